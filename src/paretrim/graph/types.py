@@ -1,0 +1,165 @@
+"""The neutral form between training and deployment: a network as plain values, NumPy only.
+
+A :class:`Graph` is a list of nodes in topological order. A node produces exactly one value, which carries the node's name; a
+value has a :class:`ValueType`. The same types hold a float graph (every value float32) and an integer graph (activations
+uint8, weights int8). What each operation computes, bit for bit, is written in ``docs/integer-graph.md`` and executed by
+``paretrim.graph.interpreter``.
+
+Shapes are written without the batch dimension: ``(C, H, W)`` or ``(F,)``. The batch size is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.errors import UnsupportedOperation
+
+FloatArray = npt.NDArray[np.float32]
+Array = npt.NDArray[np.generic]
+Dtype = Literal["float32", "uint8"]
+Attribute = int | float | str | bool | tuple[int, ...]
+
+INPUT = "images"
+"""Name of the one value that no node produces."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """Type of one value: shape without the batch, element type and, for uint8, the affine grid.
+
+    ``real = scale * (quantized - zero_point)``; ``scale`` is a float that float32 holds exactly.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Dtype = "float32"
+    scale: float = 1.0
+    zero_point: int = 0
+
+    @property
+    def quantized(self) -> bool:
+        return self.dtype == "uint8"
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the deployed network takes.
+
+    With ``mean`` and ``std`` (one number per channel, in units of pixel / 255) it takes uint8 pixels [N, C, H, W] and
+    normalises them itself: ``(pixel / 255 - mean) / std``. Without them it takes float32 [N, C, H, W], already normalised.
+    """
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def takes_pixels(self) -> bool:
+        return bool(self.std)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation. ``op`` is one of :data:`OPERATIONS`; ``layer`` is the path of the user's module it came from.
+
+    ``attributes`` are small plain values (strides, window sizes); ``tensors`` are arrays (weight, bias, table).
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    type: ValueType
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    layer: str = ""
+
+    def __post_init__(self) -> None:
+        if self.op not in OPERATIONS:
+            raise UnsupportedOperation(
+                f"node '{self.name}' (layer '{self.layer}') has operation '{self.op}'; known are {', '.join(sorted(OPERATIONS))}"
+            )
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A whole network. ``output`` names the value that holds the logits, float32 [N, classes]."""
+
+    input: InputSpec
+    nodes: tuple[Node, ...]
+    output: str
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = {INPUT}
+        for node in self.nodes:
+            missing = [name for name in node.inputs if name not in known]
+            if missing:
+                raise UnsupportedOperation(f"node '{node.name}' reads {missing}, which no earlier node produces")
+            if node.name in known:
+                raise UnsupportedOperation(f"two nodes are named '{node.name}'; names must be unique")
+            known.add(node.name)
+        if self.output not in known:
+            raise UnsupportedOperation(f"the output '{self.output}' is produced by no node")
+
+    @property
+    def types(self) -> dict[str, ValueType]:
+        """Type of every value by name, the input included (pixels are uint8 on the grid 1/255)."""
+        pixels = self.input.takes_pixels
+        first = ValueType(self.input.shape, "uint8", float(np.float32(1 / 255)), 0) if pixels else ValueType(self.input.shape)
+        return {INPUT: first} | {node.name: node.type for node in self.nodes}
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any convolution or linear layer computes in integers."""
+        types = self.types
+        return any(types[n.inputs[0]].quantized for n in self.nodes if n.op in WEIGHTED)
+
+    def consumers(self) -> dict[str, tuple[Node, ...]]:
+        """Nodes that read each value."""
+        result: dict[str, list[Node]] = {name: [] for name in self.types}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                result[name].append(node)
+        return {name: tuple(nodes) for name, nodes in result.items()}
+
+
+WEIGHTED = frozenset({"conv2d", "linear"})
+"""Operations with a weight that can be pruned and quantized."""
+
+GRID_PRESERVING = frozenset({"max_pool", "slice", "pad", "channel_shuffle", "flatten", "relu"})
+"""Operations that move or select values and therefore keep the grid of their (single) input."""
+
+OPERATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "normalize": "per-channel (x / 255 - mean) / std on pixels; float output",
+        "quantize": "float32 or pixels -> uint8",
+        "dequantize": "uint8 -> float32",
+        "conv2d": "convolution: weight [Co, Ci/groups, kh, kw]",
+        "linear": "weight [out, in]",
+        "batch_norm": "per-channel affine; in an integer graph one that could not be folded",
+        "relu": "max(x, 0)",
+        "clamp": "min(max(x, minimum), maximum); float graphs only, an integer graph has a pointwise table or a fused clamp",
+        "pointwise": "a scalar function of one value; in an integer graph a 256-entry table",
+        "add": "elementwise sum of two values",
+        "mul": "elementwise product of two values; [C, 1, 1] broadcasts",
+        "concat": "along channels",
+        "slice": "start, stop, step along one axis (0 = channels)",
+        "pad": "zeros before and after each axis",
+        "channel_shuffle": "channels [groups, C/groups] transposed",
+        "flatten": "[C, H, W] -> [C*H*W]",
+        "max_pool": "window, stride, padding, dilation, ceil",
+        "avg_pool": "window, stride, padding, ceil, count_padding",
+        "adaptive_avg_pool": "to a given [h, w]",
+    }
+)

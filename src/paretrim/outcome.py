@@ -1,0 +1,78 @@
+"""One line of the results store: everything a table, a figure or a claim may say about one deployed network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paretrim.bench.types import Latency, Machine
+
+FORMAT = 1
+"""Version of the JSON line; a reader refuses a newer one."""
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """One weighted layer of the deployed file, counted in the exported tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    zeros: int
+    weights: int
+    bytes: int
+    entropy_bytes: float
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What one stage did. Accuracies are on the validation split, as fractions."""
+
+    name: str
+    settings: Mapping[str, object]
+    epochs: int
+    seconds: float
+    sparsity: float
+    bits: int
+    accuracy_before: float
+    accuracy_after: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A recipe, run once with one seed, deployed and measured. Accuracies are fractions of the test set.
+
+    ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``;
+    ``agreement`` is the share of test images on which their top-1 classes agree.
+    """
+
+    study: str
+    recipe: str
+    label: str
+    order: tuple[str, ...]
+    seed: int
+    data: str
+    network: str
+    trained_accuracy: float
+    deployed_accuracy: float
+    agreement: float
+    test_images: int
+    runtime: str
+    file: str
+    file_bytes: int
+    entropy_bytes: float
+    weights: int
+    zeros: int
+    layers: tuple[LayerOutcome, ...]
+    latencies: tuple[Latency, ...]
+    history: tuple[StageOutcome, ...]
+    machine: Machine
+    versions: Mapping[str, str]
+    commit: str
+    created: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def sparsity(self) -> float:
+        return self.zeros / self.weights if self.weights else 0.0
