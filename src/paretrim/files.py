@@ -1,0 +1,79 @@
+"""Files that survive a kill and a full disk: written aside, synced, then renamed over the old one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from paretrim.errors import OutOfSpace
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content`` so that a reader, or a crash at any moment, sees the old file or the new one.
+
+    Raises:
+        OutOfSpace: the disk is full; the old file is intact and nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _out_of_space(path, len(content)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a text file of lines and sync it. A torn last line from an earlier crash is ended first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                torn = file.read(1) != b"\n"
+            else:
+                torn = False
+            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _out_of_space(path, len(line) + 1) from error
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Check before a long job that ``needed_bytes`` fit into ``folder``.
+
+    Raises:
+        OutOfSpace: they do not.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise OutOfSpace(f"'{folder}' needs {needed_bytes:,} bytes and its disk has {free:,} free; free some or choose another folder")
+
+
+def _out_of_space(path: Path, size: int) -> OutOfSpace:
+    free = shutil.disk_usage(path.parent).free
+    return OutOfSpace(f"no space left for '{path}': {size:,} bytes to write, {free:,} free; free some and run the same command again")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
