@@ -137,7 +137,7 @@ class Graph:
 WEIGHTED = frozenset({"conv2d", "linear"})
 """Operations with a weight that can be pruned and quantized."""
 
-GRID_PRESERVING = frozenset({"max_pool", "slice", "pad", "channel_shuffle", "flatten", "relu"})
+GRID_PRESERVING = frozenset({"max_pool", "slice", "pad", "channel_shuffle", "flatten", "unflatten", "relu"})
 """Operations that move or select values and therefore keep the grid of their (single) input."""
 
 OPERATIONS: Mapping[str, str] = MappingProxyType(
@@ -158,6 +158,8 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "pad": "zeros before and after each axis",
         "channel_shuffle": "channels [groups, C/groups] transposed",
         "flatten": "[C, H, W] -> [C*H*W]",
+        "unflatten": "[C] -> [C, 1, 1]",
+        "dropout": "training only; folding removes it",
         "max_pool": "window, stride, padding, dilation, ceil",
         "avg_pool": "window, stride, padding, ceil, count_padding",
         "adaptive_avg_pool": "to a given [h, w]",

@@ -1,0 +1,92 @@
+"""How masks and fake quantizers sit on a layer: the one module that knows.
+
+Whatever the order of stages, the effective weight is ``fake_quantize(mask * weight)`` with weight zero point 0, so a pruned
+weight is exactly integer 0 and masks and quantizers commute. A mask holds in the weight and, through the product, in the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.fake_quantize import WeightQuantizer
+
+
+class Weighted(nn.Module):
+    """A convolution or linear layer: ``weight`` [Co, ...], ``bias`` [Co] or None, and its constraints."""
+
+    mask: Tensor | None
+    bias: nn.Parameter | None
+    quantizer: WeightQuantizer | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+        self.register_buffer("mask", None)
+        self.register_module("quantizer", None)
+
+    def effective_weight(self) -> Tensor:
+        """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
+        weight = self.weight if self.mask is None else self.weight * self.mask
+        return weight if self.quantizer is None else self.quantizer(weight)
+
+
+def set_mask_(layer: Weighted, mask: Tensor) -> None:
+    """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink.
+
+    Raises:
+        ValueError: the mask would bring a pruned weight back, or has another shape than the weight.
+    """
+    if mask.shape != layer.weight.shape:
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} for a weight of shape {tuple(layer.weight.shape)}")
+    mask = mask.to(layer.weight.device)
+    if layer.mask is not None and bool((mask & ~layer.mask).any()):
+        raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
+    layer.mask = mask
+    hold_masks_([layer])
+
+
+def hold_masks_(layers: list[Weighted]) -> None:
+    """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them."""
+    with torch.no_grad():
+        for layer in layers:
+            if layer.mask is not None:
+                layer.weight.mul_(layer.mask)
+
+
+def weighted_layers(network: nn.Module) -> dict[str, Weighted]:
+    """Every layer with a prunable weight by its name, in the order of the network."""
+    return dict(_weighted(network))
+
+
+def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
+    layers = cast(Mapping[str, nn.Module], network.layers)
+    for key, module in layers.items():
+        if isinstance(module, Weighted):
+            yield key.replace("/", "."), module
+
+
+def zeros_and_weights(network: nn.Module) -> tuple[int, int]:
+    """Number of zero effective weights and of all weights, biases and BatchNorm left out."""
+    zeros = total = 0
+    with torch.no_grad():
+        for layer in weighted_layers(network).values():
+            zeros += int((layer.effective_weight() == 0).sum())
+            total += layer.weight.numel()
+    return zeros, total
+
+
+def sparsity(network: nn.Module) -> float:
+    """Share of zero weights in [0, 1]."""
+    zeros, total = zeros_and_weights(network)
+    return zeros / total if total else 0.0
+
+
+def weight_bits(network: nn.Module) -> int:
+    """Bits of the widest weight: 32 as long as any layer is not quantized."""
+    layers = weighted_layers(network).values()
+    return max((32 if layer.quantizer is None else layer.quantizer.bits for layer in layers), default=32)

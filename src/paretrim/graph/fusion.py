@@ -1,0 +1,64 @@
+"""Which nodes of a float graph become one operation of the integer graph, and which values therefore carry a grid of their own.
+
+Training and freezing both ask here, so the fake quantizers stand exactly where the integer graph will requantize.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, Node
+
+_TAKES_ACTIVATION = WEIGHTED | {"add", "mul", "batch_norm", "avg_pool", "adaptive_avg_pool"}
+"""Operations whose requantization has the clamp lo..hi."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A run of nodes computed as one: ``head``, then perhaps a folded BatchNorm, then perhaps a ReLU or clamp."""
+
+    head: Node
+    batch_norm: Node | None = None
+    activation: Node | None = None
+
+    @property
+    def end(self) -> Node:
+        """The last node; its value is the one that exists in the integer graph."""
+        return self.activation or self.batch_norm or self.head
+
+
+def fuse(graph: Graph) -> tuple[Fused, ...]:
+    """Partition the nodes of a float graph into runs, in topological order of their ends."""
+    consumers = graph.consumers()
+    taken: set[str] = set()
+
+    def only_reader(node: Node, ops: frozenset[str]) -> Node | None:
+        readers = consumers[node.name]
+        alone = len(readers) == 1 and node.name != graph.output and readers[0].op in ops and len(readers[0].inputs) == 1
+        return readers[0] if alone else None
+
+    runs = {}
+    for node in graph.nodes:
+        if node.name in taken:
+            continue
+        batch_norm = only_reader(node, frozenset({"batch_norm"})) if node.op in WEIGHTED else None
+        so_far = batch_norm or node
+        activation = only_reader(so_far, frozenset({"relu", "clamp"})) if node.op in _TAKES_ACTIVATION else None
+        taken.update(member.name for member in (batch_norm, activation) if member)
+        run = Fused(node, batch_norm, activation)
+        runs[run.end.name] = run
+    return tuple(runs[node.name] for node in graph.nodes if node.name in runs)
+
+
+def grid_values(graph: Graph) -> tuple[str, ...]:
+    """Names of the values that need a grid of their own, the input first.
+
+    Left out are values that keep the grid of what they select from (max pooling, slices, ReLU, ...) and the logits of a final
+    weighted layer, which stay float32.
+    """
+    names = [INPUT]
+    for run in fuse(graph):
+        final = run.end.name == graph.output and run.head.op in WEIGHTED and run.activation is None
+        if run.head.op not in GRID_PRESERVING | {"dropout"} and not final:
+            names.append(run.end.name)
+    return tuple(names)

@@ -1,0 +1,178 @@
+"""From a float graph and its grids to the integer graph of ``docs/integer-graph.md``.
+
+Nothing is estimated here: weights arrive as the integers that training saw, activations with the grids that training saw. A
+BatchNorm behind a weighted layer multiplies each output channel by one factor, and so does the weight's own scale: the integers
+do not change when it is folded, only scale, sign and bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.fold import affine_of, folded_bias
+from paretrim.graph.fusion import Fused, fuse
+from paretrim.graph.pointwise import scalar_function
+from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
+
+_BIAS_LIMIT = 2**30
+"""Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeightCodes:
+    """Integers of a weight [Co, ...] int8 and their scale per output channel [Co] float32."""
+
+    integers: npt.NDArray[np.int8]
+    scale: FloatArray
+
+
+def lower(graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, WeightCodes]) -> Graph:
+    """The integer graph.
+
+    Args:
+        graph: float graph as captured, BatchNorm not folded.
+        grids: for every name of :func:`paretrim.graph.fusion.grid_values` a uint8 type that carries scale and zero point.
+        weights: for every conv2d and linear node its integers.
+
+    Raises:
+        UnsupportedOperation: a value or weight has no grid, or a layer's sum may leave int32.
+    """
+    work = _Lowering(graph, grids, weights)
+    work.quantize_input()
+    for run in fuse(graph):
+        work.add(run)
+    return work.result()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, WeightCodes]) -> None:
+        self.graph, self.grids, self.weights = graph, grids, weights
+        self.nodes: list[Node] = []
+        self.names: dict[str, str] = {}
+        self.types: dict[str, ValueType] = {}
+
+    def quantize_input(self) -> None:
+        spec = self.graph.input
+        kind = self._grid(INPUT, spec.shape, "the input")
+        tensors: dict[str, Array] = {}
+        if spec.takes_pixels:
+            mean, std = (np.asarray(values, np.float64)[:, None] for values in (spec.mean, spec.std))
+            real = (np.arange(256) / 255 - mean) / std
+            tensors["table"] = np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255).astype(np.uint8)
+        self._emit(Node("quantized_images", "quantize", (INPUT,), kind, {}, tensors), INPUT)
+
+    def add(self, run: Fused) -> None:
+        head = run.head
+        inputs = tuple(self.names[name] for name in head.inputs)
+        source = self.types[inputs[0]]
+        if head.op == "dropout":
+            self.names[head.name] = inputs[0]
+        elif head.op in WEIGHTED:
+            self._weighted(run, inputs, source)
+        elif head.op in GRID_PRESERVING:
+            self._emit(replace(head, inputs=inputs, type=replace(source, shape=head.type.shape)), head.name)
+        else:
+            kind = self._grid(run.end.name, run.end.type.shape, f"layer '{head.layer}'")
+            self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
+
+    def result(self) -> Graph:
+        output = self.names[self.graph.output]
+        kind = self.types[output]
+        if kind.quantized:
+            output = self._emit(Node("logits", "dequantize", (output,), ValueType(kind.shape)), self.graph.output)
+        return replace(self.graph, nodes=tuple(self.nodes), output=output)
+
+    def _emit(self, node: Node, stands_for: str) -> str:
+        self.nodes.append(node)
+        self.names[stands_for] = node.name
+        self.types[node.name] = node.type
+        return node.name
+
+    def _grid(self, name: str, shape: tuple[int, ...], where: str) -> ValueType:
+        if name not in self.grids:
+            raise UnsupportedOperation(f"{where}: the value '{name}' has no grid; quantize the network before freezing it to integers")
+        return replace(self.grids[name], shape=shape)
+
+    def _requantizing(self, run: Fused, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
+        head = run.head
+        attributes: dict[str, Attribute] = {**head.attributes, **_clamp(run.activation, kind)}
+        node = replace(head, inputs=inputs, type=kind, attributes=attributes)
+        if head.op == "batch_norm":
+            factor, offset = affine_of(head)
+            multiplier = (factor * source.scale / kind.scale).astype(np.float32)
+            tensors: dict[str, Array] = {"multiplier": multiplier, "offset": (offset / kind.scale).astype(np.float32)}
+            return replace(node, tensors=tensors)
+        if head.op in ("pointwise", "clamp"):
+            function = _clamp_function(head) if head.op == "clamp" else scalar_function(head)
+            real = function(source.scale * (np.arange(256, dtype=np.float64) - source.zero_point))
+            table = np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255).astype(np.uint8)
+            kept = {"function": "clamp", **head.attributes} if head.op == "clamp" else dict(head.attributes)
+            return replace(node, op="pointwise", attributes=kept, tensors={"table": table})
+        if head.op == "concat":
+            return replace(node, attributes={})
+        return node
+
+    def _weighted(self, run: Fused, inputs: tuple[str, ...], source: ValueType) -> None:
+        head, end = run.head, run.end
+        if head.name not in self.weights:
+            raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize the network first")
+        final = end.name == self.graph.output and run.activation is None
+        kind = ValueType(end.type.shape) if final else self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
+        attributes: dict[str, Attribute] = dict(head.attributes)
+        if not final:
+            attributes |= _clamp(run.activation, kind)
+        factor, bias = folded_bias(head, run.batch_norm)
+        tensors = _integer_tensors(self.weights[head.name], factor, bias, source.scale, head)
+        self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
+
+
+def _clamp(activation: Node | None, kind: ValueType) -> dict[str, Attribute]:
+    low, high = 0, 255
+    if activation is not None and activation.op == "relu":
+        low = kind.zero_point
+    elif activation is not None:
+        minimum, maximum = (float(activation.attributes[name]) for name in ("minimum", "maximum"))  # type: ignore[arg-type]
+        low, high = (_level(bound, kind) for bound in (minimum, maximum))
+    return {"lo": low, "hi": high}
+
+
+def _level(real: float, kind: ValueType) -> int:
+    if math.isinf(real):
+        return 255 if real > 0 else 0
+    return int(np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255))
+
+
+def _clamp_function(node: Node) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    minimum, maximum = (float(node.attributes[name]) for name in ("minimum", "maximum"))  # type: ignore[arg-type]
+    return lambda x: np.clip(x, minimum, maximum)
+
+
+def _integer_tensors(
+    codes: WeightCodes, factor: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], input_scale: float, head: Node
+) -> dict[str, Array]:
+    """Weight, scale and bias with the BatchNorm factor folded in: its sign into the integers, its size into the scale."""
+    columns = (-1, *[1] * (codes.integers.ndim - 1))
+    integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
+    scale = codes.scale.astype(np.float64) * np.abs(factor)
+    empty = ~integers.reshape(len(integers), -1).any(axis=1) | (scale == 0)
+    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
+    scale = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / input_scale / 2**20, scale)
+    # A channel whose weights are tiny beside its bias: coarser weights, still far finer than the bias's own last bit.
+    least = np.abs(bias) / input_scale / _BIAS_LIMIT
+    coarse = np.maximum(scale, least).astype(np.float32)
+    integers = np.where(empty.reshape(columns), 0, np.rint(integers * (scale / np.maximum(scale, least)).reshape(columns)))
+    bias_integers = np.rint(bias / (input_scale * coarse.astype(np.float64)))
+    reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
+    if reach.max(initial=0) >= 2**31:
+        channel = int(reach.argmax())
+        raise UnsupportedOperation(
+            f"layer '{head.layer}': the sum of output channel {channel} may reach {int(reach.max()):,}, beyond int32; "
+            f"it has {integers[0].size:,} weights per channel"
+        )
+    return {"weight": integers.astype(np.int8), "weight_scale": coarse, "bias": bias_integers.astype(np.int32)}
