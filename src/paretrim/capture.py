@@ -358,19 +358,23 @@ def _clamp(work: _Capture, fx: FxNode) -> Value:
     source = work.read(fx, fx.args[0])
     default = (-1.0, 1.0) if "hardtanh" in str(fx.target) else (0.0, 6.0) if "relu6" in str(fx.target) else (None, None)
     minimum, maximum = _argument(fx, 1, "min_val", default[0]), _argument(fx, 2, "max_val", default[1])
-    minimum = -math.inf if minimum is None else float(minimum)
-    maximum = math.inf if maximum is None else float(maximum)
-    if minimum == 0.0 and maximum == math.inf:
+    if minimum == 0 and maximum is None:
         return work.emit(fx, "relu", [source], shape=work.shapes[source])
-    return work.emit(fx, "clamp", [source], shape=work.shapes[source], attributes={"minimum": minimum, "maximum": maximum})
+    if minimum is None or maximum is None:
+        bound = minimum if maximum is None else maximum
+        return _pointwise(work, fx, source, "clamp_min" if maximum is None else "clamp_max", float(bound))
+    attributes: dict[str, Attribute] = {"minimum": float(minimum), "maximum": float(maximum)}
+    return work.emit(fx, "clamp", [source], shape=work.shapes[source], attributes=attributes)
 
 
 def _scalar_function(function: str, constant: str = "", default: float = 0.0) -> Callable[[_Capture, FxNode], Value]:
     def convert(work: _Capture, fx: FxNode) -> Value:
         value = _argument(fx, 1, constant, default) if constant else None
+        if function == "elu" and value != 1 or function == "softplus" and len(fx.args) > 1:
+            raise _unsupported(fx, f"{function} with parameters {fx.args[1:]}; only the default form is known")
         if function == "gelu" and fx.kwargs.get("approximate", "none") != "none":
             raise _unsupported(fx, "the tanh approximation of GELU is not known; use approximate='none'")
-        return _pointwise(work, fx, work.read(fx, fx.args[0]), function, value)
+        return _pointwise(work, fx, work.read(fx, fx.args[0]), function, None if function == "elu" else value)
 
     return convert
 

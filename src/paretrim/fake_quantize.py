@@ -14,25 +14,25 @@ from torch import Tensor, nn
 SMALLEST_SCALE = 1e-8
 """Scales are kept above this: a tensor of zeros must not make a grid without steps."""
 
+TOP = 255
+"""Highest level of an activation grid."""
+
 Scales = Literal["learned", "observed"]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """An affine uint8 grid: ``real = scale * (q - zero_point)``, q in 0..255 or fewer levels."""
+    """An affine uint8 grid: ``real = scale * (q - zero_point)``, q in 0..255."""
 
     scale: float
     zero_point: int
-    levels: int = 256
 
 
-def grid_for_range(low: float, high: float, *, bits: int = 8) -> Grid:
+def grid_for_range(low: float, high: float) -> Grid:
     """The grid that covers [low, high] and holds 0 exactly; zero point 0 when nothing is negative."""
     low, high = min(low, 0.0), max(high, 0.0)
-    top = 2**bits - 1
-    scale = max((high - low) / top, SMALLEST_SCALE)
-    zero_point = min(max(round(-low / scale), 0), top)
-    return Grid(scale, zero_point, top + 1)
+    scale = max((high - low) / TOP, SMALLEST_SCALE)
+    return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
 class _Round(torch.autograd.Function):
@@ -115,7 +115,6 @@ class ActivationQuantizer(nn.Module):
         step = torch.tensor([grid.scale], dtype=torch.float32)
         self.scales: Scales = scales
         self.momentum = momentum
-        self.top = grid.levels - 1
         if scales == "learned":
             self.scale = nn.Parameter(step)
         else:
@@ -130,13 +129,13 @@ class ActivationQuantizer(nn.Module):
         # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
         features = x[0].numel()
         return round_to_grid(
-            x, scale, self.zero_point, low=0, high=self.top, gradient_scale=1.0 / float(features * self.top) ** 0.5
+            x, scale, self.zero_point, low=0, high=TOP, gradient_scale=1.0 / float(features * TOP) ** 0.5
         )
 
     def _observe_(self, x: Tensor) -> None:
         low, high = torch.aminmax(x)
         span = high.clamp_min(0) - low.clamp_max(0) if self.zero_point_is_free() else high.clamp_min(0)
-        self.scale.lerp_((span.float() / self.top).clamp_min(SMALLEST_SCALE).reshape(1), self.momentum)
+        self.scale.lerp_((span.float() / TOP).clamp_min(SMALLEST_SCALE).reshape(1), self.momentum)
 
     def zero_point_is_free(self) -> bool:
         """Whether the grid has negative values, so that both ends of the range count."""
@@ -145,7 +144,7 @@ class ActivationQuantizer(nn.Module):
     def grid(self) -> Grid:
         """The grid as plain numbers."""
         scale = float(self.scale.detach().abs().clamp_min(SMALLEST_SCALE))
-        return Grid(scale, int(self.zero_point), self.top + 1)
+        return Grid(scale, int(self.zero_point))
 
 
 class WeightQuantizer(nn.Module):

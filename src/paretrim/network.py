@@ -220,9 +220,12 @@ _POINTWISE: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "hardswish": lambda x, c: F.hardswish(x),
     "tanh": lambda x, c: torch.tanh(x),
     "gelu": lambda x, c: F.gelu(x),
-    "elu": lambda x, c: F.elu(x, c),
+    "elu": lambda x, c: F.elu(x),
     "leaky_relu": lambda x, c: F.leaky_relu(x, c),
     "softplus": lambda x, c: F.softplus(x),
+    "relu6": lambda x, c: F.relu6(x),
+    "clamp_min": lambda x, c: x.clamp_min(c),
+    "clamp_max": lambda x, c: x.clamp_max(c),
     "add_constant": lambda x, c: x + c,
     "mul_constant": lambda x, c: x * c,
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paretrim.bench.types import Latency, Machine
+from paretrim.history import StageOutcome as StageOutcome
 
 FORMAT = 1
 """Version of the JSON line; a reader refuses a newer one."""
@@ -22,20 +23,6 @@ class LayerOutcome:
     weights: int
     bytes: int
     entropy_bytes: float
-
-
-@dataclass(frozen=True)
-class StageOutcome:
-    """What one stage did. Accuracies are on the validation split, as fractions."""
-
-    name: str
-    settings: Mapping[str, object]
-    epochs: int
-    seconds: float
-    sparsity: float
-    bits: int
-    accuracy_before: float
-    accuracy_after: float
 
 
 @dataclass(frozen=True)

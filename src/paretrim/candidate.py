@@ -1,0 +1,85 @@
+"""A network on its way through the stages, and its form on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paretrim.constraints import set_mask_, weighted_layers
+from paretrim.errors import CorruptFile
+from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.graph.structure import graph_of, structure_of
+from paretrim.history import StageOutcome
+from paretrim.network import Network
+from paretrim.train.checkpoint import load_state, save_state
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network and what was done to it. Masks and quantizers are read from the network, never stored twice."""
+
+    network: Network
+    history: tuple[StageOutcome, ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far, over all stages."""
+        return sum(stage.epochs for stage in self.history)
+
+
+def save_candidate(candidate: Candidate, path: Path) -> None:
+    """Write network, masks, quantizers and history as one file, atomically."""
+    network = candidate.network
+    activations = {name: quantizer.scales for name, quantizer in network.quantizers().items()}
+    weights = {
+        name: {"bits": layer.quantizer.bits, "scales": layer.quantizer.scales}
+        for name, layer in weighted_layers(network).items()
+        if layer.quantizer is not None
+    }
+    facts = {
+        "structure": structure_of(network.graph()),
+        "activations": activations,
+        "weights": weights,
+        "history": [dataclasses.asdict(stage) for stage in candidate.history],
+    }
+    save_state(path, network.state_dict(), facts)
+
+
+def load_candidate(path: Path) -> Candidate:
+    """Read what :func:`save_candidate` wrote; no code of the user's network is needed.
+
+    Raises:
+        CorruptFile: the file is damaged or its parts do not fit each other.
+    """
+    tensors, facts = load_state(path)
+    try:
+        network = _restored(tensors, facts)
+        history = tuple(StageOutcome(**stage) for stage in facts["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
+    return Candidate(network.eval(), history)
+
+
+def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Network:
+    by_node: dict[str, dict[str, Any]] = {}
+    for node in facts["structure"]["nodes"]:
+        key = str(node["name"]).replace(".", "/")
+        by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
+    network = Network(graph_of(facts["structure"], by_node))
+    for name, layer in weighted_layers(network).items():
+        mask = tensors.get(f"layers.{name.replace('.', '/')}.mask")
+        if mask is not None:
+            set_mask_(layer, mask)
+        if name in facts["weights"]:
+            settings = facts["weights"][name]
+            layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
+    for name, scales in facts["activations"].items():
+        network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
+    network.load_state_dict({name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})
+    return network

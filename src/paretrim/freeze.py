@@ -1,0 +1,43 @@
+"""From a trained network to the graph that ships: nothing is estimated here, only rounded and folded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from paretrim.constraints import weighted_layers
+from paretrim.errors import ExportMismatch, UnsupportedOperation
+from paretrim.graph.fold import fold
+from paretrim.graph.lower import WeightCodes, lower
+from paretrim.graph.types import Graph, ValueType
+from paretrim.network import Network
+
+
+def freeze(network: Network) -> Graph:
+    """The deployable graph: integer if the network is quantized, float with BatchNorm folded otherwise.
+
+    Raises:
+        UnsupportedOperation: some layers are quantized and some are not.
+        ExportMismatch: a pruned weight came out as another integer than 0.
+    """
+    layers = weighted_layers(network)
+    open_layers = [name for name, layer in layers.items() if layer.quantizer is None]
+    if len(open_layers) == len(layers):
+        return fold(network.graph())
+    if open_layers:
+        raise UnsupportedOperation(f"layers {', '.join(open_layers)} are not quantized and the others are; quantize all or none")
+    codes = {}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            masked = layer.weight if layer.mask is None else layer.weight * layer.mask
+            if layer.quantizer is None:
+                continue
+            integers, scale = layer.quantizer.integers(masked)
+            if layer.mask is not None and bool((integers[~layer.mask] != 0).any()):
+                raise ExportMismatch(f"layer '{name}': a pruned weight is not 0 in the exported integers")
+            codes[name] = WeightCodes(integers.cpu().numpy().astype(np.int8), scale.cpu().numpy().astype(np.float32))
+    grids = {}
+    for name, quantizer in network.quantizers().items():
+        grid = quantizer.grid()
+        grids[name] = ValueType((), "uint8", grid.scale, grid.zero_point)
+    return lower(network.graph(), grids, codes)
