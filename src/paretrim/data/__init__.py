@@ -1,0 +1,1 @@
+"""Images and labels: readers of the official formats, splits, and in-memory batches."""

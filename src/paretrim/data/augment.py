@@ -1,0 +1,87 @@
+"""Augmentation and normalisation of whole batches of uint8 images [B, C, H, W], per sample, on the images' device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from paretrim.data.types import Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """One epoch's random choices for every image of a set, on the CPU.
+
+    ``shift`` int64 [N, 2] (down, right), ``mirrored`` bool [N], ``hole`` int64 [N, 2] (row and column of the cutout's centre).
+    """
+
+    shift: torch.Tensor
+    mirrored: torch.Tensor
+    hole: torch.Tensor
+
+    def at(self, indices: torch.Tensor, device: torch.device) -> Draws:
+        """The choices for some of the images, on ``device``."""
+        return Draws(*(values[indices].to(device, non_blocking=True) for values in (self.shift, self.mirrored, self.hole)))
+
+
+def draw(random: np.random.Generator, count: int, augmentation: Augmentation, *, height: int, width: int) -> Draws:
+    """Choose shifts, mirrorings and holes.
+
+    All three are always drawn, so that switching one on does not change the others.
+    """
+    padding = augmentation.crop_padding
+    shift = random.integers(-padding, padding, size=(count, 2), endpoint=True)
+    mirrored = random.random(count) < 0.5
+    hole = random.integers(0, (height, width), size=(count, 2))
+    return Draws(torch.from_numpy(shift), torch.from_numpy(mirrored & augmentation.flip), torch.from_numpy(hole))
+
+
+def crop_and_flip(images: torch.Tensor, shift: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Shift each image, filling with its own reflection (the edge pixel is not repeated), then mirror the chosen ones.
+
+    The same as padding by reflection and cropping, without making the padded images: one gather. ``images`` [B, C, H, W] of any
+    dtype, ``shift`` int64 [B, 2] smaller than the sides, ``mirrored`` bool [B].
+    """
+    batch, channels, height, width = images.shape
+    rows = _reflected(torch.arange(height, device=images.device) + shift[:, :1], height)
+    columns = torch.arange(width, device=images.device).expand(batch, width)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+    columns = _reflected(columns + shift[:, 1:], width)
+    source = (rows * width)[:, :, None] + columns[:, None, :]
+    flat = source.view(batch, 1, height * width).expand(batch, channels, height * width)
+    return images.reshape(batch, channels, height * width).gather(2, flat).view_as(images)
+
+
+def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
+    """Positions mirrored at 0 and at ``size - 1``."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def cut_out(inputs: torch.Tensor, hole: torch.Tensor, side: int) -> torch.Tensor:
+    """Set a square around each ``hole`` (int64 [B, 2]) to zero, in normalised inputs [B, C, H, W]; the image's border clips it.
+
+    Source: DeVries & Taylor 2017, "Improved regularization of convolutional neural networks with cutout", arXiv 1708.04552.
+    """
+    _, _, height, width = inputs.shape
+    top_left = hole - side // 2
+    row = torch.arange(height, device=inputs.device) - top_left[:, :1]
+    column = torch.arange(width, device=inputs.device) - top_left[:, 1:]
+    inside = ((row >= 0) & (row < side))[:, None, :, None] & ((column >= 0) & (column < side))[:, None, None, :]
+    return inputs.masked_fill(inside, 0.0)
+
+
+def normalisation_table(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """float32 [C, 256]: ``(p / 255 - mean) / std`` in float64, rounded once; what the deployed graph's ``normalize`` computes."""
+    pixels = np.arange(256, dtype=np.float64) / 255
+    table = (pixels - np.array(mean, np.float64)[:, None]) / np.array(std, np.float64)[:, None]
+    return torch.from_numpy(table.astype(np.float32))
+
+
+def normalise(images: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, C, H, W] -> float32 [B, C, H, W] in channels-last memory, by looking up ``table`` [C, 256]."""
+    channels = table.shape[0]
+    last = images.permute(0, 2, 3, 1).contiguous()
+    entries = last.to(torch.int64) + torch.arange(channels, device=images.device) * 256
+    return table.take(entries).permute(0, 3, 1, 2)

@@ -1,0 +1,144 @@
+"""Images of one's own: ``DIR/train/CLASS/*.jpg`` and ``DIR/test/CLASS/*.jpg`` (or ``val`` where there is no ``test``).
+
+Everything is decoded once into memory, as RGB, the short side resized to the wanted size (bilinear, antialiased) and the
+centre cut out.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+
+from paretrim.data.types import Augmentation, Dataset, ImageSet, content_digest
+from paretrim.errors import DataUnavailable, MissingDependency
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+DEFAULT_SIZE = 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, because that is what pretrained networks for large images expect."""
+
+TOLERATED = 0.01
+"""Fraction of unreadable images above which a data set is refused."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+def load_image_folder(folder: Path, *, size: int = DEFAULT_SIZE) -> Dataset:
+    """Read all images as uint8 [N, 3, size, size]. Classes are the sorted folder names of ``train``; other files are ignored.
+
+    Where both ``test`` and ``val`` exist, ``test`` is the test set and ``val`` is not read: the validation images are taken
+    out of ``train`` like those of any other data set.
+
+    Raises:
+        DataUnavailable: a folder is missing or empty, classes differ, more than 1 % of the images cannot be read, or they do
+            not fit into memory.
+        MissingDependency: Pillow is not installed.
+    """
+    pillow = _pillow()
+    held_out = folder / "test" if (folder / "test").is_dir() else folder / "val"
+    for needed in (folder / "train", held_out):
+        if not needed.is_dir():
+            raise DataUnavailable(
+                f"'{folder}' has no folder '{needed.name}'; it needs train/CLASS/ and test/CLASS/ (or val/CLASS/)"
+            )
+    classes = _classes(folder / "train")
+    others = _classes(held_out)
+    if others != classes:
+        differing = ", ".join(sorted(set(classes) ^ set(others)))
+        raise DataUnavailable(
+            f"'{folder}': train and {held_out.name} have different classes: {differing}; every class needs both folders"
+        )
+    train, test = _listed(folder / "train", classes), _listed(held_out, classes)
+    _require_memory(folder, len(train.paths) + len(test.paths), size)
+    train_images, broken_train = _read(pillow, folder, train, size)
+    test_images, broken_test = _read(pillow, folder, test, size)
+    digest = content_digest(classes, train_images, test_images)
+    augmentation = Augmentation(crop_padding=size // 8, flip=True)
+    broken = (*broken_train, *broken_test)
+    return Dataset(f"imagefolder:{folder}", classes, train_images, test_images, MEAN, STD, augmentation, digest, broken)
+
+
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDependency("reading image files needs Pillow; install it with: pip install 'paretrim[images]'") from error
+    return Image
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _listed(folder: Path, classes: tuple[str, ...]) -> _Listing:
+    if len(classes) < 2:
+        raise DataUnavailable(f"'{folder}' has {len(classes)} class folders; classification needs at least 2")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise DataUnavailable(
+                f"class folder '{folder / name}' has no images ({', '.join(sorted(SUFFIXES))}); add some or remove it"
+            )
+        paths += found
+        labels += [label] * len(found)
+    return _Listing(tuple(paths), tuple(labels))
+
+
+def _require_memory(folder: Path, count: int, size: int) -> None:
+    # Training selects its part out of the whole, so for a moment the images are there twice.
+    needed, available = 2 * count * 3 * size * size, psutil.virtual_memory().available
+    if needed > available:
+        raise DataUnavailable(
+            f"'{folder}': {count:,} images of {size}x{size} need {needed / 1e9:.1f} GB of memory, "
+            f"{available / 1e9:.1f} GB are available; "
+            "choose a smaller image_size or fewer images"
+        )
+
+
+def _read(pillow: ModuleType, folder: Path, listing: _Listing, size: int) -> tuple[ImageSet, tuple[str, ...]]:
+    """Decode every file; return the readable images and what was wrong with the others."""
+    images = np.empty((len(listing.paths), 3, size, size), np.uint8)
+
+    def decode(index: int) -> str:
+        try:
+            images[index] = _decoded(pillow, listing.paths[index], size)
+        except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
+            return f"{listing.paths[index].relative_to(folder)}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failures = list(pool.map(decode, range(len(listing.paths))))
+    broken = tuple(failure for failure in failures if failure)
+    if len(broken) > TOLERATED * len(failures):
+        shown = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
+        raise DataUnavailable(f"'{folder}': {len(broken)} of {len(failures)} images cannot be read, at most 1 % may: {shown}")
+    good = np.array([not failure for failure in failures])
+    labels = np.array(listing.labels, np.int64)[good]
+    return ImageSet(torch.from_numpy(images[good] if broken else images), torch.from_numpy(labels)), broken
+
+
+def _decoded(pillow: ModuleType, path: Path, size: int) -> Pixels:
+    from PIL import ImageOps
+
+    with pillow.open(path) as opened:
+        # A palette with transparency needs the detour through RGBA; Pillow warns about the direct way.
+        upright = ImageOps.exif_transpose(opened)
+        image = upright.convert("RGBA").convert("RGB") if "transparency" in upright.info else upright.convert("RGB")
+        image = ImageOps.fit(image, (size, size), pillow.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).transpose(2, 0, 1)

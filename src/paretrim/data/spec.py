@@ -1,0 +1,87 @@
+"""Which data a recipe uses and how they are prepared."""
+
+from __future__ import annotations
+
+import difflib
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from paretrim.errors import InvalidRecipe
+
+DATA_SETS = ("digits", "cifar10", "cifar100")
+"""Data sets known by name; any other images come as ``imagefolder:DIR``."""
+
+FOLDER = "imagefolder:"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class DataSpec:
+    """Data and their preparation. Where a setting is None the data set's own default holds.
+
+    Attributes:
+        name: ``digits``, ``cifar10``, ``cifar100`` or ``imagefolder:DIR``.
+        folder: where the CIFAR files are, or are downloaded to; None looks in $PARETRIM_DATA and then in the user's cache.
+        validation: fraction of every class of the training images that is kept for validation.
+        split_seed: which images those are.
+        image_size: side in pixels of the images of an ``imagefolder`` (default 224).
+        crop_padding: training images are shifted by up to so many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
+        flip: training images are mirrored at random (CIFAR and folders yes, digits no).
+        cutout: side of the square erased from each training image; 0 erases nothing (the default everywhere).
+        mean: per-channel mean in units of pixel / 255 for normalisation; a pretrained network may want its own.
+        std: per-channel deviation, likewise.
+
+    Raises:
+        InvalidRecipe: a value is out of range or does not apply to this data set.
+    """
+
+    name: str
+    folder: str | None = None
+    validation: float = 0.1
+    split_seed: int = 0
+    image_size: int | None = None
+    crop_padding: int | None = None
+    flip: bool | None = None
+    cutout: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_name()
+        if self.folder is not None and self.name not in ("cifar10", "cifar100"):
+            raise InvalidRecipe(f"folder '{self.folder}' does not apply to '{self.name}'; only CIFAR is looked for in a folder")
+        if self.image_size is not None and not self.image_folder:
+            raise InvalidRecipe(f"image_size {self.image_size} does not apply to '{self.name}'; only an imagefolder is resized")
+        if not 0 < self.validation < 1:
+            raise InvalidRecipe(f"validation is {self.validation}; it must lie between 0 and 1, without the ends")
+        for key, value, least in (
+            ("split_seed", self.split_seed, 0),
+            ("image_size", self.image_size, 1),
+            ("crop_padding", self.crop_padding, 0),
+            ("cutout", self.cutout, 0),
+        ):
+            if value is not None and value < least:
+                raise InvalidRecipe(f"{key} is {value}; it must be {least} or more")
+        self._check_normalisation()
+
+    @property
+    def image_folder(self) -> str:
+        """The folder of an ``imagefolder:DIR``, or an empty string."""
+        return self.name.removeprefix(FOLDER) if self.name.startswith(FOLDER) else ""
+
+    def _check_name(self) -> None:
+        if self.name in DATA_SETS or self.image_folder:
+            return
+        near = difflib.get_close_matches(self.name, DATA_SETS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(DATA_SETS)}."
+        raise InvalidRecipe(f"there is no data set '{self.name}'; {hint} For your own images write 'imagefolder:DIR'")
+
+    def _check_normalisation(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise InvalidRecipe(f"mean is {self.mean} and std is {self.std}; give both or neither")
+        if self.mean is None or self.std is None:
+            return
+        if len(self.mean) != len(self.std):
+            raise InvalidRecipe(f"mean has {len(self.mean)} numbers and std {len(self.std)}; both need one per channel")
+        if not all(value > 0 for value in self.std):
+            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0")

@@ -1,0 +1,115 @@
+"""Which network a recipe starts from, and how it is made."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.models.catalog import NETWORKS
+from paretrim.models.weights import load_weights
+
+OWN_NETWORK = "for your own network write 'package.module:factory', a function that returns an nn.Module"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ModelSpec:
+    """A network: ``network`` is a catalog name or ``package.module:factory``; ``weights`` a file to start from, or none.
+
+    Raises:
+        InvalidRecipe: ``network`` is neither, or ``weights`` is an empty string.
+    """
+
+    network: str
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if ":" not in self.network and self.network not in NETWORKS:
+            raise InvalidRecipe(_unknown(self.network))
+        if ":" in self.network and not all(_split(self.network)):
+            raise InvalidRecipe(f"network '{self.network}' names no module or no factory; {OWN_NETWORK}")
+        if self.weights == "":
+            raise InvalidRecipe("weights is an empty path; name a .safetensors or .pt file, or leave the key out to start fresh")
+
+
+def build(spec: ModelSpec, *, classes: int, channels: int) -> nn.Module:
+    """Make the network on the CPU, with the file's weights or freshly initialised from torch's global random stream.
+
+    A factory of the user's own is called with ``classes`` and ``channels`` only where its signature takes them.
+
+    Raises:
+        InvalidRecipe: the user's factory cannot be imported, fails, or returns something else; the weights file is missing.
+        WeightsMismatch: the weights do not fit the network.
+        CorruptFile: the weights file cannot be what it claims to be.
+    """
+    if ":" in spec.network:
+        network = _own(spec.network, classes=classes, channels=channels)
+    else:
+        network = NETWORKS[spec.network](classes=classes, channels=channels)
+    if spec.weights is not None:
+        load_weights(network, Path(spec.weights))
+    return network
+
+
+def _split(network: str) -> tuple[str, str]:
+    module, _, factory = network.partition(":")
+    return module.strip(), factory.strip()
+
+
+def _unknown(network: str) -> str:
+    near = difflib.get_close_matches(network, NETWORKS, n=3, cutoff=0.5)
+    hint = f"near it are {', '.join(near)}" if near else f"known are {', '.join(NETWORKS)}"
+    return f"there is no network '{network}'; {hint}; {OWN_NETWORK}"
+
+
+def _own(network: str, *, classes: int, channels: int) -> nn.Module:
+    factory = _imported(network)
+    given = {"classes": classes, "channels": channels}
+    try:
+        taken = {name: value for name, value in given.items() if _takes(factory, name)}
+        made = factory(**taken)
+    except Exception as error:
+        raise InvalidRecipe(f"network '{network}': the factory failed with {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise InvalidRecipe(f"network '{network}': the factory returned {_described(made)}; it must return an nn.Module")
+    return made
+
+
+def _imported(network: str) -> Callable[..., object]:
+    module_name, factory_name = _split(network)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InvalidRecipe(
+            f"network '{network}': importing '{module_name}' failed with {type(error).__name__}: {error}; "
+            "run from an environment in which it can be imported (its folder on PYTHONPATH, or installed)"
+        ) from error
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    factory: object = vars(module).get(factory_name)
+    if factory is None:
+        near = difflib.get_close_matches(factory_name, names, n=3, cutoff=0.4)
+        hint = f"near it are {', '.join(near)}" if near else f"it has {', '.join(names) or 'no functions'}"
+        raise InvalidRecipe(f"network '{network}': module '{module_name}' has no '{factory_name}'; {hint}")
+    if not callable(factory):
+        raise InvalidRecipe(f"network '{network}': '{factory_name}' is {_described(factory)}; it must be a function or class")
+    return factory
+
+
+def _takes(factory: Callable[..., object], name: str) -> bool:
+    """Whether ``name`` can be given by keyword."""
+    kinds = inspect.Parameter
+    parameters = inspect.signature(factory).parameters
+    if name in parameters:
+        return parameters[name].kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+    return any(parameter.kind is kinds.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__module__}.{type(value).__qualname__}"

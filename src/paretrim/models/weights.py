@@ -1,0 +1,192 @@
+"""Reading weights from files that other people made. A file is data: nothing in it is executed, and everything is checked first.
+
+``torch.load(weights_only=True)`` stops code, but neither flipped bits (it ignores the archive's checksums) nor archives that
+unpack to far more than they hold, nor tensors whose shape is larger than what is stored. These are refused here.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located
+
+WRAPPERS = ("state_dict", "model")
+"""Top-level keys under which training scripts keep the weights."""
+
+PREFIX = "module."
+"""What DataParallel puts before every key."""
+
+COUNTER = "num_batches_tracked"
+"""BatchNorm's step counter; older files lack it and nothing depends on it."""
+
+LISTED = 12
+"""How many differing keys of a kind an error lists."""
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill ``network`` in place from a ``.safetensors`` file or a ``torch.save`` file that holds only tensors.
+
+    Keys must fit exactly; a top-level ``state_dict`` or ``model``, a ``module.`` before every key and a missing
+    ``num_batches_tracked`` are accepted. On any error the network is unchanged.
+
+    Raises:
+        InvalidRecipe: there is no such file.
+        CorruptFile: the file cannot be what it claims to be.
+        WeightsMismatch: keys, shapes or dtypes differ from the network's; the message lists them.
+    """
+    weights = read_weights(path)
+    with located(f"weights '{path}'"):
+        _require_fit(network.state_dict(), weights)
+    network.load_state_dict(dict(weights), strict=False)
+
+
+def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    """Every tensor of a weights file by key, on the CPU.
+
+    The file is read once, so what is checked is what is used.
+
+    Raises:
+        InvalidRecipe: there is no such file.
+        CorruptFile: the file is damaged, is neither format, or holds tensors that are not plain.
+        WeightsMismatch: it holds something other than tensors by name.
+    """
+    if not path.is_file():
+        raise InvalidRecipe(f"there is no weights file '{path}'; name a .safetensors or .pt file")
+    with located(f"weights '{path}'"):
+        content = path.read_bytes()
+        loaded = _read_torch(content) if content.startswith(b"PK\x03\x04") else _read_safetensors(content)
+        weights = _unwrapped(loaded)
+        for key, tensor in weights.items():
+            _require_plain(key, tensor)
+        return weights
+
+
+def _read_safetensors(content: bytes) -> Mapping[str, object]:
+    if content[8:9] != b"{":
+        raise CorruptFile(
+            "it is neither a safetensors file nor a zip archive of torch.save (torch 1.6 or later); "
+            "if it is an older torch file, load it where you trust it and save its state_dict again"
+        )
+    try:
+        loaded: Mapping[str, object] = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise CorruptFile(f"not a valid safetensors file: {error}; download or save it again") from error
+    return loaded
+
+
+def _read_torch(content: bytes) -> object:
+    _require_sound_archive(content)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling foreign bytes raises whatever it likes
+        reason = (str(error).splitlines() or [""])[0]
+        raise CorruptFile(
+            f"torch cannot read it as plain tensors ({type(error).__name__}: {reason}); "
+            "save network.state_dict() alone, best as .safetensors"
+        ) from error
+
+
+def _require_sound_archive(content: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+            if packed:
+                raise CorruptFile(
+                    f"member '{packed[0]}' is compressed; torch.save stores members as they are, so this file is not its work"
+                )
+            repeated = [name for name, count in Counter(member.filename for member in members).items() if count > 1]
+            if repeated:
+                raise CorruptFile(f"member '{repeated[0]}' occurs more than once")
+            claimed = sum(member.file_size for member in members)
+            if claimed > len(content):
+                raise CorruptFile(f"its members claim {claimed:,} bytes, the whole file has {len(content):,}")
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, EOFError, OSError) as error:
+        raise CorruptFile(
+            f"its zip archive cannot be read ({error}); it is cut off or damaged, copy or download it again"
+        ) from error
+    if damaged is not None:
+        raise CorruptFile(f"member '{damaged}' fails its checksum: the file was damaged, copy or download it again")
+
+
+def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
+    """The mapping of tensors inside ``loaded``, without wrapper and without a common ``module.``."""
+    if not isinstance(loaded, Mapping):
+        raise WeightsMismatch(
+            f"it holds an object of type {type(loaded).__name__}, not tensors by name; save network.state_dict()"
+        )
+    inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+    weights: dict[str, torch.Tensor] = {}
+    for key, value in inner.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise WeightsMismatch(
+                f"entry {key!r} is of type {type(value).__name__}, not a tensor; "
+                "save network.state_dict() alone or under the key 'state_dict'"
+            )
+        weights[key] = value.detach()
+    if not weights:
+        raise WeightsMismatch("it holds no tensor at all")
+    if all(key.startswith(PREFIX) for key in weights):
+        return {key.removeprefix(PREFIX): tensor for key, tensor in weights.items()}
+    return weights
+
+
+def _require_plain(key: str, tensor: torch.Tensor) -> None:
+    """Refuse tensors that are not dense numbers in memory of their own size."""
+    if (
+        tensor.layout is not torch.strided
+        or tensor.is_quantized
+        or type(tensor) is not torch.Tensor
+        or tensor.device.type != "cpu"
+    ):
+        kind = "quantized" if tensor.is_quantized else f"{type(tensor).__name__} with layout {tensor.layout} on {tensor.device}"
+        raise CorruptFile(f"tensor '{key}' is {kind}; only dense tensors are read, save it with .dequantize() or .to_dense()")
+    needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    repeats = any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if needed > stored or repeats:
+        raise CorruptFile(
+            f"tensor '{key}' has shape {tuple(tensor.shape)} ({needed:,} bytes) over {stored:,} stored bytes; save it contiguous"
+        )
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise CorruptFile(f"tensor '{key}' holds NaN or infinity; the file is damaged or its training had failed")
+
+
+def _require_fit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    missing = [key for key in expected if key not in given and key.rpartition(".")[2] != COUNTER]
+    unexpected = [key for key in given if key not in expected]
+    both = [key for key in expected if key in given]
+    shapes = [key for key in both if expected[key].shape != given[key].shape]
+    dtypes = [key for key in both if key not in shapes and expected[key].dtype != given[key].dtype]
+    complaints = [
+        _listing("missing from the file", [f"{key} {_form(expected[key])}" for key in missing]),
+        _listing("not in the network", [f"{key} {_form(given[key])}" for key in unexpected]),
+        _listing("of another shape", [f"{key} file {_form(given[key])}, network {_form(expected[key])}" for key in shapes]),
+        _listing("of another dtype", [f"{key} file {given[key].dtype}, network {expected[key].dtype}" for key in dtypes]),
+    ]
+    if any(complaints):
+        raise WeightsMismatch(
+            f"they do not fit the network ({len(given)} tensors given, {len(expected)} expected)\n"
+            + "\n".join(filter(None, complaints))
+            + "\ncheck the network's name, its number of classes and of input channels"
+        )
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return str(list(tensor.shape))
+
+
+def _listing(what: str, lines: list[str]) -> str:
+    if not lines:
+        return ""
+    more = f"\n    and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return f"  {len(lines)} {what}:\n    " + "\n    ".join(lines[:LISTED]) + more
