@@ -1,0 +1,104 @@
+"""Writes a graph as an ONNX file: float graphs as they are, integer graphs with QuantizeLinear and DequantizeLinear.
+
+Every quantized value stands in the file as uint8 under its node's name. Its producer computes on dequantized inputs between a
+DequantizeLinear and a QuantizeLinear, the form that ONNX Runtime and OpenVINO recognise and run in integers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretrim.deploy.onnx_operations import OPERATIONS
+from paretrim.deploy.onnx_writer import Operation, Writer
+from paretrim.errors import ExportMismatch, MissingDependency
+from paretrim.files import write_atomically
+from paretrim.graph.checks import validate
+from paretrim.graph.functions import pixel_affine
+from paretrim.graph.types import INPUT, Graph, Node
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+OPSET = 17
+"""The newest operation set that every ONNX Runtime and OpenVINO release we accept optimises; nothing newer is needed."""
+
+IR_VERSION = 8
+"""The file version that belongs to :data:`OPSET`."""
+
+_FLOAT = 1  # TensorProto.FLOAT, fixed by the ONNX standard
+
+LOGITS = "logits"
+"""Name of the output of the file."""
+
+
+def export_onnx(graph: Graph, path: Path | str) -> None:
+    """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
+
+    The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
+    float32 [N, classes]. Equal graphs give equal bytes. Class names stand in the metadata under ``classes``, one a line.
+
+    Raises:
+        UnsupportedOperation: the graph breaks a rule of its operations.
+        CorruptFile: the graph's types or tensors are outside what a graph allows.
+        MissingDependency: the package onnx is not installed.
+        ExportMismatch: ONNX's own checker refuses the file; a fault in this module.
+        OutOfSpace: the disk is full; the old file is intact.
+    """
+    validate(graph)
+    model = _model(graph)
+    write_atomically(Path(path), model.SerializeToString(deterministic=True))
+
+
+def _model(graph: Graph) -> ModelProto:
+    try:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
+    writer = Writer(graph.types)
+    for node in graph.nodes:
+        _write_node(writer, node, graph)
+    writer.add("Identity", [writer.real(graph.output)], LOGITS)
+    element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
+    body = helper.make_graph(
+        [_node_proto(item) for item in writer.operations],
+        "paretrim",
+        [helper.make_tensor_value_info(INPUT, element, ["N", *graph.input.shape])],
+        [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["N", *graph.types[graph.output].shape])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in writer.constants.items()],
+    )
+    model = helper.make_model(
+        body, producer_name="paretrim", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    if graph.classes:
+        helper.set_model_props(model, {"classes": "\n".join(graph.classes)})
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportMismatch(f"the ONNX checker refuses the exported graph: {error}; please report this") from error
+    return model
+
+
+def _node_proto(operation: Operation) -> NodeProto:
+    from onnx import helper
+
+    node = helper.make_node(operation.op, operation.inputs, [operation.output], name=operation.output)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(operation.attributes.items()))
+    return node
+
+
+def _write_node(writer: Writer, node: Node, graph: Graph) -> None:
+    if node.op == "normalize" or (node.op == "quantize" and graph.types[node.inputs[0]].quantized):
+        factor, term = pixel_affine(graph.input)
+        pixels = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _FLOAT})
+        scaled = writer.add("Mul", [pixels, writer.constant(f"{node.name}/factor", factor)], f"{node.name}/mul")
+        writer.finish(node, "Add", [scaled, writer.constant(f"{node.name}/term", term)])
+    elif node.op == "quantize":
+        writer.quantize(node.inputs[0], node.name, node.type)
+    elif node.op == "dequantize":
+        writer.alias(node.name, writer.real(node.inputs[0]))
+    else:
+        OPERATIONS[node.op](writer, node)

@@ -1,0 +1,246 @@
+"""How each operation of a graph is written in ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
+from paretrim.graph.shapes import Edges, Settings, read_attributes
+from paretrim.graph.types import Node
+from paretrim.graph.windows import adaptive_bounds
+
+
+def _settings(node: Node) -> Settings:
+    return read_attributes(node.op, node.attributes)
+
+
+def _weights(writer: Writer, node: Node) -> list[str]:
+    """Weight and bias as float32 values; integers are dequantized by output channel."""
+    source = writer.types[node.inputs[0]]
+    names = []
+    for name in ("weight", "bias"):
+        if name not in node.tensors:
+            continue
+        stored = f"{node.name}/{name}"
+        writer.constants[stored] = node.tensors[name]
+        if source.quantized:
+            scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
+            names.append(
+                writer.add("DequantizeLinear", [stored, writer.constant(f"{stored}/scale", scale)], f"{stored}/real", {"axis": 0})
+            )
+        else:
+            names.append(stored)
+    return names
+
+
+def _conv2d(writer: Writer, node: Node) -> None:
+    settings = _settings(node)
+    attributes: dict[str, OnnxAttribute] = {
+        "kernel_shape": [int(extent) for extent in node.tensors["weight"].shape[2:]],
+        "strides": list(settings.pair("stride")),
+        "pads": list(settings.edges("padding")),
+        "dilations": list(settings.pair("dilation")),
+        "group": settings.integer("groups"),
+    }
+    writer.finish(node, "Conv", [writer.real(node.inputs[0]), *_weights(writer, node)], attributes)
+
+
+def _linear(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Gemm", [writer.real(node.inputs[0]), *_weights(writer, node)], {"transB": 1})
+
+
+def _batch_norm(writer: Writer, node: Node) -> None:
+    source = writer.types[node.inputs[0]]
+    real = writer.real(node.inputs[0])
+    if not source.quantized:
+        names = []
+        for name in ("gamma", "beta", "mean", "variance"):
+            writer.constants[f"{node.name}/{name}"] = node.tensors[name]
+            names.append(f"{node.name}/{name}")
+        writer.finish(node, "BatchNormalization", [real, *names], {"epsilon": _settings(node).number("epsilon") or 0.0})
+        return
+    # The integer meaning counts in steps of both grids: real_out = s_o * (multiplier * real_in / s + offset).
+    per_channel = (-1,) + (1,) * (len(source.shape) - 1)
+    multiplier = node.tensors["multiplier"].astype(np.float64) * (node.type.scale / source.scale)
+    offset = node.tensors["offset"].astype(np.float64) * node.type.scale
+    factor = writer.constant(f"{node.name}/multiplier", multiplier.reshape(per_channel))
+    term = writer.constant(f"{node.name}/offset", offset.reshape(per_channel))
+    writer.finish(node, "Add", [writer.add("Mul", [real, factor], f"{node.name}/mul"), term])
+
+
+def _clamp(writer: Writer, node: Node) -> None:
+    settings, real = _settings(node), writer.real(node.inputs[0])
+    bounds = []
+    for name in ("minimum", "maximum"):
+        value = settings.number(name)
+        bounds.append("" if value is None else writer.constant(f"{node.name}/{name}", value))
+    writer.finish(node, "Clip", [real, *bounds])
+
+
+def _relu(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Relu", [writer.real(node.inputs[0])])
+
+
+def _elementwise(op: str) -> Callable[[Writer, Node], None]:
+    def write(writer: Writer, node: Node) -> None:
+        writer.finish(node, op, [writer.real(name) for name in node.inputs])
+
+    return write
+
+
+def _concat(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Concat", [writer.real(name) for name in node.inputs], {"axis": 1})
+
+
+def _slice(writer: Writer, node: Node) -> None:
+    settings = _settings(node)
+    selected = {
+        "starts": settings.integer("start"),
+        "ends": settings.integer("stop"),
+        "axes": settings.integer("axis") + 1,
+        "steps": settings.integer("step"),
+    }
+    names = [writer.indices(f"{node.name}/{name}", [value]) for name, value in selected.items()]
+    writer.finish(node, "Slice", [writer.real(node.inputs[0]), *names])
+
+
+def _pad(writer: Writer, node: Node) -> None:
+    settings = _settings(node)
+    extents = [0, *settings.integers("before"), 0, *settings.integers("after")]
+    writer.finish(node, "Pad", [writer.real(node.inputs[0]), writer.indices(f"{node.name}/pads", extents)])
+
+
+def _channel_shuffle(writer: Writer, node: Node) -> None:
+    (channels, height, width), groups = node.type.shape, _settings(node).integer("groups")
+    split = writer.indices(f"{node.name}/split", [0, groups, channels // groups, height, width])
+    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
+    grouped = writer.add("Reshape", [writer.real(node.inputs[0]), split], f"{node.name}/grouped")
+    swapped = writer.add("Transpose", [grouped], f"{node.name}/swapped", {"perm": [0, 2, 1, 3, 4]})
+    writer.finish(node, "Reshape", [swapped, merge])
+
+
+def _flatten(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Flatten", [writer.real(node.inputs[0])], {"axis": 1})
+
+
+def _max_pool(writer: Writer, node: Node) -> None:
+    settings = _settings(node)
+    attributes = {
+        "kernel_shape": list(settings.pair("window")),
+        "strides": list(settings.pair("stride")),
+        "pads": list(settings.edges("padding")),
+        "dilations": list(settings.pair("dilation")),
+    }
+    writer.finish(node, "MaxPool", [writer.real(node.inputs[0])], attributes)
+
+
+def _avg_pool(writer: Writer, node: Node) -> None:
+    settings, real = _settings(node), writer.real(node.inputs[0])
+    padding, counted = settings.edges("padding"), settings.edges("count_padding")
+    if any(counted) and counted != padding:
+        # ONNX counts all of the padding or none, so the part that counts is padded beforehand and becomes image.
+        top, left, bottom, right = counted
+        pads = writer.indices(f"{node.name}/pads", [0, 0, top, left, 0, 0, bottom, right])
+        real = writer.add("Pad", [real, pads], f"{node.name}/padded")
+        rest: Edges = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
+        padding, counted = rest, (0, 0, 0, 0)
+    attributes: dict[str, OnnxAttribute] = {
+        "kernel_shape": list(settings.pair("window")),
+        "strides": list(settings.pair("stride")),
+        "pads": list(padding),
+        "count_include_pad": int(any(counted)),
+    }
+    writer.finish(node, "AveragePool", [real], attributes)
+
+
+def _adaptive_avg_pool(writer: Writer, node: Node) -> None:
+    real, (_, height, width) = writer.real(node.inputs[0]), writer.types[node.inputs[0]].shape
+    down, across = _settings(node).pair("output_size")
+    if (down, across) == (1, 1):
+        writer.finish(node, "GlobalAveragePool", [real])
+    elif height % down == 0 and width % across == 0:
+        window = [height // down, width // across]
+        writer.finish(node, "AveragePool", [real], {"kernel_shape": window, "strides": window})
+    else:
+        # Windows of unequal size: their means are a product with one matrix from the left and one from the right.
+        left = writer.constant(f"{node.name}/rows", _means(height, down))
+        right = writer.constant(f"{node.name}/columns", _means(width, across).T)
+        writer.finish(node, "MatMul", [writer.add("MatMul", [left, real], f"{node.name}/down"), right])
+
+
+def _means(extent: int, pieces: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Matrix [pieces, extent] that averages the windows of adaptive pooling."""
+    matrix = np.zeros((pieces, extent))
+    for index, (start, stop) in enumerate(adaptive_bounds(extent, pieces)):
+        matrix[index, start:stop] = 1.0 / (stop - start)
+    return matrix
+
+
+_NAMED = MappingProxyType(
+    {
+        "sigmoid": ("Sigmoid", {}),
+        "tanh": ("Tanh", {}),
+        "hardsigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
+        "hardswish": ("HardSwish", {}),
+        "elu": ("Elu", {"alpha": 1.0}),
+        "softplus": ("Softplus", {}),
+    }
+)
+"""Functions that are one ONNX operation."""
+
+_WITH_CONSTANT = MappingProxyType({"clamp_min": "Max", "clamp_max": "Min", "add_constant": "Add", "mul_constant": "Mul"})
+
+
+def _pointwise(writer: Writer, node: Node) -> None:
+    settings, real = _settings(node), writer.real(node.inputs[0])
+    function, constant = settings.text("function"), settings.number("constant")
+    if function in _NAMED:
+        op, attributes = _NAMED[function]
+        writer.finish(node, op, [real], attributes)
+    elif function in _WITH_CONSTANT:
+        assert constant is not None
+        writer.finish(node, _WITH_CONSTANT[function], [real, writer.constant(f"{node.name}/constant", constant)])
+    elif function == "leaky_relu":
+        assert constant is not None
+        writer.finish(node, "LeakyRelu", [real], {"alpha": constant})
+    elif function == "silu":
+        writer.finish(node, "Mul", [real, writer.add("Sigmoid", [real], f"{node.name}/sigmoid")])
+    elif function == "relu6":
+        bounds = [writer.constant(f"{node.name}/{name}", value) for name, value in (("minimum", 0.0), ("maximum", 6.0))]
+        writer.finish(node, "Clip", [real, *bounds])
+    elif function == "gelu":
+        scaled = writer.add("Div", [real, writer.constant(f"{node.name}/root", math.sqrt(2.0))], f"{node.name}/scaled")
+        erf = writer.add("Erf", [scaled], f"{node.name}/erf")
+        grown = writer.add("Add", [erf, writer.constant(f"{node.name}/one", 1.0)], f"{node.name}/grown")
+        product = writer.add("Mul", [real, grown], f"{node.name}/product")
+        writer.finish(node, "Mul", [product, writer.constant(f"{node.name}/half", 0.5)])
+    else:
+        assert function == "requantize"
+        writer.finish(node, "Identity", [real])
+
+
+OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
+    {
+        "conv2d": _conv2d,
+        "linear": _linear,
+        "batch_norm": _batch_norm,
+        "relu": _relu,
+        "clamp": _clamp,
+        "pointwise": _pointwise,
+        "add": _elementwise("Add"),
+        "mul": _elementwise("Mul"),
+        "concat": _concat,
+        "slice": _slice,
+        "pad": _pad,
+        "channel_shuffle": _channel_shuffle,
+        "flatten": _flatten,
+        "max_pool": _max_pool,
+        "avg_pool": _avg_pool,
+        "adaptive_avg_pool": _adaptive_avg_pool,
+    }
+)
+"""Writers of every operation that neither reads pixels nor changes between float and integer."""

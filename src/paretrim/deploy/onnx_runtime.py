@@ -1,0 +1,103 @@
+"""Runs ONNX files in ONNX Runtime. The package is imported only when a file is opened."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretrim.deploy.report import IntegerReport
+from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.graph.types import INPUT, FloatArray
+from paretrim.graph.windows import Values
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_FLOAT_CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
+_INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
+_INTEGER_KINDS = frozenset(
+    {
+        "MaxPool",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Slice",
+        "Pad",
+        "Concat",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "NhwcMaxPool",
+        "QGemm",
+    }
+)
+_CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxRuntimeRunnable:
+    """An ONNX file in ONNX Runtime on the CPU."""
+
+    session: InferenceSession
+    threads: int
+    version: str
+    runtime: str = "onnxruntime"
+
+    @classmethod
+    def open(cls, path: Path, threads: int) -> OnnxRuntimeRunnable:
+        """Load a file, with one pool of ``threads`` threads and operations one after the other.
+
+        Raises:
+            CorruptFile: ONNX Runtime cannot read the file.
+            MissingDependency: ONNX Runtime is not installed.
+        """
+        session, version = _open(path, threads)
+        return cls(session, threads, version)
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits [N, classes]."""
+        return np.asarray(self.session.run(None, {INPUT: images})[0], dtype=np.float32)
+
+
+def integer_report(path: Path) -> IntegerReport:
+    """What ONNX Runtime executes, read from the graph it writes down after its own optimisation.
+
+    Raises:
+        CorruptFile: ONNX Runtime cannot read the file.
+        MissingDependency: ONNX Runtime or onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        _open(path, 1, optimized)
+        nodes = list(onnx.load(optimized).graph.node)
+    print_kinds = [(node.op_type, node.name or node.output[0]) for node in nodes]
+    integer = [name for kind, name in print_kinds if kind in _INTEGER_CONVOLUTIONS]
+    floating = [name for kind, name in print_kinds if kind in _FLOAT_CONVOLUTIONS]
+    return IntegerReport(len(integer) + len(floating), len(integer), tuple(floating), ())
+
+
+def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[InferenceSession, str]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency("running ONNX files needs ONNX Runtime; install it with: pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # errors only; warnings would go to the terminal
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
+        raise CorruptFile(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
+    return session, str(onnxruntime.__version__)

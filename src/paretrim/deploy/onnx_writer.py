@@ -1,0 +1,102 @@
+"""Collects the operations and constants of an ONNX file; knows quantized from real values, and nothing of the onnx package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.shapes import read_attributes
+from paretrim.graph.types import Array, Node, ValueType
+
+OnnxAttribute = int | float | str | list[int]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One ONNX operation with one output, which names it."""
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, OnnxAttribute]
+
+
+@dataclass
+class Writer:
+    """The file while it is written. ``types`` are those of the graph's values, which keep their names in the file."""
+
+    types: Mapping[str, ValueType]
+    operations: list[Operation] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    real_names: dict[str, str] = field(default_factory=dict)
+
+    def add(self, op: str, inputs: Sequence[str], output: str, attributes: Mapping[str, OnnxAttribute] | None = None) -> str:
+        """Append an operation and return the name of its output.
+
+        Raises:
+            UnsupportedOperation: the name is taken, because one node's name is another's with an inner name behind it.
+        """
+        if any(output == operation.output for operation in self.operations):
+            raise UnsupportedOperation(f"two values of the ONNX file would be named '{output}'; rename the node of that name")
+        self.operations.append(Operation(op, tuple(inputs), output, dict(attributes or {})))
+        return output
+
+    def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        """Store a constant and return its name."""
+        self.constants[name] = np.asarray(value, dtype=dtype)
+        return name
+
+    def indices(self, name: str, value: Sequence[int]) -> str:
+        """Store a constant list of indices, which ONNX wants as int64."""
+        return self.constant(name, value, np.int64)
+
+    def real(self, name: str) -> str:
+        """Name of a value as float32, dequantized at its first use."""
+        if name not in self.real_names:
+            kind = self.types[name]
+            self.real_names[name] = self.dequantize(name, f"{name}/real", kind) if kind.quantized else name
+        return self.real_names[name]
+
+    def alias(self, name: str, real: str) -> None:
+        """Let ``name`` stand for a real value that already has another name."""
+        self.real_names[name] = real
+
+    def dequantize(self, quantized: str, output: str, kind: ValueType) -> str:
+        """uint8 to float32 on the grid of ``kind``."""
+        return self.add("DequantizeLinear", [quantized, *self._grid(quantized, kind)], output)
+
+    def quantize(self, real: str, output: str, kind: ValueType) -> str:
+        """float32 to uint8 on the grid of ``kind``."""
+        return self.add("QuantizeLinear", [real, *self._grid(output, kind)], output)
+
+    def finish(self, node: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, OnnxAttribute] | None = None) -> None:
+        """Append the last operation of a node: its result takes the node's name, clamped and quantized where the graph says so.
+
+        A clamp to the whole grid is what the saturation of QuantizeLinear does. A narrower one acts on the quantized value,
+        after a first QuantizeLinear: there the runtimes still fuse the operation itself, and the result is the same.
+        """
+        if not node.type.quantized:
+            self.add(op, inputs, node.name, attributes)
+            return
+        result = self.add(op, inputs, f"{node.name}/float", attributes)
+        settings = read_attributes(node.op, node.attributes).values
+        low, high = settings.get("lo", 0), settings.get("hi", 255)
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+        if (low, high) != (0, 255):
+            wide = self.quantize(result, f"{node.name}/unclamped", node.type)
+            real = self.dequantize(wide, f"{node.name}/unclamped/real", node.type)
+            bounds = [np.float32((bound - node.type.zero_point) * node.type.scale) for bound in (low, high)]
+            names = [self.constant(f"{node.name}/{name}", bound) for name, bound in zip(("low", "high"), bounds, strict=True)]
+            result = self.add("Clip", [real, *names], f"{node.name}/clamped")
+        self.quantize(result, node.name, node.type)
+
+    def _grid(self, name: str, kind: ValueType) -> tuple[str, str]:
+        scale, zero_point = f"{name}/scale", f"{name}/zero_point"
+        self.constant(scale, kind.scale)
+        self.constant(zero_point, kind.zero_point, np.uint8)
+        return scale, zero_point

@@ -1,0 +1,108 @@
+"""Runs ONNX files in OpenVINO. The package is imported only when a file is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretrim.deploy.report import IntegerReport
+from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.graph.types import FloatArray
+from paretrim.graph.windows import Values
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core, InferRequest, Model
+
+COMPILED_SIZES = 4
+"""Batch sizes kept compiled; the oldest is dropped."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenVinoRunnable:
+    """An ONNX file in OpenVINO on the CPU, compiled for every batch size at its first call.
+
+    A fixed batch lets OpenVINO plan memory and choose kernels once; with a free one it does so at every call.
+    """
+
+    core: Core
+    model: Model
+    threads: int
+    version: str
+    runtime: str = "openvino"
+    compiled: dict[int, InferRequest] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, threads: int) -> OpenVinoRunnable:
+        """Read a file and compile it for one image.
+
+        Raises:
+            CorruptFile: OpenVINO cannot read or compile the file.
+            MissingDependency: OpenVINO is not installed.
+        """
+        core, model, version = _read(path)
+        runnable = cls(core, model, threads, version)
+        runnable._request(1)
+        return runnable
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits [N, classes]."""
+        result = self._request(len(images)).infer([images], share_inputs=True)
+        return np.array(result[0], dtype=np.float32)
+
+    def _request(self, batch: int) -> InferRequest:
+        if batch not in self.compiled:
+            while len(self.compiled) >= COMPILED_SIZES:
+                del self.compiled[next(iter(self.compiled))]
+            self.compiled[batch] = _compile(self.core, self.model, batch, self.threads).create_infer_request()
+        return self.compiled[batch]
+
+
+def integer_report(path: Path) -> IntegerReport:
+    """What OpenVINO executes, read from the runtime model of the compiled network.
+
+    Raises:
+        CorruptFile: OpenVINO cannot read or compile the file.
+        MissingDependency: OpenVINO is not installed.
+    """
+    core, model, _ = _read(path)
+    executed = []
+    for node in _compile(core, model, 1, 1).get_runtime_model().get_ordered_ops():
+        about = node.get_rt_info()
+        executed.append(
+            (str(about["layerType"].astype(str)), str(about["runtimePrecision"].astype(str)), node.get_friendly_name())
+        )
+    convolutions = [(precision, name) for kind, precision, name in executed if kind == "Convolution"]
+    floating = tuple(name for precision, name in convolutions if precision not in ("u8", "i8"))
+    return IntegerReport(len(convolutions), len(convolutions) - len(floating), floating, ())
+
+
+def _read(path: Path) -> tuple[Core, Model, str]:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependency("OpenVINO is not installed; install it with: pip install 'paretrim[openvino]'") from error
+    core = openvino.Core()
+    try:
+        model = core.read_model(str(path))
+    except RuntimeError as error:
+        raise CorruptFile(f"OpenVINO {openvino.__version__} cannot read '{path}': {error}") from error
+    return core, model, str(openvino.__version__)
+
+
+def _compile(core: Core, model: Model, batch: int, threads: int) -> CompiledModel:
+    fixed = model.clone()
+    fixed.reshape([batch, *model.input(0).get_partial_shape()[1:]])
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # Without it a CPU with bfloat16 instructions would run what is float32 in the file in bfloat16.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    try:
+        return core.compile_model(fixed, "CPU", settings)
+    except RuntimeError as error:
+        raise CorruptFile(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error

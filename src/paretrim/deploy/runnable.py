@@ -1,0 +1,147 @@
+"""Opens deployed files in a runtime, asks the runtime what it computes in integers, and compares it with the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from paretrim import __version__
+from paretrim.deploy.report import IntegerReport
+from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
+from paretrim.graph.interpreter import run
+from paretrim.graph.storage import load
+from paretrim.graph.types import FloatArray, Graph
+from paretrim.graph.windows import Values
+
+RUNTIMES = ("onnxruntime", "openvino", "reference")
+"""What :func:`open_runnable` opens: the first two an ``.onnx`` file, the reference interpreter a graph file."""
+
+VERIFIED_AT_ONCE = 64
+"""Images a runnable gets in one call of :func:`verify`."""
+
+
+class Runnable(Protocol):
+    """A deployed network that is ready to run. ``version`` is the runtime's, ``threads`` the number it was held to."""
+
+    @property
+    def runtime(self) -> str:
+        """One of :data:`RUNTIMES`."""
+
+    @property
+    def version(self) -> str:
+        """Version of the runtime."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute one call."""
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits [N, classes] of images [N, C, H, W], in one call of the runtime."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a runtime's logits are from the reference's.
+
+    ``top1`` is the share of images with the same most likely class; the two distances are between logits.
+    """
+
+    top1: float
+    worst_absolute: float
+    mean_absolute: float
+    images: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceRunnable:
+    """The NumPy interpreter as a runtime. Its threads are those of NumPy's BLAS, set outside."""
+
+    graph: Graph
+    threads: int = 1
+    runtime: str = "reference"
+    version: str = __version__
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits [N, classes]."""
+        return run(self.graph, images)
+
+
+def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnable:
+    """Open a deployed file for repeated calls.
+
+    Args:
+        path: an ``.onnx`` file, or a graph file for the reference.
+        runtime: one of :data:`RUNTIMES`.
+        threads: threads for one call; the runtime is held to exactly this number.
+
+    Raises:
+        UnsupportedOperation: the runtime is unknown or ``threads`` is below 1.
+        CorruptFile: the file is missing or the runtime cannot read it.
+        MissingDependency: the runtime is not installed; the message names what to install.
+    """
+    path = Path(path)
+    if runtime not in RUNTIMES:
+        raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
+    if threads < 1:
+        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
+    if runtime == "reference":
+        return ReferenceRunnable(load(path), threads)
+    _require_onnx(path)
+    if runtime == "onnxruntime":
+        from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable
+
+        return OnnxRuntimeRunnable.open(path, threads)
+    from paretrim.deploy.openvino_runtime import OpenVinoRunnable
+
+    return OpenVinoRunnable.open(path, threads)
+
+
+def integer_share(path: Path | str, runtime: str) -> IntegerReport:
+    """Which convolutions of an ``.onnx`` file the runtime computes in 8-bit integers, from its own report of what it executes.
+
+    Raises:
+        UnsupportedOperation: the runtime is neither ``onnxruntime`` nor ``openvino``.
+        CorruptFile: the file is missing or the runtime cannot read it.
+        MissingDependency: the runtime is not installed; the message names what to install.
+    """
+    path = Path(path)
+    if runtime not in ("onnxruntime", "openvino"):
+        raise UnsupportedOperation(f"runtime '{runtime}' reports nothing about what it executes; ask onnxruntime or openvino")
+    _require_onnx(path)
+    if runtime == "onnxruntime":
+        from paretrim.deploy import onnx_runtime
+
+        return onnx_runtime.integer_report(path)
+    from paretrim.deploy import openvino_runtime
+
+    return openvino_runtime.integer_report(path)
+
+
+def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
+    """Compare a runnable with the reference interpreter on the same images.
+
+    Raises:
+        DataUnavailable: there are no images, or they do not fit the graph.
+        ExportMismatch: the runnable's logits have another shape, or are not finite.
+    """
+    if not len(images):
+        raise DataUnavailable("no images were given to compare on; give at least one")
+    expected = run(graph, images)
+    pieces = [runnable(images[first : first + VERIFIED_AT_ONCE]) for first in range(0, len(images), VERIFIED_AT_ONCE)]
+    found = np.concatenate(pieces)
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise ExportMismatch(
+            f"{runnable.runtime} {runnable.version} gives logits {found.shape}, finite: {bool(np.isfinite(found).all())};"
+            f" the graph gives finite {expected.shape}; is it the same network?"
+        )
+    distance = np.abs(found.astype(np.float64) - expected)
+    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+
+
+def _require_onnx(path: Path) -> None:
+    if not path.is_file():
+        raise CorruptFile(f"ONNX file '{path}' does not exist")

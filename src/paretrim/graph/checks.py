@@ -1,0 +1,187 @@
+"""Checks that a graph is what ``docs/integer-graph.md`` describes, before it is stored, exported or believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.errors import CorruptFile, UnsupportedOperation, located
+from paretrim.graph import functions, windows
+from paretrim.graph.shapes import Settings, Shape, infer_shape, read_attributes
+from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, InputSpec, Node, ValueType
+
+__all__ = ["infer_shape", "validate"]
+
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Scales below are subnormal in float32, where processors may flush to zero."""
+
+LONGEST_NAME = 500
+
+
+def validate(graph: Graph) -> None:
+    """Check shapes, types, grids, attributes and tensors of every node, and that no int32 accumulator can overflow.
+
+    Raises:
+        UnsupportedOperation: a node breaks a shape or attribute rule of its operation.
+        CorruptFile: a type, a grid or the content of a tensor is outside what the page allows.
+    """
+    _check_input(graph.input)
+    types = graph.types
+    for node in graph.nodes:
+        with located(f"node '{node.name}' (layer '{node.layer}', {node.op})"):
+            _check_node(node, tuple(types[name] for name in node.inputs), graph.input)
+    logits = types[graph.output]
+    if graph.output == INPUT or logits.quantized or len(logits.shape) != 1:
+        raise CorruptFile(f"the output '{graph.output}' is {logits.dtype} {logits.shape}; logits are float32 (classes,)")
+    if graph.classes and len(graph.classes) != logits.shape[0]:
+        raise CorruptFile(
+            f"{len(graph.classes)} class names were given for {logits.shape[0]} logits; leave them out or give one each"
+        )
+
+
+def _check_input(spec: InputSpec) -> None:
+    if len(spec.shape) != 3 or any(extent < 1 for extent in spec.shape):
+        raise CorruptFile(f"the input has shape {spec.shape}; it must be (C, H, W)")
+    if bool(spec.mean) != bool(spec.std) or (spec.std and not len(spec.mean) == len(spec.std) == spec.shape[0]):
+        raise CorruptFile(
+            f"the input of shape {spec.shape} has mean {spec.mean} and std {spec.std}; give one number per channel or neither"
+        )
+    if not all(math.isfinite(value) for value in spec.mean) or not all(math.isfinite(value) and value > 0 for value in spec.std):
+        raise CorruptFile(f"the input has mean {spec.mean} and std {spec.std}; they must be finite and std above 0")
+
+
+def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
+    if not node.name or len(node.name) > LONGEST_NAME or not node.name.isprintable():
+        raise CorruptFile(f"a node name must be 1 to {LONGEST_NAME} printable characters")
+    _check_grid(node.type)
+    settings = read_attributes(node.op, node.attributes)
+    if node.op == "pointwise":
+        functions.check_function(settings.text("function"), settings.number("constant"))
+    shape = infer_shape(node.op, node.attributes, [value.shape for value in inputs], node.tensors)
+    if shape != node.type.shape:
+        raise CorruptFile(f"its type has shape {node.type.shape} and its operation computes {shape}")
+    _check_types(node, inputs, spec)
+    _check_tensors(node, inputs[0], spec)
+    if node.type.quantized:
+        _check_clamp(settings)
+    elif "lo" in node.attributes or "hi" in node.attributes:
+        raise UnsupportedOperation("lo and hi clamp quantized values and the result is float32; use clamp or relu")
+
+
+def _check_grid(value: ValueType) -> None:
+    if value.dtype not in ("float32", "uint8"):
+        raise CorruptFile(f"its dtype is '{value.dtype}'; a value is float32 or uint8")
+    if not (math.isfinite(value.scale) and value.scale >= SMALLEST_SCALE and float(np.float32(value.scale)) == value.scale):
+        raise CorruptFile(f"its scale is {value.scale!r}; it must be a positive normal float32")
+    if not 0 <= value.zero_point <= 255:
+        raise CorruptFile(f"its zero point is {value.zero_point}; it must lie in 0..255")
+
+
+def _check_clamp(settings: Settings) -> None:
+    if "lo" in settings.values:
+        low, high = settings.integer("lo"), settings.integer("hi")
+        if not 0 <= low <= high <= 255:
+            raise CorruptFile(f"it clamps to {low}..{high}; that must lie in 0..255 and not be empty")
+
+
+def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
+    reads_pixels = spec.takes_pixels and INPUT in node.inputs
+    if node.op == "normalize" or reads_pixels:
+        if not reads_pixels or node.op not in ("normalize", "quantize"):
+            raise UnsupportedOperation("pixels are read by normalize or quantize, and normalize reads nothing else")
+        if node.type.quantized != (node.op == "quantize"):
+            raise CorruptFile(f"{node.op} cannot give {node.type.dtype}")
+        return
+    if len({value.dtype for value in inputs}) != 1:
+        raise UnsupportedOperation(
+            f"its inputs are {[value.dtype for value in inputs]}; quantize or dequantize one of them first"
+        )
+    quantized = inputs[0].quantized
+    if node.op == "clamp" and quantized:
+        raise UnsupportedOperation("clamp is for float values; use lo and hi of the node before it, or a pointwise table")
+    expected = {"quantize": (False, True), "dequantize": (True, False)}.get(node.op, (quantized, quantized))
+    float_result = node.op in WEIGHTED and quantized and not node.type.quantized
+    if (quantized, node.type.quantized) != expected and not float_result:
+        raise UnsupportedOperation(f"it makes {node.type.dtype} of {inputs[0].dtype}; put a quantize or dequantize between")
+    if _moves_off_grid(node, inputs[0]):
+        raise CorruptFile(
+            f"its grid is scale {node.type.scale}, zero point {node.type.zero_point}; it keeps that of its input,"
+            f" scale {inputs[0].scale}, zero point {inputs[0].zero_point}"
+        )
+
+
+def _moves_off_grid(node: Node, source: ValueType) -> bool:
+    same = (node.type.scale, node.type.zero_point) == (source.scale, source.zero_point)
+    return node.op in GRID_PRESERVING and source.quantized and not same
+
+
+def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
+    wanted = _wanted_tensors(node, source)
+    optional = {"bias"} if not source.quantized else set()
+    if not set(wanted) - optional <= set(node.tensors) <= set(wanted):
+        raise CorruptFile(f"it has the tensors {sorted(node.tensors)}; it must have {sorted(wanted)}")
+    for name, tensor in node.tensors.items():
+        dtype, shape = wanted[name]
+        if tensor.dtype != np.dtype(dtype) or tensor.shape != shape:
+            raise CorruptFile(f"its {name} is {tensor.dtype} {tensor.shape}; it must be {np.dtype(dtype)} {shape}")
+        if tensor.dtype == np.float32 and not np.isfinite(tensor.astype(np.float32)).all():
+            raise CorruptFile(f"its {name} holds NaN or infinity")
+    if "variance" in wanted:
+        epsilon = read_attributes(node.op, node.attributes).number("epsilon")
+        if epsilon is None or node.tensors["variance"].astype(np.float64).min() + epsilon <= 0:
+            raise CorruptFile("variance + epsilon must be above 0 in every channel; epsilon may be missing")
+    if node.op in WEIGHTED and source.quantized:
+        _check_weight(node, source)
+    if "table" in wanted:
+        _check_table(node, source, spec)
+
+
+def _wanted_tensors(node: Node, source: ValueType) -> Mapping[str, tuple[npt.DTypeLike, Shape]]:
+    """Type and shape of every tensor of the node; a float ``bias`` may be missing."""
+    channels = (node.type.shape[0],)
+    if node.op in WEIGHTED:
+        weight = node.tensors["weight"].shape
+        if source.quantized:
+            return {"weight": (np.int8, weight), "weight_scale": (np.float32, channels), "bias": (np.int32, channels)}
+        return {"weight": (np.float32, weight), "bias": (np.float32, channels)}
+    if node.op == "batch_norm":
+        names = ("multiplier", "offset") if source.quantized else ("gamma", "beta", "mean", "variance")
+        return dict.fromkeys(names, (np.float32, channels))
+    if node.op == "pointwise" and source.quantized:
+        return {"table": (np.uint8, (256,))}
+    if node.op == "quantize" and source.quantized:
+        return {"table": (np.uint8, (*channels, 256))}
+    return {}
+
+
+def _check_weight(node: Node, source: ValueType) -> None:
+    weight = node.tensors["weight"].astype(np.int64).reshape(node.type.shape[0], -1)
+    if weight.min() < -127:
+        raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
+    scales = node.tensors["weight_scale"].astype(np.float64)
+    products = source.scale * scales / (node.type.scale if node.type.quantized else 1.0)
+    smallest, largest = min(scales.min(), products.min()), products.max()
+    if smallest < SMALLEST_SCALE or largest > np.finfo(np.float32).max:
+        raise CorruptFile(
+            f"its weight_scale lies in {scales.min()}..{scales.max()}; scales and their products must be normal float32 above 0"
+        )
+    bound = windows.largest_accumulator(node.tensors["weight"], node.tensors["bias"], source.zero_point)
+    if bound >= 2**31:
+        raise CorruptFile(f"its accumulator can reach {bound}, beyond int32; use smaller weights or a smaller bias")
+
+
+def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
+    settings = read_attributes(node.op, node.attributes)
+    if node.op == "quantize":
+        expected = functions.pixel_table(spec, node.type)
+    else:
+        expected = functions.pointwise_table(settings.text("function"), settings.number("constant"), source, node.type)
+    # One step is left to other mathematics libraries: a last bit of exp can turn a tie.
+    worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected).max())
+    if worst > 1:
+        raise CorruptFile(
+            f"its table differs from the function it stands for by {worst} steps; build it with paretrim.graph.functions"
+        )

@@ -1,0 +1,52 @@
+"""What the weights of a graph take: stored bytes, zeros, and the bound of an order-0 entropy coder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.graph.types import WEIGHTED, Array, Graph
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """One weighted node, counted in its stored weight tensor; scales and bias are not in it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    zeros: int
+    weights: int
+    bytes: int
+    entropy_bytes: float
+
+
+def summarize_weights(graph: Graph) -> tuple[WeightSummary, ...]:
+    """Size, zeros and entropy of every weighted node, in the order of the graph."""
+    return tuple(_summarize(node.name, node.tensors["weight"]) for node in graph.nodes if node.op in WEIGHTED)
+
+
+def order0_bytes(symbols: Array) -> float:
+    """Shannon bound in bytes for coding these symbols one by one with their own frequencies (the frequencies are not counted).
+
+    >>> order0_bytes(np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int8))
+    1.0
+    """
+    counts = np.unique(symbols, return_counts=True)[1].astype(np.float64)
+    share: npt.NDArray[np.float64] = counts / counts.sum()
+    # The sum of a certain symbol is -0.0; its cost is 0.
+    return abs(float((counts * np.log2(share)).sum())) / 8
+
+
+def _summarize(name: str, weight: Array) -> WeightSummary:
+    return WeightSummary(
+        name=name,
+        shape=weight.shape,
+        dtype=str(weight.dtype),
+        zeros=int(weight.size - np.count_nonzero(weight)),
+        weights=weight.size,
+        bytes=weight.nbytes,
+        entropy_bytes=order0_bytes(weight),
+    )

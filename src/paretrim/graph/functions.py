@@ -1,0 +1,117 @@
+"""Scalar functions of one value and the 256-entry tables that replace them in an integer graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.types import InputSpec, ValueType
+
+Float64Array = npt.NDArray[np.float64]
+ByteArray = npt.NDArray[np.uint8]
+
+# NumPy has no erf, and SciPy would be a large dependency for one function; math.erf is correctly rounded to an ulp.
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _sigmoid(x: Float64Array) -> Float64Array:
+    """1 / (1 + exp(-x)) without overflow on either side."""
+    decay = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1.0, decay) / (1.0 + decay))
+
+
+def _hardsigmoid(x: Float64Array) -> Float64Array:
+    return np.asarray(np.clip(x + 3.0, 0.0, 6.0) / 6.0)
+
+
+PLAIN: Mapping[str, Callable[[Float64Array], Float64Array]] = MappingProxyType(
+    {
+        "sigmoid": _sigmoid,
+        "silu": lambda x: x * _sigmoid(x),
+        "hardsigmoid": _hardsigmoid,
+        "hardswish": lambda x: x * _hardsigmoid(x),
+        "tanh": np.tanh,
+        "gelu": lambda x: 0.5 * x * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), dtype=np.float64)),
+        "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
+        "softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
+        "relu6": lambda x: np.clip(x, 0.0, 6.0),
+        "requantize": lambda x: x,
+    }
+)
+"""Functions without a constant."""
+
+WITH_CONSTANT: Mapping[str, Callable[[Float64Array, float], Float64Array]] = MappingProxyType(
+    {
+        "leaky_relu": lambda x, slope: np.where(x >= 0, x, slope * x),
+        "clamp_min": np.maximum,
+        "clamp_max": np.minimum,
+        "add_constant": lambda x, term: x + term,
+        "mul_constant": lambda x, factor: x * factor,
+    }
+)
+"""Functions with a constant."""
+
+
+def check_function(function: str, constant: float | None) -> None:
+    """Check that a ``pointwise`` function exists and has its constant.
+
+    Raises:
+        UnsupportedOperation: it does not, or has a constant it does not take.
+    """
+    if function in WITH_CONSTANT:
+        if constant is None:
+            raise UnsupportedOperation(f"pointwise function '{function}' lacks its attribute 'constant'")
+    elif function not in PLAIN:
+        known = ", ".join(sorted({*PLAIN, *WITH_CONSTANT}))
+        raise UnsupportedOperation(f"pointwise function '{function}' is unknown; known are {known}")
+    elif constant is not None:
+        raise UnsupportedOperation(f"pointwise function '{function}' takes no constant and was given {constant}")
+
+
+def evaluate(function: str, x: npt.NDArray[np.floating], constant: float | None = None) -> Float64Array:
+    """The function of every element, in float64.
+
+    >>> evaluate("hardswish", np.array([-4.0, 0.0, 3.0]))
+    array([-0.,  0.,  3.])
+
+    Raises:
+        UnsupportedOperation: the function is unknown or its constant is missing.
+    """
+    check_function(function, constant)
+    wide = np.asarray(x, dtype=np.float64)
+    if function in PLAIN:
+        return np.asarray(PLAIN[function](wide), dtype=np.float64)
+    assert constant is not None
+    return np.asarray(WITH_CONSTANT[function](wide, constant), dtype=np.float64)
+
+
+def onto_grid(real: Float64Array, output: ValueType) -> ByteArray:
+    """Round float64 values onto the uint8 grid of ``output``: ``clip(rint(real / scale) + zero_point, 0, 255)``."""
+    return np.asarray(np.clip(np.rint(real / output.scale) + output.zero_point, 0, 255), dtype=np.uint8)
+
+
+def pointwise_table(function: str, constant: float | None, source: ValueType, output: ValueType) -> ByteArray:
+    """``table[q]``, uint8 [256]: the function on the grid of ``source``, rounded onto the grid of ``output``."""
+    return onto_grid(evaluate(function, source.scale * (np.arange(256.0) - source.zero_point), constant), output)
+
+
+def pixel_values(spec: InputSpec) -> Float64Array:
+    """Normalised value of every pixel by channel, float64 [C, 256]: ``(p / 255 - mean) / std``."""
+    mean, std = (np.asarray(values, dtype=np.float64)[:, None] for values in (spec.mean, spec.std))
+    return np.asarray((np.arange(256.0) / 255.0 - mean) / std)
+
+
+def pixel_table(spec: InputSpec, output: ValueType) -> ByteArray:
+    """``table[c, p]``, uint8 [C, 256]: pixels normalised and rounded onto the grid of ``output``."""
+    return onto_grid(pixel_values(spec), output)
+
+
+def pixel_affine(spec: InputSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """``factor`` and ``term``, float32 [C, 1, 1], with which ``pixel * factor + term`` is the normalised pixel."""
+    mean, std = (np.asarray(values, dtype=np.float64)[:, None, None] for values in (spec.mean, spec.std))
+    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -1,0 +1,162 @@
+"""Sliding windows in NumPy: exact integer convolution on BLAS, and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.graph.shapes import Edges, Pair, Settings
+
+Values = npt.NDArray[Any]
+"""An array of numbers of some type; which one is the caller's choice."""
+
+CACHED_BYTES = 2**21
+"""Columns are formed for as many images at a time as fit here: they are read once by the multiplication and stay in cache."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a window slides: vertical before horizontal, padding as (top, left, bottom, right)."""
+
+    window: Pair
+    stride: Pair
+    padding: Edges
+    dilation: Pair = (1, 1)
+
+    @classmethod
+    def of(cls, settings: Settings, window: Pair | None = None) -> Windows:
+        """Read from the attributes of a node; a convolution brings its window with its weight."""
+        dilation = settings.pair("dilation") if "dilation" in settings.values else (1, 1)
+        return cls(window or settings.pair("window"), settings.pair("stride"), settings.edges("padding"), dilation)
+
+    def extents(self, shape: tuple[int, ...]) -> Pair:
+        """Number of windows down and across an unpadded [..., H, W]."""
+        top, left, bottom, right = self.padding
+        down = (shape[-2] + top + bottom - (self.window[0] - 1) * self.dilation[0] - 1) // self.stride[0] + 1
+        across = (shape[-1] + left + right - (self.window[1] - 1) * self.dilation[1] - 1) // self.stride[1] + 1
+        return down, across
+
+    def pad(self, images: Values, fill: float) -> Values:
+        """[..., H, W] grown by the padding."""
+        top, left, bottom, right = self.padding
+        if not any(self.padding):
+            return images
+        shape = (*images.shape[:-2], images.shape[-2] + top + bottom, images.shape[-1] + left + right)
+        grown = np.full(shape, fill, dtype=images.dtype)
+        grown[..., top : top + images.shape[-2], left : left + images.shape[-1]] = images
+        return grown
+
+    def positions(self, padded: Values, extents: Pair) -> Iterator[tuple[int, int, Values]]:
+        """Each place (i, j) in the window with what all windows see there, a view [..., down, across] of ``padded``."""
+        for i in range(self.window[0]):
+            top = i * self.dilation[0]
+            for j in range(self.window[1]):
+                left = j * self.dilation[1]
+                rows = slice(top, top + (extents[0] - 1) * self.stride[0] + 1, self.stride[0])
+                yield i, j, padded[..., rows, left : left + (extents[1] - 1) * self.stride[1] + 1 : self.stride[1]]
+
+
+def convolve(images: Values, weight: Values, windows: Windows, *, groups: int) -> Values:
+    """Convolution of [N, Ci, H, W] with [Co, Ci / groups, kh, kw], padded with 0, in the float type of its arguments.
+
+    Every image is multiplied on its own, so a result never depends on what else is in the batch.
+    """
+    count, channels = images.shape[:2]
+    outputs = weight.shape[0]
+    down, across = windows.extents(images.shape)
+    padded = windows.pad(images, 0)
+    if groups == channels == outputs:
+        return _depthwise(padded, weight, windows, (down, across))
+    matrix = weight.reshape(groups, outputs // groups, -1)
+    result = np.empty((count, groups, outputs // groups, down * across), dtype=images.dtype)
+    plain = windows.window == (1, 1) and windows.stride == (1, 1)
+    step = count if plain else max(1, CACHED_BYTES // (matrix.shape[2] * groups * down * across * images.itemsize))
+    for first in range(0, count, step):
+        part = padded[first : first + step]
+        columns = part if plain else _columns(part, windows, (down, across))
+        np.matmul(matrix, columns.reshape(len(part), groups, -1, down * across), out=result[first : first + step])
+    return result.reshape(count, outputs, down, across)
+
+
+def _columns(padded: Values, windows: Windows, extents: Pair) -> Values:
+    """What every window sees, [N, C, kh, kw, down, across]."""
+    columns = np.empty((*padded.shape[:2], *windows.window, *extents), dtype=padded.dtype)
+    for i, j, seen in windows.positions(padded, extents):
+        columns[:, :, i, j] = seen
+    return columns
+
+
+def _depthwise(padded: Values, weight: Values, windows: Windows, extents: Pair) -> Values:
+    result = np.zeros((*padded.shape[:2], *extents), dtype=padded.dtype)
+    for i, j, seen in windows.positions(padded, extents):
+        result += seen * weight[:, 0, i, j, None, None]
+    return result
+
+
+def largest_accumulator(weight: Values, bias: Values, zero_point: int) -> int:
+    """Bound on ``|bias + sum w * (q - zero_point)|`` and on every partial sum, for any uint8 ``q``."""
+    reach = max(zero_point, 255 - zero_point)
+    sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
+    return int((sums * reach + np.abs(bias.astype(np.int64))).max())
+
+
+def accumulate_in(weight: Values, bias: Values, zero_point: int) -> type[np.float32] | type[np.float64]:
+    """Float type in which ``bias + sum w * (q - zero_point)`` is exact in any order of summation.
+
+    Every product and every partial sum is an integer no larger than :func:`largest_accumulator`. Floats hold all integers
+    up to 2**24 (float32) and 2**53 (float64), so below that bound no addition, fused or not, ever rounds.
+    """
+    return np.float32 if largest_accumulator(weight, bias, zero_point) <= 2**24 else np.float64
+
+
+def largest_in_window(images: Values, windows: Windows, fill: float) -> Values:
+    """Maximum of every window of [N, C, H, W]; padding counts as ``fill``."""
+    extents = windows.extents(images.shape)
+    result: Values | None = None
+    for _, _, seen in windows.positions(windows.pad(images, fill), extents):
+        result = seen.copy() if result is None else np.maximum(result, seen, out=result)
+    assert result is not None
+    return result
+
+
+def sum_in_window(images: Values, windows: Windows) -> Values:
+    """Sum of every window of [N, C, H, W], in the type of ``images``; padding counts as 0."""
+    extents = windows.extents(images.shape)
+    result = np.zeros((*images.shape[:2], *extents), dtype=images.dtype)
+    for _, _, seen in windows.positions(windows.pad(images, 0), extents):
+        np.add(result, seen, out=result)
+    return result
+
+
+def counted_positions(shape: tuple[int, ...], windows: Windows, counted: Edges) -> npt.NDArray[np.int64]:
+    """How many positions of each window lie inside the image grown by ``counted``, int64 [down, across]."""
+    top, left, bottom, right = windows.padding
+    inside = np.zeros((shape[-2] + top + bottom, shape[-1] + left + right), dtype=np.int64)
+    rows = slice(top - counted[0], top + shape[-2] + counted[2])
+    inside[rows, left - counted[1] : left + shape[-1] + counted[3]] = 1
+    bare = Windows(windows.window, windows.stride, (0, 0, 0, 0), windows.dilation)
+    return np.asarray(sum_in_window(inside[None, None], bare)[0, 0], dtype=np.int64)
+
+
+def adaptive_bounds(extent: int, pieces: int) -> list[tuple[int, int]]:
+    """Windows ``[floor(i * extent / pieces), ceil((i + 1) * extent / pieces))`` of adaptive pooling.
+
+    >>> adaptive_bounds(5, 2)
+    [(0, 3), (2, 5)]
+    """
+    return [(i * extent // pieces, -(-(i + 1) * extent // pieces)) for i in range(pieces)]
+
+
+def sum_adaptive(images: Values, size: Pair) -> tuple[Values, npt.NDArray[np.int64]]:
+    """Sums [N, C, *size] over adaptive windows in the type of ``images``, and the number of positions of each."""
+    rows, columns = adaptive_bounds(images.shape[-2], size[0]), adaptive_bounds(images.shape[-1], size[1])
+    result = np.empty((*images.shape[:2], *size), dtype=images.dtype)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            result[:, :, i, j] = images[:, :, top:bottom, left:right].sum(axis=(2, 3), dtype=images.dtype)
+    counts = np.outer([bottom - top for top, bottom in rows], [right - left for left, right in columns])
+    return result, counts.astype(np.int64)
