@@ -1,0 +1,46 @@
+"""Sparsity as a function of progress in [0, 1]."""
+
+from __future__ import annotations
+
+from paretrim.errors import InvalidRecipe
+
+
+def cubic(progress: float, *, start: float, end: float, initial: float, final: float) -> float:
+    """Sparsity that rises from ``initial`` at ``start`` to ``final`` at ``end``, fast at first and slowly at the end.
+
+    ``final + (initial - final) * (1 - (progress - start) / (end - start)) ** 3`` between ``start`` and ``end``, constant outside.
+    With ``start == end`` it is :func:`one_shot`.
+
+    Args:
+        progress: share of the stage that is done, in [0, 1].
+        start: progress at which pruning begins.
+        end: progress from which on the sparsity is ``final``; at least ``start``.
+        initial: sparsity before ``start``, in [0, 1].
+        final: sparsity from ``end`` on, in [0, 1].
+
+    Raises:
+        InvalidRecipe: an argument leaves [0, 1] or ``end`` comes before ``start``.
+
+    Source: Zhu & Gupta 2017, "To prune, or not to prune", equation 1, arXiv 1710.01878.
+    """
+    for name, value in (("progress", progress), ("start", start), ("end", end), ("initial", initial), ("final", final)):
+        if not 0 <= value <= 1:
+            raise InvalidRecipe(
+                f"{name} {value} of the pruning schedule is not in [0, 1]; give a share, not a percentage or a step"
+            )
+    if end < start:
+        raise InvalidRecipe(f"the pruning schedule ends at {end}, before its start at {start}; let end be at least start")
+    if progress >= end:
+        return final
+    if progress <= start:
+        return initial
+    return final + (initial - final) * (1 - (progress - start) / (end - start)) ** 3
+
+
+def one_shot(progress: float, *, at: float, final: float) -> float:
+    """Sparsity 0 before ``at`` and ``final`` from there on; all in [0, 1].
+
+    Raises:
+        InvalidRecipe: an argument leaves [0, 1].
+    """
+    return cubic(progress, start=at, end=at, initial=0.0, final=final)

@@ -1,0 +1,80 @@
+"""How much a weight, a block or a channel matters, and taking exactly so many of the best.
+
+Scores are non-negative and larger means keep. Pure functions of tensors; nothing here knows a network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe, TrainingFailed
+
+
+def magnitude(weight: Tensor) -> Tensor:
+    """Absolute value of every weight, same shape, detached.
+
+    Source: Han et al. 2015, arXiv 1506.02626.
+    """
+    return weight.detach().abs()
+
+
+def channel_l2(weight: Tensor) -> Tensor:
+    """Euclidean norm of every output channel: [Co, ...] -> [Co] float64, detached.
+
+    float64 because the sum runs over thousands of squares and ranks channels that differ little.
+
+    Source: Li et al. 2017, arXiv 1608.08710 (there the L1 norm; section 3.1 reports that L2 ranks alike).
+    """
+    return weight.detach().double().flatten(1).square().sum(1).sqrt()
+
+
+def lamp(squares: Tensor) -> Tensor:
+    """LAMP score of every element of one layer, same shape, float64.
+
+    With the elements sorted ascending, ``score(u) = squares[u] / sum(squares[v] for v >= u)``: the share an element has of all
+    that would be left when everything below it is gone. The largest element scores 1, so no layer empties by itself. Of
+    equal elements the one with the lower index counts as larger, as in :func:`largest`. A layer of zeros scores 0.
+
+    Args:
+        squares: squared weights, or sums of squares of blocks, of one layer.
+
+    Source: Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning", equation 3, arXiv 2010.07611.
+    """
+    flat = squares.detach().double().flatten()
+    ordered, index = torch.sort(flat, descending=True, stable=True)
+    left = torch.cumsum(ordered, 0)
+    shares = torch.where(left > 0, ordered / left.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return torch.empty_like(flat).scatter_(0, index, shares).reshape(squares.shape)
+
+
+def largest(scores: Tensor, keep: int) -> Tensor:
+    """Mask of the ``keep`` largest scores, exactly so many; of equal scores the lower index stays.
+
+    Masks for different ``keep`` are nested. Selection runs in linear time and gives the same mask on every device.
+
+    Args:
+        scores: any shape, floating point, no NaN (infinities are ranked like any number).
+        keep: how many stay, 0 to the number of scores.
+
+    Returns:
+        Boolean mask of the shape and on the device of ``scores``.
+
+    Raises:
+        InvalidRecipe: ``keep`` is not a possible count.
+        TrainingFailed: a score is NaN.
+    """
+    total = scores.numel()
+    if not 0 <= keep <= total:
+        raise InvalidRecipe(f"cannot keep {keep} of {total} scores; ask for 0 to {total}")
+    if bool(torch.isnan(scores).any()):
+        raise TrainingFailed(f"{int(torch.isnan(scores).sum())} of {total} pruning scores are NaN; has the training diverged?")
+    if keep in (0, total):
+        return torch.full(scores.shape, keep > 0, dtype=torch.bool, device=scores.device)
+    flat = scores.detach().flatten()
+    # On the CPU, because kthvalue on CUDA refuses to run under torch.use_deterministic_algorithms.
+    threshold = torch.kthvalue(flat.cpu(), total - keep).values.to(flat.device)
+    mask = flat > threshold
+    ties = torch.nonzero(flat == threshold).flatten()
+    mask[ties[: keep - int(mask.sum())]] = True
+    return mask.reshape(scores.shape)
