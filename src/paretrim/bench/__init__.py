@@ -1,1 +1,2 @@
-""""""
+"""Latency, measured so that it can be believed: :func:`paretrim.bench.protocol.measure` takes the samples, in fresh processes and
+interleaved rounds; :func:`paretrim.bench.statistics.summarize` turns the kept samples into intervals and verdicts."""
