@@ -12,6 +12,7 @@ from paretrim.bench.types import Load
 PROC = Path("/proc")
 PRESSURE_LIMIT = 0.10
 STEAL_LIMIT = 0.01
+OWN_WAIT_LIMIT = 0.10
 POLL_SECONDS = 1.0
 
 
@@ -54,6 +55,12 @@ def disturbed(before: Load, after: Load, *, seconds: float) -> list[str]:
         if waited > PRESSURE_LIMIT:
             said.append(f"tasks waited for a CPU {waited:.0%} of the time (limit {PRESSURE_LIMIT:.0%})")
     return said
+
+
+def waited_ns(tasks: Path = PROC / "self" / "task") -> int:
+    """Time this process's living threads were ready to run and had no core, since each began; 0 where the system is silent."""
+    fields = [_text(task / "schedstat").split() for task in tasks.iterdir()] if tasks.is_dir() else []
+    return sum(int(words[1]) for words in fields if len(words) == 3)
 
 
 def wait_until_quiet(

@@ -74,7 +74,9 @@ def quiet(*, threads: int = 1, proc: Path = PROC, cpus: Path = CPUS) -> list[str
     """Say what speaks against measuring here and now; an empty list means the machine is quiet."""
     said = unquiet(read_load(proc), threads=threads)
     said.extend(
-        f"the frequency governor is '{name}'; 'performance' keeps the clock steady" for name in governors(cpus) if name != "performance"
+        f"the frequency governor is '{name}'; 'performance' keeps the clock steady"
+        for name in governors(cpus)
+        if name != "performance"
     )
     return said
 
@@ -90,7 +92,7 @@ def doctor(proc: Path = PROC) -> dict[str, object]:
         "advice": (
             "8-bit weights: this CPU multiplies 8-bit integers and adds them in 32 bits"
             if dot_product
-            else "7-bit weights (-63..63): without VNNI some runtimes add pairs of uint8 x int8 products in 16 bits, which saturates"
+            else "7-bit weights (-63..63): without VNNI some runtimes add pairs of uint8 x int8 products in 16 bits, and saturate"
         ),
         "governors": list(governors()),
         "load": asdict(read_load(proc)),

@@ -43,7 +43,8 @@ def choose_cores(threads: int, usable: Sequence[int], *, cpus: Path = CPUS) -> t
     """
     if threads > len(usable):
         raise UnstableMachine(
-            f"an arm asks for {threads} threads and this process may use {len(usable)} cores; measure with at most {len(usable)} threads"
+            f"an arm asks for {threads} threads and this process may use {len(usable)} cores; "
+            f"measure with at most {len(usable)} threads"
         )
     firsts = [core for core in usable if core == min(_siblings(core, cpus) & set(usable))]
     order = [*firsts[1:], firsts[0], *(core for core in usable if core not in firsts)]

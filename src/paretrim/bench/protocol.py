@@ -124,7 +124,9 @@ def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int
     """Check what was asked and add the A/A copy at the end."""
     names = [arm.name for arm in arms]
     if baseline not in names:
-        raise InvalidRecipe(f"the baseline '{baseline}' is none of the arms ({', '.join(names) or 'there are none'}); name one of them")
+        raise InvalidRecipe(
+            f"the baseline '{baseline}' is none of the arms ({', '.join(names) or 'there are none'}); name one of them"
+        )
     for arm in arms:
         if names.count(arm.name) > 1:
             raise InvalidRecipe(f"{names.count(arm.name)} arms are named '{arm.name}'; give each a name of its own")
@@ -163,13 +165,16 @@ def _run_process(job: Job, folder: Path, process: int) -> Sampled:
             ).returncode
         except subprocess.TimeoutExpired as error:
             limit = f"{job.effort.timeout_seconds:g} s"
-            raise UnstableMachine(f"{_place(job, where, process)}: not finished after {limit}, stopped; raise timeout_seconds") from error
+            raise UnstableMachine(
+                f"{_place(job, where, process)}: not finished after {limit}, stopped; raise timeout_seconds"
+            ) from error
     result = folder / f"result-{process}.json"
     if not result.exists():
         lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         said = f"; it said: {lines[-1]}" if lines else ""
         raise UnstableMachine(
-            f"{_place(job, where, process)}: the process {_ending(status)}{said}; open this file alone to see why, and check the memory"
+            f"{_place(job, where, process)}: the process {_ending(status)}{said}; "
+            "open this file alone to see why, and check the memory"
         )
     found = json.loads(result.read_text(encoding="utf-8"))
     if "kind" in found:
@@ -206,6 +211,6 @@ def _same_classes(arms: Sequence[Arm], classes: Sequence[list[list[int]]]) -> No
             differing = sum(a != b for a, b in zip(found[index], classes[0][index], strict=True))
             if differing:
                 raise ExportMismatch(
-                    f"arm '{arm.name}' ({arm.path}): the top-1 class of {differing} of {len(found[index])} images differs between "
-                    f"process 1 and process {process + 1}; its runtime is not deterministic, so its time means nothing"
+                    f"arm '{arm.name}' ({arm.path}): the top-1 class of {differing} of {len(found[index])} images differs "
+                    f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means nothing"
                 )

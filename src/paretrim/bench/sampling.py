@@ -36,7 +36,7 @@ REFERENCE_REPEATS = 5
 
 @dataclass(frozen=True)
 class Schedule:
-    """Who runs when, on what: ``order[round]`` is a permutation of the arms, ``draws[round]`` the images of that round's batch."""
+    """Who runs when, on what: ``order[round]`` permutes the arms, ``draws[round]`` are the images of that round's batch."""
 
     order: npt.NDArray[np.int64]
     draws: npt.NDArray[np.int64]
@@ -100,7 +100,7 @@ def top1(call: Runnable, images: Images, *, batch: int) -> list[int]:
 
 
 def make_reference(clock: Clock = time.perf_counter_ns) -> Callable[[], int]:
-    """Give a function that times a fixed float32 matrix product: the fastest of five, in ns, so that one interrupt is no drift."""
+    """Give a function that times a fixed float32 matrix product, in ns; the fastest of five, as one interrupt is no drift."""
     matrix = np.random.default_rng(0).standard_normal((REFERENCE_SIZE, REFERENCE_SIZE), dtype=np.float32)
     product = np.empty_like(matrix)
 
@@ -122,7 +122,7 @@ def time_rounds(
     effort: Effort,
     *,
     reference: Callable[[], int],
-    mark: Callable[[int], None] = lambda arm: None,
+    mark: Callable[[int], None],
     clock: Clock = time.perf_counter_ns,
 ) -> tuple[list[list[int]], list[int]]:
     """Time every arm once a round; give ``samples_ns[arm][round]`` and the reference times around each window.

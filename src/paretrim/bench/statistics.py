@@ -3,7 +3,7 @@
 Intervals are 95 %. For times they come from a hierarchical bootstrap (processes are drawn, then rounds within each), because
 rounds of one process are more alike than rounds of two. Few processes make a bootstrap too narrow, so its percentiles are
 moved out as Student's t asks for (expanded percentile interval; Hesterberg 2015, *What Teachers Should Know About the
-Bootstrap*, section 4.3). Neither the order of processes nor of rounds changes any result.
+Bootstrap*, Am. Stat. 69). Neither the order of processes nor of rounds changes any result.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
 
 
 def kept_rounds(session: Session) -> Flags:
-    """Rounds [process, round] whose window shows no drift: the reference kernel before and after it is near the process's median."""
+    """Rounds [process, round] of windows without drift: the reference kernel before and after is near the process's median."""
     reference = np.array(session.reference_ns, np.float64)
     median = np.median(reference, axis=1, keepdims=True)
     steady = np.abs(reference - median) <= session.effort.drift * median
@@ -103,12 +103,8 @@ def ratio(session: Session, name: str, *, over: str | None = None, resamples: in
     kept = kept_rounds(session)
     other, this = (_find(session, arm) for arm in (over or session.baseline, name))
     logs = np.log(np.array(other.samples_ns, np.float64)) - np.log(np.array(this.samples_ns, np.float64))
-    groups = _canonical([logs[process][kept[process]] for process in range(len(logs))])
-    middle = float(np.mean([np.median(group) for group in groups]))
-    draws = _mean_of_medians(groups, np.random.default_rng(session.seed), resamples)
-    # Draws of medians do not mirror exactly under a change of sign; folding both signs in keeps inverse ratios inverse.
-    low, high = _limits(draws, len(groups))
-    return Estimate(*(math.exp(value) for value in (middle, min(low, middle), max(high, middle))))
+    middle, low, high = _log_ratio([logs[process][kept[process]] for process in range(len(logs))], session.seed, resamples)
+    return Estimate(math.exp(middle), math.exp(low), math.exp(high))
 
 
 def verdict(speedup: Estimate, floor: Estimate) -> Verdict:
@@ -227,9 +223,21 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
     kept = sorted((np.sort(group) for group in groups if len(group)), key=lambda group: group.tolist())
     if not kept:
         raise UnstableMachine(
-            "the reference kernel drifted in every window, so no sample is left; measure again on a quiet machine with a steady clock"
+            "the reference kernel drifted in every window, so no sample is left; "
+            "measure again on a quiet machine with a steady clock"
         )
     return kept
+
+
+def _log_ratio(groups: Sequence[Floats], seed: int, resamples: int) -> tuple[float, float, float]:
+    """Mean over processes of the median over rounds, with the ends of its interval."""
+    middle = float(np.mean([np.median(group) for group in _canonical(groups)]))
+    # Seeded draws know no mirror symmetry; always drawing on the positive side makes inverse ratios exactly inverse.
+    sign = -1.0 if middle < 0 else 1.0
+    drawn_from = _canonical([sign * group for group in groups])
+    low, high = _limits(_mean_of_medians(drawn_from, np.random.default_rng(seed), resamples), len(drawn_from))
+    ends = sorted((sign * low, sign * high))
+    return middle, min(ends[0], middle), max(ends[1], middle)
 
 
 def _limits(draws: Floats, processes: int) -> tuple[float, float]:

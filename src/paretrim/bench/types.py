@@ -38,6 +38,7 @@ class Machine:
 
     @property
     def has_vnni(self) -> bool:
+        """Whether 8-bit products are added in 32 bits by one instruction (x86)."""
         return any("vnni" in name for name in self.isa)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
+from paretrim.bench.load import OWN_WAIT_LIMIT, waited_ns
 from paretrim.bench.pinning import open_pinned, pinned_to
 from paretrim.bench.sampling import (
     CHECKED,
@@ -94,7 +96,9 @@ def find_opener(name: str) -> Opener:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidRecipe(f"opener '{name}' cannot be imported ({error}); give 'module:function' of an importable function") from error
+        raise InvalidRecipe(
+            f"opener '{name}' cannot be imported ({error}); give 'module:function' of an importable function"
+        ) from error
     return found  # type: ignore[no-any-return]  # whatever it is, it is called as an Opener
 
 
@@ -105,9 +109,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
         ExportMismatch: an arm's top-1 classes changed while it was timed.
     """
     opener = find_opener(job.opener)
-    rounds = make_schedule(
-        job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch
-    )
+    rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
     first = np.ascontiguousarray(images[rounds.draws[0]])
     batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:CHECKED]]
     calls: dict[int, Runnable] = {}
@@ -134,10 +136,14 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
     ordered = [calls[index] for index in range(len(job.arms))]
     before = _classes(job, ordered, images, where, "checking")
     where[0] = PHASES.index("timing")
+    waited, began = waited_ns(), time.perf_counter_ns()
     with no_garbage_collection():
         samples, reference = time_rounds(
             ordered, images, rounds, job.effort, reference=make_reference(), mark=lambda arm: where.__setitem__(1, arm)
         )
+    share = (waited_ns() - waited) / (time.perf_counter_ns() - began)
+    if share > OWN_WAIT_LIMIT:
+        noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
     after = _classes(job, ordered, images, where, "checking again")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         where[1] = index
