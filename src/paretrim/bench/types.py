@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paretrim.bench.effort import Effort
+
+Verdict = Literal["faster", "slower", "no difference"]
+"""``no difference`` means none was shown, beyond what the baseline differs from its own copy."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the numbers come from."""
+    """Where the numbers come from. ``cores`` counts the logical CPUs this process may use; ``isa`` what matters to kernels."""
 
     cpu: str
     cores: int
@@ -31,7 +38,24 @@ class Machine:
 
     @property
     def has_vnni(self) -> bool:
+        """Whether 8-bit products are added in 32 bits by one instruction (x86)."""
         return any("vnni" in name for name in self.isa)
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the machine was at one moment; ``None`` where the system does not say.
+
+    ``pressure`` is the share of the last ten seconds in which some task waited for a CPU (PSI), ``waited_us`` that waiting
+    added up since boot; ``runnable`` the tasks that run or want to, the reader among them; ticks count since boot.
+    """
+
+    pressure: float | None = None
+    waited_us: int | None = None
+    average: float | None = None
+    runnable: int | None = None
+    steal_ticks: int | None = None
+    all_ticks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +71,13 @@ class Estimate:
 class Timing:
     """All raw samples of one arm: ``samples_ns[process][round]``, in the order they were taken.
 
-    Rounds are aligned between the arms of one session, so round r of two arms ran next to each other.
+    Rounds are aligned between the arms of one session, so round r of two arms ran next to each other. ``sha256`` is the digest
+    of the deployed file, the same before and after.
     """
 
     arm: Arm
     runtime_version: str
-    batch: int
+    sha256: str
     samples_ns: tuple[tuple[int, ...], ...]
 
 
@@ -60,16 +85,24 @@ class Timing:
 class Session:
     """One measuring session: arms that ran interleaved in the same processes and may be compared with each other.
 
-    ``baseline`` is the name of the arm every ratio refers to; ``floor`` the interval of the ratio of that arm against its own
-    copy (A/A): a difference inside it means nothing. ``noise`` lists what was unquiet, in words.
+    Raw material only; floor, drops, intervals and verdicts are functions of it (``paretrim.bench.statistics``).
+
+    ``baseline`` is the name of the arm every ratio refers to and ``copy`` the same file opened a second time (A/A).
+    ``reference_ns[process]`` are the times of the reference kernel, before every window of rounds and after the last.
+    ``loads[process]`` is the machine's load before and after a process. ``noise`` lists what was unquiet, in words.
     """
 
     timings: tuple[Timing, ...]
+    copy: Timing
     baseline: str
-    floor: Estimate
-    machine: Machine
+    batch: int
+    images: int
+    effort: Effort
     seed: int
-    dropped_rounds: int
+    reference_ns: tuple[tuple[int, ...], ...]
+    loads: tuple[tuple[Load, Load], ...]
+    machine: Machine
+    versions: Mapping[str, str] = field(default_factory=dict)
     noise: tuple[str, ...] = ()
 
 
@@ -77,7 +110,10 @@ class Session:
 class Latency:
     """Summary of one arm, as it goes into the results store. Milliseconds for one call of ``batch`` images.
 
-    ``speedup`` is baseline time / this time from paired rounds: above 1 is faster than the baseline.
+    ``speedup`` is baseline time / this time from paired rounds: above 1 is faster than the baseline. ``floor`` is the same ratio
+    for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
+    ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
+    Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because the reference kernel drifted.
     """
 
     runtime: str
@@ -87,9 +123,15 @@ class Latency:
     samples: int
     processes: int
     p50_ms: Estimate
-    p90_ms: Estimate
-    p99_ms: Estimate
+    p90_ms: Estimate | None
+    p99_ms: Estimate | None
     speedup: Estimate
     baseline: str
     floor: Estimate
     noise: tuple[str, ...] = ()
+    name: str = ""
+    verdict: Verdict = "no difference"
+    mean_ms: Estimate | None = None
+    min_ms: float | None = None
+    outliers: int = 0
+    dropped_rounds: int = 0

@@ -1,0 +1,66 @@
+"""How hard to measure: every number of the protocol, with its default written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from paretrim.errors import InvalidRecipe
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Settings of one measuring session.
+
+    ``processes`` fresh processes each run ``rounds`` rounds; a round calls every arm once, in an order of its own. Before each
+    timed call come ``primers`` untimed calls of the same arm: with 1, caches and thread pools are as in a program that runs
+    one network again and again; with 0, as after other work (what the other arms left behind).
+
+    Warm-up of an arm lasts at least ``warmup_calls`` calls and ``warmup_seconds``, then until the medians of its last two
+    blocks of 25 calls differ by less than ``settled`` (a fraction), at most ``warmup_limit_seconds``.
+
+    A fixed matrix product is timed every ``window`` rounds; a window whose product is more than ``drift`` (a fraction) off the
+    process's median is left out of every statistic. ``gate_seconds`` is how long one session may wait, in all, for a quiet
+    machine; ``timeout_seconds`` how long one process may take.
+
+    Raises:
+        InvalidRecipe: a number is below what makes sense.
+    """
+
+    processes: int = 5
+    rounds: int = 300
+    primers: int = 1
+    warmup_calls: int = 50
+    warmup_seconds: float = 1.0
+    warmup_limit_seconds: float = 20.0
+    settled: float = 0.02
+    window: int = 25
+    drift: float = 0.03
+    gate_seconds: float = 60.0
+    timeout_seconds: float = 1800.0
+
+    def __post_init__(self) -> None:
+        at_least_one = ("processes", "rounds", "window", "warmup_calls")
+        above_zero = ("settled", "drift", "timeout_seconds")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in at_least_one and value < 1:
+                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be 1 or more")
+            if field.name in above_zero and not value > 0:
+                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be above 0")
+            if not value >= 0:
+                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be 0 or more")
+
+
+QUICK = Effort(processes=2, rounds=60, warmup_calls=10, warmup_seconds=0.1, warmup_limit_seconds=1.0, gate_seconds=0.0)
+"""Seconds, for demonstrations: medians and 90th percentiles, wide intervals."""
+
+STANDARD = Effort()
+"""Enough samples (1,500) for a 99th percentile."""
+
+PUBLISHED = Effort(processes=10)
+"""For a number that others will quote."""
+
+EFFORTS: Mapping[str, Effort] = MappingProxyType({"quick": QUICK, "standard": STANDARD, "published": PUBLISHED})
+"""The presets by the name a recipe or command line gives."""

@@ -1,0 +1,88 @@
+"""How busy the machine is, and waiting until it is quiet."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from paretrim.bench.types import Load
+
+PROC = Path("/proc")
+PRESSURE_LIMIT = 0.10
+STEAL_LIMIT = 0.01
+OWN_WAIT_LIMIT = 0.10
+POLL_SECONDS = 1.0
+
+
+def read_load(proc: Path = PROC) -> Load:
+    """Read pressure, load average, runnable tasks and CPU ticks; a file the system lacks leaves its fields ``None``."""
+    pressure = re.search(r"^some avg10=([\d.]+) .*total=(\d+)", _text(proc / "pressure" / "cpu"), re.MULTILINE)
+    average = re.match(r"([\d.]+) [\d.]+ [\d.]+ (\d+)/", _text(proc / "loadavg"))
+    ticks = re.search(r"^cpu +([\d ]+)$", _text(proc / "stat"), re.MULTILINE)
+    # user nice system idle iowait irq softirq steal; guest time is already inside user.
+    counts = [int(word) for word in ticks[1].split()][:8] if ticks else []
+    return Load(
+        pressure=float(pressure[1]) / 100 if pressure else None,
+        waited_us=int(pressure[2]) if pressure else None,
+        average=float(average[1]) if average else None,
+        runnable=int(average[2]) if average else None,
+        steal_ticks=counts[7] if len(counts) == 8 else None,
+        all_ticks=sum(counts) if len(counts) == 8 else None,
+    )
+
+
+def unquiet(load: Load, *, threads: int) -> list[str]:
+    """Say what speaks against measuring arms of up to ``threads`` threads now; empty means quiet."""
+    said = []
+    if load.pressure is not None and load.pressure > PRESSURE_LIMIT:
+        said.append(f"tasks waited for a CPU {load.pressure:.0%} of the last 10 s (limit {PRESSURE_LIMIT:.0%})")
+    if load.runnable is not None and load.runnable > threads:
+        said.append(f"{load.runnable} tasks want to run (limit {threads}, this one among them)")
+    return said
+
+
+def disturbed(before: Load, after: Load, *, seconds: float) -> list[str]:
+    """Say what disturbed a stretch of ``seconds`` between two looks: stolen time, or tasks kept waiting for a CPU."""
+    said = []
+    if before.steal_ticks is not None and after.steal_ticks is not None and before.all_ticks and after.all_ticks:
+        stolen = (after.steal_ticks - before.steal_ticks) / max(after.all_ticks - before.all_ticks, 1)
+        if stolen > STEAL_LIMIT:
+            said.append(f"the hypervisor took {stolen:.1%} of the CPU time (limit {STEAL_LIMIT:.0%})")
+    if before.waited_us is not None and after.waited_us is not None and seconds > 0:
+        waited = (after.waited_us - before.waited_us) / (seconds * 1e6)
+        if waited > PRESSURE_LIMIT:
+            said.append(f"tasks waited for a CPU {waited:.0%} of the time (limit {PRESSURE_LIMIT:.0%})")
+    return said
+
+
+def waited_ns(tasks: Path = PROC / "self" / "task") -> int:
+    """Time this process's living threads were ready to run and had no core, since each began; 0 where the system is silent."""
+    fields = [_text(task / "schedstat").split() for task in tasks.iterdir()] if tasks.is_dir() else []
+    return sum(int(words[1]) for words in fields if len(words) == 3)
+
+
+def wait_until_quiet(
+    seconds: float,
+    *,
+    threads: int,
+    look: Callable[[], Load] = read_load,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[str], float]:
+    """Wait for a quiet machine, at most ``seconds``; give what was still unquiet then, and the seconds spent waiting."""
+    start = clock()
+    while True:
+        said = unquiet(look(), threads=threads)
+        waited = clock() - start
+        if not said or waited >= seconds:
+            return said, waited
+        sleep(min(POLL_SECONDS, seconds - waited))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,121 @@
+"""What this machine is and whether it is fit for measuring, from the system's own files; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from paretrim.bench.load import PROC, read_load, unquiet
+from paretrim.bench.pinning import CPUS, usable_cores
+from paretrim.bench.types import Machine
+
+FEATURES = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
+    *("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+"""CPU features that decide which kernels run, x86 and Arm."""
+
+PACKAGES = ("paretrim", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "safetensors")
+"""Packages whose version may change a number."""
+
+COMPILERS = ("cc", "gcc", "g++", "clang", "clang++")
+
+RUNTIME_PACKAGES: Mapping[str, str] = {"onnxruntime": "onnxruntime", "openvino": "openvino", "reference": "numpy"}
+"""The package whose version is a runtime's version; the reference interpreter's speed is NumPy's."""
+
+
+def describe(proc: Path = PROC) -> Machine:
+    """Describe the CPU, its features, the memory and the system."""
+    text = _text(proc / "cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", _text(proc / "meminfo"), re.MULTILINE)
+    return Machine(
+        cpu=name[1].strip() if name else platform.processor() or platform.machine() or "unknown",
+        cores=len(usable_cores()),
+        isa=tuple(feature for feature in FEATURES if feature in present),
+        memory_bytes=int(memory[1]) * 1024 if memory else 0,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that may change a number; absent ones are left out."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def runtime_version(runtime: str) -> str:
+    """Version of the package behind a runtime, or ``unknown``."""
+    return versions().get(RUNTIME_PACKAGES.get(runtime, runtime), "unknown")
+
+
+def governors(cpus: Path = CPUS) -> tuple[str, ...]:
+    """Frequency governors of the usable cores, each once; empty where the system has none (most virtual machines)."""
+    found = {_text(cpus / f"cpu{core}" / "cpufreq" / "scaling_governor").strip() for core in usable_cores()}
+    return tuple(sorted(found - {""}))
+
+
+def quiet(*, threads: int = 1, proc: Path = PROC, cpus: Path = CPUS) -> list[str]:
+    """Say what speaks against measuring here and now; an empty list means the machine is quiet."""
+    said = unquiet(read_load(proc), threads=threads)
+    said.extend(
+        f"the frequency governor is '{name}'; 'performance' keeps the clock steady"
+        for name in governors(cpus)
+        if name != "performance"
+    )
+    return said
+
+
+def doctor(proc: Path = PROC) -> dict[str, object]:
+    """Everything ``paretrim doctor`` says about this machine, ready for JSON."""
+    machine = describe(proc)
+    dot_product = machine.has_vnni or "asimddp" in machine.isa
+    return {
+        "machine": asdict(machine),
+        "vnni": machine.has_vnni,
+        "weight_bits": 8 if dot_product else 7,
+        "advice": (
+            "8-bit weights: this CPU multiplies 8-bit integers and adds them in 32 bits"
+            if dot_product
+            else "7-bit weights (-63..63): without VNNI some runtimes add pairs of uint8 x int8 products in 16 bits, and saturate"
+        ),
+        "governors": list(governors()),
+        "load": asdict(read_load(proc)),
+        "unquiet": quiet(proc=proc),
+        "versions": versions(),
+        "compilers": compilers(),
+    }
+
+
+def compilers() -> dict[str, str]:
+    """First version line of every C and C++ compiler on the path, by command."""
+    found = {}
+    for command in COMPILERS:
+        path = shutil.which(command)
+        if path:
+            environment = os.environ | {"LC_ALL": "C"}
+            said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=20, env=environment)
+            found[command] = next(iter(said.stdout.splitlines()), "")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,216 @@
+"""The measuring protocol, seen from outside: fresh processes, a quiet gate, an A/A copy, and nothing changed by measuring."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import paretrim.errors
+from paretrim.bench.effort import Effort
+from paretrim.bench.load import disturbed, read_load, wait_until_quiet
+from paretrim.bench.machine import describe, governors, runtime_version, versions
+from paretrim.bench.pinning import can_pin, choose_cores, usable_cores
+from paretrim.bench.sampling import Images
+from paretrim.bench.types import Arm, Load, Session, Timing
+from paretrim.bench.worker import PHASES, Job, Sampled, write_job
+from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
+
+OPENER = "paretrim.deploy.runnable:open_runnable"
+"""``open_runnable(path, runtime=..., threads=...)`` gives a callable: images [batch, C, H, W] -> logits [batch, classes]."""
+
+COPY_SUFFIX = " (A/A copy)"
+
+# Threads of engines that do not take a number, and OpenMP teams that would spin into the next arm's call.
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "KMP_BLOCKTIME": "0",
+    "PYTHONHASHSEED": "random",
+}
+
+
+def measure(
+    arms: Sequence[Arm],
+    images: Images,
+    *,
+    baseline: str,
+    effort: Effort,
+    batch: int = 1,
+    seed: int = 0,
+    opener: str = OPENER,
+    look: Callable[[], Load] = read_load,
+) -> Session:
+    """Time ``arms`` against each other, in one session, and keep every sample.
+
+    Images are [n, C, H, W], given to the arms as they are, ``batch`` at a time, drawn with replacement. ``baseline`` names one of
+    the arms; its file is opened a second time as the A/A copy. ``opener`` is ``module:function`` of what opens an arm.
+
+    Raises:
+        InvalidRecipe: arms, baseline, images or batch make no sense, or a file is missing.
+        UnstableMachine: too few cores, or a process died or hung.
+        ExportMismatch: an arm raises, gives other classes from process to process, or a file changed.
+    """
+    everyone = _with_copy(arms, images, baseline=baseline, batch=batch)
+    threads = max(arm.threads for arm in everyone)
+    job = Job(everyone, opener, batch, effort, seed, choose_cores(threads, usable_cores()))
+    digests = [digest(Path(arm.path)) for arm in everyone]
+    machine, installed = describe(), versions()
+    noise = [f"the frequency governor is '{name}'" for name in governors() if name != "performance"]
+    if not can_pin():
+        noise.append("threads are not pinned: this system does not allow it")
+
+    sampled: list[Sampled] = []
+    loads: list[tuple[Load, Load]] = []
+    patience = effort.gate_seconds
+    with tempfile.TemporaryDirectory(prefix="paretrim-bench-") as name:
+        folder = Path(name)
+        write_job(job, images, folder)
+        for process in range(effort.processes):
+            said, waited = wait_until_quiet(patience, threads=threads, look=look)
+            patience = max(patience - waited, 0.0)
+            before, start = look(), time.monotonic()
+            sampled.append(_run_process(job, folder, process))
+            loads.append((before, look()))
+            said += disturbed(*loads[-1], seconds=time.monotonic() - start) + sampled[-1].noise
+            noise.extend(f"process {process + 1}: {text}" for text in said)
+
+    _same_classes(everyone, [one.classes for one in sampled])
+    for arm, old in zip(everyone, digests, strict=True):
+        if digest(Path(arm.path)) != old:
+            raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
+    timings = [
+        Timing(arm, runtime_version(arm.runtime), digests[index], tuple(tuple(one.samples_ns[index]) for one in sampled))
+        for index, arm in enumerate(everyone)
+    ]
+    return Session(
+        timings=tuple(timings[:-1]),
+        copy=timings[-1],
+        baseline=baseline,
+        batch=batch,
+        images=len(images),
+        effort=effort,
+        seed=seed,
+        reference_ns=tuple(tuple(one.reference_ns) for one in sampled),
+        loads=tuple(loads),
+        machine=machine,
+        versions=installed,
+        noise=tuple(noise),
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a deployed file; with OpenVINO's ``.xml`` goes its ``.bin``."""
+    state = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        if part.is_file():
+            with part.open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()
+
+
+def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int) -> tuple[Arm, ...]:
+    """Check what was asked and add the A/A copy at the end."""
+    names = [arm.name for arm in arms]
+    if baseline not in names:
+        raise InvalidRecipe(
+            f"the baseline '{baseline}' is none of the arms ({', '.join(names) or 'there are none'}); name one of them"
+        )
+    for arm in arms:
+        if names.count(arm.name) > 1:
+            raise InvalidRecipe(f"{names.count(arm.name)} arms are named '{arm.name}'; give each a name of its own")
+        if arm.name == baseline + COPY_SUFFIX:
+            raise InvalidRecipe(f"the name '{arm.name}' is kept for the baseline's copy; give the arm another")
+        if arm.threads < 1:
+            raise InvalidRecipe(f"arm '{arm.name}' has {arm.threads} threads; it needs 1 or more")
+        if not Path(arm.path).is_file():
+            raise InvalidRecipe(f"arm '{arm.name}': there is no file '{arm.path}'; deploy it first")
+    if images.ndim != 4 or not len(images) or images.dtype not in (np.uint8, np.float32):
+        raise InvalidRecipe(f"images are {images.dtype} {images.shape}; give uint8 or float32 [n, C, H, W] with n of at least 1")
+    if batch < 1:
+        raise InvalidRecipe(f"the batch is {batch}; it must be 1 or more")
+    first = arms[names.index(baseline)]
+    return (*arms, replace(first, name=baseline + COPY_SUFFIX))
+
+
+def _run_process(job: Job, folder: Path, process: int) -> Sampled:
+    """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
+    where = folder / "where"
+    where.write_bytes(np.zeros(2, np.int32).tobytes())
+    # What this process can import, the worker can: it gets the same path, and none of this process's state.
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    command = [sys.executable, "-m", "paretrim.bench.worker", str(folder), str(process)]
+    errors = folder / f"stderr-{process}.txt"
+    with errors.open("wb") as stderr:
+        try:
+            status = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=job.effort.timeout_seconds,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            limit = f"{job.effort.timeout_seconds:g} s"
+            raise UnstableMachine(
+                f"{_place(job, where, process)}: not finished after {limit}, stopped; raise timeout_seconds"
+            ) from error
+    result = folder / f"result-{process}.json"
+    if not result.exists():
+        lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = f"; it said: {lines[-1]}" if lines else ""
+        raise UnstableMachine(
+            f"{_place(job, where, process)}: the process {_ending(status)}{said}; "
+            "open this file alone to see why, and check the memory"
+        )
+    found = json.loads(result.read_text(encoding="utf-8"))
+    if "kind" in found:
+        raise _kind(found["kind"])(f"{_place(job, where, process)}: {found['message']}")
+    return Sampled(**found)
+
+
+def _place(job: Job, where: Path, process: int) -> str:
+    phase, index = np.frombuffer(where.read_bytes(), np.int32)
+    place = f"measuring process {process + 1} of {job.effort.processes}"
+    if not phase:
+        return f"{place}, starting"
+    arm = job.arms[index]
+    unit = "thread" if arm.threads == 1 else "threads"
+    return f"{place}, {PHASES[phase]} arm '{arm.name}' ({arm.path} in {arm.runtime}, {arm.threads} {unit})"
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status} and left no samples"
+
+
+def _kind(name: str) -> type[ParetrimError]:
+    """Kind of a deliberate error by name; whatever else an engine raises means that the file does not run."""
+    found = vars(paretrim.errors).get(name, ExportMismatch)
+    return found if isinstance(found, type) and issubclass(found, ParetrimError) else ExportMismatch
+
+
+def _same_classes(arms: Sequence[Arm], classes: Sequence[list[list[int]]]) -> None:
+    """Every process must have computed the same thing, the copy the same as the baseline."""
+    for process, found in enumerate(classes):
+        for index, arm in enumerate(arms):
+            differing = sum(a != b for a, b in zip(found[index], classes[0][index], strict=True))
+            if differing:
+                raise ExportMismatch(
+                    f"arm '{arm.name}' ({arm.path}): the top-1 class of {differing} of {len(found[index])} images differs "
+                    f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means nothing"
+                )

@@ -1,0 +1,156 @@
+"""Raw samples on disk: one ``.npz`` with the numbers as arrays and everything else as JSON. Data only, never pickle.
+
+The same session gives the same bytes. Members are stored uncompressed, so no array can claim more memory than the file has.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.types import Arm, Load, Machine, Session, Timing
+from paretrim.errors import CorruptFile, InvalidRecipe
+from paretrim.files import write_atomically
+
+FORMAT = 1
+MEMBERS: Mapping[str, np.dtype[Any]] = {
+    "session": np.dtype("uint8"),
+    "samples_ns": np.dtype("<i8"),
+    "reference_ns": np.dtype("<i8"),
+}
+"""Arrays of the file: UTF-8 JSON; samples [arm, process, round] with the A/A copy last; reference times [process, boundary]."""
+
+
+def save_session(session: Session, path: Path) -> None:
+    """Write a session, atomically.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    everyone = (*session.timings, session.copy)
+    known = asdict(session)
+    text = {
+        "format": FORMAT,
+        "arms": [asdict(t.arm) | {"runtime_version": t.runtime_version, "sha256": t.sha256} for t in everyone],
+        **{key: known[key] for key in ("baseline", "batch", "images", "effort", "seed", "loads", "machine", "noise")},
+        "versions": dict(session.versions),
+    }
+    encoded = json.dumps(text, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
+    arrays = {
+        "session": np.frombuffer(encoded, np.uint8),
+        "samples_ns": np.array([t.samples_ns for t in everyone], "<i8"),
+        "reference_ns": np.array(session.reference_ns, "<i8"),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+            # A ZipInfo made by hand carries 1980 as its date: the clock stays out of the bytes.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    write_atomically(path, buffer.getvalue())
+
+
+def load_session(path: Path) -> Session:
+    """Read a session back.
+
+    Raises:
+        CorruptFile: the file is not one that :func:`save_session` wrote, or was damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {name: _member(archive, name, path.stat().st_size) for name in MEMBERS}
+        return _session(json.loads(arrays["session"].tobytes()), arrays["samples_ns"], arrays["reference_ns"])
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        InvalidRecipe,
+    ) as error:
+        raise CorruptFile(
+            f"'{path}' is not a file of raw latency samples ({type(error).__name__}: {error}); "
+            "measure again, or fetch the file again"
+        ) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray[Any]:
+    info = archive.getinfo(f"{name}.npy")
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > file_bytes:
+        raise ValueError(f"array '{name}' is compressed or says {info.file_size} bytes in a file of {file_bytes}")
+    content = io.BytesIO(archive.read(info))
+    if np.lib.format.read_magic(content) != (1, 0):
+        raise ValueError(f"array '{name}' is not in version 1.0 of NumPy's format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+    rest = content.read()
+    if dtype != MEMBERS[name] or len(rest) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"array '{name}' says {dtype} {shape} and holds {len(rest)} bytes")
+    return np.frombuffer(rest, dtype).reshape(shape)
+
+
+def _session(text: dict[str, object], samples: npt.NDArray[Any], reference: npt.NDArray[Any]) -> Session:
+    if text["format"] != FORMAT:
+        raise ValueError(f"it has format {text['format']} and this version reads {FORMAT}; update Paretrim")
+    arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
+    windows = -(-effort.rounds // effort.window)
+    for array, shape in (
+        (samples, (len(arms), effort.processes, effort.rounds)),
+        (reference, (effort.processes, windows + 1)),
+    ):
+        if array.shape != shape or not (array > 0).all():
+            raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times")
+    timings = [
+        Timing(
+            Arm(name=arm["name"], path=arm["path"], runtime=arm["runtime"], threads=arm["threads"]),
+            arm["runtime_version"],
+            arm["sha256"],
+            tuple(tuple(row) for row in samples[index].tolist()),
+        )
+        for index, arm in enumerate(arms)
+    ]
+    machine = _dict(text["machine"])
+    return Session(
+        timings=tuple(timings[:-1]),
+        copy=timings[-1],
+        baseline=str(text["baseline"]),
+        batch=_int(text["batch"]),
+        images=_int(text["images"]),
+        effort=effort,
+        seed=_int(text["seed"]),
+        reference_ns=tuple(tuple(row) for row in reference.tolist()),
+        loads=tuple((Load(**before), Load(**after)) for before, after in _list(text["loads"])),
+        machine=Machine(**(machine | {"isa": tuple(machine["isa"])})),
+        versions=_dict(text["versions"]),
+        noise=tuple(str(word) for word in _list(text["noise"])),
+    )
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{type(value).__name__} where a list belongs")
+    return value
+
+
+def _dict(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} where an object belongs")
+    return value
+
+
+def _int(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{type(value).__name__} where a whole number belongs")
+    return value

@@ -1,0 +1,163 @@
+"""What happens inside one fresh process: warm up, check, time in interleaved rounds, check again.
+
+Rounds are interleaved because a machine drifts: measured in sequential blocks, two copies of one network differed by up to
+26 %; as paired ratios of shuffled rounds, by less than 1.5 %. Each call is timed alone, so that tails exist.
+Source: MLPerf inference rules (single stream); google/benchmark (random interleaving); Georges et al., OOPSLA 2007 (processes).
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.errors import ExportMismatch
+
+Images = npt.NDArray[np.generic]
+Runnable = Callable[[Images], npt.NDArray[Any]]
+Clock = Callable[[], int]
+
+BLOCK = 25
+"""Calls whose median is compared with that of the next block during warm-up."""
+
+CHECKED = 64
+"""Images whose top-1 class is compared before and after timing."""
+
+REFERENCE_SIZE = 256
+REFERENCE_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Who runs when, on what: ``order[round]`` permutes the arms, ``draws[round]`` are the images of that round's batch."""
+
+    order: npt.NDArray[np.int64]
+    draws: npt.NDArray[np.int64]
+
+
+def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> Schedule:
+    """Draw the schedule of one process; the same numbers give the same schedule. Images are drawn with replacement."""
+    stream = np.random.default_rng([seed, process])
+    order = stream.permuted(np.tile(np.arange(arms), (rounds, 1)), axis=1)
+    return Schedule(order, stream.integers(images, size=(rounds, batch)))
+
+
+def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock: Clock = time.perf_counter_ns) -> bool:
+    """Call until warm (see :class:`Effort`); give whether the times settled before the limit."""
+    block: list[int] = []
+    medians: list[float] = []
+    calls = 0
+    start = clock()
+    while True:
+        begin = clock()
+        call(batches[calls % len(batches)])
+        end = clock()
+        calls += 1
+        block.append(end - begin)
+        if len(block) == BLOCK:
+            medians.append(float(np.median(block)))
+            block.clear()
+        seconds = (end - start) / 1e9
+        steady = len(medians) > 1 and abs(medians[-1] - medians[-2]) < effort.settled * medians[-2]
+        if steady and calls >= effort.warmup_calls and seconds >= effort.warmup_seconds:
+            return True
+        if calls >= effort.warmup_calls and seconds >= effort.warmup_limit_seconds:
+            return False
+
+
+def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02) -> float:
+    """CPU seconds the process burns in the ``seconds`` after a call while its caller sleeps: helper threads that spin."""
+    call(batch)
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before
+
+
+def top1(call: Runnable, images: Images, *, batch: int) -> list[int]:
+    """Classes an arm gives to the first images, always called with ``batch`` images at once.
+
+    Raises:
+        ExportMismatch: the output is not [batch, classes] or not finite.
+    """
+    count = min(len(images), CHECKED)
+    classes: list[int] = []
+    for start in range(0, count, batch):
+        rows = np.arange(start, start + batch) % len(images)
+        logits = np.asarray(call(np.ascontiguousarray(images[rows])))
+        if logits.ndim != 2 or len(logits) != batch:
+            raise ExportMismatch(f"its output has shape {logits.shape} for a batch of {batch}; logits are [{batch}, classes]")
+        if not np.isfinite(logits).all():
+            raise ExportMismatch(f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken")
+        classes.extend(int(value) for value in logits.argmax(axis=1))
+    return classes[:count]
+
+
+def make_reference(clock: Clock = time.perf_counter_ns) -> Callable[[], int]:
+    """Give a function that times a fixed float32 matrix product, in ns; the fastest of five, as one interrupt is no drift."""
+    matrix = np.random.default_rng(0).standard_normal((REFERENCE_SIZE, REFERENCE_SIZE), dtype=np.float32)
+    product = np.empty_like(matrix)
+
+    def once() -> int:
+        begin = clock()
+        np.matmul(matrix, matrix, out=product)
+        return clock() - begin
+
+    def fastest() -> int:
+        return min(once() for _ in range(REFERENCE_REPEATS))
+
+    return fastest
+
+
+def time_rounds(
+    calls: Sequence[Runnable],
+    images: Images,
+    schedule: Schedule,
+    effort: Effort,
+    *,
+    reference: Callable[[], int],
+    mark: Callable[[int], None],
+    clock: Clock = time.perf_counter_ns,
+) -> tuple[list[list[int]], list[int]]:
+    """Time every arm once a round; give ``samples_ns[arm][round]`` and the reference times around each window.
+
+    ``mark`` is told the arm before each call, outside the clock, so that a process that dies leaves behind where it was.
+    """
+    samples = [[0] * len(schedule.order) for _ in calls]
+    reference_ns = []
+    primers = range(effort.primers)
+    for number, order in enumerate(schedule.order.tolist()):
+        if number % effort.window == 0:
+            reference_ns.append(reference())
+        batch = np.ascontiguousarray(images[schedule.draws[number]])
+        for arm in order:
+            mark(arm)
+            call = calls[arm]
+            for _ in primers:
+                call(batch)
+            begin = clock()
+            call(batch)
+            samples[arm][number] = clock() - begin
+    reference_ns.append(reference())
+    return samples, reference_ns
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect once, then keep the collector from running inside a timed call."""
+    gc.collect()
+    gc.freeze()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,295 @@
+"""From raw samples to intervals and verdicts. NumPy and the standard library; every function is pure and seeded.
+
+Intervals are 95 %. For times they come from a hierarchical bootstrap (processes are drawn, then rounds within each), because
+rounds of one process are more alike than rounds of two. Few processes make a bootstrap too narrow, so its percentiles are
+moved out as Student's t asks for (expanded percentile interval; Hesterberg 2015, *What Teachers Should Know About the
+Bootstrap*, Am. Stat. 69). Neither the order of processes nor of rounds changes any result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.types import Estimate, Latency, Session, Timing, Verdict
+from paretrim.errors import InvalidRecipe, UnstableMachine
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+NEEDED = {50: 11, 90: 64, 99: 662}
+"""Samples below which a percentile may not be claimed. Source: MLPerf inference rules, early stopping at confidence 0.99."""
+
+CHUNK = 1 << 21
+"""Random draws held at once."""
+
+
+def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency, ...]:
+    """Summarise every arm, in the session's order, against its baseline.
+
+    Raises:
+        UnstableMachine: the reference kernel drifted in every window, so nothing is left.
+    """
+    kept = kept_rounds(session)
+    floor = ratio(session, session.copy.arm.name, resamples=resamples)
+    result = []
+    for timing in session.timings:
+        groups = _groups(timing, kept)
+        p50, p90, p99, mean = _pooled(groups, seed=session.seed, resamples=resamples)
+        speedup = ratio(session, timing.arm.name, resamples=resamples)
+        result.append(
+            Latency(
+                runtime=timing.arm.runtime,
+                runtime_version=timing.runtime_version,
+                threads=timing.arm.threads,
+                batch=session.batch,
+                samples=int(kept.sum()),
+                processes=len(groups),
+                p50_ms=p50,
+                p90_ms=p90 if kept.sum() >= NEEDED[90] else None,
+                p99_ms=p99 if kept.sum() >= NEEDED[99] else None,
+                speedup=speedup,
+                baseline=session.baseline,
+                floor=floor,
+                noise=session.noise,
+                name=timing.arm.name,
+                verdict=verdict(speedup, floor),
+                mean_ms=mean,
+                min_ms=float(min(group[0] for group in groups)),
+                outliers=int(outliers(timing, kept).sum()),
+                dropped_rounds=int((~kept).sum()),
+            )
+        )
+    return tuple(result)
+
+
+def kept_rounds(session: Session) -> Flags:
+    """Rounds [process, round] of windows without drift: the reference kernel before and after is near the process's median."""
+    reference = np.array(session.reference_ns, np.float64)
+    median = np.median(reference, axis=1, keepdims=True)
+    steady = np.abs(reference - median) <= session.effort.drift * median
+    windows = steady[:, :-1] & steady[:, 1:]
+    return np.repeat(windows, session.effort.window, axis=1)[:, : session.effort.rounds]
+
+
+def outliers(timing: Timing, kept: Flags) -> Flags:
+    """Samples [process, round] beyond Tukey's outer fences, three interquartile ranges from the quartiles of their process."""
+    samples = np.where(kept, np.array(timing.samples_ns, np.float64), np.nan)
+    flags = np.zeros(samples.shape, np.bool_)
+    for process in np.flatnonzero(kept.any(axis=1)):
+        low, high = np.nanquantile(samples[process], [0.25, 0.75])
+        reach = 3 * (high - low)
+        flags[process] = (samples[process] < low - reach) | (samples[process] > high + reach)
+    return flags
+
+
+def ratio(session: Session, name: str, *, over: str | None = None, resamples: int = RESAMPLES) -> Estimate:
+    """Time of ``over`` (default: the baseline) divided by the time of ``name``: above 1, ``name`` is the faster.
+
+    Per round the ratio of the two, which ran next to each other; per process the median; over processes the geometric mean, so
+    that swapping the two gives exactly the inverse.
+
+    Raises:
+        InvalidRecipe: an arm is not in the session.
+        UnstableMachine: no round is left.
+    """
+    kept = kept_rounds(session)
+    other, this = (_find(session, arm) for arm in (over or session.baseline, name))
+    logs = np.log(np.array(other.samples_ns, np.float64)) - np.log(np.array(this.samples_ns, np.float64))
+    middle, low, high = _log_ratio([logs[process][kept[process]] for process in range(len(logs))], session.seed, resamples)
+    return Estimate(math.exp(middle), math.exp(low), math.exp(high))
+
+
+def verdict(speedup: Estimate, floor: Estimate) -> Verdict:
+    """Decide whether a speed-up is real: its interval must lie outside what the baseline differs from its own copy."""
+    margin = max(abs(math.log(floor.low)), abs(math.log(floor.high)))
+    if math.log(speedup.low) > margin:
+        return "faster"
+    if math.log(speedup.high) < -margin:
+        return "slower"
+    return "no difference"
+
+
+def faster(session: Session, a: str, b: str, *, resamples: int = RESAMPLES) -> Verdict:
+    """Say whether arm ``a`` is faster than arm ``b``, slower, or not shown to differ."""
+    floor = ratio(session, session.copy.arm.name, resamples=resamples)
+    return verdict(ratio(session, a, over=b, resamples=resamples), floor)
+
+
+def sign_rank_p(values: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test that ``values`` (log ratios of processes) centre on 0; exact, ties by mid-rank.
+
+    With five processes it cannot fall below 0.0625: a check beside the interval, not a verdict.
+    """
+    array = np.array([value for value in values if value], np.float64)
+    if not len(array):
+        return 1.0
+    size = np.abs(array)
+    # Twice the mid-rank is a whole number, so sums can be counted exactly.
+    twice = np.array([2 * (size < value).sum() + (size == value).sum() + 1 for value in size])
+    ways = np.zeros(int(twice.sum()) + 1)
+    ways[0] = 1
+    for step in twice:
+        ways[step:] = ways[step:] + ways[:-step]
+    observed = int(twice[array > 0].sum())
+    tail = min(ways[: observed + 1].sum(), ways[observed:].sum()) / ways.sum()
+    return min(1.0, 2 * float(tail))
+
+
+def accuracy_interval(correct: int, n: int) -> Estimate:
+    """Accuracy with Wilson's score interval: never outside [0, 1], sound near 1. Source: Wilson 1927; Brown, Cai, DasGupta 2001.
+
+    Raises:
+        InvalidRecipe: there are no images, or more correct ones than images.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise InvalidRecipe(f"{correct} correct of {n} images is no accuracy; give 0 <= correct <= n and n of at least 1")
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At 0 and n one end equals the share; rounding must not put it beyond.
+    return Estimate(share, min(max(centre - reach, 0.0), share), max(min(centre + reach, 1.0), share))
+
+
+def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> Estimate:
+    """Mean of a - b over pairs (the same seeds) with Student's t interval; one pair says nothing, so its interval is infinite.
+
+    Raises:
+        InvalidRecipe: the two do not pair up.
+    """
+    if len(values_a) != len(values_b) or not len(values_a):
+        raise InvalidRecipe(f"{len(values_a)} and {len(values_b)} values do not make pairs; give both arms the same seeds")
+    difference = np.array(values_a, np.float64) - np.array(values_b, np.float64)
+    mean, count = float(difference.mean()), len(difference)
+    if count == 1:
+        return Estimate(mean, -math.inf, math.inf)
+    reach = student_quantile((1 + CONFIDENCE) / 2, count - 1) * float(difference.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def student_quantile(p: float, degrees: int) -> float:
+    """Quantile ``p`` above 0.5 of Student's t with whole degrees of freedom, by bisection of the closed form.
+
+    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
+    low, high = 0.0, 1.0
+    while _student_central(high, degrees) < 2 * p - 1:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if _student_central(middle, degrees) < 2 * p - 1:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _student_central(t: float, degrees: int) -> float:
+    """Probability of [-t, t]."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine = math.cos(angle)
+    odd = degrees % 2
+    term = total = 0.0
+    for power in range(odd, degrees - 1, 2):
+        term = (cosine if odd else 1.0) if not total else term * cosine * cosine * (power - 1) / power
+        total += term
+    return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
+
+
+def _find(session: Session, name: str) -> Timing:
+    for timing in (*session.timings, session.copy):
+        if timing.arm.name == name:
+            return timing
+    known = ", ".join(timing.arm.name for timing in session.timings)
+    raise InvalidRecipe(f"the session has no arm '{name}'; it has {known}")
+
+
+def _groups(timing: Timing, kept: Flags) -> list[Floats]:
+    """Kept samples of each process in ms."""
+    samples = np.array(timing.samples_ns, np.float64) / 1e6
+    return _canonical([samples[process][kept[process]] for process in range(len(samples))])
+
+
+def _canonical(groups: Sequence[Floats]) -> list[Floats]:
+    """Sort within and between processes, which makes a seeded bootstrap blind to their order; drop processes without samples."""
+    kept = sorted((np.sort(group) for group in groups if len(group)), key=lambda group: group.tolist())
+    if not kept:
+        raise UnstableMachine(
+            "the reference kernel drifted in every window, so no sample is left; "
+            "measure again on a quiet machine with a steady clock"
+        )
+    return kept
+
+
+def _log_ratio(groups: Sequence[Floats], seed: int, resamples: int) -> tuple[float, float, float]:
+    """Mean over processes of the median over rounds, with the ends of its interval."""
+    middle = float(np.mean([np.median(group) for group in _canonical(groups)]))
+    # Seeded draws know no mirror symmetry; always drawing on the positive side makes inverse ratios exactly inverse.
+    sign = -1.0 if middle < 0 else 1.0
+    drawn_from = _canonical([sign * group for group in groups])
+    low, high = _limits(_mean_of_medians(drawn_from, np.random.default_rng(seed), resamples), len(drawn_from))
+    ends = sorted((sign * low, sign * high))
+    return middle, min(ends[0], middle), max(ends[1], middle)
+
+
+def _limits(draws: Floats, processes: int) -> tuple[float, float]:
+    """Ends of the interval: percentiles of the draws, moved out for few processes (not for one, which has no t)."""
+    tail = (1 - CONFIDENCE) / 2
+    if processes > 1:
+        reach = student_quantile(1 - tail, processes - 1) * math.sqrt(processes / (processes - 1))
+        tail = NormalDist().cdf(-reach)
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _mean_of_medians(groups: Sequence[Floats], stream: np.random.Generator, resamples: int) -> Floats:
+    """Hierarchical bootstrap draws of the mean over processes of the median over rounds.
+
+    Rounds need not be drawn one by one: the k-th smallest of n draws with replacement from sorted values is exactly
+    ``values[floor(n * u)]`` with u the k-th of n uniform order statistics, Beta(k, n - k + 1), and given it the next one is the
+    smallest of n - k uniforms on what is left. Source: Hutson and Ernst 2000, J. R. Statist. Soc. B 62.
+    """
+    chosen = stream.integers(len(groups), size=(resamples, len(groups)))
+    medians = np.empty(chosen.shape)
+    for process, values in enumerate(groups):
+        here = chosen == process
+        count, n = int(here.sum()), len(values)
+        k = (n + 1) // 2
+        lower = stream.beta(k, n - k + 1, count)
+        upper = lower if n % 2 else lower + (1 - lower) * stream.beta(1, n - k, count)
+        ranks = [np.minimum((n * u).astype(np.int64), n - 1) for u in (lower, upper)]
+        medians[here] = (values[ranks[0]] + values[ranks[1]]) / 2
+    return np.asarray(medians.mean(axis=1))
+
+
+def _pooled(groups: Sequence[Floats], *, seed: int, resamples: int) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+    """Percentiles 50, 90, 99 and mean of all samples together, with hierarchical bootstrap intervals, in the samples' unit."""
+    everything = np.concatenate(groups)
+    shares = [percent / 100 for percent in NEEDED]
+    values = [*np.quantile(everything, shares), everything.mean()]
+    sizes = np.array([len(group) for group in groups])
+    starts = np.cumsum(sizes) - sizes
+    per_process = max(len(everything) // len(groups), 1)
+    stream = np.random.default_rng(seed)
+    step = max(CHUNK // (per_process * len(groups)), 1)
+    draws = []
+    for first in range(0, resamples, step):
+        count = min(step, resamples - first)
+        chosen = stream.integers(len(groups), size=(count, len(groups), 1))
+        uniform = stream.random((count, len(groups), per_process), dtype=np.float32)
+        within = np.minimum((uniform * sizes[chosen]).astype(np.int64), sizes[chosen] - 1)
+        sample = everything[starts[chosen] + within].reshape(count, -1)
+        draws.append(np.vstack([np.quantile(sample, shares, axis=1), sample.mean(axis=1)]))
+    ends = [_limits(row, len(groups)) for row in np.hstack(draws)]
+    p50, p90, p99, mean = (
+        Estimate(float(v), min(low, float(v)), max(high, float(v))) for v, (low, high) in zip(values, ends, strict=True)
+    )
+    return p50, p90, p99, mean

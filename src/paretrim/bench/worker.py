@@ -1,0 +1,185 @@
+"""One fresh process of a measuring session: ``python -m paretrim.bench.worker FOLDER PROCESS``.
+
+Reads ``job.json`` and ``images.npy`` from the folder and leaves ``result-PROCESS.json`` there, never anything on standard
+output, where engines like to write. ``where`` always holds the phase and the arm, so that the parent can name the arm
+even if this process is killed. Torch is never imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.load import OWN_WAIT_LIMIT, waited_ns
+from paretrim.bench.pinning import open_pinned, pinned_to
+from paretrim.bench.sampling import (
+    CHECKED,
+    Images,
+    Runnable,
+    busy_after,
+    make_reference,
+    make_schedule,
+    no_garbage_collection,
+    time_rounds,
+    top1,
+    warm_up,
+)
+from paretrim.bench.types import Arm
+from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError
+
+PHASES = ("starting", "opening", "warming up", "checking", "timing", "checking again")
+Where = npt.NDArray[np.int32]
+Opener = Callable[..., Runnable]
+
+SPIN_SECONDS = 0.002
+"""CPU time in the 20 ms after a call above which an arm is said to spin."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker needs; ``arms`` includes the copy of the baseline, ``cores`` are ordered, the caller's first."""
+
+    arms: tuple[Arm, ...]
+    opener: str
+    batch: int
+    effort: Effort
+    seed: int
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one process brings home: ``samples_ns[arm][round]``, reference times, ``classes[arm][image]`` and remarks."""
+
+    samples_ns: list[list[int]]
+    reference_ns: list[int]
+    classes: list[list[int]]
+    noise: list[str]
+
+
+def write_job(job: Job, images: Images, folder: Path) -> None:
+    """Lay out the folder a worker reads."""
+    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    np.save(folder / "images.npy", images, allow_pickle=False)
+
+
+def read_job(folder: Path) -> tuple[Job, Images]:
+    """Read back what :func:`write_job` wrote."""
+    raw = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job = Job(
+        arms=tuple(Arm(**arm) for arm in raw["arms"]),
+        opener=raw["opener"],
+        batch=raw["batch"],
+        effort=Effort(**raw["effort"]),
+        seed=raw["seed"],
+        cores=tuple(raw["cores"]),
+    )
+    return job, np.load(folder / "images.npy", allow_pickle=False)
+
+
+def find_opener(name: str) -> Opener:
+    """Import the function named ``module:function``.
+
+    Raises:
+        InvalidRecipe: there is no such function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidRecipe(
+            f"opener '{name}' cannot be imported ({error}); give 'module:function' of an importable function"
+        ) from error
+    return found  # type: ignore[no-any-return]  # whatever it is, it is called as an Opener
+
+
+def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
+    """Open, warm up, check, time and check again; ``where`` follows along.
+
+    Raises:
+        ExportMismatch: an arm's top-1 classes changed while it was timed.
+    """
+    opener = find_opener(job.opener)
+    rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
+    first = np.ascontiguousarray(images[rounds.draws[0]])
+    batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:CHECKED]]
+    calls: dict[int, Runnable] = {}
+    noise: list[str] = []
+
+    for index in sorted(range(len(job.arms)), key=lambda index: -job.arms[index].threads):
+        arm = job.arms[index]
+
+        def open_and_call(arm: Arm = arm) -> Runnable:
+            call = opener(Path(arm.path), runtime=arm.runtime, threads=arm.threads)
+            call(first)
+            return call
+
+        where[:] = PHASES.index("opening"), index
+        calls[index] = open_pinned(open_and_call, job.cores[: arm.threads])
+        where[:] = PHASES.index("warming up"), index
+        if not warm_up(calls[index], batches, job.effort):
+            noise.append(f"arm '{arm.name}' did not settle within {job.effort.warmup_limit_seconds:g} s of warm-up")
+        if not pinned_to(job.cores[0]):
+            noise.append(f"arm '{arm.name}' moved its caller to other cores; switch off its runtime's own pinning")
+        if busy_after(calls[index], first) > SPIN_SECONDS:
+            noise.append(f"arm '{arm.name}' keeps threads spinning after a call; they disturb the next arm")
+
+    ordered = [calls[index] for index in range(len(job.arms))]
+    before = _classes(job, ordered, images, where, "checking")
+    where[0] = PHASES.index("timing")
+    waited, began = waited_ns(), time.perf_counter_ns()
+    with no_garbage_collection():
+        samples, reference = time_rounds(
+            ordered, images, rounds, job.effort, reference=make_reference(), mark=lambda arm: where.__setitem__(1, arm)
+        )
+    share = (waited_ns() - waited) / (time.perf_counter_ns() - began)
+    if share > OWN_WAIT_LIMIT:
+        noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
+    after = _classes(job, ordered, images, where, "checking again")
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        where[1] = index
+        changed = sum(a != b for a, b in zip(old, new, strict=True))
+        if changed:
+            raise ExportMismatch(
+                f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
+                "or corrupts memory, so its time means nothing"
+            )
+    return Sampled(samples, reference, before, noise)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one process of a session; give 0 if it left samples and 1 if it left an error for the parent to raise."""
+    folder, process = Path(arguments[0]), int(arguments[1])
+    job, images = read_job(folder)
+    where = np.memmap(folder / "where", dtype=np.int32, mode="r+", shape=(2,))
+    try:
+        result: dict[str, object] = asdict(sample(job, images, process, where))
+    except ParetrimError as error:
+        result = {"kind": type(error).__name__, "message": str(error)}
+    except Exception as error:  # an engine may raise anything
+        result = {"kind": "", "message": f"{type(error).__name__}: {error}"}
+    aside = folder / f"result-{process}.part"
+    aside.write_text(json.dumps(result), encoding="utf-8")
+    aside.replace(folder / f"result-{process}.json")
+    return int("kind" in result)
+
+
+def _classes(job: Job, calls: list[Runnable], images: Images, where: Where, phase: str) -> list[list[int]]:
+    found = []
+    for index, call in enumerate(calls):
+        where[:] = PHASES.index(phase), index
+        found.append(top1(call, images, batch=job.batch))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
