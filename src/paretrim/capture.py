@@ -115,12 +115,12 @@ class _Capture:
         return path, _array(tensor)
 
 
-def capture(module: nn.Module, spec: InputSpec, *, classes: Sequence[str] = ()) -> Graph:
+def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Graph:
     """Write an ``nn.Module`` down as a float graph. The module itself is not touched.
 
     Args:
         module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K].
-        spec: shape of one image and, if the deployed file shall take pixels, their normalisation.
+        shape: [C, H, W] of one image; the captured network takes it normalised.
         classes: names of the K classes, kept in the deployed file.
 
     Raises:
@@ -128,7 +128,7 @@ def capture(module: nn.Module, spec: InputSpec, *, classes: Sequence[str] = ()) 
             layer.
     """
     private = copy.deepcopy(module).cpu().float().eval()
-    sample = torch.zeros(2, *spec.shape)
+    sample = torch.zeros(2, *shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -136,25 +136,25 @@ def capture(module: nn.Module, spec: InputSpec, *, classes: Sequence[str] = ()) 
         except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnsupportedOperation(
-                f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, spec.shape))}] and a free "
+                f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a free "
                 f"batch size: {first}. Data-dependent control flow and fixed batch sizes are the usual causes"
             ) from error
     state = {**dict(exported.state_dict), **exported.constants}
     signature = exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     work = _Capture({placeholder: (name, state[name]) for placeholder, name in sources.items()})
-    work.shapes[INPUT] = spec.shape
+    work.shapes[INPUT] = shape
     output = ""
     for fx in exported.graph.nodes:
         if fx.op == "placeholder" and fx.name not in sources:
-            work.env[fx] = _View(INPUT, spec.shape)
+            work.env[fx] = _View(INPUT, shape)
         elif fx.op == "call_function":
             _convert(work, fx)
         elif fx.op == "output":
             output = _output(work, fx, signature.user_outputs)
     nodes = tuple(work.nodes)
     _check_logits(nodes, output, len(classes))
-    return _without_dead(Graph(spec, nodes, output, tuple(classes)))
+    return _without_dead(Graph(InputSpec(shape), nodes, output, tuple(classes)))
 
 
 def _output(work: _Capture, fx: FxNode, wanted: Sequence[Any]) -> str:

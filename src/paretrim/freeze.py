@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -9,12 +11,16 @@ from paretrim.constraints import weighted_layers
 from paretrim.errors import ExportMismatch, UnsupportedOperation
 from paretrim.graph.fold import fold
 from paretrim.graph.lower import WeightCodes, lower
-from paretrim.graph.types import Graph, ValueType
+from paretrim.graph.types import Graph, InputSpec, ValueType
 from paretrim.network import Network
 
 
-def freeze(network: Network) -> Graph:
+def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     """The deployable graph: integer if the network is quantized, float with BatchNorm folded otherwise.
+
+    Args:
+        network: as trained; it takes normalised images.
+        spec: what the deployed file shall take, for instance pixels with their normalisation; None for what the network takes.
 
     Raises:
         UnsupportedOperation: some layers are quantized and some are not.
@@ -23,7 +29,7 @@ def freeze(network: Network) -> Graph:
     layers = weighted_layers(network)
     open_layers = [name for name, layer in layers.items() if layer.quantizer is None]
     if len(open_layers) == len(layers):
-        return fold(network.graph())
+        return fold(replace(network.graph(), input=spec or network.structure.input))
     if open_layers:
         raise UnsupportedOperation(f"layers {', '.join(open_layers)} are not quantized and the others are; quantize all or none")
     codes = {}
@@ -40,4 +46,4 @@ def freeze(network: Network) -> Graph:
     for name, quantizer in network.quantizers().items():
         grid = quantizer.grid()
         grids[name] = ValueType((), "uint8", grid.scale, grid.zero_point)
-    return lower(network.graph(), grids, codes)
+    return lower(replace(network.graph(), input=spec or network.structure.input), grids, codes)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.graph.fusion import fuse
-from paretrim.graph.types import Array, Graph, Node
+from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -31,9 +31,15 @@ def folded_bias(head: Node, batch_norm: Node | None) -> tuple[Float64Array, Floa
 
 
 def fold(graph: Graph) -> Graph:
-    """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed."""
+    """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed.
+
+    Where the input takes pixels, their normalisation comes first.
+    """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
+    if graph.input.takes_pixels:
+        nodes.append(Node("normalized_images", "normalize", (INPUT,), ValueType(graph.input.shape)))
+        renamed[INPUT] = "normalized_images"
     for run in fuse(graph):
         inputs = tuple(renamed.get(name, name) for name in run.head.inputs)
         if run.head.op == "dropout":

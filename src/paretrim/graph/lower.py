@@ -8,7 +8,7 @@ do not change when it is folded, only scale, sign and bias.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.fold import affine_of, folded_bias
+from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
-from paretrim.graph.pointwise import scalar_function
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
 
 _BIAS_LIMIT = 2**30
@@ -62,9 +62,7 @@ class _Lowering:
         kind = self._grid(INPUT, spec.shape, "the input")
         tensors: dict[str, Array] = {}
         if spec.takes_pixels:
-            mean, std = (np.asarray(values, np.float64)[:, None] for values in (spec.mean, spec.std))
-            real = (np.arange(256) / 255 - mean) / std
-            tensors["table"] = np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255).astype(np.uint8)
+            tensors["table"] = pixel_table(spec, kind)
         self._emit(Node("quantized_images", "quantize", (INPUT,), kind, {}, tensors), INPUT)
 
     def add(self, run: Fused) -> None:
@@ -77,6 +75,8 @@ class _Lowering:
             self._weighted(run, inputs, source)
         elif head.op in GRID_PRESERVING:
             self._emit(replace(head, inputs=inputs, type=replace(source, shape=head.type.shape)), head.name)
+        elif head.op == "clamp":
+            self._clamp_alone(head, inputs[0], source)
         else:
             kind = self._grid(run.end.name, run.end.type.shape, f"layer '{head.layer}'")
             self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
@@ -108,15 +108,24 @@ class _Lowering:
             multiplier = (factor * source.scale / kind.scale).astype(np.float32)
             tensors: dict[str, Array] = {"multiplier": multiplier, "offset": (offset / kind.scale).astype(np.float32)}
             return replace(node, tensors=tensors)
-        if head.op in ("pointwise", "clamp"):
-            function = _clamp_function(head) if head.op == "clamp" else scalar_function(head)
-            real = function(source.scale * (np.arange(256, dtype=np.float64) - source.zero_point))
-            table = np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255).astype(np.uint8)
-            kept = {"function": "clamp", **head.attributes} if head.op == "clamp" else dict(head.attributes)
-            return replace(node, op="pointwise", attributes=kept, tensors={"table": table})
+        if head.op == "pointwise":
+            constant = head.attributes.get("constant")
+            table = pointwise_table(str(head.attributes["function"]), None if constant is None else float(constant), source, kind)  # type: ignore[arg-type]
+            return replace(node, attributes=head.attributes, tensors={"table": table})
         if head.op == "concat":
             return replace(node, attributes={})
         return node
+
+    def _clamp_alone(self, head: Node, source_name: str, source: ValueType) -> None:
+        """A clamp with nothing to be fused into: one table for each end."""
+        kind = self._grid(head.name, head.type.shape, f"layer '{head.layer}'")
+        for function, key in (("clamp_min", "minimum"), ("clamp_max", "maximum")):
+            bound = float(head.attributes[key])  # type: ignore[arg-type]
+            table = pointwise_table(function, bound, source, kind)
+            name = head.name if key == "maximum" else f"{head.name}/{key}"
+            attributes: dict[str, Attribute] = {"function": function, "constant": bound}
+            source_name = self._emit(Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer), head.name)
+            source = kind
 
     def _weighted(self, run: Fused, inputs: tuple[str, ...], source: ValueType) -> None:
         head, end = run.head, run.end
@@ -146,11 +155,6 @@ def _level(real: float, kind: ValueType) -> int:
     if math.isinf(real):
         return 255 if real > 0 else 0
     return int(np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255))
-
-
-def _clamp_function(node: Node) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
-    minimum, maximum = (float(node.attributes[name]) for name in ("minimum", "maximum"))  # type: ignore[arg-type]
-    return lambda x: np.clip(x, minimum, maximum)
 
 
 def _integer_tensors(

@@ -90,6 +90,9 @@ class Node:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
 
+    def __deepcopy__(self, memo: object) -> Node:
+        return self  # nothing in it changes
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
