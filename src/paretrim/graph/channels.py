@@ -31,7 +31,21 @@ IntArray = npt.NDArray[np.int64]
 DoubleArray = npt.NDArray[np.float64]
 Allocation = Literal["uniform", "global"]
 
-_POINTWISE = frozenset({"normalize", "batch_norm", "relu", "clamp", "pointwise", "max_pool", "avg_pool", "adaptive_avg_pool"})
+_PASSING = frozenset(
+    {
+        "normalize",
+        "batch_norm",
+        "relu",
+        "clamp",
+        "pointwise",
+        "dropout",
+        "unflatten",
+        "max_pool",
+        "avg_pool",
+        "adaptive_avg_pool",
+    }
+)
+"""Operations whose output channel c is made from input channel c."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +160,7 @@ def _outputs(node: Node, inputs: list[IntArray], identities: _Identities) -> Int
         groups = attribute_number(node, "groups")
         identities.unite_groups(first, groups)
         return first.reshape(groups, -1).T.reshape(-1)
-    if node.op in _POINTWISE:
+    if node.op in _PASSING:
         return first
     raise UnsupportedOperation(
         f"node '{node.name}' (layer '{node.layer}') is '{node.op}'; channels are followed in float graphs only, before lowering"
