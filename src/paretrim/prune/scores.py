@@ -24,7 +24,7 @@ def channel_l2(weight: Tensor) -> Tensor:
 
     float64 because the sum runs over thousands of squares and ranks channels that differ little.
 
-    Source: Li et al. 2017, arXiv 1608.08710 (there the L1 norm; section 3.1 reports that L2 ranks alike).
+    Source: Li et al. 2017, "Pruning filters for efficient ConvNets", arXiv 1608.08710, with the L2 instead of the L1 norm.
     """
     return weight.detach().double().flatten(1).square().sum(1).sqrt()
 
@@ -39,7 +39,7 @@ def lamp(squares: Tensor) -> Tensor:
     Args:
         squares: squared weights, or sums of squares of blocks, of one layer.
 
-    Source: Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning", equation 3, arXiv 2010.07611.
+    Source: Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning", arXiv 2010.07611.
     """
     flat = squares.detach().double().flatten()
     ordered, index = torch.sort(flat, descending=True, stable=True)

@@ -62,7 +62,7 @@ def test_zero_blocks_are_exact_and_no_layer_is_empty(layers, sparsity, method, p
 @given(networks, st.floats(0, 1), st.floats(0, 1), st.sampled_from(METHODS), st.sampled_from([UNSTRUCTURED, BLOCK_1X4]))
 def test_masks_at_rising_sparsity_are_nested(layers, first, second, method, pattern):
     low, high = sorted((first, second))
-    if not feasible(layers, high, pattern):
+    if not (feasible(layers, low, pattern) and feasible(layers, high, pattern)):
         return
     dense = masks(layers, low, method=method, pattern=pattern, minimum_density=0.1)
     sparse = masks(layers, high, method=method, pattern=pattern, minimum_density=0.1)
@@ -97,7 +97,7 @@ def test_global_equals_sorting_all_weights(sparsity):
 
 @pytest.mark.parametrize("pattern", [UNSTRUCTURED, BLOCK_1X4])
 def test_lamp_equals_ranking_its_formula(pattern):
-    layers = network([(6, 8, 3, 3), (5, 6), (4, 9, 1, 1)], seed=5)
+    layers = {name: weight / 100 for name, weight in network([(6, 8, 3, 3), (5, 6), (4, 9, 1, 1)], seed=5).items()}
     keyed = []
     for name, weight in layers.items():
         energy = block_scores(magnitude(weight), pattern).double().flatten()
@@ -145,6 +145,14 @@ def test_the_guard_keeps_a_share_of_a_weak_layer():
 def test_below_the_guard_the_rest_is_split_uniformly():
     layers = {"large": torch.ones(100, 10), "small": torch.full((100, 2), 5.0)}
     assert allocate(layers, 0.95, method="global", pattern=UNSTRUCTURED, minimum_density=0.1) == {"large": 50, "small": 10}
+
+
+def test_dead_weights_do_not_speak_for_their_block_in_the_allocation():
+    quiet = torch.ones(1, 12)
+    quiet[0, [0, 4]] = 9.0
+    layers = {"quiet": quiet, "loud": torch.full((1, 12), 3.0)}
+    counts = allocate(layers, 1 / 3, method="global", pattern=BLOCK_1X4, alive={"quiet": quiet < 9})
+    assert counts == {"quiet": 1, "loud": 3}
 
 
 def test_sparsity_one_zeroes_everything():

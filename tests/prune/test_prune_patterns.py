@@ -121,6 +121,12 @@ def test_what_is_dead_stays_dead(shape, pattern, seed):
         assert int(block_alive(mask, pattern).sum()) == keep
 
 
+def test_dead_weights_do_not_speak_for_their_block():
+    scores = torch.tensor([[9.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]])
+    alive = torch.tensor([[False, True, True, True, True, True, True, True]])
+    assert mask_for(scores, 1, BLOCK_1X4, alive=alive).tolist() == [[False] * 4 + [True] * 4]
+
+
 def test_sparsity_of_weights_equals_sparsity_of_blocks_only_without_partial_blocks():
     whole = mask_for(scores_of((8, 8)), 4, BLOCK_1X4)
     assert (~whole).float().mean() == 12 / 16

@@ -1,0 +1,106 @@
+"""The smaller graph that is left when classes of channels are removed; NumPy only.
+
+Which classes there are and what removing one means is told in ``paretrim.graph.channels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.channels import ChannelGroups, IntArray, attribute_numbers, channel_slice, is_depthwise
+from paretrim.graph.types import WEIGHTED, Array, Attribute, Graph, Node
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What stays of one node's tensors, as ascending indices.
+
+    Attributes:
+        outputs: into the first axis of the weight (and the bias, masks, quantizer scales), or into ``batch_norm`` vectors.
+        inputs: into the second axis of the weight, that is within a group; for ``batch_norm`` the same as ``outputs``.
+    """
+
+    outputs: IntArray
+    inputs: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Restriction:
+    """A graph without the removed channels; ``kept`` tells it for every ``conv2d``, ``linear`` and ``batch_norm`` node."""
+
+    graph: Graph
+    kept: Mapping[str, Kept]
+
+
+def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Restriction:
+    """Remove classes of channels: new shapes, sliced tensors, adjusted slices, pads and depthwise groups everywhere.
+
+    Args:
+        graph: a float graph; left as it is.
+        groups: :func:`paretrim.graph.channels.channel_groups` of this graph.
+        removed: indices of classes, such as :func:`paretrim.graph.channels.choose` returns.
+
+    Raises:
+        InvalidRecipe: a class does not exist or is frozen, or a value would have no channel left.
+    """
+    keep = np.ones(groups.count, dtype=np.bool_)
+    for index in removed:
+        if not 0 <= index < groups.count:
+            raise InvalidRecipe(f"there is no channel class {index}; this graph has classes 0 to {groups.count - 1}")
+        if index in groups.frozen:
+            raise InvalidRecipe(f"channel class {index} cannot be removed: {groups.frozen[int(index)]}")
+        keep[index] = False
+    positions = {name: np.flatnonzero(keep[classes]) for name, classes in groups.classes.items()}
+    for name, left in positions.items():
+        if not len(left):
+            raise InvalidRecipe(
+                f"removing these channels leaves none of the {len(groups.classes[name])} of '{name}'; keep at least one"
+            )
+    kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WEIGHTED or node.op == "batch_norm"}
+    nodes = tuple(
+        replace(
+            node,
+            type=replace(node.type, shape=(len(positions[node.name]), *node.type.shape[1:])),
+            attributes={**node.attributes, **_changed_attributes(node, groups, positions)},
+            tensors=_sliced(node, kept[node.name]) if node.name in kept else node.tensors,
+        )
+        for node in graph.nodes
+    )
+    return Restriction(replace(graph, nodes=nodes), kept)
+
+
+def _kept(node: Node, positions: Mapping[str, IntArray]) -> Kept:
+    outputs, inputs = positions[node.name], positions[node.inputs[0]]
+    if node.op == "batch_norm":
+        return Kept(outputs, outputs)
+    # All groups lose the same relative positions, so the first group's columns stand for all.
+    return Kept(outputs, inputs[inputs < node.tensors["weight"].shape[1]] if not is_depthwise(node) else np.zeros(1, np.int64))
+
+
+def _sliced(node: Node, kept: Kept) -> dict[str, Array]:
+    return {
+        name: tensor[np.ix_(kept.outputs, kept.inputs)] if name == "weight" else tensor[kept.outputs]
+        for name, tensor in node.tensors.items()
+    }
+
+
+def _changed_attributes(node: Node, groups: ChannelGroups, positions: Mapping[str, IntArray]) -> dict[str, Attribute]:
+    """Attributes that count channels."""
+    inputs = positions[node.inputs[0]]
+    if node.op == "conv2d" and is_depthwise(node):
+        return {"groups": len(inputs)}
+    if node.op == "slice" and node.attributes["axis"] == 0 and node.attributes["step"] == 1:
+        # Survivors of consecutive channels are consecutive among the survivors.
+        start = int(np.searchsorted(inputs, channel_slice(node, len(groups.classes[node.inputs[0]])).start))
+        return {"start": start, "stop": start + len(positions[node.name])}
+    if node.op == "pad":
+        before, after = attribute_numbers(node, "before"), attribute_numbers(node, "after")
+        left = positions[node.name]
+        fore = int(np.searchsorted(left, before[0]))
+        aft = len(left) - fore - len(inputs)
+        return {"before": (fore, *before[1:]), "after": (aft, *after[1:])}
+    return {}
