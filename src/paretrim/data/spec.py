@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -83,5 +84,7 @@ class DataSpec:
             return
         if len(self.mean) != len(self.std):
             raise InvalidRecipe(f"mean has {len(self.mean)} numbers and std {len(self.std)}; both need one per channel")
-        if not all(value > 0 for value in self.std):
-            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InvalidRecipe(f"mean is {self.mean}; every number must be finite")
+        if not all(0 < value < math.inf for value in self.std):
+            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0 and finite")
