@@ -64,6 +64,13 @@ def test_an_epoch_is_a_function_of_seed_and_number():
         assert not torch.equal(first[0].indices, next(other).indices)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_an_epoch_is_the_same_on_a_gpu():
+    settings = {"crop_padding": 2, "flip": True, "cutout": 3, "seed": 5}
+    for here, there in zip(batches(**settings).epoch(3), batches(device="cuda", **settings).epoch(3), strict=True):
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+
+
 def test_global_random_state_is_neither_read_nor_changed():
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 (it is this global state that must not matter)

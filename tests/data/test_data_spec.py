@@ -39,6 +39,18 @@ def test_unknown_settings_are_refused():
         DataSpec("digits", vaildation=0.2)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"flip": "yes"}, {"crop_padding": "4"}, {"cutout": True}, {"validation": "0.1"}, {"split_seed": 1.5}]
+)
+def test_values_of_another_type_are_refused_not_converted(settings):
+    with pytest.raises(ValidationError, match="Input should be a valid"):
+        DataSpec("digits", **settings)
+
+
+def test_lists_as_toml_gives_them_are_taken():
+    assert DataSpec("digits", mean=[0], std=[1]) == DataSpec("digits", mean=(0.0,), std=(1.0,))
+
+
 def test_spec_survives_json():
     adapter = TypeAdapter(DataSpec)
     spec = DataSpec("cifar10", folder="x", cutout=8, mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
