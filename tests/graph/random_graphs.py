@@ -9,7 +9,7 @@ from paretrim.graph.interpreter import compute
 from paretrim.graph.shapes import infer_shape
 from paretrim.graph.types import GRID_PRESERVING, INPUT, Graph, InputSpec, Node, ValueType
 
-FUNCTIONS = {name: None for name in functions.PLAIN} | {
+FUNCTIONS = dict.fromkeys(functions.PLAIN) | {
     "leaky_relu": 0.1,
     "clamp_min": -0.5,
     "clamp_max": 0.5,
@@ -135,12 +135,20 @@ class Builder:
         factor = self.rng.uniform(-1, 2, channels).astype(np.float32)
         shift = self.rng.normal(0, 0.3, channels).astype(np.float32)
         if not self.quantized:
-            mean, variance = self.rng.normal(0, 0.2, channels).astype(np.float32), self.rng.uniform(0.5, 2, channels).astype(np.float32)
+            mean, variance = (
+                self.rng.normal(0, 0.2, channels).astype(np.float32),
+                self.rng.uniform(0.5, 2, channels).astype(np.float32),
+            )
             tensors = {"gamma": factor, "beta": shift, "mean": mean, "variance": variance}
             return self.add("batch_norm", [source], ValueType(kind.shape), {"epsilon": 1e-5}, tensors)
-        real = self.real(source) * factor.reshape(-1, *[1] * (len(kind.shape) - 1)) + shift.reshape(-1, *[1] * (len(kind.shape) - 1))
+        real = self.real(source) * factor.reshape(-1, *[1] * (len(kind.shape) - 1)) + shift.reshape(
+            -1, *[1] * (len(kind.shape) - 1)
+        )
         output = ValueType(kind.shape, "uint8", *grid(real))
-        tensors = {"multiplier": (factor * kind.scale / output.scale).astype(np.float32), "offset": (shift / output.scale).astype(np.float32)}
+        tensors = {
+            "multiplier": (factor * kind.scale / output.scale).astype(np.float32),
+            "offset": (shift / output.scale).astype(np.float32),
+        }
         return self.add("batch_norm", [source], output, {"lo": output.zero_point}, tensors)
 
 
@@ -221,7 +229,8 @@ def activated(b, x):
 
 
 BLOCKS = (
-    residual, strided, dilated, uneven, depthwise, grouped, squeeze_excite, dense, shuffled, pooled, shortcut, preactivated, activated
+    residual, strided, dilated, uneven, depthwise, grouped, squeeze_excite, dense, shuffled, pooled, shortcut, preactivated,
+    activated,
 )  # fmt: skip
 
 

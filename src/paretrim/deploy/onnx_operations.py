@@ -113,7 +113,13 @@ def _slice(writer: Writer, node: Node) -> None:
 def _pad(writer: Writer, node: Node) -> None:
     settings = _settings(node)
     extents = [0, *settings.integers("before"), 0, *settings.integers("after")]
-    writer.finish(node, "Pad", [writer.real(node.inputs[0]), writer.indices(f"{node.name}/pads", extents)])
+    pads = writer.indices(f"{node.name}/pads", extents)
+    if node.type.quantized:
+        fill = writer.constant(f"{node.name}/fill", node.type.zero_point, np.uint8)
+        # On the stored integers, which both runtimes do; between a DequantizeLinear and a QuantizeLinear neither would.
+        writer.add("Pad", [node.inputs[0], pads, fill], node.name)
+    else:
+        writer.finish(node, "Pad", [writer.real(node.inputs[0]), pads])
 
 
 def _channel_shuffle(writer: Writer, node: Node) -> None:
