@@ -53,8 +53,11 @@ class Effort:
                 raise InvalidRecipe(f"effort: {field.name} is {value}; it must be 0 or more")
 
 
-QUICK = Effort(processes=2, rounds=60, warmup_calls=10, warmup_seconds=0.1, warmup_limit_seconds=1.0, gate_seconds=0.0)
-"""Seconds, for demonstrations: medians and 90th percentiles, wide intervals."""
+QUICK = Effort(processes=4, rounds=30, warmup_calls=10, warmup_seconds=0.1, warmup_limit_seconds=1.0, gate_seconds=0.0)
+"""Seconds, for demonstrations: medians and 90th percentiles, wide intervals.
+
+Four processes are the fewest whose 95 % intervals hold what they say (in simulations three cover 90 %, two 85 %).
+"""
 
 STANDARD = Effort()
 """Enough samples (1,500) for a 99th percentile."""

@@ -21,7 +21,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, governors, runtime_version, versions
 from paretrim.bench.pinning import can_pin, choose_cores, usable_cores
-from paretrim.bench.sampling import Images
+from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.types import Arm, Load, Session, Timing
 from paretrim.bench.worker import PHASES, Job, Sampled, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
@@ -70,6 +70,8 @@ def measure(
     noise = [f"the frequency governor is '{name}'" for name in governors() if name != "performance"]
     if not can_pin():
         noise.append("threads are not pinned: this system does not allow it")
+    if len(images) < CHECKED:
+        noise.append(f"{len(images)} distinct images; {CHECKED} or more keep caches and branch predictors from learning them")
 
     sampled: list[Sampled] = []
     loads: list[tuple[Load, Load]] = []

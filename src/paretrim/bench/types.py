@@ -114,6 +114,7 @@ class Latency:
     for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
     Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because the reference kernel drifted.
+    ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios.
     """
 
     runtime: str
@@ -131,6 +132,7 @@ class Latency:
     noise: tuple[str, ...] = ()
     name: str = ""
     verdict: Verdict = "no difference"
+    wilcoxon_p: float = 1.0
     mean_ms: Estimate | None = None
     min_ms: float | None = None
     outliers: int = 0

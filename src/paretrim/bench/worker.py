@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +100,7 @@ def find_opener(name: str) -> Opener:
         raise InvalidRecipe(
             f"opener '{name}' cannot be imported ({error}); give 'module:function' of an importable function"
         ) from error
-    return found  # type: ignore[no-any-return]  # whatever it is, it is called as an Opener
+    return cast(Opener, found)
 
 
 def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
