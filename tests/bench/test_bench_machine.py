@@ -9,7 +9,7 @@ import pytest
 
 from paretrim.bench.effort import EFFORTS, PUBLISHED, QUICK, Effort
 from paretrim.bench.load import disturbed, read_load, unquiet, wait_until_quiet, waited_ns
-from paretrim.bench.machine import describe, doctor, governors, quiet, runtime_version, versions
+from paretrim.bench.machine import describe, doctor, governors, quiet, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, open_pinned, pinned_to, usable_cores
 from paretrim.bench.types import Load
 from paretrim.errors import InvalidRecipe, UnstableMachine
@@ -140,6 +140,15 @@ def test_governors_other_than_performance_are_unquiet(tmp_path):
     assert governors(tmp_path) == ("powersave",)
     assert quiet(proc=tmp_path, cpus=tmp_path) == ["the frequency governor is 'powersave'; 'performance' keeps the clock steady"]
     assert governors(tmp_path / "none") == ()
+
+
+def test_a_quota_of_cpu_time_is_unquiet(tmp_path):
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert standing(cpus=tmp_path, quota=tmp_path / "cpu.max") == [
+        "this container is stopped whenever it has used 0.5 CPUs' worth of time; measure without that quota"
+    ]
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert standing(cpus=tmp_path, quota=tmp_path / "cpu.max") == []
 
 
 @pytest.mark.parametrize(

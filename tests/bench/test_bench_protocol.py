@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,15 @@ def test_a_session_finds_the_ratio_that_was_built_in(tmp_path):
     )
     session = run(some, opener="busy", effort=effort, seed=7)
 
-    # Each call costs a microsecond or two beside the busy-wait, so a shade under 2 is expected.
+    # Each call costs a microsecond or two beside the busy-wait, so the truth is a shade under 2.
     speedup = ratio(session, "fast", resamples=2000)
-    assert speedup.low <= 1.99 + 0.02
+    assert speedup.low <= 2.0
+    assert speedup.high >= 1.95
     assert speedup.value == pytest.approx(1.98, abs=0.03)
+    # One interval in twenty misses its truth; how often is tested on simulated sessions, so here 0.2 % are forgiven.
     floor = ratio(session, "slow" + COPY_SUFFIX, resamples=2000)
-    assert floor.low <= 1 <= floor.high
+    assert floor.low <= 1.002
+    assert floor.high >= 0.998
     assert faster(session, "fast", "slow", resamples=2000) == "faster"
 
     assert [t.arm.name for t in session.timings] == ["slow", "fast"]
@@ -84,8 +88,8 @@ def test_a_noisy_machine_is_marked_and_measured_all_the_same(tmp_path):
 
 
 def test_an_arm_that_spins_is_marked(tmp_path):
-    session = run(arms(tmp_path, {"a": "fine", "top": "spin"}), effort=SHORT)
-    assert "process 1: arm 'top' keeps threads spinning after a call; they disturb the next arm" in session.noise
+    session = run(arms(tmp_path, {"a": "fine", "top": "spin"}), effort=replace(SHORT, processes=2, rounds=3))
+    assert "processes 1, 2: arm 'top' keeps threads spinning after a call; they disturb the next arm" in session.noise
 
 
 @pytest.mark.parametrize(
@@ -110,8 +114,10 @@ def test_what_goes_wrong_names_the_arm(tmp_path, what, kind, message):
 
 
 def test_an_arm_that_hangs_is_stopped(tmp_path):
-    effort = Effort(processes=1, rounds=1, warmup_calls=1, gate_seconds=0, timeout_seconds=1.0)
-    with pytest.raises(UnstableMachine, match=r"opening arm 'bad' .*: not finished after 1 s, stopped; raise timeout_seconds"):
+    effort = Effort(processes=1, rounds=1, warmup_calls=1, gate_seconds=0, timeout_seconds=3.0)
+    with pytest.raises(
+        UnstableMachine, match=r"opening arm 'bad' .*: not finished after 3 s, stopped; if it is only slow, raise"
+    ):
         run(arms(tmp_path, {"bad": "hang"}), effort=effort)
 
 

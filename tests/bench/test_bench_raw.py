@@ -4,9 +4,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from bench_sessions import noisy, session
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import noisy, session
 
 from paretrim.bench.raw import load_session, save_session
 from paretrim.bench.statistics import summarize
@@ -115,6 +115,10 @@ def test_a_missing_file_is_named(tmp_path):
         ),
         (lambda m: m.update({"samples_ns.npy": npy(np.zeros((3, 2, 30), "<i8"))}), "should hold .* positive times"),
         (lambda m: m.update({"samples_ns.npy": npy(np.ones((3, 2, 30)))}), r"array 'samples_ns' says float64 \(3, 2, 30\)"),
+        (
+            lambda m: m.update({"samples_ns.npy": npy(np.ones((30, 2, 3), "<i8").T)}),
+            r"array 'samples_ns' says int64 \(3, 2, 30\)",
+        ),
         (lambda m: m.update({"samples_ns.npy": npy(np.array([{}]))}), "array 'samples_ns' says object"),
         (lambda m: m.update({"samples_ns.npy": m["samples_ns.npy"][:-8]}), "holds 1432 bytes"),
         (lambda m: m.update({"reference_ns.npy": npy(np.ones((2, 3), "<i8"), (2, 0))}), "not in version 1.0 of NumPy's format"),
@@ -133,6 +137,8 @@ def test_arrays_that_do_not_fit_are_refused(saved, change, message):
     [
         ({"format": 2}, "it has format 2 and this version reads 1; update Paretrim"),
         ({"arms": {}}, "dict where a list belongs"),
+        ({"arms": []}, r"its baseline 'slow' is none of its arms \[\]"),
+        ({"baseline": "fast"}, r"its baseline 'fast' is none of its arms \['slow', 'fäst'\]"),
         ({"machine": []}, "list where an object belongs"),
         ({"seed": "0"}, "str where a whole number belongs"),
         ({"effort": {"rounds": -1}}, "rounds is -1"),

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bench_sessions import session
 from hypothesis import given
 from hypothesis import strategies as st
-from sessions import session
 from synthetic_openers import logits, spin
 
 from paretrim.bench.effort import Effort

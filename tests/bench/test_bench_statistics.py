@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
+from bench_sessions import drift, noisy, session, timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import drift, noisy, session, timing
 
 from paretrim.bench.statistics import (
     NEEDED,

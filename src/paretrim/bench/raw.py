@@ -73,8 +73,9 @@ def load_session(path: Path) -> Session:
         return _session(json.loads(arrays["session"].tobytes()), arrays["samples_ns"], arrays["reference_ns"])
     except (
         OSError,
+        EOFError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         NotImplementedError,
         RuntimeError,
@@ -94,9 +95,9 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
     content = io.BytesIO(archive.read(info))
     if np.lib.format.read_magic(content) != (1, 0):
         raise ValueError(f"array '{name}' is not in version 1.0 of NumPy's format")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+    shape, column_major, dtype = np.lib.format.read_array_header_1_0(content)
     rest = content.read()
-    if dtype != MEMBERS[name] or len(rest) != math.prod(shape) * dtype.itemsize:
+    if column_major or dtype != MEMBERS[name] or len(rest) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"array '{name}' says {dtype} {shape} and holds {len(rest)} bytes")
     return np.frombuffer(rest, dtype).reshape(shape)
 
@@ -105,6 +106,9 @@ def _session(text: dict[str, object], samples: npt.NDArray[Any], reference: npt.
     if text["format"] != FORMAT:
         raise ValueError(f"it has format {text['format']} and this version reads {FORMAT}; update Paretrim")
     arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
+    names = [arm["name"] for arm in arms]
+    if text["baseline"] not in names[:-1]:
+        raise ValueError(f"its baseline {text['baseline']!r} is none of its arms {names[:-1]}")
     windows = -(-effort.rounds // effort.window)
     for array, shape in (
         (samples, (len(arms), effort.processes, effort.rounds)),
