@@ -30,6 +30,7 @@ def session(samples, *, copy=None, window=25, seed=0):
         effort=Effort(processes=processes, rounds=rounds, window=window),
         seed=seed,
         reference_ns=((300_000,) * (windows + 1),) * processes,
+        waited=((0.02,) * windows,) * processes,
         loads=((Load(pressure=0.01, runnable=1), Load()),) * processes,
         machine=MACHINE,
         versions={"numpy": "2.0"},
@@ -41,6 +42,13 @@ def noisy(stream, level_ns, *, processes=5, rounds=60, between=0.01, within=0.03
     """Log-normal samples whose processes differ by ``between`` and rounds by ``within`` (standard deviations of the log)."""
     levels = between * stream.standard_normal((processes, 1)) + within * stream.standard_normal((processes, rounds))
     return level_ns * np.exp(levels)
+
+
+def preempt(one, process, window, share):
+    """The same session with one window in which its threads waited for ``share`` of the time."""
+    rows = [list(row) for row in one.waited]
+    rows[process][window] = share
+    return replace(one, waited=tuple(tuple(row) for row in rows))
 
 
 def drift(one, process, boundary, factor):

@@ -17,7 +17,15 @@ from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, MissingD
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 3, 2, 2), np.uint8)
 SHORT = Effort(
-    processes=1, rounds=20, window=5, warmup_calls=5, warmup_seconds=0.0, warmup_limit_seconds=0.05, gate_seconds=0.0, drift=1e6
+    processes=1,
+    rounds=20,
+    window=5,
+    warmup_calls=5,
+    warmup_seconds=0.0,
+    warmup_limit_seconds=0.05,
+    gate_seconds=0.0,
+    drift=1e6,
+    preempted=1e6,
 )
 
 
@@ -42,7 +50,14 @@ def run(some, *, opener="behave", baseline=None, effort=SHORT, **settings):
 def test_a_session_finds_the_ratio_that_was_built_in(tmp_path):
     some = arms(tmp_path, {"slow": 400, "fast": 200})
     effort = Effort(
-        processes=2, rounds=30, warmup_calls=5, warmup_seconds=0.0, warmup_limit_seconds=0.1, gate_seconds=0, drift=1e6
+        processes=2,
+        rounds=30,
+        warmup_calls=5,
+        warmup_seconds=0.0,
+        warmup_limit_seconds=0.1,
+        gate_seconds=0,
+        drift=1e6,
+        preempted=1e6,
     )
     session = run(some, opener="busy", effort=effort, seed=7)
 
@@ -61,6 +76,7 @@ def test_a_session_finds_the_ratio_that_was_built_in(tmp_path):
     assert np.shape([t.samples_ns for t in (*session.timings, session.copy)]) == (3, 2, 30)
     assert min(session.timings[0].samples_ns[0]) >= 400_000
     assert np.shape(session.reference_ns) == (2, 3)
+    assert np.shape(session.waited) == (2, 2)
     assert session.loads == ((quiet(), quiet()),) * 2
     assert (session.seed, session.batch, session.images, session.effort) == (7, 1, 12, effort)
     assert session.versions["numpy"] == np.__version__ == session.timings[0].runtime_version

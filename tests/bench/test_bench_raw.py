@@ -123,6 +123,8 @@ def test_a_missing_file_is_named(tmp_path):
         (lambda m: m.update({"samples_ns.npy": m["samples_ns.npy"][:-8]}), "holds 1432 bytes"),
         (lambda m: m.update({"reference_ns.npy": npy(np.ones((2, 3), "<i8"), (2, 0))}), "not in version 1.0 of NumPy's format"),
         (lambda m: m.update({"reference_ns.npy": npy(np.ones((2, 4), "<i8"))}), r"shape \(2, 4\) and should hold \(2, 3\)"),
+        (lambda m: m.update({"waited.npy": npy(np.full((2, 2), np.nan))}), "should hold .* positive times or shares"),
+        (lambda m: m.update({"waited.npy": npy(np.full((2, 2), -1.0))}), "should hold .* positive times or shares"),
         (lambda m: m.update({"session.npy": npy(np.frombuffer(b"{", np.uint8))}), "JSONDecodeError"),
     ],
 )

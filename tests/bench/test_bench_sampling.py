@@ -55,8 +55,11 @@ def run(effort, arms=3, *, seed=0, reference=lambda: 300_000):
     clock, trace, marks = Clock(), [], []
     calls = [clock.arm(index, forever(1000 * (index + 1)), trace) for index in range(arms)]
     schedule = make_schedule(seed, 0, arms=arms, rounds=effort.rounds, images=len(IMAGES), batch=2)
-    samples, references = time_rounds(calls, IMAGES, schedule, effort, reference=reference, mark=marks.append, clock=clock)
-    return samples, references, trace, marks
+    timed = time_rounds(
+        calls, IMAGES, schedule, effort, reference=reference, waited=lambda: clock.now // 4, mark=marks.append, clock=clock
+    )
+    assert timed.waited == pytest.approx([0.25] * (len(timed.reference_ns) - 1), abs=0.001)
+    return timed.samples_ns, timed.reference_ns, trace, marks
 
 
 def test_every_arm_is_timed_once_a_round_alone():
@@ -124,20 +127,21 @@ def test_a_clock_that_slows_down_costs_the_windows_it_touches():
 
         return call
 
-    samples, references = time_rounds(
+    timed = time_rounds(
         [arm(2_000_000), arm(1_000_000)],
         IMAGES,
         schedule,
         Effort(rounds=100, window=10, primers=0),
         reference=lambda: int(300_000 * speed()),
+        waited=lambda: 0,
         mark=lambda _: None,
         clock=clock,
     )
-    measured = session({"slow": [samples[0]], "fast": [samples[1]]}, window=10)
-    kept = kept_rounds(replace(measured, reference_ns=(tuple(references),)))
+    measured = session({"slow": [timed.samples_ns[0]], "fast": [timed.samples_ns[1]]}, window=10)
+    kept = kept_rounds(replace(measured, reference_ns=(tuple(timed.reference_ns),)))
     # Boundaries 40 and 50 are slow: the windows on both sides of each go, the one before the throttling among them.
     assert np.flatnonzero(~kept[0]).tolist() == list(range(30, 60))
-    assert set(np.array(samples[0])[kept[0]]) == {2_000_000}
+    assert set(np.array(timed.samples_ns[0])[kept[0]]) == {2_000_000}
 
 
 def test_the_reference_is_the_fastest_of_five():

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from bench_sessions import drift, noisy, session, timing
+from bench_sessions import drift, noisy, preempt, session, timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,6 +196,15 @@ def test_drifted_windows_are_left_out_and_counted():
     assert not kept_rounds(drift(one, 1, 3, 0.96))[1, 50:].any()
 
 
+def test_preempted_windows_are_left_out():
+    one = session({"slow": noisy(np.random.default_rng(0), 1e6, processes=2, rounds=60)}, window=25)
+    assert kept_rounds(preempt(one, 0, 1, 0.11)).all()
+    kept = kept_rounds(preempt(one, 0, 1, 0.13))
+    assert np.argwhere(~kept).tolist() == [[0, number] for number in range(25, 50)]
+    # What is so in every window is the engine's own way: marked in words, not dropped.
+    assert kept_rounds(replace(one, waited=((0.9,) * 3,) * 2)).all()
+
+
 def test_a_process_that_drifted_throughout_is_no_process():
     one = session({"slow": noisy(np.random.default_rng(0), 1e6, processes=3, rounds=20)}, window=25)
     latency = summarize(drift(one, 1, 0, 1.2), resamples=50)[0]
@@ -204,7 +213,9 @@ def test_a_process_that_drifted_throughout_is_no_process():
 
 def test_nothing_left_is_an_error():
     one = session({"slow": np.full((1, 20), 1e6)}, window=25)
-    with pytest.raises(UnstableMachine, match="drifted in every window, so no sample is left; measure again on a quiet machine"):
+    with pytest.raises(
+        UnstableMachine, match="every window drifted or was preempted, so no sample is left; measure again on a quiet machine"
+    ):
         summarize(drift(one, 0, 0, 2), resamples=10)
 
 

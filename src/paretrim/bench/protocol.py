@@ -100,6 +100,7 @@ def measure(
         effort=effort,
         seed=seed,
         reference_ns=tuple(tuple(one.reference_ns) for one in sampled),
+        waited=tuple(tuple(one.waited) for one in sampled),
         loads=tuple(loads),
         machine=machine,
         versions=installed,

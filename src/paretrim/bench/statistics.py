@@ -38,7 +38,7 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
     """Summarise every arm, in the session's order, against its baseline.
 
     Raises:
-        UnstableMachine: the reference kernel drifted in every window, so nothing is left.
+        UnstableMachine: every window drifted or was preempted, so nothing is left.
     """
     kept = kept_rounds(session)
     floor = ratio(session, session.copy.arm.name, resamples=resamples)
@@ -76,11 +76,14 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
 
 
 def kept_rounds(session: Session) -> Flags:
-    """Rounds [process, round] of windows without drift: the reference kernel before and after is near the process's median."""
+    """Rounds [process, round] of windows without drift or preemption, as :class:`Effort` says."""
     reference = np.array(session.reference_ns, np.float64)
     median = np.median(reference, axis=1, keepdims=True)
     steady = np.abs(reference - median) <= session.effort.drift * median
-    windows = steady[:, :-1] & steady[:, 1:]
+    waited = np.array(session.waited, np.float64)
+    # What an engine's own helpers always wait is in the median; a burst above it is another program.
+    alone = waited <= np.median(waited, axis=1, keepdims=True) + session.effort.preempted
+    windows = steady[:, :-1] & steady[:, 1:] & alone
     return np.repeat(windows, session.effort.window, axis=1)[:, : session.effort.rounds]
 
 
@@ -225,8 +228,7 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
     kept = sorted((np.sort(group) for group in groups if len(group)), key=lambda group: group.tolist())
     if not kept:
         raise UnstableMachine(
-            "the reference kernel drifted in every window, so no sample is left; "
-            "measure again on a quiet machine with a steady clock"
+            "every window drifted or was preempted, so no sample is left; measure again on a quiet machine with a steady clock"
         )
     return kept
 
