@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -157,9 +157,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, object]:
+def _hints(kind: Hashable) -> dict[str, object]:
     """Resolved type of every field of a dataclass, in the order of the fields."""
-    return get_type_hints(kind)
+    return get_type_hints(cast(Hashable, kind))
 
 
 def _fail(place: str, value: object, allowed: str) -> NoReturn:
@@ -174,7 +174,10 @@ def _to_plain(value: object, hint: object, *, place: str) -> object:
     if is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, hint):
             _fail(place, value, f"a {hint.__name__}")
-        return {name: _to_plain(getattr(value, name), kind, place=f"{place}, {name}") for name, kind in _hints(hint).items()}
+        return {
+            name: _to_plain(getattr(value, name), kind, place=f"{place}, {name}")
+            for name, kind in _hints(cast(Hashable, hint)).items()
+        }
     return _checked(value, hint, place=place, descend=_to_plain)
 
 
@@ -188,7 +191,7 @@ def _from_plain(value: object, hint: object, *, place: str) -> object:
 def _to_dataclass(value: object, kind: type[Any], *, place: str) -> object:
     if not isinstance(value, dict):
         _fail(place, value, "an object")
-    hints = _hints(kind)
+    hints = _hints(cast(Hashable, kind))
     unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
     if unknown or missing:
         parts = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys]
