@@ -126,7 +126,7 @@ def _fitting(columns: Sequence[Column], rows: Sequence[tuple[Point, Rank]], widt
     used = 0
     for column in sorted(columns, key=lambda column: -column.keep):
         if used + widths[column.heading] > width and len(kept) >= 2:
-            break
+            continue
         used += widths[column.heading]
         kept.add(column.heading)
     return [column for column in columns if column.heading in kept]
