@@ -42,7 +42,7 @@ def latencies(view: View) -> str:
     remarks = "".join(f"<li>{escape(text)}</li>" for text in _noise(view, known))
     noise = f"<h4>What was unquiet</h4><ul>{remarks}</ul>" if remarks else '<p class="note">No noise was remarked.</p>'
     titles = "".join(
-        f'<p class="meta" data-view="{j}"{" hidden" if j else ""}>{escape(view.name(s))}</p>' for j, s in enumerate(known)
+        f'<p class="meta" data-s={j}{" hidden" if j else ""}>{escape(view.name(s))}</p>' for j, s in enumerate(known)
     )
     head = "".join(
         f"<th>{text}</th>" for text in ("point", "p50, ms", "p90, ms", "p99, ms", "speed-up", "A/A floor", "calls", "processes")
@@ -82,10 +82,9 @@ def _recipe(i: int, point: Point, *, layers: bool) -> str:
     brief = f"{wording.accuracy(point.accuracy)} %, {wording.size(point.file_bytes.value)}"
     first = point.runs[0]
     facts = [
-        ("order", wording.order(point.order)),
         (
             "agreement",
-            f"{wording.percent(point.agreement)} of test images get the same class from the trained network and the file",
+            f"{wording.percent(point.agreement)} of test images get the same class in training and from the file",
         ),
         ("accuracy", "; ".join(_run_accuracy(run) for run in point.runs)),
         ("recipe", ", ".join(dict.fromkeys(run.recipe for run in point.runs))),
@@ -108,26 +107,14 @@ def _run_accuracy(run: Outcome) -> str:
 
 
 def _stages(history: Sequence[StageOutcome]) -> str:
-    head = "".join(
-        f"<th{kind}>{text}</th>"
-        for text, kind in (
-            ("stage", ""),
-            ("validation accuracy, %", ""),
-            ("change", ""),
-            ("zeros", ""),
-            ("bits", ""),
-            ("epochs", ""),
-            ("seconds", ""),
-            ("settings", ' class="left"'),
-        )
-    )
+    head = "".join(f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros", "bits", "epochs", "seconds"))
     rows = "".join(
-        f"<tr><td>{escape(stage.name)}</td><td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}</td>"
-        f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}</td><td>{wording.percent(stage.sparsity, 1)}</td>"
-        f'<td>{stage.bits}</td><td>{stage.epochs}</td><td>{stage.seconds:,.0f}</td><td class="free">{escape(_settings(stage.settings))}</td></tr>'
+        f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
+        f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
+        f"<td>{stage.bits}<td>{stage.epochs}<td>{stage.seconds:,.0f}<td class=free>{escape(_settings(stage.settings))}"
         for stage in history
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'<div class="wide"><table><thead><tr>{head}<th class=left>settings</thead><tbody>{rows}</table></div>'
 
 
 def _settings(settings: Mapping[str, object]) -> str:
@@ -149,20 +136,20 @@ def _latency_rows(view: View, j: int, setting: Setting) -> str:
     for point in view.points:
         speed = view.speed(point, setting)
         if speed is not None:
-            rows.append(f"<tr><th>{escape(point.label)}</th>{_latency_cells(speed)}</tr>")
-    return f'<tbody data-view="{j}"{" hidden" if j else ""}>{"".join(rows)}</tbody>'
+            rows.append(f"<tr><th>{escape(point.label)}</th>{_latency_cells(speed)}")
+    return f"<tbody data-s={j}{' hidden' if j else ''}>{''.join(rows)}</tbody>"
 
 
 def _latency_cells(speed: Speed) -> str:
     cells = [_estimate(speed.p50_ms), _estimate(speed.p90_ms), _estimate(speed.p99_ms), _estimate(speed.speedup, unit="×")]
     cells += [f"{speed.floor.low:.3f}–{speed.floor.high:.3f}", f"{speed.samples:,}", str(speed.processes)]
-    return "".join(f"<td>{cell}</td>" for cell in cells)
+    return "".join(f"<td>{cell}" for cell in cells)
 
 
 def _estimate(estimate: Estimate | None, unit: str = "") -> str:
     if estimate is None:
         return "–"
-    return f'{wording.milliseconds(estimate.value)}{unit} <span class="range">{wording.span(estimate)}</span>'
+    return f"{wording.milliseconds(estimate.value)}{unit} <i>{wording.span(estimate)}</i>"
 
 
 def _noise(view: View, settings: Sequence[Setting]) -> list[str]:

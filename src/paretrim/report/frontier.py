@@ -148,4 +148,4 @@ def _verdict(arm: str, reference: str, interval: Estimate | None, seeds: int) ->
         return f"{arm} is more accurate than {reference}, by {low:.2f} to {high:.2f} points"
     if interval.high < 0:
         return f"{arm} is less accurate than {reference}, by {-high:.2f} to {-low:.2f} points"
-    return f"no difference shown: {low:+.2f} to {high:+.2f} points includes 0"
+    return f"no difference shown: {low:+.2f} to {high:+.2f} points includes 0".replace("-", "\N{MINUS SIGN}")

@@ -5,6 +5,8 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const points = data.points;
   const charts = [...document.querySelectorAll("figure[data-x]")];
+  const heads = document.querySelector("#points thead tr").cells;
+  const rows = [...document.querySelectorAll("#points tbody tr")];
   let view = 0;
 
   const SVG = "http://www.w3.org/2000/svg";
@@ -61,7 +63,7 @@
   const placed = (figure) => {
     const latency = figure.dataset.x === "latency";
     const list = points.map((p, i) => ({
-      i, x: latency ? p.views[view].ms : p.bytes, y: p.accuracy, best: p.views[view].best, measured: p.views[view].measured,
+      i, x: latency ? p.views[view].ms : p.bytes, y: p.accuracy, best: p.views[view].best,
       reference: i === data.baseline,
     }));
     return list.filter((p) => p.x !== null);
@@ -200,7 +202,10 @@
       const tip = html(figure, "div", undefined, "tip");
       tip.setAttribute("role", "status");
       html(tip, "b", points[i].label);
-      for (const text of [...points[i].facts, ...points[i].views[view].facts]) html(tip, "div", text);
+      for (const cell of rows[i].cells) {
+        if (cell.hidden || !heads[cell.cellIndex].dataset.tip) continue;
+        html(tip, "div", `${heads[cell.cellIndex].textContent}: ${cell.textContent}`);
+      }
       const area = state.svg.getBoundingClientRect(), outer = figure.getBoundingClientRect(), k = area.width / state.width;
       const x = p.px * k + area.left - outer.left, y = p.py * k + area.top - outer.top;
       const left = x + 14 + tip.offsetWidth <= outer.width ? x + 14 : Math.max(0, x - 14 - tip.offsetWidth);
@@ -247,7 +252,7 @@
 
   const choose = (index) => {
     view = index;
-    for (const node of document.querySelectorAll("[data-view]")) node.hidden = +node.dataset.view !== view;
+    for (const node of document.querySelectorAll("[data-s]")) node.hidden = +node.dataset.s !== view;
     charts.forEach(draw);
   };
   for (const input of document.querySelectorAll("input[name=view]")) input.addEventListener("change", () => choose(+input.value));
@@ -258,9 +263,17 @@
       const up = head.getAttribute("aria-sort") !== "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const key = (row) => { const cell = row.cells[column]; return cell.dataset.v === undefined ? cell.textContent : cell.dataset.v === "" ? Infinity : +cell.dataset.v; };
-      const order = (a, b) => typeof a === "number" && typeof b === "number" ? a - b || 0 : String(a).localeCompare(String(b), undefined, { numeric: true });
-      for (const body of table.tBodies) body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * order(key(a), key(b))));
+      const text = (row) => row.cells[column].textContent;
+      const value = (row) => {
+        const found = parseFloat(row.cells[column].dataset.v ?? text(row).replace("\u2212", "-").replaceAll(",", ""));
+        return Number.isNaN(found) ? Infinity : found;
+      };
+      const words = head.className === "left";
+      const compare = (a, b) => {
+        if (words) return text(a).localeCompare(text(b), undefined, { numeric: true });
+        return value(a) === value(b) ? 0 : value(a) - value(b);
+      };
+      for (const body of table.tBodies) body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * compare(a, b)));
     });
   }
 

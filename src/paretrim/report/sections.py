@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from paretrim.report import svg, wording
-from paretrim.report.frontier import Difference, Rank, order_study, paired_differences
-from paretrim.report.points import Point
+from paretrim.report.frontier import Difference, order_study, paired_differences
+from paretrim.report.points import Point, Setting
 from paretrim.report.view import View
 
 KEY = (
@@ -66,21 +66,22 @@ def frontier(view: View) -> str:
 def table(view: View) -> str:
     """Every point with everything that is compared; one block of columns for each setting, one of which is shown."""
     distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
-    left = [("point", True), ("order", True)]
-    right = ("seeds", "accuracy, %", "deployed − trained", "size", "entropy bytes", "zeros")
-    head = "".join(_heading(text, left=True) for text, _ in left) + "".join(_heading(text) for text in right)
-    for i, setting in enumerate(view.settings):
-        hidden = _hidden(i)
+    head = _heading("point", left=True) + _heading("accuracy, %", tip=True) + _heading("size", tip=True)
+    for j, setting in enumerate(view.settings):
+        shown = _shown(j)
         if setting is not None:
-            head += _heading("p50, ms", attributes=hidden)
-            head += f"<th{hidden}>distribution</th>" if distributions else ""
-            head += _heading("speed-up", attributes=hidden)
-        head += _heading("standing", left=True, attributes=hidden)
-    rows = "".join(_row(view, i, distributions=distributions) for i in range(len(view.points)))
+            head += _heading("p50, ms", tip=True, attributes=shown)
+            head += f"<th{shown}>distribution</th>" if distributions else ""
+            head += _heading("speed-up", tip=True, attributes=shown)
+        head += _heading("standing", left=True, tip=True, attributes=shown)
+    head += _heading("zeros", tip=True) + "".join(map(_heading, ("entropy bytes", "deployed − trained", "seeds")))
+    head += _heading("order", left=True)
+    shapes = [_sample_range(view, setting) for setting in view.settings]
+    rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
     notes = (
         "Speed-up is against " + (_baselines(view) or "nothing") + ", from paired rounds." if view.settings[0] is not None else ""
     )
-    shape = " Distributions run from the fastest to the slowest arm's p99; heights are square roots." if distributions else ""
+    shape = " Distributions are relative to each point's own median; heights are square roots." if distributions else ""
     return (
         f'<section id="points"><h2>All points</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. Entropy bytes are what an ideal '
@@ -123,73 +124,65 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     )
 
 
-def _row(view: View, i: int, *, distributions: bool) -> str:
+def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[float, float]]) -> str:
     point = view.points[i]
     cells = [
         f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
-        f'<td class="left">{escape(wording.order(point.order))}</td>',
-        _cell(str(len(point.seeds)), len(point.seeds)),
-        _cell(wording.accuracy(point.accuracy), point.accuracy.value),
-        _cell(wording.points(point.drift), point.drift),
-        _cell(wording.size(point.file_bytes.value), point.file_bytes.value),
-        _cell(wording.size(point.entropy_bytes), point.entropy_bytes),
-        _cell(wording.percent(point.sparsity, 1), point.sparsity),
+        f"<td>{wording.accuracy(point.accuracy)}",
+        _bytes_cell(point.file_bytes.value),
     ]
     for j, setting in enumerate(view.settings):
-        hidden, speed = _hidden(j), view.speed(point, setting)
+        shown, speed = _shown(j), view.speed(point, setting)
         if speed is not None:
             p50, gain = speed.p50_ms, speed.speedup
-            cells.append(_cell(f"{wording.milliseconds(p50.value)} {_range(wording.span(p50))}", p50.value, hidden))
+            cells.append(f"<td{shown}>{wording.milliseconds(p50.value)} <i>{wording.span(p50)}</i>")
             if distributions:
-                low, high = _sample_range(view, j)
-                cells.append(f"<td{hidden}>{svg.sparkline(view.distribution(point, setting), low=low, high=high)}</td>")
-            cells.append(_cell(f"{wording.times(gain.value)} {_range(wording.span(gain))}", gain.value, hidden))
+                cells.append(f"<td{shown}>{svg.sparkline(view.distribution(point, setting), span=shapes[j])}")
+            cells.append(f"<td{shown}>{wording.times(gain.value)} <i>{wording.span(gain)}</i>")
         elif setting is not None:
-            cells.append(f'<td data-v=""{hidden}>–</td>' * (3 if distributions else 2))
-        cells.append(_standing(view.standings[j][i], hidden))
-    return f"<tr>{''.join(cells)}</tr>"
+            cells.append(f"<td{shown}>–" * (3 if distributions else 2))
+        rank = view.standings[j][i]
+        cells.append(f"<td class={'yes' if rank.on_frontier else 'no'}{shown}>{escape(wording.standing(rank))}")
+    cells += [
+        f"<td>{wording.percent(point.sparsity, 1)}",
+        _bytes_cell(point.entropy_bytes),
+        f"<td>{wording.points(point.drift)}",
+        f"<td>{len(point.seeds)}",
+        f"<td class=left>{escape(wording.order(point.order))}",
+    ]
+    return f"<tr>{''.join(cells)}"
 
 
-def _standing(rank: Rank, hidden: str) -> str:
-    kind = "left stand yes" if rank.on_frontier else "left stand off"
-    return f'<td class="{kind}"{hidden}>{escape(wording.standing(rank))}</td>'
-
-
-def _sample_range(view: View, j: int) -> tuple[float, float]:
-    """Common axis of all distributions of a setting, so that rows can be compared by eye."""
-    speeds = [(point, view.speed(point, view.settings[j])) for point in view.points]
-    samples = [sorted(view.distribution(point, view.settings[j])) for point, _ in speeds]
-    known = [values for values in samples if values]
-    if not known:
-        return 0.0, 0.0
-    return min(values[0] for values in known), max(values[int(0.99 * (len(values) - 1))] for values in known)
+def _sample_range(view: View, setting: Setting | None) -> tuple[float, float]:
+    """Common axis of all distributions of a setting, relative to each one's median, so that rows can be compared by eye."""
+    ordered = [sorted(view.distribution(point, setting)) for point in view.points]
+    relative = [
+        (samples[0] / median, samples[int(0.98 * (len(samples) - 1))] / median)
+        for samples in ordered
+        if samples and (median := samples[len(samples) // 2]) > 0
+    ]
+    return min((low for low, _ in relative), default=0.0), max((high for _, high in relative), default=0.0)
 
 
 def _baselines(view: View) -> str:
     return ", ".join(dict.fromkeys(name for point in view.points for speed in point.speeds.values() for name in speed.baselines))
 
 
-def _heading(text: str, *, left: bool = False, attributes: str = "") -> str:
-    kind = ' class="left"' if left else ""
-    return f'<th scope="col"{kind}{attributes}><button type="button">{escape(text)}</button></th>'
+def _heading(text: str, *, left: bool = False, tip: bool = False, attributes: str = "") -> str:
+    """A heading that sorts; ``tip`` columns are also read out by the pictures."""
+    marks = (' class="left"' if left else "") + (' data-tip="1"' if tip else "")
+    return f'<th scope="col"{marks}{attributes}><button type="button">{escape(text)}</button></th>'
 
 
-def _cell(content: str, value: float, attributes: str = "") -> str:
-    return f'<td data-v="{value:.6g}"{attributes}>{content}</td>'
+def _bytes_cell(count: float) -> str:
+    """Bytes in a fitting unit; the plain number is kept to sort by."""
+    return f"<td data-v={count:.0f}>{wording.size(count)}"
 
 
-def _range(text: str) -> str:
-    return f'<span class="range">{text}</span>'
-
-
-def _hidden(j: int) -> str:
-    return f' data-view="{j}"' + (" hidden" if j else "")
+def _shown(j: int) -> str:
+    """Attributes of a cell that only belongs to setting ``j``; the script shows one setting at a time."""
+    return f" data-s={j}" + (" hidden" if j else "")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def names(points: Sequence[Point]) -> str:
-    """Labels in a sentence."""
-    return ", ".join(point.label for point in points)

@@ -12,23 +12,31 @@ SPARK_BINS, SPARK_STEPS = 28, 12
 INTERVAL_WIDTH, INTERVAL_HEIGHT = 180, 16
 
 
-def sparkline(samples_ms: Sequence[float], *, low: float, high: float) -> str:
-    """Histogram of latencies from ``low`` to ``high`` with a line at the median; what lies above ``high`` is in the last bin."""
-    finite = sorted(value for value in samples_ms if math.isfinite(value))
-    if not finite or high <= low:
+def sparkline(samples_ms: Sequence[float], *, span: tuple[float, float]) -> str:
+    """Histogram of latencies over their own median, from ``span[0]`` to ``span[1]`` times it, with a line at the median.
+
+    What lies outside is in the first or the last bin.
+    """
+    ordered = sorted(value for value in samples_ms if math.isfinite(value))
+    low, high = span
+    if not ordered or high <= low or not ordered[len(ordered) // 2] > 0:
         return ""
-    bins = [int((value - low) / (high - low) * SPARK_BINS) for value in finite]
+    median = ordered[len(ordered) // 2]
     counts = [0] * SPARK_BINS
-    for place in bins:
-        counts[min(SPARK_BINS - 1, max(0, place))] += 1
+    for value in ordered:
+        counts[_bin(value / median, low=low, high=high)] += 1
     # Square roots: the tail is what a latency distribution is drawn for, and linear heights hide it.
     heights = [math.ceil(SPARK_STEPS * math.sqrt(count / max(counts))) for count in counts]
-    steps = "".join(f"v{before - after}h1" for before, after in pairwise([0, *heights]))
-    median = min(SPARK_BINS, max(0, bins[len(bins) // 2])) + 0.5
+    steps = "".join(f"v{before - after}h1" if before != after else "h1" for before, after in pairwise([0, *heights]))
+    at = _bin(1.0, low=low, high=high) + 0.5
     return (
-        f'<svg class="spark" viewBox="0 0 {SPARK_BINS} {SPARK_STEPS}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="M0 {SPARK_STEPS}{steps}V{SPARK_STEPS}z"/><path class="at" d="M{median:g} 0V{SPARK_STEPS}"/></svg>'
+        f'<svg class=spark viewBox="0 0 {SPARK_BINS} {SPARK_STEPS}" preserveAspectRatio=none aria-hidden=true>'
+        f'<path d="M0 {SPARK_STEPS}{steps}V{SPARK_STEPS}z"/><path class=at d="M{at:g} 0V{SPARK_STEPS}"/></svg>'
     )
+
+
+def _bin(value: float, *, low: float, high: float) -> int:
+    return min(SPARK_BINS - 1, max(0, int((value - low) / (high - low) * SPARK_BINS)))
 
 
 def interval(estimate: Estimate, *, reach: float) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paretrim.outcome import LayerOutcome, Outcome
-from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
 
@@ -59,17 +58,12 @@ def payload(view: View) -> dict[str, object]:
         views = [
             _standing(view, point, setting, ranked[i]) for setting, ranked in zip(view.settings, view.standings, strict=True)
         ]
-        facts = [
-            f"{wording.accuracy(point.accuracy)} %",
-            f"{wording.size(point.file_bytes.value)}, {wording.percent(point.sparsity, 1)} zeros",
-        ]
         accuracy, size = point.accuracy, point.file_bytes
         entries.append(
             {
                 "label": point.label,
                 "accuracy": [round(value, 6) for value in (accuracy.value, accuracy.low, accuracy.high)],
                 "bytes": [round(value) for value in (size.value, size.low, size.high)],
-                "facts": facts,
                 "views": views,
             }
         )
@@ -92,15 +86,10 @@ def points_with_layers(view: View) -> tuple[int, ...]:
 
 def _standing(view: View, point: Point, setting: Setting | None, rank: Rank) -> dict[str, object]:
     speed = view.speed(point, setting)
-    facts = [] if rank.on_frontier else [wording.standing(rank)]
-    if speed is not None:
-        ms = speed.p50_ms
-        measured = f"{wording.milliseconds(ms.value)} ms ({wording.span(ms)}), {wording.times(speed.speedup.value)} of {', '.join(speed.baselines)}"
-        facts = [measured, *facts]
     latency = (
         None if speed is None else [float(f"{value:.5g}") for value in (speed.p50_ms.value, speed.p50_ms.low, speed.p50_ms.high)]
     )
-    return {"ms": latency, "best": rank.on_frontier, "measured": rank.measured, "facts": facts}
+    return {"ms": latency, "best": rank.on_frontier}
 
 
 def _layers(view: View) -> dict[str, object]:

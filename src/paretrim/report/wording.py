@@ -9,7 +9,7 @@ from paretrim.bench.types import Estimate
 from paretrim.report.frontier import Rank, paired_difference
 from paretrim.report.points import Point, Setting, Speed
 
-MINUS = "\u2212"
+MINUS = "\N{MINUS SIGN}"
 TOLERANCE = 0.01
 """A headline point may lose this share of the test images against the baseline."""
 
@@ -101,7 +101,10 @@ def accuracy_claim(point: Point, reference: Point) -> tuple[str, str]:
         return text, "too few common seeds for an interval"
     low, high = points(difference.interval.low), points(difference.interval.high)
     sure = "" if difference.interval.low > 0 or difference.interval.high < 0 else "; no difference shown"
-    return f"{points(difference.interval.value, 1)} points", f"{low} to {high} over {len(difference.seeds)} common seeds{sure}"
+    return (
+        f"{points(difference.interval.value, 1)} points",
+        f"{low} to {high} points over {len(difference.seeds)} common seeds{sure}",
+    )
 
 
 def highlights(
