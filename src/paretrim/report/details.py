@@ -48,7 +48,8 @@ def latencies(view: View) -> str:
         f"<th>{text}</th>" for text in ("point", "p50, ms", "p90, ms", "p99, ms", "speed-up", "A/A floor", "calls", "processes")
     )
     return (
-        f'<section id="latency"><h2>Latency in full</h2>{titles}<div class="wide"><table><thead><tr>{head}</tr></thead>{blocks}</table></div>'
+        f'<section id="latency"><h2>Latency in full</h2>{titles}'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>{blocks}</table></div>'
         '<p class="note">The A/A floor is the interval of the ratio of the baseline against its own copy in the same session: a '
         f"speed-up inside it means nothing. A dash stands where too few calls were timed.</p>{noise}</section>"
     )
@@ -73,8 +74,8 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
     seeds = "the same seeds give the same training; latencies agree within their intervals on the same machine"
     return (
         f'<section id="provenance"><h2>Where the numbers come from</h2>{_facts(facts)}<h4>To reproduce</h4>'
-        f"<p>Check out the commit, install the versions above and run the recipes with their seeds: {seeds}. Each recipe's digest, "
-        f"settings and file are listed with it above.</p>{commands}</section>"
+        f"<p>Check out the commit, install the versions above and run the recipes with their seeds: {seeds}. "
+        f"Each recipe's digest, settings and file are listed with it above.</p>{commands}</section>"
     )
 
 

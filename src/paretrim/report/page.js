@@ -39,10 +39,11 @@
   };
   const linearTicks = (low, high, count) => {
     const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].find((m) => m * power >= rough) * power;
+    const step = [1, 2, 5, 10].find((m) => m * power >= 0.7 * rough) * power;
     const ticks = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) ticks.push(k * step);
-    return { ticks, step };
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    return { ticks, text: (v) => v.toFixed(digits) };
   };
   const logTicks = (low, high) => {
     const make = (heads) => {
@@ -106,7 +107,7 @@
     for (const p of list) {
       p.px = sx(p.x[0]); p.py = sy(p.y[0]); p.under = 100 * p.y[0] < y0;
     }
-    const behind = list.filter((p) => !p.best), front = list.filter((p) => p.best);
+    const behind = list.filter((p) => !p.best), front = list.filter((p) => p.best).sort((a, b) => a.reference - b.reference);
     const errors = (p) => {
       if (p.under) return;
       const style = { class: p.best ? "error best" : "error" };
@@ -123,24 +124,23 @@
     const ring = shape(svg, "circle", { r: 8.5, class: "ring", visibility: "hidden" });
     figure.state = { svg, list, box, width, height, ring, labels };
     const below = list.filter((p) => p.under).length;
-    if (below) html(plot, "p", `${below} point${below > 1 ? "s" : ""} below ${y0.toFixed(1)} %, drawn as triangles at the lower edge.`, "note");
+    if (below) html(plot, "p", `Below ${y0.toFixed(1)} %: ${below} point${below > 1 ? "s" : ""}, drawn as triangles at the lower edge.`, "note");
   };
 
   const axes = (svg, box, a) => {
-    const { ticks, step } = linearTicks(a.y0, a.y1, 5);
-    const digits = step >= 1 ? 0 : step >= 0.1 && Math.abs(step * 10 - Math.round(step * 10)) < 1e-9 ? 1 : 2;
+    const { ticks, text } = linearTicks(a.y0, a.y1, 5);
     for (const t of ticks) {
       const y = a.sy(t);
       shape(svg, "line", { x1: box.left, x2: box.right, y1: y, y2: y, class: "grid" });
-      shape(svg, "text", { x: box.left - 8, y: y + 4, "text-anchor": "end" }, t.toFixed(digits));
+      shape(svg, "text", { x: box.left - 8, y: y + 4, "text-anchor": "end" }, text(t));
     }
     shape(svg, "line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, class: "axis" });
-    const xticks = a.log ? logTicks(a.x0, a.x1) : linearTicks(a.x0, a.x1, 5).ticks;
+    const across = a.log ? { ticks: logTicks(a.x0, a.x1), text: number } : linearTicks(a.x0, a.x1, 5);
     let edge = -Infinity;
-    for (const t of xticks) {
+    for (const t of across.ticks) {
       const x = a.sx(t);
       shape(svg, "line", { x1: x, x2: x, y1: box.bottom, y2: box.bottom + 4, class: "axis" });
-      const label = shape(svg, "text", { x, y: box.bottom + 18, "text-anchor": "middle" }, a.latency ? number(t) : bytes(t));
+      const label = shape(svg, "text", { x, y: box.bottom + 18, "text-anchor": "middle" }, a.latency ? across.text(t) : bytes(t));
       const { x: left, width } = label.getBBox();
       if (left < edge + 8 || left + width > box.right + 10) label.remove(); else edge = left + width;
     }
@@ -156,17 +156,24 @@
     else shape(svg, "circle", { cx: p.px, cy: p.py, r, class: kind });
   };
 
-  const hits = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+  const hits = (a, b) => a.x <= b.x + b.width && b.x <= a.x + a.width && a.y <= b.y + b.height && b.y <= a.y + a.height;
 
   // Names go to the reference, then to frontier points from the ends inwards, wherever one of sixteen places is free.
   const names = (svg, list, line, box, width) => {
+    const steps = line.slice(1).flatMap((p, k) => [
+      { x: line[k].px, y: line[k].py - 1, width: p.px - line[k].px, height: 2 },
+      { x: p.px - 1, y: p.py, width: 2, height: line[k].py - p.py },
+    ]);
     const inner = [];
     const halve = (a, b) => { const m = (a + b) >> 1; if (a <= b) { inner.push(line[m]); halve(a, m - 1); halve(m + 1, b); } };
     halve(1, line.length - 2);
     const wanted = [...list.filter((p) => p.reference), line[0], line[line.length - 1], ...inner, ...list.filter((p) => p.best)];
     const few = list.length <= 12 ? list : [];
     const limit = list.length <= 12 ? list.length : width < 480 ? 5 : 9;
-    const dots = list.filter((p) => p.best || p.reference || list.length <= 60).map((p) => ({ x: p.px - 6, y: p.py - 6, width: 12, height: 12 }));
+    const around = (p) => ({ x: p.px - 6, y: p.py - 6, width: 12, height: 12 });
+    const dots = list.filter((p) => p.best || p.reference || few.length).map(around);
+    const thin = [...svg.querySelectorAll(".error, .front")].flatMap((node) => node.tagName === "path" ? steps : [node.getBBox()]);
+    const clutter = [...thin, ...list.filter((p) => !p.under).map(around)];
     const taken = [];
     for (const p of new Set([...wanted, ...few])) {
       if (taken.length >= limit || p.under) continue;
@@ -178,12 +185,16 @@
         spots.push([p.px + 9 + far, p.py + 4], [p.px + 7 + far, p.py - 9 - far], [p.px - w / 2, p.py - 11 - far], [p.px - w - 7 - far, p.py - 9 - far],
           [p.px - w - 9 - far, p.py + 4], [p.px + 7 + far, p.py + 18 + far], [p.px - w / 2, p.py + 20 + far], [p.px - w - 7 - far, p.py + 18 + far]);
       }
-      const spot = spots.map(([x, y]) => ({ x, y: y - 11, width: w, height: h })).find((b) =>
+      const free = spots.map(([x, y]) => ({ x, y: y - 11, width: w, height: h })).filter((b) =>
         b.x >= box.left + 2 && b.x + w <= box.right && b.y >= box.top - 8 && b.y + h <= box.bottom - 2 &&
         !taken.some((other) => hits(b, other)) && !dots.some((dot) => hits(b, dot)));
+      const clear = free.find((b) => !clutter.some((other) => hits(b, other)));
+      const spot = clear ?? (p.reference || few.length ? free[0] : undefined);
       if (!spot) { text.remove(); continue; }
       text.setAttribute("x", spot.x); text.setAttribute("y", spot.y + 11);
       taken.push(spot);
+      const ends = { x2: Math.max(spot.x, Math.min(p.px, spot.x + w)), y2: Math.max(spot.y + 2, Math.min(p.py, spot.y + h - 2)) };
+      if (Math.hypot(ends.x2 - p.px, ends.y2 - p.py) > 14) shape(svg, "line", { x1: p.px, y1: p.py, ...ends, class: "leader" });
     }
     return taken;
   };

@@ -30,7 +30,7 @@ def write(
     the commands that make the numbers again.
 
     Raises:
-        InvalidRecipe: there is nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
+        InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
         OutOfSpace: the disk is full.
     """
     files.write_atomically(path, render(outcomes, title=title, distributions=distributions, reproduce=reproduce).encode())

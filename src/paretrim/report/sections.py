@@ -42,7 +42,8 @@ def headline(view: View, *, title: str) -> str:
 def frontier(view: View) -> str:
     """The two pictures; the script draws them."""
     options = "".join(
-        f'<label><input type="radio" name="view" value="{i}"{" checked" if i == 0 else ""}><span>{escape(view.name(setting))}</span></label>'
+        f'<label><input type="radio" name="view" value="{i}"{" checked" if i == 0 else ""}>'
+        f"<span>{escape(view.name(setting))}</span></label>"
         for i, setting in enumerate(view.settings)
     )
     several = f"<fieldset><legend>Measured with</legend>{options}</fieldset>" if len(view.settings) > 1 else ""
@@ -57,8 +58,8 @@ def frontier(view: View) -> str:
         f'<section id="frontier"><h2>The frontier</h2>{several}'
         f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
-        f"means, and neighbours whose bars overlap may swap places with other seeds. A filled point below the line owes its place to the "
-        f"cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}</p>"
+        f"means, and neighbours whose bars overlap may swap places with other seeds. A filled point "
+        f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
 
@@ -83,7 +84,8 @@ def table(view: View) -> str:
     )
     shape = " Distributions are relative to each point's own median; heights are square roots." if distributions else ""
     return (
-        f'<section id="points"><h2>All points</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        '<section id="points"><h2>All points</h2><div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. Entropy bytes are what an ideal '
         "order-0 coder would need for the weights. Click a heading to sort.</p></section>"
     )
@@ -114,7 +116,7 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     known = difference.interval if difference is not None else None
     text, picture = "", ""
     if known is not None:
-        text = f'{wording.points(known.value)} <span class="range">{wording.points(known.low)} to {wording.points(known.high)}</span>'
+        text = f"{wording.points(known.value)} <i>{wording.points(known.low)} to {wording.points(known.high)}</i>"
         picture = svg.interval(known, reach=reach)
     verdict = "reference" if difference is None else difference.verdict
     return (
