@@ -15,17 +15,10 @@ import pytest
 from paretrim.report import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+)
 
 # Goes through every setting, sorts by every column, opens every recipe and walks along the points, then measures.
 PROBE = """
@@ -36,37 +29,54 @@ const inputs = [...document.querySelectorAll("input[name=view]")];
 for (const input of inputs.length ? inputs : [null]) {
   if (input) input.click();
   for (const figure of document.querySelectorAll("figure")) {
-    const svg = figure.querySelector("svg"), axis = svg.querySelector(".axis").getBoundingClientRect(), all = svg.getBoundingClientRect();
+    const svg = figure.querySelector("svg"), axis = svg.querySelector(".axis").getBoundingClientRect();
+    const all = svg.getBoundingClientRect();
     const area = { left: axis.left - 1, right: axis.right + 1, top: all.top, bottom: axis.bottom + 8 };
     const dots = [...svg.querySelectorAll(".dot")].map((node) => node.getBoundingClientRect());
     report.marks.push(dots.length);
-    const centre = (r) => ({ left: (r.left + r.right) / 2, right: (r.left + r.right) / 2, top: (r.top + r.bottom) / 2, bottom: (r.top + r.bottom) / 2 });
+    const centre = (r) => {
+      const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
+      return { left: x, right: x, top: y, bottom: y };
+    };
     report.outside += dots.filter((dot) => !within(centre(dot), area)).length;
     const texts = [...svg.querySelectorAll("text")].map((node) => [node.textContent, node.getBoundingClientRect()]);
     report.names += svg.querySelectorAll(".name").length;
     report.outside += texts.filter(([, box]) => box.left < -0.5 || box.right > innerWidth + 0.5).length;
-    texts.forEach(([a, first], i) => texts.slice(i + 1).forEach(([b, second]) => { if (cross(first, second)) report.overlaps.push([a, b]); }));
-    for (const key of ["ArrowRight", "ArrowRight", "End", "ArrowLeft"]) svg.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    texts.forEach(([a, first], i) => texts.slice(i + 1).forEach(([b, second]) => {
+      if (cross(first, second)) report.overlaps.push([a, b]);
+    }));
+    const press = (key) => svg.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    ["ArrowRight", "ArrowRight", "ArrowLeft"].forEach(press);
     const tip = figure.querySelector(".tip"), box = tip.getBoundingClientRect();
     report.tip = tip.innerText;
     if (box.left < -1 || box.right > innerWidth + 1) report.outside += 1;
-    svg.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+    press("Escape");
     report.closed = !figure.querySelector(".tip");
   }
 }
 for (const button of document.querySelectorAll("th button")) { button.click(); button.click(); }
-const size = [...document.querySelectorAll("#points tbody td:nth-child(3)")].map((cell) => +cell.dataset.v);
 document.querySelector("#points th:nth-child(3) button").click();
-report.sorted = [...document.querySelectorAll("#points tbody td:nth-child(3)")].every((c, i, all) => !i || +c.dataset.v >= +all[i - 1].dataset.v);
+const sizes = [...document.querySelectorAll("#points tbody td:nth-child(3)")].map((cell) => +cell.dataset.v);
+report.sorted = sizes.every((size, i) => !i || size >= sizes[i - 1]);
 for (const node of document.querySelectorAll("details")) node.open = true;
 requestAnimationFrame(() => setTimeout(() => {
   report.layers = document.querySelectorAll(".layers tbody tr").length;
   report.wide = document.scrollingElement.scrollWidth > innerWidth;
   report.width = innerWidth;
   report.visible = [...document.querySelectorAll("#points thead th")].filter((node) => node.offsetParent).length;
-  root.dataset.probe = JSON.stringify(report);
+  report.error = root.dataset.error ?? "";
+  report.ready = root.dataset.ready ?? "";
+  parent.postMessage(JSON.stringify(report), "*");
 }, 50));
 """
+
+
+# A window cannot be narrower than 500 pixels; a frame can, and media queries follow it.
+FRAME = """<!DOCTYPE html><html><body style="margin:0">
+<iframe src="page.html" width="{width}" height="900" style="border:0"></iframe>
+<script>
+addEventListener("message", (event) => {{ document.documentElement.dataset.probe = event.data; }});
+</script></body></html>"""
 
 
 def opened(path: Path, profile: Path, *, width: int) -> dict[str, str]:
@@ -94,10 +104,11 @@ def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> 
     # The page's own policy forbids foreign scripts, so the probe is added without it; the next test opens the page as it is.
     bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     path.write_text(bare.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
-    found = opened(path, tmp_path / "profile", width=width)
-    assert "error" not in found
-    assert found["ready"] == "yes"
-    report = json.loads(found["probe"])
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width), encoding="utf-8")
+    report = json.loads(opened(frame, tmp_path / "profile", width=1500)["probe"])
+    assert report["error"] == ""
+    assert report["ready"] == "yes"
     assert report["width"] == width
     assert report["marks"] == [count] * 8
     assert report["outside"] == 0

@@ -84,8 +84,8 @@ def test_no_verdict_against_its_interval(pairs: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "verdict"),
     [
-        ((0.951, 0.952, 0.950), (0.940, 0.942, 0.939), "A is more accurate than B, by 0.91 to 1.22 points"),
-        ((0.940, 0.942, 0.939), (0.951, 0.952, 0.950), "A is less accurate than B, by 0.91 to 1.22 points"),
+        ((0.951, 0.952, 0.950), (0.940, 0.942, 0.939), "A is more accurate than B, by 0.92 to 1.21 points"),
+        ((0.940, 0.942, 0.939), (0.951, 0.952, 0.950), "A is less accurate than B, by 0.92 to 1.21 points"),
         ((0.95, 0.96), (0.96, 0.95), "no difference shown: −12.71 to +12.71 points includes 0"),
         ((0.95, 0.95), (0.95, 0.95), "no difference shown: +0.00 to +0.00 points includes 0"),
         ((0.95, 0.96), (0.94, 0.95), "nothing can be said: the 2 differences are all equal, so their spread is unknown"),
