@@ -1,16 +1,30 @@
 """Openers with known behaviour, for workers to import. The deployed file's text says what the arm does."""
 
+import gc
+import json
 import os
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
+from paretrim.errors import CorruptFile, MissingDependency
+
+CHANGED = []
+
 
 def logits(images):
     """Ten logits whose largest is the class the first pixel names."""
     return np.eye(10, dtype=np.float32)[images[:, 0, 0, 0].astype(int) % 10]
+
+
+def spin(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 def busy(path, *, runtime, threads):
@@ -28,47 +42,73 @@ def busy(path, *, runtime, threads):
 
 
 def behave(path, *, runtime, threads):
-    """Do what the file says: fail while opening, raise, die, hang, change classes, return nonsense, or write the file."""
-    what = Path(path).read_text()
-    calls = 0
-    if what == "fail to open":
+    """Do what the first word of the file says, at once or after a number of calls."""
+    path = Path(path)
+    text = path.read_text()
+    what, *words = text.split()
+    if text == "fail to open":
         raise FileNotFoundError("no such network")
+    if what == "package":
+        raise MissingDependency("install openvino")
+    if what == "corrupt":
+        raise CorruptFile("the checksum is wrong")
+    if what == "write":
+        path.write_text("write once more")
+    if what == "cores":
+        note(words[0], "opening", threads)
+    turn = 0
+    if what == "differ":
+        with Path(words[0]).open("a") as file:
+            file.write("x")
+        # The arm and its copy are opened in every process, so openings 1 and 2 are the first process's.
+        turn = (Path(words[0]).stat().st_size - 1) // 2
+    calls = 0
 
     def call(images):
         nonlocal calls
         calls += 1
-        result = logits(images)
-        if what == "raise":
-            raise RuntimeError("kernel exploded")
-        if what == "die" and calls > 20:
-            os._exit(3)
-        if what == "kill" and calls > 20:
-            os.kill(os.getpid(), 9)
+        if calls == 10:
+            misbehave(what)
+        if what == "cores" and calls == 3:
+            note(words[0], "third call", threads)
         if what == "hang":
             time.sleep(60)
-        if what == "change" and calls > 70:
-            result = np.roll(result, 1, axis=1)
-        if what == "differ":
-            result = np.roll(result, os.getpid() % 7, axis=1)
-        if what == "shape":
-            result = result[0]
-        if what == "nan":
-            result = result * np.nan
-        if what.startswith("write") and calls == 1:
-            Path(path).write_text(f"write {os.getpid()}")
+        if what == "raise":
+            raise RuntimeError("kernel exploded")
         if what == "spin":
             threading.Thread(target=spin, args=(0.03,), daemon=True).start()
-        if what == "talk":
-            os.write(1, b"engines like to talk\n")
-        return result
+        return distort(what, logits(images), calls, turn)
 
     return call
 
 
-def spin(seconds):
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
+def misbehave(what):
+    if what == "die":
+        os._exit(3)
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "complain":
+        os.write(2, b"illegal instruction\n")
+        os._exit(132)
+    if what == "talk":
+        os.write(1, b"engines like to talk\n")
 
 
-not_callable_module = "numpy"
+def distort(what, result, calls, turn):
+    # The collector rests only while samples are taken; from then on this arm gives other classes.
+    if what == "change" and (not gc.isenabled() or CHANGED):
+        CHANGED.append(calls)
+        return np.roll(result, 1, axis=1)
+    if what == "differ":
+        return np.roll(result, turn, axis=1)
+    if what == "shape":
+        return result[0]
+    if what == "nan":
+        return np.full_like(result, np.nan)
+    return result
+
+
+def note(trace, when, threads):
+    said = {"when": when, "threads": threads, "cores": sorted(os.sched_getaffinity(0)), "torch": "torch" in sys.modules}
+    with Path(trace).open("a") as file:
+        file.write(json.dumps(said) + "\n")

@@ -13,8 +13,10 @@ from importlib import metadata
 from pathlib import Path
 
 from paretrim.bench.load import PROC, read_load, unquiet
-from paretrim.bench.pinning import CPUS, usable_cores
+from paretrim.bench.pinning import CPUS, can_pin, usable_cores
 from paretrim.bench.types import Machine
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 FEATURES = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
@@ -72,12 +74,21 @@ def governors(cpus: Path = CPUS) -> tuple[str, ...]:
 
 def quiet(*, threads: int = 1, proc: Path = PROC, cpus: Path = CPUS) -> list[str]:
     """Say what speaks against measuring here and now; an empty list means the machine is quiet."""
-    said = unquiet(read_load(proc), threads=threads)
+    return unquiet(read_load(proc), threads=threads) + standing(cpus=cpus)
+
+
+def standing(*, cpus: Path = CPUS, quota: Path = QUOTA) -> list[str]:
+    """Say what speaks against measuring on this machine at any time: no pinning, a moving clock, a quota of CPU time."""
+    said = [] if can_pin() else ["threads are not pinned: this system does not allow it"]
     said.extend(
         f"the frequency governor is '{name}'; 'performance' keeps the clock steady"
         for name in governors(cpus)
         if name != "performance"
     )
+    limit = re.match(r"(\d+) (\d+)", _text(quota))
+    if limit and int(limit[1]) < int(limit[2]) * len(usable_cores()):
+        share = int(limit[1]) / int(limit[2])
+        said.append(f"this container is stopped whenever it has used {share:g} CPUs' worth of time; measure without that quota")
     return said
 
 

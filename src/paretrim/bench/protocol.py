@@ -19,9 +19,9 @@ import numpy as np
 import paretrim.errors
 from paretrim.bench.effort import Effort
 from paretrim.bench.load import disturbed, read_load, wait_until_quiet
-from paretrim.bench.machine import describe, governors, runtime_version, versions
-from paretrim.bench.pinning import can_pin, choose_cores, usable_cores
-from paretrim.bench.sampling import Images
+from paretrim.bench.machine import describe, runtime_version, standing, versions
+from paretrim.bench.pinning import choose_cores, usable_cores
+from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.types import Arm, Load, Session, Timing
 from paretrim.bench.worker import PHASES, Job, Sampled, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
@@ -67,10 +67,7 @@ def measure(
     job = Job(everyone, opener, batch, effort, seed, choose_cores(threads, usable_cores()))
     digests = [digest(Path(arm.path)) for arm in everyone]
     machine, installed = describe(), versions()
-    noise = [f"the frequency governor is '{name}'" for name in governors() if name != "performance"]
-    if not can_pin():
-        noise.append("threads are not pinned: this system does not allow it")
-
+    remarks: dict[str, list[int]] = {}
     sampled: list[Sampled] = []
     loads: list[tuple[Load, Load]] = []
     patience = effort.gate_seconds
@@ -83,16 +80,16 @@ def measure(
             before, start = look(), time.monotonic()
             sampled.append(_run_process(job, folder, process))
             loads.append((before, look()))
-            said += disturbed(*loads[-1], seconds=time.monotonic() - start) + sampled[-1].noise
-            noise.extend(f"process {process + 1}: {text}" for text in said)
+            for text in said + disturbed(*loads[-1], seconds=time.monotonic() - start) + sampled[-1].noise:
+                remarks.setdefault(text, []).append(process + 1)
 
     _same_classes(everyone, [one.classes for one in sampled])
     for arm, old in zip(everyone, digests, strict=True):
         if digest(Path(arm.path)) != old:
             raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
     timings = [
-        Timing(arm, runtime_version(arm.runtime), digests[index], tuple(tuple(one.samples_ns[index]) for one in sampled))
-        for index, arm in enumerate(everyone)
+        Timing(arm, runtime_version(arm.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
+        for index, (arm, old) in enumerate(zip(everyone, digests, strict=True))
     ]
     return Session(
         timings=tuple(timings[:-1]),
@@ -103,10 +100,11 @@ def measure(
         effort=effort,
         seed=seed,
         reference_ns=tuple(tuple(one.reference_ns) for one in sampled),
+        waited=tuple(tuple(one.waited) for one in sampled),
         loads=tuple(loads),
         machine=machine,
         versions=installed,
-        noise=tuple(noise),
+        noise=(*standing(), *_few(images), *(_by_process(text, found) for text, found in remarks.items())),
     )
 
 
@@ -144,13 +142,24 @@ def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int
     return (*arms, replace(first, name=baseline + COPY_SUFFIX))
 
 
+def _few(images: Images) -> list[str]:
+    few = f"{len(images)} distinct images; {CHECKED} or more keep caches and branch predictors from learning them"
+    return [few] if len(images) < CHECKED else []
+
+
+def _by_process(text: str, processes: Sequence[int]) -> str:
+    """One remark for all processes it was made in."""
+    return f"process{'es' if len(processes) > 1 else ''} {', '.join(str(process) for process in processes)}: {text}"
+
+
 def _run_process(job: Job, folder: Path, process: int) -> Sampled:
     """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
     where = folder / "where"
     where.write_bytes(np.zeros(2, np.int32).tobytes())
     # What this process can import, the worker can: it gets the same path, and none of this process's state.
-    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    command = [sys.executable, "-m", "paretrim.bench.worker", str(folder), str(process)]
+    # -P keeps a stray module of the current folder from standing in for one of Python's.
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
+    command = [sys.executable, "-P", "-m", "paretrim.bench.worker", str(folder), str(process)]
     errors = folder / f"stderr-{process}.txt"
     with errors.open("wb") as stderr:
         try:
@@ -166,7 +175,7 @@ def _run_process(job: Job, folder: Path, process: int) -> Sampled:
         except subprocess.TimeoutExpired as error:
             limit = f"{job.effort.timeout_seconds:g} s"
             raise UnstableMachine(
-                f"{_place(job, where, process)}: not finished after {limit}, stopped; raise timeout_seconds"
+                f"{_place(job, where, process)}: not finished after {limit}, stopped; if it is only slow, raise timeout_seconds"
             ) from error
     result = folder / f"result-{process}.json"
     if not result.exists():

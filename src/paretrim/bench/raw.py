@@ -22,13 +22,17 @@ from paretrim.bench.types import Arm, Load, Machine, Session, Timing
 from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.files import write_atomically
 
+Numbers = npt.NDArray[Any]
+
 FORMAT = 1
 MEMBERS: Mapping[str, np.dtype[Any]] = {
     "session": np.dtype("uint8"),
     "samples_ns": np.dtype("<i8"),
     "reference_ns": np.dtype("<i8"),
+    "waited": np.dtype("<f8"),
 }
-"""Arrays of the file: UTF-8 JSON; samples [arm, process, round] with the A/A copy last; reference times [process, boundary]."""
+"""Arrays of the file: UTF-8 JSON; samples [arm, process, round] with the A/A copy last; reference times [process, boundary];
+waits [process, window]."""
 
 
 def save_session(session: Session, path: Path) -> None:
@@ -50,6 +54,7 @@ def save_session(session: Session, path: Path) -> None:
         "session": np.frombuffer(encoded, np.uint8),
         "samples_ns": np.array([t.samples_ns for t in everyone], "<i8"),
         "reference_ns": np.array(session.reference_ns, "<i8"),
+        "waited": np.array(session.waited, "<f8"),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -70,11 +75,14 @@ def load_session(path: Path) -> Session:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = {name: _member(archive, name, path.stat().st_size) for name in MEMBERS}
-        return _session(json.loads(arrays["session"].tobytes()), arrays["samples_ns"], arrays["reference_ns"])
+        return _session(
+            json.loads(arrays["session"].tobytes()), arrays["samples_ns"], arrays["reference_ns"], waited=arrays["waited"]
+        )
     except (
         OSError,
+        EOFError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         NotImplementedError,
         RuntimeError,
@@ -94,24 +102,29 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
     content = io.BytesIO(archive.read(info))
     if np.lib.format.read_magic(content) != (1, 0):
         raise ValueError(f"array '{name}' is not in version 1.0 of NumPy's format")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
+    shape, column_major, dtype = np.lib.format.read_array_header_1_0(content)
     rest = content.read()
-    if dtype != MEMBERS[name] or len(rest) != math.prod(shape) * dtype.itemsize:
+    if column_major or dtype != MEMBERS[name] or len(rest) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"array '{name}' says {dtype} {shape} and holds {len(rest)} bytes")
     return np.frombuffer(rest, dtype).reshape(shape)
 
 
-def _session(text: dict[str, object], samples: npt.NDArray[Any], reference: npt.NDArray[Any]) -> Session:
+def _session(text: dict[str, object], samples: Numbers, reference: Numbers, *, waited: Numbers) -> Session:
     if text["format"] != FORMAT:
         raise ValueError(f"it has format {text['format']} and this version reads {FORMAT}; update Paretrim")
     arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
+    names = [arm["name"] for arm in arms]
+    if text["baseline"] not in names[:-1]:
+        raise ValueError(f"its baseline {text['baseline']!r} is none of its arms {names[:-1]}")
     windows = -(-effort.rounds // effort.window)
     for array, shape in (
         (samples, (len(arms), effort.processes, effort.rounds)),
         (reference, (effort.processes, windows + 1)),
+        # 0 is a fine share and -1, or no number, is not.
+        (np.where(waited >= 0, 1, 0), (effort.processes, windows)),
     ):
         if array.shape != shape or not (array > 0).all():
-            raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times")
+            raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times or shares")
     timings = [
         Timing(
             Arm(name=arm["name"], path=arm["path"], runtime=arm["runtime"], threads=arm["threads"]),
@@ -131,6 +144,7 @@ def _session(text: dict[str, object], samples: npt.NDArray[Any], reference: npt.
         effort=effort,
         seed=_int(text["seed"]),
         reference_ns=tuple(tuple(row) for row in reference.tolist()),
+        waited=tuple(tuple(row) for row in waited.tolist()),
         loads=tuple((Load(**before), Load(**after)) for before, after in _list(text["loads"])),
         machine=Machine(**(machine | {"isa": tuple(machine["isa"])})),
         versions=_dict(text["versions"]),

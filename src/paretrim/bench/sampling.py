@@ -42,6 +42,19 @@ class Schedule:
     draws: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """What timing gave: ``samples_ns[arm][round]``, reference times around each window, and what each window had to wait.
+
+    ``waited[window]`` is the time this process's threads were ready to run and had no core, added over threads, as a share of
+    the window: another program was on the cores.
+    """
+
+    samples_ns: list[list[int]]
+    reference_ns: list[int]
+    waited: list[float]
+
+
 def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> Schedule:
     """Draw the schedule of one process; the same numbers give the same schedule. Images are drawn with replacement."""
     stream = np.random.default_rng([seed, process])
@@ -122,19 +135,25 @@ def time_rounds(
     effort: Effort,
     *,
     reference: Callable[[], int],
+    waited: Callable[[], int],
     mark: Callable[[int], None],
     clock: Clock = time.perf_counter_ns,
-) -> tuple[list[list[int]], list[int]]:
-    """Time every arm once a round; give ``samples_ns[arm][round]`` and the reference times around each window.
+) -> Rounds:
+    """Time every arm once a round, window by window, with ``reference`` before, between and after the windows.
 
-    ``mark`` is told the arm before each call, outside the clock, so that a process that dies leaves behind where it was.
+    ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` is told the arm
+    before each call, outside the clock, so that a process that dies leaves behind where it was.
     """
     samples = [[0] * len(schedule.order) for _ in calls]
-    reference_ns = []
+    reference_ns = [reference()]
+    shares = []
     primers = range(effort.primers)
+    opened, before = clock(), waited()
     for number, order in enumerate(schedule.order.tolist()):
-        if number % effort.window == 0:
+        if number and number % effort.window == 0:
+            shares.append((waited() - before) / max(clock() - opened, 1))
             reference_ns.append(reference())
+            opened, before = clock(), waited()
         batch = np.ascontiguousarray(images[schedule.draws[number]])
         for arm in order:
             mark(arm)
@@ -144,8 +163,9 @@ def time_rounds(
             begin = clock()
             call(batch)
             samples[arm][number] = clock() - begin
+    shares.append((waited() - before) / max(clock() - opened, 1))
     reference_ns.append(reference())
-    return samples, reference_ns
+    return Rounds(samples, reference_ns, shares)
 
 
 @contextmanager

@@ -25,7 +25,10 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
 NEEDED = {50: 11, 90: 64, 99: 662}
-"""Samples below which a percentile may not be claimed. Source: MLPerf inference rules, early stopping at confidence 0.99."""
+"""Samples below which a percentile may not be claimed: fewer have, with a chance above 1 %, at most one sample beyond it.
+
+Source: MLPerf inference rules, early stopping at confidence 0.99.
+"""
 
 CHUNK = 1 << 21
 """Random draws held at once."""
@@ -35,7 +38,7 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
     """Summarise every arm, in the session's order, against its baseline.
 
     Raises:
-        UnstableMachine: the reference kernel drifted in every window, so nothing is left.
+        UnstableMachine: every window drifted or was preempted, so nothing is left.
     """
     kept = kept_rounds(session)
     floor = ratio(session, session.copy.arm.name, resamples=resamples)
@@ -43,7 +46,8 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
     for timing in session.timings:
         groups = _groups(timing, kept)
         p50, p90, p99, mean = _pooled(groups, seed=session.seed, resamples=resamples)
-        speedup = ratio(session, timing.arm.name, resamples=resamples)
+        name = timing.arm.name
+        speedup = ratio(session, name, resamples=resamples)
         result.append(
             Latency(
                 runtime=timing.arm.runtime,
@@ -59,8 +63,9 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
                 baseline=session.baseline,
                 floor=floor,
                 noise=session.noise,
-                name=timing.arm.name,
+                name=name,
                 verdict=verdict(speedup, floor),
+                wilcoxon_p=signed_rank_p([float(np.median(group)) for group in _log_ratios(session, name, session.baseline)]),
                 mean_ms=mean,
                 min_ms=float(min(group[0] for group in groups)),
                 outliers=int(outliers(timing, kept).sum()),
@@ -71,11 +76,14 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
 
 
 def kept_rounds(session: Session) -> Flags:
-    """Rounds [process, round] of windows without drift: the reference kernel before and after is near the process's median."""
+    """Rounds [process, round] of windows without drift or preemption, as :class:`Effort` says."""
     reference = np.array(session.reference_ns, np.float64)
     median = np.median(reference, axis=1, keepdims=True)
     steady = np.abs(reference - median) <= session.effort.drift * median
-    windows = steady[:, :-1] & steady[:, 1:]
+    waited = np.array(session.waited, np.float64)
+    # What an engine's own helpers always wait is in the median; a burst above it is another program.
+    alone = waited <= np.median(waited, axis=1, keepdims=True) + session.effort.preempted
+    windows = steady[:, :-1] & steady[:, 1:] & alone
     return np.repeat(windows, session.effort.window, axis=1)[:, : session.effort.rounds]
 
 
@@ -100,10 +108,7 @@ def ratio(session: Session, name: str, *, over: str | None = None, resamples: in
         InvalidRecipe: an arm is not in the session.
         UnstableMachine: no round is left.
     """
-    kept = kept_rounds(session)
-    other, this = (_find(session, arm) for arm in (over or session.baseline, name))
-    logs = np.log(np.array(other.samples_ns, np.float64)) - np.log(np.array(this.samples_ns, np.float64))
-    middle, low, high = _log_ratio([logs[process][kept[process]] for process in range(len(logs))], session.seed, resamples)
+    middle, low, high = _log_ratio(_log_ratios(session, name, over or session.baseline), session.seed, resamples)
     return Estimate(math.exp(middle), math.exp(low), math.exp(high))
 
 
@@ -123,7 +128,7 @@ def faster(session: Session, a: str, b: str, *, resamples: int = RESAMPLES) -> V
     return verdict(ratio(session, a, over=b, resamples=resamples), floor)
 
 
-def sign_rank_p(values: Sequence[float]) -> float:
+def signed_rank_p(values: Sequence[float]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that ``values`` (log ratios of processes) centre on 0; exact, ties by mid-rank.
 
     With five processes it cannot fall below 0.0625: a check beside the interval, not a verdict.
@@ -223,15 +228,21 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
     kept = sorted((np.sort(group) for group in groups if len(group)), key=lambda group: group.tolist())
     if not kept:
         raise UnstableMachine(
-            "the reference kernel drifted in every window, so no sample is left; "
-            "measure again on a quiet machine with a steady clock"
+            "every window drifted or was preempted, so no sample is left; measure again on a quiet machine with a steady clock"
         )
     return kept
 
 
+def _log_ratios(session: Session, name: str, over: str) -> list[Floats]:
+    """Logarithms of time of ``over`` / time of ``name`` in every kept round, one array per process that has any."""
+    kept = kept_rounds(session)
+    other, this = (np.log(np.array(_find(session, arm).samples_ns, np.float64)) for arm in (over, name))
+    return _canonical([(other - this)[process][kept[process]] for process in range(len(kept))])
+
+
 def _log_ratio(groups: Sequence[Floats], seed: int, resamples: int) -> tuple[float, float, float]:
     """Mean over processes of the median over rounds, with the ends of its interval."""
-    middle = float(np.mean([np.median(group) for group in _canonical(groups)]))
+    middle = float(np.mean([np.median(group) for group in groups]))
     # Seeded draws know no mirror symmetry; always drawing on the positive side makes inverse ratios exactly inverse.
     sign = -1.0 if middle < 0 else 1.0
     drawn_from = _canonical([sign * group for group in groups])

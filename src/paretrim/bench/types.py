@@ -89,6 +89,7 @@ class Session:
 
     ``baseline`` is the name of the arm every ratio refers to and ``copy`` the same file opened a second time (A/A).
     ``reference_ns[process]`` are the times of the reference kernel, before every window of rounds and after the last.
+    ``waited[process][window]`` is the time the process's own threads waited for a core, as a share of the window.
     ``loads[process]`` is the machine's load before and after a process. ``noise`` lists what was unquiet, in words.
     """
 
@@ -100,6 +101,7 @@ class Session:
     effort: Effort
     seed: int
     reference_ns: tuple[tuple[int, ...], ...]
+    waited: tuple[tuple[float, ...], ...]
     loads: tuple[tuple[Load, Load], ...]
     machine: Machine
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -113,7 +115,8 @@ class Latency:
     ``speedup`` is baseline time / this time from paired rounds: above 1 is faster than the baseline. ``floor`` is the same ratio
     for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
-    Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because the reference kernel drifted.
+    Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift or preemption.
+    ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios.
     """
 
     runtime: str
@@ -131,6 +134,7 @@ class Latency:
     noise: tuple[str, ...] = ()
     name: str = ""
     verdict: Verdict = "no difference"
+    wilcoxon_p: float = 1.0
     mean_ms: Estimate | None = None
     min_ms: float | None = None
     outliers: int = 0

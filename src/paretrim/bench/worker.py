@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +58,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What one process brings home: ``samples_ns[arm][round]``, reference times, ``classes[arm][image]`` and remarks."""
+    """What one process brings home: what :class:`Rounds` holds, ``classes[arm][image]`` and remarks."""
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
+    waited: list[float]
     classes: list[list[int]]
     noise: list[str]
 
@@ -99,7 +100,7 @@ def find_opener(name: str) -> Opener:
         raise InvalidRecipe(
             f"opener '{name}' cannot be imported ({error}); give 'module:function' of an importable function"
         ) from error
-    return found  # type: ignore[no-any-return]  # whatever it is, it is called as an Opener
+    return cast(Opener, found)
 
 
 def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
@@ -136,12 +137,17 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
     ordered = [calls[index] for index in range(len(job.arms))]
     before = _classes(job, ordered, images, where, "checking")
     where[0] = PHASES.index("timing")
-    waited, began = waited_ns(), time.perf_counter_ns()
     with no_garbage_collection():
-        samples, reference = time_rounds(
-            ordered, images, rounds, job.effort, reference=make_reference(), mark=lambda arm: where.__setitem__(1, arm)
+        timed = time_rounds(
+            ordered,
+            images,
+            rounds,
+            job.effort,
+            reference=make_reference(),
+            waited=waited_ns,
+            mark=lambda arm: where.__setitem__(1, arm),
         )
-    share = (waited_ns() - waited) / (time.perf_counter_ns() - began)
+    share = sum(timed.waited) / len(timed.waited)
     if share > OWN_WAIT_LIMIT:
         noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
     after = _classes(job, ordered, images, where, "checking again")
@@ -153,7 +159,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
                 f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing"
             )
-    return Sampled(samples, reference, before, noise)
+    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, before, noise)
 
 
 def main(arguments: list[str]) -> int:

@@ -69,7 +69,7 @@ def cut_out(inputs: torch.Tensor, hole: torch.Tensor, side: int) -> torch.Tensor
     row = torch.arange(height, device=inputs.device) - top_left[:, :1]
     column = torch.arange(width, device=inputs.device) - top_left[:, 1:]
     inside = ((row >= 0) & (row < side))[:, None, :, None] & ((column >= 0) & (column < side))[:, None, None, :]
-    return inputs.masked_fill(inside, 0.0)
+    return inputs.clone().masked_fill_(inside, 0.0)  # keeps channels-last memory, which masked_fill does not
 
 
 def normalisation_table(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

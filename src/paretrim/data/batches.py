@@ -72,6 +72,8 @@ class TrainBatches:
             )
         if self.cutout < 0:
             raise InvalidRecipe(f"cutout is {self.cutout}; it is the side of a square in pixels and must be 0 or more")
+        if self.seed < 0:
+            raise InvalidRecipe(f"seed is {self.seed}; it must be 0 or more")
         if self.drop_last and len(self.images) < self.batch_size:
             raise InvalidRecipe(
                 f"batch_size {self.batch_size} with drop_last leaves no batch of {len(self.images)} images; make it smaller"

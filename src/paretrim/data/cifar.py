@@ -146,9 +146,10 @@ def locate(layout: BinaryLayout, places: Sequence[Path], *, progress: Progress |
         with FileLock(place / f".{layout.archive}.lock"):
             if not _complete(layout, place / layout.folder):
                 _fetch(layout, place, progress)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise DataUnavailable(
-            f"{layout.name} cannot be unpacked in '{place}' ({error.strerror}); name a folder that can be written"
+            f"{layout.name} cannot be unpacked in '{place}' ({reason}); name a folder that can be written"
         ) from error
     return place / layout.folder
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
@@ -37,14 +38,14 @@ class DataSpec:
 
     name: str
     folder: str | None = None
-    validation: float = 0.1
-    split_seed: int = 0
-    image_size: int | None = None
-    crop_padding: int | None = None
-    flip: bool | None = None
-    cutout: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    validation: StrictFloat = 0.1
+    split_seed: StrictInt = 0
+    image_size: StrictInt | None = None
+    crop_padding: StrictInt | None = None
+    flip: StrictBool | None = None
+    cutout: StrictInt | None = None
+    mean: tuple[StrictFloat, ...] | None = None
+    std: tuple[StrictFloat, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -83,5 +84,7 @@ class DataSpec:
             return
         if len(self.mean) != len(self.std):
             raise InvalidRecipe(f"mean has {len(self.mean)} numbers and std {len(self.std)}; both need one per channel")
-        if not all(value > 0 for value in self.std):
-            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InvalidRecipe(f"mean is {self.mean}; every number must be finite")
+        if not all(0 < value < math.inf for value in self.std):
+            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0 and finite")

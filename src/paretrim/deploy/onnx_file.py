@@ -85,7 +85,7 @@ def _model(graph: Graph) -> ModelProto:
 def _node_proto(operation: Operation) -> NodeProto:
     from onnx import helper
 
-    node = helper.make_node(operation.op, operation.inputs, [operation.output], name=operation.output)
+    node = helper.make_node(operation.op, operation.inputs, [operation.output], name=operation.name)
     node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(operation.attributes.items()))
     return node
 

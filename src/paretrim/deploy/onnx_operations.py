@@ -29,9 +29,10 @@ def _weights(writer: Writer, node: Node) -> list[str]:
         writer.constants[stored] = node.tensors[name]
         if source.quantized:
             scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
-            names.append(
-                writer.add("DequantizeLinear", [stored, writer.constant(f"{stored}/scale", scale)], f"{stored}/real", {"axis": 0})
-            )
+            # ONNX Runtime runs a Gemm on integers only where the zero points stand in the file, zero or not.
+            zeros = writer.constant(f"{stored}/zero_point", np.zeros(len(scale)), node.tensors[name].dtype)
+            inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
+            names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
         else:
             names.append(stored)
     return names
@@ -50,7 +51,8 @@ def _conv2d(writer: Writer, node: Node) -> None:
 
 
 def _linear(writer: Writer, node: Node) -> None:
-    writer.finish(node, "Gemm", [writer.real(node.inputs[0]), *_weights(writer, node)], {"transB": 1})
+    # Likewise only where alpha and beta are written out.
+    writer.finish(node, "Gemm", [writer.real(node.inputs[0]), *_weights(writer, node)], {"alpha": 1.0, "beta": 1.0, "transB": 1})
 
 
 def _batch_norm(writer: Writer, node: Node) -> None:
@@ -111,7 +113,13 @@ def _slice(writer: Writer, node: Node) -> None:
 def _pad(writer: Writer, node: Node) -> None:
     settings = _settings(node)
     extents = [0, *settings.integers("before"), 0, *settings.integers("after")]
-    writer.finish(node, "Pad", [writer.real(node.inputs[0]), writer.indices(f"{node.name}/pads", extents)])
+    pads = writer.indices(f"{node.name}/pads", extents)
+    if node.type.quantized:
+        fill = writer.constant(f"{node.name}/fill", node.type.zero_point, np.uint8)
+        # On the stored integers, which both runtimes do; between a DequantizeLinear and a QuantizeLinear neither would.
+        writer.add("Pad", [node.inputs[0], pads, fill], node.name)
+    else:
+        writer.finish(node, "Pad", [writer.real(node.inputs[0]), pads])
 
 
 def _channel_shuffle(writer: Writer, node: Node) -> None:

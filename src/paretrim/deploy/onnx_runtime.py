@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretrim.deploy.report import IntegerReport
+from paretrim.deploy.report import IntegerReport, report_of
 from paretrim.errors import CorruptFile, MissingDependency
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
@@ -17,25 +17,8 @@ from paretrim.graph.windows import Values
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-_FLOAT_CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
 _INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
-_INTEGER_KINDS = frozenset(
-    {
-        "MaxPool",
-        "Reshape",
-        "Flatten",
-        "Transpose",
-        "Slice",
-        "Pad",
-        "Concat",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "NhwcMaxPool",
-        "QGemm",
-    }
-)
-_CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
+_CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CONVOLUTIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +60,9 @@ def integer_report(path: Path) -> IntegerReport:
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         _open(path, 1, optimized)
-        nodes = list(onnx.load(optimized).graph.node)
-    print_kinds = [(node.op_type, node.name or node.output[0]) for node in nodes]
-    integer = [name for kind, name in print_kinds if kind in _INTEGER_CONVOLUTIONS]
-    floating = [name for kind, name in print_kinds if kind in _FLOAT_CONVOLUTIONS]
-    return IntegerReport(len(integer) + len(floating), len(integer), tuple(floating), ())
+        executed = [node for node in onnx.load(optimized).graph.node if node.op_type in _CONVOLUTIONS]
+    known = [node.name for node in onnx.load(path).graph.node if node.op_type in _CONVOLUTIONS]
+    return report_of(((node.name, node.op_type in _INTEGER_CONVOLUTIONS) for node in executed), known)
 
 
 def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[InferenceSession, str]:

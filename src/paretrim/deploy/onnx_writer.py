@@ -17,8 +17,9 @@ OnnxAttribute = int | float | str | list[int]
 
 @dataclass(frozen=True)
 class Operation:
-    """One ONNX operation with one output, which names it."""
+    """One ONNX operation with one output."""
 
+    name: str
     op: str
     inputs: tuple[str, ...]
     output: str
@@ -34,7 +35,15 @@ class Writer:
     constants: dict[str, Array] = field(default_factory=dict)
     real_names: dict[str, str] = field(default_factory=dict)
 
-    def add(self, op: str, inputs: Sequence[str], output: str, attributes: Mapping[str, OnnxAttribute] | None = None) -> str:
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        output: str,
+        attributes: Mapping[str, OnnxAttribute] | None = None,
+        *,
+        name: str = "",
+    ) -> str:
         """Append an operation and return the name of its output.
 
         Raises:
@@ -42,7 +51,7 @@ class Writer:
         """
         if any(output == operation.output for operation in self.operations):
             raise UnsupportedOperation(f"two values of the ONNX file would be named '{output}'; rename the node of that name")
-        self.operations.append(Operation(op, tuple(inputs), output, dict(attributes or {})))
+        self.operations.append(Operation(name or output, op, tuple(inputs), output, dict(attributes or {})))
         return output
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
@@ -71,7 +80,7 @@ class Writer:
 
     def quantize(self, real: str, output: str, kind: ValueType) -> str:
         """float32 to uint8 on the grid of ``kind``."""
-        return self.add("QuantizeLinear", [real, *self._grid(output, kind)], output)
+        return self.add("QuantizeLinear", [real, *self._grid(output, kind)], output, name=f"{output}/quantize")
 
     def finish(self, node: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, OnnxAttribute] | None = None) -> None:
         """Append the last operation of a node: its result takes the node's name, clamped and quantized where the graph says so.
@@ -82,7 +91,7 @@ class Writer:
         if not node.type.quantized:
             self.add(op, inputs, node.name, attributes)
             return
-        result = self.add(op, inputs, f"{node.name}/float", attributes)
+        result = self.add(op, inputs, f"{node.name}/float", attributes, name=node.name)
         settings = read_attributes(node.op, node.attributes).values
         low, high = settings.get("lo", 0), settings.get("hi", 255)
         assert isinstance(low, int)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretrim.deploy.report import IntegerReport
+from paretrim.deploy.report import IntegerReport, report_of
 from paretrim.errors import CorruptFile, MissingDependency
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
@@ -68,15 +68,13 @@ def integer_report(path: Path) -> IntegerReport:
         MissingDependency: OpenVINO is not installed.
     """
     core, model, _ = _read(path)
+    known = [node.get_friendly_name() for node in model.get_ops() if node.get_type_name() in ("Convolution", "GroupConvolution")]
     executed = []
     for node in _compile(core, model, 1, 1).get_runtime_model().get_ordered_ops():
         about = node.get_rt_info()
-        executed.append(
-            (str(about["layerType"].astype(str)), str(about["runtimePrecision"].astype(str)), node.get_friendly_name())
-        )
-    convolutions = [(precision, name) for kind, precision, name in executed if kind == "Convolution"]
-    floating = tuple(name for precision, name in convolutions if precision not in ("u8", "i8"))
-    return IntegerReport(len(convolutions), len(convolutions) - len(floating), floating, ())
+        if about["layerType"].astype(str) == "Convolution":
+            executed.append((node.get_friendly_name(), about["runtimePrecision"].astype(str) in ("u8", "i8")))
+    return report_of(executed, known)
 
 
 def _read(path: Path) -> tuple[Core, Model, str]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class IntegerReport:
-    """How many convolutions a runtime executes, how many of them on 8-bit integers, and the names of the others.
-
-    ``others`` are further operations that touch floats, as ``kind name``, without the conversions between the two: what is
-    left to look at when a network is slower than expected.
-    """
+    """How many convolutions a runtime executes, how many of them on 8-bit integers, and the nodes of the others."""
 
     convolutions: int
     in_int8: int
     not_int8: tuple[str, ...]
-    others: tuple[str, ...] = ()
+
+
+def report_of(executed: Iterable[tuple[str, bool]], known: Collection[str]) -> IntegerReport:
+    """Sum up executed convolutions, given as (name, whether on integers).
+
+    Runtimes lengthen the names of what they fuse, so a name is traced to the longest of the file's ``known`` names that it
+    starts with.
+    """
+    convolutions = list(executed)
+    floating = [name for name, integer in convolutions if not integer]
+    traced = (max((own for own in known if name.startswith(own)), key=len, default=name) for name in floating)
+    return IntegerReport(len(convolutions), len(convolutions) - len(floating), tuple(traced))

@@ -1,0 +1,173 @@
+"""The second half of the page: recipes and layers, latencies in full, where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from paretrim.bench.types import Estimate
+from paretrim.outcome import Outcome, StageOutcome
+from paretrim.report import wording
+from paretrim.report.points import Point, Setting, Speed
+from paretrim.report.view import View, points_with_layers
+
+FEW = 12
+"""Up to so many recipes are listed together; of more, the dominated ones are folded away."""
+
+
+def recipes(view: View) -> str:
+    """What was done for each point: stages with their settings, layers, files."""
+    with_layers = set(points_with_layers(view))
+    entries = [_recipe(i, point, layers=i in with_layers) for i, point in enumerate(view.points)]
+    best = [any(ranked[i].on_frontier for ranked in view.standings) for i in range(len(entries))]
+    if len(entries) <= FEW:
+        body = "".join(entries)
+    else:
+        rest = [entry for entry, keep in zip(entries, best, strict=True) if not keep]
+        body = "".join(entry for entry, keep in zip(entries, best, strict=True) if keep)
+        body += f"<details><summary>Dominated: {len(rest)} more</summary>{''.join(rest)}</details>" if rest else ""
+    left_out = len(entries) - len(with_layers)
+    note = (
+        f'<p class="note">To keep the page small, {left_out} dominated points come without their layers; the store has them.</p>'
+    )
+    return f'<section id="recipes"><h2>Recipes and layers</h2>{body}{note if left_out else ""}</section>'
+
+
+def latencies(view: View) -> str:
+    """Percentiles with their intervals, the A/A floor and what was unquiet."""
+    known = [setting for setting in view.settings if setting is not None]
+    if not known:
+        return ""
+    blocks = "".join(_latency_rows(view, j, setting) for j, setting in enumerate(known))
+    remarks = "".join(f"<li>{escape(text)}</li>" for text in _noise(view, known))
+    noise = f"<h4>What was unquiet</h4><ul>{remarks}</ul>" if remarks else '<p class="note">No noise was remarked.</p>'
+    titles = "".join(
+        f'<p class="meta" data-s={j}{" hidden" if j else ""}>{escape(view.name(s))}</p>' for j, s in enumerate(known)
+    )
+    head = "".join(
+        f"<th>{text}</th>" for text in ("point", "p50, ms", "p90, ms", "p99, ms", "speed-up", "A/A floor", "calls", "processes")
+    )
+    return (
+        f'<section id="latency"><h2>Latency in full</h2>{titles}'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>{blocks}</table></div>'
+        '<p class="note">The A/A floor is the interval of the ratio of the baseline against its own copy in the same session: a '
+        f"speed-up inside it means nothing. A dash stands where too few calls were timed.</p>{noise}</section>"
+    )
+
+
+def provenance(view: View, *, reproduce: Sequence[str]) -> str:
+    """Machine, versions, and what is needed to get the numbers again."""
+    runs = [run for point in view.points for run in point.runs]
+    machines = list(dict.fromkeys(run.machine for run in runs))
+    facts: list[tuple[str, str]] = []
+    for machine in machines:
+        isa = ", ".join(machine.isa) or "none detected"
+        facts.append(("machine", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory"))
+        facts.append(
+            ("instruction sets", isa + ("" if machine.has_vnni else " (no VNNI: weights limited to 7 bits in some runtimes)"))
+        )
+        facts.append(("system", f"{machine.system}, Python {machine.python}"))
+    facts.append(("versions", "; ".join(dict.fromkeys(_versions(run.versions) for run in runs))))
+    facts.append(("commit", ", ".join(dict.fromkeys(run.commit for run in runs))))
+    facts.append(("seeds", ", ".join(map(str, sorted({run.seed for run in runs})))))
+    commands = f"<pre><code>{escape(chr(10).join(reproduce))}</code></pre>" if reproduce else ""
+    seeds = "the same seeds give the same training; latencies agree within their intervals on the same machine"
+    return (
+        f'<section id="provenance"><h2>Where the numbers come from</h2>{_facts(facts)}<h4>To reproduce</h4>'
+        f"<p>Check out the commit, install the versions above and run the recipes with their seeds: {seeds}. "
+        f"Each recipe's digest, settings and file are listed with it above.</p>{commands}</section>"
+    )
+
+
+def _recipe(i: int, point: Point, *, layers: bool) -> str:
+    brief = f"{wording.accuracy(point.accuracy)} %, {wording.size(point.file_bytes.value)}"
+    first = point.runs[0]
+    facts = [
+        (
+            "agreement",
+            f"{wording.percent(point.agreement)} of test images get the same class in training and from the file",
+        ),
+        ("accuracy", "; ".join(_run_accuracy(run) for run in point.runs)),
+        ("recipe", ", ".join(dict.fromkeys(run.recipe for run in point.runs))),
+        ("file", "; ".join(f"{run.file} ({run.file_bytes:,} bytes)" for run in point.runs)),
+        ("run in", ", ".join(dict.fromkeys(run.runtime for run in point.runs))),
+    ]
+    if first.settings:
+        facts.append(("settings", _settings(first.settings)))
+    seed = f", seed {first.seed}" if len(point.runs) > 1 else ""
+    stages = f"<h4>Stages{seed}</h4>{_stages(first.history)}" if first.history else ""
+    counted = f'<h4>Layers{seed}</h4><div class="wide layers" data-point="{i}"></div>' if layers and first.layers else ""
+    return (
+        f'<details id="p{i}"><summary>{escape(point.label)} <span class="range">{escape(brief)}</span></summary>'
+        f"<div>{_facts(facts)}{stages}{counted}</div></details>"
+    )
+
+
+def _run_accuracy(run: Outcome) -> str:
+    return f"seed {run.seed}: {wording.percent(run.deployed_accuracy)} deployed, {wording.percent(run.trained_accuracy)} trained"
+
+
+def _stages(history: Sequence[StageOutcome]) -> str:
+    head = "".join(f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros", "bits", "epochs", "seconds"))
+    rows = "".join(
+        f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
+        f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
+        f"<td>{stage.bits}<td>{stage.epochs}<td>{stage.seconds:,.0f}<td class=free>{escape(_settings(stage.settings))}"
+        for stage in history
+    )
+    return f'<div class="wide"><table><thead><tr>{head}<th class=left>settings</thead><tbody>{rows}</table></div>'
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} = {_plain(value)}" for key, value in settings.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({_settings(value)})"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _latency_rows(view: View, j: int, setting: Setting) -> str:
+    rows = []
+    for point in view.points:
+        speed = view.speed(point, setting)
+        if speed is not None:
+            rows.append(f"<tr><th>{escape(point.label)}</th>{_latency_cells(speed)}")
+    return f"<tbody data-s={j}{' hidden' if j else ''}>{''.join(rows)}</tbody>"
+
+
+def _latency_cells(speed: Speed) -> str:
+    cells = [_estimate(speed.p50_ms), _estimate(speed.p90_ms), _estimate(speed.p99_ms), _estimate(speed.speedup, unit="×")]
+    cells += [f"{speed.floor.low:.3f}–{speed.floor.high:.3f}", f"{speed.samples:,}", str(speed.processes)]
+    return "".join(f"<td>{cell}" for cell in cells)
+
+
+def _estimate(estimate: Estimate | None, unit: str = "") -> str:
+    if estimate is None:
+        return "–"
+    return f"{wording.milliseconds(estimate.value)}{unit} <i>{wording.span(estimate)}</i>"
+
+
+def _noise(view: View, settings: Sequence[Setting]) -> list[str]:
+    """Each remark once, with the settings and the number of points it was made for."""
+    found: dict[tuple[str, str], int] = {}
+    for setting in settings:
+        for point in view.points:
+            speed = view.speed(point, setting)
+            for remark in speed.noise if speed is not None else ():
+                key = (view.name(setting), remark)
+                found[key] = found.get(key, 0) + 1
+    return [f"{name}: {remark} ({count} point{'' if count == 1 else 's'})" for (name, remark), count in found.items()]
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    return f'<dl class="facts">{"".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)}</dl>'

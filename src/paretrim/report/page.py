@@ -1,0 +1,83 @@
+"""One self-contained HTML page: it loads nothing, says everything, and works from a disk, an attachment or a web server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from paretrim import __version__, files
+from paretrim.outcome import Outcome
+from paretrim.report import details, sections
+from paretrim.report.view import payload, view_of
+
+
+def write(
+    outcomes: Sequence[Outcome],
+    path: Path,
+    *,
+    title: str,
+    distributions: Mapping[str, Sequence[float]] | None = None,
+    reproduce: Sequence[str] = (),
+) -> None:
+    """Write the report of a results store to ``path``, atomically.
+
+    ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their shapes to the table; ``reproduce`` are
+    the commands that make the numbers again.
+
+    Raises:
+        InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
+        OutOfSpace: the disk is full.
+    """
+    files.write_atomically(path, render(outcomes, title=title, distributions=distributions, reproduce=reproduce).encode())
+
+
+def render(
+    outcomes: Sequence[Outcome],
+    *,
+    title: str,
+    distributions: Mapping[str, Sequence[float]] | None = None,
+    reproduce: Sequence[str] = (),
+) -> str:
+    """The page as text; see :func:`write`.
+
+    Raises:
+        InvalidRecipe: as for :func:`write`.
+    """
+    view = view_of(outcomes, distributions or {})
+    style, script = _resource("page.css"), _resource("page.js")
+    # No name can become markup: outside of JSON everything is escaped, and inside of it "<" is written as \u003c. The policy
+    # is a second lock: only this style and this script run, and nothing is loaded from anywhere.
+    data = json.dumps(payload(view), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
+    body = "".join(
+        (
+            sections.headline(view, title=title),
+            sections.frontier(view),
+            sections.orders(view),
+            sections.table(view),
+            details.recipes(view),
+            details.latencies(view),
+            details.provenance(view, reproduce=reproduce),
+        )
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{style}</style></head>\n<body>{body}\n"
+        f"<footer>Written by Paretrim {escape(__version__)}.</footer>\n"
+        f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script></body></html>\n'
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("paretrim.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

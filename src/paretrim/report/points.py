@@ -1,0 +1,202 @@
+"""From outcomes (one run each) to points (one label each, over its seeds): what every table and picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import MappingProxyType
+
+from paretrim.bench.types import Estimate, Latency
+from paretrim.errors import InvalidRecipe
+from paretrim.outcome import Outcome
+from paretrim.report.statistics import mean_interval, wilson_interval
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What latencies must share to stand on one axis: the runtime, its threads, the batch and the CPU."""
+
+    runtime: str
+    threads: int
+    batch: int
+    cpu: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency of a point in one setting, over its seeds.
+
+    With several seeds a value is the mean over seeds and its interval spans the intervals of all of them. ``p90_ms`` and
+    ``p99_ms`` are None where too few calls were timed to know them.
+    """
+
+    p50_ms: Estimate
+    p90_ms: Estimate | None
+    p99_ms: Estimate | None
+    speedup: Estimate
+    floor: Estimate
+    baselines: tuple[str, ...]
+    versions: tuple[str, ...]
+    samples: int
+    processes: int
+    noise: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One label over its seeds. Accuracies are fractions of the test set; ``runs`` are in order of seed.
+
+    ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
+    the smallest and the largest file. ``drift`` is deployed minus trained accuracy, mean over seeds.
+    """
+
+    label: str
+    runs: tuple[Outcome, ...]
+    accuracy: Estimate
+    basis: str
+    drift: float
+    agreement: float
+    file_bytes: Estimate
+    entropy_bytes: float
+    sparsity: float
+    speeds: Mapping[Setting, Speed]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the stages as they ran."""
+        return self.runs[0].order
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seed of every run, ascending."""
+        return tuple(run.seed for run in self.runs)
+
+
+def setting_of(outcome: Outcome, latency: Latency) -> Setting:
+    """Where a latency belongs."""
+    return Setting(latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
+
+
+def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
+    """One point per (study, network, label), in order of first appearance.
+
+    Labels that several studies or networks share are made distinct by adding the study or the network.
+
+    Raises:
+        InvalidRecipe: no outcomes, several data sets, a label with two orders of stages, or a label with a seed twice.
+    """
+    if not outcomes:
+        raise InvalidRecipe("there are no outcomes to report; run a study first or check the path of its store")
+    data = list(dict.fromkeys(outcome.data for outcome in outcomes))
+    if len(data) > 1:
+        raise InvalidRecipe(f"outcomes of {len(data)} data sets ({', '.join(data)}) cannot share one frontier; report each alone")
+    groups: dict[tuple[str, str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.study, outcome.network, outcome.label), []).append(outcome)
+    labels = [label for _, _, label in groups]
+    studies = {study for study, _, _ in groups}
+    points = []
+    for (study, network, label), runs in groups.items():
+        shared = labels.count(label) > 1
+        several_networks = shared and len({n for s, n, text in groups if text == label and s == study}) > 1
+        parts = [label, *([study] if shared and len(studies) > 1 else []), *([network] if several_networks else [])]
+        points.append(_point(" · ".join(parts), runs))
+    return tuple(points)
+
+
+def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
+    """Every setting some point was measured in, those with the most points first."""
+    counts: dict[Setting, int] = {}
+    for point in points:
+        for setting in point.speeds:
+            counts[setting] = counts.get(setting, 0) + 1
+    return tuple(sorted(counts, key=lambda setting: (-counts[setting], setting)))
+
+
+def setting_name(setting: Setting, among: Sequence[Setting]) -> str:
+    """A setting in words; batch and CPU only where they tell it from the others."""
+    parts = [setting.runtime, f"{setting.threads} thread{'' if setting.threads == 1 else 's'}"]
+    if len({other.batch for other in among}) > 1 or setting.batch != 1:
+        parts.append(f"batch {setting.batch}")
+    if len({other.cpu for other in among}) > 1:
+        parts.append(setting.cpu)
+    return ", ".join(parts)
+
+
+def baseline_of(points: Sequence[Point]) -> Point | None:
+    """What the others are compared with: the point latencies name as baseline, else the only one without any stage."""
+    named = {name for point in points for speed in point.speeds.values() for name in speed.baselines}
+    matching = [point for point in points if point.label in named or point.runs[0].label in named]
+    if len(matching) == 1:
+        return matching[0]
+    untouched = [point for point in matching or points if not point.order]
+    return untouched[0] if len(untouched) == 1 else None
+
+
+def _point(label: str, outcomes: Sequence[Outcome]) -> Point:
+    runs = tuple(sorted(outcomes, key=lambda run: run.seed))
+    seeds = [run.seed for run in runs]
+    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if repeated:
+        raise InvalidRecipe(
+            f"label '{label}' has several outcomes with seed {repeated[0]}; keep the newest of each run "
+            "(paretrim.study.store.latest) or give different recipes different labels"
+        )
+    orders = sorted({" -> ".join(run.order) or "no stage" for run in runs})
+    if len(orders) > 1:
+        raise InvalidRecipe(f"label '{label}' stands for several orders ({'; '.join(orders)}); give each its own label")
+    accuracies = [run.deployed_accuracy for run in runs]
+    if len(runs) > 1:
+        mean = mean_interval(accuracies)
+        accuracy = Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high))
+        basis = f"t interval over {len(runs)} seeds"
+    else:
+        accuracy = wilson_interval(accuracies[0], runs[0].test_images)
+        basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"
+    sizes = [run.file_bytes for run in runs]
+    return Point(
+        label=label,
+        runs=runs,
+        accuracy=accuracy,
+        basis=basis,
+        drift=fmean(run.deployed_accuracy - run.trained_accuracy for run in runs),
+        agreement=fmean(run.agreement for run in runs),
+        file_bytes=Estimate(fmean(sizes), min(sizes), max(sizes)),
+        entropy_bytes=fmean(run.entropy_bytes for run in runs),
+        sparsity=fmean(run.sparsity for run in runs),
+        speeds=MappingProxyType(_speeds(runs)),
+    )
+
+
+def _speeds(runs: Sequence[Outcome]) -> dict[Setting, Speed]:
+    found: dict[Setting, list[Latency]] = {}
+    for run in runs:
+        for latency in run.latencies:
+            found.setdefault(setting_of(run, latency), []).append(latency)
+    return {setting: _speed(latencies) for setting, latencies in found.items()}
+
+
+def _speed(latencies: Sequence[Latency]) -> Speed:
+    return Speed(
+        p50_ms=_span([latency.p50_ms for latency in latencies]),
+        p90_ms=_span_known([latency.p90_ms for latency in latencies]),
+        p99_ms=_span_known([latency.p99_ms for latency in latencies]),
+        speedup=_span([latency.speedup for latency in latencies]),
+        floor=_span([latency.floor for latency in latencies]),
+        baselines=tuple(dict.fromkeys(latency.baseline for latency in latencies)),
+        versions=tuple(dict.fromkeys(latency.runtime_version for latency in latencies)),
+        samples=sum(latency.samples for latency in latencies),
+        processes=sum(latency.processes for latency in latencies),
+        noise=tuple(dict.fromkeys(remark for latency in latencies for remark in latency.noise)),
+    )
+
+
+def _span(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of values within the span of all intervals: wider than any of them, so it never flatters."""
+    return Estimate(fmean(e.value for e in estimates), min(e.low for e in estimates), max(e.high for e in estimates))
+
+
+def _span_known(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    known = [estimate for estimate in estimates if estimate is not None]
+    return _span(known) if known and len(known) == len(estimates) else None

@@ -1,0 +1,190 @@
+"""The first half of the page: headline, frontier, table of all points, comparison of orders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from paretrim.report import svg, wording
+from paretrim.report.frontier import Difference, order_study, paired_differences
+from paretrim.report.points import Point, Setting
+from paretrim.report.view import View
+
+KEY = (
+    ('<circle cx="11" cy="7" r="5" class="dot best"/>', "on the frontier"),
+    ('<circle cx="11" cy="7" r="4.5" class="dot"/>', "dominated"),
+    ('<path d="M11,0l7,7l-7,7l-7,-7z" class="dot best reference"/>', "baseline"),
+    ('<path d="M1,11H11V3H21" class="front"/>', "best accuracy at this cost or less"),
+)
+
+
+def headline(view: View, *, title: str) -> str:
+    """Title, what was measured, and the best points in words."""
+    points = view.points
+    runs = sum(len(point.runs) for point in points)
+    first = points[0].runs[0]
+    studies = ", ".join(dict.fromkeys(run.study for point in points for run in point.runs))
+    networks = ", ".join(dict.fromkeys(run.network for point in points for run in point.runs))
+    dates = sorted(run.created[:10] for point in points for run in point.runs)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    meta = [f"{networks} on {first.data}", f"study {studies}", _count(len(points), "point"), _count(runs, "run"), when]
+    found = wording.highlights(points, ranks=view.standings[0], setting=view.settings[0], baseline=view.baseline)
+    cards = "".join(
+        f'<div><dt>{escape(one.title)}</dt><dd class="claim">{escape(one.claim)}</dd>'
+        f'<dd><span class="who">{escape(one.label)}</span> <span class="meta">Accuracy: {escape(one.caveat)}.</span></dd></div>'
+        for one in found
+    )
+    measured = f'<p class="note">Latency with {escape(view.name(view.settings[0]))}.</p>' if found and view.settings[0] else ""
+    cards = f'<dl class="highlights">{cards}</dl>{measured}' if cards else ""
+    return f'<header><h1>{escape(title)}</h1><p class="meta">{escape(" · ".join(meta))}</p>{cards}</header>'
+
+
+def frontier(view: View) -> str:
+    """The two pictures; the script draws them."""
+    options = "".join(
+        f'<label><input type="radio" name="view" value="{i}"{" checked" if i == 0 else ""}>'
+        f"<span>{escape(view.name(setting))}</span></label>"
+        for i, setting in enumerate(view.settings)
+    )
+    several = f"<fieldset><legend>Measured with</legend>{options}</fieldset>" if len(view.settings) > 1 else ""
+    latency = '<figure data-x="latency"><figcaption>Accuracy in %, against latency</figcaption><div class="plot"></div></figure>'
+    size = '<figure data-x="bytes"><figcaption>Accuracy in %, against file size</figcaption><div class="plot"></div></figure>'
+    measured = view.settings[0] is not None
+    key = "".join(f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text}</li>' for shape, text in KEY)
+    what = "accuracy, bytes and median latency together" if measured else "accuracy and bytes"
+    bases = "; ".join(dict.fromkeys(point.basis for point in view.points))
+    bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
+    return (
+        f'<section id="frontier"><h2>The frontier</h2>{several}'
+        f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
+        f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
+        f"means, and neighbours whose bars overlap may swap places with other seeds. A filled point "
+        f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}</p>"
+        "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
+    )
+
+
+def table(view: View) -> str:
+    """Every point with everything that is compared; one block of columns for each setting, one of which is shown."""
+    distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
+    head = _heading("point", left=True) + _heading("accuracy, %", tip=True) + _heading("size", tip=True)
+    for j, setting in enumerate(view.settings):
+        shown = _shown(j)
+        if setting is not None:
+            head += _heading("p50, ms", tip=True, attributes=shown)
+            head += f"<th{shown}>distribution</th>" if distributions else ""
+            head += _heading("speed-up", tip=True, attributes=shown)
+        head += _heading("standing", left=True, tip=True, attributes=shown)
+    head += _heading("zeros", tip=True) + "".join(map(_heading, ("entropy bytes", "deployed − trained", "seeds")))
+    head += _heading("order", left=True)
+    shapes = [_sample_range(view, setting) for setting in view.settings]
+    rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
+    notes = (
+        "Speed-up is against " + (_baselines(view) or "nothing") + ", from paired rounds." if view.settings[0] is not None else ""
+    )
+    shape = " Distributions are relative to each point's own median; heights are square roots." if distributions else ""
+    return (
+        '<section id="points"><h2>All points</h2><div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. Entropy bytes are what an ideal '
+        "order-0 coder would need for the weights. Click a heading to sort.</p></section>"
+    )
+
+
+def orders(view: View) -> str:
+    """Accuracy for each order of the same stages, and paired differences to the first."""
+    points = order_study(view.points)
+    if not points:
+        return ""
+    differences = paired_differences(points)
+    reach = max((max(abs(d.interval.low), abs(d.interval.high)) for d in differences if d.interval is not None), default=0.0)
+    first = points[0]
+    rows = [_order_row(first, None, reach=reach)]
+    rows += [_order_row(point, difference, reach=reach) for point, difference in zip(points[1:], differences, strict=True)]
+    joint = f" The {len(differences)} intervals hold together with 95 % confidence (Bonferroni)." if len(differences) > 1 else ""
+    return (
+        '<section id="orders"><h2>Does the order matter?</h2>'
+        f'<p class="note">Deployed accuracy of {escape(first.label)} and the same stages in other orders, paired by seed.{joint} '
+        "A difference is named only where its interval excludes 0.</p>"
+        '<div class="wide"><table><thead><tr><th>point</th><th class="left">order</th><th>seeds</th><th>accuracy, %</th>'
+        f'<th>− {escape(first.label)}, points</th><th>interval</th><th class="left">verdict</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _order_row(point: Point, difference: Difference | None, *, reach: float) -> str:
+    known = difference.interval if difference is not None else None
+    text, picture = "", ""
+    if known is not None:
+        text = f"{wording.points(known.value)} <i>{wording.points(known.low)} to {wording.points(known.high)}</i>"
+        picture = svg.interval(known, reach=reach)
+    verdict = "reference" if difference is None else difference.verdict
+    return (
+        f'<tr><th>{escape(point.label)}</th><td class="left">{escape(wording.order(point.order))}</td><td>{len(point.seeds)}</td>'
+        f"<td>{wording.accuracy(point.accuracy)}</td><td>{text}</td><td>{picture}</td>"
+        f'<td class="said">{escape(verdict)}</td></tr>'
+    )
+
+
+def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[float, float]]) -> str:
+    point = view.points[i]
+    cells = [
+        f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
+        f"<td>{wording.accuracy(point.accuracy)}",
+        _bytes_cell(point.file_bytes.value),
+    ]
+    for j, setting in enumerate(view.settings):
+        shown, speed = _shown(j), view.speed(point, setting)
+        if speed is not None:
+            p50, gain = speed.p50_ms, speed.speedup
+            cells.append(f"<td{shown}>{wording.milliseconds(p50.value)} <i>{wording.span(p50)}</i>")
+            if distributions:
+                cells.append(f"<td{shown}>{svg.sparkline(view.distribution(point, setting), span=shapes[j])}")
+            cells.append(f"<td{shown}>{wording.times(gain.value)} <i>{wording.span(gain)}</i>")
+        elif setting is not None:
+            cells.append(f"<td{shown}>–" * (3 if distributions else 2))
+        rank = view.standings[j][i]
+        cells.append(f"<td class={'yes' if rank.on_frontier else 'no'}{shown}>{escape(wording.standing(rank))}")
+    cells += [
+        f"<td>{wording.percent(point.sparsity, 1)}",
+        _bytes_cell(point.entropy_bytes),
+        f"<td>{wording.points(point.drift)}",
+        f"<td>{len(point.seeds)}",
+        f"<td class=left>{escape(wording.order(point.order))}",
+    ]
+    return f"<tr>{''.join(cells)}"
+
+
+def _sample_range(view: View, setting: Setting | None) -> tuple[float, float]:
+    """Common axis of all distributions of a setting, relative to each one's median, so that rows can be compared by eye."""
+    ordered = [sorted(view.distribution(point, setting)) for point in view.points]
+    relative = [
+        (samples[0] / median, samples[int(0.98 * (len(samples) - 1))] / median)
+        for samples in ordered
+        if samples and (median := samples[len(samples) // 2]) > 0
+    ]
+    return min((low for low, _ in relative), default=0.0), max((high for _, high in relative), default=0.0)
+
+
+def _baselines(view: View) -> str:
+    return ", ".join(dict.fromkeys(name for point in view.points for speed in point.speeds.values() for name in speed.baselines))
+
+
+def _heading(text: str, *, left: bool = False, tip: bool = False, attributes: str = "") -> str:
+    """A heading that sorts; ``tip`` columns are also read out by the pictures."""
+    marks = (' class="left"' if left else "") + (' data-tip="1"' if tip else "")
+    return f'<th scope="col"{marks}{attributes}><button type="button">{escape(text)}</button></th>'
+
+
+def _bytes_cell(count: float) -> str:
+    """Bytes in a fitting unit; the plain number is kept to sort by."""
+    return f"<td data-v={count:.0f}>{wording.size(count)}"
+
+
+def _shown(j: int) -> str:
+    """Attributes of a cell that only belongs to setting ``j``; the script shows one setting at a time."""
+    return f" data-s={j}" + (" hidden" if j else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

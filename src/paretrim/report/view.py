@@ -1,0 +1,106 @@
+"""What every section of the page is made from: points, settings and standings, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paretrim.outcome import LayerOutcome, Outcome
+from paretrim.report.frontier import Rank, ranks
+from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
+
+LAYER_ROWS = 6000
+"""Per-layer rows a page may hold (about 30 bytes each); beyond them only frontier points keep theirs."""
+
+
+@dataclass(frozen=True)
+class View:
+    """``settings`` and ``standings`` belong together; without any latency there is one entry: None.
+
+    ``samples_ms`` holds raw latencies by "label|runtime|threads".
+    """
+
+    points: tuple[Point, ...]
+    settings: tuple[Setting | None, ...]
+    standings: tuple[tuple[Rank, ...], ...]
+    baseline: Point | None
+    samples_ms: Mapping[str, Sequence[float]]
+
+    def name(self, setting: Setting | None) -> str:
+        """A setting in words."""
+        known = [other for other in self.settings if other is not None]
+        return setting_name(setting, known) if setting is not None else "no latency measured"
+
+    def speed(self, point: Point, setting: Setting | None) -> Speed | None:
+        """Latency of a point, if it was measured."""
+        return point.speeds.get(setting) if setting is not None else None
+
+    def distribution(self, point: Point, setting: Setting | None) -> Sequence[float]:
+        """Raw latencies of a point, if they were given."""
+        return self.samples_ms.get(f"{point.label}|{setting.runtime}|{setting.threads}", ()) if setting is not None else ()
+
+
+def view_of(outcomes: Sequence[Outcome], samples_ms: Mapping[str, Sequence[float]]) -> View:
+    """Aggregate and rank.
+
+    Raises:
+        InvalidRecipe: see :func:`paretrim.report.points.aggregate`.
+    """
+    points = aggregate(outcomes)
+    settings: tuple[Setting | None, ...] = settings_of(points) or (None,)
+    return View(points, settings, tuple(ranks(points, setting) for setting in settings), baseline_of(points), samples_ms)
+
+
+def payload(view: View) -> dict[str, object]:
+    """What the page's script draws, as plain values."""
+    entries = []
+    for i, point in enumerate(view.points):
+        views = [
+            _standing(view, point, setting, ranked[i]) for setting, ranked in zip(view.settings, view.standings, strict=True)
+        ]
+        accuracy, size = point.accuracy, point.file_bytes
+        entries.append(
+            {
+                "label": point.label,
+                "accuracy": [round(value, 6) for value in (accuracy.value, accuracy.low, accuracy.high)],
+                "bytes": [round(value) for value in (size.value, size.low, size.high)],
+                "views": views,
+            }
+        )
+    baseline = None if view.baseline is None else view.points.index(view.baseline)
+    return {"points": entries, "baseline": baseline, "layers": _layers(view)}
+
+
+def points_with_layers(view: View) -> tuple[int, ...]:
+    """Places of the points whose layers the page holds: all, or those on a frontier where all would be too much."""
+    if sum(len(point.runs[0].layers) for point in view.points) <= LAYER_ROWS:
+        return tuple(range(len(view.points)))
+    best = [i for i in range(len(view.points)) if any(ranked[i].on_frontier for ranked in view.standings)]
+    kept, rows = [], 0
+    for i in best:
+        rows += len(view.points[i].runs[0].layers)
+        if rows <= LAYER_ROWS:
+            kept.append(i)
+    return tuple(kept)
+
+
+def _standing(view: View, point: Point, setting: Setting | None, rank: Rank) -> dict[str, object]:
+    speed = view.speed(point, setting)
+    latency = (
+        None if speed is None else [float(f"{value:.5g}") for value in (speed.p50_ms.value, speed.p50_ms.low, speed.p50_ms.high)]
+    )
+    return {"ms": latency, "best": rank.on_frontier}
+
+
+def _layers(view: View) -> dict[str, object]:
+    """Layers of each point's first run; names, shapes and types are shared, a row is [kind, type, zeros, bytes, entropy]."""
+    kinds: dict[tuple[str, str, int], int] = {}
+    dtypes: dict[str, int] = {}
+
+    def row(layer: LayerOutcome) -> list[int]:
+        kind = (layer.name, " × ".join(map(str, layer.shape)), layer.weights)
+        first = kinds.setdefault(kind, len(kinds))
+        return [first, dtypes.setdefault(layer.dtype, len(dtypes)), layer.zeros, layer.bytes, round(layer.entropy_bytes)]
+
+    rows = {str(i): [row(layer) for layer in view.points[i].runs[0].layers] for i in points_with_layers(view)}
+    return {"rows": rows, "kinds": [list(kind) for kind in kinds], "dtypes": list(dtypes)}

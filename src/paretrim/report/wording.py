@@ -1,0 +1,147 @@
+"""Numbers and claims in words, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paretrim.bench.types import Estimate
+from paretrim.report.frontier import Rank, paired_difference
+from paretrim.report.points import Point, Setting, Speed
+
+MINUS = "\N{MINUS SIGN}"
+TOLERANCE = 0.01
+"""A headline point may lose this share of the test images against the baseline."""
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """One best point in words: why it was picked, which point it is, the claim, and how sure the accuracy is."""
+
+    title: str
+    label: str
+    claim: str
+    caveat: str
+
+
+def size(count: float) -> str:
+    """Bytes with three digits and a decimal unit: 1.23 MB."""
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= 0.9995 * limit:
+            return f"{_three_digits(count / limit)} {unit}"
+    return f"{count:.0f} B"
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits, without the unit."""
+    return _three_digits(value)
+
+
+def span(estimate: Estimate) -> str:
+    """Interval of milliseconds."""
+    return f"{_three_digits(estimate.low)}\u2013{_three_digits(estimate.high)}"
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction as percent."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def points(fraction: float, digits: int = 2) -> str:
+    """A signed difference of fractions in percentage points, without the unit."""
+    text = f"{100 * fraction:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def accuracy(estimate: Estimate) -> str:
+    """Percent with the interval's larger half: 95.12 ± 0.20."""
+    half = max(estimate.high - estimate.value, estimate.value - estimate.low)
+    return f"{100 * estimate.value:.2f} ± {100 * half:.2f}"
+
+
+def times(value: float) -> str:
+    """A ratio: 2.31×."""
+    return f"{_three_digits(value)}×"
+
+
+def order(stages: Sequence[str]) -> str:
+    """Stages in the order they ran."""
+    return " → ".join(stages) or "none"
+
+
+def standing(rank: Rank) -> str:
+    """Frontier, dominated by whom, or not measured."""
+    if not rank.measured:
+        return "not measured"
+    return f"dominated by {rank.dominated_by}" if rank.dominated_by else "frontier"
+
+
+def speed_claim(speed: Speed) -> str:
+    """Faster or slower than the baseline only where the interval lies outside 1 and outside the A/A floor."""
+    if speed.speedup.low > max(1.0, speed.floor.high):
+        return f"{times(speed.speedup.value)} faster"
+    if speed.speedup.high < min(1.0, speed.floor.low):
+        return f"{times(1 / speed.speedup.value)} slower"
+    return "no faster beyond the noise"
+
+
+def size_claim(point: Point, reference: Point) -> str:
+    """How many times smaller or larger the file is."""
+    ratio = reference.file_bytes.value / point.file_bytes.value if point.file_bytes.value else 1.0
+    if 0.995 < ratio < 1.005:
+        return "the same size"
+    return f"{times(ratio)} smaller" if ratio > 1 else f"{times(1 / ratio)} larger"
+
+
+def accuracy_claim(point: Point, reference: Point) -> tuple[str, str]:
+    """The difference in points, and what is known about it."""
+    difference = paired_difference(point, reference)
+    text = f"{points(point.accuracy.value - reference.accuracy.value, 1)} points"
+    if difference.interval is None:
+        return text, "too few common seeds for an interval"
+    low, high = points(difference.interval.low), points(difference.interval.high)
+    sure = "" if difference.interval.low > 0 or difference.interval.high < 0 else "; no difference shown"
+    return (
+        f"{points(difference.interval.value, 1)} points",
+        f"{low} to {high} points over {len(difference.seeds)} common seeds{sure}",
+    )
+
+
+def highlights(
+    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, baseline: Point | None
+) -> tuple[Highlight, ...]:
+    """The frontier points worth naming first: the fastest and the smallest that stay within :data:`TOLERANCE`.
+
+    They are compared with the baseline, or with the most accurate point if there is none.
+    """
+    reference = baseline or max(all_points, key=lambda point: point.accuracy.value)
+    others = [point for point, rank in zip(all_points, ranks, strict=True) if rank.on_frontier and point is not reference]
+    close = [point for point in others if point.accuracy.value >= reference.accuracy.value - TOLERANCE]
+    limit = f"within {100 * TOLERANCE:.0f} point of {reference.label}"
+    picks: list[tuple[str, Point]] = []
+    if close and setting is not None:
+        picks.append((f"Fastest {limit}", min(close, key=lambda point: point.speeds[setting].p50_ms.value)))
+    if close:
+        picks.append((f"Smallest {limit}", min(close, key=lambda point: point.file_bytes.value)))
+    if not close and others:
+        picks.append((f"Most accurate besides {reference.label}", max(others, key=lambda point: point.accuracy.value)))
+    if len(picks) == 2 and picks[0][1] is picks[1][1]:
+        picks = [(f"Smallest and fastest {limit}", picks[0][1])]
+    return tuple(_highlight(title, point, reference=reference, setting=setting) for title, point in picks)
+
+
+def _highlight(title: str, point: Point, *, reference: Point, setting: Setting | None) -> Highlight:
+    difference, caveat = accuracy_claim(point, reference)
+    parts = [size_claim(point, reference)]
+    if setting is not None:
+        speed = point.speeds[setting]
+        named = ", ".join(speed.baselines)
+        parts.append(speed_claim(speed) + ("" if reference.label in speed.baselines else f" than {named}"))
+    return Highlight(title, point.label, f"{' and '.join(parts)} at {difference}", caveat)
+
+
+def _three_digits(value: float) -> str:
+    for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
+        if abs(value) >= limit:
+            return f"{value:,.{digits}f}"
+    return f"{value:.3g}"

@@ -1,0 +1,158 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from paretrim.data.load import load
+from paretrim.data.spec import DataSpec
+from paretrim.errors import DataUnavailable, MissingDependency
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def picture(path, *, size=(10, 8), color=(200, 30, 60), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, three training images and one test image each."""
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(3):
+            picture(tmp_path / "train" / name / f"{number}.png", color=(100 * label, 10 * number, 7))
+        picture(tmp_path / "test" / name / "0.png")
+    return tmp_path
+
+
+def read(folder, size=8):
+    return load(DataSpec(f"imagefolder:{folder}", image_size=size))
+
+
+def test_folders_become_classes(folder):
+    data = read(folder)
+    assert data.classes == ("cat", "dog")
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.train.images[4].unique(dim=1).flatten().unique().tolist() == [7, 10, 100]
+    assert (data.train.sample_shape, len(data.test)) == ((3, 8, 8), 2)
+    assert (data.augmentation.crop_padding, data.augmentation.flip, data.broken) == (1, True, ())
+    assert data.mean == (0.485, 0.456, 0.406)
+
+
+def test_default_size_is_224(folder):
+    assert load(DataSpec(f"imagefolder:{folder}")).train.sample_shape == (3, 224, 224)
+
+
+def test_val_serves_where_there_is_no_test(folder):
+    (folder / "test").rename(folder / "val")
+    assert len(read(folder).test) == 2
+
+
+def test_short_side_is_resized_and_the_centre_kept(folder):
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 8:16] = 255
+    Image.fromarray(wide).save(folder / "train" / "cat" / "0.png")
+    assert (read(folder).train.images[0] == 255).all()
+
+
+def test_other_modes_nested_folders_and_other_files(folder):
+    Image.new("L", (8, 8), 77).save(folder / "train" / "cat" / "gray.png")
+    palette = Image.new("P", (8, 8), 0)
+    palette.info["transparency"] = bytes([0, 255])
+    palette.save(folder / "train" / "cat" / "palette.png", transparency=bytes([0, 255]))
+    picture(folder / "train" / "cat" / "deeper" / "x.JPG")
+    (folder / "train" / "cat" / "notes.txt").write_text("not an image")
+    (folder / "train" / ".cache").mkdir()
+    data = read(folder)
+    assert len(data.train) == 9
+    assert (data.train.images == 77).flatten(1).all(1).any()
+
+
+def test_pictures_are_turned_upright(folder):
+    left_white = np.zeros((8, 8, 3), np.uint8)
+    left_white[:, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(left_white).save(folder / "train" / "cat" / "0.png", exif=exif)
+    image = read(folder).train.images[0]
+    assert (image[:, :, 4:] == 255).all()
+    assert (image[:, :, :4] == 0).all()
+
+
+def test_few_broken_images_are_left_out_and_named(folder):
+    for number in range(200):
+        picture(folder / "train" / "dog" / f"more{number}.png")
+    (folder / "train" / "dog" / "more7.png").write_bytes(b"")
+    (folder / "train" / "dog" / "more8.png").write_bytes((folder / "train" / "dog" / "1.png").read_bytes()[:50])
+    data = read(folder)
+    assert (len(data.train), torch.bincount(data.train.labels).tolist()) == (204, [3, 201])
+    assert [line.partition(":")[0] for line in data.broken] == ["train/dog/more7.png", "train/dog/more8.png"]
+
+
+def test_many_broken_images_are_an_error(folder):
+    (folder / "train" / "dog" / "1.png").write_bytes(b"")
+    with pytest.raises(
+        DataUnavailable, match=r"1 of 6 images cannot be read, at most 1 % may: train/dog/1\.png: cannot identify"
+    ):
+        read(folder)
+
+
+def test_long_lists_of_broken_images_are_cut(folder):
+    for number in range(9):
+        path = folder / "train" / "dog" / f"broken{number}.jpg"
+        path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataUnavailable, match=r"9 of 15 images cannot be read.*; and 4 more"):
+        read(folder)
+
+
+def test_gigantic_picture_is_broken_not_fatal(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataUnavailable, match="decompression bomb"):
+        read(folder)
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_missing_folder(folder, missing):
+    (folder / missing).rename(folder / "elsewhere")
+    name = {"train": "train", "test": "val"}[missing]
+    with pytest.raises(DataUnavailable, match=rf"has no folder '{name}'; it needs train/CLASS/ and test/CLASS/"):
+        read(folder)
+
+
+def test_missing_data_folder(tmp_path):
+    with pytest.raises(DataUnavailable, match="none' has no folder 'train'"):
+        read(tmp_path / "none")
+
+
+def test_empty_class(folder):
+    for path in (folder / "train" / "dog").iterdir():
+        path.unlink()
+    with pytest.raises(DataUnavailable, match=r"class folder '.*train/dog' has no images \(\.bmp, .*\); add some or remove it"):
+        read(folder)
+
+
+def test_one_class(tmp_path):
+    picture(tmp_path / "train" / "cat" / "0.png")
+    picture(tmp_path / "test" / "cat" / "0.png")
+    with pytest.raises(DataUnavailable, match=r"train' has 1 class folders; classification needs at least 2"):
+        read(tmp_path)
+
+
+def test_classes_must_agree(folder):
+    picture(folder / "test" / "fish" / "0.png")
+    with pytest.raises(DataUnavailable, match="train and test have different classes: fish; every class needs both folders"):
+        read(folder)
+
+
+def test_more_than_memory_holds(folder):
+    with pytest.raises(
+        DataUnavailable, match=r"8 images of 2000000x2000000 need 192000\.0 GB of memory, .*choose a smaller image_size"
+    ):
+        read(folder, size=2_000_000)
+
+
+def test_pillow_is_asked_for(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingDependency, match=r"needs Pillow; install it with: pip install 'paretrim\[images\]'"):
+        read(folder)

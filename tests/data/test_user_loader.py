@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from paretrim.data.user_loader import loader_batches
+from paretrim.errors import DataUnavailable
+
+DATA = TensorDataset(torch.rand(10, 3, 4, 5), torch.arange(10))
+
+
+def test_loader_is_passed_on():
+    source = loader_batches(DataLoader(DATA, batch_size=4))
+    parts = list(source.epoch(0))
+    assert (len(source), source.sample_shape) == (3, (3, 4, 5))
+    assert torch.equal(torch.cat([part.inputs for part in parts]), DATA.tensors[0])
+    assert torch.cat([part.labels for part in parts]).tolist() == list(range(10))
+    assert all(part.indices is None for part in parts)
+    assert parts[0].inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_loader_with_a_generator_is_repeatable():
+    def order(number, seed=1):
+        source = loader_batches(DataLoader(DATA, batch_size=10, shuffle=True, generator=torch.Generator()), seed=seed)
+        return next(source.epoch(number)).labels.tolist()
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert order(0) != order(0, seed=2)
+
+
+def test_distributed_sampler_learns_the_epoch():
+    sampler = DistributedSampler(DATA, num_replicas=2, rank=0)
+    source = loader_batches(DataLoader(DATA, batch_size=5, sampler=sampler))
+    next(source.epoch(7))
+    assert sampler.epoch == 7
+
+
+def test_half_precision_inputs_and_small_labels_are_widened():
+    loader = DataLoader(TensorDataset(DATA.tensors[0].half(), DATA.tensors[1].to(torch.int32)), batch_size=4)
+    part = next(loader_batches(loader).epoch(0))
+    assert (part.inputs.dtype, part.labels.dtype) == (torch.float32, torch.int64)
+
+
+X, Y = DATA.tensors
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ((X,), r"batch 0 of the loader is of type list; it must be a pair of tensors \(inputs, labels\)"),
+        ((X, Y, Y), "batch 0 of the loader is of type list"),
+        (((X * 255).to(torch.uint8), Y), r"batch 0 of the loader has inputs torch.uint8 \[4, 3, 4, 5\]"),
+        ((X[:, 0], Y), r"has inputs torch.float32 \[4, 4, 5\]"),
+        ((X, Y.float()), r"has labels torch.float32 \[4\]; they must be integers \[4\]"),
+        ((X, Y > 3), "has labels torch.bool"),
+        ((X, Y[:, None]), r"has labels torch.int64 \[4, 1\]"),
+    ],
+)
+def test_other_batches_are_explained(tensors, message):
+    with pytest.raises(DataUnavailable, match=message):
+        loader_batches(DataLoader(TensorDataset(*tensors), batch_size=4))
+
+
+def test_loader_of_dictionaries_is_explained():
+    with pytest.raises(DataUnavailable, match="batch 0 of the loader is of type dict"):
+        loader_batches(DataLoader([{"x": 1}], batch_size=1))
+
+
+def test_empty_loader_is_refused():
+    with pytest.raises(DataUnavailable, match="the loader has no batches"):
+        loader_batches(DataLoader(DATA, batch_size=11, drop_last=True))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(DATA)
+
+
+def test_loader_without_length_is_refused():
+    with pytest.raises(DataUnavailable, match="the loader has no length"):
+        loader_batches(DataLoader(Stream(), batch_size=2))
+
+
+def test_images_that_change_size_are_refused():
+    mixed = [(torch.rand(3, 4, 5), 0), (torch.rand(3, 6, 6), 1)]
+    source = loader_batches(DataLoader(mixed, batch_size=1))
+    with pytest.raises(DataUnavailable, match=r"batch 1 of the loader has inputs \(3, 6, 6\), the first had \(3, 4, 5\)"):
+        list(source.epoch(0))

@@ -1,0 +1,142 @@
+"""The page in a real browser: the script runs, points lie inside the plot, names do not overlap, nothing sticks out."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import fakes
+import pytest
+
+from paretrim.report import page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+)
+
+# Goes through every setting, sorts by every column, opens every recipe and walks along the points, then measures.
+PROBE = """
+const root = document.documentElement, report = { overlaps: [], outside: 0, marks: [], names: 0 };
+const within = (a, b) => a.left >= b.left - 1 && a.right <= b.right + 1 && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+const cross = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+const inputs = [...document.querySelectorAll("input[name=view]")];
+for (const input of inputs.length ? inputs : [null]) {
+  if (input) input.click();
+  for (const figure of document.querySelectorAll("figure")) {
+    const svg = figure.querySelector("svg"), axis = svg.querySelector(".axis").getBoundingClientRect();
+    const all = svg.getBoundingClientRect();
+    const area = { left: axis.left - 1, right: axis.right + 1, top: all.top, bottom: axis.bottom + 8 };
+    const dots = [...svg.querySelectorAll(".dot")].map((node) => node.getBoundingClientRect());
+    report.marks.push(dots.length);
+    const centre = (r) => {
+      const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
+      return { left: x, right: x, top: y, bottom: y };
+    };
+    report.outside += dots.filter((dot) => !within(centre(dot), area)).length;
+    const texts = [...svg.querySelectorAll("text")].map((node) => [node.textContent, node.getBoundingClientRect()]);
+    report.names += svg.querySelectorAll(".name").length;
+    report.outside += texts.filter(([, box]) => box.left < -0.5 || box.right > innerWidth + 0.5).length;
+    texts.forEach(([a, first], i) => texts.slice(i + 1).forEach(([b, second]) => {
+      if (cross(first, second)) report.overlaps.push([a, b]);
+    }));
+    const press = (key) => svg.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    ["ArrowRight", "ArrowRight", "ArrowLeft"].forEach(press);
+    const tip = figure.querySelector(".tip"), box = tip.getBoundingClientRect();
+    report.tip = tip.innerText;
+    if (box.left < -1 || box.right > innerWidth + 1) report.outside += 1;
+    press("Escape");
+    report.closed = !figure.querySelector(".tip");
+  }
+}
+for (const button of document.querySelectorAll("th button")) { button.click(); button.click(); }
+document.querySelector("#points th:nth-child(3) button").click();
+const sizes = [...document.querySelectorAll("#points tbody td:nth-child(3)")].map((cell) => +cell.dataset.v);
+report.sorted = sizes.every((size, i) => !i || size >= sizes[i - 1]);
+for (const node of document.querySelectorAll("details")) node.open = true;
+requestAnimationFrame(() => setTimeout(() => {
+  report.layers = document.querySelectorAll(".layers tbody tr").length;
+  report.wide = document.scrollingElement.scrollWidth > innerWidth;
+  report.width = innerWidth;
+  report.visible = [...document.querySelectorAll("#points thead th")].filter((node) => node.offsetParent).length;
+  report.error = root.dataset.error ?? "";
+  report.ready = root.dataset.ready ?? "";
+  parent.postMessage(JSON.stringify(report), "*");
+}, 50));
+"""
+
+
+# A window cannot be narrower than 500 pixels; a frame can, and media queries follow it.
+FRAME = """<!DOCTYPE html><html><body style="margin:0">
+<iframe src="page.html" width="{width}" height="900" style="border:0"></iframe>
+<script>
+addEventListener("message", (event) => {{ document.documentElement.dataset.probe = event.data; }});
+</script></body></html>"""
+
+
+def opened(path: Path, profile: Path, *, width: int) -> dict[str, str]:
+    """Attributes of the root element after the script and the probe ran."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},1000", "--virtual-time-budget=3000"]
+    dumped = subprocess.run(
+        [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    root = re.search(r"<html[^>]*>", dumped)
+    assert root is not None
+    return {key: html.unescape(value) for key, value in re.findall(r'data-(\w+)="([^"]*)"', root[0])}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("count", [1, 7, 200])
+def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> None:
+    outcomes = {1: fakes.baseline(1), 7: fakes.orders(2)}.get(count) or fakes.many(count)
+    text = page.render(
+        outcomes, title="A title long enough to wrap on a telephone", distributions=fakes.distributions(outcomes, 40)
+    )
+    path = tmp_path / "page.html"
+    # The page's own policy forbids foreign scripts, so the probe is added without it; the next test opens the page as it is.
+    bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    path.write_text(bare.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width), encoding="utf-8")
+    report = json.loads(opened(frame, tmp_path / "profile", width=1500)["probe"])
+    assert report["error"] == ""
+    assert report["ready"] == "yes"
+    assert report["width"] == width
+    assert report["marks"] == [count] * 8
+    assert report["outside"] == 0
+    assert report["overlaps"] == []
+    assert report["names"] >= min(count, 5)
+    assert report["sorted"]
+    assert not report["wide"]
+    assert report["layers"] == count * len(outcomes[0].layers)
+    assert "accuracy, %: " in report["tip"]
+    assert report["closed"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+def test_the_pages_policy_lets_its_own_script_and_style_run(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    page.write([fakes.outcome("<b>A</b><script>document.documentElement.dataset.error = 'ran'</script>")], path, title="Policy")
+    found = opened(path, tmp_path / "profile", width=800)
+    assert found["ready"] == "yes"
+    assert "error" not in found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+def test_a_picture_can_be_taken(tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    path, picture = tmp_path / "page.html", tmp_path / "page.png"
+    page.write(fakes.orders(1), path, title="Picture")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,844", f"--screenshot={picture}"]
+    subprocess.run([*command, path.as_uri()], capture_output=True, timeout=120, check=True)
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
