@@ -19,6 +19,8 @@ class Weighted(nn.Module):
     """A convolution or linear layer: ``weight`` [Co, ...], ``bias`` [Co] or None, and its constraints."""
 
     mask: Tensor | None
+    alive: Tensor | None
+    """1 for output channels that compute, 0 for those silenced ahead of their removal; [Co]."""
     bias: nn.Parameter | None
     quantizer: WeightQuantizer | None
 
@@ -27,12 +29,17 @@ class Weighted(nn.Module):
         self.weight = nn.Parameter(weight)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
         self.register_buffer("mask", None)
+        self.register_buffer("alive", None)
         self.register_module("quantizer", None)
 
     def effective_weight(self) -> Tensor:
         """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
         weight = self.weight if self.mask is None else self.weight * self.mask
         return weight if self.quantizer is None else self.quantizer(weight)
+
+    def effective_bias(self) -> Tensor | None:
+        """The bias [Co] of the channels that compute."""
+        return self.bias if self.bias is None or self.alive is None else self.bias * self.alive
 
 
 def set_mask_(layer: Weighted, mask: Tensor) -> None:

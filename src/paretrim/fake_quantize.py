@@ -185,6 +185,13 @@ class WeightQuantizer(nn.Module):
             weight, self.scale_for(weight), self.zeros, low=-self.top, high=self.top, gradient_scale=share, per_channel=True
         )
 
+    def rows(self, kept: Tensor) -> WeightQuantizer:
+        """The quantizer of the output channels ``kept`` (int64 indices) alone."""
+        other = WeightQuantizer(torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept])
+        if self.scales == "learned":
+            other.scale = nn.Parameter(self.scale.detach()[kept])
+        return other
+
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""
         scale = self.scale_for(weight).detach()

@@ -25,6 +25,8 @@ class BatchNorm(nn.Module):
 
     mean: Tensor
     variance: Tensor
+    alive: Tensor | None
+    """1 for channels that compute, 0 for those silenced ahead of their removal; [C]."""
 
     def __init__(self, tensors: Mapping[str, Array], epsilon: float) -> None:
         super().__init__()
@@ -32,6 +34,7 @@ class BatchNorm(nn.Module):
         self.beta = nn.Parameter(_tensor(tensors["beta"]))
         self.register_buffer("mean", _tensor(tensors["mean"]))
         self.register_buffer("variance", _tensor(tensors["variance"]))
+        self.register_buffer("alive", None)
         self.epsilon = epsilon
         self.momentum = 0.1
         self.frozen = False
@@ -40,7 +43,8 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
         batch_statistics = self.training and not self.frozen and self.epsilon > 0
-        return F.batch_norm(x, self.mean, self.variance, self.gamma, self.beta, batch_statistics, self.momentum, self.epsilon)
+        gamma, beta = (self.gamma, self.beta) if self.alive is None else (self.gamma * self.alive, self.beta * self.alive)
+        return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, self.epsilon)
 
 
 class Network(nn.Module):
@@ -95,6 +99,10 @@ class Network(nn.Module):
         """BatchNorm layers by name."""
         return {key.replace("/", "."): module for key, module in self.layers.items() if isinstance(module, BatchNorm)}
 
+    def become_(self, other: Network) -> None:
+        """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
+        self.structure, self.layers, self.grids, self._last_use = other.structure, other.layers, other.grids, other._last_use
+
     def graph(self) -> Graph:
         """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded."""
         return replace(self.structure, nodes=tuple(replace(node, tensors=self._arrays(node.name)) for node in self.structure.nodes))
@@ -104,9 +112,16 @@ class Network(nn.Module):
         if isinstance(module, Weighted):
             weight = module.weight if module.mask is None else module.weight * module.mask
             arrays = {"weight": _numpy(weight)}
-            return arrays if module.bias is None else arrays | {"bias": _numpy(module.bias)}
+            bias = module.effective_bias()
+            return arrays if bias is None else arrays | {"bias": _numpy(bias)}
         if isinstance(module, BatchNorm):
-            return {key: _numpy(getattr(module, key)) for key in ("gamma", "beta", "mean", "variance")}
+            alive = 1.0 if module.alive is None else module.alive
+            return {
+                "gamma": _numpy(module.gamma * alive),
+                "beta": _numpy(module.beta * alive),
+                "mean": _numpy(module.mean),
+                "variance": _numpy(module.variance),
+            }
         return {}
 
 
@@ -161,12 +176,12 @@ def _conv2d(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor
     weight = weighted.effective_weight()
     x = _padded(inputs[0], before)
     stride, dilation, groups = _ints(node, "stride"), _ints(node, "dilation"), int(_number(node, "groups"))
-    return F.conv2d(x, weight, weighted.bias, stride, inside, dilation, groups)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, weighted.effective_bias(), stride, inside, dilation, groups)  # type: ignore[arg-type]
 
 
 def _linear(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
     weighted = cast(Weighted, layer)
-    return F.linear(inputs[0], weighted.effective_weight(), weighted.bias)
+    return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
 
 
 def _batch_norm(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:

@@ -1,0 +1,74 @@
+"""Channels on a trainable network: scoring, silencing while a ramp runs, and removing for good."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from paretrim.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.restrict import Kept, restrict
+from paretrim.network import BatchNorm, Network
+
+IntArray = npt.NDArray[np.int64]
+
+
+def choose_channels(network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int) -> tuple[ChannelGroups, IntArray]:
+    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says. Source: Li et al. 2017 with L2, grouped as DepGraph."""
+    groups = channel_groups(network.graph())
+    norms = {}
+    with torch.no_grad():
+        for name, layer in weighted_layers(network).items():
+            rows = layer.effective_weight().reshape(len(layer.weight), -1)
+            norms[name] = rows.double().norm(dim=1).cpu().numpy()
+    scores = group_scores(groups, norms, mean=True)
+    return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of)
+
+
+def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
+    """Make the removed channels compute zero: what the smaller network will be, at full size."""
+    for name, layer in weighted_layers(network).items():
+        alive = _alive(groups, name, removed, layer.weight.device)
+        rows = alive.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
+        set_mask_(layer, rows if layer.mask is None else layer.mask & rows)
+        layer.alive = alive.float()
+    for name, batch_norm in network.batch_norms().items():
+        batch_norm.alive = _alive(groups, name, removed, batch_norm.gamma.device).float()
+
+
+def _alive(groups: ChannelGroups, name: str, removed: IntArray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(~np.isin(groups.classes[name], removed)).to(device)
+
+
+def without_channels(network: Network, groups: ChannelGroups, removed: IntArray) -> Network:
+    """The smaller network with its masks and quantizers cut alike."""
+    restriction = restrict(network.graph(), groups, removed.tolist())
+    smaller = Network(restriction.graph)
+    old, new = weighted_layers(network), weighted_layers(smaller)
+    for name, layer in new.items():
+        _carry_(old[name], layer, restriction.kept[name])
+    before = network.batch_norms()
+    for name, batch_norm in smaller.batch_norms().items():
+        _carry_alive_(before[name], batch_norm, restriction.kept[name])
+    for name, quantizer in network.quantizers().items():
+        smaller.set_grid_(name, quantizer)
+    return smaller.to(next(network.parameters()).device)
+
+
+def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
+    outputs = torch.from_numpy(kept.outputs).to(source.weight.device)
+    inputs = torch.from_numpy(kept.inputs).to(source.weight.device)
+    if source.mask is not None:
+        mask = source.mask.index_select(0, outputs).index_select(1, inputs)
+        if not bool(mask.all()):
+            set_mask_(target.to(source.weight.device), mask)
+    if source.quantizer is not None:
+        target.quantizer = source.quantizer.rows(outputs)
+
+
+def _carry_alive_(source: BatchNorm, target: BatchNorm, kept: Kept) -> None:
+    target.frozen = source.frozen
+    if source.alive is not None:
+        alive = source.alive[torch.from_numpy(kept.outputs).to(source.alive.device)]
+        target.alive = None if bool(alive.all()) else alive

@@ -1,0 +1,129 @@
+"""Pruning as a stage: single weights, blocks, n:m groups or whole channels, at once or gradually."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from paretrim.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.errors import InvalidRecipe
+from paretrim.network import Network
+from paretrim.prune.allocation import Method, masks
+from paretrim.prune.channels import choose_channels, silence_, without_channels
+from paretrim.prune.patterns import parse_pattern
+from paretrim.prune.schedule import cubic
+from paretrim.train.budget import STRICT, Budget, Fraction
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+
+CHANNEL = "channel"
+"""The pattern that removes whole channels instead of masking weights."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Prune:
+    """Set the smallest weights to zero for good, or remove the weakest channels.
+
+    ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
+    0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
+    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp`` (channels: ``global`` or ``uniform``). ``schedule``:
+    ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say whether the first
+    convolution and the last weighted layer take part (channels: outputs of the network always stay). Surviving channels are
+    rounded up to ``multiple_of``.
+
+    Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels).
+
+    Raises:
+        InvalidRecipe: settings that do not go together.
+    """
+
+    name: ClassVar[str] = "prune"
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.8
+    pattern: str = "unstructured"
+    allocation: Method = "global"
+    schedule: Literal["one_shot", "cubic"] = "one_shot"
+    start: Fraction = 0.0
+    end: Fraction = 0.6
+    first: bool = False
+    last: bool = False
+    multiple_of: Annotated[int, Field(ge=1)] = 1
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise InvalidRecipe(f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start")
+        if self.pattern == CHANNEL:
+            if self.allocation not in ("global", "uniform"):
+                raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not apply to channels; choose global or uniform")
+            if self.sparsity == 1:
+                raise InvalidRecipe("prune: a channel sparsity of 1 leaves no network; stay below 1")
+            return
+        pattern = parse_pattern(self.pattern)
+        if pattern.sparsity is not None and self.schedule == "cubic":
+            raise InvalidRecipe(f"prune: the sparsity of pattern {self.pattern} is fixed at {pattern.sparsity}; use schedule one_shot")
+        if pattern.sparsity is not None and abs(pattern.sparsity - self.sparsity) > 1e-9:
+            raise InvalidRecipe(f"prune: pattern {self.pattern} has sparsity {pattern.sparsity}, given is {self.sparsity}; set it to that")
+
+    def begin(self, network: Network, resources: Resources) -> Network:
+        """A copy, pruned already if the schedule is one-shot."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        if self.schedule == "one_shot":
+            return self._remove(private) if self.pattern == CHANNEL else self._mask_(private, self.sparsity)
+        if self.pattern == CHANNEL:
+            self._silence_(private, 0.0)
+        else:
+            self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
+        return private
+
+    def advance(self, network: Network, progress: float) -> None:
+        """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
+        if self.schedule == "one_shot":
+            return
+        wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
+        if self.pattern != CHANNEL:
+            self._mask_(network, wanted)
+        elif progress < 1:
+            self._silence_(network, wanted)
+        else:
+            network.become_(self._remove(network))
+
+    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+    def _mask_(self, network: Network, sparsity: float) -> Network:
+        layers = self._layers(network)
+        weights = {name: layer.weight.detach() for name, layer in layers.items()}
+        alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
+        chosen = masks(weights, sparsity, method=self.allocation, pattern=parse_pattern(self.pattern), alive=alive)
+        for name, layer in layers.items():
+            set_mask_(layer, chosen[name])
+        return network
+
+    def _layers(self, network: Network) -> dict[str, Weighted]:
+        """The layers that take part."""
+        layers = weighted_layers(network)
+        left_out = set()
+        first = next((node for node in network.structure.nodes if node.op == "conv2d"), None)
+        if first is not None and not self.first:
+            left_out.add(first.name)
+        if not self.last:
+            left_out.add(list(layers)[-1])
+        found = {name: layer for name, layer in layers.items() if name not in left_out}
+        if not found:
+            raise InvalidRecipe(f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first or last to true")
+        return found
+
+    def _silence_(self, network: Network, sparsity: float) -> None:
+        groups, removed = choose_channels(network, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
+        silence_(network, groups, removed)
+
+    def _remove(self, network: Network) -> Network:
+        groups, removed = choose_channels(network, self.sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
+        return without_channels(network, groups, removed)
+
+    def _allocation(self) -> Literal["uniform", "global"]:
+        return "uniform" if self.allocation == "uniform" else "global"

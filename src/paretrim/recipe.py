@@ -1,0 +1,176 @@
+"""A recipe: everything that decides the outcome of a run, as data.
+
+Read from TOML, with errors that name the key, what was given and what is allowed. Its canonical JSON gives its digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from paretrim.data.spec import DataSpec
+from paretrim.distill.stage import Distill
+from paretrim.errors import InvalidRecipe
+from paretrim.finetune import FineTune
+from paretrim.models.spec import ModelSpec
+from paretrim.prune.stage import Prune
+from paretrim.quantize.stage import Quantize
+from paretrim.stage import Stage
+from paretrim.together import Together
+from paretrim.train.budget import STRICT, Budget
+from paretrim.train.execution import Execution
+
+STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together)}
+"""Every stage a recipe can name. Add yours here."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """A network, data, stages in any order and number, a teacher and a seed.
+
+    ``dense`` trains the network first, where it has no weights. The ``teacher`` is that dense network unless another is named.
+    ``label`` is for people and does not enter the digest; neither do the device and ``compile``.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    stages: SkipValidation[tuple[Stage, ...]] = ()
+    dense: Budget | None = None
+    teacher: ModelSpec | None = None
+    seed: int = Field(default=0, ge=0)
+    calibration_images: int = Field(default=512, ge=1)
+    execution: Execution = Field(default_factory=Execution)
+    label: str = ""
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the stages; parts of a simultaneous stage joined by ``+``."""
+        return tuple(_stage_label(stage) for stage in self.stages)
+
+    @property
+    def title(self) -> str:
+        """The label, or the order in words."""
+        return self.label or " → ".join(self.order) or "dense"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal, 16 digits: the same recipe has the same one everywhere."""
+        return digest_of(canonical(self))
+
+
+def _stage_label(stage: Stage) -> str:
+    return "+".join(_stage_label(part) for part in stage.parts) if isinstance(stage, Together) else stage.name
+
+
+def digest_of(facts: object) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of JSON-able facts in canonical form."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def stage_settings(stage: Stage) -> dict[str, Any]:
+    """The settings of a stage as JSON-able data, with its name under ``stage``."""
+    if isinstance(stage, Together):
+        parts = [stage_settings(part) for part in stage.parts]
+        return {"stage": stage.name, "budget": dataclasses.asdict(stage.budget), "parts": parts}
+    return {"stage": stage.name, **dataclasses.asdict(stage)}  # type: ignore[call-overload]
+
+
+def canonical(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON-able data; what does not change the outcome is left out."""
+    facts = dataclasses.asdict(dataclasses.replace(recipe, stages=()))
+    del facts["label"]
+    facts["execution"] = {"precision": recipe.execution.precision}
+    facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
+    return facts
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file; relative paths in it are relative to the working folder.
+
+    Raises:
+        InvalidRecipe: the file is missing, is no TOML, or breaks a rule; the message names file and key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRecipe(f"recipe '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecipe(f"recipe '{path}' is not TOML: {error}") from error
+    return parse_recipe(table, str(path))
+
+
+def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from nested tables, as TOML gives them.
+
+    Raises:
+        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
+    """
+    given = dict(table)
+    listed = given.pop("stages", [])
+    if not isinstance(listed, list):
+        raise InvalidRecipe(f"{where}: stages is {listed!r}; write each stage as a [[stages]] table")
+    stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
+    return _checked(Recipe, {**given, "stages": stages}, where)  # type: ignore[no-any-return]
+
+
+def parse_stage(table: object, where: str) -> Stage:
+    """One stage from its table; ``stage`` names it.
+
+    Raises:
+        InvalidRecipe: likewise.
+    """
+    if not isinstance(table, Mapping) or not isinstance(table.get("stage"), str):
+        raise InvalidRecipe(f"{where}: every stage needs a key stage = one of {', '.join(STAGES)}")
+    settings = {key: value for key, value in table.items() if key != "stage"}
+    name = table["stage"]
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(STAGES)}"
+        raise InvalidRecipe(f"{where}: there is no stage '{name}'; {hint}")
+    if name == Together.name:
+        parts = settings.get("parts", [])
+        if not isinstance(parts, list):
+            raise InvalidRecipe(f"{where}.parts is {parts!r}; write each part as a table with a key stage")
+        settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
+    return _checked(STAGES[name], settings, where)  # type: ignore[no-any-return]
+
+
+def _checked(kind: type, settings: Mapping[str, Any], where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except InvalidRecipe as error:
+        raise InvalidRecipe(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise InvalidRecipe("; ".join(_explain(problem, kind, where) for problem in error.errors())) from error
+
+
+def _explain(problem: Any, kind: type, where: str) -> str:
+    """One sentence for one of pydantic's findings: the key, what was given, what is allowed."""
+    path = ".".join(str(part) for part in problem["loc"])
+    key = f"{where}.{path}" if path else where
+    if problem["type"] == "unexpected_keyword_argument":
+        known = sorted(field.name for field in dataclasses.fields(_owner(kind, problem["loc"])))
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        return f"{key}: there is no such key; " + (f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}")
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{key} is missing"
+    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _owner(kind: type, location: tuple[object, ...]) -> type:
+    """The dataclass that the last part of a location should be a field of."""
+    for part in location[:-1]:
+        kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+        found = {"budget": Budget, "dense": Budget, "model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution}
+        kind = found.get(str(part), kind) if part in kinds else kind
+    return kind
