@@ -76,9 +76,12 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         mask = tensors.get(f"layers.{name.replace('.', '/')}.mask")
         if mask is not None:
             set_mask_(layer, mask)
+        layer.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
         if name in facts["weights"]:
             settings = facts["weights"][name]
             layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
+    for name, batch_norm in network.batch_norms().items():
+        batch_norm.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
     for name, scales in facts["activations"].items():
         network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
     network.load_state_dict({name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})

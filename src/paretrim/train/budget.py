@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 """Settings refuse unknown keys and non-finite numbers, from a file and from Python alike."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -1,0 +1,209 @@
+"""What ships, and what it is worth: deployed files, accuracy on them, latency of them."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.machine import describe, versions
+from paretrim.bench.protocol import measure
+from paretrim.bench.raw import save_session
+from paretrim.bench.statistics import summarize
+from paretrim.bench.types import Arm, Latency
+from paretrim.candidate import Candidate
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import Runnable, open_runnable, verify
+from paretrim.errors import ExportMismatch
+from paretrim.freeze import freeze
+from paretrim.graph.entropy import summarize_weights
+from paretrim.graph.storage import load, save
+from paretrim.graph.types import Graph
+from paretrim.outcome import LayerOutcome, Outcome
+from paretrim.pipeline import Start
+from paretrim.start import TestSet
+from paretrim.train.evaluate import predictions
+
+LEAST_AGREEMENT = 0.97
+"""Least share of equal top-1 classes between the exported file and the reference interpreter on real images.
+
+Networks that leave many classes nearly tied differ in a few images from one rounding order to the next; a wrong export differs in most.
+"""
+
+CHECKED_IMAGES = 256
+BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Deployed:
+    """The files of one candidate: ``onnx`` runs in ONNX Runtime and OpenVINO, ``graph`` in the reference interpreter."""
+
+    graph: Graph
+    onnx: Path
+    graph_file: Path
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Accuracy of one candidate on the test set, as fractions: in the training framework, of the file, and how often they agree."""
+
+    trained_accuracy: float
+    deployed_accuracy: float
+    agreement: float
+    test_images: int
+    runtime: str
+
+
+def deploy(candidate: Candidate, start: Start, folder: Path) -> Deployed:
+    """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
+
+    Raises:
+        ExportMismatch: the exported file does not compute what the graph means.
+    """
+    onnx, graph_file = folder / "model.onnx", folder / "model.graph"
+    if onnx.exists() and graph_file.exists():
+        return Deployed(load(graph_file), onnx, graph_file)
+    graph = freeze(candidate.network, start.spec)
+    export_onnx(graph, onnx)
+    _check_export(graph, onnx, start)
+    save(graph, graph_file)
+    return Deployed(graph, onnx, graph_file)
+
+
+def _check_export(graph: Graph, onnx: Path, start: Start) -> None:
+    """Compare the file with the reference interpreter on calibration images (training data)."""
+    images: npt.NDArray[np.float32] = start.calibration[:CHECKED_IMAGES].cpu().numpy()
+    inputs: npt.NDArray[np.float32] | npt.NDArray[np.uint8] = images
+    if start.spec.takes_pixels:
+        mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (start.spec.mean, start.spec.std))
+        inputs = np.clip(np.rint((images * std + mean) * 255), 0, 255).astype(np.uint8)
+    found = verify(graph, open_runnable(onnx, runtime="onnxruntime"), inputs)
+    if found.top1 < LEAST_AGREEMENT:
+        raise ExportMismatch(
+            f"'{onnx}' agrees with the reference interpreter on {found.top1:.1%} of {len(inputs)} images, at least {LEAST_AGREEMENT:.0%} "
+            "is expected; please report this network"
+        )
+
+
+def judge(candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, runtime: str = "onnxruntime", threads: int = 1) -> Judgement:
+    """Accuracy of the file itself on the whole test set, beside the number of the training framework."""
+    device = start.execution.torch_device()
+    trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
+    shipped = classes_of(open_runnable(deployed.onnx, runtime=runtime, threads=threads), test.images)
+    return Judgement(
+        trained_accuracy=float((trained.numpy() == test.labels).mean()),
+        deployed_accuracy=float((shipped == test.labels).mean()),
+        agreement=float((shipped == trained.numpy()).mean()),
+        test_images=len(test.labels),
+        runtime=runtime,
+    )
+
+
+def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Top-1 classes int64 [N] of images given in batches."""
+    chunks = [runnable(images[at : at + BATCH]).argmax(1) for at in range(0, len(images), BATCH)]
+    return np.concatenate(chunks).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A runtime with a number of threads."""
+
+    runtime: str
+    threads: int
+
+
+def time_files(
+    files: Mapping[str, Path],
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    *,
+    baseline: str,
+    settings: Sequence[Setting],
+    effort: Effort,
+    folder: Path | None = None,
+) -> dict[str, tuple[Latency, ...]]:
+    """Latency of every file in every setting, one interleaved session a setting, against ``baseline`` in the same setting.
+
+    With a ``folder`` the raw samples are kept there.
+    """
+    found: dict[str, list[Latency]] = {name: [] for name in files}
+    for setting in settings:
+        arms = [Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items()]
+        session = measure(arms, images, baseline=baseline, effort=effort)
+        if folder:
+            save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
+        for name, latency in zip(files, summarize(session), strict=True):
+            found[name].append(latency)
+    return {name: tuple(latencies) for name, latencies in found.items()}
+
+
+def outcome_of(candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()) -> Outcome:
+    """One line for the results store."""
+    layers = tuple(
+        LayerOutcome(w.name, w.shape, w.dtype, w.zeros, w.weights, w.bytes, w.entropy_bytes) for w in summarize_weights(deployed.graph)
+    )
+    weight_bytes = sum(layer.bytes for layer in layers)
+    file_bytes = deployed.onnx.stat().st_size
+    return Outcome(
+        study=facts.study,
+        recipe=facts.recipe,
+        label=facts.label,
+        order=facts.order,
+        seed=facts.seed,
+        data=facts.data,
+        network=facts.network,
+        trained_accuracy=judgement.trained_accuracy,
+        deployed_accuracy=judgement.deployed_accuracy,
+        agreement=judgement.agreement,
+        test_images=judgement.test_images,
+        runtime=judgement.runtime,
+        file=deployed.onnx.name,
+        file_bytes=file_bytes,
+        entropy_bytes=file_bytes - weight_bytes + sum(layer.entropy_bytes for layer in layers),
+        weights=sum(layer.weights for layer in layers),
+        zeros=sum(layer.zeros for layer in layers),
+        layers=layers,
+        latencies=tuple(latencies),
+        history=candidate.history,
+        machine=describe(),
+        versions=versions(),
+        commit=source_commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        settings=facts.settings,
+    )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an outcome says about where it comes from."""
+
+    study: str
+    recipe: str
+    label: str
+    order: tuple[str, ...]
+    seed: int
+    data: str
+    network: str
+    settings: Mapping[str, object]
+
+
+def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
+    """The same outcome with these latencies in place of its own."""
+    return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())
+
+
+def source_commit() -> str:
+    """Commit of the source this runs from, with ``+`` for uncommitted changes; empty outside a checkout."""
+    source = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=source, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

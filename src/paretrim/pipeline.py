@@ -1,0 +1,190 @@
+"""Running stages: the one ``run_stage``, and a folder in which nothing earned is lost.
+
+Everything is stored under a key made of what decides it (network, data, seed, stages so far), so the same command goes on after a
+kill, and recipes that begin with the same stages share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paretrim.candidate import Candidate, load_candidate, save_candidate
+from paretrim.constraints import sparsity, weight_bits
+from paretrim.data.batches import Batches
+from paretrim.errors import TrainingFailed, located
+from paretrim.files import require_space
+from paretrim.finetune import FineTune
+from paretrim.graph.storage import to_bytes
+from paretrim.graph.types import InputSpec
+from paretrim.history import StageOutcome
+from paretrim.network import Network
+from paretrim.recipe import digest_of, stage_settings
+from paretrim.stage import Stage
+from paretrim.train.budget import Budget
+from paretrim.train.checkpoint import Checkpoints
+from paretrim.train.evaluate import accuracy
+from paretrim.train.execution import Execution
+from paretrim.train.fit import Plan, Report, fit
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
+
+Trained = Callable[[str, Candidate], None]
+"""Called after every stage with its name and result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What every run begins with: the captured network and the data that training may see.
+
+    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits are
+    then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation apart.
+    """
+
+    network: Network
+    train: Callable[[int], Batches]
+    validation: Batches
+    calibration: Tensor
+    spec: InputSpec
+    data_digest: str
+    images: int | None
+    seed: int = 0
+    execution: Execution = Execution()
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return self.network.structure.nodes[-1].type.shape[0]
+
+    def key(self) -> str:
+        """What the outcome depends on before any stage."""
+        return digest_of(
+            {
+                "network": hashlib.sha256(to_bytes(self.network.graph())).hexdigest(),
+                "data": self.data_digest,
+                "calibration": len(self.calibration),
+                "seed": self.seed,
+                "bfloat16": self.execution.bfloat16(),
+            }
+        )
+
+    def resources(self, teacher: StoredTeacher | None) -> Resources:
+        """What its stages get."""
+        return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
+
+
+def run_stage(candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path | None = None, report: Report | None = None) -> Candidate:
+    """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
+
+    The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
+
+    Raises:
+        ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
+    """
+    before = candidate.history[-1].accuracy_after if candidate.history else _validate(candidate.network, resources)
+    with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
+        network = stage.begin(candidate.network, resources)
+        plan = Plan(stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs)
+        seconds = fit(network, plan, resources, folder=folder, report=report)
+        after = _validate(network, resources)
+    outcome = StageOutcome(
+        name=stage.name,
+        settings=stage_settings(stage),
+        epochs=stage.budget.epochs,
+        seconds=seconds,
+        sparsity=sparsity(network),
+        bits=weight_bits(network),
+        accuracy_before=before,
+        accuracy_after=after,
+    )
+    return Candidate(network, (*candidate.history, outcome))
+
+
+def _validate(network: Network, resources: Resources) -> float:
+    return accuracy(network, resources.validation.epoch(0), resources.execution.torch_device())
+
+
+def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
+    """The same start with its network trained from where it is; unchanged if there is no budget."""
+    if budget is None:
+        return start
+    stage = FineTune(budget=budget)
+    key = digest_of({"start": start.key(), "stage": stage_settings(stage)})
+    trained = _stored(key, Candidate(start.network), stage, start.resources(None), folder, report)
+    return replace(start, network=trained.network)
+
+
+def run_stages(
+    start: Start,
+    stages: Sequence[Stage],
+    folder: Path,
+    *,
+    teacher: Network | None = None,
+    report: Report | None = None,
+    finished: Trained | None = None,
+) -> tuple[Candidate, ...]:
+    """The candidates after 0, 1, 2, ... stages; those finished in an earlier run are read from ``folder``.
+
+    Args:
+        start: the dense network and its data.
+        stages: in order.
+        folder: where candidates, checkpoints and teacher logits are kept.
+        teacher: a network for distillation; None for the dense one.
+        report: told of progress while training.
+        finished: told of every stage's result.
+
+    Raises:
+        OutOfSpace: the folder cannot hold what the run will write.
+        ParetrimError: any error of a stage.
+    """
+    weights = sum(parameter.numel() for parameter in start.network.parameters()) * 4
+    require_space(folder, weights * (len(stages) + 4))
+    key = digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})
+    resources = start.resources(_teacher(start, teacher, folder / "teachers" / key))
+    candidates = [Candidate(start.network)]
+    for stage in stages:
+        key = digest_of({"parent": key, "stage": stage_settings(stage)})
+        candidates.append(_stored(key, candidates[-1], stage, resources, folder, report))
+        if finished:
+            finished(stage.name, candidates[-1])
+    return tuple(candidates)
+
+
+def _stored(key: str, candidate: Candidate, stage: Stage, resources: Resources, folder: Path, report: Report | None) -> Candidate:
+    """The result of ``stage`` from the folder, or made and put there."""
+    place = folder / "stages" / key
+    path = place / "candidate.safetensors"
+    if path.exists():
+        return load_candidate(path)
+    result = run_stage(candidate, stage, resources, folder=place, report=report)
+    save_candidate(result, path)
+    Checkpoints(place).clear()
+    return result
+
+
+def _teacher_key(teacher: Network | None) -> str:
+    return "dense" if teacher is None else hashlib.sha256(to_bytes(teacher.graph())).hexdigest()
+
+
+def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:
+    network = teacher or start.network
+    outputs = network.structure.nodes[-1].type.shape[0]
+    if outputs != start.classes:
+        raise TrainingFailed(f"the teacher has {outputs} outputs and the network {start.classes}; they must be the same classes")
+    stored = folder if start.images is not None else None
+    return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored)
+
+
+def calibration_from(batches: Batches, count: int) -> Tensor:
+    """The first ``count`` inputs of epoch 0, float32 [count, C, H, W], on the CPU; for loaders that know no positions."""
+    found: list[Tensor] = []
+    for batch in batches.epoch(0):
+        found.append(batch.inputs.cpu())
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)[:count]
