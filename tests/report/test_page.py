@@ -161,3 +161,8 @@ def test_a_sparkline_needs_samples_and_a_range() -> None:
 def test_imports_without_torch() -> None:
     code = "import sys; import paretrim.report.page, paretrim.report.terminal; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_print_hides_what_only_a_pointer_can_use() -> None:
+    style = page.render(fakes.baseline(1), title="Print").split("@media print", 1)[1]
+    assert "fieldset label:has(input:not(:checked)), .tip, svg .ring { display: none; }" in style

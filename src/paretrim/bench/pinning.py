@@ -6,6 +6,10 @@ affinity mask sees T. The threads that appeared while it was opened and first ca
 (to the caller's core when T is 1), so that no arm ever computes on more cores than it declares and no helper competes with its
 own caller. Arms are opened in falling order of threads, because Intel's TBB has one pool for the whole process, sized at its
 first use.
+
+An engine can break this: ONNX Runtime's helpers spin after a call unless ``session.force_spinning_stop`` is 1, OpenVINO moves its
+caller unless ``ENABLE_CPU_PINNING`` is off. Either slows other arms several times over, so both are looked for in every process
+and said in the session's noise.
 """
 
 from __future__ import annotations

@@ -47,12 +47,13 @@ def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Res
     Raises:
         InvalidRecipe: a class does not exist or is frozen, or a value would have no channel left.
     """
-    keep = np.ones(groups.count, dtype=np.bool_)
-    for index in removed:
-        if not 0 <= index < groups.count:
-            raise InvalidRecipe(f"there is no channel class {index}; this graph has classes 0 to {groups.count - 1}")
+    count = groups.count
+    keep = np.ones(count, dtype=np.bool_)
+    for index in map(int, removed):
+        if not 0 <= index < count:
+            raise InvalidRecipe(f"there is no channel class {index}; this graph has classes 0 to {count - 1}")
         if index in groups.frozen:
-            raise InvalidRecipe(f"channel class {index} cannot be removed: {groups.frozen[int(index)]}")
+            raise InvalidRecipe(f"channel class {index} cannot be removed: {groups.frozen[index]}")
         keep[index] = False
     positions = {name: np.flatnonzero(keep[classes]) for name, classes in groups.classes.items()}
     for name, left in positions.items():

@@ -124,7 +124,7 @@
     const ring = shape(svg, "circle", { r: 8.5, class: "ring", visibility: "hidden" });
     figure.state = { svg, list, box, width, height, ring, labels };
     const below = list.filter((p) => p.under).length;
-    if (below) html(plot, "p", `Below ${y0.toFixed(1)} %: ${below} point${below > 1 ? "s" : ""}, drawn as triangles at the lower edge.`, "note");
+    if (below) html(plot, "p", `Below ${y0.toFixed(1)} %: ${below} point${below > 1 ? "s" : ""}, at the lower edge as ${below > 1 ? "triangles" : "a triangle"}.`, "note");
   };
 
   const axes = (svg, box, a) => {
@@ -215,7 +215,8 @@
       html(tip, "b", points[i].label);
       for (const cell of rows[i].cells) {
         if (cell.hidden || !heads[cell.cellIndex].dataset.tip) continue;
-        html(tip, "div", `${heads[cell.cellIndex].textContent}: ${cell.textContent}`);
+        const range = cell.querySelector("i"), value = cell.firstChild.textContent.trim();
+        html(tip, "div", `${heads[cell.cellIndex].textContent}: ${value}${range ? ` (${range.textContent})` : ""}`);
       }
       const area = state.svg.getBoundingClientRect(), outer = figure.getBoundingClientRect(), k = area.width / state.width;
       const x = p.px * k + area.left - outer.left, y = p.py * k + area.top - outer.top;
@@ -297,7 +298,7 @@
     const place = details.querySelector(".layers"), rows = data.layers.rows[place.dataset.point];
     if (!rows || place.firstChild) return;
     const table = html(place, "table"), head = html(html(table, "thead"), "tr"), body = html(table, "tbody");
-    for (const text of ["layer", "shape", "type", "zeros", "bytes", "entropy bytes"]) html(head, "th", text);
+    for (const text of ["layer", "shape", "type", "zeros", "bytes", "entropy bytes (dark) of bytes"]) html(head, "th", text);
     const largest = Math.max(...rows.map((row) => row[3]), 1);
     for (const [kind, dtype, zeros, size, entropy] of rows) {
       const [name, dimensions, weights] = data.layers.kinds[kind], tr = html(body, "tr");

@@ -107,7 +107,7 @@ def orders(view: View) -> str:
         f'<p class="note">Deployed accuracy of {escape(first.label)} and the same stages in other orders, paired by seed.{joint} '
         "A difference is named only where its interval excludes 0.</p>"
         '<div class="wide"><table><thead><tr><th>point</th><th class="left">order</th><th>seeds</th><th>accuracy, %</th>'
-        f'<th>− {escape(first.label)}, points</th><th>interval</th><th class="left">verdict</th></tr></thead>'
+        f'<th>− {escape(first.label)}, points</th><th class="left">interval</th><th class="left">verdict</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -121,7 +121,7 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     verdict = "reference" if difference is None else difference.verdict
     return (
         f'<tr><th>{escape(point.label)}</th><td class="left">{escape(wording.order(point.order))}</td><td>{len(point.seeds)}</td>'
-        f"<td>{wording.accuracy(point.accuracy)}</td><td>{text}</td><td>{picture}</td>"
+        f"<td>{wording.accuracy(point.accuracy)}</td><td>{text}</td><td class=left>{picture}</td>"
         f'<td class="said">{escape(verdict)}</td></tr>'
     )
 

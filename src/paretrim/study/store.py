@@ -159,7 +159,7 @@ def _refuse_constant(name: str) -> NoReturn:
 @cache
 def _hints(kind: Hashable) -> dict[str, object]:
     """Resolved type of every field of a dataclass, in the order of the fields."""
-    return get_type_hints(cast(Hashable, kind))
+    return get_type_hints(kind)
 
 
 def _fail(place: str, value: object, allowed: str) -> NoReturn:
