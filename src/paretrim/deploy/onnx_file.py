@@ -122,7 +122,9 @@ def _far_from_ties(node: Node, spec: InputSpec) -> bool:
     Pixels lie on a grid, and a common one: with mean and std 0.5, every pixel falls half-way between two steps.
     """
     steps = pixel_values(spec) / node.type.scale
-    reach = 4 * 2.0**-23 * max(float(np.abs(steps).max()), float(np.abs(spec.mean).max() / min(spec.std)) / node.type.scale)
+    # Intermediate results are no larger than this many steps, and each of a handful of operations is off by half an ulp of it.
+    largest = np.abs(steps).max() + np.abs(spec.mean).max() / min(spec.std) / node.type.scale + 255
+    reach = 8 * 2.0**-24 * float(largest)
     distance = np.abs(steps - np.floor(steps) - 0.5).min()
     return bool(distance > reach) and np.array_equal(node.tensors["table"], pixel_table(spec, node.type))
 
