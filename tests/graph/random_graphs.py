@@ -32,7 +32,14 @@ class Builder:
 
     def __init__(self, rng, *, quantized, shape=(3, 8, 8), pixels=True, count=3):
         self.rng, self.quantized = rng, quantized
-        self.input = InputSpec(shape, (0.5,) * shape[0], (0.25,) * shape[0]) if pixels else InputSpec(shape)
+        if not pixels:
+            self.input = InputSpec(shape)
+        elif rng.random() < 0.5:
+            # Every pixel falls half-way between two steps of the grid of the input.
+            self.input = InputSpec(shape, (0.5,) * shape[0], (0.25,) * shape[0])
+        else:
+            mean, std = rng.uniform(0.4, 0.6, shape[0]), rng.uniform(0.2, 0.3, shape[0])
+            self.input = InputSpec(shape, tuple(map(float, mean)), tuple(map(float, std)))
         if pixels:
             self.images = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
         else:

@@ -16,8 +16,8 @@ from paretrim.deploy.onnx_writer import Operation, Writer
 from paretrim.errors import ExportMismatch, MissingDependency
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
-from paretrim.graph.functions import pixel_affine
-from paretrim.graph.types import INPUT, Graph, Node
+from paretrim.graph.functions import pixel_affine, pixel_table, pixel_values
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -28,7 +28,9 @@ OPSET = 17
 IR_VERSION = 8
 """The file version that belongs to :data:`OPSET`."""
 
-_FLOAT = 1  # TensorProto.FLOAT, fixed by the ONNX standard
+# TensorProto.FLOAT and TensorProto.INT32, fixed by the ONNX standard.
+_FLOAT = 1
+_INT32 = 6
 
 LOGITS = "logits"
 """Name of the output of the file."""
@@ -91,14 +93,48 @@ def _node_proto(operation: Operation) -> NodeProto:
 
 
 def _write_node(writer: Writer, node: Node, graph: Graph) -> None:
-    if node.op == "normalize" or (node.op == "quantize" and graph.types[node.inputs[0]].quantized):
-        factor, term = pixel_affine(graph.input)
-        pixels = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _FLOAT})
-        scaled = writer.add("Mul", [pixels, writer.constant(f"{node.name}/factor", factor)], f"{node.name}/mul")
-        writer.finish(node, "Add", [scaled, writer.constant(f"{node.name}/term", term)])
+    if node.op == "normalize":
+        writer.finish(node, "Add", _normalized(writer, node, graph.input))
+    elif node.op == "quantize" and graph.types[node.inputs[0]].quantized:
+        if _far_from_ties(node, graph.input):
+            writer.finish(node, "Add", _normalized(writer, node, graph.input))
+        else:
+            _look_up(writer, node)
     elif node.op == "quantize":
         writer.quantize(node.inputs[0], node.name, node.type)
     elif node.op == "dequantize":
         writer.alias(node.name, writer.real(node.inputs[0]))
     else:
         OPERATIONS[node.op](writer, node)
+
+
+def _normalized(writer: Writer, node: Node, spec: InputSpec) -> list[str]:
+    """The two values whose sum is the normalised pixel."""
+    factor, term = pixel_affine(spec)
+    pixels = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _FLOAT})
+    scaled = writer.add("Mul", [pixels, writer.constant(f"{node.name}/factor", factor)], f"{node.name}/mul")
+    return [scaled, writer.constant(f"{node.name}/term", term)]
+
+
+def _far_from_ties(node: Node, spec: InputSpec) -> bool:
+    """Whether float32 arithmetic, rounded in whatever order, must give the table of the node.
+
+    Pixels lie on a grid, and a common one: with mean and std 0.5, every pixel falls half-way between two steps.
+    """
+    steps = pixel_values(spec) / node.type.scale
+    # Intermediate results are no larger than this many steps, and each of a handful of operations is off by half an ulp of it.
+    largest = np.abs(steps).max() + np.abs(spec.mean).max() / min(spec.std) / node.type.scale + 255
+    reach = 8 * 2.0**-24 * float(largest)
+    distance = np.abs(steps - np.floor(steps) - 0.5).min()
+    return bool(distance > reach) and np.array_equal(node.tensors["table"], pixel_table(spec, node.type))
+
+
+def _look_up(writer: Writer, node: Node) -> None:
+    """The table itself: a little slower than arithmetic, and exact."""
+    channels = len(node.tensors["table"])
+    index = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _INT32})
+    if channels > 1:
+        offsets = (256 * np.arange(channels)).reshape(channels, 1, 1)
+        index = writer.add("Add", [index, writer.constant(f"{node.name}/offsets", offsets, np.int32)], f"{node.name}/index")
+    table = writer.constant(f"{node.name}/table", node.tensors["table"].reshape(-1), np.uint8)
+    writer.add("Gather", [table, index], node.name)

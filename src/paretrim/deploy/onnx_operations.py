@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
-from paretrim.graph.shapes import Edges, Settings, read_attributes
+from paretrim.graph.shapes import Settings, read_attributes
 from paretrim.graph.types import Node
 from paretrim.graph.windows import adaptive_bounds
 
@@ -26,7 +26,7 @@ def _weights(writer: Writer, node: Node) -> list[str]:
         if name not in node.tensors:
             continue
         stored = f"{node.name}/{name}"
-        writer.constants[stored] = node.tensors[name]
+        writer.constant(stored, node.tensors[name], node.tensors[name].dtype)
         if source.quantized:
             scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
             # ONNX Runtime runs a Gemm on integers only where the zero points stand in the file, zero or not.
@@ -59,10 +59,8 @@ def _batch_norm(writer: Writer, node: Node) -> None:
     source = writer.types[node.inputs[0]]
     real = writer.real(node.inputs[0])
     if not source.quantized:
-        names = []
-        for name in ("gamma", "beta", "mean", "variance"):
-            writer.constants[f"{node.name}/{name}"] = node.tensors[name]
-            names.append(f"{node.name}/{name}")
+        statistics = ("gamma", "beta", "mean", "variance")
+        names = [writer.constant(f"{node.name}/{name}", node.tensors[name]) for name in statistics]
         writer.finish(node, "BatchNormalization", [real, *names], {"epsilon": _settings(node).number("epsilon") or 0.0})
         return
     # The integer meaning counts in steps of both grids: real_out = s_o * (multiplier * real_in / s + offset).
@@ -147,22 +145,33 @@ def _max_pool(writer: Writer, node: Node) -> None:
 
 
 def _avg_pool(writer: Writer, node: Node) -> None:
-    settings, real = _settings(node), writer.real(node.inputs[0])
+    settings, (name,) = _settings(node), node.inputs
     padding, counted = settings.edges("padding"), settings.edges("count_padding")
-    if any(counted) and counted != padding:
-        # ONNX counts all of the padding or none, so the part that counts is padded beforehand and becomes image.
+    if any(counted):
+        # The padding that counts becomes image beforehand. ONNX counts all of it or none, and OpenVINO 2026.4 computes a
+        # quantized AveragePool that counts its padding wrongly, by dozens of steps.
         top, left, bottom, right = counted
-        pads = writer.indices(f"{node.name}/pads", [0, 0, top, left, 0, 0, bottom, right])
-        real = writer.add("Pad", [real, pads], f"{node.name}/padded")
-        rest: Edges = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
-        padding, counted = rest, (0, 0, 0, 0)
+        real = _pad_edges(writer, node, [0, 0, top, left, 0, 0, bottom, right])
+        padding = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
+    else:
+        real = writer.real(name)
     attributes: dict[str, OnnxAttribute] = {
         "kernel_shape": list(settings.pair("window")),
         "strides": list(settings.pair("stride")),
         "pads": list(padding),
-        "count_include_pad": int(any(counted)),
+        "count_include_pad": 0,
     }
     writer.finish(node, "AveragePool", [real], attributes)
+
+
+def _pad_edges(writer: Writer, node: Node, extents: list[int]) -> str:
+    """The input of a node grown by zeros, as float32 values; padded as integers where it is quantized."""
+    (name,), padded = node.inputs, f"{node.name}/padded"
+    pads, source = writer.indices(f"{node.name}/pads", extents), writer.types[name]
+    if not source.quantized:
+        return writer.add("Pad", [writer.real(name), pads], padded)
+    fill = writer.constant(f"{node.name}/fill", source.zero_point, np.uint8)
+    return writer.dequantize(writer.add("Pad", [name, pads, fill], padded), f"{padded}/real", source)
 
 
 def _adaptive_avg_pool(writer: Writer, node: Node) -> None:

@@ -26,13 +26,14 @@ class Operation:
     attributes: Mapping[str, OnnxAttribute]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Writer:
     """The file while it is written. ``types`` are those of the graph's values, which keep their names in the file."""
 
     types: Mapping[str, ValueType]
     operations: list[Operation] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
+    outputs: set[str] = field(default_factory=set)
     real_names: dict[str, str] = field(default_factory=dict)
 
     def add(
@@ -49,13 +50,20 @@ class Writer:
         Raises:
             UnsupportedOperation: the name is taken, because one node's name is another's with an inner name behind it.
         """
-        if any(output == operation.output for operation in self.operations):
-            raise UnsupportedOperation(f"two values of the ONNX file would be named '{output}'; rename the node of that name")
+        if output in self.outputs or output in self.constants:
+            raise _clash(output)
+        self.outputs.add(output)
         self.operations.append(Operation(name or output, op, tuple(inputs), output, dict(attributes or {})))
         return output
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """Store a constant and return its name."""
+        """Store a constant and return its name; the grid of a value is stored again wherever it is used.
+
+        Raises:
+            UnsupportedOperation: the name is taken, because one node's name is another's with an inner name behind it.
+        """
+        if name in self.outputs:
+            raise _clash(name)
         self.constants[name] = np.asarray(value, dtype=dtype)
         return name
 
@@ -109,3 +117,7 @@ class Writer:
         self.constant(scale, kind.scale)
         self.constant(zero_point, kind.zero_point, np.uint8)
         return scale, zero_point
+
+
+def _clash(name: str) -> UnsupportedOperation:
+    return UnsupportedOperation(f"two values of the ONNX file would be named '{name}'; rename the node of that name")

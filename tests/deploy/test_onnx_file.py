@@ -1,0 +1,226 @@
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from random_graphs import BLOCKS, FUNCTIONS, Builder, finish, random_graph
+
+from paretrim.deploy import onnx_file
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.onnx_operations import OPERATIONS as WRITERS
+from paretrim.errors import CorruptFile, ExportMismatch, MissingDependency, UnsupportedOperation
+from paretrim.graph.functions import pixel_table
+from paretrim.graph.interpreter import compute, run
+from paretrim.graph.types import INPUT, OPERATIONS, Graph, InputSpec, Node, ValueType
+
+STEPS = 1
+"""Bound for one operation on equal inputs: runtimes multiply by scales that were rounded in another order, at most a unit in
+the last place away, which only moves results that lie within that distance of a tie to the neighbouring step."""
+
+
+def by_onnxruntime(path, images):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return dict(zip([value.name for value in session.get_outputs()], session.run(None, {INPUT: images}), strict=True))
+
+
+def by_openvino(path, images):
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    names = [value.get_any_name() for value in model.outputs]
+    model.reshape(list(images.shape))
+    settings_ = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    outputs = core.compile_model(model, "CPU", settings_)([images])
+    return dict(zip(names, outputs.values(), strict=True))
+
+
+RUNTIMES = {"onnxruntime": by_onnxruntime, "openvino": by_openvino}
+
+
+def expose(graph, path):
+    """Add every quantized value to the outputs of the file."""
+    model = onnx.load(path)
+    for node in graph.nodes:
+        if node.type.quantized:
+            model.graph.output.append(helper.make_tensor_value_info(node.name, TensorProto.UINT8, ["N", *node.type.shape]))
+    onnx.save(model, path)
+
+
+def assert_every_operation_agrees(graph, images, path, runtime):
+    """Each node on the very inputs it had in the runtime, so that a deviation cannot hide in or come from an earlier one."""
+    export_onnx(graph, path)
+    expose(graph, path)
+    found = RUNTIMES[runtime](path, images)
+    found |= {INPUT: images, graph.output: found["logits"]}
+    types = graph.types
+    for node in graph.nodes:
+        inputs, kinds = tuple(found[name] for name in node.inputs), tuple(types[name] for name in node.inputs)
+        expected = compute(node, inputs, kinds, graph.input)
+        if node.type.quantized:
+            assert found[node.name].dtype == np.uint8
+            distance = np.abs(expected.astype(int) - found[node.name])
+            bound = 0 if kinds[0].quantized and node.op == "quantize" else STEPS
+            assert distance.max() <= bound, f"{runtime} {node.name} {dict(node.attributes)}"
+        else:
+            np.testing.assert_allclose(found[node.name], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**31), pixels=st.booleans())
+@example(seed=366974, pixels=False)  # OpenVINO's average pool that counts its padding
+def test_integer_graphs_agree_step_by_step(tmp_path_factory, runtime, seed, pixels):
+    graph, images = random_graph(seed, quantized=True, pixels=pixels)
+    assert_every_operation_agrees(graph, images, tmp_path_factory.mktemp("g") / "a.onnx", runtime)
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_every_block_and_function_agrees_step_by_step(tmp_path, runtime):
+    for index, block in enumerate(BLOCKS):
+        b = Builder(np.random.default_rng(index), quantized=True)
+        graph = finish(b, block(b, b.conv(b.start(), 4)))
+        assert_every_operation_agrees(graph, b.images, tmp_path / "a.onnx", runtime)
+    b = Builder(np.random.default_rng(0), quantized=True)
+    x = b.start()
+    parts = [b.pointwise(x, function) for function in sorted(FUNCTIONS)]
+    graph = finish(b, b.simple("concat", parts))
+    assert_every_operation_agrees(graph, b.images, tmp_path / "a.onnx", runtime)
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_float_graphs_agree(tmp_path_factory, runtime, seed):
+    graph, images = random_graph(seed, quantized=False, blocks=4)
+    path = tmp_path_factory.mktemp("g") / "a.onnx"
+    export_onnx(graph, path)
+    expected = run(graph, images)
+    np.testing.assert_allclose(RUNTIMES[runtime](path, images)["logits"], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_every_float_block_and_function_agrees(tmp_path):
+    b = Builder(np.random.default_rng(1), quantized=False)
+    x = b.conv(b.start(), 4)
+    parts = [b.pointwise(x, function) for function in sorted(FUNCTIONS)]
+    parts.append(b.simple("clamp", [x], {"maximum": 0.5}))
+    parts.append(b.simple("clamp", [x], {"minimum": 0.1}))
+    x = b.simple("concat", parts)
+    graph = finish(b, b.conv(x, 4))
+    export_onnx(graph, tmp_path / "a.onnx")
+    expected = run(graph, b.images)
+    for runtime in RUNTIMES.values():
+        np.testing.assert_allclose(runtime(tmp_path / "a.onnx", b.images)["logits"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mean", "looked_up"), [(0.5, True), (0.4914, False)])
+def test_pixels_are_exact_in_every_runtime(tmp_path, mean, looked_up):
+    spec = InputSpec((1, 16, 16), (mean,), (0.5,))
+    kind = ValueType((1, 16, 16), "uint8", float(np.float32(2 / 255)), 128)
+    nodes = (
+        Node("q", "quantize", (INPUT,), kind, {}, {"table": pixel_table(spec, kind)}),
+        Node("r", "dequantize", ("q",), ValueType((1, 16, 16))),
+        Node("f", "flatten", ("r",), ValueType((256,))),
+    )
+    graph, images = Graph(spec, nodes, "f"), np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    export_onnx(graph, tmp_path / "a.onnx")
+    assert ("Gather" in {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}) == looked_up
+    for runtime in RUNTIMES.values():
+        np.testing.assert_array_equal(runtime(tmp_path / "a.onnx", images)["logits"], run(graph, images))
+
+
+def test_every_operation_has_a_writer():
+    assert {*WRITERS, "normalize", "quantize", "dequantize"} == set(OPERATIONS)
+
+
+def test_what_the_file_says(tmp_path):
+    graph, images = random_graph(3, quantized=True)
+    export_onnx(graph, tmp_path / "a.onnx")
+    export_onnx(graph, tmp_path / "b.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    model = onnx.load(tmp_path / "a.onnx")
+    assert [(entry.key, entry.value.split("\n")) for entry in model.metadata_props] == [("classes", list(graph.classes))]
+    (images_in,), (logits,) = model.graph.input, model.graph.output
+    assert (images_in.name, images_in.type.tensor_type.elem_type) == ("images", TensorProto.UINT8)
+    assert images_in.type.tensor_type.shape.dim[0].dim_param == "N"
+    assert logits.name == "logits"
+    names = tuple(node.name for node in graph.nodes)
+    assert all(constant.name.startswith(names) for constant in model.graph.initializer)
+    for node in graph.nodes:
+        if "weight" in node.tensors:
+            (weight,) = (constant for constant in model.graph.initializer if constant.name == f"{node.name}/weight")
+            np.testing.assert_array_equal(onnx.numpy_helper.to_array(weight), node.tensors["weight"])
+    assert len({node.name for node in model.graph.node}) == len(model.graph.node)
+    several = [by_onnxruntime(tmp_path / "a.onnx", images[:count])["logits"] for count in (1, 3)]
+    np.testing.assert_array_equal(several[0][0], several[1][0])
+
+
+def test_a_narrow_clamp_is_written_and_a_wide_one_is_not(tmp_path):
+    for zero_point, clips in ((0, 0), (40, 1)):
+        kind = ValueType((1, 2, 2), "uint8", 0.5, zero_point)
+        tensors = {
+            "weight": np.ones((1, 1, 1, 1), np.int8),
+            "weight_scale": np.ones(1, np.float32),
+            "bias": np.zeros(1, np.int32),
+        }
+        nodes = (
+            Node("q", "quantize", (INPUT,), ValueType((1, 2, 2), "uint8", 0.5, 128)),
+            Node("c", "conv2d", ("q",), kind, {"lo": zero_point}, tensors),
+            Node("r", "dequantize", ("c",), ValueType((1, 2, 2))),
+            Node("f", "flatten", ("r",), ValueType((4,))),
+        )
+        graph = Graph(InputSpec((1, 2, 2)), nodes, "f")
+        export_onnx(graph, tmp_path / "a.onnx")
+        assert Counter(node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node)["Clip"] == clips
+        images = np.array([-9, -1, 2, 400], np.float32).reshape(1, 1, 2, 2)
+        np.testing.assert_array_equal(by_onnxruntime(tmp_path / "a.onnx", images)["logits"], run(graph, images))
+
+
+@pytest.mark.parametrize("name", ["a/real", "a/scale"])
+def test_clashing_names_are_refused(tmp_path, name):
+    kind = ValueType((1, 2, 2), "uint8")
+    nodes = (
+        Node("a", "quantize", (INPUT,), kind),
+        Node("b", "relu", ("a",), kind),
+        Node(name, "relu", ("b",), kind),
+        Node("r", "dequantize", (name,), ValueType((1, 2, 2))),
+        Node("f", "flatten", ("r",), ValueType((4,))),
+    )
+    with pytest.raises(UnsupportedOperation, match=f"two values of the ONNX file would be named '{name}'; rename"):
+        export_onnx(Graph(InputSpec((1, 2, 2)), nodes, "f"), tmp_path / "a.onnx")
+
+
+def test_a_broken_graph_is_not_written(tmp_path):
+    graph = Graph(InputSpec((1, 2, 2)), (Node("f", "flatten", (INPUT,), ValueType((5,))),), "f")
+    with pytest.raises(CorruptFile, match="node 'f'"):
+        export_onnx(graph, tmp_path / "a.onnx")
+
+
+def test_a_file_onnx_refuses_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, "OPSET", 7)  # QuantizeLinear is younger
+    with pytest.raises(ExportMismatch, match="the ONNX checker refuses the exported graph"):
+        export_onnx(random_graph(0, quantized=True)[0], tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_onnx_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependency, match="pip install onnx"):
+        export_onnx(random_graph(0, quantized=False)[0], tmp_path / "a.onnx")
+
+
+def test_importing_needs_neither_torch_nor_a_runtime():
+    code = (
+        "import sys, paretrim.deploy.onnx_file, paretrim.deploy.runnable, paretrim.deploy.onnx_runtime, "
+        "paretrim.deploy.openvino_runtime, paretrim.graph.interpreter, paretrim.graph.entropy;"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

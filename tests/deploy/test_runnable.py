@@ -1,0 +1,154 @@
+import sys
+
+import numpy as np
+import pytest
+from random_graphs import BLOCKS, Builder, finish, random_graph
+
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.openvino_runtime import COMPILED_SIZES
+from paretrim.deploy.report import IntegerReport, report_of
+from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable, verify
+from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, MissingDependency, UnsupportedOperation
+from paretrim.graph.interpreter import run
+from paretrim.graph.storage import save
+from paretrim.graph.types import ValueType
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A graph, its images and its files."""
+    folder = tmp_path_factory.mktemp("deployed")
+    graph, images = random_graph(5, quantized=True)
+    save(graph, folder / "a.graph")
+    export_onnx(graph, folder / "a.onnx")
+    return graph, images, {runtime: folder / ("a.graph" if runtime == "reference" else "a.onnx") for runtime in RUNTIMES}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_agrees_with_the_reference(deployed, runtime):
+    graph, images, files = deployed
+    runnable = open_runnable(files[runtime], runtime=runtime)
+    assert (runnable.runtime, runnable.threads) == (runtime, 1)
+    assert runnable.version
+    agreement = verify(graph, runnable, images)
+    assert agreement.images == len(images)
+    assert agreement.top1 == 1.0
+    assert 0 <= agreement.mean_absolute <= agreement.worst_absolute <= 0.05 * np.abs(run(graph, images)).max()
+    if runtime == "reference":
+        assert agreement.worst_absolute == 0
+    logits = runnable(images)
+    assert logits.dtype == np.float32
+    parts = np.concatenate([runnable(images[:1]), runnable(images[1:])])
+    np.testing.assert_allclose(parts, logits, rtol=1e-6, atol=1e-6)
+
+
+def test_threads_are_set_in_the_runtimes(deployed):
+    _, images, files = deployed
+    session = open_runnable(files["onnxruntime"], runtime="onnxruntime", threads=2).session
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    request = open_runnable(files["openvino"], runtime="openvino", threads=1)._request(len(images))
+    compiled = request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("NUM_STREAMS") == 1
+    assert str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) == "f32"
+
+
+def test_openvino_keeps_few_batch_sizes(deployed):
+    _, images, files = deployed
+    runnable = open_runnable(files["openvino"], runtime="openvino")
+    for batch in range(1, COMPILED_SIZES + 3):
+        assert len(runnable(np.repeat(images[:1], batch, axis=0))) == batch
+    assert len(runnable.compiled) == COMPILED_SIZES
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_convolutions_of_integer_graphs_run_in_int8(tmp_path, block, runtime):
+    b = Builder(np.random.default_rng(0), quantized=True)
+    b.rng = np.random.default_rng(11)
+    graph = finish(b, block(b, b.conv(b.start(), 4)))
+    export_onnx(graph, tmp_path / "a.onnx")
+    count = sum(node.op == "conv2d" for node in graph.nodes)
+    assert integer_share(tmp_path / "a.onnx", runtime) == IntegerReport(count, count, ())
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_convolutions_left_in_float_are_named(tmp_path, runtime):
+    """A float stem in front of an integer body."""
+    floats = Builder(np.random.default_rng(0), quantized=False)
+    stem = floats.conv(floats.start(), 16, relu=False)
+    floats.quantized = True
+    shape = floats.types[stem].shape
+    body = floats.add("quantize", [stem], ValueType(shape, "uint8", 0.03125, 128))
+    graph = finish(floats, floats.conv(body, 16))
+    export_onnx(graph, tmp_path / "a.onnx")
+    assert integer_share(tmp_path / "a.onnx", runtime) == IntegerReport(2, 1, (stem,))
+
+
+def test_executed_names_are_traced_to_the_file():
+    executed = [("conv1_token_3", True), ("conv1.1/nchwc", False), ("other", False)]
+    assert report_of(executed, ["conv1", "conv1.1"]) == IntegerReport(3, 1, ("conv1.1", "other"))
+
+
+def test_what_cannot_be_opened_is_named(deployed, tmp_path):
+    _, _, files = deployed
+    with pytest.raises(UnsupportedOperation, match="runtime 'tvm' is unknown; choose one of onnxruntime, openvino, reference"):
+        open_runnable(files["onnxruntime"], runtime="tvm")
+    with pytest.raises(UnsupportedOperation, match="threads is 0"):
+        open_runnable(files["onnxruntime"], runtime="onnxruntime", threads=0)
+    with pytest.raises(UnsupportedOperation, match="runtime 'reference' reports nothing"):
+        integer_share(files["reference"], "reference")
+    with pytest.raises(CorruptFile, match=r"'.*none\.onnx' does not exist"):
+        open_runnable(tmp_path / "none.onnx", runtime="openvino")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not an ONNX file")
+    with pytest.raises(CorruptFile, match=r"ONNX Runtime .* cannot open '.*broken.onnx'"):
+        open_runnable(broken, runtime="onnxruntime")
+    with pytest.raises(CorruptFile, match=r"OpenVINO .* cannot read '.*broken.onnx'"):
+        open_runnable(broken, runtime="openvino")
+
+
+@pytest.mark.parametrize(
+    ("package", "runtime", "message"),
+    [
+        ("onnxruntime", "onnxruntime", "pip install onnxruntime"),
+        ("openvino", "openvino", r"pip install 'paretrim\[openvino\]'"),
+        ("onnx", "onnxruntime", "pip install onnx"),
+    ],
+)
+def test_missing_packages_are_named(deployed, monkeypatch, package, runtime, message):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=message):
+        integer_share(deployed[2][runtime], runtime)
+
+
+class Wrong:
+    runtime, version, threads = "wrong", "1", 1
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def __call__(self, images):
+        return self.logits[: len(images)]
+
+
+def test_verify_names_what_cannot_be_compared(deployed):
+    graph, images, _ = deployed
+    with pytest.raises(DataUnavailable, match="no images were given"):
+        verify(graph, Wrong(np.zeros((1, 5))), images[:0])
+    with pytest.raises(ExportMismatch, match=r"wrong 1 gives logits \(3, 7\), finite: True; the graph gives finite \(3, 5\)"):
+        verify(graph, Wrong(np.zeros((3, 7))), images)
+    with pytest.raises(ExportMismatch, match="finite: False"):
+        verify(graph, Wrong(np.full((3, 5), np.nan)), images)
+
+
+def test_verify_measures_distance(deployed):
+    graph, images, _ = deployed
+    expected = run(graph, images)
+    shifted = expected.copy()
+    shifted[0] = -shifted[0]
+    agreement = verify(graph, Wrong(shifted), images)
+    assert agreement.top1 == pytest.approx(2 / 3)
+    assert agreement.worst_absolute == pytest.approx(2 * np.abs(expected[0]).max())
+    assert agreement.mean_absolute == pytest.approx(2 * np.abs(expected[0]).sum() / expected.size)
