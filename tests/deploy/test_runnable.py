@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,27 @@ def test_threads_are_set_in_the_runtimes(deployed):
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("NUM_STREAMS") == 1
     assert str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) == "f32"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_wrong_images_are_named(deployed, runtime):
+    _, images, files = deployed
+    runnable = open_runnable(files[runtime], runtime=runtime)
+    with pytest.raises(DataUnavailable, match=r"images are float32 \[3, 3, 8, 8\]; the network takes uint8 \[N, 3, 8, 8\]"):
+        runnable(images.astype(np.float32))
+    with pytest.raises(DataUnavailable, match=r"images are uint8 \[3, 3, 8, 7\]"):
+        runnable(images[..., :7])
+
+
+class BrokenCore:
+    def compile_model(self, *_):
+        raise RuntimeError("no kernel")
+
+
+def test_what_openvino_cannot_compile_is_named(deployed):
+    runnable = open_runnable(deployed[2]["openvino"], runtime="openvino")
+    with pytest.raises(CorruptFile, match="OpenVINO cannot compile the network for a batch of 2: no kernel"):
+        replace(runnable, core=BrokenCore(), compiled={})(deployed[1][:2])
 
 
 def test_openvino_keeps_few_batch_sizes(deployed):

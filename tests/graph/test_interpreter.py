@@ -264,9 +264,9 @@ def test_no_images_give_no_logits():
 
 
 def test_wrong_images_are_named():
-    with pytest.raises(DataUnavailable, match=r"images are float64 \[1, 1, 2, 2\]; the graph takes float32 \[N, 1, 2, 2\]"):
+    with pytest.raises(DataUnavailable, match=r"images are float64 \[1, 1, 2, 2\]; the network takes float32 \[N, 1, 2, 2\]"):
         run(tiny(), np.zeros((1, 1, 2, 2)))
-    with pytest.raises(DataUnavailable, match=r"images are float32 \[1, 2, 2\]; the graph takes uint8"):
+    with pytest.raises(DataUnavailable, match=r"images are float32 \[1, 2, 2\]; the network takes uint8"):
         values(tiny(mean=(0.5,), std=(0.5,)), np.zeros((1, 2, 2), f32))
     with pytest.raises(DataUnavailable, match="images hold NaN or infinity"):
         run(tiny(), np.full((1, 1, 2, 2), np.nan, f32))

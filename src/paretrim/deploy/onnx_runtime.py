@@ -11,6 +11,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of
 from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
 
@@ -26,6 +27,8 @@ class OnnxRuntimeRunnable:
     """An ONNX file in ONNX Runtime on the CPU."""
 
     session: InferenceSession
+    shape: tuple[int, ...]
+    pixels: bool
     threads: int
     version: str
     runtime: str = "onnxruntime"
@@ -39,10 +42,16 @@ class OnnxRuntimeRunnable:
             MissingDependency: ONNX Runtime is not installed.
         """
         session, version = _open(path, threads)
-        return cls(session, threads, version)
+        (images,) = session.get_inputs()
+        return cls(session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
     def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes]."""
+        """Logits [N, classes].
+
+        Raises:
+            DataUnavailable: the images have another shape or type than the file takes.
+        """
+        check_images(images, self.shape, pixels=self.pixels)
         return np.asarray(self.session.run(None, {INPUT: images})[0], dtype=np.float32)
 
 

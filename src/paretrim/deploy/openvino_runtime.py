@@ -10,6 +10,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of
 from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
 
@@ -29,6 +30,8 @@ class OpenVinoRunnable:
 
     core: Core
     model: Model
+    shape: tuple[int, ...]
+    pixels: bool
     threads: int
     version: str
     runtime: str = "openvino"
@@ -43,12 +46,20 @@ class OpenVinoRunnable:
             MissingDependency: OpenVINO is not installed.
         """
         core, model, version = _read(path)
-        runnable = cls(core, model, threads, version)
+        images = model.input(0)
+        shape = tuple(extent.get_length() for extent in list(images.get_partial_shape())[1:])
+        runnable = cls(core, model, shape, images.get_element_type().get_type_name() == "u8", threads, version)
         runnable._request(1)
         return runnable
 
     def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes]."""
+        """Logits [N, classes].
+
+        Raises:
+            DataUnavailable: the images have another shape or type than the file takes.
+            CorruptFile: OpenVINO cannot compile the file for this number of images.
+        """
+        check_images(images, self.shape, pixels=self.pixels)
         result = self._request(len(images)).infer([images], share_inputs=True)
         return np.array(result[0], dtype=np.float32)
 

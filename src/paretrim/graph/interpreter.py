@@ -27,7 +27,7 @@ def run(graph: Graph, images: Values, *, batch: int = 64) -> FloatArray:
         DataUnavailable: the images have another shape or type than the graph takes, or are not finite.
         CorruptFile: the graph's own numbers lead to NaN on its way to integers.
     """
-    _check_images(graph.input, images)
+    _check_input(graph.input, images)
     if batch < 1:
         raise DataUnavailable(f"batch is {batch}; at least 1 image is computed at once")
     types = graph.types
@@ -46,7 +46,7 @@ def run(graph: Graph, images: Values, *, batch: int = 64) -> FloatArray:
 
 def values(graph: Graph, images: Values) -> dict[str, Values]:
     """Every value of one batch by name, the input included; arguments and errors as in :func:`run`."""
-    _check_images(graph.input, images)
+    _check_input(graph.input, images)
     known: dict[str, Values] = {INPUT: images}
     for node, value in _steps(graph, known):
         known[node.name] = value
@@ -78,11 +78,20 @@ def _steps(graph: Graph, known: Mapping[str, Values]) -> Iterator[tuple[Node, Va
         yield node, compute(node, inputs, tuple(types[name] for name in node.inputs), graph.input)
 
 
-def _check_images(spec: InputSpec, images: Values) -> None:
-    wanted = np.dtype(np.uint8 if spec.takes_pixels else np.float32)
-    if images.dtype != wanted or images.shape[1:] != spec.shape:
-        extents = ", ".join(["N", *map(str, spec.shape)])
-        raise DataUnavailable(f"images are {images.dtype} {list(images.shape)}; the graph takes {wanted} [{extents}]")
+def check_images(images: Values, shape: tuple[int, ...], *, pixels: bool) -> None:
+    """Check that images [N, C, H, W] have this shape (C, H, W) and are uint8 pixels, or float32 where not ``pixels``.
+
+    Raises:
+        DataUnavailable: they have another shape or type.
+    """
+    wanted = np.dtype(np.uint8 if pixels else np.float32)
+    if images.dtype != wanted or images.shape[1:] != shape:
+        extents = ", ".join(["N", *map(str, shape)])
+        raise DataUnavailable(f"images are {images.dtype} {list(images.shape)}; the network takes {wanted} [{extents}]")
+
+
+def _check_input(spec: InputSpec, images: Values) -> None:
+    check_images(images, spec.shape, pixels=spec.takes_pixels)
     if not spec.takes_pixels and not np.isfinite(images).all():
         raise DataUnavailable("images hold NaN or infinity; normalise finite pixels before handing them over")
 
