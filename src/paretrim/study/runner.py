@@ -1,0 +1,111 @@
+"""Running a study: every arm with every seed, each outcome one line, killed and resumed at will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from paretrim.bench.effort import STANDARD, Effort
+from paretrim.data.load import load
+from paretrim.data.types import Dataset
+from paretrim.judge import Deployed, Facts, Setting, deploy, judge, outcome_of, time_files, with_latencies
+from paretrim.outcome import Outcome
+from paretrim.pipeline import run_stages, train_dense
+from paretrim.recipe import Recipe, canonical
+from paretrim.start import captured, start_from
+from paretrim.study.grid import DENSE, Grid
+from paretrim.study.store import append, latest, read
+from paretrim.train.fit import Report
+
+SETTINGS = (Setting("onnxruntime", 1), Setting("openvino", 1))
+"""Runtimes and threads in which a study is timed."""
+
+OUTCOMES = "outcomes.jsonl"
+
+Say = Callable[[str], None]
+
+
+def run_study(grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = lambda text: None) -> tuple[Outcome, ...]:
+    """Train, deploy and judge whatever is missing; the outcomes so far, without new timings.
+
+    Args:
+        grid: the study.
+        folder: where candidates, checkpoints and deployed files are kept. Arms that begin with the same stages share them.
+        results: folder of the study's lines, ``outcomes.jsonl``.
+        report: told of progress while training.
+        say: told in words what comes next.
+    """
+    store = results / OUTCOMES
+    dataset = load(grid.base.data)
+    for seed in grid.seeds:
+        for label, stages in grid.arms:
+            recipe = grid.recipe(stages, label, seed)
+            if _find(_stored(store), recipe) is None:
+                say(f"{grid.name}: seed {seed}, {label}")
+                append(store, _run(grid, recipe, dataset, folder, report))
+    return _stored(store)
+
+
+def time_study(
+    grid: Grid, folder: Path, results: Path, *, effort: Effort = STANDARD, settings: Sequence[Setting] = SETTINGS, say: Say = lambda text: None
+) -> tuple[Outcome, ...]:
+    """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
+
+    To be run when nothing else runs. Seeds that have been timed in these settings are left alone.
+    """
+    store = results / OUTCOMES
+    images = load(grid.base.data).test.images.numpy()
+    for seed in grid.seeds:
+        outcomes = {o.label: o for o in _stored(store) if o.seed == seed}
+        wanted = {(setting.runtime, setting.threads) for setting in settings}
+        if set(outcomes) != {label for label, _ in grid.arms} or all(wanted <= _timed(o) for o in outcomes.values()):
+            continue
+        say(f"{grid.name}: timing seed {seed}")
+        files = {label: deployed_folder(folder, outcome.recipe, seed) / "model.onnx" for label, outcome in outcomes.items()}
+        found = time_files(files, images, baseline=DENSE, settings=settings, effort=effort, folder=folder / "timings" / str(seed))
+        for label, outcome in outcomes.items():
+            append(store, with_latencies(outcome, found[label]))
+    return _stored(store)
+
+
+def deployed_folder(folder: Path, digest: str, seed: int) -> Path:
+    """Where the deployed files of a recipe are."""
+    return folder / "deployed" / f"{digest}-{seed}"
+
+
+def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, report: Report | None) -> Outcome:
+    start, test = start_from(recipe, dataset)
+    start = train_dense(start, recipe.dense, folder, report=report)
+    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
+    candidate = run_stages(start, recipe.stages, folder, teacher=teacher, report=report)[-1]
+    deployed: Deployed = deploy(candidate, start, deployed_folder(folder, recipe.digest, recipe.seed))
+    judgement = judge(candidate, deployed, test, start)
+    return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
+
+
+def facts_of(recipe: Recipe, study: str) -> Facts:
+    """Where an outcome of this recipe comes from."""
+    return Facts(
+        study=study,
+        recipe=recipe.digest,
+        label=recipe.title,
+        order=recipe.order,
+        seed=recipe.seed,
+        data=recipe.data.name,
+        network=recipe.model.network,
+        settings=canonical(recipe),
+    )
+
+
+def _stored(store: Path) -> tuple[Outcome, ...]:
+    return latest(read(store)) if store.exists() else ()
+
+
+def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
+    return next((o for o in outcomes if o.recipe == recipe.digest and o.seed == recipe.seed), None)
+
+
+def _timed(outcome: Outcome) -> set[tuple[str, int]]:
+    return {(latency.runtime, latency.threads) for latency in outcome.latencies}
+
+
