@@ -162,8 +162,10 @@ def _check_weight(node: Node, source: ValueType) -> None:
     if weight.min() < -127:
         raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
     scales = node.tensors["weight_scale"].astype(np.float64)
-    products = source.scale * scales / (node.type.scale if node.type.quantized else 1.0)
-    smallest, largest = min(scales.min(), products.min()), products.max()
+    products = source.scale * scales
+    multipliers = products / (node.type.scale if node.type.quantized else 1.0)
+    smallest = min(scales.min(), products.min(), multipliers.min())
+    largest = max(products.max(), multipliers.max())
     if smallest < SMALLEST_SCALE or largest > np.finfo(np.float32).max:
         raise CorruptFile(
             f"its weight_scale lies in {scales.min()}..{scales.max()}; scales and their products must be normal float32 above 0"

@@ -111,7 +111,7 @@ def _quantize(node: Node, x: Values, source: ValueType) -> Values:
     return _clamped(np.rint(x / np.float32(node.type.scale)), node.type.zero_point, 0, 255)
 
 
-# Integer meaning. Products of scales are formed in float64 and rounded once to float32.
+# Integer meaning. Products and ratios of scales are formed in float32, in the order the page writes them.
 
 
 def _clamped(steps: Values, zero_point: int, low: int, high: int) -> Values:
@@ -139,11 +139,11 @@ def _integer_weighted(node: Node, settings: Settings, inputs: tuple[Values, ...]
     accumulator = _weighted(node, settings, centered, weight.astype(exact))
     per_channel = (-1,) + (1,) * (accumulator.ndim - 2)
     accumulator += bias.astype(exact).reshape(per_channel)
-    scales = np.float64(types[0].scale) * node.tensors["weight_scale"].astype(np.float64)
+    scales = np.float32(types[0].scale) * node.tensors["weight_scale"]
     narrow = accumulator.astype(np.float32, copy=False)
     if not node.type.quantized:
-        return np.asarray(narrow * scales.astype(np.float32).reshape(per_channel))
-    return _requantize(narrow, (scales / node.type.scale).astype(np.float32).reshape(per_channel), node, settings)
+        return np.asarray(narrow * scales.reshape(per_channel))
+    return _requantize(narrow, (scales / np.float32(node.type.scale)).reshape(per_channel), node, settings)
 
 
 def _weighted(node: Node, settings: Settings, x: Values, weight: Values) -> Values:
@@ -171,7 +171,7 @@ def _integer_pointwise(node: Node, _: Settings, inputs: tuple[Values, ...], __: 
 
 def _rescaled(quantized: Values, source: ValueType, output: ValueType) -> Values:
     """``f32(q - z) * f32(s / s_o)``."""
-    return np.asarray(_centered(quantized, source) * np.float32(np.float64(source.scale) / output.scale))
+    return np.asarray(_centered(quantized, source) * (np.float32(source.scale) / np.float32(output.scale)))
 
 
 def _integer_add(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
@@ -183,7 +183,7 @@ def _integer_add(node: Node, settings: Settings, inputs: tuple[Values, ...], typ
 def _integer_mul(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
     # At most 255 * 255 in size, so float32 is exact.
     product = _centered(inputs[0], types[0]) * _centered(inputs[1], types[1])
-    multiplier = np.float32(np.float64(types[0].scale) * types[1].scale / node.type.scale)
+    multiplier = np.float32(types[0].scale) * np.float32(types[1].scale) / np.float32(node.type.scale)
     return _requantize(product, multiplier, node, settings)
 
 
@@ -199,7 +199,7 @@ def _integer_concat(node: Node, _: Settings, inputs: tuple[Values, ...], types: 
 
 def _integer_average(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
     total, counts = _sums(node, settings, _centered(inputs[0], types[0], np.int32))
-    multiplier = (np.float64(types[0].scale) / (np.float64(node.type.scale) * counts)).astype(np.float32)
+    multiplier = np.float32(types[0].scale) / (np.float32(node.type.scale) * counts.astype(np.float32))
     return _requantize(total.astype(np.float32), multiplier, node, settings)
 
 
