@@ -74,11 +74,12 @@ def test_integer_add_and_mul_equal_loops(seed, scale_a, zero_a, scale_b, zero_b,
     total = compute(Node("n", "add", ("a", "b"), kind, {"lo": 2, "hi": 200}), (a, b), types, SPEC)
     product_ = compute(Node("n", "mul", ("a", "b"), kind), (a, b), types, SPEC)
     ratios = [f32(side.scale) / f32(kind.scale) for side in types]
+    shift = f32(zero - (float(ratios[0]) * zero_a + float(ratios[1]) * zero_b))
     both = f32(types[0].scale) * f32(types[1].scale) / f32(kind.scale)
     for index in np.ndindex(a.shape):
         left, right = int(a[index]) - zero_a, int(b[index]) - zero_b
-        summed = f32(f32(left) * ratios[0]) + f32(f32(right) * ratios[1])
-        assert total[index] == min(max(half_even(float(summed)) + zero, 2), 200)
+        summed = f32(f32(a[index]) * ratios[0]) + f32(f32(f32(b[index]) * ratios[1]) + shift)
+        assert total[index] == min(max(half_even(float(summed)), 2), 200)
         assert product_[index] == slow_requant(left * right, both, zero)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from paretrim.errors import CorruptFile, DataUnavailable
 from paretrim.graph import functions, windows
-from paretrim.graph.shapes import Settings, read_attributes
+from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values, Windows
 
@@ -59,7 +59,7 @@ def compute(node: Node, inputs: tuple[Values, ...], types: tuple[ValueType, ...]
     Raises:
         CorruptFile: the node would turn NaN into an integer.
     """
-    settings = read_attributes(node.op, node.attributes)
+    settings = settings_of(node)
     if node.op == "normalize":
         return _look_up_pixels(functions.pixel_values(spec).astype(np.float32), inputs[0])
     if node.op == "quantize":
@@ -175,9 +175,12 @@ def _rescaled(quantized: Values, source: ValueType, output: ValueType) -> Values
 
 
 def _integer_add(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
-    total = _rescaled(inputs[0], types[0], node.type)
-    total += _rescaled(inputs[1], types[1], node.type)
-    return _clamped(np.rint(total, out=total), node.type.zero_point, settings.integer("lo"), settings.integer("hi"))
+    first, second = (np.float32(source.scale) / np.float32(node.type.scale) for source in types)
+    zero_points = np.float64(first) * types[0].zero_point + np.float64(second) * types[1].zero_point
+    total = inputs[1].astype(np.float32) * second
+    total += np.float32(node.type.zero_point - zero_points)
+    total += inputs[0].astype(np.float32) * first
+    return _clamped(np.rint(total, out=total), 0, settings.integer("lo"), settings.integer("hi"))
 
 
 def _integer_mul(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
@@ -277,6 +280,7 @@ _FLOAT: Mapping[str, Callable[[Node, Settings, tuple[Values, ...]], Values]] = M
         "relu": lambda _, __, inputs: np.maximum(inputs[0], np.float32(0)),
         "clamp": _float_clamp,
         "pointwise": _float_pointwise,
+        "dropout": lambda _, __, inputs: inputs[0],
         "add": lambda _, __, inputs: np.asarray(inputs[0] + inputs[1]),
         "mul": lambda _, __, inputs: np.asarray(inputs[0] * inputs[1]),
         "concat": lambda _, __, inputs: np.concatenate(inputs, axis=1),
@@ -316,5 +320,6 @@ _MOVES: Mapping[str, Callable[[Settings, tuple[Values, ...], tuple[ValueType, ..
         "channel_shuffle": _shuffle,
         "max_pool": _max_pool,
         "flatten": lambda _, inputs, __: inputs[0].reshape(len(inputs[0]), -1),
+        "unflatten": lambda _, inputs, __: inputs[0][:, :, None, None],
     }
 )
