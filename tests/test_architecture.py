@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md and docs/house-rules.md, held by reading the source. Nothing of the package is imported here."""
+"""The rules of docs/architecture.md and docs/house-rules.md, held by reading the source; nothing is imported here."""
 
 import ast
 import subprocess
