@@ -1,0 +1,28 @@
+"""Run a deployed file with ONNX Runtime and NumPy alone: ``python examples/classify_image.py model.onnx image.npy``.
+
+A file deployed from a recipe takes pixels: uint8 [N, C, H, W], as they come from an image. The mean and deviation that training
+used are inside the file. ``image.npy`` holds one such image [C, H, W]; with Pillow, ``numpy.asarray(Image.open(name))`` gives
+[H, W, C], to be transposed by ``.transpose(2, 0, 1)``.
+"""
+
+import sys
+
+import numpy as np
+import onnxruntime
+
+
+def main() -> None:
+    model, image = sys.argv[1:]
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    pixels = np.load(image, allow_pickle=False)[np.newaxis]
+    (logits,) = session.run(None, {session.get_inputs()[0].name: pixels})
+
+    classes = session.get_modelmeta().custom_metadata_map["classes"].split("\n")
+    shares = np.exp(logits[0] - logits[0].max())
+    shares /= shares.sum()
+    for index in np.argsort(-shares)[:3]:
+        print(f"{shares[index]:7.2%}  {classes[index]}")
+
+
+if __name__ == "__main__":
+    main()

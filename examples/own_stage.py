@@ -1,0 +1,72 @@
+"""A stage of your own: ``python examples/own_stage.py``.
+
+A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register. This one
+prunes at random: the control that every pruning criterion should beat.
+"""
+
+import argparse
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from paretrim.candidate import Candidate
+from paretrim.constraints import set_mask_, weighted_layers
+from paretrim.network import Network
+from paretrim.pipeline import run_stage, train_dense
+from paretrim.prune.stage import Prune
+from paretrim.recipe import read_recipe
+from paretrim.stage import Stage
+from paretrim.start import start_from
+from paretrim.train.budget import Budget
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
+
+
+@dataclass(frozen=True)
+class PruneAtRandom:
+    """Set a random share of every layer's weights to zero, the first and last layer's too."""
+
+    name: ClassVar[str] = "prune_at_random"
+    sparsity: float = 0.8
+    budget: Budget = field(default_factory=Budget)
+
+    def begin(self, network: Network, resources: Resources) -> Network:
+        """A copy with its masks; the network given stays as it is."""
+        private = copy.deepcopy(network)
+        random = torch.Generator().manual_seed(resources.seed)
+        for layer in weighted_layers(private).values():
+            mask = torch.rand(layer.weight.shape, generator=random) >= self.sparsity
+            set_mask_(layer, mask if layer.mask is None else mask & layer.mask.cpu())
+        return private
+
+    def advance(self, network: Network, progress: float) -> None:
+        """Nothing ramps."""
+
+    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, which is what no loss means."""
+        return ()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=5, help="of the dense network, and of every stage (default: 5)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/own-stage"))
+    arguments = parser.parse_args()
+
+    start, _ = start_from(read_recipe(RECIPE))
+    start = train_dense(start, Budget(epochs=arguments.epochs, learning_rate=0.1), arguments.folder)
+    budget = Budget(epochs=arguments.epochs, learning_rate=0.05)
+    stages: tuple[Stage, ...] = (PruneAtRandom(budget=budget), Prune(first=True, last=True, budget=budget))
+    for stage in stages:
+        outcome = run_stage(Candidate(start.network), stage, start.resources(None)).history[-1]
+        accuracy = f"{outcome.accuracy_before:.1%} -> {outcome.accuracy_after:.1%}"
+        print(f"{stage.name}: {outcome.sparsity:.1%} zeros, {accuracy} of the validation images")
+
+
+if __name__ == "__main__":
+    main()
