@@ -281,4 +281,6 @@ def _told(name: str, candidate: Candidate) -> str:
 
 def _worth(label: str, files: Deployed, judgement: Judgement) -> str:
     size, trained = files.onnx.stat().st_size, 100 * judgement.trained_accuracy
-    return f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
+    return (
+        f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
+    )

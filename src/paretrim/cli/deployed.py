@@ -82,9 +82,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
         emit(facts | {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size})
     else:
         interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
-        say(
-            f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})"
-        )
+        say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
         say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}")
     return 0
 

@@ -16,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``paretrim``; the chosen command is in ``command``."""
     parser = argparse.ArgumentParser(
         prog="paretrim",
-        description="Prune, quantize and distil a trained vision network into files with measured accuracy, bytes and CPU latency.",
+        description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target was not met, 130 stopped by Ctrl-C",
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
