@@ -96,7 +96,8 @@ def predict(
     planned: list[PlannedStage] = []
     chains: list[Sequence[Stage]] = [[FineTune(budget=dense)]] if dense else []
     for chain in (*chains, *recipes):
-        network, kinds = start.network, ()
+        network = start.network
+        kinds: tuple[tuple[object, ...], ...] = ()
         for position, stage in enumerate(chain, start=1):
             kinds = (*kinds, _kind(stage))
             key = kinds

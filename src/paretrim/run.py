@@ -197,14 +197,14 @@ def timed(
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in measuring.settings:
         kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", files, measuring.effort)
+        fresh: Mapping[str, tuple[Latency, ...]]
         if kept:
-            latencies = {name: (latency,) for name, latency in zip(files, summarize(kept), strict=True)}
+            fresh = {name: (latency,) for name, latency in zip(files, summarize(kept), strict=True)}
         else:
             watcher.note(
                 f"timing {len(files)} files in {setting.runtime} with {setting.threads} thread{'s' * (setting.threads > 1)}"
             )
-            images = test.images[:TIMED_IMAGES]
-            baseline = next(iter(files))
+            images, baseline = test.images[:TIMED_IMAGES], next(iter(files))
             fresh = time_files(files, images, baseline=baseline, settings=[setting], effort=measuring.effort, folder=folder)
         found = {name: (*latencies, *fresh[name]) for name, latencies in found.items()}
     return found

@@ -180,9 +180,8 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
     drop = reference.accuracy - one.accuracy
     if targets.max_drop is not None and drop > targets.max_drop + 1e-9:
         over = 100 * (drop - targets.max_drop)
-        said.append(
-            f"accuracy drops by {100 * drop:.2f} points on validation images, {over:.2f} more than --max-drop {100 * targets.max_drop:g}"
-        )
+        text = f"accuracy drops by {100 * drop:.2f} points on validation images"
+        said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
     if targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms > targets.max_latency_ms:
         over = one.p50_ms - targets.max_latency_ms
         said.append(

@@ -176,7 +176,8 @@ def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | 
     if pixels:
         return images, labels
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (dataset.mean, dataset.std))
-    return (images.astype(np.float32) / 255 - mean) / std, labels
+    normalised: Normalised = ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+    return normalised, labels
 
 
 def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:

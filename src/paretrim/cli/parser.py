@@ -188,7 +188,13 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "study", "carry out a study: many recipes and seeds, resumable at any moment")
     parser.add_argument("study", type=Path, metavar="STUDY.toml")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where everything is kept (default: as the study says)")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
+    )
+    _add_measuring(parser)
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -88,12 +88,11 @@ def _onnx_model(path: Path) -> ModelProto:
     _require(path)
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
     try:
         model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's own, which differs from version to version
         raise CorruptFile(f"'{path}' is no ONNX file ({error}); export it again") from error
     if not model.graph.input:
         raise CorruptFile(f"'{path}' is no ONNX file with an input; export it again")

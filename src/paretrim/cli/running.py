@@ -23,13 +23,15 @@ from paretrim.outcome import Outcome
 from paretrim.planning import Prediction, describe, predict
 from paretrim.progress import Watcher, watching
 from paretrim.recipe import Recipe, parse_recipe, read_recipe
-from paretrim.report import terminal
+from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT
 from paretrim.search import Targets, ladder
 from paretrim.searching import Found, compress_towards
 from paretrim.stage import Stage
 from paretrim.study import store
+from paretrim.study.grid import read_grid
+from paretrim.study.runner import run_study, time_study
 from paretrim.train.budget import Budget
 
 MISSED = 3
@@ -90,16 +92,18 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     return 0
 
 
-def study(parsed: argparse.Namespace, _: str) -> int:
+def study(parsed: argparse.Namespace, command_line: str) -> int:
     """Carry out a study."""
-    from paretrim.study.runner import run_study
-
-    with watching(notes_console()) as watcher:
-        run_study(parsed.study, folder=parsed.folder, report=watcher.tick)
-    if parsed.json:
-        emit({"study": str(parsed.study), "done": True})
-    else:
-        say(f"done: {parsed.study}")
+    grid = read_grid(parsed.study)
+    measuring = _measuring(parsed)
+    folder: Path = parsed.folder or Path("runs") / grid.name
+    results: Path = parsed.results or Path("results") / grid.name
+    with hold(folder), watching(notes_console()) as watcher:
+        outcomes = run_study(grid, folder, results, report=watcher.tick, say=watcher.note)
+        if measuring:
+            outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
+        page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
+    _show(outcomes, results, parsed)
     return 0
 
 
