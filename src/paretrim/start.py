@@ -79,6 +79,7 @@ def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
     return {
         "validation": recipe.data.validation,
         "split_seed": recipe.data.split_seed,
+        "train_images": recipe.data.train_images,
         "mean": dataset.mean,
         "std": dataset.std,
         "augmentation": [augmentation.crop_padding, augmentation.flip, augmentation.cutout],

@@ -25,6 +25,7 @@ class DataSpec:
         folder: where the CIFAR files are, or are downloaded to; None looks in $PARETRIM_DATA and then in the user's cache.
         validation: fraction of every class of the training images that is kept for validation.
         split_seed: which images those are.
+        train_images: how many of the remaining images are trained on, every class in equal parts; None for all. For quick trials.
         image_size: side in pixels of the images of an ``imagefolder`` (default 224).
         crop_padding: training images are shifted by up to so many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
         flip: training images are mirrored at random (CIFAR and folders yes, digits no).
@@ -57,6 +58,7 @@ class DataSpec:
             raise InvalidRecipe(f"validation is {self.validation}; it must lie between 0 and 1, without the ends")
         for key, value, least in (
             ("split_seed", self.split_seed, 0),
+            ("train_images", self.train_images, 1),
             ("image_size", self.image_size, 1),
             ("crop_padding", self.crop_padding, 0),
             ("cutout", self.cutout, 0),

@@ -32,6 +32,8 @@ def split(dataset: Dataset, spec: DataSpec) -> Splits:
             f"{dataset.name}: no class has two training images, so no validation images can be taken out; add images"
         )
     rest = np.setdiff1d(np.arange(len(labels)), validation)
+    if spec.train_images is not None:
+        rest = np.sort(rest[balanced(labels[rest], spec.train_images, seed=spec.split_seed)])
     return Splits(
         name=dataset.name,
         classes=dataset.classes,
