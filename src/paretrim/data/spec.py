@@ -41,6 +41,7 @@ class DataSpec:
     folder: str | None = None
     validation: StrictFloat = 0.1
     split_seed: StrictInt = 0
+    train_images: StrictInt | None = None
     image_size: StrictInt | None = None
     crop_padding: StrictInt | None = None
     flip: StrictBool | None = None
