@@ -5,8 +5,9 @@ Source: learned step size, Esser et al. 2020 (LSQ, arXiv 1902.08153) section 2; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +36,34 @@ def grid_for_range(low: float, high: float) -> Grid:
     return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
+class _Context(Protocol):
+    """What the forward pass of :class:`_Round` leaves for the backward pass."""
+
+    learn_scale: bool
+    gradient_scale: float
+    per_channel: bool
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Save tensors."""
+
+
 class _Round(torch.autograd.Function):
     """Round to the grid; straight through for x, LSQ for the scale.
 
     Inside the range d(x_hat)/d(scale) = round(x/s) - x/s = (x_hat - x)/s; outside it is x_hat/s. Summed over the elements that
-    share a scale this is (sum g*x_hat - sum g_x*x)/s with g_x the gradient passed to x. "Inside" means that the rounded level is in
-    range, so the outermost half step still passes its gradient.
+    share a scale this is (sum g*x_hat - sum g_x*x)/s with g_x the gradient passed to x. "Inside" means that the rounded level is
+    in range, so the outermost half step still passes its gradient.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, gradient_scale: float, per_channel: bool
+        ctx: _Context, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, gradient_scale: float, per_channel: bool
     ) -> Tensor:
+        rounded: Tensor
         if per_channel:
             rounded, inside = torch.ops.aten.fake_quantize_per_channel_affine_cachemask(x, scale, zero_point, 0, low, high)
         else:
@@ -63,7 +80,7 @@ class _Round(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inside = ctx.saved_tensors[0]
         gradient_x = gradient * inside
         gradient_scale = None
@@ -78,13 +95,19 @@ class _Round(torch.autograd.Function):
         return gradient_x, gradient_scale, None, None, None, None, None
 
 
+def _in_memory_order(x: Tensor) -> Tensor:
+    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
+
+    Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
+    """
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(-1)
+
+
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Sum of a * b without a temporary where both lie in memory alike."""
-    if a.is_contiguous() and b.is_contiguous():
-        return torch.dot(a.reshape(-1), b.reshape(-1))
-    if a.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (a, b)):
-        return torch.dot(a.permute(0, 2, 3, 1).reshape(-1), b.permute(0, 2, 3, 1).reshape(-1))
-    return torch.sum(a * b)
+    return torch.dot(_in_memory_order(a), _in_memory_order(b)) if a.stride() == b.stride() else torch.sum(a * b)
 
 
 def round_to_grid(
@@ -92,12 +115,13 @@ def round_to_grid(
 ) -> Tensor:
     """``scale * (clip(rint(x / scale) + zero_point, low, high) - zero_point)``, differentiable in x and scale.
 
-    ``scale`` has one element, or one per index of the first axis with ``per_channel``. Computed in float32 whatever autocast says:
-    bfloat16 has fewer digits than the grid has levels.
+    ``scale`` has one element, or one per index of the first axis with ``per_channel``. Computed in float32 whatever autocast
+    says: bfloat16 has fewer digits than the grid has levels.
     """
     with torch.autocast(x.device.type, enabled=False):
-        rounded: Tensor = _Round.apply(x.float(), scale, zero_point, low, high, gradient_scale, per_channel)
-    return rounded
+        arguments = (x.float(), scale, zero_point, low, high, gradient_scale, per_channel)
+        apply = cast(Callable[..., Tensor], _Round.apply)
+        return apply(*arguments)
 
 
 class ActivationQuantizer(nn.Module):
@@ -128,18 +152,14 @@ class ActivationQuantizer(nn.Module):
         scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
         # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
         features = x[0].numel()
-        return round_to_grid(
-            x, scale, self.zero_point, low=0, high=TOP, gradient_scale=1.0 / float(features * TOP) ** 0.5
-        )
+        return round_to_grid(x, scale, self.zero_point, low=0, high=TOP, gradient_scale=1.0 / float(features * TOP) ** 0.5)
 
     def _observe_(self, x: Tensor) -> None:
-        low, high = torch.aminmax(x)
-        span = high.clamp_min(0) - low.clamp_max(0) if self.zero_point_is_free() else high.clamp_min(0)
-        self.scale.lerp_((span.float() / TOP).clamp_min(SMALLEST_SCALE).reshape(1), self.momentum)
-
-    def zero_point_is_free(self) -> bool:
-        """Whether the grid has negative values, so that both ends of the range count."""
-        return bool(self.zero_point.item() > 0)
+        low, high = torch.aminmax(_in_memory_order(x))
+        # Only a grid that has negative values covers them. Asked on the device: a branch would wait for it.
+        below = low.clamp_max(0) * (self.zero_point > 0)
+        span = (high.clamp_min(0) - below).float() / TOP
+        self.scale.lerp_(span.clamp_min(SMALLEST_SCALE), self.momentum)
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
@@ -156,6 +176,7 @@ class WeightQuantizer(nn.Module):
 
     clip: Tensor
     scale: Tensor
+    zeros: Tensor
 
     def __init__(self, weight: Tensor, *, bits: int, scales: Scales, clip: Tensor | None = None) -> None:
         super().__init__()
@@ -170,7 +191,7 @@ class WeightQuantizer(nn.Module):
 
     def _observed(self, weight: Tensor) -> Tensor:
         peak = weight.reshape(weight.shape[0], -1).abs().amax(1)
-        return (peak * self.clip / self.top).clamp_min(SMALLEST_SCALE)
+        return cast(Tensor, (peak * self.clip / self.top).clamp_min(SMALLEST_SCALE))
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""
@@ -187,7 +208,9 @@ class WeightQuantizer(nn.Module):
 
     def rows(self, kept: Tensor) -> WeightQuantizer:
         """The quantizer of the output channels ``kept`` (int64 indices) alone."""
-        other = WeightQuantizer(torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept])
+        other = WeightQuantizer(
+            torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept]
+        )
         if self.scales == "learned":
             other.scale = nn.Parameter(self.scale.detach()[kept])
         return other
