@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from paretrim.constraints import weighted_layers
+from paretrim.constraints import Weighted, weighted_layers
 from paretrim.errors import ExportMismatch, UnsupportedOperation
 from paretrim.graph.fold import fold
 from paretrim.graph.lower import WeightCodes, lower
@@ -27,23 +27,22 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
         ExportMismatch: a pruned weight came out as another integer than 0.
     """
     layers = weighted_layers(network)
-    open_layers = [name for name, layer in layers.items() if layer.quantizer is None]
-    if len(open_layers) == len(layers):
-        return fold(replace(network.graph(), input=spec or network.structure.input))
-    if open_layers:
-        raise UnsupportedOperation(f"layers {', '.join(open_layers)} are not quantized and the others are; quantize all or none")
-    codes = {}
+    floating = [name for name, layer in layers.items() if layer.quantizer is None]
+    graph = replace(network.graph(), input=spec or network.structure.input)
+    if len(floating) == len(layers):
+        return fold(graph)
+    if floating:
+        raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
+    codes = {name: _codes(name, layer) for name, layer in layers.items()}
+    grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
+    return lower(graph, {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}, codes)
+
+
+def _codes(name: str, layer: Weighted) -> WeightCodes:
+    assert layer.quantizer is not None
     with torch.no_grad():
-        for name, layer in layers.items():
-            masked = layer.weight if layer.mask is None else layer.weight * layer.mask
-            if layer.quantizer is None:
-                continue
-            integers, scale = layer.quantizer.integers(masked)
-            if layer.mask is not None and bool((integers[~layer.mask] != 0).any()):
-                raise ExportMismatch(f"layer '{name}': a pruned weight is not 0 in the exported integers")
-            codes[name] = WeightCodes(integers.cpu().numpy().astype(np.int8), scale.cpu().numpy().astype(np.float32))
-    grids = {}
-    for name, quantizer in network.quantizers().items():
-        grid = quantizer.grid()
-        grids[name] = ValueType((), "uint8", grid.scale, grid.zero_point)
-    return lower(replace(network.graph(), input=spec or network.structure.input), grids, codes)
+        masked = layer.weight if layer.mask is None else layer.weight * layer.mask
+        integers, scale = layer.quantizer.integers(masked)
+    if layer.mask is not None and bool((integers[~layer.mask] != 0).any()):
+        raise ExportMismatch(f"layer '{name}': a pruned weight is not 0 in the exported integers; please report this")
+    return WeightCodes(integers.cpu().numpy().astype(np.int8), scale.cpu().numpy().astype(np.float32))

@@ -7,16 +7,18 @@ Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from paretrim.constraints import Weighted, weighted_layers
+from paretrim.constraints import Weighted
 from paretrim.fake_quantize import ActivationQuantizer
+from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node
 
 
@@ -47,6 +49,18 @@ class BatchNorm(nn.Module):
         return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, self.epsilon)
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One node as it is computed: its checked attributes, and the values that nobody reads after it."""
+
+    node: Node
+    settings: Settings
+    finished: tuple[str, ...]
+
+    def __deepcopy__(self, memo: object) -> _Step:
+        return self  # nothing in it changes
+
+
 class Network(nn.Module):
     """A trainable network built from a float graph. ``structure`` is that graph without its tensors."""
 
@@ -55,15 +69,11 @@ class Network(nn.Module):
         self.structure = replace(graph, nodes=tuple(replace(node, tensors={}) for node in graph.nodes))
         self.layers = nn.ModuleDict()
         for node in graph.nodes:
-            if node.op in WEIGHTED:
-                bias = node.tensors.get("bias")
-                self.layers[_key(node.name)] = Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
-            elif node.op == "batch_norm":
-                self.layers[_key(node.name)] = BatchNorm(node.tensors, float(node.attributes["epsilon"]))
-            elif node.op == "dropout":
-                self.layers[_key(node.name)] = nn.Dropout(float(node.attributes["probability"]))
+            layer = _layer(node)
+            if layer is not None:
+                self.layers[_key(node.name)] = layer
         self.grids = nn.ModuleDict()
-        self._last_use = _last_uses(self.structure)
+        self._steps = _steps(self.structure)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, K] of normalised images [N, C, H, W]."""
@@ -74,18 +84,23 @@ class Network(nn.Module):
         kept = {*names, self.structure.output}
         values = {INPUT: self._on_grid(INPUT, x)}
         found = {INPUT: values[INPUT]} if INPUT in kept else {}
-        for node, finished in zip(self.structure.nodes, self._last_use, strict=True):
-            layer = self.layers[_key(node.name)] if _key(node.name) in self.layers else None
-            result = self._on_grid(node.name, _OPERATIONS[node.op](node, layer, [values[name] for name in node.inputs]))
+        for step in self._steps:
+            node = step.node
+            inputs = [values[name] for name in node.inputs]
+            if _key(node.name) in self.layers:
+                result = _LAYERS[node.op](step.settings, self.layers[_key(node.name)], inputs)
+            else:
+                result = _OPERATIONS[node.op](step.settings, inputs)
+            result = self._on_grid(node.name, result)
             values[node.name] = result
             if node.name in kept:
                 found[node.name] = result
-            for name in finished:
+            for name in step.finished:
                 del values[name]
         return found
 
     def _on_grid(self, name: str, x: Tensor) -> Tensor:
-        return self.grids[_key(name)](x) if _key(name) in self.grids else x
+        return cast(Tensor, self.grids[_key(name)](x)) if _key(name) in self.grids else x
 
     def set_grid_(self, name: str, quantizer: ActivationQuantizer) -> None:
         """Put a fake quantizer on the value ``name``."""
@@ -101,14 +116,18 @@ class Network(nn.Module):
 
     def become_(self, other: Network) -> None:
         """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
-        self.structure, self.layers, self.grids, self._last_use = other.structure, other.layers, other.grids, other._last_use
+        self.structure, self.layers, self.grids, self._steps = other.structure, other.layers, other.grids, other._steps
 
     def graph(self) -> Graph:
         """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded."""
-        return replace(self.structure, nodes=tuple(replace(node, tensors=self._arrays(node.name)) for node in self.structure.nodes))
+        return replace(
+            self.structure, nodes=tuple(replace(node, tensors=self._arrays(node.name)) for node in self.structure.nodes)
+        )
 
     def _arrays(self, name: str) -> dict[str, Array]:
-        module = self.layers[_key(name)] if _key(name) in self.layers else None
+        if _key(name) not in self.layers:
+            return {}
+        module = self.layers[_key(name)]
         if isinstance(module, Weighted):
             weight = module.weight if module.mask is None else module.weight * module.mask
             arrays = {"weight": _numpy(weight)}
@@ -138,11 +157,23 @@ def _numpy(tensor: Tensor) -> Array:
     return cast(Array, tensor.detach().cpu().numpy().copy())
 
 
-def _last_uses(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """For each node, the values nobody reads after it."""
+def _layer(node: Node) -> nn.Module | None:
+    """The module that holds the tensors of a node, None for one without state."""
+    if node.op in WEIGHTED:
+        bias = node.tensors.get("bias")
+        return Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+    if node.op == "batch_norm":
+        return BatchNorm(node.tensors, settings_of(node).required_number("epsilon"))
+    if node.op == "dropout":
+        return nn.Dropout(settings_of(node).required_number("probability"))
+    return None
+
+
+def _steps(graph: Graph) -> tuple[_Step, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     return tuple(
-        tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index) for index, node in enumerate(graph.nodes)
+        _Step(node, settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
+        for index, node in enumerate(graph.nodes)
     )
 
 
@@ -151,117 +182,116 @@ def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
 
 
-def _split_padding(padding: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """The symmetric part of (top, left, bottom, right), which a kernel does itself, and what is left to pad before."""
-    top, left, bottom, right = padding
-    if (top, left) == (bottom, right):
-        return (top, left), (0, 0, 0, 0)
-    return (0, 0), padding
-
-
-Operation = Callable[[Node, nn.Module | None, list[Tensor]], Tensor]
-
-
-def _ints(node: Node, name: str) -> tuple[int, ...]:
-    return cast(tuple[int, ...], node.attributes[name])
-
-
-def _number(node: Node, name: str) -> float:
-    return float(cast(float, node.attributes[name]))
-
-
-def _conv2d(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
+def _conv2d(settings: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
     weighted = cast(Weighted, layer)
-    inside, before = _split_padding(_ints(node, "padding"))
-    weight = weighted.effective_weight()
-    x = _padded(inputs[0], before)
-    stride, dilation, groups = _ints(node, "stride"), _ints(node, "dilation"), int(_number(node, "groups"))
-    return F.conv2d(x, weight, weighted.effective_bias(), stride, inside, dilation, groups)  # type: ignore[arg-type]
+    top, left, bottom, right = settings.edges("padding")
+    x, inside = inputs[0], (top, left)
+    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so this is padded beforehand
+        x, inside = _padded(x, (top, left, bottom, right)), (0, 0)
+    weight, bias = weighted.effective_weight(), weighted.effective_bias()
+    return F.conv2d(x, weight, bias, settings.pair("stride"), inside, settings.pair("dilation"), settings.integer("groups"))
 
 
-def _linear(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
+def _linear(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
     weighted = cast(Weighted, layer)
     return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
 
 
-def _batch_norm(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    return cast(Tensor, cast(BatchNorm, layer)(inputs[0]))
+def _module(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
+    return cast(Tensor, layer(inputs[0]))
 
 
-def _slice(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    index: list[slice] = [slice(None)] * inputs[0].dim()
-    start, stop, step = (int(_number(node, name)) for name in ("start", "stop", "step"))
-    index[int(_number(node, "axis")) + 1] = slice(start, stop, step)
-    return inputs[0][tuple(index)]
+_LAYERS: Mapping[str, Callable[[Settings, nn.Module, list[Tensor]], Tensor]] = MappingProxyType(
+    {"conv2d": _conv2d, "linear": _linear, "batch_norm": _module, "dropout": _module}
+)
+"""Operations with a module of their own."""
 
 
-def _pad(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    pairs = [side for before, after in zip(_ints(node, "before"), _ints(node, "after"), strict=True) for side in (after, before)]
-    return F.pad(inputs[0], pairs[::-1])
+def _slice(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    selected = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
+    return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (selected,)]
 
 
-def _channel_shuffle(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
+def _pad(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    pairs = zip(settings.integers("before"), settings.integers("after"), strict=True)
+    return F.pad(inputs[0], [side for pair in reversed(list(pairs)) for side in pair])
+
+
+def _channel_shuffle(settings: Settings, inputs: list[Tensor]) -> Tensor:
     batch, channels, height, width = inputs[0].shape
-    groups = int(_number(node, "groups"))
-    return inputs[0].reshape(batch, groups, channels // groups, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+    groups = settings.integer("groups")
+    return (
+        inputs[0]
+        .reshape(batch, groups, channels // groups, height, width)
+        .transpose(1, 2)
+        .reshape(batch, channels, height, width)
+    )
 
 
-def _max_pool(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    x = _padded(inputs[0], _ints(node, "padding"), value=-torch.inf)
-    return F.max_pool2d(x, _ints(node, "window"), _ints(node, "stride"), 0, _ints(node, "dilation"))
+def _max_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    x = _padded(inputs[0], settings.edges("padding"), value=-torch.inf)
+    return F.max_pool2d(x, settings.pair("window"), settings.pair("stride"), 0, settings.pair("dilation"))
 
 
-def _avg_pool(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    window, stride = _ints(node, "window"), _ints(node, "stride")
-    padding, counted = _ints(node, "padding"), _ints(node, "count_padding")
+def _avg_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    window, stride = settings.pair("window"), settings.pair("stride")
+    padding, counted = settings.edges("padding"), settings.edges("count_padding")
     if not any(padding):
-        return F.avg_pool2d(inputs[0], window, stride)  # type: ignore[arg-type]
-    total = F.avg_pool2d(_padded(inputs[0], padding), window, stride, divisor_override=1)  # type: ignore[arg-type]
-    inside = inputs[0].new_ones((1, 1, *inputs[0].shape[2:]))
-    outside = tuple(p - c for p, c in zip(padding, counted, strict=True))
-    count = F.avg_pool2d(_padded(_padded(inside, counted, value=1.0), outside), window, stride, divisor_override=1)  # type: ignore[arg-type]
-    return total / count
+        return F.avg_pool2d(inputs[0], window, stride)
+    total = F.avg_pool2d(_padded(inputs[0], padding), window, stride, divisor_override=1)
+    inside = _padded(inputs[0].new_ones((1, 1, *inputs[0].shape[2:])), counted, value=1.0)
+    outside = tuple(whole - part for whole, part in zip(padding, counted, strict=True))
+    return total / F.avg_pool2d(_padded(inside, outside), window, stride, divisor_override=1)
 
 
-def _pointwise(node: Node, layer: nn.Module | None, inputs: list[Tensor]) -> Tensor:
-    constant = float(cast(float, node.attributes.get("constant", 0.0)))
-    return _POINTWISE[str(node.attributes["function"])](inputs[0], constant)
+def _pointwise(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    function = settings.text("function")
+    if function in _FUNCTIONS:
+        return _FUNCTIONS[function](inputs[0])
+    return _WITH_CONSTANT[function](inputs[0], settings.required_number("constant"))
 
 
-_POINTWISE: Mapping[str, Callable[[Tensor, float], Tensor]] = {
-    "sigmoid": lambda x, c: torch.sigmoid(x),
-    "silu": lambda x, c: F.silu(x),
-    "hardsigmoid": lambda x, c: F.hardsigmoid(x),
-    "hardswish": lambda x, c: F.hardswish(x),
-    "tanh": lambda x, c: torch.tanh(x),
-    "gelu": lambda x, c: F.gelu(x),
-    "elu": lambda x, c: F.elu(x),
-    "leaky_relu": lambda x, c: F.leaky_relu(x, c),
-    "softplus": lambda x, c: F.softplus(x),
-    "relu6": lambda x, c: F.relu6(x),
-    "clamp_min": lambda x, c: x.clamp_min(c),
-    "clamp_max": lambda x, c: x.clamp_max(c),
-    "add_constant": lambda x, c: x + c,
-    "mul_constant": lambda x, c: x * c,
-}
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "sigmoid": torch.sigmoid,
+        "silu": F.silu,
+        "hardsigmoid": F.hardsigmoid,
+        "hardswish": F.hardswish,
+        "tanh": torch.tanh,
+        "gelu": F.gelu,
+        "elu": F.elu,
+        "softplus": F.softplus,
+        "relu6": F.relu6,
+        "requantize": lambda x: x,
+    }
+)
 
-_OPERATIONS: Mapping[str, Operation] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
-    "batch_norm": _batch_norm,
-    "relu": lambda node, layer, inputs: F.relu(inputs[0]),
-    "clamp": lambda node, layer, inputs: inputs[0].clamp(_number(node, "minimum"), _number(node, "maximum")),
-    "pointwise": _pointwise,
-    "add": lambda node, layer, inputs: inputs[0] + inputs[1],
-    "mul": lambda node, layer, inputs: inputs[0] * inputs[1],
-    "concat": lambda node, layer, inputs: torch.cat(inputs, dim=1),
-    "slice": _slice,
-    "pad": _pad,
-    "channel_shuffle": _channel_shuffle,
-    "flatten": lambda node, layer, inputs: inputs[0].flatten(1),
-    "unflatten": lambda node, layer, inputs: inputs[0][:, :, None, None],
-    "dropout": lambda node, layer, inputs: cast(nn.Dropout, layer)(inputs[0]),
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
-    "adaptive_avg_pool": lambda node, layer, inputs: F.adaptive_avg_pool2d(inputs[0], _ints(node, "output_size")),
-}
+_WITH_CONSTANT: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
+    {
+        "leaky_relu": F.leaky_relu,
+        "clamp_min": lambda x, bound: x.clamp_min(bound),
+        "clamp_max": lambda x, bound: x.clamp_max(bound),
+        "add_constant": lambda x, term: x + term,
+        "mul_constant": lambda x, factor: x * factor,
+    }
+)
+
+_OPERATIONS: Mapping[str, Callable[[Settings, list[Tensor]], Tensor]] = MappingProxyType(
+    {
+        "relu": lambda _, inputs: F.relu(inputs[0]),
+        "clamp": lambda settings, inputs: inputs[0].clamp(settings.number("minimum"), settings.number("maximum")),
+        "pointwise": _pointwise,
+        "add": lambda _, inputs: inputs[0] + inputs[1],
+        "mul": lambda _, inputs: inputs[0] * inputs[1],
+        "concat": lambda _, inputs: torch.cat(inputs, dim=1),
+        "slice": _slice,
+        "pad": _pad,
+        "channel_shuffle": _channel_shuffle,
+        "flatten": lambda _, inputs: inputs[0].flatten(1),
+        "unflatten": lambda _, inputs: inputs[0][:, :, None, None],
+        "max_pool": _max_pool,
+        "avg_pool": _avg_pool,
+        "adaptive_avg_pool": lambda settings, inputs: F.adaptive_avg_pool2d(inputs[0], settings.pair("output_size")),
+    }
+)
+"""Operations without state."""

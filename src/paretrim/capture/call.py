@@ -51,16 +51,22 @@ class Call:
             )
         return tuple(int(size) for size in sizes[1:])
 
+    def argument(self, name: str) -> object:
+        """An argument as it is; an operation has several forms, and not all of them take it."""
+        if name not in self.arguments:
+            raise self.refused(f"its form without '{name}' is not known; pass it")
+        return self.arguments[name]
+
     def integer(self, name: str) -> int:
         """An integer argument."""
-        value = self.arguments[name]
+        value = self.argument(name)
         if not isinstance(value, int):
             raise self.refused(f"its {name} is {value}, which is not a fixed integer")
         return value
 
     def integers(self, name: str) -> tuple[int, ...]:
         """An argument of one or several integers."""
-        value = self.arguments[name]
+        value = self.argument(name)
         items = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not all(isinstance(item, int) for item in items):
             raise self.refused(f"its {name} is {value}; only fixed integers are known")
@@ -80,7 +86,7 @@ class Call:
 
     def optional_number(self, name: str) -> float | None:
         """A number, or None where it was left out."""
-        value = self.arguments[name]
+        value = self.argument(name)
         if value is None:
             return None
         if not isinstance(value, int | float):

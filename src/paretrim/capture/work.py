@@ -127,7 +127,7 @@ class Work:
         if found.name in self.owners:
             raise call.refused(f"it shares the weight '{found.name}' with '{self.owners[found.name]}'; give each its own copy")
         path = found.name.removesuffix(".weight")
-        self.owners[found.name] = path
+        self.owners[found.name] = call.layer or path
         return path, found.array
 
     def overwrite(self, call: Call, value: Value) -> None:

@@ -115,7 +115,7 @@ def _compile(core: Core, model: Model, batch: int, threads: int) -> CompiledMode
         "NUM_STREAMS": 1,
         # Without it a CPU with bfloat16 instructions would run what is float32 in the file in bfloat16.
         "INFERENCE_PRECISION_HINT": "f32",
-        # The caller decides which cores the process may use. A pinned session stays on its core while others are measured in turn.
+        # The caller decides which cores the process may use; a pinned session would hold on to one while others are measured.
         "ENABLE_CPU_PINNING": False,
     }
     try:

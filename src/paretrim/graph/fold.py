@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.graph.fusion import fuse
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
 
 Float64Array = npt.NDArray[np.float64]
@@ -16,7 +17,7 @@ Float64Array = npt.NDArray[np.float64]
 def affine_of(batch_norm: Node) -> tuple[Float64Array, Float64Array]:
     """The affine map ``x * factor + offset`` that a BatchNorm in evaluation is; two float64 arrays [C]."""
     gamma, beta, mean, variance = (batch_norm.tensors[name].astype(np.float64) for name in ("gamma", "beta", "mean", "variance"))
-    factor = gamma / np.sqrt(variance + float(batch_norm.attributes["epsilon"]))  # type: ignore[arg-type]
+    factor = gamma / np.sqrt(variance + settings_of(batch_norm).required_number("epsilon"))
     return factor, beta - mean * factor
 
 

@@ -139,7 +139,7 @@ def _integer_weighted(node: Node, settings: Settings, inputs: tuple[Values, ...]
     accumulator = _weighted(node, settings, centered, weight.astype(exact))
     per_channel = (-1,) + (1,) * (accumulator.ndim - 2)
     accumulator += bias.astype(exact).reshape(per_channel)
-    scales = np.float32(types[0].scale) * node.tensors["weight_scale"]
+    scales = node.tensors["weight_scale"].astype(np.float32) * np.float32(types[0].scale)
     narrow = accumulator.astype(np.float32, copy=False)
     if not node.type.quantized:
         return np.asarray(narrow * scales.reshape(per_channel))
@@ -171,13 +171,17 @@ def _integer_pointwise(node: Node, _: Settings, inputs: tuple[Values, ...], __: 
 
 def _rescaled(quantized: Values, source: ValueType, output: ValueType) -> Values:
     """``f32(q - z) * f32(s / s_o)``."""
-    return np.asarray(_centered(quantized, source) * (np.float32(source.scale) / np.float32(output.scale)))
+    return np.asarray(_centered(quantized, source) * _ratio(source, output))
+
+
+def _ratio(source: ValueType, output: ValueType) -> np.float32:
+    return np.float32(np.float32(source.scale) / np.float32(output.scale))
 
 
 def _integer_add(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
-    first, second = (np.float32(source.scale) / np.float32(node.type.scale) for source in types)
-    zero_points = np.float64(first) * types[0].zero_point + np.float64(second) * types[1].zero_point
-    total = inputs[1].astype(np.float32) * second
+    first, second = (_ratio(source, node.type) for source in types)
+    zero_points = float(first) * types[0].zero_point + float(second) * types[1].zero_point
+    total: Values = inputs[1].astype(np.float32) * second
     total += np.float32(node.type.zero_point - zero_points)
     total += inputs[0].astype(np.float32) * first
     return _clamped(np.rint(total, out=total), 0, settings.integer("lo"), settings.integer("hi"))

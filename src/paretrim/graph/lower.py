@@ -7,7 +7,6 @@ do not change when it is folded, only scale, sign and bias.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,10 +17,16 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.fold import affine_of, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
 
 _BIAS_LIMIT = 2**30
 """Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""
+
+_SMALLEST_MULTIPLIER = 2.0**-60
+"""Least factor from accumulator to output steps: 2**31 of it are no step at all."""
+
+Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,7 @@ class _Lowering:
 
     def _grid(self, name: str, shape: tuple[int, ...], where: str) -> ValueType:
         if name not in self.grids:
-            raise UnsupportedOperation(f"{where}: the value '{name}' has no grid; quantize the network before freezing it to integers")
+            raise UnsupportedOperation(f"{where}: the value '{name}' has no grid; quantize the network before freezing it")
         return replace(self.grids[name], shape=shape)
 
     def _requantizing(self, run: Fused, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
@@ -109,8 +114,8 @@ class _Lowering:
             tensors: dict[str, Array] = {"multiplier": multiplier, "offset": (offset / kind.scale).astype(np.float32)}
             return replace(node, tensors=tensors)
         if head.op == "pointwise":
-            constant = head.attributes.get("constant")
-            table = pointwise_table(str(head.attributes["function"]), None if constant is None else float(constant), source, kind)  # type: ignore[arg-type]
+            settings = settings_of(head)
+            table = pointwise_table(settings.text("function"), settings.number("constant"), source, kind)
             return replace(node, attributes=head.attributes, tensors={"table": table})
         if head.op == "concat":
             return replace(node, attributes={})
@@ -119,25 +124,26 @@ class _Lowering:
     def _clamp_alone(self, head: Node, source_name: str, source: ValueType) -> None:
         """A clamp with nothing to be fused into: one table for each end."""
         kind = self._grid(head.name, head.type.shape, f"layer '{head.layer}'")
-        for function, key in (("clamp_min", "minimum"), ("clamp_max", "maximum")):
-            bound = float(head.attributes[key])  # type: ignore[arg-type]
+        for function, name, bound in (
+            ("clamp_min", f"{head.name}/minimum", settings_of(head).required_number("minimum")),
+            ("clamp_max", head.name, settings_of(head).required_number("maximum")),
+        ):
             table = pointwise_table(function, bound, source, kind)
-            name = head.name if key == "maximum" else f"{head.name}/{key}"
             attributes: dict[str, Attribute] = {"function": function, "constant": bound}
-            source_name = self._emit(Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer), head.name)
-            source = kind
+            node = Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer)
+            source_name, source = self._emit(node, head.name), kind
 
     def _weighted(self, run: Fused, inputs: tuple[str, ...], source: ValueType) -> None:
         head, end = run.head, run.end
         if head.name not in self.weights:
-            raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize the network first")
+            raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize it first")
         final = end.name == self.graph.output and run.activation is None
         kind = ValueType(end.type.shape) if final else self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
         attributes: dict[str, Attribute] = dict(head.attributes)
         if not final:
             attributes |= _clamp(run.activation, kind)
         factor, bias = folded_bias(head, run.batch_norm)
-        tensors = _integer_tensors(self.weights[head.name], factor, bias, source.scale, head)
+        tensors = _integer_tensors(self.weights[head.name], factor, bias, (source.scale, kind.scale), head)
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
 
 
@@ -146,37 +152,40 @@ def _clamp(activation: Node | None, kind: ValueType) -> dict[str, Attribute]:
     if activation is not None and activation.op == "relu":
         low = kind.zero_point
     elif activation is not None:
-        minimum, maximum = (float(activation.attributes[name]) for name in ("minimum", "maximum"))  # type: ignore[arg-type]
-        low, high = (_level(bound, kind) for bound in (minimum, maximum))
+        settings = settings_of(activation)
+        low, high = (_level(settings.required_number(name), kind) for name in ("minimum", "maximum"))
     return {"lo": low, "hi": high}
 
 
 def _level(real: float, kind: ValueType) -> int:
-    if math.isinf(real):
-        return 255 if real > 0 else 0
     return int(np.clip(np.rint(real / kind.scale) + kind.zero_point, 0, 255))
 
 
 def _integer_tensors(
-    codes: WeightCodes, factor: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], input_scale: float, head: Node
+    codes: WeightCodes, factor: Float64Array, bias: Float64Array, scales: tuple[float, float], head: Node
 ) -> dict[str, Array]:
-    """Weight, scale and bias with the BatchNorm factor folded in: its sign into the integers, its size into the scale."""
+    """Weight, scale and bias with the BatchNorm factor folded in: its sign into the integers, its size into the scale.
+
+    ``scales`` are those of the input and the output; an output in float32 counts in steps of 1.
+    """
+    source, output = scales
     columns = (-1, *[1] * (codes.integers.ndim - 1))
     integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
-    scale = codes.scale.astype(np.float64) * np.abs(factor)
-    empty = ~integers.reshape(len(integers), -1).any(axis=1) | (scale == 0)
+    exact = codes.scale.astype(np.float64) * np.abs(factor)
+    empty = ~integers.reshape(len(integers), -1).any(axis=1)
     # A channel without weights is its bias: any scale will do that holds it with 20 bits.
-    scale = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / input_scale / 2**20, scale)
-    # A channel whose weights are tiny beside its bias: coarser weights, still far finer than the bias's own last bit.
-    least = np.abs(bias) / input_scale / _BIAS_LIMIT
-    coarse = np.maximum(scale, least).astype(np.float32)
-    integers = np.where(empty.reshape(columns), 0, np.rint(integers * (scale / np.maximum(scale, least)).reshape(columns)))
-    bias_integers = np.rint(bias / (input_scale * coarse.astype(np.float64)))
+    exact = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / source / 2**20, exact)
+    # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
+    # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
+    least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
+    scale = np.maximum(exact, least).astype(np.float32)
+    integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
+    bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
     reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
-    if reach.max(initial=0) >= 2**31:
+    if reach.max() >= 2**31:
         channel = int(reach.argmax())
         raise UnsupportedOperation(
             f"layer '{head.layer}': the sum of output channel {channel} may reach {int(reach.max()):,}, beyond int32; "
-            f"it has {integers[0].size:,} weights per channel"
+            f"it has {integers[0].size:,} weights per channel, split the layer or remove weights"
         )
-    return {"weight": integers.astype(np.int8), "weight_scale": coarse, "bias": bias_integers.astype(np.int32)}
+    return {"weight": integers.astype(np.int8), "weight_scale": scale, "bias": bias_integers.astype(np.int32)}

@@ -143,11 +143,7 @@ def read_attributes(op: str, attributes: Mapping[str, Attribute]) -> Settings:
 
 
 def settings_of(node: Node) -> Settings:
-    """The checked attributes of a node.
-
-    Raises:
-        UnsupportedOperation: an attribute is unknown, missing, of the wrong kind or out of range.
-    """
+    """The attributes of a node, checked by :func:`read_attributes`."""
     return read_attributes(node.op, node.attributes)
 
 
@@ -264,9 +260,9 @@ def _same(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shap
 
 
 def _add(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
-    if shapes[0] != shapes[1]:
-        raise UnsupportedOperation(f"add needs two equal shapes and was given {shapes[0]} and {shapes[1]}")
-    return shapes[0]
+    if shapes[0] == shapes[1]:
+        return shapes[0]
+    raise UnsupportedOperation(f"add needs two equal shapes and was given {shapes[0]} and {shapes[1]}")
 
 
 def _mul(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
@@ -310,9 +306,9 @@ def _flatten(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> S
 
 
 def _unflatten(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
-    if len(shapes[0]) != 1:
-        raise UnsupportedOperation(f"unflatten needs an input [C] and was given {shapes[0]}")
-    return (*shapes[0], 1, 1)
+    if len(shapes[0]) == 1:
+        return (*shapes[0], 1, 1)
+    raise UnsupportedOperation(f"unflatten needs an input [C] and was given {shapes[0]}")
 
 
 def _pool(op: str) -> _Rule:

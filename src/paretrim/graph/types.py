@@ -43,10 +43,12 @@ class ValueType:
 
     @property
     def quantized(self) -> bool:
+        """Whether it is uint8 on a grid."""
         return self.dtype == "uint8"
 
     @property
     def size(self) -> int:
+        """Elements of one image's value."""
         return int(np.prod(self.shape))
 
 
@@ -64,6 +66,7 @@ class InputSpec:
 
     @property
     def takes_pixels(self) -> bool:
+        """Whether it takes uint8 pixels and normalises them itself."""
         return bool(self.std)
 
 

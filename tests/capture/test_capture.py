@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+import torch
+from hand_networks import CLASSES, NETWORKS, SIZE, Net, conv, made
+from torch import nn
+from torch.nn import functional as F
+
+from paretrim.capture import capture
+from paretrim.capture.driver import CONVERTERS
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.checks import validate
+from paretrim.graph.interpreter import run
+from paretrim.network import Network
+
+SHAPE = (3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_what_it_was(name):
+    module = made(name)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    graph = capture(module, SHAPE, classes=[str(index) for index in range(CLASSES)])
+    validate(graph)
+    images = torch.rand(3, *SHAPE)
+    with torch.no_grad():
+        expected, found = module(images.clone()), Network(graph).eval()(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(graph, images.numpy()), expected.numpy(), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+def test_layers_keep_the_names_of_the_user():
+    graph = capture(made("shuffle"), SHAPE)
+    names = [node.name for node in graph.nodes]
+    assert {"stem", "norm", "branch.0", "branch.1", "branch.2.relu", "head"} <= set(names)
+    assert next(node for node in graph.nodes if node.op == "concat").layer == ""
+
+
+def test_a_normalisation_inside_the_network_is_one_node():
+    graph = capture(made("normalised"), SHAPE)
+    first = graph.nodes[0]
+    assert (first.op, graph.nodes[1].op) == ("batch_norm", "conv2d")
+    np.testing.assert_allclose(first.tensors["gamma"], [5.0, 4.0, 1 / 0.3], rtol=1e-6)
+    np.testing.assert_allclose(first.tensors["beta"], [-2.0, -2.0, -2.0], rtol=1e-6)
+
+
+def test_dead_branches_are_left_out():
+    class Dead(Net):
+        def body(self, x):
+            torch.tanh(x)
+            return x
+
+    assert all(node.op != "pointwise" for node in capture(Dead().eval(), SHAPE).nodes)
+
+
+def body(function, build=None):
+    """A network whose body is ``function``."""
+
+    class Custom(Net):
+        def build(self):
+            if build:
+                self.extra = build()
+
+        def body(self, x):
+            return function(self, x)
+
+    return Custom()
+
+
+class Outer(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.stem, self.function = conv(3, CLASSES), forward
+
+    def forward(self, x):
+        return self.function(self.stem(x))
+
+
+def shared():
+    net = body(lambda self, x: self.extra[1](self.extra[0](x)), lambda: nn.ModuleList([conv(8, 8), conv(8, 8)]))
+    net.extra[1].weight = net.extra[0].weight
+    return net
+
+
+def overwritten(self, x):
+    left = x[:, :4]
+    left += 1
+    return x
+
+
+ERRORS = {
+    "tuple": (lambda: Outer(lambda x: (x.mean((2, 3)), x)), r"the network returns 2 values; it must return the logits"),
+    "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
+    "layer norm": (
+        lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),
+        r"layer 'extra' \(aten.layer_norm.default\): the operation is outside the graph; known are adaptive_avg_pool2d, add",
+    ),
+    "transposed": (
+        lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2)),
+        r"layer 'extra' \(aten.conv_transpose2d.input\): the operation is outside",
+    ),
+    "group norm": (lambda: body(lambda self, x: self.extra(x), lambda: nn.GroupNorm(2, 8)), r"layer 'extra' \(aten.group_norm"),
+    "recurrent": (
+        lambda: body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
+        r"layer 'extra' \(aten.zeros.default\): the operation is outside",
+    ),
+    "shared": (shared, r"layer 'extra.1' .* it shares the weight 'extra.1.weight' with 'extra.0'; give each its own copy"),
+    "control flow": (
+        lambda: body(lambda self, x: x if x.sum() > 0 else -x),
+        r"Custom could not be captured with .* Data-dependent",
+    ),
+    "fixed batch": (lambda: body(lambda self, x: x.view(128, -1)), r"Custom could not be captured with .* fixed batch sizes are"),
+    "batch in a view": (
+        lambda: body(lambda self, x: x.view(-1, 4, 8, 8).view(-1, 8, 8, 8)),
+        r"the batch is mixed with another axis",
+    ),
+    "batch second": (
+        lambda: body(lambda self, x: x.unsqueeze(0).squeeze(0)),
+        r"\[1, .*, 8, 8, 8\] mixes the batch with another axis; keep",
+    ),
+    "no statistics": (
+        lambda: body(lambda self, x: self.extra(x), lambda: nn.BatchNorm2d(8, track_running_stats=False)),
+        r"layer 'extra' .* keeps no running statistics",
+    ),
+    "norm twice": (lambda: body(lambda self, x: self.norm(x)), r"layer 'norm' .* applied twice with the same statistics"),
+    "computed weight": (
+        lambda: body(lambda self, x: F.conv2d(x, self.extra.weight * 2), lambda: nn.Conv2d(8, 8, 1)),
+        r"outside the graph|is computed from|is not an activation",
+    ),
+    "linear over maps": (
+        lambda: body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
+        r"last axis of \(8, 8, 8\); flatten first",
+    ),
+    "alpha": (lambda: body(lambda self, x: torch.add(x, x, alpha=2)), r"alpha = 2 is not known; scale the second operand"),
+    "difference": (lambda: body(lambda self, x: x - torch.tanh(x)), r"subtraction of one activation by another is not known"),
+    "ratio": (lambda: body(lambda self, x: x / torch.sigmoid(x)), r"division of one activation by another is not known"),
+    "row constant": (
+        lambda: body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
+        r"constant 'extra' of shape \(8,\)",
+    ),
+    "zero divisor": (
+        lambda: body(lambda self, x: x / self.extra, lambda: nn.Parameter(torch.zeros(8, 1, 1))),
+        r"divides by 'extra', which holds 0",
+    ),
+    "broadcast": (lambda: body(lambda self, x: x + x.mean((2, 3), keepdim=True)), r"only \[C, 1, 1\] broadcasts, in a product"),
+    "elu": (lambda: body(lambda self, x: F.elu(x, 0.5)), r"elu with alpha = 0.5 is not known; only 1 is"),
+    "gelu": (lambda: body(lambda self, x: F.gelu(x, approximate="tanh")), r"gelu with approximate = tanh is not known"),
+    "concat": (lambda: body(lambda self, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
+    "batch slice": (lambda: body(lambda self, x: x + x[:1]), r"the batch is sliced"),
+    "batch split": (lambda: body(lambda self, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
+    "pad mode": (lambda: body(lambda self, x: F.pad(x, (1, 1, 1, 1), "reflect")), r"padding in mode 'reflect'|outside the graph"),
+    "pad value": (
+        lambda: body(lambda self, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
+        r"padding in mode 'constant' with 1.0; only zeros",
+    ),
+    "crop": (lambda: body(lambda self, x: F.pad(x, (-1, 0))), r"padding \[-1, 0\] of \(8, 8, 8\); it must be non-negative"),
+    "divisor": (lambda: body(lambda self, x: F.avg_pool2d(x, 2, divisor_override=3)), r"divisor_override = 3 is not known"),
+    "mean": (lambda: body(lambda self, x: x + x.mean(1, keepdim=True)), r"a mean over axes \[1\] of \(8, 8, 8\)"),
+    "whole mean": (lambda: body(lambda self, x: x * x.mean()), r"its form without 'dim' is not known"),
+    "permute": (
+        lambda: body(lambda self, x: x.permute(0, 2, 3, 1)),
+        r"axes are permuted to \[0, 2, 3, 1\]; only the channel shuffle",
+    ),
+    "half shuffle": (
+        lambda: body(lambda self, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
+        r"a permuted tensor of shape \(512,\) is used before it is \(8, 8, 8\) again",
+    ),
+    "odd view": (
+        lambda: body(lambda self, x: F.relu(x.flatten(2)).view(-1, 8, 8, 8)),
+        r"sees a tensor of shape \(8, 8, 8\) as \(8, 64\)",
+    ),
+    "expand": (lambda: body(lambda self, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),
+    "cast": (lambda: body(lambda self, x: x.double()), r"activations are cast to torch.float64; capture a float32 network"),
+    "overwritten view": (lambda: body(overwritten), r"it overwrites .*, which lies in the same memory, is read afterwards"),
+    "tensor bound": (
+        lambda: body(lambda self, x: x.clamp(min=self.extra), lambda: nn.Parameter(torch.zeros(1))),
+        r"its min is p_extra; only a fixed number is known",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_the_graph_cannot_hold_is_named(name):
+    build, message = ERRORS[name]
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(build().eval(), SHAPE)
+
+
+def test_classes_must_fit_the_logits():
+    with pytest.raises(
+        UnsupportedOperation, match="the network returns 5 logits and the data has 3 classes; build the network with 3"
+    ):
+        capture(made("sequential"), SHAPE, classes=["a", "b", "c"])
+
+
+def test_every_converter_is_reached_by_name():
+    assert all(name == name.removesuffix("_") and "." not in name for name in CONVERTERS)

@@ -1,0 +1,93 @@
+"""From a module to a file that runs, and what must hold at every step."""
+
+import numpy as np
+import torch
+
+from paretrim.capture import capture
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import integer_share, open_runnable
+from paretrim.freeze import freeze
+from paretrim.graph.checks import validate
+from paretrim.graph.interpreter import run, values
+from paretrim.network import Network
+from paretrim.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+
+IMAGES = 4
+
+
+def resources(images):
+    """Calibration images and nothing to train on."""
+    return Resources(None, None, images, Execution(device="cpu", precision="float32"), 0)
+
+
+def captured(module, shape):
+    """The network, images for it, and its logits, which must be the module's."""
+    torch.manual_seed(1)
+    images = torch.randn(IMAGES, *shape)
+    network = Network(capture(module, shape)).eval()
+    with torch.no_grad():
+        expected, found = module(images.clone()), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    return network, images, expected
+
+
+def assert_frozen_float_is_the_network(network, images, expected):
+    graph = freeze(network)
+    validate(graph)
+    scale = float(expected.abs().max())
+    np.testing.assert_allclose(run(graph, images.numpy()), expected.numpy(), rtol=1e-3, atol=2e-4 * scale)
+
+
+def steps_apart(graph, fake, images):
+    """By node: how many steps its integers are from the fake-quantized network's value."""
+    names = tuple(node.name for node in graph.nodes if node.type.quantized and node.name in fake.quantizers())
+    with torch.no_grad():
+        reals = fake.features(images, names)
+    known, types, apart = values(graph, images.numpy()), graph.types, {}
+    for name in names:
+        kind = types[name]
+        levels = np.rint(reals[name].double().numpy() / kind.scale) + kind.zero_point
+        apart[name] = np.abs(known[name] - levels)
+    return apart
+
+
+def assert_integers_are_the_fake_quantized_network(network, images):
+    """Quantize without training, freeze, and compare; returns the integer graph."""
+    fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval()
+    graph = freeze(fake)
+    validate(graph)
+    with torch.no_grad():
+        trained = fake(images).numpy()
+    logits = run(graph, images.numpy())
+    span = np.abs(trained).max()
+    for name, apart in steps_apart(graph, fake, images).items():
+        # A tie that falls the other way is one step, and a later layer may hand it on; most values are equal.
+        assert (apart > 1).mean() <= 0.02, name
+        assert apart.mean() <= 0.15, name
+    assert np.abs(logits - trained).max() <= 0.05 * span
+    return graph
+
+
+def assert_the_file_runs_in_int8(graph, images, folder):
+    """Top-1 as the reference, every convolution on integers, in both runtimes."""
+    path = folder / "a.onnx"
+    export_onnx(graph, path)
+    expected = run(graph, images.numpy())
+    clear = _clear(expected)
+    convolutions = sum(node.op == "conv2d" for node in graph.nodes)
+    for runtime in ("onnxruntime", "openvino"):
+        found = open_runnable(path, runtime=runtime)(images.numpy())
+        assert (found.argmax(1) == expected.argmax(1))[clear].all(), runtime
+        assert np.abs(found - expected).max() <= 0.15 * np.abs(expected).max(), runtime
+        report = integer_share(path, runtime)
+        assert report.in_int8 == report.convolutions, (runtime, report)
+        assert report.convolutions >= convolutions, (runtime, report)
+
+
+def _clear(logits):
+    """Images whose best class leads by more than a few steps: random networks leave classes nearly tied."""
+    ordered = np.sort(logits, axis=1)
+    return ordered[:, -1] - ordered[:, -2] > 0.1 * np.abs(logits).max()

@@ -1,0 +1,65 @@
+"""The usual families, as torchvision writes them, at small image sizes."""
+
+import warnings
+
+import pytest
+import torch
+from chain import (
+    assert_frozen_float_is_the_network,
+    assert_integers_are_the_fake_quantized_network,
+    assert_the_file_runs_in_int8,
+    captured,
+)
+from hand_networks import trained
+
+from paretrim.capture import capture
+from paretrim.errors import UnsupportedOperation
+
+SIZES = {
+    "resnet18": 32,
+    "resnext50_32x4d": 32,
+    "densenet121": 32,
+    "googlenet": 32,
+    "inception_v3": 75,
+    "mobilenet_v2": 32,
+    "mobilenet_v3_small": 32,
+    "shufflenet_v2_x0_5": 32,
+    "efficientnet_b0": 32,
+    "regnet_y_400mf": 32,
+    "squeezenet1_0": 32,
+    "mnasnet0_5": 32,
+    "vgg11_bn": 32,
+}
+QUICK = {"resnet18", "shufflenet_v2_x0_5"}
+
+
+@pytest.fixture(scope="module")
+def models():
+    """torchvision built for CUDA misses two operators beside a CPU torch; with their schemas declared its models work."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = pytest.importorskip("torchvision.models", exc_type=(ImportError, RuntimeError))
+    yield found
+    library._destroy()
+
+
+def built(models, name):
+    torch.manual_seed(0)
+    settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return trained(getattr(models, name)(weights=None, num_classes=10, **settings))
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SIZES])
+def test_families_from_module_to_file(models, name, tmp_path):
+    network, images, expected = captured(built(models, name), (3, SIZES[name], SIZES[name]))
+    assert_frozen_float_is_the_network(network, images, expected)
+    graph = assert_integers_are_the_fake_quantized_network(network, images)
+    assert_the_file_runs_in_int8(graph, images, tmp_path)
+
+
+def test_convnext_is_refused_by_layer(models):
+    with pytest.raises(UnsupportedOperation, match=r"layer 'features.0.1' .* axes are permuted to \[0, 2, 3, 1\]"):
+        capture(models.convnext_tiny(weights=None).eval(), (3, 32, 32))
