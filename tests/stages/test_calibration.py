@@ -78,7 +78,9 @@ def test_other_clips_of_weights():
     weight = torch.arange(1.0, 201.0).reshape(2, 100)
     assert weight_clips(weight, bits=8, method="minmax", percentile=50.0).tolist() == [1.0, 1.0]
     clips = weight_clips(weight, bits=8, method="percentile", percentile=90.0)
-    assert clips.tolist() == pytest.approx([np.quantile(np.arange(1, 101), 0.9) / 100, np.quantile(np.arange(101, 201), 0.9) / 200])
+    assert clips.tolist() == pytest.approx(
+        [np.quantile(np.arange(1, 101), 0.9) / 100, np.quantile(np.arange(101, 201), 0.9) / 200]
+    )
     assert weight_clips(torch.zeros(3, 4), bits=8, method="mse", percentile=0.0).shape == (3,)
 
 

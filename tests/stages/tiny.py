@@ -33,9 +33,7 @@ NONE = replace(SHORT, epochs=0)
 
 
 def block(inputs, outputs, *, groups=1, stride=1):
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Residual(nn.Module):
