@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from paretrim.constraints import set_mask_, weighted_layers
-from paretrim.errors import CorruptFile
+from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, structure_of
 from paretrim.history import StageOutcome
 from paretrim.network import Network
@@ -61,7 +62,7 @@ def load_candidate(path: Path) -> Candidate:
     try:
         network = _restored(tensors, facts)
         history = tuple(StageOutcome(**stage) for stage in facts["history"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
         raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
     return Candidate(network.eval(), history)
 
@@ -71,7 +72,9 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
     for node in facts["structure"]["nodes"]:
         key = str(node["name"]).replace(".", "/")
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
-    network = Network(graph_of(facts["structure"], by_node))
+    graph = graph_of(facts["structure"], by_node)
+    validate(graph)
+    network = Network(graph)
     for name, layer in weighted_layers(network).items():
         mask = tensors.get(f"layers.{name.replace('.', '/')}.mask")
         if mask is not None:

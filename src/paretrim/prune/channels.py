@@ -37,7 +37,7 @@ def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None
     for name, layer in weighted_layers(network).items():
         alive = _alive(groups, name, removed, layer.weight.device)
         rows = alive.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
-        set_mask_(layer, rows if layer.mask is None else layer.mask & rows)
+        set_mask_(layer, rows.clone() if layer.mask is None else layer.mask & rows)  # a mask is written to on resumption
         layer.alive = alive.float() if layer.alive is None else layer.alive * alive
     for name, batch_norm in network.batch_norms().items():
         alive = _alive(groups, name, removed, batch_norm.gamma.device)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
 from paretrim.network import Network
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
-from paretrim.prune.patterns import parse_pattern
+from paretrim.prune.patterns import block_shape, parse_pattern
 from paretrim.prune.schedule import cubic
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
@@ -81,6 +83,7 @@ class Prune:
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0)
         else:
+            self._masks(private, self.sparsity)  # refuses now, not in the middle of training, what cannot be reached
             self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
         return private
 
@@ -90,7 +93,7 @@ class Prune:
             return
         wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
         if self.pattern != CHANNEL:
-            self._mask_(network, wanted)
+            self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
         elif progress < 1:
             self._silence_(network, wanted)
         else:
@@ -102,12 +105,22 @@ class Prune:
 
     def _mask_(self, network: Network, sparsity: float) -> Network:
         layers = self._layers(network)
+        for name, mask in self._masks(network, sparsity).items():
+            set_mask_(layers[name], mask)
+        return network
+
+    def _masks(self, network: Network, sparsity: float) -> dict[str, Tensor]:
+        layers = self._layers(network)
         weights = {name: layer.weight.detach() for name, layer in layers.items()}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
-        chosen = masks(weights, sparsity, method=self.allocation, pattern=parse_pattern(self.pattern), alive=alive)
-        for name, layer in layers.items():
-            set_mask_(layer, chosen[name])
-        return network
+        return masks(weights, sparsity, method=self.allocation, pattern=parse_pattern(self.pattern), alive=alive)
+
+    def _most_on_the_way(self, network: Network) -> float:
+        """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
+        pattern = parse_pattern(self.pattern)
+        layers = self._layers(network).values()
+        blocks = sum(math.prod(block_shape(layer.weight.shape, pattern)) for layer in layers)
+        return 1 - len(layers) / blocks
 
     def _layers(self, network: Network) -> dict[str, Weighted]:
         """The layers that take part."""

@@ -114,8 +114,9 @@ class Checkpoints:
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_states(tensors, optimizer)})
                 return Moment(int(facts["epoch"]), float(facts["seconds"]))
             except (KeyError, IndexError, ValueError, RuntimeError) as error:
+                what = " ".join(str(error).split())
                 raise CorruptFile(
-                    f"'{path}' belongs to another network or version ({error}); delete its folder to train this stage afresh"
+                    f"'{path}' belongs to another network or version ({what:.300}); delete its folder to train this stage afresh"
                 ) from error
         return None
 

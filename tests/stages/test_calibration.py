@@ -1,0 +1,101 @@
+"""Calibrators against brute force on the values themselves."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import dense, resources
+
+from paretrim.constraints import weighted_layers
+from paretrim.errors import TrainingFailed
+from paretrim.fake_quantize import grid_for_range
+from paretrim.graph.fusion import grid_values
+from paretrim.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
+
+
+def observed(name="residual"):
+    network = dense(name).network
+    names = grid_values(network.structure)
+    with torch.no_grad():
+        values = network.features(resources(name).calibration, names)
+    return network, names, {key: value.numpy().astype(np.float64) for key, value in values.items() if key in names}
+
+
+def found(method, percentile=99.99):
+    network, names, values = observed()
+    return calibrate(network, names, resources("residual").calibration, method=method, percentile=percentile), values
+
+
+def squared_error(values, grid):
+    levels = np.clip(np.rint(values / grid.scale) + grid.zero_point, 0, 255)
+    return float(((levels - grid.zero_point) * grid.scale - values).__pow__(2).mean())
+
+
+def test_minmax_covers_exactly_what_was_seen():
+    grids, values = found("minmax")
+    for name, grid in grids.items():
+        assert grid == grid_for_range(float(values[name].min()), float(values[name].max()))
+
+
+@pytest.mark.parametrize("percentile", [90.0, 99.0])
+def test_percentile_clips_the_share_it_says(percentile):
+    grids, values = found("percentile", percentile)
+    for name, grid in grids.items():
+        top = (255 - grid.zero_point) * grid.scale
+        bin_width = (max(values[name].max(), 0) - min(values[name].min(), 0)) / 2048
+        exact = np.quantile(values[name], percentile / 100, method="inverted_cdf")
+        assert exact - bin_width - grid.scale <= top <= exact + 2 * bin_width + grid.scale
+        if values[name].min() >= 0:
+            assert grid.zero_point == 0
+
+
+def test_percentile_100_is_minmax():
+    assert found("percentile", 100.0)[0] == found("minmax")[0]
+
+
+def test_mse_is_as_good_as_the_best_clip():
+    grids, values = found("mse")
+    for name, grid in grids.items():
+        low, high = float(values[name].min()), float(values[name].max())
+        best = min(squared_error(values[name], grid_for_range(low * ratio, high * ratio)) for ratio in CLIP_RATIOS)
+        assert squared_error(values[name], grid) <= best * 1.05
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_mse_clips_of_weights_are_the_best_of_all_ratios(bits):
+    weight = weighted_layers(dense("residual").network)["down.0"].weight.detach()
+    clips = weight_clips(weight, bits=bits, method="mse", percentile=0.0)
+    top = 2 ** (bits - 1) - 1
+    for row, clip in zip(weight.reshape(len(weight), -1).double(), clips, strict=True):
+
+        def error(ratio, row=row):
+            step = float(row.abs().max()) * ratio / top
+            return float(((row / step).round().clamp(-top, top) * step - row).square().sum())
+
+        assert error(float(clip)) <= min(map(error, CLIP_RATIOS)) * (1 + 1e-4)
+
+
+def test_other_clips_of_weights():
+    weight = torch.arange(1.0, 201.0).reshape(2, 100)
+    assert weight_clips(weight, bits=8, method="minmax", percentile=50.0).tolist() == [1.0, 1.0]
+    clips = weight_clips(weight, bits=8, method="percentile", percentile=90.0)
+    assert clips.tolist() == pytest.approx(
+        [np.quantile(np.arange(1, 101), 0.9) / 100, np.quantile(np.arange(101, 201), 0.9) / 200]
+    )
+    assert weight_clips(torch.zeros(3, 4), bits=8, method="mse", percentile=0.0).shape == (3,)
+
+
+def test_a_value_that_is_always_zero_has_a_grid():
+    network = dense("without_norm").network
+    images = torch.zeros(4, 3, 8, 8)
+    for method in ("minmax", "percentile", "mse"):
+        grids = calibrate(network, ("images",), images, method=method, percentile=99.0)
+        assert grids["images"] == grid_for_range(0.0, 0.0)
+
+
+def test_no_images_and_infinite_values_are_refused():
+    network, names, _ = observed()
+    with pytest.raises(TrainingFailed, match="needs calibration images and there are none; give at least one training batch"):
+        calibrate(network, names, torch.empty(0, 3, 8, 8), method="minmax", percentile=99.0)
+    images = torch.full((2, 3, 8, 8), torch.inf)
+    with pytest.raises(TrainingFailed, match="the value 'images' is not finite on calibration images; check the weights"):
+        calibrate(network, names, images, method="minmax", percentile=99.0)

@@ -1,0 +1,204 @@
+"""Pruned weights stay zero in value, gradient and momentum, whatever comes after."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import CLASSES, NONE, SHAPE, SHORT, dense, network, prune, resources, state
+from torch import nn
+
+import paretrim.train.fit
+from paretrim.capture import capture
+from paretrim.constraints import weighted_layers
+from paretrim.distill.stage import Distill
+from paretrim.errors import InvalidRecipe
+from paretrim.finetune import FineTune
+from paretrim.freeze import freeze
+from paretrim.network import Network
+from paretrim.pipeline import run_stage
+from paretrim.prune.patterns import block_alive, parse_pattern
+from paretrim.prune.stage import Prune
+from paretrim.quantize.stage import Quantize
+from paretrim.together import Together
+
+PATTERNS = {
+    "unstructured": prune(sparsity=0.6),
+    "unstructured cubic": prune(sparsity=0.6, schedule="cubic"),
+    "1x4": prune(pattern="1x4", sparsity=0.6),
+    "1x4 cubic": prune(pattern="1x4", sparsity=0.6, schedule="cubic"),
+    "2:4": prune(pattern="2:4"),
+    "channel": prune(pattern="channel", sparsity=0.4),
+    "channel cubic": prune(pattern="channel", sparsity=0.4, schedule="cubic"),
+}
+LATER = {
+    "finetune": FineTune(budget=SHORT),
+    "finetune adamw": FineTune(budget=replace(SHORT, optimizer="adamw", weight_decay=0.1)),
+    "quantize": Quantize(budget=SHORT),
+    "quantize observed": Quantize(budget=SHORT, scales="observed"),
+    "distill": Distill(budget=SHORT),
+    "together": Together(parts=(Quantize(), Distill()), budget=SHORT),
+    "prune again": prune(sparsity=0.7),
+}
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Looks at every optimizer step, before the masks are held: value, gradient and momentum where a mask is False."""
+    steps = []
+
+    def watching(module, budget):
+        optimizer = make_optimizer(module, budget)
+        masks = {layer.weight: layer.mask for layer in weighted_layers(module).values() if layer.mask is not None}
+
+        def look(*_):
+            for weight, mask in masks.items():
+                moments = [value for value in optimizer.state[weight].values() if torch.is_tensor(value) and value.dim()]
+                for tensor in (weight, weight.grad, *moments):
+                    assert not tensor.detach()[~mask].any()
+            steps.append(len(masks))
+
+        optimizer.register_step_post_hook(look)
+        return optimizer
+
+    make_optimizer = paretrim.train.fit.make_optimizer
+    monkeypatch.setattr(paretrim.train.fit, "make_optimizer", watching)
+    return steps
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_zeros_outlive_every_later_stage(pattern, later, watched):
+    pruned = run_stage(dense("residual"), PATTERNS[pattern], resources("residual"))
+    before = {name: layer.weight.detach() == 0 for name, layer in weighted_layers(pruned.network).items()}
+    shapes = {name: zeros.shape for name, zeros in before.items()}
+    watched.clear()
+    found = run_stage(pruned, LATER[later], resources("residual"))
+    assert len(watched) == 6
+    for name, layer in weighted_layers(found.network).items():
+        assert layer.weight.shape == shapes[name]
+        assert not layer.effective_weight()[before[name]].any()
+    for node, zeros in zip((n for n in freeze(found.network).nodes if "weight" in n.tensors), before.values(), strict=True):
+        assert not node.tensors["weight"][zeros.numpy()].any()
+
+
+def prunable(module):
+    """Masks of the layers that take part by default: all but the first and the last."""
+    return [layer.mask for layer in list(weighted_layers(module).values())[1:-1]]
+
+
+@pytest.mark.parametrize("schedule", ["one_shot", "cubic"])
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.37, 0.9, 1.0])
+def test_counts_are_exact(pattern, schedule, sparsity):
+    stage = prune(pattern=pattern, schedule=schedule, sparsity=sparsity, end=1.0)
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    blocks = torch.cat([block_alive(mask, parse_pattern(pattern)).flatten() for mask in prunable(found.network)])
+    assert int((~blocks).sum()) == round(sparsity * len(blocks))
+    first, *_, last = weighted_layers(found.network).values()
+    assert first.mask is None
+    assert last.mask is None
+
+
+@pytest.mark.parametrize("schedule", ["one_shot", "cubic"])
+def test_what_leaves_a_layer_empty_is_refused_before_training(schedule):
+    stage = prune(pattern="1x4", sparsity=0.997, schedule=schedule)
+    with pytest.raises(InvalidRecipe, match="leaves 2 of 504 blocks to 3 layers and every layer keeps at least one"):
+        stage.begin(dense("residual").network, resources("residual"))
+
+
+def test_first_and_last_take_part_if_asked():
+    found = run_stage(dense("residual"), prune(first=True, last=True, sparsity=0.5, budget=NONE), resources("residual"))
+    masks = [layer.mask for layer in weighted_layers(found.network).values()]
+    assert sum(int((~mask).sum()) for mask in masks) == round(0.5 * sum(mask.numel() for mask in masks))
+
+
+def test_of_every_four_channels_two_stay():
+    found = run_stage(dense("residual"), prune(pattern="2:4"), resources("residual"))
+    for mask in prunable(found.network):
+        groups = mask.reshape(len(mask), -1, 4, *mask.shape[2:])
+        assert bool((groups.sum(2) == 2).all())
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
+def test_pruning_more_nests(pattern):
+    half = run_stage(dense("residual"), prune(pattern=pattern, sparsity=0.5), resources("residual"))
+    most = run_stage(half, prune(pattern=pattern, sparsity=0.8, schedule="cubic"), resources("residual"))
+    for less, more in zip(prunable(half.network), prunable(most.network), strict=True):
+        assert not bool((more & ~less).any())
+    alive = torch.cat([block_alive(mask, parse_pattern(pattern)).flatten() for mask in prunable(most.network)])
+    assert int((~alive).sum()) == round(0.8 * len(alive))
+
+
+def test_the_cubic_schedule_prunes_on_the_way(monkeypatch):
+    seen = []
+    step = paretrim.train.fit._Work.step
+
+    def looking(work, batch, epoch, progress):
+        zeros = sum(int((~mask).sum()) for mask in prunable(work.network))
+        seen.append(zeros / sum(mask.numel() for mask in prunable(work.network)))
+        return step(work, batch, epoch, progress)
+
+    monkeypatch.setattr(paretrim.train.fit._Work, "step", looking)
+    run_stage(dense("residual"), prune(schedule="cubic", sparsity=0.9, end=0.5), resources("residual"))
+    assert seen == pytest.approx([0.0, 0.9 * (1 - (2 / 3) ** 3), 0.9 * (1 - (1 / 3) ** 3), 0.9, 0.9, 0.9], abs=1e-3)
+
+
+def test_silenced_channels_compute_what_the_smaller_network_will():
+    stage = prune(pattern="channel", sparsity=0.4, schedule="cubic")
+    private = stage.begin(dense("residual").network, resources("residual"))
+    stage.advance(private, 0.99)
+    images = resources("residual").calibration
+    with torch.no_grad():
+        silenced = private.eval()(images)
+        stage.advance(private, 1.0)
+        torch.testing.assert_close(private.eval()(images), silenced, rtol=1e-4, atol=1e-5)
+    shapes = [tuple(layer.weight.shape) for layer in weighted_layers(private).values()]
+    assert shapes != [tuple(layer.weight.shape) for layer in weighted_layers(network("residual")).values()]
+    assert all(layer.alive is None for layer in weighted_layers(private).values())
+
+
+@pytest.mark.parametrize("schedule", ["one_shot", "cubic"])
+def test_channels_removed_after_quantization_take_their_scales_along(schedule):
+    quantized = run_stage(dense("residual"), Quantize(budget=SHORT), resources("residual"))
+    stage = Prune(pattern="channel", sparsity=0.4, schedule=schedule, budget=NONE)
+    found = run_stage(quantized, stage, resources("residual"))
+    for layer in weighted_layers(found.network).values():
+        assert len(layer.quantizer.scale) == len(layer.quantizer.clip) == len(layer.weight)
+    every = {tuple(layer.weight.shape) for layer in weighted_layers(found.network).values()}
+    assert every != {tuple(layer.weight.shape) for layer in weighted_layers(quantized.network).values()}
+    assert freeze(found.network).quantized
+    trained = run_stage(found, FineTune(budget=SHORT), resources("residual"))
+    assert trained.history[-1].bits == 8
+    assert state(trained).keys() == state(found).keys()
+
+
+def test_masks_are_cut_with_the_channels():
+    masked = run_stage(dense("residual"), prune(sparsity=0.6), resources("residual"))
+    found = run_stage(masked, prune(pattern="channel", sparsity=0.4), resources("residual"))
+    for layer in list(weighted_layers(found.network).values())[1:-1]:
+        assert layer.mask.shape == layer.weight.shape
+        assert not layer.weight[~layer.mask].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"start": 0.7, "end": 0.5}, r"the ramp ends at 0.5, before its start at 0.7; let end be at least start"),
+        ({"pattern": "channel", "allocation": "erk"}, r"allocation 'erk' does not apply to channels; choose global or uniform"),
+        ({"pattern": "channel", "sparsity": 1.0}, r"a channel sparsity of 1 leaves no network; stay below 1"),
+        ({"pattern": "2:4", "sparsity": 0.5, "schedule": "cubic"}, r"pattern 2:4 is fixed at 0.5; use schedule one_shot"),
+        ({"pattern": "2:4"}, r"pattern 2:4 has sparsity 0.5, given is 0.8; set it to that"),
+        ({"pattern": "3x3"}, r"pattern '3x3' is unknown"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, text):
+    with pytest.raises(InvalidRecipe, match=text):
+        Prune(**settings)
+
+
+def test_a_network_of_one_layer_has_nothing_to_prune_by_default():
+    one = Network(capture(nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)), SHAPE))
+    with pytest.raises(InvalidRecipe, match="left to prune in a network of 1 weighted layers; set first or last to true"):
+        prune().begin(one, resources("plain"))
+    half = prune(last=True).begin(one, resources("plain"))
+    assert int((weighted_layers(half)["1"].weight == 0).sum()) == 384

@@ -1,0 +1,128 @@
+"""What every stage promises, over one table of stages and networks."""
+
+import functools
+import json
+import tomllib
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import NETWORKS, NONE, STAGES, dense, resources, same, start, state
+
+from paretrim.candidate import load_candidate, save_candidate
+from paretrim.constraints import sparsity, weight_bits, weighted_layers
+from paretrim.freeze import freeze
+from paretrim.graph.interpreter import run
+from paretrim.pipeline import run_stage
+from paretrim.recipe import parse_stage, stage_settings
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+every_stage = pytest.mark.parametrize("kind", STAGES)
+
+
+@functools.cache
+def result(kind, name, seed=0):
+    return run_stage(dense(name), STAGES[kind], resources(name, seed=seed))
+
+
+@every_network
+@every_stage
+def test_the_parent_is_left_as_it_was_and_the_same_seed_gives_the_same_bits(kind, name):
+    parent = dense(name)
+    before, structure, mode = state(parent), parent.network.structure, parent.network.training
+    again = run_stage(parent, STAGES[kind], resources(name))
+    assert same(state(again), state(result(kind, name)))
+    assert same(before, state(parent))
+    assert (structure, mode, len(parent.history)) == (parent.network.structure, parent.network.training, 1)
+
+
+@every_network
+@every_stage
+def test_history_says_what_was_done(kind, name):
+    found = result(kind, name)
+    assert found.history[:1] == dense(name).history
+    assert len(found.history) == 2
+    last = found.history[-1]
+    assert (last.name, last.epochs, found.epochs) == (STAGES[kind].name, 2, 10)
+    assert last.accuracy_before == dense(name).history[-1].accuracy_after
+    assert (last.sparsity, last.bits) == (sparsity(found.network), weight_bits(found.network))
+    assert last.settings == stage_settings(STAGES[kind])
+
+
+@every_stage
+def test_another_seed_gives_another_result(kind):
+    other = result(kind, "residual", 1)
+    assert not same(state(result(kind, "residual")), state(other))
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    run_stage(dense("depthwise"), STAGES["together"], resources("depthwise"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("name", ["residual", "without_norm"])
+@every_stage
+def test_no_epochs_are_legal_and_train_nothing(kind, name):
+    found = run_stage(dense(name), replace(STAGES[kind], budget=NONE), resources(name))
+    assert found.history[-1].epochs == 0
+    if STAGES[kind].name in ("finetune", "distill"):
+        assert same(state(found), state(dense(name)))
+    else:
+        assert found.history[-1].bits == result(kind, name).history[-1].bits
+    if STAGES[kind].name == "prune":
+        assert found.history[-1].sparsity == result(kind, name).history[-1].sparsity
+
+
+@every_stage
+def test_settings_survive_json_and_toml(kind):
+    settings = stage_settings(STAGES[kind])
+    assert parse_stage(json.loads(json.dumps(settings)), "stage") == STAGES[kind]
+    assert parse_stage(tomllib.loads(toml(settings)), "stage") == STAGES[kind]
+
+
+def toml(table):
+    """Enough of TOML for settings: no None (a key left out means its default), inline tables for nesting."""
+    return "\n".join(f"{key} = {value_text(value)}" for key, value in table.items() if value is not None)
+
+
+def value_text(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items() if item is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(value_text, value)) + "]"
+    return json.dumps(value)
+
+
+@every_network
+@every_stage
+def test_a_candidate_survives_its_file(kind, name, tmp_path):
+    found = result(kind, name)
+    save_candidate(found, tmp_path / "candidate")
+    again = load_candidate(tmp_path / "candidate")
+    assert same(state(found), state(again))
+    assert again.history == found.history
+    images = resources(name).calibration
+    with torch.no_grad():
+        assert torch.equal(found.network(images), again.network(images))
+
+
+@every_network
+@every_stage
+def test_what_comes_out_freezes_to_what_was_trained(kind, name):
+    found = result(kind, name)
+    graph = freeze(found.network)
+    assert graph.quantized == (found.history[-1].bits < 32)
+    images = resources(name).calibration[:20]
+    with torch.no_grad():
+        logits = found.network(images).numpy()
+    assert (run(graph, images.numpy()).argmax(1) == logits.argmax(1)).mean() >= 0.9
+    exported = [node.tensors["weight"] for node in graph.nodes if node.op in ("conv2d", "linear")]
+    layers = weighted_layers(found.network).values()
+    for weight, layer in zip(exported, layers, strict=True):
+        if layer.mask is not None:
+            assert not weight[~layer.mask.numpy()].any()
+        assert (weight == 0).sum() == int((layer.effective_weight() == 0).sum())
+    assert freeze(found.network, start(name).spec).input.takes_pixels

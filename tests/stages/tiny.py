@@ -1,0 +1,155 @@
+"""Four tiny networks, 120 learnable images in 4 classes, and every stage: the tables of the contract suite."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from paretrim.candidate import Candidate
+from paretrim.capture import capture
+from paretrim.data.batches import EvalBatches, TrainBatches
+from paretrim.data.types import ImageSet
+from paretrim.distill.stage import Distill
+from paretrim.finetune import FineTune
+from paretrim.graph.types import InputSpec
+from paretrim.network import Network
+from paretrim.pipeline import Start, run_stage
+from paretrim.prune.stage import Prune
+from paretrim.quantize.stage import Quantize
+from paretrim.together import Together
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
+
+CLASSES = 4
+SHAPE = (3, 8, 8)
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+FLOAT32 = Execution(device="cpu", precision="float32")
+SHORT = Budget(epochs=2, batch_size=48, learning_rate=0.05)
+NONE = replace(SHORT, epochs=0)
+
+
+def block(inputs, outputs, *, groups=1, stride=1):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.left = block(3, 8), nn.Sequential(block(8, 8), nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))
+        self.down, self.head = block(8, 12, stride=2), nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.down(torch.relu(x + self.left(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def plain():
+    return nn.Sequential(block(3, 8), block(8, 16, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
+
+
+def depthwise():
+    parts = block(3, 8), block(8, 8, groups=8), block(8, 16, stride=2), nn.AvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*parts, nn.Dropout(0.2), nn.Linear(64, CLASSES))
+
+
+def without_norm():
+    parts = nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*parts, nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+NETWORKS = {"plain": plain, "residual": Residual, "depthwise": depthwise, "without_norm": without_norm}
+
+
+@functools.cache
+def _graph(name):
+    torch.manual_seed(7)
+    return capture(NETWORKS[name](), SHAPE)
+
+
+def network(name):
+    return Network(_graph(name))
+
+
+@functools.cache
+def image_set(count=120):
+    """Noise with a bright corner that tells the class."""
+    random = np.random.default_rng(5)
+    images = random.integers(0, 128, (count, *SHAPE), dtype=np.uint8)
+    labels = np.arange(count) % CLASSES
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[:, 4 * row : 4 * row + 3, 4 * column : 4 * column + 3] += 120
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def start(name, *, seed=0, images=None, execution=FLOAT32):
+    """A run's start on the tiny images."""
+    images = images or image_set()
+    ready = EvalBatches(images=images, batch_size=60, mean=MEAN, std=STD)
+    return Start(
+        network=network(name),
+        train=lambda size: TrainBatches(
+            images=images, batch_size=size, mean=MEAN, std=STD, crop_padding=1, flip=False, seed=seed
+        ),
+        validation=ready,
+        calibration=next(iter(ready.epoch(0))).inputs,
+        spec=InputSpec(SHAPE, MEAN, STD),
+        data_digest="tiny",
+        images=len(images),
+        seed=seed,
+        execution=execution,
+    )
+
+
+def resources(name, *, seed=0, images=None, execution=FLOAT32) -> Resources:
+    """What stages get, with the network itself as teacher."""
+    begin = start(name, seed=seed, images=images, execution=execution)
+    return begin.resources(StoredTeacher(begin.network, execution, images=0, classes=CLASSES, folder=None))
+
+
+def prune(**settings):
+    return Prune(**{"budget": SHORT, "sparsity": 0.5, **settings})
+
+
+STAGES = {
+    "finetune": FineTune(budget=SHORT),
+    "finetune adamw": FineTune(budget=replace(SHORT, optimizer="adamw", learning_rate=0.01, clip_norm=1.0)),
+    "prune": prune(),
+    "prune cubic": prune(schedule="cubic"),
+    "prune 1x4": prune(pattern="1x4", allocation="uniform"),
+    "prune 1x4 cubic": prune(pattern="1x4", schedule="cubic", allocation="erk"),
+    "prune 2:4": prune(pattern="2:4"),
+    "prune channel": prune(pattern="channel", sparsity=0.25),
+    "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),
+    "quantize": Quantize(budget=SHORT),
+    "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
+    "distill": Distill(budget=SHORT),
+    "together": Together(
+        parts=(Prune(sparsity=0.5, schedule="cubic"), Quantize(), Distill()), budget=replace(SHORT, label_smoothing=0.1)
+    ),
+    "together channel": Together(parts=(Quantize(), Prune(sparsity=0.25, pattern="channel", schedule="cubic")), budget=SHORT),
+}
+
+
+@functools.cache
+def dense(name) -> Candidate:
+    """The network after a short training; shared by many tests, so nobody may change it."""
+    return run_stage(Candidate(network(name)), FineTune(budget=replace(SHORT, epochs=8, batch_size=24)), resources(name))
+
+
+def state(candidate_or_network):
+    """All tensors by name, copied."""
+    module = candidate_or_network.network if isinstance(candidate_or_network, Candidate) else candidate_or_network
+    return {key: tensor.clone() for key, tensor in module.state_dict().items()}
+
+
+def same(left, right):
+    """Whether two states are equal to the last bit."""
+    return left.keys() == right.keys() and all(
+        torch.equal(left[key], right[key]) and left[key].dtype == right[key].dtype for key in left
+    )

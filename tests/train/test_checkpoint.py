@@ -1,0 +1,143 @@
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import STAGES, dense, network, prune, resources, same, state
+
+import paretrim.files
+from paretrim.candidate import load_candidate, save_candidate
+from paretrim.errors import CorruptFile, OutOfSpace
+from paretrim.pipeline import run_stage
+from paretrim.train.budget import Budget
+from paretrim.train.checkpoint import Checkpoints, Moment, load_state, save_state
+from paretrim.train.fit import make_optimizer
+
+TENSORS = {
+    "plain": torch.arange(6.0).reshape(2, 3),
+    "channels last": torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last),
+    "flags": torch.tensor([True, False]),
+    "counts": torch.arange(3),
+    "half": torch.ones(2, dtype=torch.bfloat16),
+    "nothing": torch.empty(0, 4),
+    "one": torch.tensor(3.5),
+}
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    facts = {"epoch": 3, "seconds": 0.1, "list": [1, None, "ä"]}
+    save_state(tmp_path / "state", TENSORS, facts)
+    tensors, found = load_state(tmp_path / "state")
+    assert same(tensors, TENSORS)
+    assert found == facts
+
+
+def test_every_truncation_and_every_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "state"
+    save_state(path, {"a": torch.arange(5)}, {"epoch": 1})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CorruptFile, match="delete it and run the same command again"):
+            load_state(path)
+    for at in range(8, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(CorruptFile, match=r"cannot be read|fails its SHA-256|has format"):
+            load_state(path)
+
+
+def test_another_format_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("paretrim.train.checkpoint.FORMAT", 99)
+    save_state(tmp_path / "state", {}, {})
+    monkeypatch.undo()
+    with pytest.raises(CorruptFile, match="'.*state' has format 99, this version reads 1; delete it"):
+        load_state(tmp_path / "state")
+
+
+def pair(name="plain"):
+    module = network(name)
+    return module, make_optimizer(module, Budget())
+
+
+def test_two_checkpoints_are_kept_and_all_are_cleared(tmp_path):
+    kept = Checkpoints(tmp_path / "stage")
+    assert kept.newest(*pair()) is None
+    for epoch in range(1, 5):
+        kept.save(*pair(), Moment(epoch, 0.5 * epoch))
+    (tmp_path / "stage" / ".epoch-00005.safetensors.12ab.part").write_bytes(b"half")
+    (tmp_path / "stage" / "candidate.safetensors").write_bytes(b"other")
+    assert kept.newest(*pair()) == Moment(4, 2.0)
+    kept.clear()
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["candidate.safetensors"]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    kept = Checkpoints(tmp_path)
+    kept.save(*pair(), Moment(1, 0.5))
+    kept.save(*pair(), Moment(2, 1.0))
+    newest = tmp_path / "epoch-00002.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert kept.newest(*pair()) == Moment(1, 0.5)
+    (tmp_path / "epoch-00001.safetensors").write_bytes(b"")
+    assert kept.newest(*pair()) is None
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    Checkpoints(tmp_path).save(*pair("plain"), Moment(1, 0.5))
+    with pytest.raises(CorruptFile, match="epoch-00001.safetensors' belongs to another network or version .*; delete its folder"):
+        Checkpoints(tmp_path).newest(*pair("residual"))
+
+
+def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
+    kept = Checkpoints(tmp_path)
+    kept.save(*pair(), Moment(1, 0.5))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # Python ignores SIGXFSZ, so a write fails with EFBIG
+    try:
+        with pytest.raises(OutOfSpace, match=r"no space left for '.*epoch-00002.safetensors': [\d,]+ bytes to write"):
+            kept.save(*pair(), Moment(2, 1.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert kept.newest(*pair()) == Moment(1, 0.5)
+
+
+def test_a_disk_that_fills_in_training_keeps_the_last_epoch(tmp_path, monkeypatch):
+    stage = replace(STAGES["finetune"], budget=replace(STAGES["finetune"].budget, epochs=4))
+    expected = run_stage(dense("plain"), stage, resources("plain"))
+    sync, calls = paretrim.files.os.fsync, []
+
+    def filling(handle):
+        calls.append(handle)
+        if len(calls) == 5:  # one file and one folder a checkpoint: the third file
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(paretrim.files.os, "fsync", filling)
+        with pytest.raises(OutOfSpace, match=r"stage 2 \(finetune\): no space left for '.*epoch-00003"):
+            run_stage(dense("plain"), stage, resources("plain"), folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
+    assert same(state(expected), state(run_stage(dense("plain"), stage, resources("plain"), folder=tmp_path)))
+
+
+def test_a_file_that_is_no_candidate_is_refused(tmp_path):
+    path = tmp_path / "candidate"
+    save_state(path, {"a": torch.ones(1)}, {"epoch": 1})
+    with pytest.raises(CorruptFile, match="does not hold a candidate .*; delete it and run the same command again"):
+        load_candidate(path)
+    found = run_stage(dense("residual"), prune(), resources("residual"))
+    save_candidate(found, path)
+    tensors, facts = load_state(path)
+    for wrong in (
+        {key: value for key, value in tensors.items() if not key.endswith("bias")},
+        {**tensors, "layers.stem/0.weight": torch.ones(1)},
+        {**tensors, "stray": torch.ones(1)},
+    ):
+        save_state(path, wrong, facts)
+        with pytest.raises(CorruptFile, match="does not hold a candidate"):
+            load_candidate(path)
+    save_state(path, tensors, {**facts, "history": [{"name": "prune"}]})
+    with pytest.raises(CorruptFile, match="does not hold a candidate"):
+        load_candidate(path)
