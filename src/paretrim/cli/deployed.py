@@ -19,6 +19,7 @@ from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
 from paretrim.cli.output import emit, notes_console, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPH, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.storage import load as load_graph
@@ -65,7 +66,7 @@ def bench(parsed: argparse.Namespace) -> int:
         )
     else:
         _show_latencies(found, parsed.batch)
-    return 0
+    return DONE
 
 
 def evaluate(parsed: argparse.Namespace) -> int:
@@ -92,7 +93,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
         interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
         say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
         say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}")
-    return 0
+    return DONE
 
 
 def export(parsed: argparse.Namespace) -> int:
@@ -108,7 +109,7 @@ def export(parsed: argparse.Namespace) -> int:
     else:
         takes = "uint8 pixels" if graph.input.takes_pixels else "normalised float32 images"
         say(f"wrote {path}: {size:,} bytes, takes {takes} {list(graph.input.shape)}")
-    return 0
+    return DONE
 
 
 def inspect(parsed: argparse.Namespace) -> int:
@@ -118,7 +119,7 @@ def inspect(parsed: argparse.Namespace) -> int:
     if parsed.json:
         layers = [dataclasses.asdict(one) for one in weights]
         emit({"file": str(parsed.file), "file_bytes": parsed.file.stat().st_size, "weight_bytes": total, "layers": layers})
-        return 0
+        return DONE
     rows = [
         (
             one.name,
@@ -136,7 +137,7 @@ def inspect(parsed: argparse.Namespace) -> int:
     rows.append(("all weights", "", "", wording.percent(zeros / max(count, 1), 1), f"{total:,}", f"{entropy:,.0f}", ""))
     show_rows(("layer", "shape", "format", "zeros", "bytes", "entropy bytes", "share"), rows)
     say(f"{parsed.file}: {parsed.file.stat().st_size:,} bytes")
-    return 0
+    return DONE
 
 
 def _runtime(name: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
+from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.judge import Setting
@@ -34,8 +35,6 @@ from paretrim.study.grid import read_grid
 from paretrim.study.runner import run_study, time_study
 from paretrim.train.budget import Budget
 
-MISSED = 3
-
 
 def run(parsed: argparse.Namespace, command_line: str) -> int:
     """Carry out a recipe."""
@@ -47,7 +46,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
         _note_plan(_predict(opened, {"": recipe.stages}), watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
-    return 0
+    return DONE
 
 
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
@@ -68,7 +67,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         _show(found.outcomes, folder, parsed)
         say(f"best: {found.best.rung.name}, in {found.file}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
-    return MISSED if found.missed else 0
+    return MISSED if found.missed else DONE
 
 
 def plan(parsed: argparse.Namespace, _: str) -> int:
@@ -89,7 +88,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:
         say(describe(prediction))
-    return 0
+    return DONE
 
 
 def study(parsed: argparse.Namespace, command_line: str) -> int:
@@ -104,7 +103,7 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
         page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
     _show(outcomes, results, parsed)
-    return 0
+    return DONE
 
 
 def _read(parsed: argparse.Namespace) -> Recipe:
