@@ -22,7 +22,7 @@ from paretrim.network import Network
 from paretrim.own import start_from_loaders
 from paretrim.pipeline import run_stages
 from paretrim.recipe import digest_of, stage_settings
-from paretrim.search import usual_stages
+from paretrim.search.ladder import usual_stages
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
@@ -92,7 +92,7 @@ def compress(
         ParetrimError: the module cannot be captured, a stage failed, or the file does not compute what it should.
     """
     chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
-    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution or Execution())
+    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution)
     place = Path(folder)
     with hold(place):
         candidate = run_stages(start, chosen, place, report=report)[-1]

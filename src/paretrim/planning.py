@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paretrim.data.batches import Batch, Batches
@@ -29,8 +29,12 @@ TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage: ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration."""
+    """One stage of a candidate, which has no name where there is only one.
 
+    ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration.
+    """
+
+    candidate: str
     name: str
     epochs: int
     steps: int
@@ -79,9 +83,9 @@ class _Few:
 
 
 def predict(
-    start: Start, recipes: Sequence[Sequence[Stage]], *, dense: Budget | None = None, teacher: Network | None = None
+    start: Start, recipes: Mapping[str, Sequence[Stage]], *, dense: Budget | None = None, teacher: Network | None = None
 ) -> Prediction:
-    """Predict time and disk of training ``recipes`` (sequences of stages that all start from the dense network).
+    """Predict time and disk of training ``recipes`` (by name, stages that start from the dense network).
 
     Every kind of stage is begun and trained for :data:`TIMED_STEPS` steps on a private copy, in the order in which it first
     occurs; later stages of the same kind, batch size and predecessors are taken to be as fast. The run itself is not touched.
@@ -94,8 +98,7 @@ def predict(
     evaluation = _evaluation_seconds(start)
     known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
     planned: list[PlannedStage] = []
-    chains: list[Sequence[Stage]] = [[FineTune(budget=dense)]] if dense else []
-    for chain in (*chains, *recipes):
+    for candidate, chain in ([("", [FineTune(budget=dense)])] if dense else []) + list(recipes.items()):
         network = start.network
         kinds: tuple[tuple[object, ...], ...] = ()
         for position, stage in enumerate(chain, start=1):
@@ -105,28 +108,27 @@ def predict(
                 with located(f"planning stage {position} ({stage.name})"):
                     known[key] = _timed(network, stage, resources, evaluation=evaluation)
             network, like = known[key]
-            planned.append(_scaled(like, stage, resources, evaluation=evaluation))
+            planned.append(replace(_scaled(like, stage, resources, evaluation=evaluation), candidate=candidate))
     if dense:
         planned[0] = replace(planned[0], name="dense")
-    return Prediction(tuple(planned), _parameters(start.network), _disk(start, recipes))
+    return Prediction(tuple(planned), _parameters(start.network), _disk(start, list(recipes.values())))
 
 
 def describe(prediction: Prediction) -> str:
     """The plan as lines of text."""
-    rows = [f"  {'stage':<28} {'epochs':>6} {'steps':>8} {'ms a step':>10} {'predicted':>12}"]
+    rows = [f"  {'stage':<24} {'epochs':>6} {'steps':>8} {'ms a step':>10} {'predicted':>14}"]
+    above = ""
     for stage in prediction.stages:
+        if stage.candidate != above:
+            rows.append(f"  {stage.candidate}:")
+            above = stage.candidate
         step = f"{1000 * stage.step_seconds:.1f}" if stage.epochs else "–"
-        rows.append(
-            f"  {stage.name:<28} {stage.epochs:>6} {stage.epochs * stage.steps:>8} {step:>10} {duration(stage.seconds):>12}"
-        )
-    total = f"{prediction.epochs} epochs, about {duration(prediction.seconds)} of training"
-    return "\n".join(
-        [
-            f"plan: {len(prediction.stages)} stages, {total}, at most {prediction.disk_bytes / 1e6:.1f} MB on disk, "
-            f"{prediction.parameters:,} parameters",
-            *rows,
-        ]
-    )
+        name = f"{'  ' if stage.candidate else ''}{stage.name}"
+        steps = stage.epochs * stage.steps
+        rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {duration(stage.seconds):>14}")
+    total = f"{prediction.epochs} epochs, {duration(prediction.seconds)} of training predicted"
+    size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *rows])
 
 
 def _kind(stage: Stage) -> tuple[object, ...]:
@@ -162,7 +164,7 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
     steps = moments[-1][0] - moments[0][0] if moments else 0
     # An epoch of a single step has nothing but its warm-up; the whole of it is then the best guess.
     per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
-    like = PlannedStage(stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
+    like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
     return begun, _scaled(like, stage, resources, evaluation=evaluation)
 
 

@@ -74,6 +74,8 @@ def described(tick: Tick) -> str:
 def duration(seconds: float) -> str:
     """Time in words, in the two largest units: 4 s, 3 min 20 s, 2 h 05 min."""
     whole = round(seconds)
+    if whole < 1:
+        return "under 1 s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

@@ -266,7 +266,7 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
         if unchanged:
             return same
     store.append(path, outcome)
-    return outcome
+    return store.decode(store.encode(outcome))  # as every later reader gets it
 
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
 from paretrim.cli.output import emit, notes_console, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPH, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.storage import load as load_graph
@@ -41,23 +43,30 @@ def bench(parsed: argparse.Namespace) -> int:
     if baseline not in files:
         files.insert(0, baseline)
     images = _timed_images(files, parsed)
+    names = _names(files)
     settings = [(_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
     found: list[Latency] = []
     for runtime, threads in settings:
         # The reference interpreter is the only runtime of a graph file, whatever the others run in.
-        arms = [Arm(str(file), str(file), "reference" if kind_of(file) == GRAPH else runtime, threads) for file in files]
+        arms = [Arm(names[file], str(file), "reference" if kind_of(file) == GRAPH else runtime, threads) for file in files]
         session = measure(
-            arms, images, baseline=str(baseline), effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
+            arms, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
         )
         if parsed.raw:
             several = f"-{runtime}-{threads}" if len(settings) > 1 else ""
             save_session(session, parsed.raw.with_name(f"{parsed.raw.stem}{several}{parsed.raw.suffix}"))
         found.extend(summarize(session))
     if parsed.json:
-        emit({"baseline": str(baseline), "latencies": [dataclasses.asdict(latency) for latency in found]})
+        emit(
+            {
+                "baseline": names[baseline],
+                "files": {name: str(file) for file, name in names.items()},
+                "latencies": [dataclasses.asdict(latency) for latency in found],
+            }
+        )
     else:
         _show_latencies(found, parsed.batch)
-    return 0
+    return DONE
 
 
 def evaluate(parsed: argparse.Namespace) -> int:
@@ -84,7 +93,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
         interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
         say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
         say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}")
-    return 0
+    return DONE
 
 
 def export(parsed: argparse.Namespace) -> int:
@@ -100,7 +109,7 @@ def export(parsed: argparse.Namespace) -> int:
     else:
         takes = "uint8 pixels" if graph.input.takes_pixels else "normalised float32 images"
         say(f"wrote {path}: {size:,} bytes, takes {takes} {list(graph.input.shape)}")
-    return 0
+    return DONE
 
 
 def inspect(parsed: argparse.Namespace) -> int:
@@ -110,7 +119,7 @@ def inspect(parsed: argparse.Namespace) -> int:
     if parsed.json:
         layers = [dataclasses.asdict(one) for one in weights]
         emit({"file": str(parsed.file), "file_bytes": parsed.file.stat().st_size, "weight_bytes": total, "layers": layers})
-        return 0
+        return DONE
     rows = [
         (
             one.name,
@@ -128,13 +137,20 @@ def inspect(parsed: argparse.Namespace) -> int:
     rows.append(("all weights", "", "", wording.percent(zeros / max(count, 1), 1), f"{total:,}", f"{entropy:,.0f}", ""))
     show_rows(("layer", "shape", "format", "zeros", "bytes", "entropy bytes", "share"), rows)
     say(f"{parsed.file}: {parsed.file.stat().st_size:,} bytes")
-    return 0
+    return DONE
 
 
 def _runtime(name: str) -> str:
     if name not in RUNTIMES:
         raise InvalidRecipe(f"--runtime is '{name}'; choose from {', '.join(RUNTIMES)}")
     return name
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """Each file's path below the folder that all of them share: what tells them apart, and no more."""
+    folders = [file.absolute().parent for file in files]
+    shared = Path(os.path.commonpath(folders))
+    return {file: str(folder.relative_to(shared) / file.name) for file, folder in zip(files, folders, strict=True)}
 
 
 def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
@@ -213,25 +229,27 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
 
 
 def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
-    rows = [
-        (
-            latency.name,
-            f"{latency.runtime} {latency.threads}",
-            _ms(latency.p50_ms),
-            _ms(latency.p90_ms),
-            _ms(latency.p99_ms),
-            f"{wording.times(latency.speedup.value)} [{wording.span(latency.speedup)}]",
-            latency.verdict,
-        )
-        for latency in latencies
-    ]
-    show_rows(("file", "runtime, threads", "p50 ms", "p90 ms", "p99 ms", "speed-up", "verdict"), rows)
-    for latency in {(one.runtime, one.threads): one for one in latencies}.values():
-        floor = wording.span(latency.floor)
-        text = (
-            f"{latency.samples:,} calls of {batch} image{'s' * (batch > 1)} in {latency.processes} processes; A/A floor {floor}"
-        )
-        say(f"{latency.runtime}, {latency.threads} thread{'s' * (latency.threads > 1)}: {text}, baseline {latency.baseline}")
+    """One table for every runtime and number of threads; their times do not belong beside each other."""
+    sessions: dict[tuple[str, int], list[Latency]] = {}
+    for latency in latencies:
+        sessions.setdefault((latency.runtime, latency.threads), []).append(latency)
+    for (runtime, threads), found in sessions.items():
+        rows = [
+            (
+                one.name,
+                _ms(one.p50_ms),
+                _ms(one.p90_ms),
+                _ms(one.p99_ms),
+                f"{wording.times(one.speedup.value)} [{wording.span(one.speedup)}]",
+                one.verdict,
+            )
+            for one in found
+        ]
+        show_rows(("file", "p50 ms", "p90 ms", "p99 ms", "speed-up", "verdict"), rows)
+        first = found[0]
+        calls = f"{first.samples:,} calls of {batch} image{'s' * (batch > 1)} each in {first.processes} processes"
+        said = f"{runtime} {first.runtime_version}, {threads} thread{'s' * (threads > 1)}: {calls}"
+        say(f"{said}; speed-up against {first.baseline}, whose own copy measures {wording.span(first.floor)}")
     for remark in dict.fromkeys(remark for latency in latencies for remark in latency.noise):
         say(f"noise: {remark}")
 

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from paretrim.cli.parser import build_parser
+from paretrim.cli.status import FAILED, STOPPED, USAGE
 from paretrim.errors import InvalidRecipe, ParetrimError
-
-DONE, FAILED, USAGE, MISSED, STOPPED = 0, 1, 2, 3, 130
 
 RESUMABLE = ("run", "compress", "study")
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
+from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.judge import Setting
@@ -26,15 +27,13 @@ from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT
-from paretrim.search import Targets, ladder
-from paretrim.searching import Found, compress_towards
+from paretrim.search.climb import Found, compress_towards
+from paretrim.search.ladder import Targets, ladder
 from paretrim.stage import Stage
 from paretrim.study import store
 from paretrim.study.grid import read_grid
 from paretrim.study.runner import run_study, time_study
 from paretrim.train.budget import Budget
-
-MISSED = 3
 
 
 def run(parsed: argparse.Namespace, command_line: str) -> int:
@@ -44,10 +43,10 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), watching(notes_console()) as watcher:
         opened = _open(recipe, watcher)
-        _note_plan(_predict(opened, [recipe.stages]), watcher)
+        _note_plan(_predict(opened, {"": recipe.stages}), watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
-    return 0
+    return DONE
 
 
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
@@ -60,7 +59,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
     with hold(folder), watching(notes_console()) as watcher:
         opened = _open(recipe, watcher)
-        _note_plan(_predict(opened, [rung.stages for rung in rungs]), watcher)
+        _note_plan(_predict(opened, {rung.name: rung.stages for rung in rungs}), watcher)
         found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     if parsed.json:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
@@ -68,7 +67,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         _show(found.outcomes, folder, parsed)
         say(f"best: {found.best.rung.name}, in {found.file}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
-    return MISSED if found.missed else 0
+    return MISSED if found.missed else DONE
 
 
 def plan(parsed: argparse.Namespace, _: str) -> int:
@@ -77,19 +76,19 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
     if parsed.recipe:
         recipe = _read(parsed)
-        chains: Sequence[Sequence[Stage]] = [recipe.stages]
+        chains: Mapping[str, Sequence[Stage]] = {"": recipe.stages}
     else:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = _compress_recipe(parsed)
-        chains = [rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))]
+        chains = {rung.name: rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))}
     with watching(notes_console()) as watcher:
         prediction = _predict(_open(recipe, watcher), chains)
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:
         say(describe(prediction))
-    return 0
+    return DONE
 
 
 def study(parsed: argparse.Namespace, command_line: str) -> int:
@@ -104,7 +103,7 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
         page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
     _show(outcomes, results, parsed)
-    return 0
+    return DONE
 
 
 def _read(parsed: argparse.Namespace) -> Recipe:
@@ -186,7 +185,7 @@ def _open(recipe: Recipe, watcher: Watcher) -> Opened:
     return open_recipe(recipe, watcher)
 
 
-def _predict(opened: Opened, chains: Sequence[Sequence[Stage]]) -> Prediction:
+def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]]) -> Prediction:
     dense = opened.recipe.dense if opened.recipe.model.weights is None else None
     return predict(opened.start, chains, dense=dense, teacher=opened.teacher)
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from paretrim.bench import machine
 from paretrim.cli.output import emit, result_console, say
+from paretrim.cli.status import DONE
 from paretrim.report import page, terminal
 from paretrim.run_folder import REPORT, delivered_by, distributions
 from paretrim.study import store
@@ -24,11 +25,11 @@ def report(parsed: argparse.Namespace) -> int:
         page.write(outcomes, out, title=parsed.title, distributions=shapes)
     if parsed.json:
         emit({"report": str(out) if out else None, "outcomes": [json.loads(store.encode(outcome)) for outcome in outcomes]})
-        return 0
+        return DONE
     terminal.show(outcomes, result_console())
     if out:
         say(f"page: {out}")
-    return 0
+    return DONE
 
 
 def doctor(parsed: argparse.Namespace) -> int:
@@ -36,7 +37,7 @@ def doctor(parsed: argparse.Namespace) -> int:
     facts = machine.doctor()
     if parsed.json:
         emit(facts)
-        return 0
+        return DONE
     here = machine.describe()
     unquiet = cast(list[str], facts["unquiet"])
     rows = [
@@ -50,4 +51,4 @@ def doctor(parsed: argparse.Namespace) -> int:
         ("quiet enough to measure", "yes" if not unquiet else "no: " + "; ".join(unquiet)),
     ]
     say("\n".join(f"{name:<24} {text}" for name, text in rows))
-    return 0
+    return DONE

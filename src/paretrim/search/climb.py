@@ -14,7 +14,7 @@ from paretrim.pipeline import run_stages
 from paretrim.progress import Watcher
 from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense
 from paretrim.run_folder import TIMINGS
-from paretrim.search import Reference, Rung, Targets, Tried, best_of, climb, misses
+from paretrim.search.ladder import Reference, Rung, Targets, Tried, best_of, climb, misses
 from paretrim.train.evaluate import predictions
 
 BEST = "best.onnx"

@@ -1,0 +1,117 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paretrim.cli import main
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+NETWORK = """
+from torch import nn
+
+def make(classes, channels):
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(256, classes),
+    )
+"""
+
+RECIPE = """
+model = { network = "cli_tiny_network:make" }
+data = { name = "digits" }
+dense = { epochs = 2, learning_rate = 0.1 }
+calibration_images = 64
+
+[[stages]]
+stage = "prune"
+sparsity = 0.5
+budget = { epochs = EPOCHS }
+
+[[stages]]
+stage = "quantize"
+budget = { epochs = 0 }
+"""
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory):
+    """A folder with a network of the user's own and two recipes for it: ``short.toml`` and ``long.toml``."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "cli_tiny_network.py").write_text(NETWORK)
+    (folder / "short.toml").write_text(RECIPE.replace("EPOCHS", "1"))
+    (folder / "long.toml").write_text(RECIPE.replace("EPOCHS", "12"))
+    return folder
+
+
+@pytest.fixture
+def at_desk(desk, monkeypatch):
+    """Commands are given at the desk; what they add to the path is taken away again."""
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return desk
+
+
+@pytest.fixture(scope="session")
+def finished(desk):
+    """The folder of a finished run of ``short.toml`` without timings."""
+    path, here = [*sys.path], Path.cwd()
+    os.chdir(desk)
+    try:
+        assert main(["run", "short.toml", "--folder", "finished", "--effort", "none"]) == 0
+    finally:
+        os.chdir(here)
+        sys.path[:] = path
+    return desk / "finished"
+
+
+@pytest.fixture
+def command(capsys):
+    """Give a command in this process; its exit code, what it wrote to standard output, and to standard error."""
+
+    def give(*arguments):
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return give
+
+
+@pytest.fixture
+def command_json(command):
+    """Give a command with ``--json``; its exit code and the one value on standard output."""
+
+    def give(*arguments):
+        status, out, _ = command(*arguments, "--json")
+        return status, json.loads(out)
+
+    return give
+
+
+@pytest.fixture
+def launch(desk):
+    """Start a command in a process of its own; killed at the end of the test if it still runs."""
+    started = []
+
+    def start(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "paretrim", *map(str, arguments)],
+            cwd=desk,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,83 @@
+import pytest
+
+OWN = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs", "6", "--epochs", "2", "--effort", "none")
+
+
+@pytest.fixture(scope="session")
+def shelf(desk):
+    """One folder for all: what one command trained, the next finds."""
+    return desk / "compressed"
+
+
+def test_a_target_that_is_met_ends_the_climb(at_desk, shelf, command_json):
+    status, found = command_json("compress", *OWN, "--folder", shelf, "--max-bytes", "1000000")
+    assert status == 0
+    assert found["missed"] == []
+    assert [one["candidate"] for one in found["tried"]] == ["INT8"]
+    assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "INT8"]
+    assert (shelf / "best.onnx").stat().st_size == found["tried"][0]["file_bytes"]
+
+
+def test_a_target_that_is_missed_says_by_how_much(at_desk, shelf, command):
+    status, out, err = command("compress", *OWN, "--folder", shelf, "--max-bytes", "10")
+    size = (shelf / "best.onnx").stat().st_size
+    assert status == 3
+    assert f"target missed: the file has {size:,} bytes, {size - 10:,} more than --max-bytes 10\n" in out
+    assert "best: 75% of channels removed, INT8, in " in out
+    assert "zeros" not in err  # they make no file smaller
+
+
+def test_without_targets_the_whole_ladder_is_reported(at_desk, shelf, command):
+    status, out, _ = command("compress", *OWN, "--folder", shelf)
+    assert status == 0
+    assert out.count("of channels removed, INT8") >= 3
+    assert "90% zeros, INT8" in out
+    assert "no targets were given; best is the smallest within 1 point of the dense network" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "resnet20"], "network 'resnet20' comes untrained; give its --weights FILE, or --dense-epochs N"),
+        (["--max-latency-ms", "1", "--effort", "none"], "--max-latency-ms needs latency to be measured"),
+        (["--max-drop", "101"], "--max-drop is 101 points; it must be from 0 to 100"),
+        (["--max-latency-ms", "0"], "--max-latency-ms is 0; it must be above 0"),
+        (["--max-bytes", "0"], "--max-bytes is 0; it must be 1 or more"),
+        (["--epochs", "-1"], "--epochs is -1; it must be 0 or more"),
+        (["--batch-size", "0"], "--batch-size is 0; it must be above 0"),
+        (["--learning-rate", "-0.1"], "--learning-rate is -0.1; it must be above 0"),
+        (["--data", "cifar11"], "there is no data set 'cifar11'; did you mean"),
+        (["--model", "no_such_module:make"], "importing 'no_such_module' failed"),
+    ],
+)
+def test_options_that_are_wrong(options, said, at_desk, command, tmp_path):
+    own = ("--model", "cli_tiny_network:make", "--data", "digits")
+    status, out, err = command("compress", *own, "--folder", tmp_path / "run", *options)
+    assert (status, out) == (2, "")
+    assert said in err
+
+
+def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
+    status, out, _ = command("plan", "short.toml")
+    assert status == 0
+    assert out.startswith("plan: 3,826 parameters, 3 epochs, ")
+    status, found = command_json("plan", *OWN[:-2])
+    assert status == 0
+    names = list(dict.fromkeys(stage["candidate"] for stage in found["stages"]))
+    assert names[:3] == ["", "INT8", "INT8 trained"]
+    assert found["epochs"] == sum(stage["epochs"] for stage in found["stages"]) == 6 + 2 * 7
+    assert found["disk_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "plan needs a recipe file, or --model and --data as compress takes them, and not both"),
+        (["short.toml", "--model", "resnet20"], "plan needs a recipe file"),
+        (["--model", "resnet20"], "plan with --model needs --data too"),
+    ],
+)
+def test_plans_of_nothing(arguments, said, at_desk, command):
+    status, _, err = command("plan", *arguments)
+    assert status == 2
+    assert said in err

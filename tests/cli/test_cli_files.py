@@ -1,0 +1,221 @@
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from paretrim.bench.raw import load_session
+from paretrim.data.digits import load_digits
+from paretrim.deploy.runnable import open_runnable
+from paretrim.run_folder import index_of
+from paretrim.study import store
+
+
+@pytest.fixture(scope="session")
+def files(finished):
+    """The ``.onnx`` files of the finished run by label."""
+    return {entry["label"]: finished / entry["folder"] / "model.onnx" for entry in index_of(finished)}
+
+
+@pytest.fixture(scope="session")
+def candidate(finished):
+    return next((finished / "stages").glob("*/candidate.safetensors"))
+
+
+def test_bench_compares_files_with_random_pixels(files, command_json, tmp_path):
+    raw = tmp_path / "raw.npz"
+    status, found = command_json(
+        "bench", files["prune → quantize"], "--baseline", files["dense"], "--effort", "quick", "--raw", raw
+    )
+    assert status == 0
+    assert list(found["files"].values()) == [str(files["dense"]), str(files["prune → quantize"])]
+    assert [latency["baseline"] for latency in found["latencies"]] == [found["baseline"]] * 2
+    assert found["latencies"][0]["speedup"]["value"] == 1.0
+    assert found["latencies"][1]["p50_ms"]["low"] <= found["latencies"][1]["p50_ms"]["value"]
+    assert len(load_session(raw).timings) == 2
+
+
+def test_bench_refuses_files_with_other_inputs(files, candidate, command, tmp_path):
+    assert command("export", candidate, "--to", tmp_path / "floats.onnx")[0] == 0
+    status, _, err = command("bench", files["dense"], tmp_path / "floats.onnx", "--effort", "quick")
+    assert status == 2
+    assert "takes uint8 pixels [1, 8, 8] and '" in err
+    assert "takes float32 images [1, 8, 8]; only files with the same input compare" in err
+
+
+def test_eval_gives_the_outcome_s_accuracy(finished, files, command, command_json):
+    outcome = store.read(finished / "outcomes.jsonl")[2]
+    status, found = command_json("eval", files["prune → quantize"], "--data", "digits")
+    assert status == 0
+    assert found["accuracy"]["value"] == outcome.deployed_accuracy
+    assert found["accuracy"]["low"] < outcome.deployed_accuracy < found["accuracy"]["high"]
+    assert (found["images"], found["file_bytes"]) == (360, outcome.file_bytes)
+    status, out, _ = command("eval", files["dense"].with_name("model.graph"), "--data", "digits")
+    assert status == 0
+    assert "% of 360 test images of digits (Wilson 95 %" in out
+    assert "in reference" in out
+
+
+def test_eval_normalises_for_a_file_that_takes_floats(candidate, command, command_json, tmp_path):
+    data = load_digits()
+    mean, std = (",".join(map(str, values)) for values in (data.mean, data.std))
+    command("export", candidate, "--to", tmp_path / "floats.onnx")
+    command("export", candidate, "--to", tmp_path / "pixels.onnx", f"--mean={mean}", f"--std={std}")
+    floats = command_json("eval", tmp_path / "floats.onnx", "--data", "digits")[1]
+    pixels = command_json("eval", tmp_path / "pixels.onnx", "--data", "digits")[1]
+    assert floats["accuracy"] == pixels["accuracy"]
+    assert floats["accuracy"]["value"] > 0.2
+
+
+def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
+    from dataclasses import replace
+
+    from paretrim.data import load as loading
+    from paretrim.data.types import ImageSet
+
+    digits = load_digits()
+    small = ImageSet(digits.test.images[:, :, :4, :4], digits.test.labels)
+    train = ImageSet(digits.train.images[:, :, :4, :4], digits.train.labels)
+    monkeypatch.setattr(loading, "load", lambda *_, **__: replace(digits, test=small, train=train, broken=("a.png",)))
+    status, _, err = command("eval", files["dense"], "--data", "digits")
+    assert status == 1
+    assert "takes images (1, 8, 8) and 'digits' has (1, 4, 4); name the data it was made for" in err
+    assert "note: 1 image files cannot be read and were left out: a.png" in err
+
+
+def test_export_chooses_a_candidate_by_label(finished, files, command, command_json, tmp_path):
+    status, found = command_json("export", finished, "--to", tmp_path / "last.onnx")
+    assert status == 0
+    assert (tmp_path / "last.onnx").read_bytes() == files["prune → quantize"].read_bytes()
+    assert found == {"file": str(tmp_path / "last.onnx"), "file_bytes": 0, "takes_pixels": True, "shape": [1, 8, 8]} | {
+        "file_bytes": (tmp_path / "last.onnx").stat().st_size
+    }
+    status, out, _ = command("export", finished, "--label", "dense", "--to", tmp_path / "dense.graph")
+    assert status == 0
+    assert "takes uint8 pixels [1, 8, 8]" in out
+    images = load_digits().test.images[:8].numpy()
+    logits = [open_runnable(tmp_path / "dense.graph", runtime="reference"), open_runnable(files["dense"], runtime="onnxruntime")]
+    np.testing.assert_allclose(logits[0](images), logits[1](images), rtol=1e-3, atol=1e-4)
+
+
+def test_export_of_a_graph_file(files, command, tmp_path):
+    assert command("export", files["dense"].with_name("model.graph"), "--to", tmp_path / "again.onnx")[0] == 0
+    assert (tmp_path / "again.onnx").read_bytes() == files["dense"].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["RUN", "--label", "sparse"], "has no candidate 'sparse'; it has dense, prune, prune → quantize"),
+        (["RUN", "--mean", "0.5"], "--mean and --std are for a lone candidate"),
+        (["CANDIDATE", "--label", "dense"], "--label 'dense' chooses among the candidates of a run folder"),
+        (["CANDIDATE", "--mean", "0.5"], "--mean and --std belong together; give both or neither"),
+        (["CANDIDATE", "--mean", "0.5,0.5", "--std", "1,1"], "--mean has 2 and --std 2 numbers; the network takes 1 channels"),
+        (["FILE"], "is deployed already; give a candidate.safetensors, a .graph file or a run folder"),
+        (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; name a file that ends in .onnx or .graph"),
+        (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx or .graph file, or a candidate.safetensors"),
+    ],
+)
+def test_exports_that_cannot_be(arguments, said, finished, files, candidate, command, tmp_path):
+    known = {"RUN": finished, "CANDIDATE": candidate, "FILE": files["dense"]}
+    given = [known.get(argument, argument) for argument in arguments]
+    status, _, err = command("export", "--to", tmp_path / "out.onnx", *given)
+    assert status == 2
+    assert said in err
+
+
+def test_inspect_counts_the_same_in_every_kind_of_file(files, command, command_json):
+    file = files["prune → quantize"]
+    graph = command_json("inspect", file.with_name("model.graph"))[1]
+    weights = command_json("inspect", file)[1]
+    convolutions = [layer for layer in weights["layers"] if len(layer["shape"]) == 4]
+    assert [layer["zeros"] for layer in convolutions] == [layer["zeros"] for layer in graph["layers"][:2]]
+    assert convolutions[1]["dtype"] == "int8"
+    assert weights["file_bytes"] == file.stat().st_size
+    out = command("inspect", file)[1]
+    assert "16×8×3×3" in out
+    assert "all weights" in out
+
+
+def test_inspect_of_a_candidate(candidate, command_json):
+    status, found = command_json("inspect", candidate)
+    assert status == 0
+    assert [layer["shape"] for layer in found["layers"]] == [[8, 1, 3, 3], [16, 8, 3, 3], [10, 256]]
+
+
+def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, monkeypatch):
+    (tmp_path / "text.onnx").write_text("no protobuf at all")
+    (tmp_path / "empty.onnx").write_bytes(onnx.ModelProto().SerializeToString())
+    assert "text.onnx' is no ONNX file (" in command("inspect", tmp_path / "text.onnx")[2]
+    assert "empty.onnx' is no ONNX file with an input; export it again" in command("inspect", tmp_path / "empty.onnx")[2]
+    status, _, err = command("bench", tmp_path / "missing.onnx")
+    assert (status, f"there is no file '{tmp_path / 'missing.onnx'}'; check the path" in err) == (1, True)
+    status, _, err = command("bench", candidate)
+    assert (status, "is a candidate and not deployed; write its file with: paretrim export" in err) == (2, True)
+    status, _, err = command("eval", tmp_path / "empty.onnx", "--data", "digits", "--runtime", "tensorrt")
+    assert status == 1  # the file is looked at first
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert (
+        "reading ONNX files needs the package onnx; install it with: pip install onnx"
+        in command("inspect", tmp_path / "text.onnx")[2]
+    )
+
+
+def test_a_runtime_that_is_unknown(files, command):
+    status, _, err = command("eval", files["dense"], "--data", "digits", "--runtime", "tensorrt")
+    assert (status, "--runtime is 'tensorrt'; choose from onnxruntime, openvino, reference" in err) == (2, True)
+
+
+def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_path):
+    status, out, _ = command("report", finished, "--out", tmp_path / "page.html", "--title", "Of mine")
+    assert status == 0
+    assert "prune → quantize" in out
+    assert "<title>Of mine</title>" in (tmp_path / "page.html").read_text()
+    status, found = command_json("report", finished / "outcomes.jsonl")
+    assert status == 0
+    assert found["report"] is None
+
+
+def test_report_of_nothing(command, tmp_path):
+    status, _, err = command("report", tmp_path)
+    assert status == 1
+    assert "holds no outcomes: there is no file '" in err
+    (tmp_path / "outcomes.jsonl").write_text("")
+    (tmp_path / "index.json").write_text("[{}]")
+    status, _, err = command("report", tmp_path)
+    assert status == 1
+    assert "run the command that made the folder again to write it" in err
+
+
+def test_doctor(command, command_json):
+    status, found = command_json("doctor")
+    assert status == 0
+    assert found["weight_bits"] in (7, 8)
+    status, out, _ = command("doctor")
+    assert status == 0
+    assert "quiet enough to measure" in out
+
+
+def test_json_goes_alone_to_standard_output(at_desk, finished, command):
+    status, out, err = command("run", "short.toml", "--folder", finished, "--effort", "none", "--json")
+    assert status == 0
+    assert set(json.loads(out)) == {"folder", "report", "outcomes"}
+    assert err.startswith("plan: ")
+
+
+def test_a_study_runs_and_resumes(at_desk, command, command_json, tmp_path):
+    (tmp_path / "study.toml").write_text(
+        'name = "tiny"\nseeds = [0]\nepochs = 1\narms = ["quantize"]\n'
+        '[base]\nmodel = { network = "cli_tiny_network:make" }\ndata = { name = "digits" }\n'
+        "[stages.quantize]\nshare = 1.0\n"
+    )
+    options = ("--folder", tmp_path / "run", "--results", tmp_path / "results", "--effort", "none")
+    status, out, _ = command("study", tmp_path / "study.toml", *options)
+    assert status == 0
+    assert f"page: {tmp_path / 'results' / 'report.html'}" in out
+    before = (tmp_path / "results" / "outcomes.jsonl").read_bytes()
+    status, found = command_json("study", tmp_path / "study.toml", *options)
+    assert status == 0
+    assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "quantize"]
+    assert (tmp_path / "results" / "outcomes.jsonl").read_bytes() == before

@@ -1,0 +1,72 @@
+import resource
+import subprocess
+import sys
+
+import pytest
+
+import paretrim
+from paretrim.cli import main
+from paretrim.cli.parser import build_parser
+
+COMMANDS = ("run", "compress", "plan", "bench", "eval", "export", "inspect", "report", "study", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: paretrim {command}" in said
+    assert "--json" in said
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from paretrim.cli import main\n"
+        f"for arguments in (['--help'], *([name, '--help'] for name in {COMMANDS!r})):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit as ended: assert ended.code == 0\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'pydantic', 'numpy', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_takes_less_than_half_a_second():
+    """CPU time, which other programs on the machine do not lengthen much."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "paretrim", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"paretrim {paretrim.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["run", "r.toml", "--threads", "0"], "'0' has a number below 1"),
+        (["run", "r.toml", "--threads", "two"], "'two' is not a list of whole numbers; write for instance 1,2"),
+        (["eval", "f.onnx", "--data", "digits", "--mean", "a,b"], "'a,b' is not a list of numbers"),
+        (["run", "r.toml", "--effort", "heroic"], "invalid choice: 'heroic'"),
+    ],
+)
+def test_arguments_that_are_not_understood(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_lists_keep_each_value_once():
+    parsed = build_parser().parse_args(["run", "r.toml", "--threads", "2,1,2", "--runtimes", "openvino, onnxruntime"])
+    assert parsed.threads == (2, 1)
+    assert parsed.runtimes == ("openvino", "onnxruntime")

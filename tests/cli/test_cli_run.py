@@ -1,0 +1,147 @@
+import json
+import re
+import signal
+from dataclasses import replace
+
+import pytest
+
+from paretrim.cli import main
+from paretrim.study import store
+
+
+def _wait_for(process, text):
+    """Read the process's notes up to one with ``text``."""
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"the process ended without saying '{text}'")
+
+
+def _deeds(folder):
+    """Outcomes without what may differ between two runs of the same: seconds spent, and the date."""
+    outcomes = store.latest(store.read(folder / "outcomes.jsonl"))
+    without_seconds = [tuple(replace(stage, seconds=0.0) for stage in outcome.history) for outcome in outcomes]
+    return [
+        replace(outcome, created="", commit="", history=history)
+        for outcome, history in zip(outcomes, without_seconds, strict=True)
+    ]
+
+
+def test_a_run_leaves_an_outcome_for_every_stage(finished):
+    outcomes = store.read(finished / "outcomes.jsonl")
+    assert [outcome.label for outcome in outcomes] == ["dense", "prune", "prune → quantize"]
+    assert [outcome.order for outcome in outcomes] == [(), ("prune",), ("prune", "quantize")]
+    assert len({outcome.recipe for outcome in outcomes}) == 3
+    assert outcomes[2].file_bytes < outcomes[0].file_bytes
+    assert outcomes[1].zeros >= 576  # half of the only convolution that takes part
+    assert "<html" in (finished / "report.html").read_text()
+    assert not (finished / "holder.json").exists()
+
+
+def test_the_same_command_again_adds_nothing(at_desk, finished, command_json):
+    before = (finished / "outcomes.jsonl").read_bytes()
+    status, found = command_json("run", "short.toml", "--folder", finished, "--effort", "none")
+    assert status == 0
+    assert (finished / "outcomes.jsonl").read_bytes() == before
+    assert [json.dumps(outcome, sort_keys=True, separators=(",", ":")) for outcome in found["outcomes"]] == before.decode().split(
+        "\n"
+    )[:-1]
+
+
+def test_another_recipe_in_the_same_folder_reports_its_own(at_desk, finished, command_json, tmp_path):
+    (tmp_path / "other.toml").write_text((at_desk / "short.toml").read_text().replace("0.5", "0.25"))
+    status, found = command_json("run", tmp_path / "other.toml", "--folder", finished, "--effort", "none")
+    assert status == 0
+    assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "prune", "prune → quantize"]
+    assert main(["run", "short.toml", "--folder", str(finished), "--effort", "none"]) == 0
+
+
+def test_the_plan_comes_first(at_desk, command, finished):
+    status, out, err = command("run", "short.toml", "--folder", finished, "--effort", "none")
+    assert status == 0
+    assert err.startswith("plan: 3,826 parameters, 3 epochs, ")
+    assert re.search(r"^ +prune +1 +11 ", err, re.MULTILINE)
+    assert f"page: {finished / 'report.html'}" in out
+
+
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(at_desk, launch, tmp_path):
+    arguments = ["run", "long.toml", "--effort", "none", "--folder"]
+    process = launch(*arguments, tmp_path / "killed" / "run")
+    _wait_for(process, "prune: epoch 2/12")
+    process.kill()
+    process.wait()
+    assert list((tmp_path / "killed" / "run").rglob("epoch-*.safetensors"))
+    assert main([*arguments, str(tmp_path / "killed" / "run")]) == 0
+    assert main([*arguments, str(tmp_path / "whole" / "run")]) == 0
+    assert _deeds(tmp_path / "killed" / "run") == _deeds(tmp_path / "whole" / "run")
+
+
+def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path):
+    process = launch("run", "long.toml", "--effort", "none", "--folder", tmp_path / "a run")
+    _wait_for(process, "dense: epoch 1/2")
+    status, out, err = command("run", "long.toml", "--effort", "none", "--folder", tmp_path / "a run")
+    assert (status, out) == (1, "")
+    assert re.search(rf"in use by process {process.pid} on \S+ since 20\S+; wait until it is done", err)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert f"To go on: paretrim run long.toml --effort none --folder '{tmp_path / 'a run'}'" in err
+
+
+def test_a_failing_stage_is_one_message(at_desk, command, tmp_path):
+    (tmp_path / "wild.toml").write_text(
+        (at_desk / "short.toml").read_text().replace("{ epochs = 1 }", "{ learning_rate = 1e30 }")
+    )
+    status, _, err = command("run", tmp_path / "wild.toml", "--folder", tmp_path / "run", "--effort", "none")
+    assert status == 1
+    assert re.search(r"^paretrim: error: .*stage 1 \(prune\).*lower the learning rate", err, re.MULTILINE)
+    assert "Traceback" not in err
+
+
+def test_images_that_cannot_be_read_are_told(at_desk, command, tmp_path, monkeypatch):
+    from paretrim import run
+    from paretrim.data.digits import load_digits
+
+    broken = replace(load_digits(), broken=tuple(f"{n}.png" for n in range(7)))
+    monkeypatch.setattr(run, "load", lambda *_, **__: broken)
+    _, _, err = command("run", "short.toml", "--folder", tmp_path / "run", "--effort", "none")
+    assert "note: 7 image files cannot be read and were left out: 0.png, 1.png, 2.png, 3.png, 4.png, ...\n" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seed", "-1"], "--seed is -1; it must be 0 or more"),
+        (["--runtimes", "tensorrt"], "--runtimes names 'tensorrt'; choose from onnxruntime, openvino"),
+    ],
+)
+def test_options_that_are_wrong(options, said, at_desk, command):
+    status, _, err = command("run", "short.toml", "--folder", "never", *options)
+    assert (status, err) == (2, f"paretrim: error: {said}\n")
+    assert not (at_desk / "never").exists()
+
+
+def test_a_recipe_that_is_not_there(command):
+    status, out, err = command("run", "nowhere.toml")
+    assert (status, out) == (2, "")
+    assert "recipe 'nowhere.toml' cannot be read" in err
+
+
+def test_unexpected_faults_keep_their_traceback(at_desk, monkeypatch):
+    from paretrim.cli import running
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(running, "open_recipe", fail)
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        main(["run", "short.toml", "--folder", "fault"])
+
+
+def test_an_untrained_network_is_told(at_desk, command, tmp_path):
+    (tmp_path / "raw.toml").write_text('model = { network = "resnet20" }\ndata = { name = "digits" }\n')
+    status, _, err = command("run", tmp_path / "raw.toml", "--folder", tmp_path / "run", "--effort", "none")
+    assert status == 0
+    assert "note: resnet20 starts untrained: the recipe has neither weights nor [dense]" in err

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+import paretrim
+from paretrim.errors import InvalidRecipe
+
+
+def test_five_lines_take_a_module_to_a_file(own, tmp_path):
+    module, train, validation = own
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    stages = [
+        paretrim.Prune(sparsity=0.5, last=True, budget=paretrim.Budget(epochs=1)),
+        paretrim.Quantize(budget=paretrim.Budget(epochs=1)),
+    ]
+    result = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
+    path = result.save(tmp_path / "net.onnx")
+
+    assert all((tensor == before[name]).all() for name, tensor in module.state_dict().items())
+    assert [stage.name for stage in result.history] == ["prune", "quantize"]
+    assert result.history[-1].sparsity > 0.45
+    assert result.graph.quantized
+    images = next(iter(validation))[0].numpy()
+    logits = paretrim.open_runnable(path, runtime="onnxruntime")(images)
+    trained = result.network(next(iter(validation))[0]).argmax(1).numpy()
+    assert np.mean(logits.argmax(1) == trained) >= 0.98
+
+    again = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
+    assert again.history == result.history  # seconds and all: nothing was trained again
+    assert again.save(tmp_path / "net.graph").stat().st_size > 0
+
+
+def test_without_stages_the_usual_three(own, tmp_path):
+    module, train, validation = own
+    ticks = []
+    result = paretrim.compress(module, train, validation, folder=tmp_path, report=ticks.append)
+    assert [(stage.name, stage.epochs) for stage in result.history] == [("prune", 2), ("quantize", 4), ("distill", 4)]
+    assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
+    with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx or \.graph"):
+        result.save(tmp_path / "net.pt")

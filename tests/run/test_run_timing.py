@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+import pytest
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.raw import load_session
+from paretrim.judge import Setting
+from paretrim.progress import silent
+from paretrim.run import Measuring, run_recipe
+from paretrim.run_folder import delivered_by, distributions
+from paretrim.study import store
+
+LEAST = Effort(
+    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
+)
+
+
+@pytest.fixture
+def notes():
+    return []
+
+
+@pytest.fixture
+def watcher(notes):
+    return replace(silent(), note=notes.append)
+
+
+def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, notes):
+    measuring = Measuring((Setting("onnxruntime", 1),), LEAST)
+    first = run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
+    assert "timing 3 files in onnxruntime with 1 thread" in notes
+    assert [outcome.latencies[0].baseline for outcome in first] == ["dense"] * 3
+    session = load_session(tmp_path / "timings" / "onnxruntime-1.npz")
+    assert [timing.arm.name for timing in session.timings] == ["dense", "prune", "prune → quantize"]
+    assert set(distributions(tmp_path)) == {f"{outcome.label}|onnxruntime|1" for outcome in first}
+
+    notes.clear()
+    assert run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher) == first
+    assert not any("timing" in note for note in notes)
+    assert len(store.read(tmp_path / "outcomes.jsonl")) == 3
+
+    # Without timings this time: those of the same files stay.
+    assert run_recipe(recipe, tmp_path, watcher=watcher) == first
+
+    # A damaged session is measured again.
+    (tmp_path / "timings" / "onnxruntime-1.npz").write_bytes(b"")
+    run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
+    assert any("timing" in note for note in notes)
+    assert len(delivered_by(tmp_path)) == 3
+
+
+def test_a_damaged_judgement_is_made_again(recipe, tmp_path):
+    first = run_recipe(recipe, tmp_path)
+    for path in tmp_path.glob("deployed/*/judgement-*.json"):
+        path.write_text("[]")
+    assert run_recipe(recipe, tmp_path) == first
