@@ -84,5 +84,7 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         batch_norm.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
     for name, scales in facts["activations"].items():
         network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
-    network.load_state_dict({name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})
+    network.load_state_dict(
+        {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    )
     return network

@@ -1,4 +1,4 @@
-"""Stages that add no constraint of their own: plain training, and several stages at once."""
+"""Plain training as a stage: no constraint of its own, all earlier ones kept."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FineTune:
     name: ClassVar[str] = "finetune"
     budget: Budget = Field(default_factory=Budget)
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, _resources: Resources, /) -> Network:
         """A plain copy."""
         return copy.deepcopy(network)
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Nothing ramps."""
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""
         return ()

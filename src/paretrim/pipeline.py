@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,9 +27,9 @@ from paretrim.network import Network
 from paretrim.recipe import digest_of, stage_settings
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
-from paretrim.train.checkpoint import Checkpoints
+from paretrim.train.checkpoint import KEPT, Checkpoints
 from paretrim.train.evaluate import accuracy
-from paretrim.train.execution import Execution
+from paretrim.train.execution import Execution, lay_out_
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
 from paretrim.train.teacher import StoredTeacher
@@ -42,8 +42,9 @@ Trained = Callable[[str, Candidate], None]
 class Start:
     """What every run begins with: the captured network and the data that training may see.
 
-    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits are
-    then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation apart.
+    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
+    are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
+    apart. Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
     """
 
     network: Network
@@ -54,12 +55,12 @@ class Start:
     data_digest: str
     images: int | None
     seed: int = 0
-    execution: Execution = Execution()
+    execution: Execution = field(default_factory=Execution)
 
     @property
     def classes(self) -> int:
         """Number of logits."""
-        return self.network.structure.nodes[-1].type.shape[0]
+        return outputs_of(self.network)
 
     def key(self) -> str:
         """What the outcome depends on before any stage."""
@@ -78,7 +79,9 @@ class Start:
         return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
 
 
-def run_stage(candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path | None = None, report: Report | None = None) -> Candidate:
+def run_stage(
+    candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path | None = None, report: Report | None = None
+) -> Candidate:
     """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
 
     The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
@@ -89,8 +92,11 @@ def run_stage(candidate: Candidate, stage: Stage, resources: Resources, *, folde
     before = candidate.history[-1].accuracy_after if candidate.history else _validate(candidate.network, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
         network = stage.begin(candidate.network, resources)
-        plan = Plan(stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs)
+        plan = Plan(
+            stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs
+        )
         seconds = fit(network, plan, resources, folder=folder, report=report)
+        lay_out_(network, torch.contiguous_format)  # as if it came from disk: a resumed run must not differ in the last bit
         after = _validate(network, resources)
     outcome = StageOutcome(
         name=stage.name,
@@ -142,10 +148,9 @@ def run_stages(
         OutOfSpace: the folder cannot hold what the run will write.
         ParetrimError: any error of a stage.
     """
-    weights = sum(parameter.numel() for parameter in start.network.parameters()) * 4
-    require_space(folder, weights * (len(stages) + 4))
     key = digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})
     resources = start.resources(_teacher(start, teacher, folder / "teachers" / key))
+    require_space(folder, _needed_bytes(start, stages, resources))
     candidates = [Candidate(start.network)]
     for stage in stages:
         key = digest_of({"parent": key, "stage": stage_settings(stage)})
@@ -156,15 +161,26 @@ def run_stages(
 
 
 def _stored(key: str, candidate: Candidate, stage: Stage, resources: Resources, folder: Path, report: Report | None) -> Candidate:
-    """The result of ``stage`` from the folder, or made and put there."""
+    """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back."""
     place = folder / "stages" / key
     path = place / "candidate.safetensors"
-    if path.exists():
-        return load_candidate(path)
-    result = run_stage(candidate, stage, resources, folder=place, report=report)
-    save_candidate(result, path)
+    if not path.exists():
+        save_candidate(run_stage(candidate, stage, resources, folder=place, report=report), path)
     Checkpoints(place).clear()
-    return result
+    return load_candidate(path)
+
+
+def outputs_of(network: Network) -> int:
+    """Number of logits."""
+    return network.structure.types[network.structure.output].shape[0]
+
+
+def _needed_bytes(start: Start, stages: Sequence[Stage], resources: Resources) -> int:
+    """What a run writes at most: a candidate a stage, checkpoints with momentum, float16 teacher logits by epoch."""
+    weights = sum(parameter.numel() for parameter in start.network.parameters()) * 4
+    learning = [stage for stage in stages if any(term.needs_teacher for term in stage.losses(resources))]
+    logits = (start.images or 0) * start.classes * 2
+    return weights * (len(stages) + 3 * (KEPT + 1)) + logits * sum(stage.budget.epochs for stage in learning)
 
 
 def _teacher_key(teacher: Network | None) -> str:
@@ -173,18 +189,8 @@ def _teacher_key(teacher: Network | None) -> str:
 
 def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:
     network = teacher or start.network
-    outputs = network.structure.nodes[-1].type.shape[0]
+    outputs = outputs_of(network)
     if outputs != start.classes:
         raise TrainingFailed(f"the teacher has {outputs} outputs and the network {start.classes}; they must be the same classes")
     stored = folder if start.images is not None else None
     return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored)
-
-
-def calibration_from(batches: Batches, count: int) -> Tensor:
-    """The first ``count`` inputs of epoch 0, float32 [count, C, H, W], on the CPU; for loaders that know no positions."""
-    found: list[Tensor] = []
-    for batch in batches.epoch(0):
-        found.append(batch.inputs.cpu())
-        if sum(map(len, found)) >= count:
-            break
-    return torch.cat(found)[:count]

@@ -12,10 +12,11 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from paretrim.data.spec import DataSpec
 from paretrim.distill.stage import Distill
@@ -26,8 +27,10 @@ from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.stage import Stage
 from paretrim.together import Together
-from paretrim.train.budget import STRICT, Budget
+from paretrim.train.budget import STRICT, AtLeastOne, Budget
 from paretrim.train.execution import Execution
+
+_Settings = TypeVar("_Settings")
 
 STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together)}
 """Every stage a recipe can name. Add yours here."""
@@ -38,7 +41,8 @@ class Recipe:
     """A network, data, stages in any order and number, a teacher and a seed.
 
     ``dense`` trains the network first, where it has no weights. The ``teacher`` is that dense network unless another is named.
-    ``label`` is for people and does not enter the digest; neither do the device and ``compile``.
+    ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
+    decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.pipeline.Start.key`.
     """
 
     model: ModelSpec
@@ -46,8 +50,8 @@ class Recipe:
     stages: SkipValidation[tuple[Stage, ...]] = ()
     dense: Budget | None = None
     teacher: ModelSpec | None = None
-    seed: int = Field(default=0, ge=0)
-    calibration_images: int = Field(default=512, ge=1)
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    calibration_images: AtLeastOne = 512
     execution: Execution = Field(default_factory=Execution)
     label: str = ""
 
@@ -78,17 +82,22 @@ def digest_of(facts: object) -> str:
 
 
 def stage_settings(stage: Stage) -> dict[str, Any]:
-    """The settings of a stage as JSON-able data, with its name under ``stage``."""
+    """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back."""
     if isinstance(stage, Together):
-        parts = [stage_settings(part) for part in stage.parts]
-        return {"stage": stage.name, "budget": dataclasses.asdict(stage.budget), "parts": parts}
-    return {"stage": stage.name, **dataclasses.asdict(stage)}  # type: ignore[call-overload]
+        parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
+        return {"stage": stage.name, "budget": _plain(dataclasses.asdict(stage.budget)), "parts": parts}
+    return {"stage": stage.name, **_plain(dataclasses.asdict(stage))}
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same facts as JSON gives them back: tuples become lists."""
+    return cast(dict[str, Any], json.loads(json.dumps(facts, allow_nan=False)))
 
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-able data; what does not change the outcome is left out."""
-    facts = dataclasses.asdict(dataclasses.replace(recipe, stages=()))
-    del facts["label"]
+    """The recipe as plain JSON values; what does not change the outcome is left out."""
+    facts = _plain(dataclasses.asdict(dataclasses.replace(recipe, stages=())))
+    del facts["label"], facts["data"]["folder"]
     facts["execution"] = {"precision": recipe.execution.precision}
     facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
     return facts
@@ -120,7 +129,7 @@ def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
     if not isinstance(listed, list):
         raise InvalidRecipe(f"{where}: stages is {listed!r}; write each stage as a [[stages]] table")
     stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
-    return _checked(Recipe, {**given, "stages": stages}, where)  # type: ignore[no-any-return]
+    return _checked(Recipe, {**given, "stages": stages}, where)
 
 
 def parse_stage(table: object, where: str) -> Stage:
@@ -142,10 +151,10 @@ def parse_stage(table: object, where: str) -> Stage:
         if not isinstance(parts, list):
             raise InvalidRecipe(f"{where}.parts is {parts!r}; write each part as a table with a key stage")
         settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
-    return _checked(STAGES[name], settings, where)  # type: ignore[no-any-return]
+    return cast(Stage, _checked(STAGES[name], settings, where))
 
 
-def _checked(kind: type, settings: Mapping[str, Any], where: str) -> Any:
+def _checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -> _Settings:
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except InvalidRecipe as error:
@@ -154,7 +163,7 @@ def _checked(kind: type, settings: Mapping[str, Any], where: str) -> Any:
         raise InvalidRecipe("; ".join(_explain(problem, kind, where) for problem in error.errors())) from error
 
 
-def _explain(problem: Any, kind: type, where: str) -> str:
+def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
     """One sentence for one of pydantic's findings: the key, what was given, what is allowed."""
     path = ".".join(str(part) for part in problem["loc"])
     key = f"{where}.{path}" if path else where
@@ -171,6 +180,13 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
     """The dataclass that the last part of a location should be a field of."""
     for part in location[:-1]:
         kinds = {field.name: field.type for field in dataclasses.fields(kind)}
-        found = {"budget": Budget, "dense": Budget, "model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution}
+        found = {
+            "budget": Budget,
+            "dense": Budget,
+            "model": ModelSpec,
+            "teacher": ModelSpec,
+            "data": DataSpec,
+            "execution": Execution,
+        }
         kind = found.get(str(part), kind) if part in kinds else kind
     return kind

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+from typing import Any, ClassVar, Protocol
 
 from paretrim.network import Network
 from paretrim.train.budget import Budget
@@ -16,6 +17,8 @@ class Stage(Protocol):
     A stage never changes the network it is given; ``begin`` returns a private copy with constraints put on it.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
     @property
     def name(self) -> str:
         """Name in recipes and reports."""
@@ -26,14 +29,14 @@ class Stage(Protocol):
         """How long and how the stage trains."""
         ...
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy of ``network`` with this stage's constraints: masks, fake quantizers, fewer channels."""
         ...
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Move the stage's ramps on its own copy; ``progress`` grows from 0 to 1 and ends at exactly 1, also with no epochs."""
         ...
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """What to minimise. Empty: cross-entropy with the labels."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import ClassVar
 
 from pydantic import Field, SkipValidation
@@ -36,20 +37,26 @@ class Together:
             raise InvalidRecipe("together: there are no parts; name at least one stage")
         for part in self.parts:
             if part.budget != Budget():
-                raise InvalidRecipe(f"together: part '{part.name}' brings its own budget; the parts share the budget of 'together'")
+                raise InvalidRecipe(
+                    f"together: part '{part.name}' brings its own budget; the parts share the budget of 'together'"
+                )
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """Put every part's constraints on one copy."""
         private = copy.deepcopy(network)
-        for part in self.parts:
+        for part in self._bound():
             private = part.begin(private, resources)
         return private
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Move every part's ramps."""
-        for part in self.parts:
+        for part in self._bound():
             part.advance(network, progress)
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """The losses of all parts; cross-entropy if none has any."""
-        return tuple(term for part in self.parts for term in part.losses(resources))
+        return tuple(term for part in self._bound() for term in part.losses(resources))
+
+    def _bound(self) -> tuple[Stage, ...]:
+        """The parts with the budget they share: a part may read it, as distillation reads the label smoothing."""
+        return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)

@@ -48,10 +48,12 @@ def test_threads_are_set_in_the_runtimes(deployed):
     session = open_runnable(files["onnxruntime"], runtime="onnxruntime", threads=2).session
     options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     request = open_runnable(files["openvino"], runtime="openvino", threads=1)._request(len(images))
     compiled = request.get_compiled_model()
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("NUM_STREAMS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
     assert str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) == "f32"
 
 

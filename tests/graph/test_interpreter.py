@@ -60,7 +60,7 @@ def test_integer_convolution_equals_loops(seed, scale, zero, scale_out, zero_out
             if 0 <= y < 5 and 0 <= z < 4:
                 channel = (o // (4 // groups)) * depth + c
                 accumulator += int(weight[o, c, a, b]) * (int(x[n, channel, y, z]) - zero)
-        multiplier = f32(source.scale * float(weight_scale[o]) / kind.scale)
+        multiplier = f32(f32(source.scale) * weight_scale[o]) / f32(kind.scale)
         assert found[n, o, i, j] == slow_requant(accumulator, multiplier, zero_out, 3, 250)
 
 
@@ -73,12 +73,14 @@ def test_integer_add_and_mul_equal_loops(seed, scale_a, zero_a, scale_b, zero_b,
     kind = byte_type((3, 2, 2), scale, zero)
     total = compute(Node("n", "add", ("a", "b"), kind, {"lo": 2, "hi": 200}), (a, b), types, SPEC)
     product_ = compute(Node("n", "mul", ("a", "b"), kind), (a, b), types, SPEC)
-    ratios = [f32(side.scale / kind.scale) for side in types]
+    ratios = [f32(side.scale) / f32(kind.scale) for side in types]
+    shift = f32(zero - (float(ratios[0]) * zero_a + float(ratios[1]) * zero_b))
+    both = f32(types[0].scale) * f32(types[1].scale) / f32(kind.scale)
     for index in np.ndindex(a.shape):
         left, right = int(a[index]) - zero_a, int(b[index]) - zero_b
-        summed = f32(f32(left) * ratios[0]) + f32(f32(right) * ratios[1])
-        assert total[index] == min(max(half_even(float(summed)) + zero, 2), 200)
-        assert product_[index] == slow_requant(left * right, f32(types[0].scale * types[1].scale / kind.scale), zero)
+        summed = f32(f32(a[index]) * ratios[0]) + f32(f32(f32(b[index]) * ratios[1]) + shift)
+        assert total[index] == min(max(half_even(float(summed)), 2), 200)
+        assert product_[index] == slow_requant(left * right, both, zero)
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,7 +100,7 @@ def test_integer_pools_equal_loops(seed, scale, zero, scale_out, zero_out, count
             if 0 <= y < 5 and 0 <= z < 4:
                 seen.append(int(x[0, c, y, z]))
         total = sum(seen) - zero * len(seen)
-        assert average[0, c, i, j] == slow_requant(total, f32(source.scale / (kind.scale * places)), zero_out)
+        assert average[0, c, i, j] == slow_requant(total, f32(source.scale) / (f32(kind.scale) * f32(places)), zero_out)
         assert largest[0, c, i, j] == max(seen)
 
 
@@ -118,12 +120,12 @@ def test_integer_batch_norm_concat_and_adaptive_pool_equal_loops(seed, scale, ze
         c, centered = index[1], f32(int(x[index]) - zero)
         value = f32(f32(centered * multiplier[c]) + offset[c])
         assert affine[index] == min(max(half_even(float(value)) + zero_out, 1), 255)
-        moved = min(max(half_even(float(centered * f32(source.scale / kind.scale))) + zero_out, 0), 255)
+        moved = min(max(half_even(float(centered * (f32(source.scale) / f32(kind.scale)))) + zero_out, 0), 255)
         assert joined[index] == (int(x[index]) if (source.scale, zero) == (kind.scale, zero_out) else moved)
         assert joined[0, c + 2, *index[2:]] == x[index]
     for c, (i, rows), (j, columns) in product(range(2), enumerate([(0, 3), (2, 5)]), enumerate([(0, 2), (1, 3)])):
         places = [int(x[0, c, y, z]) - zero for y in range(*rows) for z in range(*columns)]
-        assert pooled[0, c, i, j] == slow_requant(sum(places), f32(source.scale / (kind.scale * len(places))), zero_out)
+        assert pooled[0, c, i, j] == slow_requant(sum(places), f32(source.scale) / (f32(kind.scale) * f32(len(places))), zero_out)
 
 
 @pytest.mark.parametrize("largest", [2**24 - 1, 2**24, 2**24 + 1, 2**30])

@@ -9,13 +9,9 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
-from paretrim.graph.shapes import Settings, read_attributes
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Node
 from paretrim.graph.windows import adaptive_bounds
-
-
-def _settings(node: Node) -> Settings:
-    return read_attributes(node.op, node.attributes)
 
 
 def _weights(writer: Writer, node: Node) -> list[str]:
@@ -39,7 +35,7 @@ def _weights(writer: Writer, node: Node) -> list[str]:
 
 
 def _conv2d(writer: Writer, node: Node) -> None:
-    settings = _settings(node)
+    settings = settings_of(node)
     attributes: dict[str, OnnxAttribute] = {
         "kernel_shape": [int(extent) for extent in node.tensors["weight"].shape[2:]],
         "strides": list(settings.pair("stride")),
@@ -61,7 +57,7 @@ def _batch_norm(writer: Writer, node: Node) -> None:
     if not source.quantized:
         statistics = ("gamma", "beta", "mean", "variance")
         names = [writer.constant(f"{node.name}/{name}", node.tensors[name]) for name in statistics]
-        writer.finish(node, "BatchNormalization", [real, *names], {"epsilon": _settings(node).number("epsilon") or 0.0})
+        writer.finish(node, "BatchNormalization", [real, *names], {"epsilon": settings_of(node).number("epsilon") or 0.0})
         return
     # The integer meaning counts in steps of both grids: real_out = s_o * (multiplier * real_in / s + offset).
     per_channel = (-1,) + (1,) * (len(source.shape) - 1)
@@ -73,7 +69,7 @@ def _batch_norm(writer: Writer, node: Node) -> None:
 
 
 def _clamp(writer: Writer, node: Node) -> None:
-    settings, real = _settings(node), writer.real(node.inputs[0])
+    settings, real = settings_of(node), writer.real(node.inputs[0])
     bounds = []
     for name in ("minimum", "maximum"):
         value = settings.number(name)
@@ -97,7 +93,7 @@ def _concat(writer: Writer, node: Node) -> None:
 
 
 def _slice(writer: Writer, node: Node) -> None:
-    settings = _settings(node)
+    settings = settings_of(node)
     selected = {
         "starts": settings.integer("start"),
         "ends": settings.integer("stop"),
@@ -109,7 +105,7 @@ def _slice(writer: Writer, node: Node) -> None:
 
 
 def _pad(writer: Writer, node: Node) -> None:
-    settings = _settings(node)
+    settings = settings_of(node)
     extents = [0, *settings.integers("before"), 0, *settings.integers("after")]
     pads = writer.indices(f"{node.name}/pads", extents)
     if node.type.quantized:
@@ -121,7 +117,7 @@ def _pad(writer: Writer, node: Node) -> None:
 
 
 def _channel_shuffle(writer: Writer, node: Node) -> None:
-    (channels, height, width), groups = node.type.shape, _settings(node).integer("groups")
+    (channels, height, width), groups = node.type.shape, settings_of(node).integer("groups")
     split = writer.indices(f"{node.name}/split", [0, groups, channels // groups, height, width])
     merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
     grouped = writer.add("Reshape", [writer.real(node.inputs[0]), split], f"{node.name}/grouped")
@@ -133,8 +129,17 @@ def _flatten(writer: Writer, node: Node) -> None:
     writer.finish(node, "Flatten", [writer.real(node.inputs[0])], {"axis": 1})
 
 
+def _unflatten(writer: Writer, node: Node) -> None:
+    extents = writer.indices(f"{node.name}/extents", [0, node.type.shape[0], 1, 1])
+    writer.finish(node, "Reshape", [writer.real(node.inputs[0]), extents])
+
+
+def _dropout(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Identity", [writer.real(node.inputs[0])])
+
+
 def _max_pool(writer: Writer, node: Node) -> None:
-    settings = _settings(node)
+    settings = settings_of(node)
     attributes = {
         "kernel_shape": list(settings.pair("window")),
         "strides": list(settings.pair("stride")),
@@ -145,7 +150,7 @@ def _max_pool(writer: Writer, node: Node) -> None:
 
 
 def _avg_pool(writer: Writer, node: Node) -> None:
-    settings, (name,) = _settings(node), node.inputs
+    settings, (name,) = settings_of(node), node.inputs
     padding, counted = settings.edges("padding"), settings.edges("count_padding")
     if any(counted):
         # The padding that counts becomes image beforehand. ONNX counts all of it or none, and OpenVINO 2026.4 computes a
@@ -176,7 +181,7 @@ def _pad_edges(writer: Writer, node: Node, extents: list[int]) -> str:
 
 def _adaptive_avg_pool(writer: Writer, node: Node) -> None:
     real, (_, height, width) = writer.real(node.inputs[0]), writer.types[node.inputs[0]].shape
-    down, across = _settings(node).pair("output_size")
+    down, across = settings_of(node).pair("output_size")
     if (down, across) == (1, 1):
         writer.finish(node, "GlobalAveragePool", [real])
     elif height % down == 0 and width % across == 0:
@@ -213,7 +218,7 @@ _WITH_CONSTANT = MappingProxyType({"clamp_min": "Max", "clamp_max": "Min", "add_
 
 
 def _pointwise(writer: Writer, node: Node) -> None:
-    settings, real = _settings(node), writer.real(node.inputs[0])
+    settings, real = settings_of(node), writer.real(node.inputs[0])
     function, constant = settings.text("function"), settings.number("constant")
     if function in _NAMED:
         op, attributes = _NAMED[function]
@@ -255,6 +260,8 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "pad": _pad,
         "channel_shuffle": _channel_shuffle,
         "flatten": _flatten,
+        "unflatten": _unflatten,
+        "dropout": _dropout,
         "max_pool": _max_pool,
         "avg_pool": _avg_pool,
         "adaptive_avg_pool": _adaptive_avg_pool,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.shapes import read_attributes
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Node, ValueType
 
 OnnxAttribute = int | float | str | list[int]
@@ -100,7 +100,7 @@ class Writer:
             self.add(op, inputs, node.name, attributes)
             return
         result = self.add(op, inputs, f"{node.name}/float", attributes, name=node.name)
-        settings = read_attributes(node.op, node.attributes).values
+        settings = settings_of(node).values
         low, high = settings.get("lo", 0), settings.get("hi", 255)
         assert isinstance(low, int)
         assert isinstance(high, int)

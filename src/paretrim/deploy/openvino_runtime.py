@@ -115,6 +115,8 @@ def _compile(core: Core, model: Model, batch: int, threads: int) -> CompiledMode
         "NUM_STREAMS": 1,
         # Without it a CPU with bfloat16 instructions would run what is float32 in the file in bfloat16.
         "INFERENCE_PRECISION_HINT": "f32",
+        # The caller decides which cores the process may use. A pinned session stays on its core while others are measured in turn.
+        "ENABLE_CPU_PINNING": False,
     }
     try:
         return core.compile_model(fixed, "CPU", settings)

@@ -1,1 +1,1 @@
-""""""
+"""Distillation: learning from the logits of a teacher."""

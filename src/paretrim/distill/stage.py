@@ -28,20 +28,22 @@ class Distill:
     temperature: Positive = 4.0
     alpha: Fraction = 0.9
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """A plain copy.
 
         Raises:
             InvalidRecipe: there is no teacher.
         """
         if resources.teacher is None:
-            raise InvalidRecipe("a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network")
+            raise InvalidRecipe(
+                "a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network"
+            )
         return copy.deepcopy(network)
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Nothing ramps."""
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Labels and softened logits."""
         labels = cross_entropy(self.budget.label_smoothing)
         return (LossTerm(labels.function, 1 - self.alpha), LossTerm(self._from_teacher, self.alpha, needs_teacher=True))

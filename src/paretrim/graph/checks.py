@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import functions, windows
-from paretrim.graph.shapes import Settings, Shape, infer_shape, read_attributes
+from paretrim.graph.shapes import Settings, Shape, infer_shape, settings_of
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, InputSpec, Node, ValueType
 
 __all__ = ["infer_shape", "validate"]
@@ -57,7 +57,7 @@ def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> N
     if not node.name or len(node.name) > LONGEST_NAME or not node.name.isprintable():
         raise CorruptFile(f"a node name must be 1 to {LONGEST_NAME} printable characters")
     _check_grid(node.type)
-    settings = read_attributes(node.op, node.attributes)
+    settings = settings_of(node)
     if node.op == "pointwise":
         functions.check_function(settings.text("function"), settings.number("constant"))
     shape = infer_shape(node.op, node.attributes, [value.shape for value in inputs], node.tensors)
@@ -102,6 +102,8 @@ def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> 
     quantized = inputs[0].quantized
     if node.op == "clamp" and quantized:
         raise UnsupportedOperation("clamp is for float values; use lo and hi of the node before it, or a pointwise table")
+    if node.op == "dropout" and quantized:
+        raise UnsupportedOperation("dropout is for training; fold the float graph before it becomes integers")
     expected = {"quantize": (False, True), "dequantize": (True, False)}.get(node.op, (quantized, quantized))
     float_result = node.op in WEIGHTED and quantized and not node.type.quantized
     if (quantized, node.type.quantized) != expected and not float_result:
@@ -130,7 +132,7 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         if tensor.dtype == np.float32 and not np.isfinite(tensor.astype(np.float32)).all():
             raise CorruptFile(f"its {name} holds NaN or infinity")
     if "variance" in wanted:
-        epsilon = read_attributes(node.op, node.attributes).number("epsilon")
+        epsilon = settings_of(node).number("epsilon")
         if epsilon is None or node.tensors["variance"].astype(np.float64).min() + epsilon <= 0:
             raise CorruptFile("variance + epsilon must be above 0 in every channel; epsilon may be missing")
     if node.op in WEIGHTED and source.quantized:
@@ -162,8 +164,10 @@ def _check_weight(node: Node, source: ValueType) -> None:
     if weight.min() < -127:
         raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
     scales = node.tensors["weight_scale"].astype(np.float64)
-    products = source.scale * scales / (node.type.scale if node.type.quantized else 1.0)
-    smallest, largest = min(scales.min(), products.min()), products.max()
+    products = source.scale * scales
+    multipliers = products / (node.type.scale if node.type.quantized else 1.0)
+    smallest = min(scales.min(), products.min(), multipliers.min())
+    largest = max(products.max(), multipliers.max())
     if smallest < SMALLEST_SCALE or largest > np.finfo(np.float32).max:
         raise CorruptFile(
             f"its weight_scale lies in {scales.min()}..{scales.max()}; scales and their products must be normal float32 above 0"
@@ -174,7 +178,7 @@ def _check_weight(node: Node, source: ValueType) -> None:
 
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
-    settings = read_attributes(node.op, node.attributes)
+    settings = settings_of(node)
     if node.op == "quantize":
         expected = functions.pixel_table(spec, node.type)
     else:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from paretrim.errors import CorruptFile, DataUnavailable
 from paretrim.graph import functions, windows
-from paretrim.graph.shapes import Settings, read_attributes
+from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values, Windows
 
@@ -59,7 +59,7 @@ def compute(node: Node, inputs: tuple[Values, ...], types: tuple[ValueType, ...]
     Raises:
         CorruptFile: the node would turn NaN into an integer.
     """
-    settings = read_attributes(node.op, node.attributes)
+    settings = settings_of(node)
     if node.op == "normalize":
         return _look_up_pixels(functions.pixel_values(spec).astype(np.float32), inputs[0])
     if node.op == "quantize":
@@ -111,7 +111,7 @@ def _quantize(node: Node, x: Values, source: ValueType) -> Values:
     return _clamped(np.rint(x / np.float32(node.type.scale)), node.type.zero_point, 0, 255)
 
 
-# Integer meaning. Products of scales are formed in float64 and rounded once to float32.
+# Integer meaning. Products and ratios of scales are formed in float32, in the order the page writes them.
 
 
 def _clamped(steps: Values, zero_point: int, low: int, high: int) -> Values:
@@ -139,11 +139,11 @@ def _integer_weighted(node: Node, settings: Settings, inputs: tuple[Values, ...]
     accumulator = _weighted(node, settings, centered, weight.astype(exact))
     per_channel = (-1,) + (1,) * (accumulator.ndim - 2)
     accumulator += bias.astype(exact).reshape(per_channel)
-    scales = np.float64(types[0].scale) * node.tensors["weight_scale"].astype(np.float64)
+    scales = np.float32(types[0].scale) * node.tensors["weight_scale"]
     narrow = accumulator.astype(np.float32, copy=False)
     if not node.type.quantized:
-        return np.asarray(narrow * scales.astype(np.float32).reshape(per_channel))
-    return _requantize(narrow, (scales / node.type.scale).astype(np.float32).reshape(per_channel), node, settings)
+        return np.asarray(narrow * scales.reshape(per_channel))
+    return _requantize(narrow, (scales / np.float32(node.type.scale)).reshape(per_channel), node, settings)
 
 
 def _weighted(node: Node, settings: Settings, x: Values, weight: Values) -> Values:
@@ -171,19 +171,22 @@ def _integer_pointwise(node: Node, _: Settings, inputs: tuple[Values, ...], __: 
 
 def _rescaled(quantized: Values, source: ValueType, output: ValueType) -> Values:
     """``f32(q - z) * f32(s / s_o)``."""
-    return np.asarray(_centered(quantized, source) * np.float32(np.float64(source.scale) / output.scale))
+    return np.asarray(_centered(quantized, source) * (np.float32(source.scale) / np.float32(output.scale)))
 
 
 def _integer_add(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
-    total = _rescaled(inputs[0], types[0], node.type)
-    total += _rescaled(inputs[1], types[1], node.type)
-    return _clamped(np.rint(total, out=total), node.type.zero_point, settings.integer("lo"), settings.integer("hi"))
+    first, second = (np.float32(source.scale) / np.float32(node.type.scale) for source in types)
+    zero_points = np.float64(first) * types[0].zero_point + np.float64(second) * types[1].zero_point
+    total = inputs[1].astype(np.float32) * second
+    total += np.float32(node.type.zero_point - zero_points)
+    total += inputs[0].astype(np.float32) * first
+    return _clamped(np.rint(total, out=total), 0, settings.integer("lo"), settings.integer("hi"))
 
 
 def _integer_mul(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
     # At most 255 * 255 in size, so float32 is exact.
     product = _centered(inputs[0], types[0]) * _centered(inputs[1], types[1])
-    multiplier = np.float32(np.float64(types[0].scale) * types[1].scale / node.type.scale)
+    multiplier = np.float32(types[0].scale) * np.float32(types[1].scale) / np.float32(node.type.scale)
     return _requantize(product, multiplier, node, settings)
 
 
@@ -199,7 +202,7 @@ def _integer_concat(node: Node, _: Settings, inputs: tuple[Values, ...], types: 
 
 def _integer_average(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
     total, counts = _sums(node, settings, _centered(inputs[0], types[0], np.int32))
-    multiplier = (np.float64(types[0].scale) / (np.float64(node.type.scale) * counts)).astype(np.float32)
+    multiplier = np.float32(types[0].scale) / (np.float32(node.type.scale) * counts.astype(np.float32))
     return _requantize(total.astype(np.float32), multiplier, node, settings)
 
 
@@ -277,6 +280,7 @@ _FLOAT: Mapping[str, Callable[[Node, Settings, tuple[Values, ...]], Values]] = M
         "relu": lambda _, __, inputs: np.maximum(inputs[0], np.float32(0)),
         "clamp": _float_clamp,
         "pointwise": _float_pointwise,
+        "dropout": lambda _, __, inputs: inputs[0],
         "add": lambda _, __, inputs: np.asarray(inputs[0] + inputs[1]),
         "mul": lambda _, __, inputs: np.asarray(inputs[0] * inputs[1]),
         "concat": lambda _, __, inputs: np.concatenate(inputs, axis=1),
@@ -316,5 +320,6 @@ _MOVES: Mapping[str, Callable[[Settings, tuple[Values, ...], tuple[ValueType, ..
         "channel_shuffle": _shuffle,
         "max_pool": _max_pool,
         "flatten": lambda _, inputs, __: inputs[0].reshape(len(inputs[0]), -1),
+        "unflatten": lambda _, inputs, __: inputs[0][:, :, None, None],
     }
 )

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.types import Array, Attribute
+from paretrim.graph.types import Array, Attribute, Node
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -65,6 +65,8 @@ ATTRIBUTES: Mapping[str, Mapping[str, AttributeRule]] = MappingProxyType(
         "pad": {"before": _TRIPLE, "after": _TRIPLE},
         "channel_shuffle": {"groups": _COUNT},
         "flatten": {},
+        "unflatten": {},
+        "dropout": {"probability": _NUMBER},
         "max_pool": {"window": _PAIR, "stride": _PAIR, "padding": _NO_EDGES, "dilation": _ONES},
         "avg_pool": {"window": _PAIR, "stride": _PAIR, "padding": _NO_EDGES, "count_padding": _NO_EDGES} | _CLAMP,
         "adaptive_avg_pool": {"output_size": _PAIR} | _CLAMP,
@@ -103,9 +105,11 @@ class Settings:
 
     def number(self, name: str) -> float | None:
         """A float attribute, None where it is left out."""
-        value = self.values.get(name)
-        if value is None:
-            return None
+        return self.required_number(name) if name in self.values else None
+
+    def required_number(self, name: str) -> float:
+        """A float attribute of an operation that cannot do without."""
+        value = self.values[name]
         assert isinstance(value, int | float)
         return float(value)
 
@@ -136,6 +140,15 @@ def read_attributes(op: str, attributes: Mapping[str, Attribute]) -> Settings:
         elif rule.default is not None:
             values[name] = rule.default
     return Settings(MappingProxyType(values))
+
+
+def settings_of(node: Node) -> Settings:
+    """The checked attributes of a node.
+
+    Raises:
+        UnsupportedOperation: an attribute is unknown, missing, of the wrong kind or out of range.
+    """
+    return read_attributes(node.op, node.attributes)
 
 
 def _check_attribute(op: str, name: str, value: Attribute, rule: AttributeRule) -> None:
@@ -296,6 +309,12 @@ def _flatten(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> S
     return (math.prod(shapes[0]),)
 
 
+def _unflatten(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
+    if len(shapes[0]) != 1:
+        raise UnsupportedOperation(f"unflatten needs an input [C] and was given {shapes[0]}")
+    return (*shapes[0], 1, 1)
+
+
 def _pool(op: str) -> _Rule:
     def rule(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
         image = _image(op, shapes[0])
@@ -326,9 +345,10 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "pad": _pad,
         "channel_shuffle": _shuffle,
         "flatten": _flatten,
+        "unflatten": _unflatten,
         "max_pool": _pool("max_pool"),
         "avg_pool": _pool("avg_pool"),
         "adaptive_avg_pool": _adaptive,
     }
-    | dict.fromkeys(("normalize", "quantize", "dequantize", "batch_norm", "relu", "clamp", "pointwise"), _same)
+    | dict.fromkeys(("normalize", "quantize", "dequantize", "batch_norm", "relu", "clamp", "pointwise", "dropout"), _same)
 )

@@ -5,17 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.restrict import Kept, restrict
-from paretrim.network import BatchNorm, Network
+from paretrim.network import Network
 
 IntArray = npt.NDArray[np.int64]
 
 
-def choose_channels(network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int) -> tuple[ChannelGroups, IntArray]:
-    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says. Source: Li et al. 2017 with L2, grouped as DepGraph."""
+def choose_channels(
+    network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int
+) -> tuple[ChannelGroups, IntArray]:
+    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says.
+
+    Source: Li et al. 2017 (arXiv 1608.08710) with the L2 norm, grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
+    """
     groups = channel_groups(network.graph())
     norms = {}
     with torch.no_grad():
@@ -32,12 +38,13 @@ def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None
         alive = _alive(groups, name, removed, layer.weight.device)
         rows = alive.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
         set_mask_(layer, rows if layer.mask is None else layer.mask & rows)
-        layer.alive = alive.float()
+        layer.alive = alive.float() if layer.alive is None else layer.alive * alive
     for name, batch_norm in network.batch_norms().items():
-        batch_norm.alive = _alive(groups, name, removed, batch_norm.gamma.device).float()
+        alive = _alive(groups, name, removed, batch_norm.gamma.device)
+        batch_norm.alive = alive.float() if batch_norm.alive is None else batch_norm.alive * alive
 
 
-def _alive(groups: ChannelGroups, name: str, removed: IntArray, device: torch.device) -> torch.Tensor:
+def _alive(groups: ChannelGroups, name: str, removed: IntArray, device: torch.device) -> Tensor:
     return torch.from_numpy(~np.isin(groups.classes[name], removed)).to(device)
 
 
@@ -50,7 +57,8 @@ def without_channels(network: Network, groups: ChannelGroups, removed: IntArray)
         _carry_(old[name], layer, restriction.kept[name])
     before = network.batch_norms()
     for name, batch_norm in smaller.batch_norms().items():
-        _carry_alive_(before[name], batch_norm, restriction.kept[name])
+        batch_norm.frozen = before[name].frozen
+        batch_norm.alive = _alive_among(before[name].alive, restriction.kept[name])
     for name, quantizer in network.quantizers().items():
         smaller.set_grid_(name, quantizer)
     return smaller.to(next(network.parameters()).device)
@@ -63,12 +71,14 @@ def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
         mask = source.mask.index_select(0, outputs).index_select(1, inputs)
         if not bool(mask.all()):
             set_mask_(target.to(source.weight.device), mask)
+    target.alive = _alive_among(source.alive, kept)
     if source.quantizer is not None:
         target.quantizer = source.quantizer.rows(outputs)
 
 
-def _carry_alive_(source: BatchNorm, target: BatchNorm, kept: Kept) -> None:
-    target.frozen = source.frozen
-    if source.alive is not None:
-        alive = source.alive[torch.from_numpy(kept.outputs).to(source.alive.device)]
-        target.alive = None if bool(alive.all()) else alive
+def _alive_among(alive: Tensor | None, kept: Kept) -> Tensor | None:
+    """The flags of the channels that are left; None where all of them compute, as is usual once the silenced ones are gone."""
+    if alive is None:
+        return None
+    left = alive[torch.from_numpy(kept.outputs).to(alive.device)]
+    return None if bool(left.all()) else left

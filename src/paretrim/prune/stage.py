@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
@@ -15,7 +15,7 @@ from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
 from paretrim.prune.patterns import parse_pattern
 from paretrim.prune.schedule import cubic
-from paretrim.train.budget import STRICT, Budget, Fraction
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 
@@ -30,9 +30,9 @@ class Prune:
     ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
     0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
     splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp`` (channels: ``global`` or ``uniform``). ``schedule``:
-    ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say whether the first
-    convolution and the last weighted layer take part (channels: outputs of the network always stay). Surviving channels are
-    rounded up to ``multiple_of``.
+    ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say whether the
+    first convolution and the last weighted layer take part (channels: outputs of the network always stay). Surviving channels
+    are rounded up to ``multiple_of``.
 
     Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels).
 
@@ -48,13 +48,15 @@ class Prune:
     schedule: Literal["one_shot", "cubic"] = "one_shot"
     start: Fraction = 0.0
     end: Fraction = 0.6
-    first: bool = False
-    last: bool = False
-    multiple_of: Annotated[int, Field(ge=1)] = 1
+    first: StrictBool = False
+    last: StrictBool = False
+    multiple_of: AtLeastOne = 1
 
     def __post_init__(self) -> None:
         if self.end < self.start:
-            raise InvalidRecipe(f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start")
+            raise InvalidRecipe(
+                f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
+            )
         if self.pattern == CHANNEL:
             if self.allocation not in ("global", "uniform"):
                 raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not apply to channels; choose global or uniform")
@@ -63,11 +65,15 @@ class Prune:
             return
         pattern = parse_pattern(self.pattern)
         if pattern.sparsity is not None and self.schedule == "cubic":
-            raise InvalidRecipe(f"prune: the sparsity of pattern {self.pattern} is fixed at {pattern.sparsity}; use schedule one_shot")
+            raise InvalidRecipe(
+                f"prune: the sparsity of pattern {self.pattern} is fixed at {pattern.sparsity}; use schedule one_shot"
+            )
         if pattern.sparsity is not None and abs(pattern.sparsity - self.sparsity) > 1e-9:
-            raise InvalidRecipe(f"prune: pattern {self.pattern} has sparsity {pattern.sparsity}, given is {self.sparsity}; set it to that")
+            raise InvalidRecipe(
+                f"prune: pattern {self.pattern} has sparsity {pattern.sparsity}, given is {self.sparsity}; set it to that"
+            )
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy, pruned already if the schedule is one-shot."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         if self.schedule == "one_shot":
@@ -78,7 +84,7 @@ class Prune:
             self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
         return private
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
         if self.schedule == "one_shot":
             return
@@ -90,7 +96,7 @@ class Prune:
         else:
             network.become_(self._remove(network))
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""
         return ()
 
@@ -114,7 +120,9 @@ class Prune:
             left_out.add(list(layers)[-1])
         found = {name: layer for name, layer in layers.items() if name not in left_out}
         if not found:
-            raise InvalidRecipe(f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first or last to true")
+            raise InvalidRecipe(
+                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first or last to true"
+            )
         return found
 
     def _silence_(self, network: Network, sparsity: float) -> None:

@@ -28,7 +28,9 @@ _CHUNK = 64
 """Images per forward pass: bounds the memory of calibration."""
 
 
-def calibrate(network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float) -> dict[str, Grid]:
+def calibrate(
+    network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float
+) -> dict[str, Grid]:
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
     Raises:
@@ -40,30 +42,35 @@ def calibrate(network: Network, names: tuple[str, ...], images: Tensor, *, metho
     if method == "minmax":
         return {name: grid_for_range(low, high) for name, (low, high) in ranges.items()}
     histograms = _histograms(network, ranges, images)
-    choose = _percentile_grid if method == "percentile" else _mse_grid
-    return {name: choose(histograms[name], *ranges[name], percentile) for name in names}
+    if method == "percentile":
+        return {name: _percentile_grid(histograms[name], *ranges[name], percentile) for name in names}
+    return {name: _mse_grid(histograms[name], *ranges[name]) for name in names}
 
 
 def _chunks(network: Network, names: tuple[str, ...], images: Tensor) -> Iterator[dict[str, Tensor]]:
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
-        for chunk in images.split(_CHUNK):
+        for chunk in torch.split(images, _CHUNK):
             yield network.features(chunk.to(device), names)
 
 
 def _ranges(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, tuple[float, float]]:
-    ranges = {name: (0.0, 0.0) for name in names}
+    ranges = dict.fromkeys(names, (0.0, 0.0))
     for values in _chunks(network, names, images):
         for name in names:
             low, high = (float(bound) for bound in torch.aminmax(values[name]))
             if not np.isfinite([low, high]).all():
-                raise TrainingFailed(f"the value '{name}' is not finite on calibration images; check the weights and the normalisation")
+                raise TrainingFailed(
+                    f"the value '{name}' is not finite on calibration images; check the weights and the normalisation"
+                )
             ranges[name] = (min(ranges[name][0], low), max(ranges[name][1], high))
     return ranges
 
 
-def _histograms(network: Network, ranges: Mapping[str, tuple[float, float]], images: Tensor) -> dict[str, npt.NDArray[np.float64]]:
+def _histograms(
+    network: Network, ranges: Mapping[str, tuple[float, float]], images: Tensor
+) -> dict[str, npt.NDArray[np.float64]]:
     names = tuple(ranges)
     counts = {name: np.zeros(BINS) for name in names}
     for values in _chunks(network, names, images):
@@ -86,7 +93,7 @@ def _percentile_grid(counts: npt.NDArray[np.float64], low: float, high: float, p
     return grid_for_range(bottom if low < 0 else 0.0, top)
 
 
-def _mse_grid(counts: npt.NDArray[np.float64], low: float, high: float, percentile: float) -> Grid:
+def _mse_grid(counts: npt.NDArray[np.float64], low: float, high: float) -> Grid:
     """The clip ratio with the least mean squared rounding and clipping error over the histogram."""
     if counts.sum() == 0:
         return grid_for_range(low, high)

@@ -22,20 +22,20 @@ from paretrim.train.resources import Resources
 class Quantize:
     """Put every convolution, linear layer and activation on an integer grid, and train through the rounding.
 
-    Weights: symmetric, per output channel, ``weight_bits`` wide (8; 7 for CPUs without VNNI). Activations: uint8 per tensor. Scales
-    are ``learned`` (LSQ) or ``observed`` (range of the weight; moving average of the activation range), starting from the
-    calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at the
-    end leaves the trained integers as they are.
+    Weights: symmetric, per output channel, ``weight_bits`` wide (8; 7 for CPUs without VNNI). Activations: uint8 per tensor.
+    Scales are ``learned`` (LSQ) or ``observed`` (range of the weight; moving average of the activation range), starting from the
+    calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
+    the end leaves the trained integers as they are.
     """
 
     name: ClassVar[str] = "quantize"
     budget: Budget = Field(default_factory=Budget)
-    weight_bits: Annotated[int, Field(ge=2, le=8)] = 8
+    weight_bits: Annotated[int, Field(ge=2, le=8, strict=True)] = 8
     scales: Literal["learned", "observed"] = "learned"
     calibrator: Calibrator = "mse"
-    percentile: Annotated[float, Field(gt=50.0, le=100.0)] = 99.99
+    percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes."""
         device = resources.execution.torch_device()
         private = copy.deepcopy(network).to(device)
@@ -53,9 +53,9 @@ class Quantize:
             private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
         return private
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Nothing ramps."""
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""
         return ()

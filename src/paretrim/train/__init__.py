@@ -1,1 +1,1 @@
-""""""
+"""Training: one loop, budgets, losses, checkpoints, evaluation and the stored teacher."""

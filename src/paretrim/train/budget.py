@@ -5,32 +5,45 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-"""Settings refuse unknown keys and non-finite numbers, from a file and from Python alike."""
+"""Settings refuse unknown keys and non-finite numbers, from a file and from Python alike.
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+From Python a wrong value is pydantic's ``ValidationError``, which names it; recipes make it an ``InvalidRecipe`` with the key.
+"""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Positive = Annotated[float, Field(gt=0.0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0.0, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
+
+LEAST_WARMUP = 1e-3
+"""Share of the rate at which a warm-up begins: at rate 0 the first step would only fill the momentum."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Budget:
     """Epochs, batch size, optimizer and learning-rate schedule of one stage. Zero epochs are legal: nothing is trained.
 
-    ``warmup`` is the share of the steps in which the rate rises linearly from 0; ``milestones`` (shares of progress) belong to the
-    ``step`` schedule, which divides the rate by 10 at each. Weight decay acts on weights only, not on biases, BatchNorm or scales.
+    ``warmup`` is the share of the steps in which the rate rises linearly from 0; ``milestones`` (shares of progress) belong to
+    the ``step`` schedule, which divides the rate by 10 at each. Weight decay acts on weights only, not on biases, BatchNorm or
+    scales. ``momentum`` and ``nesterov`` belong to ``sgd``. ``clip_norm`` bounds the norm of the whole gradient.
     ``freeze_batchnorm`` is the progress from which BatchNorm statistics are kept, in quantized networks only.
+
+    Raises:
+        pydantic.ValidationError: a value is of another type or out of range.
     """
 
-    epochs: Annotated[int, Field(ge=0)] = 5
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    epochs: Count = 5
+    batch_size: AtLeastOne = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.01
-    momentum: Fraction = 0.9
-    nesterov: bool = True
-    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.9
+    nesterov: StrictBool = True
+    weight_decay: NotNegative = 5e-4
     schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
     warmup: Fraction = 0.0
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
@@ -40,9 +53,13 @@ class Budget:
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:
-    """Learning rate at ``progress`` in [0, 1): a pure function, blind to the number of epochs."""
+    """Learning rate at ``progress`` in [0, 1): a pure function, blind to the number of epochs.
+
+    ``cosine`` and ``linear`` run from the full rate at the end of the warm-up to 0 at the end. Source of the cosine: Loshchilov
+    & Hutter 2017 (arXiv 1608.03983), equation 5, without restarts.
+    """
     if progress < budget.warmup:
-        return budget.learning_rate * max(progress / budget.warmup, 1e-3)
+        return budget.learning_rate * max(progress / budget.warmup, LEAST_WARMUP)
     rest = (progress - budget.warmup) / (1 - budget.warmup) if budget.warmup < 1 else 1.0
     if budget.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * rest))

@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
+from pydantic import StrictBool
 from pydantic.dataclasses import dataclass
+from torch import nn
 
+from paretrim.errors import InvalidRecipe
 from paretrim.train.budget import STRICT
 
 
@@ -21,13 +24,27 @@ class Execution:
 
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
+    compile: StrictBool = False
 
     def torch_device(self) -> torch.device:
-        """The device: the first CUDA device for ``auto`` where there is one."""
+        """The device: the first CUDA device for ``auto`` where there is one.
+
+        Raises:
+            InvalidRecipe: there is no such device, or it is not one that Paretrim trains on.
+        """
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise InvalidRecipe(f"device '{self.device}' is unknown; write auto, cpu, cuda or cuda:0") from error
+        if device.type not in ("cpu", "cuda"):
+            raise InvalidRecipe(f"device '{self.device}' is not supported; write auto, cpu, cuda or cuda:0")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise InvalidRecipe(
+                f"device '{self.device}' is not there: {torch.cuda.device_count()} CUDA devices are seen; write auto or cpu"
+            )
+        return device
 
     def bfloat16(self) -> bool:
         """Whether convolutions train in bfloat16."""
@@ -41,3 +58,10 @@ class Execution:
     def autocast(self) -> AbstractContextManager[object]:
         """The context that training steps run in."""
         return torch.autocast(self.torch_device().type, dtype=torch.bfloat16, enabled=self.bfloat16())
+
+
+def lay_out_(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Store every 4-dimensional parameter and buffer in this memory format, in place."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=memory_format)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +18,12 @@ from paretrim.errors import TrainingFailed
 from paretrim.network import Network
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.checkpoint import Checkpoints, Moment
+from paretrim.train.execution import lay_out_
 from paretrim.train.losses import LossTerm, Outputs, cross_entropy
 from paretrim.train.resources import Resources
 
 TICKS = 100
-"""A stage's ramps move this many times over its budget."""
+"""A stage's ramps move this many times over its budget, and at the first step of every epoch."""
 
 CHECK_EVERY = 25
 """Steps between looks at the loss: on a GPU each look waits for the device."""
@@ -61,26 +64,30 @@ class Plan:
 def fit(network: Network, plan: Plan, resources: Resources, *, folder: Path | None = None, report: Report | None = None) -> float:
     """Train ``network`` in place and return the seconds spent, those before an interruption included.
 
-    With a ``folder`` every epoch ends in a checkpoint, and a run that was killed goes on after the last one with the same result:
-    the random streams of an epoch depend on seed and epoch alone.
+    With a ``folder`` every epoch ends in a checkpoint, and a run that was killed goes on after the last one with the same result
+    to the last bit: what an epoch does is a function of the state it begins with, the seed and its number.
 
     Raises:
-        TrainingFailed: the loss is not finite, memory ran out, or the labels do not fit the logits. Checkpoints stay.
+        TrainingFailed: the loss is not finite, memory ran out, the labels do not fit the logits, or a loss wants a teacher and
+            there is none. Checkpoints stay.
+        CorruptFile: the folder holds checkpoints of another network.
+        OutOfSpace: the disk is full. The checkpoint before stays.
     """
     device = resources.execution.torch_device()
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device)
+    lay_out_(network, torch.channels_last)
     work = _Work(network, plan, resources, device)
     checkpoints = Checkpoints(folder) if folder else None
     resumed = checkpoints.newest(network, work.optimizer) if checkpoints else None
     done, seconds = (resumed.epoch, resumed.seconds) if resumed else (0, 0.0)
     started = time.monotonic() - seconds
     for epoch in range(done, plan.budget.epochs):
-        with _explained(plan, epoch):
+        with _own_random_stream(resources.seed, plan.first_epoch + epoch, device), _explained(epoch, work):
             work.epoch(epoch, started, report)
         if checkpoints:
             checkpoints.save(network, work.optimizer, Moment(epoch + 1, time.monotonic() - started))
     work.advance(1.0)
-    hold_masks_(work.layers)
+    hold_masks_(list(weighted_layers(network).values()))  # asked for again: the last advance may have replaced layers
     network.eval()
     return time.monotonic() - started
 
@@ -91,43 +98,56 @@ class _Work:
     def __init__(self, network: Network, plan: Plan, resources: Resources, device: torch.device) -> None:
         self.network, self.plan, self.resources, self.device = network, plan, resources, device
         self.losses = tuple(plan.losses) or (cross_entropy(plan.budget.label_smoothing),)
-        self.names = tuple(sorted({name for term in self.losses for name in term.features}))
+        if any(term.needs_teacher for term in self.losses) and resources.teacher is None:
+            raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
+        names = tuple(sorted({name for term in self.losses for name in term.features}))
         self.batches = resources.train(plan.budget.batch_size)
+        self.images_per_batch = 0
         self.optimizer = make_optimizer(network, plan.budget)
         self.layers = list(weighted_layers(network).values())
-        features: Callable[[Tensor], dict[str, Tensor]] = lambda x: network.features(x, self.names)  # noqa: E731 - compiled below
+
+        def features(x: Tensor) -> dict[str, Tensor]:
+            return network.features(x, names)
+
         self.features = torch.compile(features) if resources.execution.compile else features
 
     def advance(self, progress: float) -> None:
         """Move the stage's ramps. The last epochs of a quantized network train with the statistics that will be folded."""
         self.plan.advance(progress)
-        frozen = bool(self.network.quantizers()) and progress >= self.plan.budget.freeze_batchnorm
+        self.keep_statistics(bool(self.network.quantizers()) and progress >= self.plan.budget.freeze_batchnorm)
+
+    def keep_statistics(self, kept: bool) -> None:
+        """Whether BatchNorm normalises with its running statistics and leaves them as they are."""
         for batch_norm in self.network.batch_norms().values():
-            batch_norm.frozen = frozen
+            batch_norm.frozen = kept
 
     def epoch(self, epoch: int, started: float, report: Report | None) -> None:
         """One pass over the training data."""
         steps = len(self.batches)
         total = steps * self.plan.budget.epochs
-        torch.manual_seed(self.resources.seed * 1_000_003 + self.plan.first_epoch + epoch)
+        every = max(1, total // TICKS)
         self.network.train()
-        seen = torch.zeros((), device=self.device)
+        seen = 0
         right, loss_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for step, batch in enumerate(self._batches(epoch)):
             position = epoch * steps + step
-            if position % max(1, total // TICKS) == 0:
+            if step == 0 or position % every == 0:  # step 0: what is not in a checkpoint is the same after a resumption
                 self.advance(position / total)
+            if len(batch.labels) == 1 < self.images_per_batch:
+                self.keep_statistics(True)  # a last batch of one image has no statistics; the next epoch sets this back
             loss, logits = self.step(batch, epoch, position / total)
             right += (logits.argmax(1) == batch.labels).sum()
             loss_sum += loss * len(batch.labels)
             seen += len(batch.labels)
             if step % CHECK_EVERY == 0 or step == steps - 1:
-                mean = float(loss_sum / seen)
+                mean = float(loss_sum) / seen
                 self._check(mean, epoch, step)
                 if report:
                     elapsed = time.monotonic() - started
                     left = elapsed * (total - position - 1) / (position + 1)
-                    report(Tick(self.plan.stage, epoch + 1, self.plan.budget.epochs, step + 1, steps, mean, float(right / seen), left))
+                    accuracy = float(right) / seen
+                    report(Tick(self.plan.stage, epoch + 1, self.plan.budget.epochs, step + 1, steps, mean, accuracy, left))
+        self._check_weights(epoch)
 
     def step(self, batch: Batch, epoch: int, progress: float) -> tuple[Tensor, Tensor]:
         """One optimizer step; the detached loss and logits."""
@@ -135,17 +155,17 @@ class _Work:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         teacher_logits = None
-        if any(term.needs_teacher for term in self.losses):
-            if self.resources.teacher is None:
-                raise TrainingFailed(f"stage '{self.plan.stage}' distils, and there is no teacher; name one in the recipe")
+        if self.resources.teacher is not None and any(term.needs_teacher for term in self.losses):
             teacher_logits = self.resources.teacher.logits(batch, self.plan.first_epoch + epoch)
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits = found[self.network.structure.output]
         outputs = Outputs(logits, batch.labels, teacher_logits, found)
-        loss = sum((term.weight_at(progress) * term.function(outputs) for term in self.losses), logits.new_zeros((), dtype=torch.float32))
+        loss = logits.new_zeros((), dtype=torch.float32)
+        for term in self.losses:
+            loss = loss + term.weight_at(progress) * term.function(outputs)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()
@@ -153,18 +173,32 @@ class _Work:
         return loss.detach(), logits.detach()
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
-        classes = self.network.structure.nodes[-1].type.shape[0]
+        """The epoch's batches. Labels of data in memory were checked when they were read; looking again would wait for a GPU."""
+        classes = self.network.structure.types[self.network.structure.output].shape[0]
         for batch in self.batches.epoch(self.plan.first_epoch + epoch):
-            if batch.labels.device.type == "cpu" and int(batch.labels.max()) >= classes:
-                raise TrainingFailed(f"label {int(batch.labels.max())} in a batch, and the network has {classes} outputs (0..{classes - 1})")
+            self.images_per_batch = max(self.images_per_batch, len(batch.labels))
+            if batch.indices is None or batch.labels.device.type == "cpu":
+                low, high = int(batch.labels.min()), int(batch.labels.max())
+                if low < 0 or high >= classes:
+                    raise TrainingFailed(
+                        f"labels {low}..{high} in a batch, and the network has {classes} outputs (0..{classes - 1}); "
+                        "check the labels, or give the network as many outputs as there are classes"
+                    )
             yield batch
 
     def _check(self, loss: float, epoch: int, step: int) -> None:
-        if loss - loss != 0:  # infinite or not a number
-            raise TrainingFailed(
-                f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}; lower the learning rate "
-                f"({self.plan.budget.learning_rate}) or set clip_norm in the budget. The last checkpoint is intact"
-            )
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"the loss became {loss} by epoch {epoch + 1}, step {step + 1}; {self._calmer()}")
+
+    def _check_weights(self, epoch: int) -> None:
+        """The very last step of an epoch may spoil the weights without any loss telling."""
+        sums = torch.stack([parameter.detach().float().sum() for parameter in self.network.parameters()])
+        if not bool(torch.isfinite(sums).all()):
+            raise TrainingFailed(f"weights became infinite or NaN in epoch {epoch + 1}; {self._calmer()}")
+
+    def _calmer(self) -> str:
+        rate = self.plan.budget.learning_rate
+        return f"lower the learning rate ({rate}) or set clip_norm in the budget. The last checkpoint is intact"
 
 
 def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
@@ -178,21 +212,28 @@ def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=budget.learning_rate, momentum=budget.momentum, nesterov=nesterov)
 
 
-class _explained:  # noqa: N801 - reads as a statement
-    """Turns out-of-memory errors into one sentence with the next step."""
+@contextmanager
+def _own_random_stream(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Torch's random stream (dropout, a user's loader) as a function of seed and epoch; the caller's stream is given back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        yield
 
-    def __init__(self, plan: Plan, epoch: int) -> None:
-        self.plan, self.epoch = plan, epoch
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        )
-        if memory:
+@contextmanager
+def _explained(epoch: int, work: _Work) -> Iterator[None]:
+    """Turns what torch says about memory and about batches of one image into a sentence with the next step."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if "Expected more than 1 value per channel" in str(error):
             raise TrainingFailed(
-                f"memory ran out in epoch {self.epoch + 1} with batches of {self.plan.budget.batch_size}; halve batch_size in the "
-                "budget and run the same command again. The last checkpoint is intact"
+                "BatchNorm on maps of one pixel cannot train on batches of one image; set batch_size to 2 or more"
             ) from error
+        # CUDA and Python have exceptions of their own for this, the CPU allocator only a text
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingFailed(
+            f"memory ran out in epoch {epoch + 1} with batches of {work.images_per_batch} images; make batches half as large "
+            "(batch_size in the budget) and run the same command again. The last checkpoint is intact"
+        ) from error

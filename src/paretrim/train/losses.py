@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a loss may look at: ``logits`` [N, K], ``labels`` [N], the teacher's logits and named features if they were asked for."""
+    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N]; the teacher's logits and named features if asked for."""
 
     logits: Tensor
     labels: Tensor
@@ -34,12 +34,14 @@ class LossTerm:
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> LossTerm:
-    """Cross-entropy with the labels, mean over the batch; smoothing as Szegedy et al. 2016."""
-    return LossTerm(lambda outputs: F.cross_entropy(outputs.logits.float(), outputs.labels, label_smoothing=label_smoothing))
+    """Cross-entropy with the labels, mean over the batch, float32; smoothing as Szegedy et al. 2016, section 7."""
+    return LossTerm(
+        lambda outputs: functional.cross_entropy(outputs.logits.float(), outputs.labels, label_smoothing=label_smoothing)
+    )
 
 
 def softened_kl(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """``T^2 KL(softmax(teacher / T) || softmax(logits / T))``, mean over the batch. Source: Hinton et al. 2015, section 2."""
-    student = F.log_softmax(logits.float() / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+    student = functional.log_softmax(logits.float() / temperature, dim=1)
+    teacher = functional.log_softmax(teacher_logits.float() / temperature, dim=1)
+    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import copy
-import io
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from paretrim.data.batches import Batch
-from paretrim.files import write_atomically
-from paretrim.train.execution import Execution
+from paretrim.errors import CorruptFile
+from paretrim.train.checkpoint import load_state, save_state
+from paretrim.train.execution import Execution, lay_out_
+
+LARGEST = 60000.0
+"""Stored logits are clipped to this, which float16 holds (65504 is its end)."""
 
 
 class StoredTeacher:
     """Logits of a fixed network for training batches, stored by epoch of the run.
 
-    Batches and augmentation are a function of seed and epoch, so every recipe of a study that distils in epoch e with the same seed
-    sees the same images: the first computes the logits, the others read them. The folder must therefore belong to one teacher, one
-    data set, one augmentation and one seed. Stored as float16 [images, classes]; NaN marks images not seen yet.
+    Batches and augmentation are a function of seed and epoch, so every recipe of a study that distils in epoch e with the same
+    seed sees the same images: the first computes the logits, the others read them. The folder must therefore belong to one
+    teacher, one data set, one augmentation and one seed. Stored as float16 [images, classes], also where the logits have just
+    been computed, so that the first run and a later one learn from the same numbers. Where batches tell no positions, or there
+    is no folder, nothing is stored.
     """
 
     def __init__(self, network: nn.Module, execution: Execution, *, images: int, classes: int, folder: Path | None) -> None:
         self.execution = execution
         self.device = execution.torch_device()
-        self.network = copy.deepcopy(network).to(self.device, memory_format=torch.channels_last).eval().requires_grad_(requires_grad=False)
+        self.network = copy.deepcopy(network).to(self.device).eval().requires_grad_(requires_grad=False)
+        lay_out_(self.network, torch.channels_last)
         self.folder = folder
         self.images = images
         self.classes = classes
@@ -39,13 +44,12 @@ class StoredTeacher:
         """Teacher logits [N, K] float32 for this batch, without gradient."""
         if self.folder is None or batch.indices is None:
             return self._compute(batch.inputs)
+        path = self.folder / f"epoch-{epoch:05d}.safetensors"
         if epoch != self._epoch:
-            self._open(epoch)
+            self._open(path, epoch)
         indices = batch.indices.to(self.device)
-        if self._missing:
-            if bool(self._known[indices].all()):
-                return self._table[indices].float()
-            self._keep(indices, self._compute(batch.inputs))
+        if self._missing and not bool(self._known[indices].all()):
+            self._keep(path, indices, self._compute(batch.inputs))
         return self._table[indices].float()
 
     def _compute(self, inputs: Tensor) -> Tensor:
@@ -53,28 +57,27 @@ class StoredTeacher:
             found: Tensor = self.network(inputs.to(self.device))
         return found.float()
 
-    def _path(self, epoch: int) -> Path:
-        if self.folder is None:
-            raise ValueError("this teacher stores nothing")
-        return self.folder / f"epoch-{epoch:05d}.npy"
-
-    def _open(self, epoch: int) -> None:
-        table = np.full((self.images, self.classes), np.nan, np.float16)
-        if self._path(epoch).exists():
-            stored = np.load(self._path(epoch), allow_pickle=False)
-            if stored.shape == table.shape and stored.dtype == table.dtype:
-                table = stored
-        self._table = torch.from_numpy(table).to(self.device)
-        self._known = torch.isfinite(self._table).all(1)
-        self._missing = int((~self._known).sum())
+    def _open(self, path: Path, epoch: int) -> None:
+        table = _stored(path)
+        whole = table is not None and table.shape == (self.images, self.classes) and table.dtype == torch.float16
+        self._table = table if table is not None and whole else torch.zeros(self.images, self.classes, dtype=torch.float16)
+        self._table = self._table.to(self.device)
+        self._known = torch.full((self.images,), whole, device=self.device)
+        self._missing = 0 if whole else self.images
         self._epoch = epoch
 
-    def _keep(self, indices: Tensor, logits: Tensor) -> None:
-        self._table[indices] = logits.to(torch.float16).clamp(-60000, 60000)
-        fresh = ~self._known[indices]
+    def _keep(self, path: Path, indices: Tensor, logits: Tensor) -> None:
+        self._table[indices] = logits.clamp(-LARGEST, LARGEST).to(torch.float16)
         self._known[indices] = True
-        self._missing -= int(fresh.sum())
-        if self._missing == 0:
-            content = io.BytesIO()
-            np.save(content, self._table.cpu().numpy(), allow_pickle=False)
-            write_atomically(self._path(self._epoch), content.getvalue())
+        self._missing = int((~self._known).sum())
+        if not self._missing:
+            save_state(path, {"logits": self._table}, {})
+
+
+def _stored(path: Path) -> Tensor | None:
+    """The table of one epoch; None where it is missing or damaged, for it can always be computed again."""
+    try:
+        tensors, _ = load_state(path)
+    except (FileNotFoundError, CorruptFile):
+        return None
+    return tensors.get("logits")

@@ -1,0 +1,145 @@
+"""Walks an exported program and writes it down as a float graph.
+
+A network is captured once, before anything else happens to it; every stage then works on the captured form. So an operation
+outside the graph is refused by name before a minute has been spent training, and what is trained is what is frozen.
+To support a further ATen operation add a function and a row to one of the tables of converters.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import Node as FxNode
+
+from paretrim.capture.arrange import COPIES, VIEWS
+from paretrim.capture.call import Call, call_of, is_in_place
+from paretrim.capture.elementwise import ELEMENTWISE
+from paretrim.capture.layers import LAYERS
+from paretrim.capture.pooling import POOLING
+from paretrim.capture.work import Constant, Value, View, Work
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.types import INPUT, Graph, InputSpec
+
+CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
+    {**LAYERS, **ELEMENTWISE, **POOLING, **VIEWS, **COPIES}
+)
+"""How every known operation is written down."""
+
+_WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
+"""Operations on sizes: the graph's batch is free, and its other sizes are fixed."""
+
+
+def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Graph:
+    """Write an ``nn.Module`` down as a float graph. The module itself is not touched.
+
+    Args:
+        module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K].
+        shape: [C, H, W] of one image; the captured network takes it normalised.
+        classes: names of the K classes, kept in the deployed file.
+
+    Raises:
+        UnsupportedOperation: the module cannot be exported, or uses an operation the graph does not have; the message names the
+            layer.
+    """
+    exported = _export(module, shape)
+    state = {**exported.state_dict, **exported.constants}
+    signature = exported.graph_signature
+    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    work = Work({placeholder: Constant(name, state[name]) for placeholder, name in sources.items()})
+    work.shapes[INPUT] = shape
+    output = ""
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name not in sources:
+            work.known[node] = View(INPUT, shape)
+        elif node.op == "call_function":
+            _convert(work, node)
+        elif node.op == "output":
+            output = _output(work, node, signature.user_outputs)
+    _check_logits(work.shapes[output], len(classes))
+    return _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
+
+
+def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    private = copy.deepcopy(module).cpu().float().eval()
+    sample = torch.zeros(2, *shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.export.export(private, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UnsupportedOperation(
+                f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
+                f"free batch size: {first}. Data-dependent control flow and fixed batch sizes are the usual causes"
+            ) from error
+
+
+def _convert(work: Work, node: FxNode) -> None:
+    if node.target is operator.getitem:
+        _take_element(work, node)
+        return
+    name = str(node.target)
+    if name.startswith(_WITHOUT_VALUE):
+        return
+    if not name.startswith("aten."):
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only those are known")
+        return
+    call = call_of(node)
+    converter = CONVERTERS.get(call.operation)
+    if converter is None:
+        raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}")
+    value = converter(work, call)
+    work.known[node] = value
+    if is_in_place(node):
+        work.overwrite(call, value)
+    if is_in_place(node) or call.operation in VIEWS:
+        work.share_memory(node, call.source)
+
+
+def _take_element(work: Work, node: FxNode) -> None:
+    source, index = node.args
+    parts = work.known.get(source) if isinstance(source, FxNode) else None
+    if not isinstance(parts, tuple) or not isinstance(index, int):
+        raise UnsupportedOperation(
+            f"'{node}' takes an element of '{source}', which is not a split tensor; only chunk and split give tuples"
+        )
+    work.known[node] = parts[index]
+    work.share_memory(node, source)
+
+
+def _output(work: Work, node: FxNode, wanted: Sequence[object]) -> str:
+    returned = node.args[0]
+    results = (
+        [item for item in returned if isinstance(item, FxNode) and item.name in wanted] if isinstance(returned, tuple) else []
+    )
+    if len(results) != 1 or len(wanted) != 1:
+        raise UnsupportedOperation(f"the network returns {len(wanted)} values; it must return the logits [N, classes] alone")
+    return work.read(Call(node, {}), results[0])
+
+
+def _check_logits(shape: tuple[int, ...], classes: int) -> None:
+    if len(shape) != 1:
+        raise UnsupportedOperation(
+            f"the network returns a tensor [N, {', '.join(map(str, shape))}]; it must return logits [N, classes]"
+        )
+    if classes and shape[0] != classes:
+        raise UnsupportedOperation(
+            f"the network returns {shape[0]} logits and the data has {classes} classes; build the network with {classes} outputs"
+        )
+
+
+def _without_dead(graph: Graph) -> Graph:
+    alive = {graph.output}
+    for node in reversed(graph.nodes):
+        if node.name in alive:
+            alive.update(node.inputs)
+    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name in alive))

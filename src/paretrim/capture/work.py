@@ -1,0 +1,156 @@
+"""The float graph while it is written down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.fx import Node as FxNode
+
+from paretrim.capture.call import Call, is_in_place
+from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
+
+
+@dataclass(frozen=True)
+class View:
+    """A value of the graph seen under another shape (without the batch), not yet written down as a node.
+
+    ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    shuffled: int = 0
+
+
+Value = View | tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A parameter or buffer of the module."""
+
+    name: str
+    tensor: torch.Tensor
+
+    @property
+    def array(self) -> FloatArray:
+        """A float32 copy."""
+        return np.array(self.tensor.detach().to(torch.float32).cpu().numpy(), dtype=np.float32)
+
+
+@dataclass
+class Work:
+    """Nodes so far, and what each value of the exported program has become.
+
+    Attributes:
+        constants: parameters and buffers by the name of their placeholder.
+        nodes: the graph so far.
+        shapes: of every value of the graph.
+        known: what a value of the program is in the graph.
+        memory: for every value of the program, the values that share its memory; in-place operations change them all.
+        owners: for every weight, the layer that uses it.
+    """
+
+    constants: Mapping[str, Constant]
+    nodes: list[Node] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    known: dict[FxNode, Value] = field(default_factory=dict)
+    memory: dict[FxNode, list[FxNode]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+
+    def emit(
+        self,
+        call: Call,
+        op: str,
+        inputs: Sequence[str],
+        *,
+        shape: tuple[int, ...],
+        attributes: Mapping[str, Attribute] | None = None,
+        tensors: Mapping[str, Array] | None = None,
+        name: str = "",
+    ) -> View:
+        """Add a node and return its value; it is called ``name``, or after its layer and operation."""
+        wanted = name or f"{call.layer}.{op}".removeprefix(".")
+        unique, count = wanted, 2
+        while unique in self.shapes:
+            unique, count = f"{wanted}_{count}", count + 1
+        self.nodes.append(Node(unique, op, tuple(inputs), ValueType(shape), attributes or {}, tensors or {}, call.layer))
+        self.shapes[unique] = shape
+        return View(unique, shape)
+
+    def view(self, call: Call, argument: object) -> View:
+        """The value behind an argument, which must be an activation."""
+        value = self.known.get(argument) if isinstance(argument, FxNode) else None
+        if not isinstance(value, View):
+            raise call.refused(f"its argument {argument} is not an activation of the network")
+        return value
+
+    def read(self, call: Call, argument: object) -> str:
+        """Name of the value behind an argument, with a pending view written down as a node."""
+        view = self.view(call, argument)
+        settled = self._settled(call, view)
+        if settled != view and isinstance(argument, FxNode):
+            self.known[argument] = settled
+        return settled.name
+
+    def _settled(self, call: Call, view: View) -> View:
+        base = self.shapes[view.name]
+        if view.shuffled:
+            if view.shape != base:
+                raise call.refused(
+                    f"a permuted tensor of shape {view.shape} is used before it is {base} again; reshape it back first"
+                )
+            return self.emit(call, "channel_shuffle", [view.name], shape=base, attributes={"groups": view.shuffled})
+        if view.shape == base:
+            return view
+        if len(view.shape) == 1 and view.shape[0] == math.prod(base):
+            return self.emit(call, "flatten", [view.name], shape=view.shape)
+        if len(base) == 1 and view.shape == (base[0], 1, 1):
+            return self.emit(call, "unflatten", [view.name], shape=view.shape)
+        raise call.refused(
+            f"it sees a tensor of shape {base} as {view.shape}; only flattening to one axis and back to [C, 1, 1] is known"
+        )
+
+    def constant(self, argument: object) -> Constant | None:
+        """The parameter or buffer behind an argument, else None."""
+        return self.constants.get(argument.name) if isinstance(argument, FxNode) else None
+
+    def weight(self, call: Call, argument: object) -> tuple[str, FloatArray]:
+        """Layer path and value of a weight; refuses one that another layer already uses."""
+        found = self.constant(argument)
+        if found is None:
+            raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
+        if found.name in self.owners:
+            raise call.refused(f"it shares the weight '{found.name}' with '{self.owners[found.name]}'; give each its own copy")
+        path = found.name.removesuffix(".weight")
+        self.owners[found.name] = path
+        return path, found.array
+
+    def overwrite(self, call: Call, value: Value) -> None:
+        """Let the first argument of an in-place operation be the new value, for whoever reads it later."""
+        target = call.source
+        if not isinstance(target, FxNode):
+            return
+        old = self.known[target]
+        for other in self.memory.get(target, []):
+            if other is target:
+                continue
+            if is_in_place(other) and self.known[other] == old:  # the same tensor under another name
+                self.known[other] = value
+            elif any(call.node < user for user in other.users):
+                raise call.refused(
+                    f"it overwrites '{target}', and '{other}', which lies in the same memory, is read afterwards; "
+                    "use the form that is not in place"
+                )
+        self.known[target] = value
+
+    def share_memory(self, node: FxNode, source: object) -> None:
+        """Note that ``node`` may be a view of ``source``."""
+        if isinstance(source, FxNode):
+            members = self.memory.setdefault(source, [source])
+            members.append(node)
+            self.memory[node] = members

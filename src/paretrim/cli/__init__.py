@@ -1,0 +1,3 @@
+"""The command ``paretrim``."""
+
+from paretrim.cli.main import main as main

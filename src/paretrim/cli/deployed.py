@@ -1,0 +1,240 @@
+"""Commands on deployed files: ``bench``, ``eval``, ``export`` and ``inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.bench.protocol import measure
+from paretrim.bench.raw import save_session
+from paretrim.bench.sampling import CHECKED, Images
+from paretrim.bench.statistics import accuracy_interval, summarize
+from paretrim.bench.types import Arm, Estimate, Latency
+from paretrim.cli.output import emit, notes_console, say, show_rows
+from paretrim.cli.reading import CANDIDATE, GRAPH, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.deploy.runnable import RUNTIMES, open_runnable
+from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.graph.storage import load as load_graph
+from paretrim.graph.types import Graph, InputSpec
+from paretrim.progress import watching
+from paretrim.report import wording
+from paretrim.run_folder import index_of
+
+Pixels = npt.NDArray[np.uint8]
+Normalised = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+RANDOM_IMAGES = 4 * CHECKED
+"""Distinct images where no data are named; latency does not depend on what they show."""
+
+
+def bench(parsed: argparse.Namespace) -> int:
+    """Time files against each other, in one session for each runtime and number of threads."""
+    files: list[Path] = [*dict.fromkeys(parsed.files)]
+    baseline: Path = parsed.baseline or files[0]
+    if baseline not in files:
+        files.insert(0, baseline)
+    images = _timed_images(files, parsed)
+    settings = [(_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
+    found: list[Latency] = []
+    for runtime, threads in settings:
+        # The reference interpreter is the only runtime of a graph file, whatever the others run in.
+        arms = [Arm(str(file), str(file), "reference" if kind_of(file) == GRAPH else runtime, threads) for file in files]
+        session = measure(
+            arms, images, baseline=str(baseline), effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
+        )
+        if parsed.raw:
+            several = f"-{runtime}-{threads}" if len(settings) > 1 else ""
+            save_session(session, parsed.raw.with_name(f"{parsed.raw.stem}{several}{parsed.raw.suffix}"))
+        found.extend(summarize(session))
+    if parsed.json:
+        emit({"baseline": str(baseline), "latencies": [dataclasses.asdict(latency) for latency in found]})
+    else:
+        _show_latencies(found, parsed.batch)
+    return 0
+
+
+def evaluate(parsed: argparse.Namespace) -> int:
+    """Accuracy of one file on the test images."""
+    from paretrim.judge import classes_of
+
+    file: Path = parsed.file
+    shape, pixels = input_of(file)
+    images, labels = _test_images(parsed, pixels=pixels)
+    runtime = parsed.runtime or ("reference" if kind_of(file) == GRAPH else "onnxruntime")
+    runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
+    if images.shape[1:] != shape:
+        raise DataUnavailable(
+            f"'{file}' takes images {shape} and '{parsed.data}' has {images.shape[1:]}; name the data it was made for"
+        )
+    found = classes_of(runnable, images)
+    right = int((found == labels).sum())
+    accuracy = accuracy_interval(right, len(labels))
+    size = file.stat().st_size
+    if parsed.json:
+        facts = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime, "runtime_version": runnable.version}
+        emit(facts | {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size})
+    else:
+        interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
+        say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
+        say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}")
+    return 0
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """Write a candidate's graph under another name, in the format that name asks for."""
+    from paretrim.compressed import write_graph
+
+    source: Path = parsed.source
+    graph = _graph_of_folder(source, parsed) if source.is_dir() else _graph_of_file(source, parsed)
+    path = write_graph(graph, parsed.to)
+    size = path.stat().st_size
+    if parsed.json:
+        emit({"file": str(path), "file_bytes": size, "takes_pixels": graph.input.takes_pixels, "shape": list(graph.input.shape)})
+    else:
+        takes = "uint8 pixels" if graph.input.takes_pixels else "normalised float32 images"
+        say(f"wrote {path}: {size:,} bytes, takes {takes} {list(graph.input.shape)}")
+    return 0
+
+
+def inspect(parsed: argparse.Namespace) -> int:
+    """The weights of a file, layer by layer."""
+    weights = weights_of(parsed.file)
+    total = sum(one.bytes for one in weights)
+    if parsed.json:
+        layers = [dataclasses.asdict(one) for one in weights]
+        emit({"file": str(parsed.file), "file_bytes": parsed.file.stat().st_size, "weight_bytes": total, "layers": layers})
+        return 0
+    rows = [
+        (
+            one.name,
+            "×".join(map(str, one.shape)),
+            one.dtype,
+            wording.percent(one.zeros / max(one.weights, 1), 1),
+            f"{one.bytes:,}",
+            f"{one.entropy_bytes:,.0f}",
+            wording.percent(one.bytes / max(total, 1), 1),
+        )
+        for one in weights
+    ]
+    zeros, count = sum(one.zeros for one in weights), sum(one.weights for one in weights)
+    entropy = sum(one.entropy_bytes for one in weights)
+    rows.append(("all weights", "", "", wording.percent(zeros / max(count, 1), 1), f"{total:,}", f"{entropy:,.0f}", ""))
+    show_rows(("layer", "shape", "format", "zeros", "bytes", "entropy bytes", "share"), rows)
+    say(f"{parsed.file}: {parsed.file.stat().st_size:,} bytes")
+    return 0
+
+
+def _runtime(name: str) -> str:
+    if name not in RUNTIMES:
+        raise InvalidRecipe(f"--runtime is '{name}'; choose from {', '.join(RUNTIMES)}")
+    return name
+
+
+def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
+    """Test images where data are named, else random ones, as all the files take them."""
+    kinds = {input_of(file): file for file in files}
+    if len(kinds) > 1:
+        (first, one), (second, other) = list(kinds.items())[:2]
+        raise InvalidRecipe(
+            f"'{one}' takes {_input(*first)} and '{other}' takes {_input(*second)}; only files with the same input compare"
+        )
+    ((shape, pixels),) = kinds
+    if parsed.data:
+        images, _ = _test_images(parsed, pixels=pixels)
+        return images[:RANDOM_IMAGES]
+    stream = np.random.default_rng(parsed.seed)
+    if pixels:
+        return stream.integers(0, 256, (RANDOM_IMAGES, *shape), np.uint8)
+    return stream.standard_normal((RANDOM_IMAGES, *shape), np.float32)
+
+
+def _input(shape: tuple[int, ...], pixels: bool) -> str:
+    return f"{'uint8 pixels' if pixels else 'float32 images'} {list(shape)}"
+
+
+def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | Normalised, Labels]:
+    """The test images as the file takes them, with their labels."""
+    from paretrim.data.load import load
+    from paretrim.data.spec import DataSpec
+
+    spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=parsed.image_size, mean=parsed.mean, std=parsed.std)
+    with watching(notes_console()) as watcher:
+        dataset = load(spec, progress=watcher.fetched)
+        if dataset.broken:
+            watcher.note(
+                f"note: {len(dataset.broken)} image files cannot be read and were left out: {', '.join(dataset.broken[:5])}"
+            )
+    images: Pixels = dataset.test.images.numpy()
+    labels: Labels = dataset.test.labels.numpy()
+    if pixels:
+        return images, labels
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (dataset.mean, dataset.std))
+    normalised: Normalised = ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+    return normalised, labels
+
+
+def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
+    """The graph of the last candidate a run folder delivered, or of the one with the label asked for."""
+    if parsed.mean or parsed.std:
+        raise InvalidRecipe("--mean and --std are for a lone candidate; the files of a run folder take pixels already")
+    entries = index_of(folder)
+    labels = [str(entry["label"]) for entry in entries]
+    label = parsed.label or labels[-1]
+    if label not in labels:
+        raise InvalidRecipe(f"'{folder}' has no candidate '{label}'; it has {', '.join(labels)}")
+    return load_graph(folder / str(entries[labels.index(label)]["folder"]) / "model.graph")
+
+
+def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
+    if parsed.label:
+        raise InvalidRecipe(f"--label '{parsed.label}' chooses among the candidates of a run folder, and '{file}' is a file")
+    if (parsed.mean is None) != (parsed.std is None):
+        raise InvalidRecipe("--mean and --std belong together; give both or neither")
+    if kind_of(file) == GRAPH:
+        return load_graph(file)
+    if kind_of(file) != CANDIDATE:
+        raise InvalidRecipe(f"'{file}' is deployed already; give a candidate.safetensors, a .graph file or a run folder")
+    graph = graph_of_candidate(file, None)
+    if parsed.mean is None:
+        return graph
+    channels = graph.input.shape[0]
+    if len(parsed.mean) != channels or len(parsed.std) != channels:
+        raise InvalidRecipe(
+            f"--mean has {len(parsed.mean)} and --std {len(parsed.std)} numbers; the network takes {channels} channels"
+        )
+    return graph_of_candidate(file, InputSpec(graph.input.shape, parsed.mean, parsed.std))
+
+
+def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
+    rows = [
+        (
+            latency.name,
+            f"{latency.runtime} {latency.threads}",
+            _ms(latency.p50_ms),
+            _ms(latency.p90_ms),
+            _ms(latency.p99_ms),
+            f"{wording.times(latency.speedup.value)} [{wording.span(latency.speedup)}]",
+            latency.verdict,
+        )
+        for latency in latencies
+    ]
+    show_rows(("file", "runtime, threads", "p50 ms", "p90 ms", "p99 ms", "speed-up", "verdict"), rows)
+    for latency in {(one.runtime, one.threads): one for one in latencies}.values():
+        floor = wording.span(latency.floor)
+        text = (
+            f"{latency.samples:,} calls of {batch} image{'s' * (batch > 1)} in {latency.processes} processes; A/A floor {floor}"
+        )
+        say(f"{latency.runtime}, {latency.threads} thread{'s' * (latency.threads > 1)}: {text}, baseline {latency.baseline}")
+    for remark in dict.fromkeys(remark for latency in latencies for remark in latency.noise):
+        say(f"noise: {remark}")
+
+
+def _ms(estimate: Estimate | None) -> str:
+    return "too few calls" if estimate is None else f"{wording.milliseconds(estimate.value)} [{wording.span(estimate)}]"

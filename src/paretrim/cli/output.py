@@ -1,0 +1,46 @@
+"""What goes to the standard output: text for people, or exactly one JSON value. Notes and progress go to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def notes_console() -> Console:
+    """Where progress and notes go."""
+    return Console(stderr=True)
+
+
+def result_console() -> Console:
+    """Where tables go: as wide as the terminal, or :data:`WIDTH` where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+def say(text: str) -> None:
+    """Write lines for people."""
+    sys.stdout.write(text + "\n")
+
+
+def emit(value: object) -> None:
+    """Write one JSON value."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a plain table: the first column to the left, numbers to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for position, heading in enumerate(headings):
+        # A cell that is cut off would be a wrong number; a narrow terminal wraps the names instead.
+        table.add_column(heading, justify="right" if position else "left", no_wrap=bool(position), overflow="fold")
+    for row in rows:
+        # Names are data: no markup is read from them.
+        table.add_row(*(Text(cell) for cell in row))
+    result_console().print(table)

@@ -1,0 +1,201 @@
+"""Every argument of every command. Nothing heavy is imported here, so help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from paretrim import __version__
+from paretrim.bench.effort import EFFORTS
+
+NO_TIMING = "none"
+"""The effort that measures no latency at all."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``paretrim``; the chosen command is in ``command``."""
+    parser = argparse.ArgumentParser(
+        prog="paretrim",
+        description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target was not met, 130 stopped by Ctrl-C",
+    )
+    parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_compress(commands)
+    _add_plan(commands)
+    _add_bench(commands)
+    _add_eval(commands)
+    _add_export(commands)
+    _add_inspect(commands)
+    _add_report(commands)
+    _add_study(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write for instance 0.49,0.48,0.45") from error
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 1, separated by commas, each once."""
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers; write for instance 1,2") from error
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' has a number below 1; write for instance 1,2")
+    return found
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words separated by commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+Commands = argparse._SubParsersAction  # its only name; there is no public one
+
+
+def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--json", action="store_true", help="write one JSON object to the standard output and nothing else")
+    return parser
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    efforts = (*EFFORTS, NO_TIMING)
+    parser.add_argument("--effort", choices=efforts, default="quick", help="how hard latency is measured (default: %(default)s)")
+    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
+    text = "onnxruntime, openvino (default: those that are installed)"
+    parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
+
+
+def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("--data", required=required, metavar="NAME", help="digits, cifar10, cifar100 or imagefolder:DIR")
+    parser.add_argument("--data-folder", metavar="DIR", help="where the CIFAR files are, or are downloaded to")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side that the images of an imagefolder are resized to")
+    parser.add_argument("--mean", type=numbers, metavar="M,...", help="means per channel in units of pixel/255, with --std")
+    parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
+
+
+def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--model", required=required, metavar="NAME", help="a network by name, or your own as package.module:factory"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="weights as .safetensors, or as a torch file of plain tensors")
+    _add_data(parser, required=required)
+    targets = parser.add_argument_group("targets")
+    targets.add_argument(
+        "--max-drop", type=float, metavar="POINTS", help="largest loss of validation accuracy, in percentage points"
+    )
+    targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
+    targets.add_argument("--max-bytes", type=int, metavar="N", help="largest deployed file")
+    training = parser.add_argument_group("training")
+    text = "epochs of each candidate over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
+    training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start of every stage (default: 0.01)")
+    training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
+    text = "train the dense network first, where it has no weights"
+    training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
+    training.add_argument(
+        "--dense-learning-rate", type=float, default=0.1, metavar="RATE", help="while doing so (default: %(default)s)"
+    )
+
+
+def _add_place(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--folder", type=Path, metavar="DIR", help=f"where everything is kept (default: {default})")
+    parser.add_argument("--seed", type=int, metavar="N", help="feeds every random stream")
+    parser.add_argument(
+        "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA where there is any)"
+    )
+
+
+def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "run", "carry out a recipe and measure the network after every stage")
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    _add_place(parser, "runs/ and the recipe's file name")
+    _add_measuring(parser)
+
+
+def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "compress", "compress a network without a recipe, towards targets")
+    _add_network(parser, required=True)
+    _add_place(parser, "runs/ and the names of network and data")
+    _add_measuring(parser)
+
+
+def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "plan", "predict stages, epochs, time and disk of a recipe, or of compress with the same options")
+    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
+    _add_network(parser, required=False)
+    _add_place(parser, "none, a plan writes nothing")
+
+
+def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "bench", "time deployed files against each other in one interleaved session")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help=".onnx files, or .graph files for the reference interpreter"
+    )
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="the file all ratios refer to (default: the first)")
+    parser.add_argument(
+        "--runtime", type=words, default=("onnxruntime",), metavar="NAME,...", help="for .onnx files (default: onnxruntime)"
+    )
+    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads (default: 1)")
+    parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard", help="how hard to measure (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in one call (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
+    parser.add_argument("--raw", type=Path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
+    _add_data(parser, required=False)
+
+
+def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    _add_data(parser, required=True)
+    parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino or reference (default: by the file's name)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: %(default)s)")
+
+
+def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "export", "write the deployed file of a candidate, or of a run folder's last one")
+    parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
+    parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .onnx or .graph")
+    parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
+    text = "let the file of a lone candidate take pixels and normalise them itself"
+    parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
+    parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")
+
+
+def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "inspect", "show the weights of a file layer by layer: shape, format, zeros, bytes, entropy")
+    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx or .graph file, or a candidate.safetensors")
+
+
+def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "report", "show outcomes as a table and write them as one HTML page")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER_OR_JSONL")
+    parser.add_argument(
+        "--out", type=Path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
+    )
+    parser.add_argument("--title", default="Paretrim", help="title of the page")
+
+
+def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "study", "carry out a study: many recipes and seeds, resumable at any moment")
+    parser.add_argument("study", type=Path, metavar="STUDY.toml")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
+    )
+    _add_measuring(parser)
+
+
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    _command(commands, "doctor", "say what this machine is, what it runs, and whether latency can be measured on it now")

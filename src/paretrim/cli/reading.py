@@ -1,0 +1,104 @@
+"""What a deployed file takes and which weights it holds, whatever its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency
+from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
+from paretrim.graph.storage import load as load_graph
+from paretrim.graph.types import Graph, InputSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+GRAPH, ONNX, CANDIDATE = ".graph", ".onnx", ".safetensors"
+
+_UINT8 = 2
+"""TensorProto.UINT8, fixed by the ONNX standard."""
+
+
+def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
+    """Shape (C, H, W) of the images a deployed file takes, and whether they are uint8 pixels.
+
+    Raises:
+        CorruptFile: the file is missing or is not what its name says.
+        InvalidRecipe: the name is not that of a deployed file.
+    """
+    if kind_of(path) == GRAPH:
+        spec = load_graph(path).input
+        return spec.shape, spec.takes_pixels
+    if kind_of(path) == CANDIDATE:
+        raise InvalidRecipe(
+            f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
+        )
+    images = _onnx_model(path).graph.input[0].type.tensor_type
+    return tuple(int(side.dim_value) for side in images.shape.dim[1:]), images.elem_type == _UINT8
+
+
+def weights_of(path: Path) -> tuple[WeightSummary, ...]:
+    """Every weighted layer of a graph or candidate; every tensor of rank 2 or more of an ONNX file.
+
+    Raises:
+        CorruptFile: the file is missing or is not what its name says.
+        InvalidRecipe: the name is of no kind known here.
+    """
+    if kind_of(path) == GRAPH:
+        return summarize_weights(load_graph(path))
+    if kind_of(path) == CANDIDATE:
+        return summarize_weights(graph_of_candidate(path, None))
+    model = _onnx_model(path)
+    from onnx import numpy_helper
+
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return tuple(
+        WeightSummary(name, array.shape, str(array.dtype), int((array == 0).sum()), array.size, array.nbytes, order0_bytes(array))
+        for name, array in arrays.items()
+        if array.ndim > 1
+    )
+
+
+def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
+    """The graph that a candidate freezes to.
+
+    Raises:
+        CorruptFile: the file is missing, damaged, or holds no candidate.
+        UnsupportedOperation: the candidate cannot be frozen.
+    """
+    from paretrim.candidate import load_candidate
+    from paretrim.freeze import freeze
+
+    _require(path)
+    return freeze(load_candidate(path).network, spec)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a file, by its name.
+
+    Raises:
+        InvalidRecipe: the name is of no kind known here.
+    """
+    if path.suffix not in (GRAPH, ONNX, CANDIDATE):
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx or .graph file, or a candidate.safetensors")
+    return path.suffix
+
+
+def _onnx_model(path: Path) -> ModelProto:
+    _require(path)
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own, which differs from version to version
+        raise CorruptFile(f"'{path}' is no ONNX file ({error}); export it again") from error
+    if not model.graph.input:
+        raise CorruptFile(f"'{path}' is no ONNX file with an input; export it again")
+    return model
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise CorruptFile(f"there is no file '{path}'; check the path")

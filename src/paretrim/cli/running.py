@@ -1,0 +1,243 @@
+"""Commands that train: ``run``, ``compress``, ``plan`` and ``study``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.cli.output import emit, notes_console, result_console, say
+from paretrim.cli.parser import NO_TIMING
+from paretrim.deploy.runnable import RUNTIMES
+from paretrim.errors import InvalidRecipe
+from paretrim.judge import Setting
+from paretrim.lock import hold
+from paretrim.models.catalog import NETWORKS
+from paretrim.outcome import Outcome
+from paretrim.planning import Prediction, describe, predict
+from paretrim.progress import Watcher, watching
+from paretrim.recipe import Recipe, parse_recipe, read_recipe
+from paretrim.report import page, terminal
+from paretrim.run import Measuring, Opened, carry_out, open_recipe
+from paretrim.run_folder import REPORT
+from paretrim.search import Targets, ladder
+from paretrim.searching import Found, compress_towards
+from paretrim.stage import Stage
+from paretrim.study import store
+from paretrim.study.grid import read_grid
+from paretrim.study.runner import run_study, time_study
+from paretrim.train.budget import Budget
+
+MISSED = 3
+
+
+def run(parsed: argparse.Namespace, command_line: str) -> int:
+    """Carry out a recipe."""
+    recipe = _read(parsed)
+    measuring = _measuring(parsed)
+    folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
+    with hold(folder), watching(notes_console()) as watcher:
+        opened = _open(recipe, watcher)
+        _note_plan(_predict(opened, [recipe.stages]), watcher)
+        done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+    _show(done.outcomes, folder, parsed)
+    return 0
+
+
+def compress(parsed: argparse.Namespace, command_line: str) -> int:
+    """Compress without a recipe, and say which target was missed."""
+    recipe, targets = _compress_recipe(parsed), _targets(parsed)
+    measuring = _measuring(parsed)
+    if targets.max_latency_ms is not None and measuring is None:
+        raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
+    rungs = ladder(parsed.epochs, targets, budget=_budget(parsed))
+    folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
+    with hold(folder), watching(notes_console()) as watcher:
+        opened = _open(recipe, watcher)
+        _note_plan(_predict(opened, [rung.stages for rung in rungs]), watcher)
+        found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+    if parsed.json:
+        emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
+    else:
+        _show(found.outcomes, folder, parsed)
+        say(f"best: {found.best.rung.name}, in {found.file}")
+        say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
+    return MISSED if found.missed else 0
+
+
+def plan(parsed: argparse.Namespace, _: str) -> int:
+    """Predict stages, time and disk; nothing is written."""
+    if (parsed.recipe is None) == (parsed.model is None):
+        raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
+    if parsed.recipe:
+        recipe = _read(parsed)
+        chains: Sequence[Sequence[Stage]] = [recipe.stages]
+    else:
+        if parsed.data is None:
+            raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
+        recipe = _compress_recipe(parsed)
+        chains = [rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))]
+    with watching(notes_console()) as watcher:
+        prediction = _predict(_open(recipe, watcher), chains)
+    if parsed.json:
+        emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
+    else:
+        say(describe(prediction))
+    return 0
+
+
+def study(parsed: argparse.Namespace, command_line: str) -> int:
+    """Carry out a study."""
+    grid = read_grid(parsed.study)
+    measuring = _measuring(parsed)
+    folder: Path = parsed.folder or Path("runs") / grid.name
+    results: Path = parsed.results or Path("results") / grid.name
+    with hold(folder), watching(notes_console()) as watcher:
+        outcomes = run_study(grid, folder, results, report=watcher.tick, say=watcher.note)
+        if measuring:
+            outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
+        page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
+    _show(outcomes, results, parsed)
+    return 0
+
+
+def _read(parsed: argparse.Namespace) -> Recipe:
+    recipe = read_recipe(parsed.recipe)
+    return _overridden(recipe, parsed)
+
+
+def _overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
+    """The recipe with seed and device of the command line."""
+    if parsed.seed is not None:
+        if parsed.seed < 0:
+            raise InvalidRecipe(f"--seed is {parsed.seed}; it must be 0 or more")
+        recipe = replace(recipe, seed=parsed.seed)
+    if parsed.device is not None:
+        recipe = replace(recipe, execution=replace(recipe.execution, device=parsed.device))
+    return recipe
+
+
+def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
+    """The recipe that the options of ``compress`` amount to, without stages."""
+    if parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
+        raise InvalidRecipe(
+            f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
+        )
+    data = {
+        "name": parsed.data,
+        "folder": parsed.data_folder,
+        "image_size": parsed.image_size,
+        "mean": parsed.mean,
+        "std": parsed.std,
+    }
+    table: dict[str, object] = {
+        "model": {"network": parsed.model, "weights": parsed.weights},
+        "data": {key: value for key, value in data.items() if value is not None},
+    }
+    if parsed.dense_epochs:
+        size = {} if parsed.batch_size is None else {"batch_size": parsed.batch_size}
+        table["dense"] = {"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size}
+    return _overridden(parse_recipe(table, "compress"), parsed)
+
+
+def _budget(parsed: argparse.Namespace) -> Budget:
+    """What all stages of the ladder share."""
+    given = {"learning_rate": parsed.learning_rate, "batch_size": parsed.batch_size}
+    for key, value in given.items():
+        if value is not None and value <= 0:
+            raise InvalidRecipe(f"--{key.replace('_', '-')} is {value:g}; it must be above 0")
+    usual = Budget()
+    return replace(
+        usual,
+        learning_rate=usual.learning_rate if parsed.learning_rate is None else parsed.learning_rate,
+        batch_size=usual.batch_size if parsed.batch_size is None else parsed.batch_size,
+    )
+
+
+def _targets(parsed: argparse.Namespace) -> Targets:
+    drop = None if parsed.max_drop is None else parsed.max_drop / 100
+    return Targets(drop, parsed.max_latency_ms, parsed.max_bytes)
+
+
+def _measuring(parsed: argparse.Namespace) -> Measuring | None:
+    if parsed.effort == NO_TIMING:
+        return None
+    able = [runtime for runtime in RUNTIMES if runtime != "reference"]
+    runtimes = parsed.runtimes or tuple(runtime for runtime in able if find_spec(runtime))
+    unknown = [runtime for runtime in runtimes if runtime not in able]
+    if unknown:
+        raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
+    settings = tuple(Setting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
+    return Measuring(settings, EFFORTS[parsed.effort])
+
+
+def _open(recipe: Recipe, watcher: Watcher) -> Opened:
+    if any(spec is not None and ":" in spec.network for spec in (recipe.model, recipe.teacher)):
+        # At the end of the path: a file here must not stand in for a module of Python or of a package.
+        sys.path.append(str(Path.cwd()))
+    if recipe.model.network in NETWORKS and recipe.model.weights is None and recipe.dense is None:
+        watcher.note(f"note: {recipe.model.network} starts untrained: the recipe has neither weights nor [dense]")
+    return open_recipe(recipe, watcher)
+
+
+def _predict(opened: Opened, chains: Sequence[Sequence[Stage]]) -> Prediction:
+    dense = opened.recipe.dense if opened.recipe.model.weights is None else None
+    return predict(opened.start, chains, dense=dense, teacher=opened.teacher)
+
+
+def _note_plan(prediction: Prediction, watcher: Watcher) -> None:
+    watcher.note(f"{describe(prediction)}\n  what an earlier run has finished is not done again")
+
+
+def _show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) -> None:
+    if parsed.json:
+        emit(_outcomes_json(outcomes, folder))
+        return
+    terminal.show(outcomes, result_console())
+    say(f"page: {folder / REPORT}")
+
+
+def _outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object]:
+    return {
+        "folder": str(folder),
+        "report": str(folder / REPORT),
+        "outcomes": [json.loads(store.encode(outcome)) for outcome in outcomes],
+    }
+
+
+def _found_json(found: Found) -> dict[str, object]:
+    tried = [
+        {
+            "candidate": one.rung.name,
+            "validation_accuracy": one.accuracy,
+            "file_bytes": one.file_bytes,
+            "entropy_bytes": one.entropy_bytes,
+            "p50_ms": one.p50_ms,
+        }
+        for one in found.tried
+    ]
+    return {
+        "best": {"candidate": found.best.rung.name, "file": str(found.file)},
+        "dense_validation_accuracy": found.reference.accuracy,
+        "tried": tried,
+        "missed": list(found.missed),
+    }
+
+
+def _met(targets: Targets) -> str:
+    return (
+        "all targets are met"
+        if targets != Targets()
+        else "no targets were given; best is the smallest within 1 point of the dense network"
+    )
+
+
+def _plain(name: str) -> str:
+    """A network's or data set's name as part of a folder's."""
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-")

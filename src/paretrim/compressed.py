@@ -1,0 +1,116 @@
+"""From a module and its loaders to a deployed file in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from paretrim.candidate import Candidate
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.storage import save
+from paretrim.graph.types import Graph
+from paretrim.history import StageOutcome
+from paretrim.judge import Deployed, deploy
+from paretrim.lock import hold
+from paretrim.network import Network
+from paretrim.own import start_from_loaders
+from paretrim.pipeline import run_stages
+from paretrim.recipe import digest_of, stage_settings
+from paretrim.search import usual_stages
+from paretrim.stage import Stage
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.fit import Report
+
+EPOCHS = 10
+"""Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
+
+    candidate: Candidate
+    deployed: Deployed
+
+    @property
+    def network(self) -> Network:
+        """The trained network."""
+        return self.candidate.network
+
+    @property
+    def graph(self) -> Graph:
+        """The frozen graph: what ships."""
+        return self.deployed.graph
+
+    @property
+    def history(self) -> tuple[StageOutcome, ...]:
+        """What every stage did, with validation accuracies before and after."""
+        return self.candidate.history
+
+    def save(self, path: Path | str) -> Path:
+        """Write the deployed file as ``.onnx``, or as ``.graph`` for the reference interpreter.
+
+        Raises:
+            InvalidRecipe: the name ends in something else.
+            OutOfSpace: the disk is full.
+        """
+        return write_graph(self.graph, Path(path))
+
+
+def compress(
+    model: nn.Module,
+    train_loader: DataLoader[Any],
+    validation_loader: DataLoader[Any],
+    *,
+    stages: Sequence[Stage] | None = None,
+    folder: Path | str = "paretrim-run",
+    seed: int = 0,
+    execution: Execution | None = None,
+    report: Report | None = None,
+) -> Compressed:
+    """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
+
+    Args:
+        model: takes float images [N, C, H, W] as the loaders give them and returns logits; it is not changed.
+        train_loader: batches of (inputs, labels) for training and calibration.
+        validation_loader: batches for the accuracies in the history.
+        stages: in order; None prunes 80 % of the weights, quantizes to INT8 and distils, in 2, 4 and 4 epochs.
+        folder: where checkpoints and files are kept.
+        seed: feeds every random stream.
+        execution: device and arithmetic; None chooses them for this machine.
+        report: told of progress while training.
+
+    Raises:
+        RunInUse: another process works in the folder.
+        ParetrimError: the module cannot be captured, a stage failed, or the file does not compute what it should.
+    """
+    chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
+    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution or Execution())
+    place = Path(folder)
+    with hold(place):
+        candidate = run_stages(start, chosen, place, report=report)[-1]
+        key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen]})
+        return Compressed(candidate, deploy(candidate, start, place / "deployed" / key))
+
+
+def write_graph(graph: Graph, path: Path) -> Path:
+    """Write a graph in the format its file name asks for.
+
+    Raises:
+        InvalidRecipe: the name ends in neither ``.onnx`` nor ``.graph``.
+        OutOfSpace: the disk is full.
+    """
+    if path.suffix == ".onnx":
+        export_onnx(graph, path)
+    elif path.suffix == ".graph":
+        save(graph, path)
+    else:
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx or .graph")
+    return path

@@ -1,0 +1,57 @@
+"""One process at a time in a run folder. The lock is the system's, so it dies with the process that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from paretrim.errors import InvalidRecipe, RunInUse
+from paretrim.files import write_atomically
+
+NOTE = "holder.json"
+"""Who holds the folder, for the message that a second process gets; the lock itself is another file."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and keep every other process out of it until the block ends.
+
+    Raises:
+        RunInUse: another process holds it; the message says which, where and since when.
+        InvalidRecipe: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRecipe(f"folder '{folder}' cannot be made: {error.strerror}; choose another with --folder") from error
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RunInUse(
+            f"folder '{folder}' is in use by {_holder(folder / NOTE)}; wait until it is done or choose another with --folder"
+        ) from error
+    try:
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        write_atomically(folder / NOTE, json.dumps(note).encode())
+        yield
+    finally:
+        (folder / NOTE).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    """The holder in words; it may have begun this very moment, before its note is written."""
+    try:
+        facts = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process that has just begun"

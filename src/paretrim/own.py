@@ -1,0 +1,121 @@
+"""A user's own module and data loaders as the start of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from paretrim.capture import capture
+from paretrim.data.batches import Batches
+from paretrim.data.user_loader import loader_batches
+from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
+from paretrim.graph.types import InputSpec
+from paretrim.network import Network
+from paretrim.pipeline import Start
+from paretrim.recipe import digest_of
+from paretrim.train.execution import Execution
+
+
+def start_from_loaders(
+    module: nn.Module,
+    train_loader: DataLoader[Any],
+    validation_loader: DataLoader[Any],
+    *,
+    seed: int = 0,
+    execution: Execution | None = None,
+    calibration_images: int = 512,
+    classes: Sequence[str] = (),
+    data_name: str = "",
+) -> Start:
+    """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels integer [N]); none of them changes.
+
+    The batch size is the loader's own: the ``batch_size`` of a budget is ignored, whatever it says. Inputs come normalised, so
+    the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that draws from torch's
+    random numbers repeat with the seed; draws from other generators in the main process do not.
+
+    Args:
+        module: returns logits [N, K].
+        train_loader: for training; its first images in the order of epoch 0 calibrate quantizers.
+        validation_loader: images that training does not see.
+        seed: feeds every random stream.
+        execution: device and arithmetic; by default the best there is.
+        calibration_images: how many; fewer where the loader has fewer.
+        classes: names of the K classes, kept in deployed files.
+        data_name: changes when the data do, so that results of other data are not taken up again. The calibration images and the
+            lengths of both loaders are looked at in any case.
+
+    Raises:
+        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K].
+        DataUnavailable: a loader is empty, yields something else than described, or both differ in the size of their images.
+        InvalidRecipe: a number is out of range, or there are not as many names as classes.
+    """
+    if calibration_images < 1:
+        raise InvalidRecipe(f"calibration_images is {calibration_images}; quantizers need at least 1")
+    if not 0 <= seed < 2**32:
+        raise InvalidRecipe(f"seed is {seed}; give a whole number from 0 to {2**32 - 1}")
+    execution = execution or Execution()
+    device = execution.torch_device()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)  # a loader without a generator of its own draws from this stream
+        train = loader_batches(train_loader, device=device, seed=seed)
+        validation = loader_batches(validation_loader, device=device, seed=seed)
+        calibration, labels = _first(train, calibration_images)
+    if train.sample_shape != validation.sample_shape:
+        raise DataUnavailable(
+            f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
+        )
+    network = _captured(module, train.sample_shape, classes, labels)
+    facts = {"name": data_name, "lengths": [len(train), len(validation)], "calibration": _content(calibration, labels)}
+    return Start(
+        network=network,
+        train=lambda _size: train,
+        validation=validation,
+        calibration=calibration,
+        spec=InputSpec(train.sample_shape),
+        data_digest=digest_of(facts),
+        images=None,
+        seed=seed,
+        execution=execution,
+    )
+
+
+def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[str], labels: Tensor) -> Network:
+    graph = capture(module, shape, classes=classes)
+    logits = graph.types[graph.output].shape
+    if len(logits) != 1:
+        raise UnsupportedOperation(
+            f"{type(module).__name__} returns {list(logits)} for an image; it must return one logit per class, [K]"
+        )
+    if classes and len(classes) != logits[0]:
+        raise InvalidRecipe(f"{len(classes)} class names were given and {type(module).__name__} returns {logits[0]} logits")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= logits[0]:
+        raise DataUnavailable(
+            f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits[0]} logits "
+            f"(0..{logits[0] - 1}); number the classes from 0, or give the module as many outputs as there are classes"
+        )
+    return Network(graph)
+
+
+def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` inputs float32 [M, C, H, W] of epoch 0 and their labels int64 [M], on the CPU."""
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
+    for batch in batches.epoch(0):
+        inputs.append(batch.inputs.cpu())
+        labels.append(batch.labels.cpu())
+        if sum(map(len, inputs)) >= count:
+            break
+    return torch.cat(inputs)[:count].contiguous(), torch.cat(labels)[:count]
+
+
+def _content(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.numpy().data)
+    digest.update(labels.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,286 @@
+"""A whole run: train, deploy, judge, time, store and report, in a folder from which the same command goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.protocol import digest
+from paretrim.bench.raw import load_session
+from paretrim.bench.statistics import summarize
+from paretrim.bench.types import Latency, Session
+from paretrim.candidate import Candidate
+from paretrim.data.load import load
+from paretrim.errors import CorruptFile, located
+from paretrim.files import write_atomically
+from paretrim.judge import Deployed, Facts, Judgement, Setting, deploy, judge, outcome_of, time_files
+from paretrim.lock import hold
+from paretrim.network import Network
+from paretrim.outcome import Outcome
+from paretrim.pipeline import Start, run_stages, train_dense
+from paretrim.progress import Watcher, silent
+from paretrim.recipe import Recipe, canonical, digest_of, stage_settings
+from paretrim.report import page
+from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions
+from paretrim.start import TestSet, captured, start_from
+from paretrim.study import store
+
+TIMED_IMAGES = 512
+"""Distinct test images that are timed; more would only fill the disk of every measuring process."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """In which runtimes, with how many threads and how hard latency is measured."""
+
+    settings: tuple[Setting, ...]
+    effort: Effort
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A recipe with its data in memory and its network built; nothing is trained yet."""
+
+    recipe: Recipe
+    start: Start
+    test: TestSet
+    teacher: Network | None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One candidate to deliver. ``recipe`` is exactly what made it: of a longer recipe only the stages so far."""
+
+    label: str
+    recipe: Recipe
+    candidate: Candidate
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """What came out, in the order of the entries: the files and one outcome each."""
+
+    deployed: tuple[Deployed, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def run_recipe(
+    recipe: Recipe, folder: Path, *, measuring: Measuring | None = None, watcher: Watcher | None = None
+) -> tuple[Outcome, ...]:
+    """Carry out a recipe in ``folder``: one outcome for the dense network and one after every stage.
+
+    The same call again does only what is missing. Without ``measuring`` nothing is timed.
+
+    Raises:
+        RunInUse: another process works in the folder.
+        ParetrimError: data, network, training, export or measuring failed; what was earned before stays in the folder.
+    """
+    watcher = watcher or silent()
+    with hold(folder):
+        opened = open_recipe(recipe, watcher)
+        return carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=()).outcomes
+
+
+def open_recipe(recipe: Recipe, watcher: Watcher) -> Opened:
+    """Read the data and build the network, and the teacher if it is another one.
+
+    Raises:
+        ParetrimError: data, network or weights are not what they should be.
+    """
+    dataset = load(recipe.data, progress=watcher.fetched)
+    if dataset.broken:
+        shown = ", ".join(dataset.broken[:5]) + (", ..." if len(dataset.broken) > 5 else "")
+        watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+    start, test = start_from(recipe, dataset)
+    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
+    return Opened(recipe, start, test, teacher)
+
+
+def carry_out(
+    opened: Opened, folder: Path, *, measuring: Measuring | None, watcher: Watcher, reproduce: Sequence[str]
+) -> Delivered:
+    """Train what is not trained yet and deliver the candidate after every stage; the caller holds the folder."""
+    ready = with_dense(opened, folder, watcher)
+    stages = opened.recipe.stages
+    candidates = run_stages(
+        ready.start,
+        stages,
+        folder,
+        teacher=ready.teacher,
+        report=watcher.tick,
+        finished=lambda name, done: watcher.note(_told(name, done)),
+    )
+    entries = [
+        Entry(_label(opened.recipe, count), replace(opened.recipe, stages=stages[:count]), candidate)
+        for count, candidate in enumerate(candidates)
+    ]
+    return deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
+
+
+def with_dense(opened: Opened, folder: Path, watcher: Watcher) -> Opened:
+    """The same with the dense network trained, if the recipe says so and names no weights."""
+    budget = opened.recipe.dense if opened.recipe.model.weights is None else None
+    start = train_dense(opened.start, budget, folder, report=lambda tick: watcher.tick(replace(tick, stage="dense")))
+    return replace(opened, start=start)
+
+
+def deliver(
+    entries: Sequence[Entry],
+    opened: Opened,
+    folder: Path,
+    *,
+    measuring: Measuring | None,
+    watcher: Watcher,
+    reproduce: Sequence[str],
+) -> Delivered:
+    """Write every candidate's files, judge and time them together, store the outcomes and write the report.
+
+    The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
+    """
+    deployed = [ship(entry, opened, folder) for entry in entries]
+    runtime = measuring.settings[0].runtime if measuring else "onnxruntime"
+    judgements = []
+    for entry, files in zip(entries, deployed, strict=True):
+        judgements.append(_judged(entry, files, opened, runtime))
+        watcher.note(_worth(entry.label, files, judgements[-1]))
+    files_by_label = {entry.label: files.onnx for entry, files in zip(entries, deployed, strict=True)}
+    latencies: Mapping[str, tuple[Latency, ...]] = {}
+    if measuring:
+        latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher)
+    outcomes = tuple(
+        _stored(
+            outcome_of(entry.candidate, files, judgement, facts=_facts(entry, folder), latencies=latencies.get(entry.label, ())),
+            folder / STORE,
+        )
+        for entry, files, judgement in zip(entries, deployed, judgements, strict=True)
+    )
+    places = [files.onnx.parent.relative_to(folder) for files in deployed]
+    index = [
+        {"label": outcome.label, "recipe": outcome.recipe, "seed": outcome.seed, "folder": place.as_posix()}
+        for outcome, place in zip(outcomes, places, strict=True)
+    ]
+    write_atomically(folder / INDEX, json.dumps(index, indent=1).encode())
+    title = f"{opened.recipe.model.network} on {opened.recipe.data.name}"
+    page.write(outcomes, folder / REPORT, title=title, distributions=distributions(folder), reproduce=reproduce)
+    return Delivered(tuple(deployed), outcomes)
+
+
+def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
+    """The deployed files of one candidate, in a folder named by everything that decides them.
+
+    Raises:
+        ParetrimError: the network cannot be exported, or the file does not compute what the graph means.
+    """
+    # The recipe's own digest would not do: it names a weights file, and this key knows its content.
+    key = digest_of(
+        {
+            "start": opened.start.key(),
+            "teacher": None if entry.recipe.teacher is None else dataclasses.asdict(entry.recipe.teacher),
+            "stages": [stage_settings(stage) for stage in entry.recipe.stages],
+        }
+    )
+    with located(f"deploying '{entry.label}'"):
+        return deploy(entry.candidate, opened.start, folder / "deployed" / key)
+
+
+def timed(
+    files: Mapping[str, Path], test: TestSet, measuring: Measuring, folder: Path, *, watcher: Watcher
+) -> dict[str, tuple[Latency, ...]]:
+    """Latencies of every file in every setting, the first file being the baseline.
+
+    A session that ``folder`` keeps of exactly these files, measured as hard, is not measured again.
+    """
+    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    for setting in measuring.settings:
+        kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", files, measuring.effort)
+        fresh: Mapping[str, tuple[Latency, ...]]
+        if kept:
+            fresh = {name: (latency,) for name, latency in zip(files, summarize(kept), strict=True)}
+        else:
+            watcher.note(
+                f"timing {len(files)} files in {setting.runtime} with {setting.threads} thread{'s' * (setting.threads > 1)}"
+            )
+            images, baseline = test.images[:TIMED_IMAGES], next(iter(files))
+            fresh = time_files(files, images, baseline=baseline, settings=[setting], effort=measuring.effort, folder=folder)
+        found = {name: (*latencies, *fresh[name]) for name, latencies in found.items()}
+    return found
+
+
+def _label(recipe: Recipe, count: int) -> str:
+    """What the table calls the candidate after ``count`` stages: its order; the whole recipe has the label it gave itself."""
+    return recipe.title if count == len(recipe.stages) else replace(recipe, stages=recipe.stages[:count], label="").title
+
+
+def _facts(entry: Entry, folder: Path) -> Facts:
+    recipe = entry.recipe
+    return Facts(
+        study=folder.resolve().name,
+        recipe=recipe.digest,
+        label=entry.label,
+        order=recipe.order,
+        seed=recipe.seed,
+        data=recipe.data.name,
+        network=recipe.model.network,
+        settings=canonical(recipe),
+    )
+
+
+def _judged(entry: Entry, files: Deployed, opened: Opened, runtime: str) -> Judgement:
+    """The judgement kept beside the files, or a new one that is then kept."""
+    kept = files.onnx.with_name(f"judgement-{runtime}.json")
+    sha256 = digest(files.onnx)
+    try:
+        facts = json.loads(kept.read_text(encoding="utf-8"))
+        if facts.pop("sha256") == sha256:
+            return Judgement(**facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # none yet, or of other software: judging again costs time and nothing else
+    with located(f"judging '{entry.label}'"):
+        judgement = judge(entry.candidate, files, opened.test, opened.start, runtime=runtime)
+    write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256}).encode())
+    return judgement
+
+
+def _kept_session(path: Path, files: Mapping[str, Path], effort: Effort) -> Session | None:
+    if not path.exists():
+        return None
+    try:
+        session = load_session(path)
+    except CorruptFile:
+        return None  # measured again and replaced
+    measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
+    return session if session.effort == effort and measured == [(name, digest(file)) for name, file in files.items()] else None
+
+
+def _stored(outcome: Outcome, path: Path) -> Outcome:
+    """The outcome as the store has it; appended unless the newest line of the same run says the same already."""
+    known = store.latest(store.read(path)) if path.exists() else ()
+    same = next((o for o in known if (o.study, o.recipe, o.seed) == (outcome.study, outcome.recipe, outcome.seed)), None)
+    if same is not None:
+        # Not timing this time is no reason to forget what was timed on the same file.
+        unchanged = _essence(same) == _essence(outcome) and (not outcome.latencies or same.latencies == outcome.latencies)
+        if unchanged:
+            return same
+    store.append(path, outcome)
+    return outcome
+
+
+def _essence(outcome: Outcome) -> tuple[object, ...]:
+    scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime)
+    return (outcome.label, outcome.file_bytes, outcome.layers, *scores)
+
+
+def _told(name: str, candidate: Candidate) -> str:
+    last = candidate.history[-1]
+    return f"{name} done: validation accuracy {100 * last.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
+
+
+def _worth(label: str, files: Deployed, judgement: Judgement) -> str:
+    size, trained = files.onnx.stat().st_size, 100 * judgement.trained_accuracy
+    return (
+        f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
+    )

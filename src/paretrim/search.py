@@ -1,0 +1,208 @@
+"""Compression without a recipe: a short ladder of candidates of rising compression, from which targets choose.
+
+All choices are made on validation images and on the deployed files; test images only report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from paretrim.bench.statistics import accuracy_interval
+from paretrim.distill.stage import Distill
+from paretrim.errors import InvalidRecipe
+from paretrim.prune.stage import CHANNEL, Prune
+from paretrim.quantize.stage import Quantize
+from paretrim.stage import Stage
+from paretrim.train.budget import Budget
+
+SHARES = (0.2, 0.4, 0.4)
+"""Epochs of pruning, quantizing and distilling as shares of a candidate's total."""
+
+USUAL_DROP = 0.01
+"""Where nothing is asked for, the best is the smallest within this fraction of the dense network's accuracy."""
+
+ZEROS = (0.5, 0.8, 0.9)
+CHANNELS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is asked for; None where nothing is. ``max_drop`` is a fraction of the validation images.
+
+    Raises:
+        InvalidRecipe: a target makes no sense.
+    """
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+            raise InvalidRecipe(f"--max-drop is {100 * self.max_drop:g} points; it must be from 0 to 100")
+        if self.max_latency_ms is not None and not 0 < self.max_latency_ms < math.inf:
+            raise InvalidRecipe(f"--max-latency-ms is {self.max_latency_ms:g}; it must be above 0")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise InvalidRecipe(f"--max-bytes is {self.max_bytes}; it must be 1 or more")
+
+    @property
+    def limits(self) -> bool:
+        """Whether the file's size or speed is bounded."""
+        return self.max_latency_ms is not None or self.max_bytes is not None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One candidate of the ladder. If it clearly misses the accuracy, the families in ``closes`` are not tried any further."""
+
+    name: str
+    family: str
+    stages: tuple[Stage, ...]
+    closes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a rung came to: accuracy on the validation images, and bytes and median latency of its file."""
+
+    rung: Rung
+    accuracy: float
+    file_bytes: int
+    entropy_bytes: float
+    p50_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The dense network's accuracy on ``images`` validation images."""
+
+    accuracy: float
+    images: int
+
+
+def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
+    """Whole epochs that add up to ``total``, as near the shares as can be (largest remainders first).
+
+    Raises:
+        InvalidRecipe: the total is negative.
+
+    >>> split_epochs(10)
+    (2, 4, 4)
+    """
+    if total < 0:
+        raise InvalidRecipe(f"--epochs is {total}; it must be 0 or more")
+    exact = [total * share / sum(shares) for share in shares]
+    whole = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: whole[index] - exact[index])
+    for index in by_remainder[: total - sum(whole)]:
+        whole[index] += 1
+    return tuple(whole)
+
+
+def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "unstructured", budget: Budget) -> tuple[Stage, ...]:
+    """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``."""
+    prune, quantize, distill = (_with_epochs(budget, part) for part in split_epochs(epochs))
+    return (
+        Prune(budget=prune, sparsity=sparsity, pattern=pattern),
+        Quantize(budget=quantize),
+        Distill(budget=distill),
+    )
+
+
+def ladder(epochs: int, targets: Targets, *, budget: Budget) -> tuple[Rung, ...]:
+    """The rungs for a total of ``epochs`` each, cheapest first.
+
+    Zeros make neither an ONNX file smaller nor its runtimes faster, so they are left out where bytes or latency are bounded.
+    """
+    quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
+    trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
+    rungs = [Rung("INT8", "int8", (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
+    if epochs:
+        rungs.append(Rung("INT8 trained", "int8", trained, frozenset({"zeros", "channels"})))
+    if not targets.limits:
+        for share in ZEROS:
+            stages = usual_stages(epochs, sparsity=share, budget=budget)
+            rungs.append(Rung(f"{share:.0%} zeros, INT8", "zeros", stages, frozenset({"zeros"})))
+    for share in CHANNELS:
+        stages = usual_stages(epochs, sparsity=share, pattern=CHANNEL, budget=budget)
+        rungs.append(Rung(f"{share:.0%} of channels removed, INT8", "channels", stages, frozenset({"channels"})))
+    return tuple(rungs)
+
+
+def climb(
+    rungs: Sequence[Rung],
+    targets: Targets,
+    reference: Reference,
+    *,
+    attempt: Callable[[Rung], Tried],
+    note: Callable[[str], None],
+) -> tuple[Tried, ...]:
+    """Try the rungs in order, leaving out what cannot help any more.
+
+    A family ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is), and everything ends
+    with the first rung that meets all targets, if there are any on size or speed.
+    """
+    allowed = targets.max_drop
+    closed: frozenset[str] = frozenset()
+    tried: list[Tried] = []
+    for rung in rungs:
+        if rung.family in closed:
+            note(f"{rung.name}: left out, a lighter candidate clearly misses the accuracy")
+            continue
+        found = attempt(rung)
+        tried.append(found)
+        if allowed is not None and _clearly_below(found.accuracy, reference, allowed):
+            closed |= rung.closes
+        if targets.limits and not misses(found, targets, reference):
+            break
+    return tuple(tried)
+
+
+def best_of(tried: Sequence[Tried], targets: Targets, reference: Reference) -> Tried:
+    """The candidate to keep: of those that meet everything the lightest, else the nearest.
+
+    Light is fast where latency is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those
+    that meet them is kept.
+    """
+    allowed = targets.max_drop if targets.max_drop is not None or targets.limits else USUAL_DROP
+    accurate = [one for one in tried if allowed is None or reference.accuracy - one.accuracy <= allowed + 1e-9]
+    meeting = [one for one in accurate if not misses(one, Targets(None, targets.max_latency_ms, targets.max_bytes), reference)]
+    if (allowed is None and meeting) or not accurate:
+        return max(meeting or tried, key=lambda one: one.accuracy)
+    return min(meeting or accurate, key=lambda one: _weight(one, targets))
+
+
+def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...]:
+    """Every target that a candidate misses, and by how much, in words."""
+    said = []
+    drop = reference.accuracy - one.accuracy
+    if targets.max_drop is not None and drop > targets.max_drop + 1e-9:
+        over = 100 * (drop - targets.max_drop)
+        text = f"accuracy drops by {100 * drop:.2f} points on validation images"
+        said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
+    if targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms > targets.max_latency_ms:
+        over = one.p50_ms - targets.max_latency_ms
+        said.append(
+            f"the median latency is {one.p50_ms:.3f} ms, {over:.3f} ms more than --max-latency-ms {targets.max_latency_ms:g}"
+        )
+    if targets.max_bytes is not None and one.file_bytes > targets.max_bytes:
+        over = one.file_bytes - targets.max_bytes
+        said.append(f"the file has {one.file_bytes:,} bytes, {over:,} more than --max-bytes {targets.max_bytes:,}")
+    return tuple(said)
+
+
+def _with_epochs(budget: Budget, epochs: int) -> Budget:
+    return replace(budget, epochs=epochs)
+
+
+def _clearly_below(accuracy: float, reference: Reference, allowed: float) -> bool:
+    interval = accuracy_interval(round(accuracy * reference.images), reference.images)
+    return interval.high < reference.accuracy - allowed
+
+
+def _weight(one: Tried, targets: Targets) -> tuple[float, ...]:
+    """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
+    sizes = (float(one.file_bytes), one.entropy_bytes, -one.accuracy)
+    return (one.p50_ms, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes
