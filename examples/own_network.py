@@ -22,6 +22,7 @@ class OwnNetwork(nn.Module):
         self.head = nn.Linear(32, classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, classes]."""
         features = torch.relu(self.norm(self.stem(images)))
         features = torch.relu(self.body(features))
         return self.head(features.mean((2, 3)))

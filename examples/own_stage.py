@@ -1,7 +1,7 @@
 """A stage of your own: ``python examples/own_stage.py``.
 
-A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register. This one
-prunes at random: the control that every pruning criterion should beat.
+A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register.
+This one prunes at random: the control that every pruning criterion should beat.
 """
 
 import argparse

@@ -242,11 +242,18 @@ def test_nothing_is_pickled_or_evaluated():
 def test_a_module_is_short_and_its_functions_too(module: Module):
     assert len(module.path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
     long = [
-        f"{_where(module, f)} {f.name}"
-        for f in _functions(module.tree)
-        if f.end_lineno and f.end_lineno - f.lineno + 1 > FUNCTION_LINES
+        f"{_where(module, function)} {function.name}" for function in _functions(module.tree) if _lines(function) > FUNCTION_LINES
     ]
     assert not long
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring: nobody should write a shorter Raises section to stay below the limit."""
+    whole = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return whole
+    docstring = function.body[0]
+    return whole - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
 
 
 def test_functions_take_few_parameters_by_position():
