@@ -51,7 +51,10 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Accuracy of one candidate on the test set, as fractions: in the training framework, of the file, and how often they agree."""
+    """Accuracy of one candidate on the test set, as fractions: in the training framework, of the file, and how often they agree.
+
+    For a quantized network the training framework computes the integers (:mod:`paretrim.integer_network`).
+    """
 
     trained_accuracy: float
     deployed_accuracy: float
@@ -91,7 +94,9 @@ def _check_export(graph: Graph, onnx: Path, start: Start) -> None:
         )
 
 
-def judge(candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, runtime: str = "onnxruntime", threads: int = 1) -> Judgement:
+def judge(
+    candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, runtime: str = "onnxruntime", threads: int = 1
+) -> Judgement:
     """Accuracy of the file itself on the whole test set, beside the number of the training framework."""
     device = start.execution.torch_device()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
@@ -143,10 +148,13 @@ def time_files(
     return {name: tuple(latencies) for name, latencies in found.items()}
 
 
-def outcome_of(candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()) -> Outcome:
+def outcome_of(
+    candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
+) -> Outcome:
     """One line for the results store."""
     layers = tuple(
-        LayerOutcome(w.name, w.shape, w.dtype, w.zeros, w.weights, w.bytes, w.entropy_bytes) for w in summarize_weights(deployed.graph)
+        LayerOutcome(w.name, w.shape, w.dtype, w.zeros, w.weights, w.bytes, w.entropy_bytes)
+        for w in summarize_weights(deployed.graph)
     )
     weight_bytes = sum(layer.bytes for layer in layers)
     file_bytes = deployed.onnx.stat().st_size
@@ -203,7 +211,9 @@ def source_commit() -> str:
     source = Path(__file__).resolve().parent
     try:
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=source, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=source, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paretrim.data.batches import Batch
 from paretrim.errors import DataUnavailable
+from paretrim.freeze import freeze
+from paretrim.integer_network import IntegerNetwork
+from paretrim.network import Network
 
 
-def predictions(network: nn.Module, batches: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Top-1 classes and labels, int64 [N] each, on the CPU. Float32 throughout; the mode of the network is restored.
+def predictions(network: Network, batches: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Top-1 classes and labels, int64 [N] each, on the CPU. The mode of the network is restored.
+
+    A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit those
+    of the reference interpreter, not by the float simulation of them that it trains with.
 
     Raises:
         DataUnavailable: there are no batches.
     """
     training = network.training
     network.eval().to(device)
+    judged = IntegerNetwork(freeze(network), device) if network.quantizers() else network
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
-            found.append(network(batch.inputs.to(device)).argmax(1).cpu())
+            found.append(judged(batch.inputs.to(device)).argmax(1).cpu())
             labels.append(batch.labels.cpu())
     network.train(training)
     if not found:
@@ -30,7 +37,7 @@ def predictions(network: nn.Module, batches: Iterable[Batch], device: torch.devi
     return torch.cat(found), torch.cat(labels)
 
 
-def accuracy(network: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
+def accuracy(network: Network, batches: Iterable[Batch], device: torch.device) -> float:
     """Share of right top-1 classes in [0, 1].
 
     Raises:
