@@ -24,11 +24,12 @@ LEVELS = (
     {"fake_quantize"},
     {"constraints"},
     {"capture", "network"},
+    {"freeze", "integer_network"},
     {"train"},
     {"candidate", "stage"},
     {"distill", "finetune", "prune", "quantize", "together"},
     {"recipe"},
-    {"freeze", "pipeline", "study.grid"},
+    {"pipeline", "study.grid"},
     {"own", "start"},
     {"judge"},
     {"progress", "search"},
@@ -156,6 +157,11 @@ def test_imports_point_down():
         if _level(there) >= _level(here):
             wrong.append(f"{found.importer}:{found.line} imports {found.imported}")
     assert not wrong
+
+
+def test_the_levels_name_what_exists_and_nothing_else():
+    named = [part for parts in LEVELS for part in parts]
+    assert sorted(named) == sorted({_part(name) for name in NAMES if name not in ("", "study")})
 
 
 def test_the_package_itself_imports_nothing_of_its_own_until_asked():
