@@ -22,6 +22,7 @@ class OwnNetwork(nn.Module):
         self.head = nn.Linear(32, classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, classes]."""
         features = torch.relu(self.norm(self.stem(images)))
         features = torch.relu(self.body(features))
         return self.head(features.mean((2, 3)))
@@ -57,12 +58,17 @@ def main() -> None:
     train(model, train_loader, arguments.epochs)
 
     budget = paretrim.Budget(epochs=arguments.epochs, learning_rate=0.02)
-    stages = [
-        paretrim.Prune(sparsity=0.5, pattern="channel", budget=budget),
-        paretrim.Quantize(budget=budget),
-        paretrim.Distill(budget=budget),
-    ]
-    result = paretrim.compress(model, train_loader, validation_loader, stages=stages, folder=arguments.folder)
+    result = paretrim.compress(
+        model,
+        train_loader,
+        validation_loader,
+        stages=[
+            paretrim.Prune(sparsity=0.5, pattern="channel", budget=budget),
+            paretrim.Quantize(budget=budget),
+            paretrim.Distill(budget=budget),
+        ],
+        folder=arguments.folder,
+    )
     for stage in result.history:
         print(f"{stage.name}: {stage.accuracy_before:.1%} -> {stage.accuracy_after:.1%} of the validation images")
     print("deployed file:", result.save(arguments.folder / "own.onnx"))

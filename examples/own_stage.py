@@ -1,7 +1,7 @@
 """A stage of your own: ``python examples/own_stage.py``.
 
-A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register. This one
-prunes at random: the control that every pruning criterion should beat.
+A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register.
+This one prunes at random: the control that every pruning criterion should beat.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class PruneAtRandom:
     sparsity: float = 0.8
     budget: Budget = field(default_factory=Budget)
 
-    def begin(self, network: Network, resources: Resources) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy with its masks; the network given stays as it is."""
         private = copy.deepcopy(network)
         random = torch.Generator().manual_seed(resources.seed)
@@ -44,10 +44,10 @@ class PruneAtRandom:
             set_mask_(layer, mask if layer.mask is None else mask & layer.mask.cpu())
         return private
 
-    def advance(self, network: Network, progress: float) -> None:
+    def advance(self, network: Network, progress: float, /) -> None:
         """Nothing ramps."""
 
-    def losses(self, resources: Resources) -> tuple[LossTerm, ...]:
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, which is what no loss means."""
         return ()
 

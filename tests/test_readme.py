@@ -1,0 +1,124 @@
+"""The README, the recipes and the examples do what they say."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paretrim.cli.parser import build_parser
+from paretrim.recipe import read_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+
+YOUR_PACKAGE = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+data = TensorDataset(torch.randn(64, 1, 8, 8), torch.arange(64) % 4)
+train_loader = validation_loader = DataLoader(data, batch_size=16)
+first, second = nn.Conv2d(1, 4, 3, bias=False), nn.Conv2d(4, 8, 3, stride=2)
+model = nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(32, 4))
+"""
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def _lines(*programs: str) -> list[str]:
+    """Shell lines of the README that begin with one of the programs, without their comments."""
+    lines = [line.partition("  #")[0].strip() for block in _blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.split()[:1] and line.split()[0] in programs]
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{folder}", "OMP_NUM_THREADS": "1", "PATH": "", "HOME": str(folder)}
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_readme_starts_with_the_two_scripts():
+    first = _blocks("sh")[0]
+    assert [line.split()[0] for line in first.splitlines()] == ["./demo", "./check"]
+
+
+def test_the_five_lines_of_python_run(tmp_path: Path):
+    (block,) = _blocks("python")
+    (tmp_path / "your_package.py").write_text(YOUR_PACKAGE, encoding="utf-8")
+    (tmp_path / "five_lines.py").write_text(block, encoding="utf-8")
+    done = _run([sys.executable, "five_lines.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "yours.onnx").stat().st_size > 0
+    assert len([line for line in block.splitlines() if line]) <= 5
+
+
+@pytest.mark.parametrize("line", _lines("paretrim"))
+def test_a_command_of_the_readme_is_understood(line: str):
+    words = shlex.split(line)[1:]
+    parsed = build_parser().parse_args(words)
+    assert parsed.command == words[0]
+    missing = [word for word in words if word.startswith(("recipes/", "studies/")) and not (ROOT / word).is_file()]
+    assert not missing
+
+
+def test_the_readme_names_every_command():
+    said = set(re.findall(r"paretrim ([a-z]+)", README))
+    helped = re.findall(r"^    ([a-z]+)  ", build_parser().format_help(), re.MULTILINE)
+    assert len(helped) >= 10
+    assert set(helped) <= said
+
+
+def test_the_recipe_of_the_readme_is_the_one_of_the_demo(tmp_path: Path):
+    (block,) = _blocks("toml")
+    (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
+    assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
+    assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_read(path: Path):
+    assert read_recipe(path).stages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not broken
+
+
+@pytest.mark.slow
+def test_the_examples_run(tmp_path: Path):
+    examples = ROOT / "examples"
+    own = _run([sys.executable, str(examples / "own_network.py"), "--epochs", "1", "--folder", "own"], tmp_path)
+    assert own.returncode == 0, own.stderr
+    assert [line.split(":")[0] for line in own.stdout.splitlines()] == ["prune", "quantize", "distill", "deployed file"]
+    stage = _run([sys.executable, str(examples / "own_stage.py"), "--epochs", "0", "--folder", "stage"], tmp_path)
+    assert stage.returncode == 0, stage.stderr
+    assert stage.stdout.startswith("prune_at_random: 80.0% zeros")
+
+
+@pytest.mark.slow
+def test_a_deployed_file_classifies_pixels_without_the_package(tmp_path: Path):
+    """From a recipe to a class name: the file of a run, and the example that needs ONNX Runtime and NumPy alone."""
+    (tmp_path / "tiny.toml").write_text(
+        '[model]\nnetwork = "resnet20"\n[data]\nname = "digits"\n[[stages]]\nstage = "quantize"\nbudget = { epochs = 0 }\n',
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "paretrim"]
+    made = _run([*command, "run", "tiny.toml", "--folder", "run", "--effort", "none"], tmp_path)
+    assert made.returncode == 0, made.stderr
+    written = _run([*command, "export", "run", "--to", "model.onnx"], tmp_path)
+    assert written.returncode == 0, written.stderr
+    image = "import numpy as np; np.save('image.npy', np.arange(64, dtype=np.uint8).reshape(1, 8, 8))"
+    assert _run([sys.executable, "-c", image], tmp_path).returncode == 0
+    shown = _run([sys.executable, "-P", str(ROOT / "examples" / "classify_image.py"), "model.onnx", "image.npy"], tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert re.fullmatch(r"( *\d+\.\d\d%  \d\n){3}", shown.stdout)

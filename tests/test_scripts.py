@@ -1,0 +1,175 @@
+"""The two scripts, as far as they can be tried without installing anything: a stand-in for Python records what it is asked."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("check", "demo", ".ci/run", "scripts/environment.sh")
+
+STAND_IN = """#!/bin/sh
+# Answers like an interpreter; `-m venv` copies this file, everything else is written to a log.
+case "$1 $2" in
+    "-VV "*) echo "Python 3.11.2 stand-in" ;;
+    "-V "*) echo "Python 3.11.2" ;;
+    "-c import sys; print"*) echo "$0" ;;
+    "-c import sys; sys.exit"*) exit "${UNSUPPORTED:-0}" ;;
+    "-m venv") for last; do :; done
+        mkdir -p "$last/bin" && cp "$0" "$last/bin/python"
+        printf '#!/bin/sh\\necho "paretrim $*" >>"$LOG"\\n' >"$last/bin/paretrim" && chmod +x "$last/bin/paretrim" ;;
+    *) echo "$*" >>"$LOG"
+        case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || exit 1 ;; esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the scripts read, at a path with a space."""
+    place = tmp_path / "a checkout"
+    for name in (*SCRIPTS, "pyproject.toml", "constraints.txt"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, place / name)
+    return place
+
+
+def _call(checkout: Path, script: str, *arguments: str, failing: str = "", **more: str) -> tuple[int, list[str], str]:
+    """Run a script from another folder with the stand-in; its status, what Python was asked since the last call, and stderr."""
+    python, log = checkout.parent / "python", checkout.parent / "log"
+    python.write_text(STAND_IN, encoding="utf-8")
+    python.chmod(0o755)
+    log.write_text("", encoding="utf-8")
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python), "LOG": str(log), "FAILING": failing, **more}
+    done = subprocess.run(
+        [checkout / script, *arguments], cwd=checkout.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, log.read_text(encoding="utf-8").splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_is_executable_and_has_no_syntax_error(script: str):
+    assert os.access(ROOT / script, os.X_OK)
+    assert subprocess.run(["bash", "-n", ROOT / script], check=False).returncode == 0
+
+
+def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(checkout: Path):
+    status, asked, _ = _call(checkout, "check")
+    assert status == 0
+    installs = [line for line in asked if " pip " in f" {line} "]
+    assert installs[0].endswith("torch==2.13.0 setuptools")
+    assert installs[1].endswith("--no-deps torchvision")
+    assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
+    steps = ["-m ruff format --check .", "-m ruff check .", "-m mypy", "-m pytest"]
+    assert [step for line in asked for step in steps if line.startswith(step)] == steps
+    assert asked[-1] == "-m pytest --quiet -n 2 --doctest-modules src tests"
+
+    status, asked, stderr = _call(checkout, "check", "tests/graph")
+    assert (status, stderr) == (0, "")
+    assert not [line for line in asked if " pip " in f" {line} "]
+    assert asked[-1].endswith("--doctest-modules tests/graph")
+
+
+def test_the_demo_runs_the_recipe_in_the_same_environment(checkout: Path):
+    _call(checkout, "check")
+    status, asked, _ = _call(checkout, "demo", "--threads", "1")
+    assert status == 0
+    assert asked == ["paretrim run recipes/digits.toml --folder runs/demo --effort quick --threads 1"]
+
+
+def test_changed_versions_are_installed_into_the_same_environment(checkout: Path):
+    _call(checkout, "scripts/environment.sh")
+    with (checkout / "constraints.txt").open("a", encoding="utf-8") as file:
+        file.write("# another version\n")
+    status, asked, stderr = _call(checkout, "scripts/environment.sh")
+    assert status == 0
+    assert asked
+    assert "Making" not in stderr
+
+
+def test_an_interrupted_installation_goes_on(checkout: Path):
+    status, _, _ = _call(checkout, "check", failing="--no-deps torchvision")
+    assert status != 0
+    status, asked, _ = _call(checkout, "check")
+    assert status == 0
+    assert [line for line in asked if "--no-deps torchvision" in line]
+
+
+@pytest.mark.parametrize("step", ["-m ruff format", "-m ruff check", "-m mypy", "-m pytest"])
+def test_check_fails_with_any_of_its_steps(checkout: Path, step: str):
+    status, asked, _ = _call(checkout, "check", failing=step)
+    assert status != 0
+    assert asked[-1].startswith(step)
+
+
+def test_an_unsupported_python_is_refused_by_name(checkout: Path):
+    status, _, stderr = _call(checkout, "check", UNSUPPORTED="1")
+    assert status != 0
+    assert re.search(r"No Python 3\.11 or 3\.12 among: \S*python\. Install one, or name it: PYTHON=", stderr)
+
+
+def test_two_at_once_wait_for_each_other(checkout: Path):
+    python = checkout.parent / "python"
+    _call(checkout, "scripts/environment.sh")
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python), "LOG": str(checkout.parent / "log"), "FAILING": ""}
+    with (checkout / "scripts/environment.sh").open(encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            [checkout / "scripts/environment.sh"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(0.3)
+        assert waiting.poll() is None
+    said, _ = waiting.communicate(timeout=30)
+    assert said.strip() == f"{checkout}/.venv/bin/python"
+
+
+def _pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and not line.startswith("#")]
+    assert all(found), "every line pins one exact version"
+    return {_normal(match[1]): match[2] for match in found if match}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_requirement_is_pinned_and_torch_twice_alike():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(one for group in project["optional-dependencies"].values() for one in group)]
+    names = {_normal(match[0]) for text in wanted if (match := re.match(r"[\w.-]+", text))}
+    pinned = _pinned()
+    assert names <= set(pinned)
+    assert f"torch=={pinned['torch']}" in (ROOT / "scripts/environment.sh").read_text(encoding="utf-8")
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    """Only where ./check made the environment; a user's own may hold other versions."""
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip("this environment was not made by ./check")
+    installed = {_normal(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
+    others = {"pip", "paretrim"}
+    assert {name: version for name, version in installed.items() if name not in others} == {
+        name: version for name, version in _pinned().items() if name in installed
+    }
+
+
+def test_no_script_names_a_package_index():
+    """Where packages come from is the user's own configuration of pip."""
+    for script in (*SCRIPTS, "constraints.txt"):
+        text = (ROOT / script).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|index-url|find-links", text), script
+
+
+def test_the_license_is_the_apache_license_word_for_word():
+    digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
