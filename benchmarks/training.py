@@ -92,7 +92,9 @@ def arms(network_name: str, batch: int, steps: int, execution: Execution, folder
     """Everything that is timed, by name."""
     torch.manual_seed(0)
     device = execution.torch_device()
-    images = ImageSet(torch.randint(0, 256, (batch * steps, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (batch * steps,)))
+    images = ImageSet(
+        torch.randint(0, 256, (batch * steps, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (batch * steps,))
+    )
     source = TrainBatches(images=images, batch_size=batch, mean=MEAN, std=STD, crop_padding=4, flip=True, device=device)
     few = Few(tuple(source.epoch(0)))
     module = build(ModelSpec(network_name), classes=10, channels=3)

@@ -179,7 +179,7 @@ class WeightQuantizer(nn.Module):
 
     def _observed(self, weight: Tensor) -> Tensor:
         peak = weight.reshape(weight.shape[0], -1).abs().amax(1)
-        return (peak * self.clip / self.top).clamp_min(SMALLEST_SCALE)
+        return cast(Tensor, (peak * self.clip / self.top).clamp_min(SMALLEST_SCALE))
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""

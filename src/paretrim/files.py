@@ -63,12 +63,16 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
-        raise OutOfSpace(f"'{folder}' needs {needed_bytes:,} bytes and its disk has {free:,} free; free some or choose another folder")
+        raise OutOfSpace(
+            f"'{folder}' needs {needed_bytes:,} bytes and its disk has {free:,} free; free some or choose another folder"
+        )
 
 
 def _out_of_space(path: Path, size: int) -> OutOfSpace:
     free = shutil.disk_usage(path.parent).free
-    return OutOfSpace(f"no space left for '{path}': {size:,} bytes to write, {free:,} free; free some and run the same command again")
+    return OutOfSpace(
+        f"no space left for '{path}': {size:,} bytes to write, {free:,} free; free some and run the same command again"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

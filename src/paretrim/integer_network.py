@@ -78,16 +78,15 @@ class IntegerNetwork(nn.Module):
         centered = value - source.zero_point
         settings = settings_of(node)
         parts = self._weights[node.name]
-        total: Tensor | None = None
-        for weight, part in zip(parts, centered.split([p.shape[1] * _groups(node) for p in parts], dim=1), strict=True):
-            exact = part.to(weight.dtype)
-            done = F.linear(exact, weight) if node.op == "linear" else _convolve(exact, weight, settings)
-            total = done.double() if total is None else total + done
         rows = (-1, *[1] * (value.dim() - 2))
         # float64 holds sum and bias exactly; one rounding to float32 follows, as of an int32.
-        bias = torch.from_numpy(node.tensors["bias"].astype(np.float64)).to(self.device).reshape(rows)
-        accumulator = (cast(Tensor, total) + bias).float()
-        scales = np.float32(source.scale) * node.tensors["weight_scale"]
+        total = torch.from_numpy(node.tensors["bias"].astype(np.float64)).to(self.device).reshape(rows)
+        sizes = [part.shape[1] * _groups(node) for part in parts]
+        for weight, part in zip(parts, torch.split(centered, sizes, dim=1), strict=True):
+            exact = part.to(weight.dtype)
+            total = total + (F.linear(exact, weight) if node.op == "linear" else _convolve(exact, weight, settings))
+        accumulator = total.float()
+        scales = np.float32(source.scale) * node.tensors["weight_scale"].astype(np.float32)
         if not node.type.quantized:
             return accumulator * torch.from_numpy(scales).to(self.device).reshape(rows)
         multiplier = torch.from_numpy(scales / np.float32(node.type.scale)).to(self.device).reshape(rows)

@@ -45,7 +45,9 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
     """
     dataset = dataset or load(recipe.data)
     if recipe.data.mean is not None and len(recipe.data.mean) != dataset.train.sample_shape[0]:
-        raise InvalidRecipe(f"data.mean has {len(recipe.data.mean)} numbers and the images have {dataset.train.sample_shape[0]} channels")
+        raise InvalidRecipe(
+            f"data.mean has {len(recipe.data.mean)} numbers and the images have {dataset.train.sample_shape[0]} channels"
+        )
     splits = split(dataset, recipe.data)
     device = recipe.execution.torch_device()
     network = captured(recipe.model, dataset, seed=recipe.seed)

@@ -77,7 +77,12 @@ def parse_grid(table: Mapping[str, Any], where: str = "study") -> Grid:
     if set(table) != _KEYS:
         raise InvalidRecipe(f"{where}: it has the keys {', '.join(sorted(table))}; exactly {', '.join(sorted(_KEYS))} are needed")
     seeds, epochs = table["seeds"], table["epochs"]
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or not all(isinstance(s, int) and s >= 0 for s in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
         raise InvalidRecipe(f"{where}.seeds is {seeds!r}; list different whole numbers from 0")
     if not isinstance(epochs, int) or epochs < 0:
         raise InvalidRecipe(f"{where}.epochs is {epochs!r}; give a whole number from 0")

@@ -25,7 +25,9 @@ OUTCOMES = "outcomes.jsonl"
 Say = Callable[[str], None]
 
 
-def run_study(grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = lambda text: None) -> tuple[Outcome, ...]:
+def run_study(
+    grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = lambda text: None
+) -> tuple[Outcome, ...]:
     """Train, deploy and judge whatever is missing; the outcomes so far, without new timings.
 
     Args:
@@ -47,7 +49,13 @@ def run_study(grid: Grid, folder: Path, results: Path, *, report: Report | None 
 
 
 def time_study(
-    grid: Grid, folder: Path, results: Path, *, effort: Effort = STANDARD, settings: Sequence[Setting] = SETTINGS, say: Say = lambda text: None
+    grid: Grid,
+    folder: Path,
+    results: Path,
+    *,
+    effort: Effort = STANDARD,
+    settings: Sequence[Setting] = SETTINGS,
+    say: Say = lambda text: None,
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
 
@@ -107,5 +115,3 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
 
 def _timed(outcome: Outcome) -> set[tuple[str, int]]:
     return {(latency.runtime, latency.threads) for latency in outcome.latencies}
-
-

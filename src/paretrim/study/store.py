@@ -15,7 +15,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Protocol, Union, cast, get_args, get_origin, get_type_hints
 
 import filelock
 
@@ -211,6 +211,10 @@ def _checked(value: object, hint: object, *, place: str, descend: Descend) -> ob
         if not isinstance(value, tuple | list):
             _fail(place, value, "an array")
         return tuple(descend(item, arguments[0], place=f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            _fail(place, value, "one of " + ", ".join(map(repr, arguments)))
+        return value
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             _fail(place, value, "an object")
