@@ -1,6 +1,6 @@
-"""Cost of a training step: Paretrim's loop against a hand-written one, quantization-aware training and distillation against plain.
+"""Cost of a training step: this package's loop against a hand-written one, QAT and distillation against plain training.
 
-    python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--device cpu] [--compile] [--json]
+    python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 
 All arms run on the same batches in one process, a block of steps each, in an order shuffled every round; printed are medians of the
 paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the customary name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.capture import capture
@@ -49,13 +49,15 @@ class Few:
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
         channels, height, width = self.batches[0].inputs.shape[1:]
         return channels, height, width
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, number: int, /) -> Iterator[Batch]:
+    def epoch(self, _number: int, /) -> Iterator[Batch]:
+        """The same batches every time."""
         return iter(self.batches)
 
 
@@ -83,7 +85,7 @@ def stage_block(network: Network, stage: Stage, resources: Resources) -> Callabl
     private = stage.begin(network, resources)
 
     def block() -> None:
-        fit(private, Plan(stage.name, stage.budget, stage.losses(resources), lambda progress: None), resources)
+        fit(private, Plan(stage.name, stage.budget, stage.losses(resources), lambda _: None), resources)
 
     return block
 
@@ -100,7 +102,7 @@ def arms(network_name: str, batch: int, steps: int, execution: Execution, folder
     module = build(ModelSpec(network_name), classes=10, channels=3)
     network = Network(capture(module, (3, 32, 32)))
     calibration: Tensor = few.batches[0].inputs[:64].cpu()
-    resources = Resources(lambda size: few, few, calibration, execution, 0)
+    resources = Resources(lambda _: few, few, calibration, execution, 0)
     teacher = StoredTeacher(network, execution, images=len(images), classes=10, folder=folder)
     budget = Budget(epochs=1, batch_size=batch)
     return {
@@ -143,6 +145,7 @@ COMPARED = (
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--rounds", type=int, default=12)

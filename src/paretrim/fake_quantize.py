@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +36,32 @@ def grid_for_range(low: float, high: float) -> Grid:
     return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
+class _Context(Protocol):
+    """What a forward pass below leaves for its backward pass."""
+
+    low: int
+    high: int
+    gradient_scale: float
+    needs_input_grad: tuple[bool, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Save tensors."""
+
+
 class _RoundTensor(torch.autograd.Function):
     """Round to a grid with one scale; straight through for x, LSQ for the scale.
 
-    Inside the range d(x_hat)/d(scale) = round(x/s) - x/s = (x_hat - x)/s; outside it is x_hat/s. "Inside" means that the rounded
-    level is in range, so the outermost half step still passes its gradient. The result has the dtype of x: under bfloat16 autocast
-    the levels 0..255 are exact in its 8 bits, and memory traffic, which is what this costs, is halved.
+    Inside the range d(x_hat)/d(scale) = round(x/s) - x/s = (x_hat - x)/s; outside it is x_hat/s. "Inside" means that the
+    rounded level is in range, so the outermost half step still passes its gradient. The result has the dtype of x: under bfloat16
+    autocast the levels 0..255 are exact in its 8 bits, and memory traffic, which is what this costs, is halved.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
         if x.device.type == "cpu":
             step = float(scale)
@@ -57,7 +73,7 @@ class _RoundTensor(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, rounded, scale = ctx.saved_tensors
         edges = (ctx.low - 0.5) * scale, (ctx.high + 0.5) * scale
         gradient_x = _inside(gradient, x, *edges)
@@ -79,14 +95,14 @@ class _RoundRows(torch.autograd.Function):
     """The same with one scale per index of the first axis, for weights."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
         rounded, inside = torch.ops.aten.fake_quantize_per_channel_affine_cachemask(x, scale, zeros, 0, -top, top)
         ctx.gradient_scale = gradient_scale
         ctx.save_for_backward(inside, x, rounded, scale)
         return cast(Tensor, rounded)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inside, x, rounded, scale = ctx.saved_tensors
         gradient_x = gradient * inside
         gradient_scale = None

@@ -1,4 +1,4 @@
-"""The integer graph computed by torch, bit for bit what the reference interpreter computes: accuracy of the integers that will ship.
+"""The integer graph computed by torch, bit for bit as the reference interpreter: accuracy of the integers that will ship.
 
 Values are whole numbers in float tensors. A float32 sum of whole numbers is exact as long as it stays below 2**24, whatever the
 order; a convolution that might exceed that is split over its input channels. On a GPU, where fast convolutions round (TF32,
@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the customary name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.errors import UnsupportedOperation
@@ -34,7 +34,8 @@ class IntegerNetwork(nn.Module):
         super().__init__()
         if graph.input.takes_pixels or not graph.quantized:
             raise UnsupportedOperation(
-                "only an integer graph that takes normalised images can be evaluated here; freeze a quantized network without a spec"
+                "only an integer graph that takes normalised images can be evaluated here; freeze a quantized "
+                "network without a spec"
             )
         self.graph, self.device = graph, device
         self.types = graph.types

@@ -33,7 +33,7 @@ from paretrim.train.evaluate import predictions
 LEAST_AGREEMENT = 0.97
 """Least share of equal top-1 classes between the exported file and the reference interpreter on real images.
 
-Networks that leave many classes nearly tied differ in a few images from one rounding order to the next; a wrong export differs in most.
+Networks that leave many classes nearly tied differ in a few images from one rounding order to the next; a wrong export in most.
 """
 
 CHECKED_IMAGES = 256
@@ -89,8 +89,8 @@ def _check_export(graph: Graph, onnx: Path, start: Start) -> None:
     found = verify(graph, open_runnable(onnx, runtime="onnxruntime"), inputs)
     if found.top1 < LEAST_AGREEMENT:
         raise ExportMismatch(
-            f"'{onnx}' agrees with the reference interpreter on {found.top1:.1%} of {len(inputs)} images, at least {LEAST_AGREEMENT:.0%} "
-            "is expected; please report this network"
+            f"'{onnx}' agrees with the reference interpreter on {found.top1:.1%} of {len(inputs)} images, at least "
+            f"{LEAST_AGREEMENT:.0%} is expected; please report this network"
         )
 
 

@@ -62,4 +62,5 @@ class Outcome:
 
     @property
     def sparsity(self) -> float:
+        """Share of zero weights in the deployed file, in [0, 1]."""
         return self.zeros / self.weights if self.weights else 0.0

@@ -25,7 +25,7 @@ VALIDATION_BATCH = 250
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Images nobody trains on, as the deployed file takes them (uint8 pixels or normalised float32 [N, C, H, W]), with labels [N].
+    """Images nobody trains on, as deployed files take them (uint8 pixels or normalised float32 [N, C, H, W]), with labels [N].
 
     ``batches`` are the same images normalised, for the training framework.
     """

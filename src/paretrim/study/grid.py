@@ -16,7 +16,7 @@ sparsity = 0.8
 budget = { learning_rate = 0.02 }
 ```
 
-An arm lists stage names; ``+`` joins those that run at once. Its epochs are the study's total, split by the shares of its stages, so
+An arm lists stage names; ``+`` joins those that run at once. Its epochs are the study's total, split by the shares of its stages:
 every arm trains for equally long. ``stage`` names the kind where a stage's own name is another.
 """
 

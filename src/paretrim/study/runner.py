@@ -25,8 +25,12 @@ OUTCOMES = "outcomes.jsonl"
 Say = Callable[[str], None]
 
 
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
 def run_study(
-    grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = lambda text: None
+    grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = _silent
 ) -> tuple[Outcome, ...]:
     """Train, deploy and judge whatever is missing; the outcomes so far, without new timings.
 
@@ -55,7 +59,7 @@ def time_study(
     *,
     effort: Effort = STANDARD,
     settings: Sequence[Setting] = SETTINGS,
-    say: Say = lambda text: None,
+    say: Say = _silent,
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
 

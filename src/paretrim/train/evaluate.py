@@ -17,8 +17,8 @@ from paretrim.network import Network
 def predictions(network: Network, batches: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
     """Top-1 classes and labels, int64 [N] each, on the CPU. The mode of the network is restored.
 
-    A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit those
-    of the reference interpreter, not by the float simulation of them that it trains with.
+    A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit
+    those of the reference interpreter, not by the float simulation of them that it trains with.
 
     Raises:
         DataUnavailable: there are no batches.
