@@ -14,7 +14,6 @@ from torch import Tensor
 from paretrim.constraints import set_mask_, weighted_layers
 from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
-from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, structure_of
 from paretrim.history import StageOutcome
 from paretrim.network import Network
@@ -72,9 +71,7 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
     for node in facts["structure"]["nodes"]:
         key = str(node["name"]).replace(".", "/")
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
-    graph = graph_of(facts["structure"], by_node)
-    validate(graph)
-    network = Network(graph)
+    network = Network(graph_of(facts["structure"], by_node))
     for name, layer in weighted_layers(network).items():
         mask = tensors.get(f"layers.{name.replace('.', '/')}.mask")
         if mask is not None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from paretrim.capture import capture
 from paretrim.data.batches import Batches
 from paretrim.data.user_loader import loader_batches
-from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
+from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import InputSpec
 from paretrim.network import Network
 from paretrim.pipeline import Start
@@ -50,9 +50,9 @@ def start_from_loaders(
             lengths of both loaders are looked at in any case.
 
     Raises:
-        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K].
+        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
         DataUnavailable: a loader is empty, yields something else than described, or both differ in the size of their images.
-        InvalidRecipe: a number is out of range, or there are not as many names as classes.
+        InvalidRecipe: a number is out of range.
     """
     if calibration_images < 1:
         raise InvalidRecipe(f"calibration_images is {calibration_images}; quantizers need at least 1")
@@ -86,18 +86,12 @@ def start_from_loaders(
 
 def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[str], labels: Tensor) -> Network:
     graph = capture(module, shape, classes=classes)
-    logits = graph.types[graph.output].shape
-    if len(logits) != 1:
-        raise UnsupportedOperation(
-            f"{type(module).__name__} returns {list(logits)} for an image; it must return one logit per class, [K]"
-        )
-    if classes and len(classes) != logits[0]:
-        raise InvalidRecipe(f"{len(classes)} class names were given and {type(module).__name__} returns {logits[0]} logits")
+    logits = graph.types[graph.output].shape[0]
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits[0]:
+    if low < 0 or high >= logits:
         raise DataUnavailable(
-            f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits[0]} logits "
-            f"(0..{logits[0] - 1}); number the classes from 0, or give the module as many outputs as there are classes"
+            f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits} logits "
+            f"(0..{logits - 1}); number the classes from 0, or give the module as many outputs as there are classes"
         )
     return Network(graph)
 

@@ -6,7 +6,7 @@ kill, and recipes that begin with the same stages share them.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,14 +20,14 @@ from paretrim.data.batches import Batches
 from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.finetune import FineTune
-from paretrim.graph.storage import to_bytes
+from paretrim.graph.structure import structure_of
 from paretrim.graph.types import InputSpec
 from paretrim.history import StageOutcome
 from paretrim.network import Network
 from paretrim.recipe import digest_of, stage_settings
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
-from paretrim.train.checkpoint import KEPT, Checkpoints
+from paretrim.train.checkpoint import KEPT, Checkpoints, content_digest
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import Execution, lay_out_
 from paretrim.train.fit import Plan, Report, fit
@@ -66,7 +66,7 @@ class Start:
         """What the outcome depends on before any stage."""
         return digest_of(
             {
-                "network": hashlib.sha256(to_bytes(self.network.graph())).hexdigest(),
+                "network": _content_of(self.network),
                 "data": self.data_digest,
                 "calibration": len(self.calibration),
                 "seed": self.seed,
@@ -184,7 +184,13 @@ def _needed_bytes(start: Start, stages: Sequence[Stage], resources: Resources) -
 
 
 def _teacher_key(teacher: Network | None) -> str:
-    return "dense" if teacher is None else hashlib.sha256(to_bytes(teacher.graph())).hexdigest()
+    return "dense" if teacher is None else _content_of(teacher)
+
+
+def _content_of(network: Network) -> str:
+    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return content_digest(tensors, json.dumps(structure_of(network.structure), sort_keys=True))
 
 
 def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:

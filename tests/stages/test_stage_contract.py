@@ -17,6 +17,7 @@ from paretrim.pipeline import run_stage
 from paretrim.recipe import parse_stage, stage_settings
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
+two_networks = pytest.mark.parametrize("name", ["residual", "without_norm"])
 every_stage = pytest.mark.parametrize("kind", STAGES)
 
 
@@ -63,7 +64,7 @@ def test_training_leaves_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("name", ["residual", "without_norm"])
+@two_networks
 @every_stage
 def test_no_epochs_are_legal_and_train_nothing(kind, name):
     found = run_stage(dense(name), replace(STAGES[kind], budget=NONE), resources(name))
@@ -96,7 +97,7 @@ def value_text(value):
     return json.dumps(value)
 
 
-@every_network
+@two_networks
 @every_stage
 def test_a_candidate_survives_its_file(kind, name, tmp_path):
     found = result(kind, name)
@@ -109,7 +110,7 @@ def test_a_candidate_survives_its_file(kind, name, tmp_path):
         assert torch.equal(found.network(images), again.network(images))
 
 
-@every_network
+@two_networks
 @every_stage
 def test_what_comes_out_freezes_to_what_was_trained(kind, name):
     found = result(kind, name)

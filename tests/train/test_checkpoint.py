@@ -50,7 +50,7 @@ def test_another_format_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("paretrim.train.checkpoint.FORMAT", 99)
     save_state(tmp_path / "state", {}, {})
     monkeypatch.undo()
-    with pytest.raises(CorruptFile, match="'.*state' has format 99, this version reads 1; delete it"):
+    with pytest.raises(CorruptFile, match=r"'.*state' has format 99, this version reads 1; delete it"):
         load_state(tmp_path / "state")
 
 
@@ -84,7 +84,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     Checkpoints(tmp_path).save(*pair("plain"), Moment(1, 0.5))
-    with pytest.raises(CorruptFile, match="epoch-00001.safetensors' belongs to another network or version .*; delete its folder"):
+    with pytest.raises(
+        CorruptFile, match=r"epoch-00001.safetensors' belongs to another network or version .*; delete its folder"
+    ):
         Checkpoints(tmp_path).newest(*pair("residual"))
 
 
@@ -125,14 +127,14 @@ def test_a_disk_that_fills_in_training_keeps_the_last_epoch(tmp_path, monkeypatc
 def test_a_file_that_is_no_candidate_is_refused(tmp_path):
     path = tmp_path / "candidate"
     save_state(path, {"a": torch.ones(1)}, {"epoch": 1})
-    with pytest.raises(CorruptFile, match="does not hold a candidate .*; delete it and run the same command again"):
+    with pytest.raises(CorruptFile, match=r"does not hold a candidate .*; delete it and run the same command again"):
         load_candidate(path)
     found = run_stage(dense("residual"), prune(), resources("residual"))
     save_candidate(found, path)
     tensors, facts = load_state(path)
     for wrong in (
         {key: value for key, value in tensors.items() if not key.endswith("bias")},
-        {**tensors, "layers.stem/0.weight": torch.ones(1)},
+        {**tensors, "layers.left/1.mask": torch.ones(1)},
         {**tensors, "stray": torch.ones(1)},
     ):
         save_state(path, wrong, facts)

@@ -22,6 +22,8 @@ def _concat(work: Work, call: Call) -> Value:
     parts = call.arguments["tensors"]
     if call.integer("dim") % (len(shape) + 1) != 1 or not isinstance(parts, list | tuple):
         raise call.refused(f"concatenation along axis {call.arguments['dim']}; only channels (axis 1) are joined")
+    if len(parts) == 1:
+        return work.view(call, parts[0])
     return work.emit(call, "concat", [work.read(call, part) for part in parts], shape=shape)
 
 

@@ -89,7 +89,22 @@ def _elementwise(op: str) -> Callable[[Writer, Node], None]:
 
 
 def _concat(writer: Writer, node: Node) -> None:
+    kinds = {name: writer.types[name] for name in node.inputs}
+    if node.type.quantized and len({kind.zero_point for kind in kinds.values()}) > 1:
+        # OpenVINO 2026.4 crashes while it compiles a concat of values with different zero points onto a grid with one of its
+        # own. So each part moves to the grid of the result, and integers are joined; what is computed is the same.
+        parts = [_onto_grid(writer, node, index) for index in range(len(node.inputs))]
+        writer.add("Concat", parts, node.name, {"axis": 1})
+        return
     writer.finish(node, "Concat", [writer.real(name) for name in node.inputs], {"axis": 1})
+
+
+def _onto_grid(writer: Writer, node: Node, index: int) -> str:
+    """Input ``index`` of a node as integers on the node's own grid."""
+    name, kind = node.inputs[index], writer.types[node.inputs[index]]
+    if (kind.scale, kind.zero_point) == (node.type.scale, node.type.zero_point):
+        return name
+    return writer.quantize(writer.real(name), f"{node.name}/part_{index}", node.type)
 
 
 def _slice(writer: Writer, node: Node) -> None:

@@ -34,7 +34,7 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, An
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    metadata = {"format": str(FORMAT), "facts": text, "sha256": _digest(plain, text)}
+    metadata = {"format": str(FORMAT), "facts": text, "sha256": content_digest(plain, text)}
     write_atomically(path, save_tensors(plain, metadata))
 
 
@@ -50,7 +50,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         tensors = load_tensors(content)
         facts = json.loads(metadata["facts"])
-        found, expected = metadata["sha256"], _digest(tensors, metadata["facts"])
+        found, expected = metadata["sha256"], content_digest(tensors, metadata["facts"])
     except Exception as error:  # safetensors and json raise a dozen kinds; all mean the same here
         raise CorruptFile(f"'{path}' cannot be read ({error}); delete it and run the same command again") from error
     if metadata.get("format") != str(FORMAT):
@@ -62,7 +62,8 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256, hexadecimal, of names, types, shapes and values of tensors on the CPU, and of a text."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -122,7 +123,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints, and what a kill left half written: the stage is finished and its candidate is saved."""
-        for path in (*self._paths(), *self.folder.glob(".epoch-*.part")):
+        for path in (*self._paths(), *self.folder.glob(".*.part")):
             path.unlink()
 
     def _path(self, epoch: int) -> Path:

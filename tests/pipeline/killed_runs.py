@@ -1,0 +1,136 @@
+"""Runs on digits in child processes that are killed with SIGKILL, and goes on with each; prints a digest of every outcome.
+
+Used by test_kill_and_resume.py, in a process of its own: torch is imported once and every run is forked from here, with one
+thread, so that no thread is lost in a fork.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import paretrim.files
+from paretrim.pipeline import run_stages
+from paretrim.recipe import parse_recipe
+from paretrim.start import start_from
+
+BUDGET = {"epochs": 2, "batch_size": 256, "learning_rate": 0.02}
+RECIPE = {
+    "model": {"network": "killed_runs:tiny"},
+    "data": {"name": "digits"},
+    "calibration_images": 64,
+    "execution": {"device": "cpu", "precision": "float32"},
+    "stages": [
+        {"stage": "prune", "schedule": "cubic", "sparsity": 0.7, "budget": BUDGET},
+        {"stage": "together", "budget": {**BUDGET, "optimizer": "adamw"}, "parts": [{"stage": "quantize"}, {"stage": "distill"}]},
+        {"stage": "prune", "pattern": "channel", "schedule": "cubic", "sparsity": 0.25, "budget": BUDGET},
+    ],
+}
+
+
+def tiny(classes, channels):
+    """A network that trains an epoch of digits in a few hundredths of a second."""
+    first = nn.Conv2d(channels, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+    second = nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1)
+    return nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
+
+
+def forked(start, stages, folder, killer=None):
+    """Start a run in a child; returns its process id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if killer:
+                killer()
+            found = run_stages(start, stages, folder)
+            (folder / "digest").write_text(digest(found))
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def digest(candidates):
+    """SHA-256 of all tensors and of all that history says but the seconds."""
+    found = hashlib.sha256()
+    for candidate in candidates:
+        for name, tensor in sorted(candidate.network.state_dict().items()):
+            found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            found.update(tensor.contiguous().numpy().tobytes())
+        for stage in candidate.history:
+            found.update(repr((stage.name, stage.epochs, stage.sparsity, stage.accuracy_before, stage.accuracy_after)).encode())
+    return found.hexdigest()
+
+
+def ended(child):
+    """How a child ended: 0, or minus the signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die_in_sync(number):
+    """A killer that strikes in the middle of the ``number``-th write, when the file aside is there and not yet renamed."""
+
+    def arm():
+        sync, calls = os.fsync, []
+
+        def failing(handle):
+            calls.append(handle)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(handle)
+
+        paretrim.files.os.fsync = failing
+
+    return arm
+
+
+def finish(start, stages, folder):
+    """The same command once more, undisturbed."""
+    assert ended(forked(start, stages, folder)) == 0
+    return (folder / "digest").read_text()
+
+
+def main(root, seed):
+    """All scenarios; a JSON line."""
+    torch.set_num_threads(1)
+    recipe = parse_recipe(RECIPE)
+    start, _ = start_from(recipe)
+    stages = recipe.stages
+    begun = time.monotonic()
+    digests = {"undisturbed": finish(start, stages, root / "undisturbed")}
+    took = time.monotonic() - begun
+    draw = random.Random(seed)
+    kills = []
+    for round_number in range(2):
+        folder = root / f"random-{round_number}"
+        for _ in range(3):
+            child = forked(start, stages, folder)
+            time.sleep(draw.uniform(0.05, 0.8) * took)
+            os.kill(child, signal.SIGKILL)
+            kills.append(ended(child))
+        digests[folder.name] = finish(start, stages, folder)
+    for number in (1, 9, 11):
+        folder = root / f"write-{number}"
+        kills.append(ended(forked(start, stages, folder, die_in_sync(number))))
+        digests[folder.name] = finish(start, stages, folder)
+    folder = root / "write-5-truncated"
+    kills.append(ended(forked(start, stages, folder, die_in_sync(5))))
+    checkpoints = sorted(folder.glob("stages/*/epoch-*.safetensors"))
+    checkpoints[-1].write_bytes(checkpoints[-1].read_bytes()[:1000])
+    digests[f"{folder.name} of {len(checkpoints)}"] = finish(start, stages, folder)
+    left = [str(path.relative_to(root)) for path in root.glob("*/stages/*/*") if path.name != "candidate.safetensors"]
+    shutil.rmtree(root)
+    print(json.dumps({"digests": digests, "kills": kills, "left": left}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import CLASSES, FLOAT32, MEAN, NETWORKS, SHORT, STD, image_set, same, state
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from paretrim.data.batches import EvalBatches
+from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
+from paretrim.freeze import freeze
+from paretrim.graph.interpreter import run
+from paretrim.own import start_from_loaders
+from paretrim.pipeline import run_stages
+from paretrim.prune.stage import Prune
+from paretrim.quantize.stage import Quantize
+from paretrim.together import Together
+
+
+def dataset():
+    batch = next(iter(EvalBatches(images=image_set(), batch_size=120, mean=MEAN, std=STD).epoch(0)))
+    return TensorDataset(batch.inputs, batch.labels)
+
+
+def loaders(*, size=40, generator=None):
+    return DataLoader(dataset(), size, shuffle=True, generator=generator), DataLoader(dataset(), 60)
+
+
+def begun(**settings):
+    torch.manual_seed(7)
+    return start_from_loaders(NETWORKS["residual"](), *loaders(), **{"execution": FLOAT32, **settings})
+
+
+def test_a_users_module_and_loaders_reach_a_frozen_file(tmp_path):
+    start = begun(classes=["a", "b", "c", "d"])
+    stages = (Prune(budget=replace(SHORT, epochs=12), sparsity=0.5), Quantize(budget=SHORT))
+    found = run_stages(start, stages, tmp_path)[-1]
+    graph = freeze(found.network, start.spec)
+    assert graph.quantized
+    assert graph.classes == ("a", "b", "c", "d")
+    assert not graph.input.takes_pixels
+    images, labels = dataset().tensors
+    accuracy = float((run(graph, images.numpy()).argmax(1) == labels.numpy()).mean())
+    assert accuracy == pytest.approx(found.history[-1].accuracy_after, abs=0.05)
+    assert accuracy > 0.5
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_the_same_command_finds_and_repeats_its_results(generator, tmp_path):
+    stage = Together(parts=(Prune(sparsity=0.5), Quantize()), budget=replace(SHORT, epochs=1))
+    results = []
+    for folder in ("one", "two"):
+        torch.manual_seed(7)
+        module = NETWORKS["depthwise"]()
+        torch.rand(5)  # whatever else drew from the global stream
+        start = start_from_loaders(module, *loaders(generator=generator), execution=FLOAT32, seed=3)
+        results.append((start.key(), run_stages(start, (stage,), tmp_path / folder)[-1]))
+    assert results[0][0] == results[1][0]
+    assert same(state(results[0][1]), state(results[1][1]))
+
+
+def test_the_callers_random_numbers_and_module_are_left_alone():
+    module = NETWORKS["depthwise"]().train()
+    before = state(module)
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    start_from_loaders(module, *loaders(), execution=FLOAT32)
+    assert torch.equal(torch.rand(3), expected)
+    assert module.training
+    assert same(before, state(module))
+
+
+def test_the_batch_size_is_the_loaders_own():
+    start = begun()
+    for size in (1, 7, 4096):
+        assert [len(batch.labels) for batch in start.train(size).epoch(0)] == [40, 40, 40]
+    assert start.images is None
+    assert start.classes == CLASSES
+
+
+def test_calibration_takes_the_first_training_images():
+    assert begun(calibration_images=50).calibration.shape == (50, 3, 8, 8)
+    assert begun().calibration.shape == (120, 3, 8, 8)
+
+
+def test_what_tells_runs_apart():
+    keys = {begun().key(), begun(seed=1).key(), begun(data_name="v2").key(), begun(calibration_images=9).key()}
+    assert len(keys) == 4
+    assert begun().key() in keys
+
+
+def loader_of(images, labels):
+    return DataLoader(TensorDataset(images, labels), 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        ({"calibration_images": 0}, InvalidRecipe, "calibration_images is 0; quantizers need at least 1"),
+        ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
+        ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits and the data has 2 classes"),
+        ({"module": nn.Conv2d(3, 4, 3)}, UnsupportedOperation, r"returns a tensor \[N, 4, 6, 6\]; it must return logits"),
+        (
+            {"train_loader": loader_of(torch.zeros(4, 3, 8, 8), torch.arange(4) + 1)},
+            DataUnavailable,
+            r"the training loader has labels 1\.\.4 and Sequential returns 4 logits \(0\.\.3\); number the classes from 0",
+        ),
+        (
+            {"validation_loader": loader_of(torch.zeros(4, 3, 9, 9), torch.arange(4))},
+            DataUnavailable,
+            r"training images are \(3, 8, 8\) and validation images \(3, 9, 9\); they must be alike",
+        ),
+        ({"train_loader": loader_of(torch.zeros(0, 3, 8, 8), torch.arange(0))}, DataUnavailable, "the loader has no batches"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(change, kind, text):
+    train, validation = loaders()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
+    given = {"module": module, "train_loader": train, "validation_loader": validation, "execution": FLOAT32, **change}
+    with pytest.raises(kind, match=text):
+        start_from_loaders(**given)
