@@ -32,9 +32,10 @@ LEVELS = (
     {"pipeline", "study.grid"},
     {"own", "start"},
     {"judge"},
-    {"progress", "search"},
-    {"compressed", "planning", "run", "study.runner"},
-    {"searching"},
+    {"progress"},
+    {"planning", "run", "study.runner"},
+    {"search"},
+    {"compressed"},
     {"cli"},
     {"__main__"},
 )
