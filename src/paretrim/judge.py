@@ -25,8 +25,9 @@ from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.storage import load, save
 from paretrim.graph.types import Graph
-from paretrim.outcome import LayerOutcome, Outcome
+from paretrim.outcome import Outcome
 from paretrim.pipeline import Start
+from paretrim.recipe import Recipe, canonical
 from paretrim.start import TestSet
 from paretrim.train.evaluate import predictions
 
@@ -152,10 +153,7 @@ def outcome_of(
     candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
 ) -> Outcome:
     """One line for the results store."""
-    layers = tuple(
-        LayerOutcome(w.name, w.shape, w.dtype, w.zeros, w.weights, w.bytes, w.entropy_bytes)
-        for w in summarize_weights(deployed.graph)
-    )
+    layers = summarize_weights(deployed.graph)
     weight_bytes = sum(layer.bytes for layer in layers)
     file_bytes = deployed.onnx.stat().st_size
     return Outcome(
@@ -199,6 +197,20 @@ class Facts:
     data: str
     network: str
     settings: Mapping[str, object]
+
+
+def facts_of(recipe: Recipe, study: str) -> Facts:
+    """Where an outcome of this recipe comes from."""
+    return Facts(
+        study=study,
+        recipe=recipe.digest,
+        label=recipe.title,
+        order=recipe.order,
+        seed=recipe.seed,
+        data=recipe.data.name,
+        network=recipe.model.network,
+        settings=canonical(recipe),
+    )
 
 
 def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:

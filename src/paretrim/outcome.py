@@ -6,23 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paretrim.bench.types import Latency, Machine
+from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome as StageOutcome
 
 FORMAT = 1
 """Version of the JSON line; a reader refuses a newer one."""
-
-
-@dataclass(frozen=True)
-class LayerOutcome:
-    """One weighted layer of the deployed file, counted in the exported tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    zeros: int
-    weights: int
-    bytes: int
-    entropy_bytes: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class Outcome:
     entropy_bytes: float
     weights: int
     zeros: int
-    layers: tuple[LayerOutcome, ...]
+    layers: tuple[WeightSummary, ...]
     latencies: tuple[Latency, ...]
     history: tuple[StageOutcome, ...]
     machine: Machine

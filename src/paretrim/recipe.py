@@ -109,13 +109,21 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         InvalidRecipe: the file is missing, is no TOML, or breaks a rule; the message names file and key.
     """
+    return parse_recipe(read_toml(path, "recipe"), str(path))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file; ``what`` says in errors what the file should be.
+
+    Raises:
+        InvalidRecipe: the file is missing or is no TOML.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidRecipe(f"recipe '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
+        raise InvalidRecipe(f"{what} '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(f"recipe '{path}' is not TOML: {error}") from error
-    return parse_recipe(table, str(path))
+        raise InvalidRecipe(f"{what} '{path}' is not TOML: {error}") from error
 
 
 def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -17,13 +17,13 @@ from paretrim.candidate import Candidate
 from paretrim.data.load import load
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
-from paretrim.judge import Deployed, Facts, Judgement, Setting, deploy, judge, outcome_of, time_files
+from paretrim.judge import Deployed, Facts, Judgement, Setting, deploy, facts_of, judge, outcome_of, time_files
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start, run_stages, train_dense
 from paretrim.progress import Watcher, silent
-from paretrim.recipe import Recipe, canonical, digest_of, stage_settings
+from paretrim.recipe import Recipe, digest_of, stage_settings
 from paretrim.report import page
 from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions
 from paretrim.start import TestSet, captured, start_from
@@ -216,17 +216,7 @@ def _label(recipe: Recipe, count: int) -> str:
 
 
 def _facts(entry: Entry, folder: Path) -> Facts:
-    recipe = entry.recipe
-    return Facts(
-        study=folder.resolve().name,
-        recipe=recipe.digest,
-        label=entry.label,
-        order=recipe.order,
-        seed=recipe.seed,
-        data=recipe.data.name,
-        network=recipe.model.network,
-        settings=canonical(recipe),
-    )
+    return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
 
 
 def _judged(entry: Entry, files: Deployed, opened: Opened, runtime: str) -> Judgement:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from itertools import permutations
 
 from paretrim.bench.types import Estimate, Latency, Machine
-from paretrim.outcome import LayerOutcome, Outcome, StageOutcome
+from paretrim.graph.entropy import WeightSummary
+from paretrim.history import StageOutcome
+from paretrim.outcome import Outcome
 
 MACHINE = Machine("Example Zen 5 @ 4.46 GHz", 2, ("avx2", "avx512f", "avx512_vnni"), 8_000_000_000, "Linux 6.1 x86_64", "3.11.7")
 VERSIONS = {"numpy": "2.3.1", "onnxruntime": "1.31.1", "openvino": "2026.4.1", "paretrim": "0.1.0", "torch": "2.13.0"}
@@ -17,7 +19,7 @@ STAGES = ("prune", "quantize", "distill")
 _FP32_MS = {("onnxruntime", 1): 4.9, ("onnxruntime", 2): 2.4, ("openvino", 1): 2.27, ("openvino", 2): 1.31}
 
 
-def layers(*, sparsity: float, bits: int, rng: random.Random) -> tuple[LayerOutcome, ...]:
+def layers(*, sparsity: float, bits: int, rng: random.Random) -> tuple[WeightSummary, ...]:
     widths = [(3, 64, 3), *[(64, 64, 3)] * 4, (64, 128, 3), *[(128, 128, 3)] * 3, (128, 256, 3), *[(256, 256, 3)] * 3]
     widths += [(256, 512, 3), *[(512, 512, 3)] * 3, (512, 10, 1)]
     result = []
@@ -29,7 +31,7 @@ def layers(*, sparsity: float, bits: int, rng: random.Random) -> tuple[LayerOutc
         name = "fc" if k == 1 else f"layer{i // 4}.{i % 4}.conv"
         size = weights * (1 if bits == 8 else 4)
         entropy = weights * ((1 - own) * (6.2 if bits == 8 else 24) + 1.2 * _entropy(own)) / 8
-        result.append(LayerOutcome(name, shape, "int8" if bits == 8 else "float32", zeros, weights, size, entropy))
+        result.append(WeightSummary(name, shape, "int8" if bits == 8 else "float32", zeros, weights, size, entropy))
     return tuple(result)
 
 

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from paretrim.bench.types import Estimate, Latency, Machine
 from paretrim.errors import CorruptFile
-from paretrim.outcome import LayerOutcome, Outcome, StageOutcome
+from paretrim.graph.entropy import WeightSummary
+from paretrim.history import StageOutcome
+from paretrim.outcome import Outcome
 from paretrim.study import store
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -38,7 +40,7 @@ latencies = st.builds(
 )
 machines = st.builds(Machine, words, st.integers(), st.lists(words, max_size=2).map(tuple), st.integers(), words, words)
 layer_outcomes = st.builds(
-    LayerOutcome,
+    WeightSummary,
     words,
     st.lists(st.integers(), max_size=4).map(tuple),
     words,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paretrim.outcome import LayerOutcome, Outcome
+from paretrim.graph.entropy import WeightSummary
+from paretrim.outcome import Outcome
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
 
@@ -97,7 +98,7 @@ def _layers(view: View) -> dict[str, object]:
     kinds: dict[tuple[str, str, int], int] = {}
     dtypes: dict[str, int] = {}
 
-    def row(layer: LayerOutcome) -> list[int]:
+    def row(layer: WeightSummary) -> list[int]:
         kind = (layer.name, " × ".join(map(str, layer.shape)), layer.weights)
         first = kinds.setdefault(kind, len(kinds))
         return [first, dtypes.setdefault(layer.dtype, len(dtypes)), layer.zeros, layer.bytes, round(layer.entropy_bytes)]

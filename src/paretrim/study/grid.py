@@ -22,14 +22,13 @@ every arm trains for equally long. ``stage`` names the kind where a stage's own 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paretrim.errors import InvalidRecipe
-from paretrim.recipe import Recipe, parse_recipe, parse_stage
+from paretrim.recipe import Recipe, parse_recipe, parse_stage, read_toml
 from paretrim.stage import Stage
 
 DENSE = "dense"
@@ -59,13 +58,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InvalidRecipe: the file is missing or breaks a rule; the message names the key.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRecipe(f"study '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(f"study '{path}' is not TOML: {error}") from error
-    return parse_grid(table, str(path))
+    return parse_grid(read_toml(path, "study"), str(path))
 
 
 def parse_grid(table: Mapping[str, Any], where: str = "study") -> Grid:

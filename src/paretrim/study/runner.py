@@ -8,10 +8,10 @@ from pathlib import Path
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
-from paretrim.judge import Deployed, Facts, Setting, deploy, judge, outcome_of, time_files, with_latencies
+from paretrim.judge import Deployed, Setting, deploy, facts_of, judge, outcome_of, time_files, with_latencies
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages, train_dense
-from paretrim.recipe import Recipe, canonical
+from paretrim.recipe import Recipe
 from paretrim.start import captured, start_from
 from paretrim.study.grid import DENSE, Grid
 from paretrim.study.store import append, latest, read
@@ -93,20 +93,6 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, report: Rep
     deployed: Deployed = deploy(candidate, start, deployed_folder(folder, recipe.digest, recipe.seed))
     judgement = judge(candidate, deployed, test, start)
     return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
-
-
-def facts_of(recipe: Recipe, study: str) -> Facts:
-    """Where an outcome of this recipe comes from."""
-    return Facts(
-        study=study,
-        recipe=recipe.digest,
-        label=recipe.title,
-        order=recipe.order,
-        seed=recipe.seed,
-        data=recipe.data.name,
-        network=recipe.model.network,
-        settings=canonical(recipe),
-    )
 
 
 def _stored(store: Path) -> tuple[Outcome, ...]:
