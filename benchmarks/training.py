@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 
-All arms run on the same batches in one process, a block of steps each, in an order shuffled every round; printed are medians of the
+    python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
 """
 
