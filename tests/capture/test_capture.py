@@ -82,7 +82,7 @@ def shared():
     return net
 
 
-def overwritten(self, x):
+def overwritten(_, x):
     left = x[:, :4]
     left += 1
     return x
@@ -106,16 +106,16 @@ ERRORS = {
     ),
     "shared": (shared, r"layer 'extra.1' .* it shares the weight 'extra.1.weight' with 'extra.0'; give each its own copy"),
     "control flow": (
-        lambda: body(lambda self, x: x if x.sum() > 0 else -x),
+        lambda: body(lambda _, x: x if x.sum() > 0 else -x),
         r"Custom could not be captured with .* Data-dependent",
     ),
-    "fixed batch": (lambda: body(lambda self, x: x.view(128, -1)), r"Custom could not be captured with .* fixed batch sizes are"),
+    "fixed batch": (lambda: body(lambda _, x: x.view(128, -1)), r"Custom could not be captured with .* fixed batch sizes are"),
     "batch in a view": (
-        lambda: body(lambda self, x: x.view(-1, 4, 8, 8).view(-1, 8, 8, 8)),
+        lambda: body(lambda _, x: x.view(-1, 4, 8, 8).view(-1, 8, 8, 8)),
         r"the batch is mixed with another axis",
     ),
     "batch second": (
-        lambda: body(lambda self, x: x.unsqueeze(0).squeeze(0)),
+        lambda: body(lambda _, x: x.unsqueeze(0).squeeze(0)),
         r"\[1, .*, 8, 8, 8\] mixes the batch with another axis; keep",
     ),
     "no statistics": (
@@ -131,9 +131,9 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
         r"last axis of \(8, 8, 8\); flatten first",
     ),
-    "alpha": (lambda: body(lambda self, x: torch.add(x, x, alpha=2)), r"alpha = 2 is not known; scale the second operand"),
-    "difference": (lambda: body(lambda self, x: x - torch.tanh(x)), r"subtraction of one activation by another is not known"),
-    "ratio": (lambda: body(lambda self, x: x / torch.sigmoid(x)), r"division of one activation by another is not known"),
+    "alpha": (lambda: body(lambda _, x: torch.add(x, x, alpha=2)), r"alpha = 2 is not known; scale the second operand"),
+    "difference": (lambda: body(lambda _, x: x - torch.tanh(x)), r"subtraction of one activation by another is not known"),
+    "ratio": (lambda: body(lambda _, x: x / torch.sigmoid(x)), r"division of one activation by another is not known"),
     "row constant": (
         lambda: body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
         r"constant 'extra' of shape \(8,\)",
@@ -142,35 +142,35 @@ ERRORS = {
         lambda: body(lambda self, x: x / self.extra, lambda: nn.Parameter(torch.zeros(8, 1, 1))),
         r"divides by 'extra', which holds 0",
     ),
-    "broadcast": (lambda: body(lambda self, x: x + x.mean((2, 3), keepdim=True)), r"only \[C, 1, 1\] broadcasts, in a product"),
-    "elu": (lambda: body(lambda self, x: F.elu(x, 0.5)), r"elu with alpha = 0.5 is not known; only 1 is"),
-    "gelu": (lambda: body(lambda self, x: F.gelu(x, approximate="tanh")), r"gelu with approximate = tanh is not known"),
-    "concat": (lambda: body(lambda self, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
-    "batch slice": (lambda: body(lambda self, x: x + x[:1]), r"the batch is sliced"),
-    "batch split": (lambda: body(lambda self, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
-    "pad mode": (lambda: body(lambda self, x: F.pad(x, (1, 1, 1, 1), "reflect")), r"padding in mode 'reflect'|outside the graph"),
+    "broadcast": (lambda: body(lambda _, x: x + x.mean((2, 3), keepdim=True)), r"only \[C, 1, 1\] broadcasts, in a product"),
+    "elu": (lambda: body(lambda _, x: F.elu(x, 0.5)), r"elu with alpha = 0.5 is not known; only 1 is"),
+    "gelu": (lambda: body(lambda _, x: F.gelu(x, approximate="tanh")), r"gelu with approximate = tanh is not known"),
+    "concat": (lambda: body(lambda _, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
+    "batch slice": (lambda: body(lambda _, x: x + x[:1]), r"the batch is sliced"),
+    "batch split": (lambda: body(lambda _, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
+    "pad mode": (lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), "reflect")), r"padding in mode 'reflect'|outside the graph"),
     "pad value": (
-        lambda: body(lambda self, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
+        lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
         r"padding in mode 'constant' with 1.0; only zeros",
     ),
-    "crop": (lambda: body(lambda self, x: F.pad(x, (-1, 0))), r"padding \[-1, 0\] of \(8, 8, 8\); it must be non-negative"),
-    "divisor": (lambda: body(lambda self, x: F.avg_pool2d(x, 2, divisor_override=3)), r"divisor_override = 3 is not known"),
-    "mean": (lambda: body(lambda self, x: x + x.mean(1, keepdim=True)), r"a mean over axes \[1\] of \(8, 8, 8\)"),
-    "whole mean": (lambda: body(lambda self, x: x * x.mean()), r"its form without 'dim' is not known"),
+    "crop": (lambda: body(lambda _, x: F.pad(x, (-1, 0))), r"padding \[-1, 0\] of \(8, 8, 8\); it must be non-negative"),
+    "divisor": (lambda: body(lambda _, x: F.avg_pool2d(x, 2, divisor_override=3)), r"divisor_override = 3 is not known"),
+    "mean": (lambda: body(lambda _, x: x + x.mean(1, keepdim=True)), r"a mean over axes \[1\] of \(8, 8, 8\)"),
+    "whole mean": (lambda: body(lambda _, x: x * x.mean()), r"its form without 'dim' is not known"),
     "permute": (
-        lambda: body(lambda self, x: x.permute(0, 2, 3, 1)),
+        lambda: body(lambda _, x: x.permute(0, 2, 3, 1)),
         r"axes are permuted to \[0, 2, 3, 1\]; only the channel shuffle",
     ),
     "half shuffle": (
-        lambda: body(lambda self, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
+        lambda: body(lambda _, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
         r"a permuted tensor of shape \(512,\) is used before it is \(8, 8, 8\) again",
     ),
     "odd view": (
-        lambda: body(lambda self, x: F.relu(x.flatten(2)).view(-1, 8, 8, 8)),
+        lambda: body(lambda _, x: F.relu(x.flatten(2)).view(-1, 8, 8, 8)),
         r"sees a tensor of shape \(8, 8, 8\) as \(8, 64\)",
     ),
-    "expand": (lambda: body(lambda self, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),
-    "cast": (lambda: body(lambda self, x: x.double()), r"activations are cast to torch.float64; capture a float32 network"),
+    "expand": (lambda: body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),
+    "cast": (lambda: body(lambda _, x: x.double()), r"activations are cast to torch.float64; capture a float32 network"),
     "overwritten view": (lambda: body(overwritten), r"it overwrites .*, which lies in the same memory, is read afterwards"),
     "tensor bound": (
         lambda: body(lambda self, x: x.clamp(min=self.extra), lambda: nn.Parameter(torch.zeros(1))),

@@ -46,7 +46,8 @@ def assert_frozen_float_is_the_network(network, images, expected):
 def assert_every_operation_is_what_was_trained(graph, fake, images):
     """Each integer node, given the very integers the fake-quantized network has there, is within a step of that network.
 
-    The two compute in other orders, which turns ties: rarely, and to the next step.
+    The two compute in other orders, which turns ties to the next step: rarely, but for a whole channel that happens to be
+    constant all at once.
     """
     ends = {run.head.name: run.end.name for run in fuse(fake.structure)} | {"quantized_images": INPUT}
     with torch.no_grad():
@@ -66,7 +67,7 @@ def assert_every_operation_is_what_was_trained(graph, fake, images):
         trained = np.rint(real / node.type.scale) + node.type.zero_point
         apart = np.abs(found - trained)
         assert apart.max() <= 1, node.name
-        assert apart.mean() <= 0.02, node.name
+        assert apart.mean() <= 0.05, node.name
         known[node.name] = trained.astype(np.uint8)
 
 

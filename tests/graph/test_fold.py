@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import random_graph
+
+from paretrim.graph.checks import validate
+from paretrim.graph.fold import affine_of, fold
+from paretrim.graph.interpreter import run
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+
+f32 = np.float32
+
+
+def with_norms(graph, rng):
+    """A BatchNorm behind every weighted node that has readers, and dropout behind that."""
+    nodes, renamed = [], {}
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs)))
+        if node.op in ("conv2d", "linear") and node.name != graph.output:
+            rows = node.type.shape[0]
+            tensors = {name: rng.uniform(0.5, 1.5, rows).astype(f32) for name in ("mean", "variance", "beta")}
+            tensors["gamma"] = rng.choice([-1.0, 0.0, 0.7, 1.5], rows).astype(f32)
+            nodes.append(Node(f"{node.name}.bn", "batch_norm", (node.name,), node.type, {"epsilon": 1e-5}, tensors))
+            nodes.append(Node(f"{node.name}.drop", "dropout", (f"{node.name}.bn",), node.type, {"probability": 0.1}))
+            renamed[node.name] = f"{node.name}.drop"
+    return replace(graph, nodes=tuple(nodes))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_folding_changes_no_function(seed):
+    graph, images = random_graph(seed, quantized=False, pixels=False)
+    graph = with_norms(graph, np.random.default_rng(seed))
+    folded = fold(graph)
+    validate(folded)
+    assert "dropout" not in {node.op for node in folded.nodes}
+    expected = run(graph, images)
+    np.testing.assert_allclose(run(folded, images), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_pixels_are_normalised_first():
+    spec = InputSpec((1, 2, 2), (0.4,), (0.5,))
+    folded = fold(Graph(spec, (Node("f", "flatten", (INPUT,), ValueType((4,))),), "f"))
+    assert [node.op for node in folded.nodes] == ["normalize", "flatten"]
+    found = run(folded, np.array([0, 51, 102, 255], np.uint8).reshape(1, 1, 2, 2))
+    np.testing.assert_allclose(found, [[-0.8, -0.4, 0.0, 1.2]], atol=1e-6)
+
+
+def test_the_affine_map_of_a_norm():
+    tensors = {"gamma": f32([2]), "beta": f32([1]), "mean": f32([3]), "variance": f32([4])}
+    node = Node("n", "batch_norm", (INPUT,), ValueType((1,)), {"epsilon": 0.0}, tensors)
+    factor, offset = affine_of(node)
+    assert (factor[0], offset[0]) == (pytest.approx(1.0), pytest.approx(-2.0))

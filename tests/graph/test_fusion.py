@@ -1,0 +1,56 @@
+import numpy as np
+
+from paretrim.graph.fusion import fuse, grid_values
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+
+MAP = ValueType((2, 4, 4))
+NORM = {name: np.ones(2, np.float32) for name in ("gamma", "beta", "mean", "variance")}
+WEIGHT = {"weight": np.ones((2, 2, 1, 1), np.float32)}
+
+
+def graph(*rows, output):
+    """Nodes written as (name, op, inputs)."""
+    nodes = []
+    for name, op, inputs in rows:
+        kind = ValueType((32,)) if op == "flatten" else MAP
+        attributes = {"batch_norm": {"epsilon": 1e-5}, "dropout": {"probability": 0.5}, "clamp": {"minimum": 0.0, "maximum": 6.0}}
+        tensors = NORM if op == "batch_norm" else WEIGHT if op == "conv2d" else {}
+        nodes.append(Node(name, op, tuple(inputs.split()), kind, attributes.get(op, {}), tensors))
+    return Graph(InputSpec((2, 4, 4)), tuple(nodes), output)
+
+
+def runs(made):
+    return [tuple(node.name for node in (run.head, run.batch_norm, run.activation) if node) for run in fuse(made)]
+
+
+def test_a_layer_takes_its_norm_and_its_activation():
+    made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("r", "relu", "n"), ("d", "conv2d", "r"), ("k", "clamp", "d"),
+                 ("f", "flatten", "k"), output="f")  # fmt: skip
+    assert runs(made) == [("c", "n", "r"), ("d", "k"), ("f",)]
+    assert grid_values(made) == (INPUT, "r", "k")
+
+
+def test_what_others_read_is_not_swallowed():
+    made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("a", "add", "c n"), ("r", "relu", "a"), ("b", "add", "r a"),
+                 ("f", "flatten", "b"), output="f")  # fmt: skip
+    assert runs(made) == [("c",), ("n",), ("a",), ("r",), ("b",), ("f",)]
+    assert grid_values(made) == (INPUT, "c", "n", "a", "b")
+
+
+def test_an_output_ends_a_run():
+    made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("r", "relu", "n"), output="n")
+    assert runs(made) == [("c", "n"), ("r",)]
+    assert grid_values(made) == (INPUT,)
+    assert grid_values(graph(("c", "conv2d", INPUT), ("r", "relu", "c"), output="r")) == (INPUT, "r")
+
+
+def test_norms_and_sums_take_activations_and_moves_take_none():
+    made = graph(("n", "batch_norm", INPUT), ("r", "relu", "n"), ("a", "add", "r r"), ("s", "relu", "a"), ("d", "dropout", "s"),
+                 ("m", "relu", "d"), ("f", "flatten", "m"), output="f")  # fmt: skip
+    assert runs(made) == [("n", "r"), ("a", "s"), ("d",), ("m",), ("f",)]
+    assert grid_values(made) == (INPUT, "r", "s")
+
+
+def test_two_norms_in_a_row_fold_once():
+    made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("o", "batch_norm", "n"), ("r", "relu", "o"), output="r")
+    assert runs(made) == [("c", "n"), ("o", "r")]
