@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 
-    python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
-paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
+All arms run on the same batches in one process, a block of steps each, in an order shuffled every round; printed are medians of
+the paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
 """
 
 from __future__ import annotations

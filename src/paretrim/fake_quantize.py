@@ -63,7 +63,7 @@ class _RoundTensor(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        if x.device.type == "cpu":
+        if _eager_on_cpu(x):
             step = float(scale)
             rounded = torch.mul(x, 1.0 / step).round_().clamp_(low, high).mul_(step)
         else:  # no waiting for the device, and a scale of full precision; a compiler fuses this into one pass
@@ -84,9 +84,14 @@ class _RoundTensor(torch.autograd.Function):
         return gradient_x, gradient_scale, None, None, None
 
 
+def _eager_on_cpu(x: Tensor) -> bool:
+    """Whether each operation is a pass over memory and a number may be read at once; else a compiler or a device fuses and runs ahead."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _inside(values: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """``values`` where low < x < high, 0 elsewhere."""
-    if x.device.type == "cpu":
+    if _eager_on_cpu(x):
         return cast(Tensor, torch.ops.aten.hardtanh_backward(values, x, float(low), float(high)))  # in one pass
     return values * ((x > low) & (x < high))
 

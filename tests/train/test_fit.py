@@ -238,17 +238,18 @@ def test_losses_may_look_at_named_features():
     assert seen[0] == (48, 8, 8, 8)
 
 
-def test_bfloat16_trains_and_quantizers_stay_float32():
+def test_bfloat16_trains_and_state_stays_float32():
     execution = Execution(device="cpu", precision="bfloat16")
     given = resources("residual", execution=execution)
     found = run_stage(dense("residual"), Quantize(budget=SHORT), given)
     assert {tensor.dtype for tensor in state(found).values()} == {torch.float32, torch.int32}
     types = []
     for quantizer in found.network.quantizers().values():
-        quantizer.register_forward_hook(lambda _module, _inputs, output: types.append(output.dtype))
+        quantizer.register_forward_hook(lambda _module, inputs, output: types.append((inputs[0].dtype, output.dtype)))
     with execution.autocast():
         found.network(given.calibration)
-    assert set(types) == {torch.float32}
+    assert all(taken == given for taken, given in types)
+    assert (torch.bfloat16, torch.bfloat16) in types
     with execution.autocast():
         inside = accuracy(found.network, given.validation.epoch(0), torch.device("cpu"))
     assert inside == accuracy(found.network, given.validation.epoch(0), torch.device("cpu")) == found.history[-1].accuracy_after
