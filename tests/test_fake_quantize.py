@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from paretrim.fake_quantize import SMALLEST_SCALE, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range, round_to_grid
+from paretrim.fake_quantize import SMALLEST_SCALE, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range
 
 
 def textbook(x, scale, zero_point, low, high):
@@ -75,13 +75,22 @@ def test_zeros_stay_exactly_zero(scales):
     assert (activation.eval()(torch.zeros(1, 3)) == 0).all()
 
 
-def test_bfloat16_autocast_stays_in_float32():
-    x = torch.rand(2, 3, 4, 4)
-    quantizer = ActivationQuantizer(Grid(1 / 255, 0), scales="learned")
+@pytest.mark.parametrize("scales", ["learned", "observed"])
+def test_bfloat16_reaches_the_same_levels(scales):
+    """Activations keep their type, and land within a level of float32; weights are rounded in float32."""
+    step = 1 / 256  # a power of two, so that every level is a bfloat16
+    x = torch.linspace(-0.2, 1.1, 500).reshape(1, -1).bfloat16()
+    quantizer = ActivationQuantizer(Grid(step, 20), scales=scales).eval()
+    weight = torch.randn(4, 5)
+    weights = WeightQuantizer(weight, bits=8, scales=scales)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y, halved = quantizer(x), quantizer(x.bfloat16())
-    assert y.dtype == halved.dtype == torch.float32
-    torch.testing.assert_close(y, quantizer(x))
+        found, rounded = quantizer(x), weights(weight)
+    assert found.dtype == torch.bfloat16
+    levels = found.double() / step
+    torch.testing.assert_close(levels, levels.round())
+    assert (levels - quantizer(x.float()).double() / step).abs().max() <= 1
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, weights(weight))
 
 
 @pytest.mark.parametrize(("zero_point", "span"), [(0, 2.0), (50, 5.0)])
@@ -127,7 +136,7 @@ def test_grids_cover_their_range_and_hold_zero():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does it
+@pytest.mark.filterwarnings("ignore")  # torch's compiler and what it imports have some of their own
 def test_compiled_quantizers_compute_the_same():
     module = nn.Sequential(
         ActivationQuantizer(Grid(0.02, 40), scales="learned"), ActivationQuantizer(Grid(0.02, 0), scales="observed")
@@ -149,6 +158,5 @@ def test_compiled_quantizers_compute_the_same():
 
 
 def test_rounding_is_half_to_even():
-    x = torch.tensor([0.5, 1.5, 2.5, -0.5])
-    found = round_to_grid(x, torch.ones(1), torch.tensor([10], dtype=torch.int32), low=0, high=20)
-    torch.testing.assert_close(found, torch.tensor([0.0, 2.0, 2.0, 0.0]))
+    quantizer = ActivationQuantizer(Grid(1.0, 10), scales="learned")
+    torch.testing.assert_close(quantizer(torch.tensor([[0.5, 1.5, 2.5, -0.5]])), torch.tensor([[0.0, 2.0, 2.0, 0.0]]))

@@ -88,6 +88,16 @@ def overwritten(_, x):
     return x
 
 
+@torch.library.custom_op("paretrim_test::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+@doubled.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
 ERRORS = {
     "tuple": (lambda: Outer(lambda x: (x.mean((2, 3)), x)), r"the network returns 2 values; it must return the logits"),
     "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
@@ -127,6 +137,12 @@ ERRORS = {
         lambda: body(lambda self, x: F.conv2d(x, self.extra.weight * 2), lambda: nn.Conv2d(8, 8, 1)),
         r"outside the graph|is computed from|is not an activation",
     ),
+    "weight of activations": (
+        lambda: body(lambda _, x: x * F.conv2d(x, x).mean()),
+        r"its weight is computed from activations or other",
+    ),
+    "custom operation": (lambda: body(lambda _, x: doubled(x)), r"'paretrim_test.doubled.default' of the network is not an ATen"),
+    "symbolic number": (lambda: body(lambda _, x: x * x.shape[0]), r"is not an activation"),
     "linear over maps": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
         r"last axis of \(8, 8, 8\); flatten first",

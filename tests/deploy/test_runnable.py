@@ -72,6 +72,19 @@ class BrokenCore:
         raise RuntimeError("no kernel")
 
 
+def test_a_concat_of_mixed_zero_points_opens_in_every_runtime(tmp_path):
+    """OpenVINO 2026.4 dies of the usual form."""
+    b = Builder(np.random.default_rng(0), quantized=True)
+    x = b.simple("max_pool", [b.conv(b.start(), 4)], {"window": (2, 2), "stride": (2, 2)})
+    raw = b.conv(x, 4, relu=False)
+    assert (b.types[x].zero_point == 0, b.types[raw].zero_point > 0) == (True, True)
+    joined = b.add("concat", [x, raw], replace(b.types[raw], shape=(8, *b.types[raw].shape[1:])))
+    graph = finish(b, b.conv(b.batch_norm(joined), 4))
+    export_onnx(graph, tmp_path / "a.onnx")
+    for runtime in ("onnxruntime", "openvino"):
+        assert verify(graph, open_runnable(tmp_path / "a.onnx", runtime=runtime), b.images).top1 == 1.0
+
+
 def test_what_openvino_cannot_compile_is_named(deployed):
     runnable = open_runnable(deployed[2]["openvino"], runtime="openvino")
     with pytest.raises(CorruptFile, match="OpenVINO cannot compile the network for a batch of 2: no kernel"):

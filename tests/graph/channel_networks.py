@@ -46,6 +46,10 @@ def compute(node, inputs):
             return F.channel_shuffle(x, a["groups"])
         case "flatten":
             return x.flatten(1)
+        case "unflatten":
+            return x[:, :, None, None]
+        case "dropout":
+            return x
         case "max_pool":
             return F.max_pool2d(x, a["window"], a["stride"])
         case "adaptive_avg_pool":
@@ -167,6 +171,16 @@ def separable_with_gate():
     return d.finish(d.node("add", d.norm(d.conv(gated, 4, size=1)), x))
 
 
+def gate_of_linear_layers():
+    """Squeeze-and-excitation with linear layers, and dropout in front of the head."""
+    d = Drawing()
+    x = d.block(INPUT, 6)
+    hidden = d.node("relu", d.linear(d.node("flatten", d.pool(x)), 4))
+    gate = d.node("pointwise", d.linear(hidden, 6), attributes={"function": "sigmoid"})
+    gated = d.node("mul", x, d.node("unflatten", gate))
+    return d.finish(d.node("dropout", d.node("flatten", d.pool(gated)), attributes={"probability": 0.2}))
+
+
 def depthwise_multiplier():
     d = Drawing()
     return d.finish(d.block(d.block(d.block(INPUT, 4), 12, groups=4), 5))
@@ -220,6 +234,7 @@ NETWORKS = {
         padded_alone,
         dense,
         separable_with_gate,
+        gate_of_linear_layers,
         depthwise_multiplier,
         grouped,
         shuffle,

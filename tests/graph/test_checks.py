@@ -43,6 +43,7 @@ def test_shapes():
     assert shape("slice", {"axis": 2, "start": 1, "stop": 5, "step": 3}, (3, 4, 5)) == (3, 4, 2)
     assert shape("pad", {"before": (1, 2, 3), "after": (0, 0, 1)}, (3, 4, 5)) == (4, 6, 9)
     assert shape("flatten", {}, (3, 4, 5)) == (60,)
+    assert shape("unflatten", {}, (3,)) == (3, 1, 1)
     assert shape("adaptive_avg_pool", {"output_size": (7, 1)}, (3, 4, 5)) == (3, 7, 1)
 
 
@@ -78,6 +79,7 @@ def test_shapes():
         (lambda: shape("mul", {}, (3, 2, 1), (3, 2, 2)), r"mul needs equal shapes, or \[C, 1, 1\]"),
         (lambda: shape("concat", {}, (3, 2, 2), (3, 2, 1)), "concat joins channels of equal maps"),
         (lambda: shape("slice", {"axis": 1, "start": 0, "stop": 9}, (3, 4, 4)), "slice 0:9:1 of axis 1 leaves the input"),
+        (lambda: shape("unflatten", {}, (3, 4, 4)), r"unflatten needs an input \[C\] and was given \(3, 4, 4\)"),
         (lambda: shape("channel_shuffle", {"groups": 2}, (3, 4, 4)), "channel_shuffle in 2 groups does not divide 3"),
         (lambda: shape("max_pool", {"window": (2, 2), "stride": (1, 1), "padding": (2, 0, 0, 0)}, (3, 4, 4)), "see padding only"),
         (
@@ -130,6 +132,7 @@ def test_one_node_graphs_pass():
     validate(one(kind=ValueType((3, 2, 2))))
     validate(one("pointwise", SAME, {"function": "tanh"}, {"table": TABLE}))
     validate(one("batch_norm", SAME, {}, AFFINE))
+    validate(one("dropout", FLOAT, {"probability": 0.1}, {}, source=FLOAT))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,7 @@ def test_one_node_graphs_pass():
         (one(tensors=FLOAT_WEIGHT | {"table": TABLE}, kind=FLOAT, source=FLOAT, op="relu"), CorruptFile, "it has the tensors"),
         (one("add", SAME, tensors={}, inputs=("x", INPUT)), UnsupportedOperation, r"its inputs are \['uint8', 'float32'\]"),
         (one("clamp", SAME, {"minimum": 0.0}, {}), UnsupportedOperation, "clamp is for float values"),
+        (one("dropout", SAME, {"probability": 0.1}, {}), UnsupportedOperation, "dropout is for training; fold the float graph"),
         (one("relu", FLOAT, {}, {}), UnsupportedOperation, "it makes float32 of uint8; put a quantize or dequantize between"),
         (one("relu", replace(SAME, zero_point=4), {}, {}), CorruptFile, "it keeps that of its input, scale 0.5, zero point 3"),
         (one("normalize", FLOAT, {}, {}, source=FLOAT), UnsupportedOperation, "pixels are read by normalize or quantize"),

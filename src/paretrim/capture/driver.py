@@ -108,10 +108,8 @@ def _convert(work: Work, node: FxNode) -> None:
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
-    if not isinstance(parts, tuple) or not isinstance(index, int):
-        raise UnsupportedOperation(
-            f"'{node}' takes an element of '{source}', which is not a split tensor; only chunk and split give tuples"
-        )
+    assert isinstance(parts, tuple), "what gives a tuple and is no split is refused where it stands"
+    assert isinstance(index, int)
     work.known[node] = parts[index]
     work.share_memory(node, source)
 

@@ -1,0 +1,67 @@
+"""Agreement on the whole CIFAR-10 test set, where the shared images and a pretrained network are at hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chain import resources
+
+from paretrim.capture import capture
+from paretrim.data.load import load
+from paretrim.data.spec import DataSpec
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import open_runnable
+from paretrim.freeze import freeze
+from paretrim.graph.interpreter import run
+from paretrim.graph.types import InputSpec
+from paretrim.models.spec import ModelSpec, build
+from paretrim.network import Network
+from paretrim.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH = 500
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """The folder of shared data beside the checkout."""
+    for parent in Path(__file__).resolve().parents:
+        if (parent / "shared" / "data" / "unpack.py").is_file():
+            return parent / "shared" / "data"
+    return pytest.skip("there is no shared/data beside the checkout")
+
+
+@pytest.fixture(scope="module")
+def cifar10(shared, tmp_path_factory):
+    pytest.importorskip("PIL")
+    folder = tmp_path_factory.mktemp("cifar")
+    subprocess.run([sys.executable, shared / "unpack.py", folder, "cifar10"], check=True, capture_output=True)
+    return load(DataSpec("cifar10", folder=str(folder), mean=MEAN, std=STD))
+
+
+@pytest.mark.slow
+def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path):
+    weights = str(shared / "models" / "cifar10_resnet20.safetensors")
+    network = Network(capture(build(ModelSpec("resnet20", weights=weights), classes=10, channels=3), (3, 32, 32)))
+    pixels = cifar10.train.select(torch.arange(256)).images
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    fake = Quantize(budget=Budget(epochs=0)).begin(network, resources((pixels / 255 - mean) / std))
+    graph = freeze(fake.eval(), InputSpec((3, 32, 32), MEAN, STD))
+    export_onnx(graph, tmp_path / "a.onnx")
+    images, labels = cifar10.test.images.numpy(), cifar10.test.labels.numpy()
+    expected = run(graph, images).argmax(1)
+    assert (expected == labels).mean() >= 0.91  # 91.7 % before quantization
+
+    def classes(runtime):
+        runnable = open_runnable(tmp_path / "a.onnx", runtime=runtime)
+        return np.concatenate([runnable(images[first : first + BATCH]).argmax(1) for first in range(0, len(images), BATCH)])
+
+    assert (classes("onnxruntime") == expected).mean() >= 0.999
+    # OpenVINO fuses the residual sum into the convolution, in another arithmetic (docs/integer-graph.md).
+    fused = classes("openvino")
+    assert (fused == expected).mean() >= 0.99
+    assert abs((fused == labels).mean() - (expected == labels).mean()) <= 0.001
