@@ -85,7 +85,7 @@ class _RoundTensor(torch.autograd.Function):
 
 
 def _eager_on_cpu(x: Tensor) -> bool:
-    """Whether each operation is a pass over memory and a number may be read at once; else a compiler or a device fuses and runs ahead."""
+    """Whether every operation is a pass over memory and numbers are at hand; a compiler fuses, a device runs ahead."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -66,7 +66,7 @@ def test_a_stage_may_have_a_name_of_its_own() -> None:
     ("changes", "text"),
     [
         ({"seeds": []}, r"seeds is \[\]; list different whole numbers"),
-        ({"seeds": [1, 1]}, "list different whole numbers from 0"),
+        ({"seeds": [1, 1]}, r"list different whole numbers from 0"),
         ({"epochs": -1}, "epochs is -1; give a whole number from 0"),
         ({"epochs": 4}, r"4 epochs split by .* give \[1, 2, 2\], 5 in all; choose another total"),
         ({"arms": ["prune squeeze"]}, r"arms\[0\]: there is no stage squeeze; known are prune, quantize, distill"),
@@ -83,11 +83,11 @@ def test_what_is_refused(changes, text) -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRecipe, match="study '.*nowhere.toml' cannot be read"):
+    with pytest.raises(InvalidRecipe, match=r"study '.*nowhere\.toml' cannot be read"):
         read_grid(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("seeds = [")
-    with pytest.raises(InvalidRecipe, match="study '.*broken.toml' is not TOML"):
+    with pytest.raises(InvalidRecipe, match=r"study '.*broken\.toml' is not TOML"):
         read_grid(broken)
 
 
