@@ -73,13 +73,13 @@ def _what_was_run(points: Sequence[Point]) -> str:
     runs = _runs(points)
     tests = sorted({run.test_images for run in runs})
     epochs = sorted({sum(stage.epochs for stage in run.history) for point in points if point.order for run in point.runs})
-    total = f"{epochs[0]} for every arm with stages" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}" if epochs else "none"
+    total = f"{epochs[0]} for every arm with stages" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}" if epochs else ""
     facts = [
         ("Network", _listed([*(run.network for run in runs), *(_beginning(run) for run in runs)])),
         ("Data", _listed([runs[0].data, *(_training_images(run) for run in runs)])),
         ("Test images", f"{_listed(f'{count:,}' for count in tests)}, seen by no stage"),
         ("Seeds", _seeds(points)),
-        ("Epochs after the dense network", f"{total}; by stage in the next table"),
+        ("Epochs after the dense network", f"{total}; by stage in the next table" if total else "none"),
         ("Teacher", _teacher(runs)),
     ]
     return "## What was run\n\n" + "\n".join(f"- {name}: {_plain(text)}" for name, text in facts if text)

@@ -14,8 +14,8 @@ from paretrim.report.points import Point
 
 WIDTH = 800
 ROW, TOP, BOTTOM = 34, 44, 50
-CHARACTER = 7.2
-"""Widest average width of a letter of the labels, in the same units as everything else."""
+LETTER, CAPITAL, WIDE = 7.2, 9.6, 12.6
+"""Room for a letter of a label, a capital, and an m or a w of either kind: fonts differ, so with something to spare."""
 
 LONGEST = 34
 """Letters of a label; what is longer ends in an ellipsis."""
@@ -73,7 +73,7 @@ def write(points: Sequence[Point], path: Path) -> None:
 def render(points: Sequence[Point]) -> str:
     """The figure as SVG text, one row a point from top to bottom; the same points give the same text."""
     labels = [_shortened(point.label) for point in points]
-    left = 20 + CHARACTER * max(len(label) for label in labels)
+    left = 20 + max(_room(label) for label in labels)
     axis = _axis(points, left=left, right=WIDTH - NUMBERS)
     bottom = TOP + ROW * len(points)
     height = bottom + BOTTOM
@@ -143,7 +143,7 @@ def _key(points: Sequence[Point], *, left: float) -> str:
     for mark, name in marks:
         shape = mark.format(f"{at:.1f}", f"{at + 26:.1f}", f"{at + 13:.1f}")
         found += f'{shape}<text class="soft" x="{at + 32:.1f}" y="24">{_text(name)}</text>\n'
-        at += 32 + 6.4 * len(name) + 18
+        at += 32 + 0.9 * _room(name) + 18
     return found
 
 
@@ -165,6 +165,10 @@ def _description(points: Sequence[Point]) -> str:
 
 def _shortened(label: str) -> str:
     return label if len(label) <= LONGEST else label[: LONGEST - 1].rstrip() + "…"
+
+
+def _room(label: str) -> float:
+    return sum(WIDE if letter in "mwMW@%" else CAPITAL if letter.isupper() else LETTER for letter in label)
 
 
 def _text(content: str) -> str:
