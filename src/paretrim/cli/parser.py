@@ -177,12 +177,14 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "report", "show outcomes as a table and write them as one HTML page")
+    parser = _command(commands, "report", "show outcomes as a table and write them as one HTML page, or as a page in Markdown")
     parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER_OR_JSONL")
     parser.add_argument(
         "--out", type=Path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
     )
-    parser.add_argument("--title", default="Paretrim", help="title of the page")
+    parser.add_argument("--markdown", type=Path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
+    parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the accuracies as a picture, which that page shows")
+    parser.add_argument("--title", help="title of the pages (default: Paretrim, and in Markdown study, network and data)")
 
 
 def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:

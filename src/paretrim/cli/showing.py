@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import cast
 
 from paretrim.bench import machine
 from paretrim.cli.output import emit, result_console, say
 from paretrim.cli.status import DONE
-from paretrim.report import page, terminal
-from paretrim.run_folder import REPORT, delivered_by, distributions
+from paretrim.outcome import Outcome
+from paretrim.report import document, figure, page, terminal
+from paretrim.report.points import aggregate
+from paretrim.run_folder import REPORT, STORE, delivered_by, distributions
 from paretrim.study import store
+
+TITLE = "Paretrim"
+"""Title of the HTML page where none is given."""
 
 
 def report(parsed: argparse.Namespace) -> int:
@@ -22,14 +28,38 @@ def report(parsed: argparse.Namespace) -> int:
     out: Path | None = parsed.out or (sources[0] / REPORT if len(sources) == 1 and sources[0].is_dir() else None)
     if out:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
-        page.write(outcomes, out, title=parsed.title, distributions=shapes)
+        page.write(outcomes, out, title=parsed.title or TITLE, distributions=shapes)
+    _write_document(outcomes, parsed)
+    written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:
-        emit({"report": str(out) if out else None, "outcomes": [json.loads(store.encode(outcome)) for outcome in outcomes]})
+        names = {kind: str(path) if path else None for kind, path in written.items()}
+        emit({**names, "outcomes": [json.loads(store.encode(outcome)) for outcome in outcomes]})
         return DONE
     terminal.show(outcomes, result_console())
-    if out:
-        say(f"page: {out}")
+    for kind, path in written.items():
+        if path:
+            say(f"{'page' if kind == 'report' else kind}: {path}")
     return DONE
+
+
+def _write_document(outcomes: tuple[Outcome, ...], parsed: argparse.Namespace) -> None:
+    """The page in Markdown and its figure, where they are asked for; links are relative, so that both can move together."""
+    if parsed.figure:
+        figure.write(aggregate(outcomes), parsed.figure)
+    if parsed.markdown:
+        folder = parsed.markdown.parent
+        stores = [source / STORE if source.is_dir() else source for source in parsed.sources]
+        document.write(
+            outcomes,
+            parsed.markdown,
+            title=parsed.title,
+            figure=_relative(parsed.figure, folder) if parsed.figure else "",
+            sources=[_relative(store_file, folder) for store_file in stores],
+        )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def doctor(parsed: argparse.Namespace) -> int:
