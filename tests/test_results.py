@@ -9,8 +9,9 @@ import pytest
 from paretrim.bench.types import Estimate, Latency, Machine
 from paretrim.cli import main
 from paretrim.errors import CorruptFile
+from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
-from paretrim.outcome import LayerOutcome, Outcome
+from paretrim.outcome import Outcome
 from paretrim.study import store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +77,7 @@ def line(label: str, seed: int, accuracy: float) -> Outcome:
         entropy_bytes=700.0,
         weights=90,
         zeros=9,
-        layers=(LayerOutcome("conv", (10, 1, 3, 3), "float32", 9, 90, 360, 60.0),),
+        layers=(WeightSummary("conv", (10, 1, 3, 3), "float32", 9, 90, 360, 60.0),),
         latencies=(
             Latency(
                 "onnxruntime", "1.0", 1, 1, 9, 4, Estimate(1, 0.9, 1.1), None, None, Estimate(1, 1, 1), "dense", Estimate(1, 1, 1)
