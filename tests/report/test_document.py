@@ -58,7 +58,7 @@ def test_one_row_an_arm_with_its_numbers() -> None:
     latency = table(section(text, "onnxruntime, 1 thread"))
     assert latency[1][4] == "baseline"
     assert latency[2] == ["PQD", "1.14 (1.11–1.16)", "1.20 (1.17–1.24)", "1.49 (1.39–1.59)", "4.32× (4.22–4.40)"]
-    assert "Not quiet: load average 1.4 at the start." in section(text, "openvino, 2 threads")
+    assert "What was not quiet:\n\n- load average 1.4 at the start\n" in section(text, "openvino, 2 threads")
     assert "Nothing unquiet was seen." in section(text, "openvino, 1 thread")
 
 

@@ -248,10 +248,11 @@ def _timed(speeds: Sequence[Speed]) -> str:
     processes = _listed(str(speed.processes) for speed in speeds)
     low, high = min(speed.floor.low for speed in speeds), max(speed.floor.high for speed in speeds)
     noise = dict.fromkeys(remark for speed in speeds for remark in speed.noise)
-    return _plain(
+    said = (
         f"Version {versions}; {calls} calls an arm in {processes} processes. The baseline against its own copy measures "
-        f"{low:.3f} to {high:.3f}. {'Not quiet: ' + '; '.join(noise) if noise else 'Nothing unquiet was seen'}."
+        f"{low:.3f} to {high:.3f}. {'What was not quiet:' if noise else 'Nothing unquiet was seen.'}"
     )
+    return "\n\n".join([_plain(said), *(["\n".join(f"- {_plain(remark)}" for remark in noise)] if noise else [])])
 
 
 def _frontier(points: Sequence[Point]) -> str:

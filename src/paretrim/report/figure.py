@@ -20,7 +20,7 @@ LETTER, CAPITAL, WIDE = 7.2, 9.6, 12.6
 LONGEST = 34
 """Letters of a label; what is longer ends in an ellipsis."""
 
-NUMBERS = 124
+NUMBERS = 140
 """Room for the numbers at the right."""
 
 # Light first, dark where the reader's system is; the paper is painted because a picture does not know the page it lies on.

@@ -1,0 +1,141 @@
+"""Latency of INT8 against FP32: one network, its two deployed files, batch 1, in ONNX Runtime and OpenVINO.
+
+    python benchmarks/inference.py [--network resnet18] [--weights FILE] [--size 32] [--threads 1,2] [--effort standard] [--json]
+
+The network is made with random weights unless a file is given, and quantized with zero epochs on random images: what a call
+costs does not depend on what the weights are. Both files take pixels. They are timed by the protocol of ``docs/measurement.md``,
+interleaved in fresh processes, and the ratio is that of paired rounds with its 95 % interval. Beside it stands how many
+convolutions the runtime says it computes in int8. Run it on a quiet machine.
+
+To reach with resnet18 (CIFAR stem, 32x32), one thread: 2.0 in OpenVINO and 3.5 in ONNX Runtime, on a CPU with VNNI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.bench.machine import describe
+from paretrim.bench.types import Latency
+from paretrim.capture import capture
+from paretrim.data.batches import EvalBatches
+from paretrim.data.types import ImageSet
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.report import IntegerReport
+from paretrim.deploy.runnable import integer_share
+from paretrim.freeze import freeze
+from paretrim.graph.types import InputSpec
+from paretrim.judge import Setting, time_files
+from paretrim.models.spec import ModelSpec, build
+from paretrim.network import Network
+from paretrim.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+
+FP32, INT8 = "fp32", "int8"
+CHANNELS = 3
+MEAN, STD = (0.5,) * CHANNELS, (0.25,) * CHANNELS
+CALIBRATION_IMAGES = 32
+TIMED_IMAGES = 256
+GOALS = {("resnet18", "onnxruntime", 1): 3.5, ("resnet18", "openvino", 1): 2.0}
+
+
+def deployed(spec: ModelSpec, *, size: int, classes: int, folder: Path) -> dict[str, Path]:
+    """The float file and the integer file of one network, by name."""
+    torch.manual_seed(0)
+    shape = (CHANNELS, size, size)
+    network = Network(capture(build(spec, classes=classes, channels=CHANNELS), shape)).eval()
+    images = ImageSet(
+        torch.randint(0, 256, (CALIBRATION_IMAGES, *shape), dtype=torch.uint8), torch.zeros(CALIBRATION_IMAGES).long()
+    )
+    batches = EvalBatches(images=images, batch_size=CALIBRATION_IMAGES, mean=MEAN, std=STD)
+    calibration = next(batches.epoch(0)).inputs
+    resources = Resources(lambda _: batches, batches, calibration, Execution(device="cpu"), 0)
+    quantized = Quantize(budget=Budget(epochs=0)).begin(network, resources).eval()
+    files = {FP32: folder / "fp32.onnx", INT8: folder / "int8.onnx"}
+    for name, path in files.items():
+        export_onnx(freeze(quantized if name == INT8 else network, InputSpec(shape, MEAN, STD)), path)
+    return files
+
+
+def verdict(network: str, int8: Latency) -> str:
+    """Whether the ratio to reach is reached, as far as the interval says; empty where none is set."""
+    goal = GOALS.get((network, int8.runtime, int8.threads))
+    if goal is None:
+        return ""
+    if int8.speedup.low >= goal:
+        return f"reaches {goal}"
+    return f"misses {goal}" if int8.speedup.high < goal else f"{goal} lies in the interval"
+
+
+def row(network: str, size: int, fp32: Latency, int8: Latency, executed: IntegerReport) -> dict[str, object]:
+    """One setting as plain values; estimates have value, low and high."""
+    return {
+        "network": network,
+        "size": size,
+        "runtime": int8.runtime,
+        "version": int8.runtime_version,
+        "threads": int8.threads,
+        "fp32_ms": dataclasses.asdict(fp32.p50_ms),
+        "int8_ms": dataclasses.asdict(int8.p50_ms),
+        "ratio": dataclasses.asdict(int8.speedup),
+        "floor": dataclasses.asdict(int8.floor),
+        "convolutions": executed.convolutions,
+        "convolutions_in_int8": executed.in_int8,
+        "goal": verdict(network, int8),
+        "noise": list(int8.noise),
+        "cpu": describe().cpu,
+    }
+
+
+def show(network: str, fp32: Latency, int8: Latency, executed: IntegerReport) -> None:
+    """One setting in a line, and what was unquiet below it."""
+    ratio, floor = int8.speedup, int8.floor
+    print(
+        f"{network:18} {int8.runtime:12} {int8.threads} thread{' ' if int8.threads == 1 else 's'} "
+        f"{fp32.p50_ms.value:7.3f} -> {int8.p50_ms.value:7.3f} ms   {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] x   "
+        f"A/A [{floor.low:.3f}, {floor.high:.3f}]   {executed.in_int8}/{executed.convolutions} convolutions in int8   "
+        f"{verdict(network, int8)}".rstrip()
+    )
+    for remark in int8.noise:
+        print(f"    not quiet: {remark}")
+
+
+def main() -> None:
+    """Make the files, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet18", help="a catalog name, or package.module:factory")
+    parser.add_argument("--weights", help="a weights file for it")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--runtimes", default="onnxruntime,openvino")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    given = parser.parse_args()
+    images = np.random.default_rng(0).integers(0, 256, (TIMED_IMAGES, CHANNELS, given.size, given.size), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = ModelSpec(given.network, given.weights)
+        files = deployed(spec, size=given.size, classes=given.classes, folder=Path(folder))
+        for runtime in given.runtimes.split(","):
+            executed = integer_share(files[INT8], runtime)
+            for threads in map(int, given.threads.split(",")):
+                setting = Setting(runtime, threads)
+                found = time_files(files, images, baseline=FP32, settings=[setting], effort=EFFORTS[given.effort])
+                fp32, int8 = found[FP32][0], found[INT8][0]
+                if given.json:
+                    print(json.dumps(row(given.network, given.size, fp32, int8, executed)), flush=True)
+                else:
+                    show(given.network, fp32, int8, executed)
+
+
+if __name__ == "__main__":
+    main()
