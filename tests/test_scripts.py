@@ -69,8 +69,7 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     assert installs[0].endswith("torch==2.13.0 setuptools")
     assert installs[1].endswith("--no-deps torchvision")
     assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
-    steps = ["-m ruff format --check .", "-m ruff check .", "-m mypy", "-m pytest"]
-    assert [step for line in asked for step in steps if line.startswith(step)] == steps
+    assert asked[-5:-2] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
     assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 tests"]
 
     status, asked, stderr = _call(checkout, "check", "tests/graph")
