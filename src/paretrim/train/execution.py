@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import StrictBool
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from paretrim.bench.machine import describe
 from paretrim.errors import InvalidRecipe
 from paretrim.train.budget import STRICT
 
@@ -52,12 +54,17 @@ class Execution:
             return self.precision == "bfloat16"
         if self.torch_device().type == "cuda":
             return True
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return _cpu_multiplies_bfloat16()
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context that training steps run in."""
         return torch.autocast(self.torch_device().type, dtype=torch.bfloat16, enabled=self.bfloat16())
+
+
+@cache
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has the instructions; asked once, every training step wants to know."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(describe().isa))
 
 
 def lay_out_(network: nn.Module, memory_format: torch.memory_format) -> None:
