@@ -121,7 +121,8 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
     if budget is None:
         return start
     stage = FineTune(budget=budget)
-    trained = _stored(_dense_key(start, stage), Candidate(start.network), stage, start.resources(None), folder, report)
+    with located("training the dense network"):
+        trained = _stored(_dense_key(start, stage), Candidate(start.network), stage, start.resources(None), folder, report)
     return replace(start, network=trained.network)
 
 

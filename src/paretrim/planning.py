@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from paretrim.bench.statistics import accuracy_interval
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
 from paretrim.finetune import FineTune
@@ -50,11 +51,18 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Stages of all candidates in order, and the most bytes the run folder will hold."""
+    """Stages of all candidates in order, and the most bytes the run folder will hold.
+
+    ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
+    is left to do.
+    """
 
     stages: tuple[PlannedStage, ...]
     parameters: int
     disk_bytes: int
+    classes: int
+    accuracy: float | None = None
+    images: int = 0
 
     @property
     def seconds(self) -> float:
@@ -121,7 +129,8 @@ def predict(
     chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
     if dense:
         chains.insert(0, ("", [FineTune(budget=dense)], int(dense_finished), start.network))
-    evaluation = _evaluation_seconds(start) if any(done < len(stages) for _, stages, done, _ in chains) else 0.0
+    left = any(done < len(stages) for _, stages, done, _ in chains)
+    evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
     known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
     planned: list[PlannedStage] = []
     for name, stages, done, network in chains:
@@ -139,7 +148,10 @@ def predict(
             planned.append(replace(_scaled(like, stage, resources, evaluation=evaluation), candidate=name))
     if dense:
         planned[0] = replace(planned[0], name="dense")
-    return Prediction(tuple(planned), _parameters(start.network), _disk(start, list(recipes.values())))
+    if dense and not dense_finished:
+        score, images = None, 0
+    disk = _disk(start, list(recipes.values()))
+    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images)
 
 
 def describe(prediction: Prediction) -> str:
@@ -158,7 +170,27 @@ def describe(prediction: Prediction) -> str:
     time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
     total = f"{prediction.epochs} epochs, {time_left}"
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
-    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *rows])
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *rows])
+
+
+def doubt(accuracy: float, images: int, classes: int) -> str:
+    """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
+    if accuracy_interval(round(accuracy * images), images).low > 1 / classes:
+        return ""
+    return (
+        f"warning: on {images} validation images the dense network is not shown to be better than guessing among {classes} "
+        "classes; train it longer, or check its weights, the data's mean and std, and the order of the classes"
+    )
+
+
+def _so_far(prediction: Prediction) -> list[str]:
+    if prediction.accuracy is None:
+        return []
+    right = (
+        f"  the dense network is right on {100 * prediction.accuracy:.1f} % of the first {prediction.images} validation images"
+    )
+    warning = doubt(prediction.accuracy, prediction.images, prediction.classes)
+    return [right, f"  {warning}"] if warning else [right]
 
 
 def _kind(stage: Stage) -> tuple[object, ...]:
@@ -224,12 +256,12 @@ def _name(stage: Stage) -> str:
     return "+".join(_name(part) for part in stage.parts) if isinstance(stage, Together) else stage.name
 
 
-def _evaluation_seconds(start: Start) -> float:
-    """Predicted time of one pass over the validation images."""
-    first = _Few(start.validation, 1)
+def _evaluated(start: Start) -> tuple[float, float, int]:
+    """Predicted seconds of one pass over the validation images, and the accuracy on the first so many of them."""
+    first = list(_Few(start.validation, 1).epoch(0))
     began = time.monotonic()
-    accuracy(start.network, first.epoch(0), start.execution.torch_device())
-    return (time.monotonic() - began) * len(start.validation)
+    found = accuracy(start.network, first, start.execution.torch_device())
+    return (time.monotonic() - began) * len(start.validation), found, sum(len(batch.labels) for batch in first)
 
 
 def _parameters(network: Network) -> int:

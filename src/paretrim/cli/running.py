@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +30,7 @@ from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT
 from paretrim.search.climb import Found, compress_towards
-from paretrim.search.ladder import Targets, ladder
+from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
 from paretrim.study.grid import read_grid
@@ -47,6 +48,8 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
         _note_plan(opened, {"": recipe.stages}, folder, watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
+    if not parsed.json:
+        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.onnx'])}")
     return DONE
 
 
@@ -66,7 +69,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
         _show(found.outcomes, folder, parsed)
-        say(f"best: {found.best.rung.name}, in {found.file}")
+        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
     return MISSED if found.missed else DONE
 
