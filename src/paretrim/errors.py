@@ -54,6 +54,10 @@ class OutOfSpace(ParetrimError):
     """The disk cannot hold what is about to be written; what was there before is intact."""
 
 
+class CannotWrite(ParetrimError):
+    """A file or folder cannot be written for another reason than space: permissions, a read-only disk, a file in the way."""
+
+
 class UnstableMachine(ParetrimError):
     """Latency cannot be measured honestly here and now."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from paretrim.errors import OutOfSpace
+from paretrim.errors import CannotWrite, OutOfSpace
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -16,28 +18,32 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         OutOfSpace: the disk is full; the old file is intact and nothing is left behind.
+        CannotWrite: the place does not allow it; likewise.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise _out_of_space(path, len(content)) from error
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with _explained(path, len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            with contextlib.suppress(OSError):  # on a read-only disk this fails too, and says less
+                aside.unlink(missing_ok=True)
+        _sync_folder(path.parent)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a text file of lines and sync it. A torn last line from an earlier crash is ended first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    """Add one line to a text file of lines and sync it. A torn last line from an earlier crash is ended first.
+
+    Raises:
+        OutOfSpace: the disk is full.
+        CannotWrite: the place does not allow it.
+    """
+    with _explained(path, len(line) + 1):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             if end:
@@ -48,10 +54,6 @@ def append_line(path: Path, line: str) -> None:
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise _out_of_space(path, len(line) + 1) from error
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
@@ -66,6 +68,19 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         raise OutOfSpace(
             f"'{folder}' needs {needed_bytes:,} bytes and its disk has {free:,} free; free some or choose another folder"
         )
+
+
+@contextlib.contextmanager
+def _explained(path: Path, size: int) -> Iterator[None]:
+    """Turns the system's refusal to write into a sentence with the next step."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _out_of_space(path, size) from error
+        raise CannotWrite(
+            f"'{path}' cannot be written: {error.strerror}; choose another place, or allow writing there"
+        ) from error
 
 
 def _out_of_space(path: Path, size: int) -> OutOfSpace:

@@ -25,7 +25,7 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises:
         RunInUse: another process holds it; the message says which, where and since when.
-        InvalidRecipe: the folder cannot be made.
+        InvalidRecipe: the folder cannot be made, or nothing can be written into it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +38,8 @@ def hold(folder: Path) -> Iterator[None]:
         raise RunInUse(
             f"folder '{folder}' is in use by {_holder(folder / NOTE)}; wait until it is done or choose another with --folder"
         ) from error
+    except OSError as error:
+        raise InvalidRecipe(f"folder '{folder}' cannot be written: {error.strerror}; choose another with --folder") from error
     try:
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}

@@ -6,6 +6,7 @@ kill, and recipes that begin with the same stages share them.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,8 +121,8 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
     if budget is None:
         return start
     stage = FineTune(budget=budget)
-    key = digest_of({"start": start.key(), "stage": stage_settings(stage)})
-    trained = _stored(key, Candidate(start.network), stage, start.resources(None), folder, report)
+    with located("training the dense network"):
+        trained = _stored(_dense_key(start, stage), Candidate(start.network), stage, start.resources(None), folder, report)
     return replace(start, network=trained.network)
 
 
@@ -148,25 +149,63 @@ def run_stages(
         OutOfSpace: the folder cannot hold what the run will write.
         ParetrimError: any error of a stage.
     """
-    key = digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})
-    resources = start.resources(_teacher(start, teacher, folder / "teachers" / key))
+    root, *keys = _keys(start, stages, teacher)
+    resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
     require_space(folder, _needed_bytes(start, stages, resources))
     candidates = [Candidate(start.network)]
-    for stage in stages:
-        key = digest_of({"parent": key, "stage": stage_settings(stage)})
+    for key, stage in zip(keys, stages, strict=True):
         candidates.append(_stored(key, candidates[-1], stage, resources, folder, report))
         if finished:
             finished(stage.name, candidates[-1])
     return tuple(candidates)
 
 
+def finished_stages(
+    start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Network | None = None
+) -> tuple[int, Network]:
+    """How many of the first stages an earlier run has stored in ``folder``, and the network to go on with.
+
+    Nothing is trained; where nothing is left to do, nothing is read either and the network is that of the start.
+
+    Raises:
+        CorruptFile: the candidate to go on with is damaged.
+    """
+    stored = list(itertools.takewhile(Path.exists, (_place(folder, key) for key in _keys(start, stages, teacher)[1:])))
+    if not stored or len(stored) == len(stages):
+        return len(stored), start.network
+    return len(stored), load_candidate(stored[-1]).network
+
+
+def finished_dense(start: Start, budget: Budget | None, folder: Path) -> Start | None:
+    """The same start with its network trained, if that needs no training or an earlier run has stored it in ``folder``."""
+    if budget is None:
+        return start
+    path = _place(folder, _dense_key(start, FineTune(budget=budget)))
+    return replace(start, network=load_candidate(path).network) if path.exists() else None
+
+
+def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> list[str]:
+    """The key of the start, then of the candidate after every stage."""
+    keys = [digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})]
+    for stage in stages:
+        keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage)}))
+    return keys
+
+
+def _dense_key(start: Start, stage: Stage) -> str:
+    return digest_of({"start": start.key(), "stage": stage_settings(stage)})
+
+
+def _place(folder: Path, key: str) -> Path:
+    return folder / "stages" / key / "candidate.safetensors"
+
+
 def _stored(key: str, candidate: Candidate, stage: Stage, resources: Resources, folder: Path, report: Report | None) -> Candidate:
     """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back."""
-    place = folder / "stages" / key
-    path = place / "candidate.safetensors"
+    path = _place(folder, key)
     if not path.exists():
-        save_candidate(run_stage(candidate, stage, resources, folder=place, report=report), path)
-    Checkpoints(place).clear()
+        save_candidate(run_stage(candidate, stage, resources, folder=path.parent, report=report), path)
+    Checkpoints(path.parent).clear()
     return load_candidate(path)
 
 

@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
+from paretrim.bench.statistics import accuracy_interval
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
 from paretrim.finetune import FineTune
@@ -15,6 +17,7 @@ from paretrim.network import Network
 from paretrim.pipeline import Start
 from paretrim.progress import duration
 from paretrim.prune.stage import CHANNEL, Prune
+from paretrim.quantize.stage import Quantize
 from paretrim.stage import Stage
 from paretrim.together import Together
 from paretrim.train.budget import Budget
@@ -31,7 +34,8 @@ TIMED_STEPS = 3
 class PlannedStage:
     """One stage of a candidate, which has no name where there is only one.
 
-    ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration.
+    ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration. All three are 0
+    where the stage is ``finished``: an earlier run has done it.
     """
 
     candidate: str
@@ -42,25 +46,38 @@ class PlannedStage:
     step_seconds: float
     begin_seconds: float
     seconds: float
+    finished: bool = False
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Stages of all candidates in order, and the most bytes the run folder will hold."""
+    """Stages of all candidates in order, and the most bytes the run folder will hold.
+
+    ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
+    is left to do.
+    """
 
     stages: tuple[PlannedStage, ...]
     parameters: int
     disk_bytes: int
+    classes: int
+    accuracy: float | None = None
+    images: int = 0
 
     @property
     def seconds(self) -> float:
-        """Predicted training time."""
+        """Predicted training time of what is left."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages."""
+        """Epochs of all stages, finished or not."""
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return all(stage.finished for stage in self.stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,35 +100,58 @@ class _Few:
 
 
 def predict(
-    start: Start, recipes: Mapping[str, Sequence[Stage]], *, dense: Budget | None = None, teacher: Network | None = None
+    start: Start,
+    recipes: Mapping[str, Sequence[Stage]],
+    *,
+    dense: Budget | None = None,
+    teacher: Network | None = None,
+    dense_finished: bool = False,
+    finished: Mapping[str, tuple[int, Network]] = MappingProxyType({}),
 ) -> Prediction:
     """Predict time and disk of training ``recipes`` (by name, stages that start from the dense network).
 
     Every kind of stage is begun and trained for :data:`TIMED_STEPS` steps on a private copy, in the order in which it first
     occurs; later stages of the same kind, batch size and predecessors are taken to be as fast. The run itself is not touched.
 
+    Args:
+        start: what the run begins with.
+        recipes: stages by the name of the candidate they make.
+        dense: how the dense network is trained first; None where it need not be.
+        teacher: a network for distillation; None for the dense one.
+        dense_finished: ``start`` holds the trained dense network already.
+        finished: of recipes that an earlier run has begun, how many stages are done and the network to go on with.
+
     Raises:
         ParetrimError: a stage cannot begin or train; the run would fail in the same place.
     """
     logits = StoredTeacher(teacher or start.network, start.execution, images=0, classes=start.classes, folder=None)
     resources = start.resources(logits)
-    evaluation = _evaluation_seconds(start)
+    chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
+    if dense:
+        chains.insert(0, ("", [FineTune(budget=dense)], int(dense_finished), start.network))
+    left = any(done < len(stages) for _, stages, done, _ in chains)
+    evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
     known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
     planned: list[PlannedStage] = []
-    for candidate, chain in ([("", [FineTune(budget=dense)])] if dense else []) + list(recipes.items()):
-        network = start.network
-        kinds: tuple[tuple[object, ...], ...] = ()
-        for position, stage in enumerate(chain, start=1):
-            kinds = (*kinds, _kind(stage))
-            key = kinds
+    for name, stages, done, network in chains:
+        before: frozenset[str] = frozenset()
+        for position, stage in enumerate(stages, start=1):
+            key = (_kind(stage), before)
+            before |= _effects(stage)
+            if position <= done:
+                planned.append(_finished(name, stage, resources))
+                continue
             if key not in known:
                 with located(f"planning stage {position} ({stage.name})"):
                     known[key] = _timed(network, stage, resources, evaluation=evaluation)
             network, like = known[key]
-            planned.append(replace(_scaled(like, stage, resources, evaluation=evaluation), candidate=candidate))
+            planned.append(replace(_scaled(like, stage, resources, evaluation=evaluation), candidate=name))
     if dense:
         planned[0] = replace(planned[0], name="dense")
-    return Prediction(tuple(planned), _parameters(start.network), _disk(start, list(recipes.values())))
+    if dense and not dense_finished:
+        score, images = None, 0
+    disk = _disk(start, list(recipes.values()))
+    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images)
 
 
 def describe(prediction: Prediction) -> str:
@@ -122,23 +162,59 @@ def describe(prediction: Prediction) -> str:
         if stage.candidate != above:
             rows.append(f"  {stage.candidate}:")
             above = stage.candidate
-        step = f"{1000 * stage.step_seconds:.1f}" if stage.epochs else "–"
+        step = f"{1000 * stage.step_seconds:.1f}" if stage.epochs and not stage.finished else "–"
         name = f"{'  ' if stage.candidate else ''}{stage.name}"
         steps = stage.epochs * stage.steps
-        rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {duration(stage.seconds):>14}")
-    total = f"{prediction.epochs} epochs, {duration(prediction.seconds)} of training predicted"
+        predicted = "finished" if stage.finished else duration(stage.seconds)
+        rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
+    time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
+    total = f"{prediction.epochs} epochs, {time_left}"
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
-    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *rows])
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *rows])
+
+
+def doubt(accuracy: float, images: int, classes: int) -> str:
+    """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
+    if accuracy_interval(round(accuracy * images), images).low > 1 / classes:
+        return ""
+    return (
+        f"warning: on {images} validation images the dense network is not shown to be better than guessing among {classes} "
+        "classes; train it longer, or check its weights, the data's mean and std, and the order of the classes"
+    )
+
+
+def _so_far(prediction: Prediction) -> list[str]:
+    if prediction.accuracy is None:
+        return []
+    right = (
+        f"  the dense network is right on {100 * prediction.accuracy:.1f} % of the first {prediction.images} validation images"
+    )
+    warning = doubt(prediction.accuracy, prediction.images, prediction.classes)
+    return [right, f"  {warning}"] if warning else [right]
 
 
 def _kind(stage: Stage) -> tuple[object, ...]:
-    """What decides how fast a step is, as far as a prediction cares. Zeros cost nothing in training.
-
-    Removed channels make the steps after them faster; the first share of them in the run stands for all.
-    """
+    """What decides how fast a step of the stage itself is, as far as a prediction cares; see :func:`_effects` for the others."""
     inner = tuple(_kind(part) for part in stage.parts) if isinstance(stage, Together) else ()
-    removes = isinstance(stage, Prune) and stage.pattern == CHANNEL
-    return (stage.name, stage.budget.batch_size, stage.budget.epochs > 0, removes, inner)
+    return (stage.name, stage.budget.batch_size, stage.budget.epochs > 0, _effects(stage), inner)
+
+
+def _effects(stage: Stage) -> frozenset[str]:
+    """What a stage leaves behind that makes later steps slower or faster. Zeros cost nothing in training.
+
+    Removed channels make them faster; the first share of channels in the run stands for all.
+    """
+    if isinstance(stage, Together):
+        return frozenset().union(*map(_effects, stage.parts))
+    if isinstance(stage, Prune):
+        return frozenset({"channels"} if stage.pattern == CHANNEL else ())
+    return frozenset({"grids"} if isinstance(stage, Quantize) else ())
+
+
+def _finished(candidate: str, stage: Stage, resources: Resources) -> PlannedStage:
+    epochs = stage.budget.epochs
+    steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
+    return PlannedStage(candidate, _name(stage), epochs, steps, stage.budget.batch_size, 0.0, 0.0, 0.0, finished=True)
 
 
 def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Network, PlannedStage]:
@@ -180,12 +256,12 @@ def _name(stage: Stage) -> str:
     return "+".join(_name(part) for part in stage.parts) if isinstance(stage, Together) else stage.name
 
 
-def _evaluation_seconds(start: Start) -> float:
-    """Predicted time of one pass over the validation images."""
-    first = _Few(start.validation, 1)
+def _evaluated(start: Start) -> tuple[float, float, int]:
+    """Predicted seconds of one pass over the validation images, and the accuracy on the first so many of them."""
+    first = list(_Few(start.validation, 1).epoch(0))
     began = time.monotonic()
-    accuracy(start.network, first.epoch(0), start.execution.torch_device())
-    return (time.monotonic() - began) * len(start.validation)
+    found = accuracy(start.network, first, start.execution.torch_device())
+    return (time.monotonic() - began) * len(start.validation), found, sum(len(batch.labels) for batch in first)
 
 
 def _parameters(network: Network) -> int:

@@ -15,6 +15,7 @@ from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Latency, Session
 from paretrim.candidate import Candidate
 from paretrim.data.load import load
+from paretrim.data.types import Dataset
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
 from paretrim.judge import Deployed, Facts, Judgement, Setting, deploy, facts_of, judge, outcome_of, time_files
@@ -95,6 +96,7 @@ def open_recipe(recipe: Recipe, watcher: Watcher) -> Opened:
     if dataset.broken:
         shown = ", ".join(dataset.broken[:5]) + (", ..." if len(dataset.broken) > 5 else "")
         watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+    watcher.note(_described(dataset))
     start, test = start_from(recipe, dataset)
     teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
     return Opened(recipe, start, test, teacher)
@@ -208,6 +210,14 @@ def timed(
             fresh = time_files(files, images, baseline=baseline, settings=[setting], effort=measuring.effort, folder=folder)
         found = {name: (*latencies, *fresh[name]) for name, latencies in found.items()}
     return found
+
+
+def _described(dataset: Dataset) -> str:
+    """What is about to be trained on, so that a wrong folder or size is seen before training."""
+    names = ", ".join(dataset.classes[:5]) + (", ..." if len(dataset.classes) > 5 else "")
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    size = "×".join(map(str, dataset.train.sample_shape))
+    return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({names})"
 
 
 def _label(recipe: Recipe, count: int) -> str:

@@ -116,8 +116,8 @@ ERRORS = {
     ),
     "shared": (shared, r"layer 'extra.1' .* it shares the weight 'extra.1.weight' with 'extra.0'; give each its own copy"),
     "control flow": (
-        lambda: body(lambda _, x: x if x.sum() > 0 else -x),
-        r"Custom could not be captured with .* Data-dependent",
+        lambda: body(lambda self, x: x if x.sum() > 0 else -x),
+        r"Custom could not be captured with .* \(file '.*test_capture.py', line \d+\)\. Data-dependent",
     ),
     "fixed batch": (lambda: body(lambda _, x: x.view(128, -1)), r"Custom could not be captured with .* fixed batch sizes are"),
     "batch in a view": (

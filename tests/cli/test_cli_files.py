@@ -201,7 +201,7 @@ def test_json_goes_alone_to_standard_output(at_desk, finished, command):
     status, out, err = command("run", "short.toml", "--folder", finished, "--effort", "none", "--json")
     assert status == 0
     assert set(json.loads(out)) == {"folder", "report", "outcomes"}
-    assert err.startswith("plan: ")
+    assert err.startswith("data: digits, 1,437 training and 360 test images of 1×8×8, 10 classes (0, 1, 2, 3, 4, ...)\n")
 
 
 def test_a_study_runs_and_resumes(at_desk, command, command_json, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+import paretrim.planning
 from paretrim.cli import main
 from paretrim.study import store
 
@@ -56,12 +57,35 @@ def test_another_recipe_in_the_same_folder_reports_its_own(at_desk, finished, co
     assert main(["run", "short.toml", "--folder", str(finished), "--effort", "none"]) == 0
 
 
-def test_the_plan_comes_first(at_desk, command, finished):
-    status, out, err = command("run", "short.toml", "--folder", finished, "--effort", "none")
+def test_the_plan_comes_first(at_desk, command, tmp_path):
+    folder = tmp_path / "a run"
+    status, out, err = command("run", "short.toml", "--folder", folder, "--effort", "none")
     assert status == 0
-    assert err.startswith("plan: 3,826 parameters, 3 epochs, ")
+    data, plan, *_ = err.splitlines()
+    assert data.startswith("data: digits")
+    assert plan.startswith("plan: 3,826 parameters, 3 epochs, ")
     assert re.search(r"^ +prune +1 +11 ", err, re.MULTILINE)
-    assert f"page: {finished / 'report.html'}" in out
+    assert f"page: {folder / 'report.html'}" in out
+    assert f"paretrim export '{folder}' --to NAME.onnx" in out
+
+
+def test_a_repeat_plans_only_what_is_left(at_desk, command, finished, monkeypatch):
+    status, out, _ = command("plan", "short.toml", "--folder", finished)
+    assert status == 0
+    assert "nothing left to train" in out
+    assert out.count("finished") == 3
+    with monkeypatch.context() as untimed:
+        untimed.setattr(paretrim.planning, "_timed", None)  # anything timed would fail
+        status, _, err = command("run", "short.toml", "--folder", finished, "--effort", "none")
+    assert status == 0
+    assert "\nnothing is left to train\n" in err
+    (at_desk / "more.toml").write_text(
+        (at_desk / "short.toml").read_text() + '[[stages]]\nstage = "distill"\nbudget = { epochs = 1 }\n'
+    )
+    status, out, _ = command("plan", "more.toml", "--folder", finished)
+    assert status == 0
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("  ")][-4:-1] == ["finished"] * 3
+    assert "the dense network is right on" in out
 
 
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(at_desk, launch, tmp_path):

@@ -44,6 +44,18 @@ def test_default_size_is_224(folder):
     assert load(DataSpec(f"imagefolder:{folder}")).train.sample_shape == (3, 224, 224)
 
 
+def test_squares_of_one_size_keep_it(folder):
+    for path in folder.rglob("*.png"):
+        picture(path, size=(12, 12))
+    whole = DataSpec(f"imagefolder:{folder}")
+    assert load(whole).train.sample_shape == (3, 12, 12)
+    picture(folder / "train" / "cat" / "0.png", size=(13, 13))
+    assert load(whole).train.sample_shape == (3, 224, 224)
+    for path in folder.rglob("*.png"):
+        picture(path, size=(225, 225))
+    assert load(whole).train.sample_shape == (3, 224, 224)
+
+
 def test_val_serves_where_there_is_no_test(folder):
     (folder / "test").rename(folder / "val")
     assert len(read(folder).test) == 2

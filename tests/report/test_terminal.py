@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import fakes
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from paretrim.bench.types import Estimate
 from paretrim.report import terminal, wording
+from paretrim.report.noise import shortened
 from paretrim.report.points import aggregate, settings_of
 
 
@@ -19,7 +21,8 @@ def test_a_wide_table_has_everything() -> None:
         assert word in text
     assert "prune → quantize → distill" in text
     assert "t interval over 3 seeds" in text
-    assert "dominated by PQD" in text
+    number = next(line.split()[0] for line in text.splitlines() if " PQD " in line)
+    assert f"no, see {number}" in text
     assert "left out" not in text
     assert "\x1b" not in text
 
@@ -33,6 +36,47 @@ def test_narrow_terminals_lose_columns_not_digits(width: int) -> None:
         (point, *_) = aggregate(fakes.orders(2))
         assert wording.accuracy(point.accuracy) in text
         assert "left out" in " ".join(text.split())
+
+
+def test_the_tables_essentials_fit_80_columns() -> None:
+    text = terminal.text(fakes.orders(1), width=80)
+    assert {"#", "label", "accuracy", "size", "frontier"} <= set(text.split())
+    assert "p50 ms" in text
+
+
+def test_columns_that_repeat_others_are_left_out() -> None:
+    one = fakes.renamed(fakes.orders(1)[0], "prune → quantize → distill")
+    text = terminal.text([replace(one, order=("prune", "quantize", "distill"))], width=320)
+    assert "order" not in text.split()
+    assert "seeds" not in text.split()
+    assert "baseline" in terminal.text(fakes.baseline(1), width=320)
+
+
+def test_unquiet_timing_is_remarked_once() -> None:
+    one = fakes.outcome("A")
+    remarks = ("process 1: 6 tasks want to run (limit 1)", "processes 2, 3: 8 tasks want to run (limit 1)", "arm 'a2' was slow")
+    noisy = replace(one, latencies=tuple(replace(latency, noise=remarks) for latency in one.latencies))
+    text = " ".join(terminal.text([noisy], width=320).split())
+    assert "not quiet while timing: 6 to 8 tasks want to run (limit 1), in 3 processes; 1 more on the page" in text
+
+
+@pytest.mark.parametrize(
+    ("remarks", "said"),
+    [
+        ((), ()),
+        (("load average 1.4 at the start",), ("load average 1.4 at the start",)),
+        (
+            ("process 2: 7% stolen (limit 1%)", "process 1: 12% stolen (limit 1%)"),
+            ("7 to 12% stolen (limit 1%), in 2 processes",),
+        ),
+        (
+            ("process 1: arm 'x9' died", "process 1: arm 'x8' died"),
+            ("arm 'x9' died, in 1 process", "arm 'x8' died, in 1 process"),
+        ),
+    ],
+)
+def test_remarks_that_differ_in_a_number_become_one(remarks: tuple[str, ...], said: tuple[str, ...]) -> None:
+    assert shortened(remarks) == said
 
 
 def test_names_cannot_write_to_the_terminal() -> None:
@@ -67,6 +111,9 @@ def test_numbers_in_words() -> None:
     assert wording.points(0.0123, 1) == "+1.2"
     assert wording.milliseconds(0.01234) == "0.0123"
     assert wording.accuracy(Estimate(0.95, 0.948, 0.951)) == "95.00 ± 0.20"
+    assert wording.milliseconds_with_half(Estimate(0.0662, 0.0615, 0.0826)) == "0.0662 ± 0.016"
+    assert wording.times_with_half(Estimate(1.456, 1.3, 1.5)) == "1.46× ± 0.16"
+    assert wording.times_with_half(Estimate(25.0, 10.0, 26.2)) == "25.0× ± 15"
 
 
 @pytest.mark.parametrize(

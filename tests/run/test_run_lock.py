@@ -37,6 +37,15 @@ def test_an_error_inside_lets_go(tmp_path):
     assert not (tmp_path / NOTE).exists()
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(InvalidRecipe, match=r"cannot be written: Read-only file system; choose another"), hold(tmp_path):
+        pass
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with (

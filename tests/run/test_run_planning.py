@@ -3,9 +3,11 @@ import copy
 import pytest
 import torch
 
+import paretrim.planning
 from paretrim.distill.stage import Distill
 from paretrim.errors import TrainingFailed
-from paretrim.planning import describe, predict
+from paretrim.pipeline import finished_dense, finished_stages, run_stages, train_dense
+from paretrim.planning import describe, doubt, predict
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.start import start_from
@@ -54,3 +56,45 @@ def test_a_plan_says_what_a_stage_made_of_stages_is_made_of(start):
 def test_a_plan_fails_where_the_run_would(start):
     with pytest.raises(TrainingFailed, match=r"planning stage 1 \(prune\): .*lower the learning rate"):
         predict(start, {"": [Prune(budget=Budget(epochs=1, learning_rate=1e30))]})
+
+
+def test_what_an_earlier_run_has_finished_is_not_timed(start, tmp_path, monkeypatch):
+    stages = [Prune(budget=Budget(epochs=0)), Quantize(budget=Budget(epochs=0)), Distill(budget=Budget(epochs=2))]
+    run_stages(start, stages[:2], tmp_path)
+    done, network = finished_stages(start, stages, tmp_path)
+    assert done == 2
+    assert len(network.grids) > 0
+    found = predict(
+        start, {"": stages}, dense=Budget(epochs=3), dense_finished=True, finished={"": finished_stages(start, stages, tmp_path)}
+    )
+    assert [stage.finished for stage in found.stages] == [True, True, True, False]
+    assert not found.finished
+    assert found.seconds == found.stages[-1].seconds > 0
+    assert describe(found).count("finished") == 3
+
+    monkeypatch.setattr(paretrim.planning, "_timed", None)  # nothing may be timed any more
+    monkeypatch.setattr(paretrim.planning, "accuracy", None)
+    over = predict(start, {"": stages[:2]}, finished={"": finished_stages(start, stages[:2], tmp_path)})
+    assert over.finished
+    assert over.seconds == 0
+    assert "nothing left to train" in describe(over)
+
+
+def test_a_dense_network_is_finished_where_its_file_is(start, tmp_path):
+    assert finished_dense(start, None, tmp_path) is start
+    assert finished_dense(start, Budget(epochs=0), tmp_path) is None
+    trained = train_dense(start, Budget(epochs=0), tmp_path)
+    again = finished_dense(start, Budget(epochs=0), tmp_path)
+    assert again is not None
+    assert again.key() == trained.key()
+
+
+def test_a_plan_says_how_good_the_network_is_and_doubts_guesses(start):
+    found = predict(start, {"": [Prune(budget=Budget(epochs=0))]})
+    assert found.images == 143
+    assert 0 <= found.accuracy <= 0.3  # untrained
+    text = describe(found)
+    assert f"right on {100 * found.accuracy:.1f} % of the first 143 validation images\n" in text
+    assert predict(start, {"": []}, dense=Budget(epochs=1)).accuracy is None
+    assert "not shown to be better than guessing among 10 classes; train it longer, or check its weights" in doubt(0.1, 143, 10)
+    assert doubt(0.5, 143, 10) == ""

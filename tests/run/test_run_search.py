@@ -13,6 +13,7 @@ from paretrim.search.ladder import (
     misses,
     split_epochs,
     usual_stages,
+    weighed,
 )
 from paretrim.train.budget import Budget
 
@@ -121,10 +122,17 @@ def test_misses_say_by_how_much():
     found = misses(_tried("INT8", 0.85, 1200, p50=2.5), Targets(0.005, 2.0, 1000), DENSE)
     assert found == (
         "accuracy drops by 5.00 points on validation images, 4.50 more than --max-drop 0.5",
-        "the median latency is 2.500 ms, 0.500 ms more than --max-latency-ms 2",
+        "the median latency is 2.5 ms, 0.5 ms more than --max-latency-ms 2",
         "the file has 1,200 bytes, 200 more than --max-bytes 1,000",
     )
     assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
+    (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
+    assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
+
+
+def test_what_a_candidate_is_worth():
+    assert weighed(_tried("INT8", 0.85, 1200), DENSE) == "validation accuracy 90.00 % → 85.00 %, 1,200 bytes"
+    assert weighed(_tried("INT8", 0.95, 1200, p50=0.0123), DENSE).endswith("90.00 % → 95.00 %, 1,200 bytes, 0.0123 ms")
 
 
 @pytest.mark.parametrize(

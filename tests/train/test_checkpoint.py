@@ -7,7 +7,8 @@ from tiny import STAGES, dense, network, prune, resources, same, state
 
 import paretrim.files
 from paretrim.candidate import load_candidate, save_candidate
-from paretrim.errors import CorruptFile, OutOfSpace
+from paretrim.errors import CannotWrite, CorruptFile, OutOfSpace
+from paretrim.files import append_line, write_atomically
 from paretrim.pipeline import run_stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import Checkpoints, Moment, load_state, save_state
@@ -103,6 +104,17 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert kept.newest(*pair()) == Moment(1, 0.5)
+
+
+def test_a_place_that_refuses_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite, match=r"file/deeper/x' cannot be written: Not a directory; choose another place, or allow"):
+        write_atomically(tmp_path / "file" / "deeper" / "x", b"1")
+    with pytest.raises(CannotWrite, match=r"' cannot be written: Is a directory; choose another place"):
+        write_atomically(tmp_path, b"1")
+    with pytest.raises(CannotWrite, match=r"' cannot be written: Is a directory"):
+        append_line(tmp_path, "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_disk_that_fills_in_training_keeps_the_last_epoch(tmp_path, monkeypatch):

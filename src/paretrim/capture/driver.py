@@ -7,10 +7,14 @@ To support a further ATen operation add a function and a row to one of the table
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
 import operator
+import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -32,6 +36,9 @@ CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {**LAYERS, **ELEMENTWISE, **POOLING, **VIEWS, **COPIES}
 )
 """How every known operation is written down."""
+
+_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+"""A place in the user's code, as torch.export names it."""
 
 _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 """Operations on sizes: the graph's batch is free, and its other sizes are fixed."""
@@ -70,16 +77,30 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
 def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     private = copy.deepcopy(module).cpu().float().eval()
     sample = torch.zeros(2, *shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence():
         try:
             return torch.export.export(private, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
         except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
+            lines = _LINE.findall(str(error))
+            place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
-                f"free batch size: {first}. Data-dependent control flow and fixed batch sizes are the usual causes"
+                f"free batch size: {first}{place}. Data-dependent control flow and fixed batch sizes are the usual causes"
             ) from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep torch's warnings, log and print-outs of whole programs away: what matters of them stands in the error."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _convert(work: Work, node: FxNode) -> None:

@@ -26,6 +26,7 @@ from paretrim.graph.storage import load as load_graph
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.progress import watching
 from paretrim.report import wording
+from paretrim.report.noise import shortened
 from paretrim.run_folder import index_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -250,8 +251,8 @@ def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
         calls = f"{first.samples:,} calls of {batch} image{'s' * (batch > 1)} each in {first.processes} processes"
         said = f"{runtime} {first.runtime_version}, {threads} thread{'s' * (threads > 1)}: {calls}"
         say(f"{said}; speed-up against {first.baseline}, whose own copy measures {wording.span(first.floor)}")
-    for remark in dict.fromkeys(remark for latency in latencies for remark in latency.noise):
-        say(f"noise: {remark}")
+    for remark in shortened(dict.fromkeys(remark for latency in latencies for remark in latency.noise)):
+        say(f"not quiet: {remark}")
 
 
 def _ms(estimate: Estimate | None) -> str:

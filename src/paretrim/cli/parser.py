@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from paretrim import __version__
@@ -61,15 +62,23 @@ def words(text: str) -> tuple[str, ...]:
 Commands = argparse._SubParsersAction  # its only name; there is no public one
 
 
-def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, *, examples: str = "") -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a command that is folded cannot be copied
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object to the standard output and nothing else")
     return parser
 
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     efforts = (*EFFORTS, NO_TIMING)
-    parser.add_argument("--effort", choices=efforts, default="quick", help="how hard latency is measured (default: %(default)s)")
+    parser.add_argument(
+        "--effort", choices=efforts, default="quick", help="how hard latency is measured, none: not at all (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
     text = "onnxruntime, openvino (default: those that are installed)"
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
@@ -78,15 +87,19 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--data", required=required, metavar="NAME", help="digits, cifar10, cifar100 or imagefolder:DIR")
     parser.add_argument("--data-folder", metavar="DIR", help="where the CIFAR files are, or are downloaded to")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side that the images of an imagefolder are resized to")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side that the images of an imagefolder are resized to (default: their own if all are alike and square, else 224)",
+    )
     parser.add_argument("--mean", type=numbers, metavar="M,...", help="means per channel in units of pixel/255, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
 
 
 def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument(
-        "--model", required=required, metavar="NAME", help="a network by name, or your own as package.module:factory"
-    )
+    text = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
+    parser.add_argument("--model", required=required, metavar="NAME", help=text)
     parser.add_argument("--weights", metavar="FILE", help="weights as .safetensors, or as a torch file of plain tensors")
     _add_data(parser, required=required)
     targets = parser.add_argument_group("targets")
@@ -116,14 +129,25 @@ def _add_place(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "run", "carry out a recipe and measure the network after every stage")
+    parser = _command(
+        commands,
+        "run",
+        "carry out a recipe and measure the network after every stage",
+        examples="paretrim run recipes/digits.toml --folder runs/digits\nparetrim run recipes/digits.toml --seed 1 --effort none",
+    )
     parser.add_argument("recipe", type=Path, metavar="RECIPE.toml")
     _add_place(parser, "runs/ and the recipe's file name")
     _add_measuring(parser)
 
 
 def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "compress", "compress a network without a recipe, towards targets")
+    parser = _command(
+        commands,
+        "compress",
+        "compress a network without a recipe, towards targets",
+        examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --max-drop 0.5\n"
+        "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
+    )
     _add_network(parser, required=True)
     _add_place(parser, "runs/ and the names of network and data")
     _add_measuring(parser)
@@ -133,7 +157,7 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "plan", "predict stages, epochs, time and disk of a recipe, or of compress with the same options")
     parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
     _add_network(parser, required=False)
-    _add_place(parser, "none, a plan writes nothing")
+    _add_place(parser, "none; given one, what a run has finished there is left out of the prediction")
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -162,7 +186,12 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "export", "write the deployed file of a candidate, or of a run folder's last one")
+    parser = _command(
+        commands,
+        "export",
+        "write the deployed file of a candidate, or of a run folder's last one",
+        examples="paretrim export runs/digits --to digits.onnx\nparetrim export runs/digits --label dense --to dense.onnx",
+    )
     parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")

@@ -79,6 +79,8 @@ def kind_of(path: Path) -> str:
     Raises:
         InvalidRecipe: the name is of no kind known here.
     """
+    if path.is_dir():
+        raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
     if path.suffix not in (GRAPH, ONNX, CANDIDATE):
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx or .graph file, or a candidate.safetensors")
     return path.suffix

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from paretrim.judge import Setting
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.outcome import Outcome
+from paretrim.pipeline import finished_dense, finished_stages
 from paretrim.planning import Prediction, describe, predict
 from paretrim.progress import Watcher, watching
 from paretrim.recipe import Recipe, parse_recipe, read_recipe
@@ -28,7 +30,7 @@ from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT
 from paretrim.search.climb import Found, compress_towards
-from paretrim.search.ladder import Targets, ladder
+from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
 from paretrim.study.grid import read_grid
@@ -43,9 +45,11 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), watching(notes_console()) as watcher:
         opened = _open(recipe, watcher)
-        _note_plan(_predict(opened, {"": recipe.stages}), watcher)
+        _note_plan(opened, {"": recipe.stages}, folder, watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
+    if not parsed.json:
+        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.onnx'])}")
     return DONE
 
 
@@ -59,13 +63,13 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
     with hold(folder), watching(notes_console()) as watcher:
         opened = _open(recipe, watcher)
-        _note_plan(_predict(opened, {rung.name: rung.stages for rung in rungs}), watcher)
+        _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher)
         found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     if parsed.json:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
         _show(found.outcomes, folder, parsed)
-        say(f"best: {found.best.rung.name}, in {found.file}")
+        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
     return MISSED if found.missed else DONE
 
@@ -83,7 +87,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         recipe = _compress_recipe(parsed)
         chains = {rung.name: rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))}
     with watching(notes_console()) as watcher:
-        prediction = _predict(_open(recipe, watcher), chains)
+        prediction = _predict(_open(recipe, watcher), chains, parsed.folder)
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:
@@ -185,13 +189,19 @@ def _open(recipe: Recipe, watcher: Watcher) -> Opened:
     return open_recipe(recipe, watcher)
 
 
-def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]]) -> Prediction:
+def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
+    """What the chains will take; what an earlier run has finished in ``folder`` is not timed again."""
     dense = opened.recipe.dense if opened.recipe.model.weights is None else None
-    return predict(opened.start, chains, dense=dense, teacher=opened.teacher)
+    trained = None if folder is None else finished_dense(opened.start, dense, folder)
+    if folder is None or trained is None:
+        return predict(opened.start, chains, dense=dense, teacher=opened.teacher)
+    finished = {name: finished_stages(trained, stages, folder, teacher=opened.teacher) for name, stages in chains.items()}
+    return predict(trained, chains, dense=dense, teacher=opened.teacher, dense_finished=True, finished=finished)
 
 
-def _note_plan(prediction: Prediction, watcher: Watcher) -> None:
-    watcher.note(f"{describe(prediction)}\n  what an earlier run has finished is not done again")
+def _note_plan(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher) -> None:
+    prediction = _predict(opened, chains, folder)
+    watcher.note("nothing is left to train" if prediction.finished else describe(prediction))
 
 
 def _show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ centre cut out.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from paretrim.errors import DataUnavailable, MissingDependency
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 224
+"""Side of images that have no common size of their own."""
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, because that is what pretrained networks for large images expect."""
 
@@ -37,8 +40,10 @@ class _Listing:
     labels: tuple[int, ...]
 
 
-def load_image_folder(folder: Path, *, size: int = DEFAULT_SIZE) -> Dataset:
+def load_image_folder(folder: Path, *, size: int | None = None) -> Dataset:
     """Read all images as uint8 [N, 3, size, size]. Classes are the sorted folder names of ``train``; other files are ignored.
+
+    Without ``size``, images that are all squares of one size up to :data:`DEFAULT_SIZE` keep it; others get that size.
 
     Where both ``test`` and ``val`` exist, ``test`` is the test set and ``val`` is not read: the validation images are taken
     out of ``train`` like those of any other data set.
@@ -63,6 +68,7 @@ def load_image_folder(folder: Path, *, size: int = DEFAULT_SIZE) -> Dataset:
             f"'{folder}': train and {held_out.name} have different classes: {differing}; every class needs both folders"
         )
     train, test = _listed(folder / "train", classes), _listed(held_out, classes)
+    size = size or _own_size(pillow, (*train.paths, *test.paths))
     _require_memory(folder, len(train.paths) + len(test.paths), size)
     train_images, broken_train = _read(pillow, folder, train, size)
     test_images, broken_test = _read(pillow, folder, test, size)
@@ -98,6 +104,21 @@ def _listed(folder: Path, classes: tuple[str, ...]) -> _Listing:
         paths += found
         labels += [label] * len(found)
     return _Listing(tuple(paths), tuple(labels))
+
+
+def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
+    """The side that all images have in common, or the default; reading ends with the first image that differs."""
+    common: int | None = None
+    for path in paths:
+        try:
+            with pillow.open(path) as opened:
+                width, height = opened.size
+        except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError):
+            continue  # reading it says what is wrong with it
+        if width != height or width > DEFAULT_SIZE or common not in (None, width):
+            return DEFAULT_SIZE
+        common = width
+    return common or DEFAULT_SIZE
 
 
 def _require_memory(folder: Path, count: int, size: int) -> None:

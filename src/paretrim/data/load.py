@@ -8,7 +8,7 @@ from pathlib import Path
 from paretrim.data.cifar import CIFAR10, CIFAR100, default_places, load_cifar
 from paretrim.data.digits import load_digits
 from paretrim.data.download import Progress
-from paretrim.data.image_folder import DEFAULT_SIZE, load_image_folder
+from paretrim.data.image_folder import load_image_folder
 from paretrim.data.spec import DataSpec
 from paretrim.data.types import Augmentation, Dataset
 
@@ -37,6 +37,6 @@ def _read(spec: DataSpec, progress: Progress | None) -> Dataset:
     if spec.name == "digits":
         return load_digits()
     if spec.image_folder:
-        return load_image_folder(Path(spec.image_folder), size=spec.image_size or DEFAULT_SIZE)
+        return load_image_folder(Path(spec.image_folder), size=spec.image_size)
     layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.name]
     return load_cifar(layout, default_places(spec.folder), progress=progress)

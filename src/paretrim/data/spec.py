@@ -26,7 +26,8 @@ class DataSpec:
         validation: fraction of every class of the training images that is kept for validation.
         split_seed: which images those are.
         train_images: how many of the remaining images are trained on, every class in equal parts; None for all. For quick trials.
-        image_size: side in pixels of the images of an ``imagefolder`` (default 224).
+        image_size: side in pixels of the images of an ``imagefolder`` (default: their own where they all
+            are squares of one size up to 224, else 224).
         crop_padding: training images are shifted by up to so many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
         flip: training images are mirrored at random (CIFAR and folders yes, digits no).
         cutout: side of the square erased from each training image; 0 erases nothing (the default everywhere).

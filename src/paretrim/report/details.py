@@ -8,6 +8,7 @@ from html import escape
 from paretrim.bench.types import Estimate
 from paretrim.outcome import Outcome, StageOutcome
 from paretrim.report import wording
+from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, Speed
 from paretrim.report.view import View, points_with_layers
 
@@ -154,15 +155,13 @@ def _estimate(estimate: Estimate | None, unit: str = "") -> str:
 
 
 def _noise(view: View, settings: Sequence[Setting]) -> list[str]:
-    """Each remark once, with the settings and the number of points it was made for."""
-    found: dict[tuple[str, str], int] = {}
+    """What was remarked in each setting, shortened; points of one session share its remarks."""
+    found = []
     for setting in settings:
-        for point in view.points:
-            speed = view.speed(point, setting)
-            for remark in speed.noise if speed is not None else ():
-                key = (view.name(setting), remark)
-                found[key] = found.get(key, 0) + 1
-    return [f"{name}: {remark} ({count} point{'' if count == 1 else 's'})" for (name, remark), count in found.items()]
+        speeds = [speed for point in view.points if (speed := view.speed(point, setting)) is not None]
+        remarks = dict.fromkeys(remark for speed in speeds for remark in speed.noise)
+        found += [f"{view.name(setting)}: {text}" for text in shortened(remarks)]
+    return found
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -76,7 +76,7 @@ def table(view: View) -> str:
             head += _heading("speed-up", tip=True, attributes=shown)
         head += _heading("standing", left=True, tip=True, attributes=shown)
     head += _heading("zeros", tip=True) + "".join(map(_heading, ("entropy bytes", "deployed − trained", "seeds")))
-    head += _heading("order", left=True)
+    head += _heading("order", left=True) if _orders_say_more(view) else ""
     shapes = [_sample_range(view, setting) for setting in view.settings]
     rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
     notes = (
@@ -150,9 +150,15 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
         _bytes_cell(point.entropy_bytes),
         f"<td>{wording.points(point.drift)}",
         f"<td>{len(point.seeds)}",
-        f"<td class=left>{escape(wording.order(point.order))}",
     ]
+    if _orders_say_more(view):
+        cells.append(f"<td class=left>{escape(wording.order(point.order))}")
     return f"<tr>{''.join(cells)}"
+
+
+def _orders_say_more(view: View) -> bool:
+    """Whether some point's order cannot be read from its label."""
+    return any(wording.order(point.order) != point.label for point in view.points if point.order)
 
 
 def _sample_range(view: View, setting: Setting | None) -> tuple[float, float]:

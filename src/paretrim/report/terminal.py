@@ -13,11 +13,25 @@ from rich.text import Text
 from paretrim.outcome import Outcome
 from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
+from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, aggregate, setting_name, settings_of
 
 GAP = 2
+LABEL_WIDTH = 26
+"""Labels up to this length, and up to a quarter of the terminal, are shown in one line; longer ones may fold."""
+
 LINE_WIDTH = 120
 """Width of the plain text that goes to a file or a pipe."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point as the table shows it. ``beaten_by`` is the number of the row that dominates it, or 0."""
+
+    number: int
+    point: Point
+    rank: Rank
+    beaten_by: int
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Column:
     """One column; ``keep`` is its importance, columns with the lowest go first when the terminal is narrow."""
 
     heading: str
-    cell: Callable[[Point, Rank], str]
+    cell: Callable[[Row], str]
     keep: int
     right: bool = True
 
@@ -41,23 +55,39 @@ def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = 
     points = aggregate(outcomes)
     settings = settings_of(points)
     chosen = setting or (settings[0] if settings else None)
-    standings = ranks(points, chosen)
-    columns = _fitting(_columns(settings), list(zip(points, standings, strict=True)), width)
+    numbers = {point.label: number for number, point in enumerate(points, start=1)}
+    rows = [
+        Row(numbers[point.label], point, rank, numbers.get(rank.dominated_by, 0))
+        for point, rank in zip(points, ranks(points, chosen), strict=True)
+    ]
+    wanted = _columns(points, settings)
+    columns = _fitting(wanted, rows, width)
     result = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", caption_justify="left")
     for column in columns:
         result.add_column(
             _printable(column.heading), justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
         )
-    for point, rank in zip(points, standings, strict=True):
-        style = "" if rank.on_frontier else "dim"
-        result.add_row(*(_printable(column.cell(point, rank), style=style) for column in columns))
-    notes = [f"accuracy in %, ± half the 95 % interval ({'; '.join(dict.fromkeys(point.basis for point in points))})"]
-    if chosen is not None:
-        notes.append(f"frontier: accuracy, bytes and p50 in ms with {setting_name(chosen, settings)}")
-    if len(columns) < len(_columns(settings)):
-        notes.append("some columns are left out; widen the terminal or write the page to see all")
-    result.caption = _printable("\n".join(notes), style="dim")
+    for row in rows:
+        style = "" if row.rank.on_frontier else "dim"
+        result.add_row(*(_printable(column.cell(row), style=style) for column in columns))
+    left_out = [column.heading.replace("\n", " ") for column in wanted if column not in columns]
+    result.caption = _printable("\n".join(_notes(points, settings, chosen, left_out)), style="dim")
     return result
+
+
+def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting | None, left_out: Sequence[str]) -> list[str]:
+    """What a reader must know to read the table right."""
+    notes = [f"±: larger half of the 95 % interval; accuracy in %, {'; '.join(dict.fromkeys(point.basis for point in points))}"]
+    if chosen is not None:
+        notes.append(f"frontier: accuracy, bytes and p50 with {setting_name(chosen, settings)}")
+    heard = [remark for point in points for speed in point.speeds.values() for remark in speed.noise]
+    remarks = shortened(dict.fromkeys(heard))
+    if remarks:
+        more = f"; {len(remarks) - 1} more on the page" if len(remarks) > 1 else ""
+        notes.append(f"not quiet while timing: {remarks[0]}{more}")
+    if left_out:
+        notes.append(f"left out for width, on the page: {', '.join(left_out)}")
+    return notes
 
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -80,50 +110,67 @@ def text(outcomes: Sequence[Outcome], *, width: int = LINE_WIDTH) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def _columns(settings: Sequence[Setting]) -> list[Column]:
+def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Column]:
+    """Every column that says something about these points."""
     columns = [
-        Column("label", lambda point, _: point.label, 100, right=False),
-        Column("order", lambda point, _: wording.order(point.order), 20, right=False),
-        Column("seeds", lambda point, _: str(len(point.seeds)), 40),
-        Column("accuracy", lambda point, _: wording.accuracy(point.accuracy), 99),
-        Column("deployed\n− trained", lambda point, _: wording.points(point.drift), 30),
-        Column("size", lambda point, _: wording.size(point.file_bytes.value), 98),
-        Column("entropy", lambda point, _: wording.size(point.entropy_bytes), 25),
-        Column("zeros", lambda point, _: wording.percent(point.sparsity, 1), 45),
+        Column("#", lambda row: str(row.number), 90),
+        Column("label", lambda row: row.point.label, 100, right=False),
+        Column("accuracy", lambda row: wording.accuracy(row.point.accuracy), 99),
+        Column("size", lambda row: wording.size(row.point.file_bytes.value), 98),
+        Column("zeros", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]
     for i, setting in enumerate(settings):
         name = setting_name(setting, settings).replace(", ", "\n")
         columns.append(Column(f"p50 ms\n{name}", _latency(setting), 97 if i == 0 else 60 - 2 * i))
-        columns.append(Column(f"speed-up\n{name}", _speedup(setting), 70 if i == 0 else 59 - 2 * i))
-    return [*columns, Column("on the frontier", lambda _, rank: wording.standing(rank), 80, right=False)]
+        columns.append(Column(f"speed-up\n{name}", _speedup(setting), 70 if i == 0 else 61 - 2 * i))
+    columns.append(Column("frontier", _standing, 80, right=False))
+    if any(len(point.seeds) > 1 for point in points):
+        columns.append(Column("seeds", lambda row: str(len(row.point.seeds)), 62))
+    columns.append(Column("entropy", lambda row: wording.size(row.point.entropy_bytes), 25))
+    columns.append(Column("deployed\n− trained", lambda row: wording.points(row.point.drift), 30))
+    if any(wording.order(point.order) != point.label for point in points if point.order):
+        columns.append(Column("order", lambda row: wording.order(row.point.order), 20, right=False))
+    return columns
 
 
-def _latency(setting: Setting) -> Callable[[Point, Rank], str]:
-    def cell(point: Point, _: Rank) -> str:
-        speed = point.speeds.get(setting)
-        return "–" if speed is None else f"{wording.milliseconds(speed.p50_ms.value)} [{wording.span(speed.p50_ms)}]"
+def _standing(row: Row) -> str:
+    if not row.rank.measured:
+        return "not measured"
+    return f"no, see {row.beaten_by}" if row.beaten_by else "yes"
+
+
+def _latency(setting: Setting) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        speed = row.point.speeds.get(setting)
+        return "–" if speed is None else wording.milliseconds_with_half(speed.p50_ms)
 
     return cell
 
 
-def _speedup(setting: Setting) -> Callable[[Point, Rank], str]:
-    def cell(point: Point, _: Rank) -> str:
-        speed = point.speeds.get(setting)
-        return "–" if speed is None else f"{wording.times(speed.speedup.value)} [{wording.span(speed.speedup)}]"
+def _speedup(setting: Setting) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        speed = row.point.speeds.get(setting)
+        if speed is None:
+            return "–"
+        return (
+            "baseline"
+            if set(speed.baselines) == {run.label for run in row.point.runs}
+            else wording.times_with_half(speed.speedup)
+        )
 
     return cell
 
 
-def _fitting(columns: Sequence[Column], rows: Sequence[tuple[Point, Rank]], width: int) -> list[Column]:
+def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[Column]:
     """The most important columns that fit side by side, in their order."""
     widths = {}
     for column in columns:
-        body = max((len(column.cell(point, rank)) for point, rank in rows), default=0)
+        body = max((len(column.cell(row)) for row in rows), default=0)
         heading = max(len(line) for line in column.heading.splitlines())
         # Text columns fold; numbers must not be cut.
-        widths[column.heading] = max(heading, body if column.right else min(body, 24)) + GAP
+        widths[column.heading] = max(heading, body if column.right else min(body, max(LABEL_WIDTH, width // 4))) + GAP
     kept: set[str] = set()
-    used = 0
+    used = -GAP  # none after the last
     for column in sorted(columns, key=lambda column: -column.keep):
         if used + widths[column.heading] > width and len(kept) >= 2:
             continue

@@ -37,6 +37,16 @@ def milliseconds(value: float) -> str:
     return _three_digits(value)
 
 
+def milliseconds_with_half(estimate: Estimate) -> str:
+    """Milliseconds with the interval's larger half: 0.0662 ± 0.016."""
+    return f"{_three_digits(estimate.value)} ± {_two_digits(_half(estimate))}"
+
+
+def times_with_half(estimate: Estimate) -> str:
+    """A ratio with the interval's larger half: 1.46× ± 0.36."""
+    return f"{times(estimate.value)} ± {_two_digits(_half(estimate))}"
+
+
 def span(estimate: Estimate) -> str:
     """Interval of milliseconds."""
     return f"{_three_digits(estimate.low)}\u2013{_three_digits(estimate.high)}"
@@ -55,8 +65,7 @@ def points(fraction: float, digits: int = 2) -> str:
 
 def accuracy(estimate: Estimate) -> str:
     """Percent with the interval's larger half: 95.12 ± 0.20."""
-    half = max(estimate.high - estimate.value, estimate.value - estimate.low)
-    return f"{100 * estimate.value:.2f} ± {100 * half:.2f}"
+    return f"{100 * estimate.value:.2f} ± {100 * _half(estimate):.2f}"
 
 
 def times(value: float) -> str:
@@ -138,6 +147,14 @@ def _highlight(title: str, point: Point, *, reference: Point, setting: Setting |
         named = ", ".join(speed.baselines)
         parts.append(speed_claim(speed) + ("" if reference.label in speed.baselines else f" than {named}"))
     return Highlight(title, point.label, f"{' and '.join(parts)} at {difference}", caveat)
+
+
+def _half(estimate: Estimate) -> float:
+    return max(estimate.high - estimate.value, estimate.value - estimate.low)
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}" if abs(value) >= 0.95 else f"{value:.2g}"
 
 
 def _three_digits(value: float) -> str:

@@ -11,10 +11,11 @@ from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages
+from paretrim.planning import doubt
 from paretrim.progress import Watcher
 from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense
 from paretrim.run_folder import TIMINGS
-from paretrim.search.ladder import Reference, Rung, Targets, Tried, best_of, climb, misses
+from paretrim.search.ladder import Reference, Rung, Targets, Tried, best_of, climb, misses, weighed
 from paretrim.train.evaluate import predictions
 
 BEST = "best.onnx"
@@ -52,6 +53,8 @@ def compress_towards(
     """
     ready = with_dense(opened, folder, watcher)
     reference = _reference(ready)
+    if doubtful := doubt(reference.accuracy, reference.images, ready.start.classes):
+        watcher.note(doubtful)
     entries = [Entry(DENSE, replace(ready.recipe, stages=()), Candidate(ready.start.network))]
     tried: list[Tried] = []
 
@@ -65,8 +68,7 @@ def compress_towards(
         tried.append(found)
         best = best_of(tried, targets, reference)
         _keep(ship(entries[1 + tried.index(best)], ready, folder).onnx, folder / BEST)
-        drop = 100 * (reference.accuracy - found.accuracy)
-        watcher.note(f"{rung.name}: validation drop {drop:.2f} points, {found.file_bytes:,} bytes; best so far: {best.rung.name}")
+        watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.rung.name}")
         return found
 
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)

@@ -185,12 +185,19 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
     if targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms > targets.max_latency_ms:
         over = one.p50_ms - targets.max_latency_ms
         said.append(
-            f"the median latency is {one.p50_ms:.3f} ms, {over:.3f} ms more than --max-latency-ms {targets.max_latency_ms:g}"
+            f"the median latency is {one.p50_ms:.3g} ms, {over:.3g} ms more than --max-latency-ms {targets.max_latency_ms:g}"
         )
     if targets.max_bytes is not None and one.file_bytes > targets.max_bytes:
         over = one.file_bytes - targets.max_bytes
         said.append(f"the file has {one.file_bytes:,} bytes, {over:,} more than --max-bytes {targets.max_bytes:,}")
     return tuple(said)
+
+
+def weighed(one: Tried, reference: Reference) -> str:
+    """What a candidate is worth, in words."""
+    change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
+    latency = "" if one.p50_ms is None else f", {one.p50_ms:.3g} ms"
+    return f"{change}, {one.file_bytes:,} bytes{latency}"
 
 
 def _with_epochs(budget: Budget, epochs: int) -> Budget:

@@ -1,0 +1,35 @@
+"""What was unquiet while latency was measured, short enough to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+PLACE = re.compile(r"process(?:es)? ([\d, ]+): ")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def shortened(remarks: Iterable[str]) -> tuple[str, ...]:
+    """Remarks that differ only in their process and their first number become one, with the number's range.
+
+    >>> shortened(["process 1: 6 tasks want to run (limit 1)", "processes 2, 3: 8 tasks want to run (limit 1)"])
+    ('6 to 8 tasks want to run (limit 1), in 3 processes',)
+    """
+    numbers: dict[tuple[str, str], list[str]] = {}
+    processes: dict[tuple[str, str], set[str]] = {}
+    for remark in remarks:
+        place = PLACE.match(remark)
+        said = remark[place.end() :] if place else remark
+        # What is in quotes is a name: a number in it is no measurement.
+        number = None if "'" in said else NUMBER.search(said)
+        key = (said, "") if number is None else (said[: number.start()], said[number.end() :])
+        numbers.setdefault(key, []).extend([number.group()] if number else [])
+        processes.setdefault(key, set()).update(re.findall(r"\d+", place.group(1)) if place else ())
+    return tuple(_said(*key, numbers[key], len(processes[key])) for key in numbers)
+
+
+def _said(before: str, after: str, numbers: list[str], processes: int) -> str:
+    ordered = sorted(dict.fromkeys(numbers), key=float)
+    value = ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}" if ordered else ""
+    place = f", in {processes} process{'es' if processes > 1 else ''}" if processes else ""
+    return f"{before}{value}{after}{place}"
