@@ -32,12 +32,21 @@ EPOCHS = 10
 """Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Compressed:
     """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
 
     candidate: Candidate
     deployed: Deployed
+
+    def __repr__(self) -> str:
+        """What was done and what came of it, in one line; the weights themselves would fill pages."""
+        said = f"{self.deployed.onnx.stat().st_size:,} bytes in '{self.deployed.onnx}'"
+        if self.history:
+            first, last = self.history[0], self.history[-1]
+            accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
+            said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, {100 * last.sparsity:.1f} % zeros, {said}"
+        return f"Compressed({said})"
 
     @property
     def network(self) -> Network:

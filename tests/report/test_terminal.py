@@ -110,10 +110,19 @@ def test_numbers_in_words() -> None:
     assert wording.points(-0.0123) == "−1.23"
     assert wording.points(0.0123, 1) == "+1.2"
     assert wording.milliseconds(0.01234) == "0.0123"
+    assert [wording.milliseconds(value) for value in (0, 0.063, 0.9996, 9.996, 123.4, 1234)] == [
+        "0.00",
+        "0.0630",
+        "1.00",
+        "10.0",
+        "123",
+        "1,234",
+    ]
     assert wording.accuracy(Estimate(0.95, 0.948, 0.951)) == "95.00 ± 0.20"
-    assert wording.milliseconds_with_half(Estimate(0.0662, 0.0615, 0.0826)) == "0.0662 ± 0.016"
+    assert wording.milliseconds_with_half(Estimate(0.0662, 0.0615, 0.0826)) == "0.0662 ± 0.0164"
+    assert wording.milliseconds_with_half(Estimate(0.063, 0.063, 0.06381)) == "0.0630 ± 0.0009"
     assert wording.times_with_half(Estimate(1.456, 1.3, 1.5)) == "1.46× ± 0.16"
-    assert wording.times_with_half(Estimate(25.0, 10.0, 26.2)) == "25.0× ± 15"
+    assert wording.times_with_half(Estimate(25.0, 10.0, 26.2)) == "25.0× ± 15.0"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,13 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path):
     trained = result.network(next(iter(validation))[0]).argmax(1).numpy()
     assert np.mean(logits.argmax(1) == trained) >= 0.98
 
+    said = repr(result)
+    assert said.startswith("Compressed(prune → quantize, validation accuracy ")
+    assert "% zeros, " in said
+    assert len(said) < 400
+    nothing = paretrim.compress(module, train, validation, stages=(), folder=tmp_path / "run")
+    assert repr(nothing).startswith(f"Compressed({nothing.deployed.onnx.stat().st_size:,} bytes in '")
+
     again = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
     assert again.history == result.history  # seconds and all: nothing was trained again
     assert again.save(tmp_path / "net.graph").stat().st_size > 0

@@ -242,7 +242,7 @@ def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
                 _ms(one.p90_ms),
                 _ms(one.p99_ms),
                 f"{wording.times(one.speedup.value)} [{wording.span(one.speedup)}]",
-                one.verdict,
+                "baseline" if one.name == one.baseline else one.verdict,
             )
             for one in found
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,13 +39,13 @@ def milliseconds(value: float) -> str:
 
 
 def milliseconds_with_half(estimate: Estimate) -> str:
-    """Milliseconds with the interval's larger half: 0.0662 ± 0.016."""
-    return f"{_three_digits(estimate.value)} ± {_two_digits(_half(estimate))}"
+    """Milliseconds with the interval's larger half: 0.0662 ± 0.0164."""
+    return f"{_three_digits(estimate.value)} ± {_rounded_up(_half(estimate), _decimals(estimate.value))}"
 
 
 def times_with_half(estimate: Estimate) -> str:
     """A ratio with the interval's larger half: 1.46× ± 0.36."""
-    return f"{times(estimate.value)} ± {_two_digits(_half(estimate))}"
+    return f"{times(estimate.value)} ± {_rounded_up(_half(estimate), _decimals(estimate.value))}"
 
 
 def span(estimate: Estimate) -> str:
@@ -153,12 +154,18 @@ def _half(estimate: Estimate) -> float:
     return max(estimate.high - estimate.value, estimate.value - estimate.low)
 
 
-def _two_digits(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}" if abs(value) >= 0.95 else f"{value:.2g}"
+def _rounded_up(value: float, decimals: int) -> str:
+    """Never smaller than the value, so that an interval is not shown narrower than it is."""
+    unit: float = 10.0**-decimals
+    return f"{math.ceil(value / unit - 1e-9) * unit:,.{decimals}f}"
 
 
 def _three_digits(value: float) -> str:
-    for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
-        if abs(value) >= limit:
-            return f"{value:,.{digits}f}"
-    return f"{value:.3g}"
+    return f"{value:,.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    """Decimals that show three significant digits; none above 99.95, and six where a value is next to nothing."""
+    if abs(value) < 1e-6:
+        return 6 if value else 2
+    return max(0, 2 - math.floor(math.log10(float(f"{abs(value):.2e}"))))
