@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
 from importlib import metadata
@@ -155,7 +156,9 @@ def test_what_is_installed_here_is_what_is_pinned():
     """Only where ./check made the environment; a user's own may hold other versions."""
     if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("this environment was not made by ./check")
-    installed = {_normal(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
+    # Its own folder alone: setuptools, once imported, puts what it bundles on the path as well.
+    here = metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
+    installed = {_normal(found.name): found.version.partition("+")[0] for found in here}
     others = {"pip", "paretrim"}
     assert {name: version for name, version in installed.items() if name not in others} == {
         name: version for name, version in _pinned().items() if name in installed
