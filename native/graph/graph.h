@@ -1,0 +1,85 @@
+// A network as plain values: the C++ twin of paretrim/graph/types.py. What each operation computes is written in
+// docs/integer-graph.md. Shapes are without the batch: [C, H, W] or [F].
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace paretrim {
+
+enum class Dtype : std::uint8_t { float32, uint8, int8, int32 };
+
+std::size_t bytes_of(Dtype dtype);
+
+// Type of one value. A uint8 value q stands for scale * (q - zero_point).
+struct ValueType {
+  std::vector<std::int64_t> shape;
+  Dtype dtype = Dtype::float32;  // float32 or uint8
+  float scale = 1.0F;
+  std::int32_t zero_point = 0;
+
+  bool quantized() const { return dtype == Dtype::uint8; }
+  std::int64_t size() const;
+};
+
+// A constant: weight, bias or table, row-major and little-endian as the machine is.
+struct Tensor {
+  Dtype dtype = Dtype::float32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::uint8_t> bytes;
+
+  std::int64_t size() const;
+  template <typename T>
+  const T* as() const {
+    return reinterpret_cast<const T*>(bytes.data());
+  }
+};
+
+using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>>;
+
+enum class Op : std::uint8_t {
+  normalize, quantize, dequantize, conv2d, linear, batch_norm, relu, clamp, pointwise, add, mul, concat, slice, pad,
+  channel_shuffle, flatten, unflatten, dropout, max_pool, avg_pool, adaptive_avg_pool
+};
+inline constexpr int op_count = static_cast<int>(Op::adaptive_avg_pool) + 1;
+
+std::string_view name_of(Op op);
+Op op_named(std::string_view name);  // throws unsupported_operation
+
+// One operation; it produces one value. Value 0 is the input, value i + 1 is made by node i, and `inputs` are such numbers.
+struct Node {
+  std::string name;
+  std::string layer;
+  Op op = Op::relu;
+  std::vector<std::uint32_t> inputs;
+  ValueType type;
+  std::map<std::string, Attribute, std::less<>> attributes;
+  std::map<std::string, Tensor, std::less<>> tensors;
+};
+
+struct InputSpec {
+  std::vector<std::int64_t> shape;
+  std::vector<double> mean;  // one a channel, or none: then the input is float32 and already normalised
+  std::vector<double> std;
+
+  bool takes_pixels() const { return !std.empty(); }
+};
+
+struct Graph {
+  InputSpec input;
+  std::vector<Node> nodes;
+  std::uint32_t output = 0;  // number of the value that holds the logits
+  std::vector<std::string> classes;
+
+  ValueType type_of(std::uint32_t value) const;
+};
+
+// Checks everything the planner relies on, whoever made the graph: names, order, attributes, shapes, grids, tensors, and that no
+// int32 accumulator can overflow. Integer graphs only. Throws unsupported_operation or corrupt_file with the node and its layer.
+void validate(const Graph& graph);
+
+}  // namespace paretrim
