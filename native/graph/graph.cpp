@@ -1,0 +1,45 @@
+#include "graph/graph.h"
+
+#include <array>
+
+#include "graph/error.h"
+
+namespace paretrim {
+namespace {
+
+constexpr std::array<std::string_view, op_count> op_names = {
+    "normalize", "quantize", "dequantize", "conv2d",  "linear",    "batch_norm", "relu",     "clamp",    "pointwise",
+    "add",       "mul",      "concat",     "slice",   "pad",       "channel_shuffle", "flatten", "unflatten", "dropout",
+    "max_pool",  "avg_pool", "adaptive_avg_pool"};
+
+// Only for shapes that validate has bounded, or small ones of a caller: the product fits.
+std::int64_t product(const std::vector<std::int64_t>& shape) {
+  std::int64_t result = 1;
+  for (const std::int64_t extent : shape) result *= extent;
+  return result;
+}
+
+}  // namespace
+
+std::size_t bytes_of(Dtype dtype) { return dtype == Dtype::uint8 || dtype == Dtype::int8 ? 1 : 4; }
+
+std::int64_t ValueType::size() const { return product(shape); }
+
+std::int64_t Tensor::size() const { return product(shape); }
+
+std::string_view name_of(Op op) { return op_names.at(static_cast<std::size_t>(op)); }
+
+Op op_named(std::string_view name) {
+  for (std::size_t index = 0; index < op_names.size(); ++index) {
+    if (op_names[index] == name) return static_cast<Op>(index);
+  }
+  throw Error(ErrorKind::unsupported_operation, "operation '" + std::string(name.substr(0, 100)) + "' is unknown");
+}
+
+ValueType Graph::type_of(std::uint32_t value) const {
+  if (value > 0) return nodes.at(value - 1).type;
+  if (!input.takes_pixels()) return {input.shape, Dtype::float32, 1.0F, 0};
+  return {input.shape, Dtype::uint8, 1.0F / 255.0F, 0};
+}
+
+}  // namespace paretrim
