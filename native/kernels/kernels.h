@@ -1,0 +1,79 @@
+// What the planner may ask of an instruction set: a table of functions. Every instruction set gives the same integers.
+//
+// Activations lie in memory as [channels / 4][pixels][4] uint8: the four channels that one dot-product lane consumes are
+// neighbours, and a vector register holds `lanes` pixels. A plane is one [pixels][4] slice.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace paretrim {
+
+inline constexpr int block = 4;         // input channels of one dot product
+inline constexpr int most_lanes = 16;   // of any instruction set
+inline constexpr int most_vectors = 16; // of one tile
+inline constexpr int most_grouped = 16; // output channels of one dense tile
+inline constexpr std::size_t alignment = 64;
+
+// Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
+using Entry = std::uint64_t;
+
+// sums[v * lanes + l] = initial + sum over entries of dot(activations[offset + 4 * (v * lanes + l)], weights)
+using SparseTile = void (*)(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
+                            std::int32_t* sums);
+
+// The same for `grouped` output channels that share their offsets. A record is the offset followed by one word of four weights for
+// each channel. sums[g * vectors * lanes + ...].
+using DenseTile = void (*)(const std::uint8_t* activations, const std::uint32_t* records, std::int64_t count,
+                           const std::int32_t* initial, std::int32_t* sums);
+
+// From int32 sums to uint8: min(max(rint(f32(sum) * multiplier) + zero_point, low), high).
+struct Requantization {
+  std::int32_t zero_point = 0;
+  std::int32_t low = 0;
+  std::int32_t high = 255;
+};
+
+// out[4 * p + c] = requantized sums[c * stride + p] for c < 4 and p < vectors * lanes.
+using Requantize = void (*)(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
+                            const Requantization& to, std::uint8_t* out);
+
+// add of docs/integer-graph.md: clamp(rint(f32(a) * first + (f32(b) * second + constant))).
+struct Addition {
+  float first = 0;
+  float second = 0;
+  float constant = 0;
+  float low = 0;
+  float high = 255;
+};
+
+struct Kernels {
+  const char* name;
+  int lanes;
+  SparseTile sparse[most_vectors + 1];                   // by vectors of the tile; null where it has none
+  DenseTile dense[most_grouped + 1][most_vectors + 1];   // by grouped channels, then vectors
+  Requantize requantize;
+
+  // sum of a[i] * b[i] for i < count, a multiple of 64; both aligned.
+  std::int32_t (*dot)(const std::uint8_t* a, const std::int8_t* b, std::int64_t count);
+  void (*add)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out);
+  // clamp(rint(f32((a - zero_a) * (b - zero_b)) * multiplier) + zero_point)
+  void (*multiply)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
+                   float multiplier, const Requantization& to, std::uint8_t* out);
+  // clamp(rint(f32(q - zero) * multiplier[i % 4] + offset[i % 4]) + zero_point)
+  void (*affine)(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const float* multiplier, const float* offset,
+                 const Requantization& to, std::uint8_t* out);
+  void (*maximum)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out);
+  // out[i] = in[step * i] on pixels of four bytes
+  void (*stride_pixels)(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out);
+  // Runs `rounds` dot products of full width and returns how many multiply-adds that was.
+  double (*peak)(std::int64_t rounds);
+};
+
+const Kernels& kernels_plain();
+const Kernels& kernels_avx2();
+const Kernels& kernels_avx_vnni();
+const Kernels& kernels_avx512_vnni();
+const Kernels& kernels_neon_dot();
+
+}  // namespace paretrim
