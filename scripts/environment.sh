@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes or completes .venv, and prints the path of its Python as the only line on stdout. Called by ./demo and ./check.
+# Makes or completes .venv, builds the native runtime, and prints the path of its Python as the only line on stdout. Called by ./demo
+# and ./check.
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 or 3.12). A stamp in .venv says what was installed from which files, so a
 # second call installs nothing; a call that was interrupted goes on. Two calls at once wait for each other.
@@ -47,9 +48,15 @@ install() {
     echo "Installing the packages of constraints.txt into .venv (once; some minutes)" >&2
     local pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check install --constraint "$root/constraints.txt")
     # torch first and by its exact version: nothing that comes later may choose another.
-    "${pip[@]}" torch==2.13.0 setuptools >&2
+    "${pip[@]}" torch==2.13.0 >&2
     # torchvision, which only tests use, is compiled against another build of torch and must not bring that along.
     "${pip[@]}" --no-deps torchvision >&2
+    # What builds; CMake and Ninja only where the system has none.
+    local builders=(scikit-build-core nanobind)
+    for tool in cmake ninja; do
+        command -v "$tool" >/dev/null || builders+=("$tool")
+    done
+    "${pip[@]}" "${builders[@]}" >&2
     "${pip[@]}" --no-build-isolation --editable "$root[openvino,images,dev]" >&2
     fingerprint "$venv/bin/python" >"$stamp"
 }
@@ -62,4 +69,5 @@ fi
 if ! { wanted_python && complete; }; then
     install
 fi
+"$root/scripts/native.sh" "$venv/bin/python"
 echo "$venv/bin/python"

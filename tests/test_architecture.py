@@ -323,7 +323,8 @@ def test_every_test_file_has_a_name_of_its_own():
 def test_the_version_is_written_once():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "paretrim.__version__"}
+    source = project["tool"]["scikit-build"]["metadata"]["version"]
+    assert source == {"provider": "scikit_build_core.metadata.regex", "input": "src/paretrim/__init__.py"}
     assigned = [
         module.name
         for module in MODULES

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("check", "demo", ".ci/run", "scripts/environment.sh")
+SCRIPTS = ("check", "demo", ".ci/run", "scripts/environment.sh", "scripts/native.sh")
+READ = ("pyproject.toml", "constraints.txt", "native/CMakeLists.txt", "src/paretrim/__init__.py")
 
 STAND_IN = """#!/bin/sh
 # Answers like an interpreter; `-m venv` copies this file, everything else is written to a log.
@@ -33,15 +34,34 @@ case "$1 $2" in
 esac
 """
 
+TOOLS = """#!/bin/sh
+# Stands for cmake, ninja and the compiler; a build leaves files of the right names.
+echo "$(basename "$0") $*" >>"$LOG"
+case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || { echo "it broke"; exit 1; } ;; esac
+case "$1" in --build) echo made >"$2/_native.stand-in.so"; echo made >"$2/libparetrim.so" ;; esac
+"""
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the scripts read, at a path with a space."""
     place = tmp_path / "a checkout"
-    for name in (*SCRIPTS, "pyproject.toml", "constraints.txt"):
+    for name in (*SCRIPTS, *READ):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, place / name)
+    (place / "src/paretrim/runtime").mkdir()
+    for name in ("cmake", "ninja", "c++"):
+        tool = tmp_path / "tools" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(TOOLS, encoding="utf-8")
+        tool.chmod(0o755)
     return place
+
+
+def _environment(checkout: Path, failing: str = "") -> dict[str, str]:
+    above = checkout.parent
+    path = f"{above / 'tools'}:{os.environ['PATH']}"
+    return {"PATH": path, "PYTHON": str(above / "python"), "LOG": str(above / "log"), "FAILING": failing}
 
 
 def _call(checkout: Path, script: str, *arguments: str, failing: str = "", **more: str) -> tuple[int, list[str], str]:
@@ -50,7 +70,7 @@ def _call(checkout: Path, script: str, *arguments: str, failing: str = "", **mor
     python.write_text(STAND_IN, encoding="utf-8")
     python.chmod(0o755)
     log.write_text("", encoding="utf-8")
-    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python), "LOG": str(log), "FAILING": failing, **more}
+    environment = _environment(checkout, failing) | more
     done = subprocess.run(
         [checkout / script, *arguments], cwd=checkout.parent, env=environment, capture_output=True, text=True, check=False
     )
@@ -67,8 +87,9 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     status, asked, _ = _call(checkout, "check")
     assert status == 0
     installs = [line for line in asked if " pip " in f" {line} "]
-    assert installs[0].endswith("torch==2.13.0 setuptools")
+    assert installs[0].endswith("torch==2.13.0")
     assert installs[1].endswith("--no-deps torchvision")
+    assert installs[2].endswith("scikit-build-core nanobind")
     assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
     assert asked[-5:-2] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
     assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 tests"]
@@ -77,6 +98,40 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     assert (status, stderr) == (0, "")
     assert not [line for line in asked if " pip " in f" {line} "]
     assert asked[-1] == "-m pytest --quiet -n 2 tests/graph"
+
+
+def test_changed_native_sources_are_built_again_and_nothing_else(checkout: Path):
+    _, asked, _ = _call(checkout, "scripts/environment.sh")
+    assert [line for line in asked if line.startswith("cmake --build")]
+    made = checkout / "src/paretrim/runtime/_native.stand-in.so"
+    assert made.read_text(encoding="utf-8") == "made\n"
+
+    _, asked, _ = _call(checkout, "scripts/environment.sh")
+    assert asked == []
+
+    (checkout / "native/kernels.cpp").write_text("int x;\n", encoding="utf-8")
+    _, asked, _ = _call(checkout, "scripts/environment.sh")
+    assert [line.split()[0] for line in asked] == ["-m", "cmake", "cmake"]
+
+    made.unlink()
+    _, asked, _ = _call(checkout, "scripts/environment.sh")
+    assert [line for line in asked if line.startswith("cmake --build")]
+    assert made.exists()
+
+
+def test_a_build_that_fails_says_why_and_is_tried_again(checkout: Path):
+    status, _, stderr = _call(checkout, "scripts/environment.sh", failing="--build")
+    assert status != 0
+    assert re.search(r"it broke\nThe native runtime could not be built; all of what was said is in \S", stderr)
+    status, asked, _ = _call(checkout, "scripts/environment.sh")
+    assert status == 0
+    assert [line for line in asked if line.startswith("cmake --build")]
+
+
+def test_a_missing_compiler_is_named(checkout: Path):
+    status, _, stderr = _call(checkout, "scripts/environment.sh", CXX="no-such-compiler")
+    assert status != 0
+    assert "A C++17 compiler is needed to build the native runtime; on Debian: apt-get install g++" in stderr
 
 
 def test_the_demo_runs_the_recipe_in_the_same_environment(checkout: Path):
@@ -118,9 +173,8 @@ def test_an_unsupported_python_is_refused_by_name(checkout: Path):
 
 
 def test_two_at_once_wait_for_each_other(checkout: Path):
-    python = checkout.parent / "python"
     _call(checkout, "scripts/environment.sh")
-    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python), "LOG": str(checkout.parent / "log"), "FAILING": ""}
+    environment = _environment(checkout)
     with (checkout / "scripts/environment.sh").open(encoding="utf-8") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         waiting = subprocess.Popen(

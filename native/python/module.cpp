@@ -1,0 +1,162 @@
+// paretrim.runtime._native: the library's face for Python. Arguments are checked again here, because memory is read by them;
+// kinder words stand in paretrim.runtime.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+
+#include "graph/error.h"
+#include "graph/graph.h"
+#include "python/graph_of.h"
+#include "run/network.h"
+
+namespace nb = nanobind;
+
+namespace paretrim {
+namespace {
+
+using Images = nb::ndarray<nb::ro>;
+using Logits = nb::ndarray<nb::numpy, float>;
+
+const char* error_name(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::corrupt_file:
+      return "CorruptFile";
+    case ErrorKind::unsupported_operation:
+      return "UnsupportedOperation";
+    case ErrorKind::data_unavailable:
+      return "DataUnavailable";
+  }
+  return "ParetrimError";
+}
+
+// A message may quote a damaged file; what is no UTF-8 in it is replaced.
+nb::object text_of(const std::string& bytes) {
+  return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+}
+
+void translate(const std::exception_ptr& thrown, void*) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const Error& error) {
+    const nb::object type = nb::module_::import_("paretrim.errors").attr(error_name(error.kind));
+    PyErr_SetObject(type.ptr(), text_of(error.what()).ptr());
+  }
+}
+
+std::unique_ptr<Network> plan(Graph&& graph, int threads, const std::string& instruction_set, bool measure,
+                              const std::string& choices) {
+  const nb::gil_scoped_release others_may_run;
+  Settings settings;
+  settings.threads = threads;
+  settings.instruction_set = instruction_set;
+  settings.measure = measure;
+  settings.choices = choices;
+  return std::make_unique<Network>(std::move(graph), settings);
+}
+
+// Pointer to images [..., C, H, W] with `dimensions` axes, of the type the network takes, lying in order in this machine's memory.
+const void* pixels_of(const Network& network, const Images& images, std::size_t dimensions) {
+  const InputSpec& input = network.input();
+  const bool pixels = input.takes_pixels();
+  bool fits = images.is_valid() && images.ndim() == dimensions && images.device_type() == nb::device::cpu::value &&
+              images.dtype() == (pixels ? nb::dtype<std::uint8_t>() : nb::dtype<float>());
+  std::int64_t stride = 1;
+  for (std::size_t axis = dimensions; fits && axis-- > 0;) {
+    const std::size_t place = axis + 3 - dimensions;  // in [C, H, W]; wraps around for the axis of the batch
+    if (place < 3) fits = static_cast<std::int64_t>(images.shape(axis)) == input.shape[place];
+    fits = fits && (images.shape(axis) <= 1 || images.size() == 0 || images.stride(axis) == stride);
+    stride *= static_cast<std::int64_t>(images.shape(axis));
+  }
+  if (!fits) {
+    throw Error(ErrorKind::data_unavailable, "images are of another shape, type, order or device than the network takes");
+  }
+  return images.data();
+}
+
+Logits logits_of(const Network& network, std::size_t count, bool one) {
+  const auto classes = static_cast<std::size_t>(network.classes());
+  auto memory = std::make_unique<float[]>(count * classes);
+  float* data = memory.get();
+  const nb::capsule owner(data, [](void* held) noexcept { delete[] static_cast<float*>(held); });
+  memory.release();
+  if (one) return Logits(data, {classes}, owner);
+  return Logits(data, {count, classes}, owner);
+}
+
+Logits run(const Network& network, const Images& images) {
+  const void* data = pixels_of(network, images, 4);
+  const std::size_t count = images.shape(0);
+  Logits logits = logits_of(network, count, false);
+  float* to = logits.data();
+  const nb::gil_scoped_release others_may_run;
+  if (count > 0) network.run(data, static_cast<std::int64_t>(count), to);
+  return logits;
+}
+
+nb::tuple profile(const Network& network, const Images& image) {
+  const void* data = pixels_of(network, image, 3);
+  Logits logits = logits_of(network, 1, true);
+  std::vector<std::int64_t> nanoseconds;
+  {
+    float* to = logits.data();
+    const nb::gil_scoped_release others_may_run;
+    network.profile(data, to, nanoseconds);
+  }
+  return nb::make_tuple(logits, nanoseconds);
+}
+
+void check(nb::handle graph) { validate(graph_of(graph)); }
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.attr("version") = PARETRIM_VERSION;
+  nb::register_exception_translator(translate);
+
+  nb::class_<LayerReport>(m, "LayerReport")
+      .def_ro("name", &LayerReport::name)
+      .def_ro("layer", &LayerReport::layer)
+      .def_ro("op", &LayerReport::op)
+      .def_ro("kernel", &LayerReport::kernel)
+      .def_ro("weights", &LayerReport::weights)
+      .def_ro("zeros", &LayerReport::zeros)
+      .def_ro("multiply_adds", &LayerReport::multiply_adds)
+      .def_ro("useful_multiply_adds", &LayerReport::useful_multiply_adds)
+      .def_ro("issued_multiply_adds", &LayerReport::issued_multiply_adds);
+
+  nb::class_<Network>(m, "Network")
+      .def("run", &run)
+      .def("profile", &profile)
+      .def_prop_ro("input_shape", [](const Network& network) { return network.input().shape; })
+      .def_prop_ro("takes_pixels", [](const Network& network) { return network.input().takes_pixels(); })
+      .def_prop_ro("classes", &Network::classes)
+      .def_prop_ro("class_names", &Network::class_names)
+      .def_prop_ro("layers", &Network::layers, nb::rv_policy::copy)
+      .def_prop_ro("choices", &Network::choices)
+      .def_prop_ro("choices_were_used", &Network::choices_were_used)
+      .def_prop_ro("instruction_set", &Network::instruction_set)
+      .def_prop_ro("threads", &Network::threads)
+      .def_prop_ro("peak_bytes", &Network::peak_bytes)
+      .def_prop_ro("weight_bytes", &Network::weight_bytes);
+
+  m.def(
+      "plan_graph",
+      [](nb::handle graph, int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
+        return plan(graph_of(graph), threads, instruction_set, measure, choices);
+      },
+      nb::arg("graph"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"), nb::arg("measure"), nb::arg("choices"));
+  m.def("check", &check, nb::arg("graph"));
+  m.def("instruction_sets", &instruction_sets);
+  m.def(
+      "peak_multiply_adds_a_second",
+      [](const std::string& set) {
+        const nb::gil_scoped_release others_may_run;
+        return peak_multiply_adds_a_second(set);
+      },
+      nb::arg("instruction_set"));
+}
+
+}  // namespace paretrim
