@@ -8,7 +8,8 @@ try:
     from paretrim.runtime import _native as native
 except ImportError as error:
     raise MissingDependency(
-        f"the native runtime is not built for this Python ({error}); in a checkout run scripts/native.sh, else install paretrim again"
+        f"the native runtime is not built for this Python ({error}); in a checkout run scripts/native.sh,"
+        " else install paretrim again"
     ) from error
 
 __all__ = ["instruction_sets", "native", "peak_multiply_adds_a_second"]

@@ -77,9 +77,7 @@ class Session:
         if images.shape == self.shape:
             raise DataUnavailable(f"images are one image {list(images.shape)}; give a batch of one: images[None]")
         check_images(images, self.shape, pixels=self.takes_pixels)
-        if not self.takes_pixels and not np.isfinite(images).all():
-            raise DataUnavailable("images hold NaN or infinity; normalise finite pixels before handing them over")
-        return self.network.run(np.ascontiguousarray(images))
+        return self.network.run(_in_order(images))
 
     def profile(self, image: Values, *, calls: int = PROFILE_CALLS) -> tuple[LayerTime, ...]:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
@@ -90,7 +88,7 @@ class Session:
         if calls < 1:
             raise DataUnavailable(f"calls is {calls}; a profile takes at least 1")
         check_images(image[None], self.shape, pixels=self.takes_pixels)
-        ordered = np.ascontiguousarray(image)
+        ordered = _in_order(image)
         times = np.array([self.network.profile(ordered)[1] for _ in range(calls)], dtype=np.int64)
         medians = np.median(times, axis=0)
         return tuple(
@@ -140,6 +138,10 @@ def load(
 def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
     """A session of a graph in memory; arguments and errors as in :func:`load`."""
     return _session(_planned(graph, threads, instruction_set, measure=measure, choices=""))
+
+
+def _in_order(images: Values) -> Values:
+    return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
 
 
 def _planned(graph: Graph, threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
