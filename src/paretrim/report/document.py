@@ -13,7 +13,7 @@ from paretrim.outcome import Outcome
 from paretrim.report import wording
 from paretrim.report.figure import accuracy_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
-from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of
+from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
 
 Row = Sequence[str]
 
@@ -65,7 +65,7 @@ def render(outcomes: Sequence[Outcome], *, title: str | None = None, figure: str
 
 def _title(points: Sequence[Point]) -> str:
     runs = _runs(points)
-    return f"{_listed(run.study for run in runs)}: {_listed(run.network for run in runs)} on {runs[0].data}"
+    return f"{_listed(run.study for run in runs)}: {subject(points)}"
 
 
 def _what_was_run(points: Sequence[Point]) -> str:
