@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PROFILE_CALLS = 50
 """Calls of a profile, of which the median of every layer is kept."""
 
+UNTIMED_CALLS = 5
+"""Calls before those of a profile, which bring the network into the caches."""
+
 
 @dataclass(frozen=True)
 class LayerTime:
@@ -83,14 +86,14 @@ class Session:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
 
         Raises:
-            DataUnavailable: the image has another shape or type than the network takes, or ``calls`` is below 1.
+            DataUnavailable: the image is not what the network takes, or ``calls`` is below 1.
         """
         if calls < 1:
             raise DataUnavailable(f"calls is {calls}; a profile takes at least 1")
-        check_images(image[None], self.shape, pixels=self.takes_pixels)
+        self(image[None])  # which checks it
         ordered = _in_order(image)
-        times = np.array([self.network.profile(ordered)[1] for _ in range(calls)], dtype=np.int64)
-        medians = np.median(times, axis=0)
+        times = [self.network.profile(ordered)[1] for _ in range(UNTIMED_CALLS + calls)]
+        medians = np.median(np.array(times[UNTIMED_CALLS:], dtype=np.int64), axis=0)
         return tuple(
             LayerTime(
                 name=one.name,
