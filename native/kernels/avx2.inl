@@ -5,10 +5,10 @@ using Sum = __m256i;
 using Pixels = __m256i;
 
 static Sum set(std::int32_t value) { return _mm256_set1_epi32(value); }
+static Sum load_sums(const std::int32_t* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
 static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
 static void store(std::int32_t* to, Sum sum) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sum); }
 static Pixels load(const std::uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
-static void keep(Sum& sum) { asm volatile("" : "+x"(sum)); }
 
 static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                        const Requantization& to, std::uint8_t* out) {
@@ -57,17 +57,31 @@ static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_
   }
 }
 
-static void shift_pixels(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
-                         std::uint8_t fill, std::uint8_t* out) {
-  const __m256i filled = _mm256_set1_epi8(static_cast<char>(fill));
+static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
+  const __m256i filled = _mm256_set1_epi8(static_cast<char>(shift.fill));
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  for (std::int64_t half = 0; half < 2 * vectors; ++half) {
-    const int mask = masks[half / 2] >> (half % 2 * lanes) & 0xFF;
-    const __m256i wanted = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask), bits), bits);
-    const auto* source = reinterpret_cast<const int*>(in + (half * lanes + shift) * block);
-    const __m256i known = _mm256_maskload_epi32(source, wanted);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + half * lanes * block), _mm256_blendv_epi8(filled, known, wanted));
+  in += shift.pixels * block;
+  for (std::int64_t plane = 0; plane < shift.planes; ++plane, in += shift.in_pitch, out += shift.out_pitch) {
+    for (std::int64_t half = 0; half < 2 * shift.vectors; ++half) {
+      const int mask = shift.masks[half / 2] >> (half % 2 * lanes) & 0xFF;
+      const __m256i wanted = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask), bits), bits);
+      const __m256i known = _mm256_maskload_epi32(reinterpret_cast<const int*>(in + half * lanes * block), wanted);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(out + half * lanes * block), _mm256_blendv_epi8(filled, known, wanted));
+    }
   }
+}
+
+static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
+  std::int64_t i = 0;
+  if (step == 2) {
+    for (; i + lanes < count; i += lanes) {  // one fewer than fits, because whole registers are read
+      const auto* source = reinterpret_cast<const float*>(in + 2 * i * block);
+      const __m256 pairs = _mm256_shuffle_ps(_mm256_loadu_ps(source), _mm256_loadu_ps(source + lanes), 0x88);
+      const __m256i even = _mm256_permute4x64_epi64(_mm256_castps_si256(pairs), 0xD8);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i * block), even);
+    }
+  }
+  for (; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
 }
 
 static std::int32_t sum_of(Sum sum) {

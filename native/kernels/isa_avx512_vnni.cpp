@@ -20,6 +20,7 @@ struct V {
   using Weights = __m512i;
 
   static Sum set(std::int32_t value) { return _mm512_set1_epi32(value); }
+  static Sum load_sums(const std::int32_t* from) { return _mm512_load_si512(from); }
   static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
   static void store(std::int32_t* to, Sum sum) { _mm512_store_si512(to, sum); }
   static Pixels load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
@@ -30,7 +31,6 @@ struct V {
   }
   static Weights broadcast_from(const std::uint32_t* word) { return _mm512_set1_epi32(static_cast<std::int32_t>(*word)); }
   static Sum dot(Sum sum, Pixels pixels, Weights weights) { return _mm512_dpbusd_epi32(sum, pixels, weights); }
-  static void keep(Sum& sum) { asm volatile("" : "+v"(sum)); }
 
   static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                          const Requantization& to, std::uint8_t* out) {
@@ -63,23 +63,60 @@ struct V {
     const __m512 constant = _mm512_set1_ps(by.constant);
     const __m512 low = _mm512_set1_ps(by.low);
     const __m512 high = _mm512_set1_ps(by.high);
-    for (std::int64_t i = 0; i < count; i += lanes) {
-      const auto left = static_cast<std::uint32_t>(std::min<std::int64_t>(count - i, lanes));
-      const auto mask = static_cast<__mmask16>((1U << left) - 1U);
-      const __m512 from_a = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, a + i)));
-      const __m512 from_b = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, b + i)));
-      const __m512 sum = _mm512_add_ps(_mm512_mul_ps(from_a, first), _mm512_add_ps(_mm512_mul_ps(from_b, second), constant));
-      const __m512i steps = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, low), high));
+    const auto sum_of = [&](__m128i from_a, __m128i from_b) {
+      const __m512 added = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(from_b)), second), constant);
+      const __m512 sum = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(from_a)), first), added);
+      return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, low), high));
+    };
+    const auto at = [](const std::uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); };
+    // Four groups of 16 are packed at once; packing works within 128-bit quarters, so the quarters are put in order afterwards.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    std::int64_t i = 0;
+    for (; i + 4 * lanes <= count; i += 4 * lanes) {
+      const __m512i words = _mm512_packs_epi32(sum_of(at(a + i), at(b + i)), sum_of(at(a + i + 16), at(b + i + 16)));
+      const __m512i others = _mm512_packs_epi32(sum_of(at(a + i + 32), at(b + i + 32)), sum_of(at(a + i + 48), at(b + i + 48)));
+      const __m512i bytes = _mm512_packus_epi16(words, others);
+      _mm512_storeu_si512(out + i, _mm512_permutexvar_epi32(order, bytes));
+    }
+    for (; i < count; i += lanes) {
+      const auto mask = static_cast<__mmask16>((1U << std::min<std::int64_t>(count - i, lanes)) - 1U);
+      const __m512i steps = sum_of(_mm_maskz_loadu_epi8(mask, a + i), _mm_maskz_loadu_epi8(mask, b + i));
       _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, steps);
     }
   }
 
-  static void shift_pixels(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
-                           std::uint8_t fill, std::uint8_t* out) {
-    const __m512i filled = _mm512_set1_epi8(static_cast<char>(fill));
-    for (std::int64_t v = 0; v < vectors; ++v) {
-      const std::uint8_t* source = in + (v * lanes + shift) * block;
-      _mm512_store_si512(out + v * lanes * block, _mm512_mask_loadu_epi32(filled, masks[v], source));
+  static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
+    const __m512i filled = _mm512_set1_epi8(static_cast<char>(shift.fill));
+    in += shift.pixels * block;
+    for (std::int64_t plane = 0; plane < shift.planes; ++plane, in += shift.in_pitch, out += shift.out_pitch) {
+      for (std::int64_t v = 0; v < shift.vectors; ++v) {
+        const __m512i known = _mm512_mask_loadu_epi32(filled, shift.masks[v], in + v * lanes * block);
+        _mm512_store_si512(out + v * lanes * block, known);
+      }
+    }
+  }
+
+  static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
+    if (step != 2) {
+      for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
+      return;
+    }
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    std::int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      const std::uint8_t* source = in + 2 * i * block;
+      // The second half ends at the last pixel that is wanted, which may be the last there is.
+      const __m512i second = _mm512_maskz_loadu_epi32(0x7FFF, source + lanes * block);
+      _mm512_storeu_si512(out + i * block, _mm512_permutex2var_epi32(_mm512_loadu_si512(source), even, second));
+    }
+    if (i < count) {
+      const std::uint32_t pixels = 2U * static_cast<std::uint32_t>(count - i) - 1U;  // to read: 1 to 31 - 2
+      const auto mask = static_cast<std::uint32_t>((1ULL << pixels) - 1U);
+      const std::uint8_t* source = in + 2 * i * block;
+      const __m512i first = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask), source);
+      const __m512i second = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask >> 16U), source + lanes * block);
+      const auto wanted = static_cast<__mmask16>((1U << (count - i)) - 1U);
+      _mm512_mask_storeu_epi32(out + i * block, wanted, _mm512_permutex2var_epi32(first, even, second));
     }
   }
 

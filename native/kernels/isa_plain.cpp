@@ -28,6 +28,11 @@ struct V {
     for (auto& lane : sum.lane) lane = static_cast<std::uint32_t>(value);
     return sum;
   }
+  static Sum load_sums(const std::int32_t* from) {
+    Sum sum;
+    std::memcpy(sum.lane, from, sizeof sum.lane);
+    return sum;
+  }
   static Sum add(Sum a, const Sum& b) {
     for (int l = 0; l < lanes; ++l) a.lane[l] += b.lane[l];
     return a;
@@ -52,7 +57,6 @@ struct V {
     }
     return sum;
   }
-  static void keep(Sum& sum) { asm volatile("" : "+m"(sum)); }
 
   static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                          const Requantization& to, std::uint8_t* out) {
@@ -75,15 +79,22 @@ struct V {
     }
   }
 
-  static void shift_pixels(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
-                           std::uint8_t fill, std::uint8_t* out) {
-    for (std::int64_t p = 0; p < vectors * most_lanes; ++p, out += block) {
-      if ((masks[p / most_lanes] >> (p % most_lanes) & 1) != 0) {
-        std::memcpy(out, in + (p + shift) * block, block);
-      } else {
-        std::memset(out, fill, block);
+  static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
+    for (std::int64_t plane = 0; plane < shift.planes; ++plane) {
+      const std::uint8_t* from = in + plane * shift.in_pitch;
+      std::uint8_t* to = out + plane * shift.out_pitch;
+      for (std::int64_t p = 0; p < shift.vectors * most_lanes; ++p, to += block) {
+        if ((shift.masks[p / most_lanes] >> (p % most_lanes) & 1) != 0) {
+          std::memcpy(to, from + (p + shift.pixels) * block, block);
+        } else {
+          std::memset(to, shift.fill, block);
+        }
       }
     }
+  }
+
+  static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
+    for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
   }
 
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {

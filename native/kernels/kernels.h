@@ -21,6 +21,8 @@ using Entry = std::uint64_t;
 // sums[v * lanes + l] = initial + sum over entries of dot(activations[offset + 4 * (v * lanes + l)], weights)
 using SparseTile = void (*)(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
                             std::int32_t* sums);
+// The same on top of what `sums` holds.
+using SparseMore = void (*)(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t* sums);
 
 // The same for `grouped` output channels that share their offsets. A record is the offset followed by one word of four weights for
 // each channel. sums[g * vectors * lanes + ...].
@@ -47,10 +49,21 @@ struct Addition {
   float high = 255;
 };
 
+struct Shift {
+  std::int64_t planes = 1;
+  std::int64_t in_pitch = 0;  // bytes
+  std::int64_t out_pitch = 0;
+  std::int64_t pixels = 0;  // how far
+  std::int64_t vectors = 0;  // of most_lanes pixels, in one plane
+  const std::uint16_t* masks = nullptr;
+  std::uint8_t fill = 0;
+};
+
 struct Kernels {
   const char* name;
   int lanes;
   SparseTile sparse[most_vectors + 1];                   // by vectors of the tile; null where it has none
+  SparseMore sparse_more[most_vectors + 1];
   DenseTile dense[most_grouped + 1][most_vectors + 1];   // by grouped channels, then vectors
   Requantize requantize;
 
@@ -66,10 +79,9 @@ struct Kernels {
   void (*maximum)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out);
   // out[i] = in[step * i] on pixels of four bytes
   void (*stride_pixels)(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out);
-  // Pixels of four bytes: out[16 * v + l] = in[16 * v + l + shift] where bit l of masks[v] is set, else `fill` in every byte. What
-  // is masked out is never read.
-  void (*shift_pixels)(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
-                       std::uint8_t fill, std::uint8_t* out);
+  // Plane by plane, pixels of four bytes: out[16 * v + l] = in[16 * v + l + shift] where bit l of masks[v] is set, else `fill` in
+  // every byte. What is masked out is never read.
+  void (*shift_pixels)(const Shift& shift, const std::uint8_t* in, std::uint8_t* out);
   // Runs `rounds` dot products of full width and returns how many multiply-adds that was.
   double (*peak)(std::int64_t rounds);
 };

@@ -7,12 +7,12 @@
 // An accumulator is busy for some cycles; a tile with few vectors keeps several sets of them going.
 constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : vectors >= 2 ? 4 : 8; }
 
-template <int vectors>
-void sparse_tile(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
-                 std::int32_t* sums) {
+template <int vectors, bool more>
+inline void add_entries(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
+                        std::int32_t* sums) {
   constexpr int sets = sets_of(vectors) * (vectors + 1) < V::registers ? sets_of(vectors) : 1;
   typename V::Sum sum[sets][vectors];
-  for (int v = 0; v < vectors; ++v) sum[0][v] = V::set(initial);
+  for (int v = 0; v < vectors; ++v) sum[0][v] = more ? V::load_sums(sums + v * V::lanes) : V::set(initial);
   for (int s = 1; s < sets; ++s) {
     for (int v = 0; v < vectors; ++v) sum[s][v] = V::set(0);
   }
@@ -40,6 +40,17 @@ void sparse_tile(const std::uint8_t* activations, const Entry* begin, const Entr
     for (int s = 1; s < sets; ++s) total = V::add(total, sum[s][v]);
     V::store(sums + v * V::lanes, total);
   }
+}
+
+template <int vectors>
+void sparse_tile(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
+                 std::int32_t* sums) {
+  add_entries<vectors, false>(activations, begin, end, initial, sums);
+}
+
+template <int vectors>
+void sparse_more(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t* sums) {
+  add_entries<vectors, true>(activations, begin, end, 0, sums);
 }
 
 template <int grouped, int vectors>
@@ -74,7 +85,10 @@ constexpr bool fits(int grouped, int vectors) { return grouped * vectors + vecto
 
 template <int vectors>
 void fill_sparse(Kernels& kernels) {
-  if constexpr (fits(1, vectors) || vectors == 1) kernels.sparse[vectors] = sparse_tile<vectors>;
+  if constexpr (fits(1, vectors) || vectors == 1) {
+    kernels.sparse[vectors] = sparse_tile<vectors>;
+    kernels.sparse_more[vectors] = sparse_more<vectors>;
+  }
 }
 
 template <int grouped, int vectors>
@@ -130,31 +144,17 @@ void maximum(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, s
   for (std::int64_t i = 0; i < count; ++i) out[i] = std::max(a[i], b[i]);
 }
 
-void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
-  if (step == 2) {  // a constant the compiler can turn into shuffles
-    for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * block, in + 2 * i * block, block);
-    return;
-  }
-  for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
-}
-
+// What the widest tile does on operands that stay in the first-level cache is what this CPU can do at best.
 double peak(std::int64_t rounds) {
-  constexpr int busy = V::registers - 4 < 16 ? V::registers - 4 : 16;
-  alignas(alignment) std::uint8_t bytes[V::lanes * block] = {1, 2, 3, 4};
-  alignas(alignment) std::int32_t sink[V::lanes];
-  typename V::Sum sum[busy];
-  for (int i = 0; i < busy; ++i) sum[i] = V::set(i);
-  typename V::Pixels pixels = V::load(bytes);
-  const typename V::Weights weights = V::broadcast(0x01020304U);
-  for (std::int64_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 16
-    for (int i = 0; i < busy; ++i) {
-      sum[i] = V::dot(sum[i], pixels, weights);
-      V::keep(sum[i]);  // or the compiler would fold the rounds into one
-    }
-  }
-  for (int i = 0; i < busy; ++i) V::store(sink, sum[i]);
-  return static_cast<double>(rounds) * busy * V::lanes * block;
+  constexpr std::int64_t records = 16;
+  constexpr int grouped = 4;
+  constexpr int vectors = fits(grouped, 6) ? 6 : fits(grouped, 4) ? 4 : 2;
+  alignas(alignment) std::uint8_t activations[vectors * V::lanes * block] = {1, 2, 3, 4};
+  alignas(alignment) std::int32_t sums[grouped * vectors * V::lanes];
+  std::uint32_t weights[records * (1 + grouped)] = {};
+  const std::int32_t initial[grouped] = {};
+  for (std::int64_t r = 0; r < rounds; ++r) dense_tile<grouped, vectors>(activations, weights, records, initial, sums);
+  return static_cast<double>(rounds) * records * grouped * vectors * V::lanes * block;
 }
 
 Kernels all_kernels(const char* name) {
@@ -172,7 +172,7 @@ Kernels all_kernels(const char* name) {
   kernels.multiply = multiply;
   kernels.affine = affine;
   kernels.maximum = maximum;
-  kernels.stride_pixels = stride_pixels;
+  kernels.stride_pixels = V::stride_pixels;
   kernels.shift_pixels = V::shift_pixels;
   kernels.peak = peak;
   return kernels;

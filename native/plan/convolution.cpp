@@ -95,40 +95,65 @@ class SparseTiles final : public Tiles {
  public:
   SparseTiles(const Weighted& layer, const Rows& rows, const View& view, const Choice& choice, const Operands& operands,
               int threads, const Kernels& kernels)
-      : Tiles(layer, view, choice, operands, threads, kernels) {
+      : Tiles(layer, view, choice, operands, threads, kernels), passes_(choice.passes) {
+    const std::int64_t planes = (layer.geometry.in.blocks() + passes_ - 1) / passes_;  // of one pass
     starts_.push_back(0);
-    for (const auto& row : rows) {
-      for (const Block& one : row) {
-        std::uint32_t word = 0;
-        std::memcpy(&word, one.weights.data(), sizeof word);
-        entries_.push_back(static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word);
+    std::vector<std::vector<Entry>> by_pass(static_cast<std::size_t>(passes_));
+    for (std::size_t o = 0; o < initial_.size(); ++o) {
+      for (auto& entries : by_pass) entries.clear();
+      if (o < rows.size()) {
+        for (const Block& one : rows[o]) {
+          std::uint32_t word = 0;
+          std::memcpy(&word, one.weights.data(), sizeof word);
+          const Entry entry = static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word;
+          by_pass[static_cast<std::size_t>(one.plane / planes)].push_back(entry);
+        }
       }
-      std::sort(entries_.begin() + starts_.back(), entries_.end());  // memory order: offsets are the high halves
-      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
+      for (auto& entries : by_pass) {
+        std::sort(entries.begin(), entries.end());  // memory order: offsets are the high halves
+        entries_.insert(entries_.end(), entries.begin(), entries.end());
+        starts_.push_back(static_cast<std::int64_t>(entries_.size()));
+      }
     }
-    starts_.resize(initial_.size() + 1, starts_.back());
   }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     const Task& task = tasks_[static_cast<std::size_t>(part)];
-    const SparseTile tile = kernels_.sparse[task.vectors];
     const std::uint8_t* from = activations(task, memory);
     const std::int64_t stride = static_cast<std::int64_t>(task.vectors) * kernels_.lanes;
-    for (std::int64_t plane = task.first_plane; plane < task.last_plane; ++plane) {
-      for (std::int64_t c = 0; c < block; ++c) {
-        const auto row = static_cast<std::size_t>(plane * block + c);
-        tile(from, entries_.data() + starts_[row], entries_.data() + starts_[row + 1], initial_[row],
-             scratch.sums + c * stride);
+    // One pass needs only one output plane's sums at a time; several keep those of as many planes as there is room for.
+    const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * block);
+    for (std::int64_t first = task.first_plane; first < task.last_plane; first += room) {
+      const std::int64_t last = std::min(first + room, task.last_plane);
+      for (int pass = 0; pass < passes_; ++pass) {
+        std::int32_t* sums = scratch.sums;
+        for (std::int64_t o = first * block; o < last * block; ++o, sums += stride) {
+          add(task.vectors, from, static_cast<std::size_t>(o), pass, sums);
+        }
       }
-      finish(task, plane, scratch.sums, memory, scratch);
+      for (std::int64_t plane = first; plane < last; ++plane) {
+        finish(task, plane, scratch.sums + (plane - first) * block * stride, memory, scratch);
+      }
     }
   }
 
   std::int64_t bytes() const { return static_cast<std::int64_t>(entries_.size() * sizeof(Entry)); }
 
  private:
+  void add(int vectors, const std::uint8_t* from, std::size_t output, int pass, std::int32_t* sums) const {
+    const std::size_t start = output * static_cast<std::size_t>(passes_) + static_cast<std::size_t>(pass);
+    const Entry* begin = entries_.data() + starts_[start];
+    const Entry* end = entries_.data() + starts_[start + 1];
+    if (pass == 0) {
+      kernels_.sparse[vectors](from, begin, end, initial_[output], sums);
+    } else {
+      kernels_.sparse_more[vectors](from, begin, end, sums);
+    }
+  }
+
+  const int passes_;
   std::vector<Entry> entries_;
-  std::vector<std::int64_t> starts_;  // by output channel
+  std::vector<std::int64_t> starts_;  // by output channel, then pass
 };
 
 class DenseTiles final : public Tiles {
@@ -238,15 +263,18 @@ std::vector<std::int32_t> initial_sums(const Weighted& layer) {
 }
 
 std::string text_of(const Choice& choice) {
-  return std::string(name_of(choice.view)) + ", " + std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
+  const std::string tile = std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
+  return std::string(name_of(choice.view)) + ", " + tile + (choice.passes > 1 ? ", " + std::to_string(choice.passes) + " passes" : "");
 }
 
 std::optional<Choice> choice_from(const std::string& text) {
   for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions}) {
     for (int vectors = 1; vectors <= most_vectors; ++vectors) {
       for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
-        const Choice choice{view, vectors, grouped};
-        if (text_of(choice) == text) return choice;
+        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
+          const Choice choice{view, vectors, grouped, passes};
+          if (text_of(choice) == text) return choice;
+        }
       }
     }
   }
@@ -256,7 +284,8 @@ std::optional<Choice> choice_from(const std::string& text) {
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
   const auto views = View::possible(layer.geometry);
   if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
-  if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
+  if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > layer.geometry.in.blocks())) return false;
+  if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
   for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
     const bool known = choice.grouped == 1 ? kernels.sparse[vectors] != nullptr : kernels.dense[choice.grouped][vectors] != nullptr;
     if (!known) return false;

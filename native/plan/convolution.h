@@ -39,11 +39,14 @@ Rows surviving_blocks(const Weighted& layer);
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from.
 std::vector<std::int32_t> initial_sums(const Weighted& layer);
 
+inline constexpr int most_passes = 8;
+
 // How a layer is computed. Its text form is what LayerReport::kernel shows and what saved choices hold.
 struct Choice {
   ViewKind view = ViewKind::in_place;
   int vectors = 1;  // of one tile
   int grouped = 1;  // output channels that share their blocks; 1 takes each channel's own
+  int passes = 1;   // over the input planes, so that what one pass reads stays in the first-level cache; more than 1 only ungrouped
 };
 std::string text_of(const Choice& choice);
 std::optional<Choice> choice_from(const std::string& text);

@@ -24,51 +24,25 @@ Inside inside(std::int64_t start, std::int64_t stride, std::int64_t count, std::
   return {std::min(first, count), std::max(std::min(last, count), std::min(first, count))};
 }
 
-class Pack final : public Step {
+std::int64_t floor_divided(std::int64_t a, std::int64_t b) { return (a - (a % b + b) % b) / b; }
+
+// Rows of pixels, each cut out of a row of the input: any geometry.
+class PackRows final : public Step {
  public:
-  Pack(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
-      : view_(view), zero_point_(zero_point), from_(from), to_(to), kernels_(kernels) {
+  PackRows(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
+      : view_(view), zero_point_(zero_point), kernels_(kernels) {
     reads = {from};
     writes = {to};
-    const Geometry& g = view.geometry;
-    // Where rows are as long as the input's and not subsampled, a copy is the flat image moved by a number of pixels, with
-    // some pixels masked out.
-    flat_ = g.stride.vertical == 1 && g.stride.horizontal == 1 && g.out.width == g.in.width && g.out.pixels() > 1;
-    if (!flat_) return;
-    for (const Copy& copy : view.copies) masks_.push_back(masks_of(copy));
   }
-
   std::int64_t parts() const override { return view_.geometry.in.blocks(); }
 
   void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
-    const std::uint8_t* in = memory.at(from_) + plane * view_.geometry.in.pitch();
-    for (std::size_t c = 0; c < view_.copies.size(); ++c) {
-      const Copy& copy = view_.copies[c];
-      std::uint8_t* out = memory.at(to_) + copy.base + plane * copy.pitch;
-      if (flat_) {
-        const std::int64_t shift = copy.row * view_.geometry.in.width + copy.column;
-        kernels_.shift_pixels(in, shift, masks_[c].data(), static_cast<std::int64_t>(masks_[c].size()), zero_point_, out);
-      } else {
-        rows(in, copy, out);
-      }
-    }
+    const std::uint8_t* in = memory.at(reads[0]) + plane * view_.geometry.in.pitch();
+    for (const Copy& copy : view_.copies) fill(in, copy, memory.at(writes[0]) + copy.base + plane * copy.pitch);
   }
 
  private:
-  std::vector<std::uint16_t> masks_of(const Copy& copy) const {
-    const Geometry& g = view_.geometry;
-    const std::int64_t pixels = copy.rows * g.out.width;
-    std::vector<std::uint16_t> masks(static_cast<std::size_t>((pixels + most_lanes - 1) / most_lanes));
-    for (std::int64_t p = 0; p < pixels; ++p) {
-      const std::int64_t y = copy.row + p / g.out.width;
-      const std::int64_t x = copy.column + p % g.out.width;
-      const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
-      if (known) masks[static_cast<std::size_t>(p / most_lanes)] |= static_cast<std::uint16_t>(1U << (p % most_lanes));
-    }
-    return masks;
-  }
-
-  void rows(const std::uint8_t* in, const Copy& copy, std::uint8_t* out) const {
+  void fill(const std::uint8_t* in, const Copy& copy, std::uint8_t* out) const {
     const Geometry& g = view_.geometry;
     const std::int64_t width = g.out.width;
     const Inside columns = inside(copy.column, g.stride.horizontal, width, g.in.width);
@@ -93,11 +67,110 @@ class Pack final : public Step {
 
   const View view_;
   const std::uint8_t zero_point_;
-  const Buffer from_;
-  const Buffer to_;
   const Kernels& kernels_;
-  bool flat_ = false;
-  std::vector<std::vector<std::uint16_t>> masks_;  // by copy, one bit a pixel
+};
+
+// Where rows of the copies are as long as the (subsampled) rows of the input, a copy is the flat image moved by some pixels, with
+// the pixels beyond its borders masked out. A strided convolution first takes each plane apart into its phases.
+class PackFlat final : public Step {
+ public:
+  PackFlat(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
+      : view_(view), kernels_(kernels), strided_(view.geometry.stride.vertical > 1 || view.geometry.stride.horizontal > 1) {
+    reads = {from};
+    writes = {to};
+    for (const Copy& copy : view.copies) {
+      moves_.push_back(move_of(copy, zero_point));
+      masks_.push_back(masks_of(copy));
+    }
+  }
+
+  // Whether it applies: rows of every phase fit, and the phases of a plane fit into the scratch.
+  static bool fits(const Geometry& g) {
+    if (g.out.pixels() == 1) return false;  // then planes are not whole cache lines
+    const Pair s = g.stride;
+    if (s.vertical == 1 && s.horizontal == 1) return g.in.width == g.out.width;
+    const bool even = g.in.width % s.horizontal == 0 && g.in.height % s.vertical == 0;
+    return even && g.in.width / s.horizontal == g.out.width && g.in.pixels() * block <= static_cast<std::int64_t>(sizeof(Scratch::sums));
+  }
+
+  // Several planes at once where that saves calls on small maps.
+  std::int64_t parts() const override { return strided_ ? blocks() : (blocks() + at_once() - 1) / at_once(); }
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+    const std::int64_t plane = strided_ ? part : part * at_once();
+    const std::int64_t planes = strided_ ? 1 : std::min(at_once(), blocks() - plane);
+    const std::uint8_t* in = memory.at(reads[0]) + plane * view_.geometry.in.pitch();
+    auto* phases = reinterpret_cast<std::uint8_t*>(scratch.sums);
+    if (strided_) take_apart(in, phases);
+    for (std::size_t c = 0; c < moves_.size(); ++c) {
+      const Copy& copy = view_.copies[c];
+      Shift shift = moves_[c].shift;
+      shift.planes = planes;
+      shift.masks = masks_[c].data();
+      kernels_.shift_pixels(shift, strided_ ? phases + moves_[c].phase : in,
+                            memory.at(writes[0]) + copy.base + plane * copy.pitch);
+    }
+  }
+
+ private:
+  struct OneMove {
+    Shift shift;
+    std::int64_t phase;  // bytes into the scratch
+  };
+
+  std::int64_t blocks() const { return view_.geometry.in.blocks(); }
+  std::int64_t at_once() const { return std::max<std::int64_t>(1, 64 / std::max<std::int64_t>(1, view_.geometry.in.pixels() / most_lanes)); }
+  std::int64_t phase_pixels() const {
+    const Geometry& g = view_.geometry;
+    return g.in.pixels() / (g.stride.vertical * g.stride.horizontal);
+  }
+
+  void take_apart(const std::uint8_t* in, std::uint8_t* phases) const {
+    const Geometry& g = view_.geometry;
+    const std::int64_t width = g.in.width / g.stride.horizontal;
+    for (std::int64_t y = 0; y < g.in.height; ++y) {
+      for (std::int64_t x = 0; x < g.stride.horizontal; ++x) {
+        const std::int64_t phase = y % g.stride.vertical * g.stride.horizontal + x;
+        std::uint8_t* out = phases + (phase * phase_pixels() + y / g.stride.vertical * width) * block;
+        kernels_.stride_pixels(in + (y * g.in.width + x) * block, width, g.stride.horizontal, out);
+      }
+    }
+  }
+
+  OneMove move_of(const Copy& copy, std::uint8_t zero_point) const {
+    const Geometry& g = view_.geometry;
+    const std::int64_t row = floor_divided(copy.row, g.stride.vertical);
+    const std::int64_t column = floor_divided(copy.column, g.stride.horizontal);
+    const std::int64_t phase = (copy.row - row * g.stride.vertical) * g.stride.horizontal + copy.column - column * g.stride.horizontal;
+    OneMove move;
+    move.phase = phase * phase_pixels() * block;
+    move.shift.in_pitch = g.in.pitch();
+    move.shift.out_pitch = copy.pitch;
+    move.shift.pixels = row * g.out.width + column;
+    move.shift.vectors = rounded_up(copy.rows * g.out.width, most_lanes) / most_lanes;
+    move.shift.fill = zero_point;
+    return move;
+  }
+
+  // One bit a pixel: whether it lies in the image.
+  std::vector<std::uint16_t> masks_of(const Copy& copy) const {
+    const Geometry& g = view_.geometry;
+    const std::int64_t pixels = copy.rows * g.out.width;
+    std::vector<std::uint16_t> masks(static_cast<std::size_t>(rounded_up(pixels, most_lanes) / most_lanes));
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
+      const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
+      const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
+      if (known) masks[static_cast<std::size_t>(p / most_lanes)] |= static_cast<std::uint16_t>(1U << (p % most_lanes));
+    }
+    return masks;
+  }
+
+  const View view_;
+  const Kernels& kernels_;
+  const bool strided_;
+  std::vector<OneMove> moves_;                     // by copy
+  std::vector<std::vector<std::uint16_t>> masks_;  // by copy
 };
 
 }  // namespace
@@ -155,7 +228,8 @@ std::int64_t View::offset(std::int64_t position, std::int64_t plane) const {
 }
 
 std::unique_ptr<Step> pack_step(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels) {
-  return std::make_unique<Pack>(view, zero_point, from, to, kernels);
+  if (PackFlat::fits(view.geometry)) return std::make_unique<PackFlat>(view, zero_point, from, to, kernels);
+  return std::make_unique<PackRows>(view, zero_point, from, to, kernels);
 }
 
 }  // namespace paretrim
