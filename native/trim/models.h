@@ -82,12 +82,11 @@ inline int code_mixed(Coder& coder, int bit, Mixer<static_cast<int>(N)>& mixer, 
   return bit;
 }
 
-// Bits that nothing is known about, highest first.
+// A number of up to 32 bits that nothing is known about, upper half first.
 template <class Coder>
 std::uint32_t code_raw(Coder& coder, std::uint32_t value, int bits) {
-  std::uint32_t result = 0;
-  for (int k = bits - 1; k >= 0; --k) result = result << 1 | coder.code(value >> k & 1, 32768);
-  return result;
+  const std::uint32_t high = bits > 16 ? coder.code_raw(value >> 16, bits - 16) : 0;
+  return high << 16 | coder.code_raw(value & ((std::uint32_t{1} << std::min(bits, 16)) - 1), std::min(bits, 16));
 }
 
 // A number of `bits` bits, highest first, each bit with the counter of those before it.

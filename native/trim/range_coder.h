@@ -5,6 +5,7 @@
 // at least 16 bits to spare and the loss against exact arithmetic is below 2**-15 of a bit.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -31,6 +32,14 @@ class Encoder {
     return bit;
   }
 
+  // Writes a number of up to 16 bits that nothing is known about.
+  std::uint32_t code_raw(std::uint32_t value, int bits) {
+    range_ >>= bits;
+    low_ += value * range_;
+    while (range_ < smallest_range) shift();
+    return value;
+  }
+
   // The bytes written. Zeros at their end are left out, as a decoder reads zeros behind the end.
   std::vector<std::uint8_t> finish();
 
@@ -51,7 +60,7 @@ class Decoder {
  public:
   static constexpr bool decodes = true;
 
-  Decoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {
+  Decoder(const std::uint8_t* data, std::size_t size) : begin_(data), next_(data), end_(data + size) {
     for (int word = 0; word < 3; ++word) code_ = code_ << 16 | take();
   }
 
@@ -63,14 +72,32 @@ class Decoder {
     code_ -= bound & zero;
     range_ = (bound & ~zero) | ((range_ - bound) & zero);
     const int bit = static_cast<int>(zero) + 1;
+    normalise();
+    return bit;
+  }
+
+  std::uint32_t code_raw(std::uint32_t, int bits) {
+    range_ >>= bits;
+    const std::uint64_t most = (std::uint64_t{1} << bits) - 1;
+    const std::uint64_t found = code_ / range_;
+    // Only bytes that no encoder wrote lead beyond the last part of the interval.
+    const std::uint64_t value = found < most ? found : most;
+    code_ -= value * range_;
+    normalise();
+    return static_cast<std::uint32_t>(value);
+  }
+
+  // Bits of the stream that what was found so far stands for.
+  double bits() const { return 8.0 * static_cast<double>(next_ - begin_) - std::log2(static_cast<double>(range_)); }
+
+ private:
+  void normalise() {
     while (range_ < smallest_range) {
       code_ = code_ << 16 | take();
       range_ <<= 16;
     }
-    return bit;
   }
 
- private:
   std::uint64_t take() {
     if (end_ - next_ >= 2) {
       const std::uint64_t word = std::uint64_t{next_[0]} << 8 | next_[1];
@@ -82,6 +109,7 @@ class Decoder {
     return word;
   }
 
+  const std::uint8_t* begin_;
   const std::uint8_t* next_;
   const std::uint8_t* end_;
   std::uint64_t code_ = 0;

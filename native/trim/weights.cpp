@@ -9,6 +9,8 @@
 namespace paretrim::trim {
 namespace {
 
+// Counters that a very long row shares, so that reading it takes little memory beside it.
+constexpr std::size_t channel_mask = (1 << 16) - 1, column_mask = (1 << 18) - 1;
 constexpr std::uint32_t kept_between_layers = 60;  // observations that a new layer finds every shared counter with, at most
 
 int ternary(int value) { return value > 0 ? 2 : value < 0 ? 1 : 0; }
@@ -132,7 +134,7 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
   Mean mean{layer.mean.value, 8};
   for (std::int64_t first = 0; first < weights.channels; first += block) {
     const int width = static_cast<int>(std::min<std::int64_t>(block, weights.channels - first));
-    if (first_output) std::fill_n(&layer.channel[first], width, layer.any_weight.relaxed(3));
+    if (first_output) std::fill_n(&layer.channel[first & channel_mask], width, layer.any_weight.relaxed(3));
     std::uint8_t* const counts = &layer.counts[first / block * area];
     for (std::int64_t y = 0, position = 0; y < weights.height; ++y) {
       for (std::int64_t x = 0; x < weights.width; ++x, ++position) {
@@ -145,7 +147,7 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
           }
           const int around = ((few(first ? counts[position - area] : 0) * 3 + few(counts[position])) * 3 +
                               few(x ? counts[position - 1] : 0)) * 3 + few(y ? counts[position - weights.width] : 0);
-          Counter& column = layer.block_column[first / block * area + position];
+          Counter& column = layer.block_column[(first / block * area + position) & column_mask];
           if (first_output) column = layer.any_block.relaxed(3);
           Counter& near = block_around_[place * 81 + around];
           bool any = here != 0;
@@ -177,14 +179,14 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
             bool any = *weight != 0;
             if constexpr (rich) {
               any = code_mixed<Coder, 4>(coder, any, weight_mixers_[mixer],
-                                         {&near, &layer.channel[first + i], &weight_row[seen], &layer.any_weight},
+                                         {&near, &layer.channel[(first + i) & channel_mask], &weight_row[seen], &layer.any_weight},
                                          {steady, mobile, mobile, steady});
             } else {
               any = code_plain(coder, any, near, steady);
             }
             if (!any) continue;
           }
-          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[first + i], mean, area == 1);
+          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1);
           if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
           ++seen;
         }
@@ -211,9 +213,10 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   std::memcpy(&layer.floor, &bits, sizeof bits);
   const auto blocks = static_cast<std::size_t>((weights.channels + block - 1) / block * weights.height * weights.width);
   layer.counts.resize(blocks);
-  if (layer.blocks) layer.block_column.resize(blocks);
-  layer.channel.resize(static_cast<std::size_t>(weights.channels));
-  layer.channel_sign.resize(static_cast<std::size_t>(weights.channels));
+  if (layer.blocks) layer.block_column.resize(std::min(blocks, column_mask + 1));
+  const auto channels = std::min(static_cast<std::size_t>(weights.channels), channel_mask + 1);
+  layer.channel.resize(channels);
+  layer.channel_sign.resize(channels);
   for (std::int64_t output = 0; output < weights.outputs; ++output) {
     if (rich_) {
       code_output<true>(coder, weights, output, layer);
