@@ -56,6 +56,33 @@ struct V {
     }
   }
 
+  static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by,
+                         std::uint8_t* out) {
+    const __m512 first = _mm512_set1_ps(by.first);
+    const __m512 second = _mm512_set1_ps(by.second);
+    const __m512 constant = _mm512_set1_ps(by.constant);
+    const __m512 low = _mm512_set1_ps(by.low);
+    const __m512 high = _mm512_set1_ps(by.high);
+    for (std::int64_t i = 0; i < count; i += lanes) {
+      const auto left = static_cast<std::uint32_t>(std::min<std::int64_t>(count - i, lanes));
+      const auto mask = static_cast<__mmask16>((1U << left) - 1U);
+      const __m512 from_a = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, a + i)));
+      const __m512 from_b = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, b + i)));
+      const __m512 sum = _mm512_add_ps(_mm512_mul_ps(from_a, first), _mm512_add_ps(_mm512_mul_ps(from_b, second), constant));
+      const __m512i steps = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, low), high));
+      _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, steps);
+    }
+  }
+
+  static void shift_pixels(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
+                           std::uint8_t fill, std::uint8_t* out) {
+    const __m512i filled = _mm512_set1_epi8(static_cast<char>(fill));
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      const std::uint8_t* source = in + (v * lanes + shift) * block;
+      _mm512_store_si512(out + v * lanes * block, _mm512_mask_loadu_epi32(filled, masks[v], source));
+    }
+  }
+
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
     __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     std::int64_t i = 0;

@@ -66,6 +66,10 @@ struct Kernels {
   void (*maximum)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out);
   // out[i] = in[step * i] on pixels of four bytes
   void (*stride_pixels)(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out);
+  // Pixels of four bytes: out[16 * v + l] = in[16 * v + l + shift] where bit l of masks[v] is set, else `fill` in every byte. What
+  // is masked out is never read.
+  void (*shift_pixels)(const std::uint8_t* in, std::int64_t shift, const std::uint16_t* masks, std::int64_t vectors,
+                       std::uint8_t fill, std::uint8_t* out);
   // Runs `rounds` dot products of full width and returns how many multiply-adds that was.
   double (*peak)(std::int64_t rounds);
 };

@@ -96,14 +96,6 @@ inline std::uint8_t clamped(float rounded, const Requantization& to) {
       std::min(std::max(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
 }
 
-void add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out) {
-  const Addition k = by;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const float sum = static_cast<float>(a[i]) * k.first + (static_cast<float>(b[i]) * k.second + k.constant);
-    out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(std::rint(std::min(std::max(sum, k.low), k.high))));
-  }
-}
-
 void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
               float multiplier, const Requantization& to, std::uint8_t* out) {
   const Requantization k = to;
@@ -176,11 +168,12 @@ Kernels all_kernels(const char* name) {
   fill_dense<16, 1>(kernels);
   kernels.requantize = V::requantize;
   kernels.dot = V::dot_product;
-  kernels.add = add;
+  kernels.add = V::add_values;
   kernels.multiply = multiply;
   kernels.affine = affine;
   kernels.maximum = maximum;
   kernels.stride_pixels = stride_pixels;
+  kernels.shift_pixels = V::shift_pixels;
   kernels.peak = peak;
   return kernels;
 }

@@ -17,6 +17,7 @@ from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
+from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, notes_console, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPH, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
@@ -38,7 +39,9 @@ RANDOM_IMAGES = 4 * CHECKED
 
 
 def bench(parsed: argparse.Namespace) -> int:
-    """Time files against each other, in one session for each runtime and number of threads."""
+    """Time files against each other, in one session for each runtime and number of threads; or one file layer by layer."""
+    if parsed.layers:
+        return show_layers(parsed)
     files: list[Path] = [*dict.fromkeys(parsed.files)]
     baseline: Path = parsed.baseline or files[0]
     if baseline not in files:
@@ -48,8 +51,7 @@ def bench(parsed: argparse.Namespace) -> int:
     settings = [(_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
     found: list[Latency] = []
     for runtime, threads in settings:
-        # The reference interpreter is the only runtime of a graph file, whatever the others run in.
-        arms = [Arm(names[file], str(file), "reference" if kind_of(file) == GRAPH else runtime, threads) for file in files]
+        arms = [Arm(names[file], str(file), _runtime_of(file, runtime), threads) for file in files]
         session = measure(
             arms, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
         )
@@ -77,7 +79,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
     file: Path = parsed.file
     shape, pixels = input_of(file)
     images, labels = _test_images(parsed, pixels=pixels)
-    runtime = parsed.runtime or ("reference" if kind_of(file) == GRAPH else "onnxruntime")
+    runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
     if images.shape[1:] != shape:
         raise DataUnavailable(
@@ -145,6 +147,13 @@ def _runtime(name: str) -> str:
     if name not in RUNTIMES:
         raise InvalidRecipe(f"--runtime is '{name}'; choose from {', '.join(RUNTIMES)}")
     return name
+
+
+def _runtime_of(file: Path, wanted: str) -> str:
+    """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
+    if kind_of(file) != GRAPH or wanted in ("paretrim", "reference"):
+        return wanted
+    return "paretrim" if load_graph(file).quantized else "reference"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:

@@ -1,0 +1,117 @@
+#include "kernels/cpu.h"
+
+#include <array>
+#include <chrono>
+#include <cstring>
+
+#include "graph/error.h"
+#include "run/network.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace paretrim {
+namespace {
+
+#if defined(__x86_64__)
+
+// cpuid leaf 7, subleaf 1, EAX bit 4; compilers of this standard's time do not all know its name.
+bool has_avx_vnni() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1U << 4U)) != 0 && __builtin_cpu_supports("avx2");
+}
+
+std::vector<const Kernels*> find_kernels() {
+  __builtin_cpu_init();
+  std::vector<const Kernels*> found;
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512f")) {
+    found.push_back(&kernels_avx512_vnni());
+  }
+  if (has_avx_vnni()) found.push_back(&kernels_avx_vnni());
+  if (__builtin_cpu_supports("avx2")) found.push_back(&kernels_avx2());
+  found.push_back(&kernels_plain());
+  return found;
+}
+
+#elif defined(__aarch64__)
+
+std::vector<const Kernels*> find_kernels() {
+  std::vector<const Kernels*> found;
+#if defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) found.push_back(&kernels_neon_dot());
+#endif
+  found.push_back(&kernels_plain());
+  return found;
+}
+
+#else
+
+std::vector<const Kernels*> find_kernels() { return {&kernels_plain()}; }
+
+#endif
+
+const std::vector<const Kernels*>& known_kernels() {
+  static const std::vector<const Kernels*> kernels = find_kernels();
+  return kernels;
+}
+
+}  // namespace
+
+std::string cpu_name() {
+#if defined(__x86_64__)
+  std::array<unsigned, 12> words{};
+  for (unsigned leaf = 0; leaf < 3; ++leaf) {
+    unsigned* at = words.data() + 4 * leaf;
+    if (__get_cpuid(0x80000002U + leaf, at, at + 1, at + 2, at + 3) == 0) return "x86-64";
+  }
+  char text[sizeof words + 1] = {};
+  std::memcpy(text, words.data(), sizeof words);
+  unsigned signature = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  __get_cpuid(1, &signature, &b, &c, &d);  // family, model and stepping: the name alone may be a hypervisor's
+  return std::string(text) + " " + std::to_string(signature);
+#elif defined(__aarch64__)
+  return "aarch64";
+#else
+  return "other";
+#endif
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : known_kernels()) {
+    if (name.empty() || name == kernels->name) return *kernels;
+    names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw Error(ErrorKind::unsupported_operation, "instruction set '" + name + "' is not one this CPU runs; choose among " + names);
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : known_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+double peak_multiply_adds_a_second(const std::string& set) {
+  const Kernels& kernels = kernels_named(set);
+  double best = 0;
+  for (int i = 0; i < 50; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const double done = kernels.peak(2000);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    best = std::max(best, done / spent.count());
+  }
+  return best;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,116 @@
+// Which view and tile computes a layer fastest: a rule of thumb orders the candidates, measuring decides among the first few.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "plan/aligned.h"
+#include "plan/convolution.h"
+
+namespace paretrim {
+namespace {
+
+constexpr std::size_t measured_candidates = 10;
+constexpr std::int64_t first_level_cache = 40 * 1024;  // of 32 or 48 KiB, shared with weights and sums; steers guesses only
+constexpr int repetitions = 4;
+
+// Blocks that a group of neighbouring channels executes together, by group size 1, 2, 4, 8, 16.
+double united_blocks(const Rows& rows, int grouped, const View& view) {
+  double total = 0;
+  std::vector<std::int64_t> offsets;
+  for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(grouped)) {
+    offsets.clear();
+    for (std::size_t o = first; o < std::min(rows.size(), first + static_cast<std::size_t>(grouped)); ++o) {
+      for (const Block& one : rows[o]) offsets.push_back(view.offset(one.position, one.plane));
+    }
+    std::sort(offsets.begin(), offsets.end());
+    total += static_cast<double>(std::unique(offsets.begin(), offsets.end()) - offsets.begin());
+  }
+  return total;
+}
+
+struct Guess {
+  Choice choice;
+  double cost;
+};
+
+// In units of one dot product of a register, fitted by eye to kernels measured alone on Zen 5; only the order matters.
+double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, const Kernels& kernels) {
+  const Geometry& g = layer.geometry;
+  const double all = static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes);
+  const double tiles = std::ceil(all / choice.vectors);
+  const double tile_bytes = static_cast<double>(choice.view == ViewKind::in_place ? g.in.bytes() : view.bytes) / tiles;
+  const double far = tile_bytes > first_level_cache ? 1.3 : 1.0;
+  const bool crossing = choice.view == ViewKind::columns && g.out.width * block % static_cast<std::int64_t>(alignment) != 0;
+  const double load = far * (crossing ? 1.6 : 1.0);
+  const double vectors = all / tiles;
+  const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
+                                          : std::max(vectors * choice.grouped * 1.0, (vectors * load + choice.grouped) * 1.35) + 0.3;
+  const double packing = choice.view == ViewKind::in_place ? 0 : static_cast<double>(view.bytes) / 64.0 * 2.0;
+  return united * tiles * each + packing + tiles * static_cast<double>(g.out.channels) * 3.0;
+}
+
+std::vector<Guess> guesses(const Weighted& layer, const Rows& rows, const Kernels& kernels) {
+  std::vector<Guess> found;
+  for (const ViewKind kind : View::possible(layer.geometry)) {
+    const View view = View::make(kind, layer.geometry);
+    if (view.bytes > std::numeric_limits<std::uint32_t>::max()) continue;  // offsets have 32 bits
+    for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
+      const double united = united_blocks(rows, grouped, view);
+      for (int vectors = 1; vectors <= most_vectors; ++vectors) {
+        const Choice choice{kind, vectors, grouped};
+        const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
+        if (vectors > all || !possible(choice, layer, kernels)) continue;
+        found.push_back({choice, guessed_cost(choice, united, layer, view, kernels)});
+      }
+    }
+  }
+  std::stable_sort(found.begin(), found.end(), [](const Guess& a, const Guess& b) { return a.cost < b.cost; });
+  return found;
+}
+
+// Buffers of one layer alone: input, copies, output, second operand.
+std::int64_t time_of(const Weighted& layer, const Rows& rows, const Choice& choice, const Kernels& kernels) {
+  enum { input = 2, copies, output, added, count };
+  const Computation computation = compute(layer, rows, choice, {input, copies, output, added}, 1, kernels);
+  std::int64_t offsets[count] = {};
+  offsets[copies] = layer.geometry.in.bytes();
+  offsets[output] = offsets[copies] + computation.view_bytes;
+  offsets[added] = offsets[output] + std::max<std::int64_t>(layer.geometry.out.bytes(), layer.geometry.out.channels * 4 + slack);
+  Aligned<std::uint8_t> arena(static_cast<std::size_t>(offsets[added] + layer.geometry.out.bytes()));
+  for (std::size_t i = 0; i < arena.size(); ++i) arena.data()[i] = static_cast<std::uint8_t>(i * 37U);
+  std::vector<float> logits(static_cast<std::size_t>(layer.geometry.out.channels));
+  const Memory memory{nullptr, logits.data(), arena.data(), offsets};
+  const auto scratch = std::make_unique<Scratch>();
+  std::int64_t best = std::numeric_limits<std::int64_t>::max();
+  for (int i = 0; i < repetitions + 1; ++i) {  // the first fills the caches
+    const auto start = std::chrono::steady_clock::now();
+    for (const auto& step : computation.steps) {
+      for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, *scratch);
+    }
+    const auto spent = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
+    if (i > 0) best = std::min<std::int64_t>(best, spent);
+  }
+  return best;
+}
+
+}  // namespace
+
+Choice choose(const Weighted& layer, const Rows& rows, bool measure, const Kernels& kernels) {
+  const std::vector<Guess> candidates = guesses(layer, rows, kernels);
+  if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
+  if (!measure) return candidates.front().choice;
+  Choice best;
+  std::int64_t best_time = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t i = 0; i < std::min(measured_candidates, candidates.size()); ++i) {
+    const std::int64_t time = time_of(layer, rows, candidates[i].choice, kernels);
+    if (time < best_time) {
+      best_time = time;
+      best = candidates[i].choice;
+    }
+  }
+  return best;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,255 @@
+#include "plan/elementwise.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "graph/attributes.h"
+#include "graph/error.h"
+
+namespace paretrim {
+namespace {
+
+// A step over the planes of one value.
+class Planes : public Step {
+ public:
+  Planes(const Layout& layout, std::vector<Buffer> from, Buffer to) : layout_(layout), to_(to) {
+    reads = std::move(from);
+    writes = {to};
+  }
+  std::int64_t parts() const override { return layout_.pixels() == 1 ? 1 : layout_.blocks(); }
+
+ protected:
+  // A value of one pixel is a single run of bytes.
+  std::int64_t start(std::int64_t part) const { return part * layout_.pitch(); }
+  std::int64_t count() const { return layout_.pixels() == 1 ? layout_.blocks() * block : layout_.pixels() * block; }
+
+  const Layout layout_;
+  const Buffer to_;
+};
+
+class Add final : public Planes {
+ public:
+  Add(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
+      : Planes(layout, {a, b}, out), by_(by), kernels_(kernels) {}
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    kernels_.add(memory.at(reads[0]) + start(part), memory.at(reads[1]) + start(part), count(), by_, memory.at(to_) + start(part));
+  }
+
+ private:
+  const Addition by_;
+  const Kernels& kernels_;
+};
+
+class Multiply final : public Planes {
+ public:
+  Multiply(const Layout& layout, bool broadcast, std::int32_t zero_a, std::int32_t zero_b, float multiplier,
+           const Requantization& to, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
+      : Planes(layout, {a, b}, out),
+        broadcast_(broadcast),
+        zero_a_(zero_a),
+        zero_b_(zero_b),
+        multiplier_(multiplier),
+        requantization_(to),
+        kernels_(kernels) {}
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+    const std::uint8_t* a = memory.at(reads[0]) + start(part);
+    std::uint8_t* out = memory.at(to_) + start(part);
+    if (!broadcast_) {
+      kernels_.multiply(a, zero_a_, memory.at(reads[1]) + start(part), zero_b_, count(), multiplier_, requantization_, out);
+      return;
+    }
+    constexpr std::int64_t room = sizeof scratch.bytes;
+    const std::uint8_t* factors = memory.at(reads[1]) + part * block;
+    for (std::int64_t i = 0; i < std::min(room, count()); i += block) std::memcpy(scratch.bytes + i, factors, block);
+    for (std::int64_t i = 0; i < count(); i += room) {
+      const std::int64_t here = std::min(room, count() - i);
+      kernels_.multiply(a + i, zero_a_, scratch.bytes, zero_b_, here, multiplier_, requantization_, out + i);
+    }
+  }
+
+ private:
+  const bool broadcast_;
+  const std::int32_t zero_a_;
+  const std::int32_t zero_b_;
+  const float multiplier_;
+  const Requantization requantization_;
+  const Kernels& kernels_;
+};
+
+class Affine final : public Planes {
+ public:
+  Affine(const Layout& layout, const Node& node, std::int32_t zero, Buffer in, Buffer out, const Kernels& kernels)
+      : Planes(layout, {in}, out), zero_(zero), requantization_(requantization_of(node)), kernels_(kernels) {
+    const auto padded = static_cast<std::size_t>(layout.blocks() * block);
+    const float* multiplier = node.tensors.find("multiplier")->second.as<float>();
+    const float* offset = node.tensors.find("offset")->second.as<float>();
+    multipliers_.assign(multiplier, multiplier + layout.channels);
+    offsets_.assign(offset, offset + layout.channels);
+    multipliers_.resize(padded, 0.0F);
+    offsets_.resize(padded, 0.0F);
+  }
+  std::int64_t parts() const override { return layout_.blocks(); }
+
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    kernels_.affine(memory.at(reads[0]) + start(part), zero_, layout_.pixels() * block, multipliers_.data() + part * block,
+                    offsets_.data() + part * block, requantization_, memory.at(to_) + start(part));
+  }
+
+ private:
+  const std::int32_t zero_;
+  const Requantization requantization_;
+  std::vector<float> multipliers_;
+  std::vector<float> offsets_;
+  const Kernels& kernels_;
+};
+
+class Table final : public Planes {
+ public:
+  Table(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out)
+      : Planes(layout, {in}, out), table_(std::move(table)) {}
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* in = memory.at(reads[0]) + start(part);
+    std::uint8_t* out = memory.at(to_) + start(part);
+    for (std::int64_t i = 0; i < count(); ++i) out[i] = table_[in[i]];
+  }
+
+ private:
+  const std::vector<std::uint8_t> table_;  // 256
+};
+
+// Pixels [C][H][W] to planes.
+class QuantizePixels final : public Planes {
+ public:
+  QuantizePixels(const Layout& layout, const Tensor& table, Buffer out)
+      : Planes(layout, {images_buffer}, out), table_(table.bytes) {
+    table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
+  }
+  std::int64_t parts() const override { return layout_.blocks(); }
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const std::int64_t pixels = layout_.pixels();
+    std::uint8_t* out = memory.at(to_) + start(part);
+    const std::int64_t channels = std::min<std::int64_t>(block, layout_.channels - part * block);
+    if (channels < block) std::memset(out, 0, static_cast<std::size_t>(pixels * block));
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const std::uint8_t* in = memory.images + (part * block + c) * pixels;
+      const std::uint8_t* table = table_.data() + (part * block + c) * 256;
+      for (std::int64_t p = 0; p < pixels; ++p) out[p * block + c] = table[in[p]];
+    }
+  }
+
+ private:
+  std::vector<std::uint8_t> table_;  // [channels, rounded up][256]
+};
+
+// float32 [C][H][W] to planes. NaN was refused before.
+class QuantizeFloats final : public Planes {
+ public:
+  QuantizeFloats(const Node& node, Buffer out)
+      : Planes(Layout::of(node.type.shape), {images_buffer}, out),
+        scale_(node.type.scale),
+        zero_point_(static_cast<float>(node.type.zero_point)) {}
+  std::int64_t parts() const override { return layout_.channels; }
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const std::int64_t pixels = layout_.pixels();
+    const float* in = reinterpret_cast<const float*>(memory.images) + channel * pixels;
+    std::uint8_t* out = memory.at(to_) + layout_.at(channel, 0);
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      const float steps = std::rint(in[p] / scale_) + zero_point_;
+      out[p * block] = static_cast<std::uint8_t>(std::min(std::max(steps, 0.0F), 255.0F));
+    }
+  }
+
+ private:
+  const float scale_;
+  const float zero_point_;
+};
+
+class Dequantize final : public Step {
+ public:
+  Dequantize(const ValueType& source, Buffer in, Buffer out)
+      : channels_(Layout::of(source.shape).channels), scale_(source.scale), zero_point_(source.zero_point), out_(out) {
+    reads = {in};
+    writes = {out};
+  }
+  std::int64_t parts() const override { return 1; }
+  void run(std::int64_t, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* in = memory.at(reads[0]);
+    float* out = out_ == logits_buffer ? memory.logits : reinterpret_cast<float*>(memory.at(out_));
+    for (std::int64_t c = 0; c < channels_; ++c) out[c] = static_cast<float>(in[c] - zero_point_) * scale_;
+  }
+
+ private:
+  const std::int64_t channels_;
+  const float scale_;
+  const std::int32_t zero_point_;
+  const Buffer out_;
+};
+
+}  // namespace
+
+float ratio(float numerator, float denominator, const Node& node) {
+  const float result = numerator / denominator;
+  if (!std::isfinite(result)) {
+    throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
+                                             std::to_string(numerator) + " and " + std::to_string(denominator) +
+                                             " have no finite ratio in float32");
+  }
+  return result;
+}
+
+Requantization requantization_of(const Node& node) {
+  return {node.type.zero_point, static_cast<std::int32_t>(integer(node, "lo")), static_cast<std::int32_t>(integer(node, "hi"))};
+}
+
+Addition addition_of(const Node& node, const ValueType& first, const ValueType& second) {
+  Addition by;
+  by.first = ratio(first.scale, node.type.scale, node);
+  by.second = ratio(second.scale, node.type.scale, node);
+  const double zeros = static_cast<double>(by.first) * first.zero_point + static_cast<double>(by.second) * second.zero_point;
+  by.constant = static_cast<float>(node.type.zero_point - zeros);
+  by.low = static_cast<float>(integer(node, "lo"));
+  by.high = static_cast<float>(integer(node, "hi"));
+  return by;
+}
+
+std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels) {
+  return std::make_unique<Add>(by, layout, a, b, out, kernels);
+}
+
+std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, Buffer a, Buffer b,
+                                    Buffer out, const Kernels& kernels) {
+  const Layout layout = Layout::of(node.type.shape);
+  const float multiplier = ratio(a_type.scale * b_type.scale, node.type.scale, node);
+  // The product commutes, so the one that is broadcast may always stand second.
+  const bool swapped = Layout::of(a_type.shape).pixels() < layout.pixels();
+  const bool broadcast = swapped || Layout::of(b_type.shape).pixels() < layout.pixels();
+  const ValueType& whole = swapped ? b_type : a_type;
+  const ValueType& factor = swapped ? a_type : b_type;
+  return std::make_unique<Multiply>(layout, broadcast, whole.zero_point, factor.zero_point, multiplier, requantization_of(node),
+                                    swapped ? b : a, swapped ? a : b, out, kernels);
+}
+
+std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
+  return std::make_unique<Affine>(Layout::of(node.type.shape), node, source.zero_point, in, out, kernels);
+}
+
+std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out) {
+  return std::make_unique<Table>(std::move(table), layout, in, out);
+}
+
+std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out) {
+  return std::make_unique<QuantizePixels>(Layout::of(node.type.shape), node.tensors.find("table")->second, out);
+}
+
+std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) {
+  return std::make_unique<QuantizeFloats>(node, out);
+}
+
+std::unique_ptr<Step> dequantize_step(const ValueType& source, Buffer in, Buffer out) {
+  return std::make_unique<Dequantize>(source, in, out);
+}
+
+}  // namespace paretrim

@@ -1,0 +1,346 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "graph/attributes.h"
+#include "graph/error.h"
+#include "plan/convolution.h"
+#include "plan/elementwise.h"
+#include "plan/memory.h"
+#include "plan/moves.h"
+#include "plan/windows.h"
+
+namespace paretrim {
+namespace {
+
+[[noreturn]] void refuse(const Node& node, const std::string& why) {
+  throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
+                                                    std::string(name_of(node.op)) + ") cannot be planned: " + why);
+}
+
+const Tensor& tensor(const Node& node, std::string_view name) { return node.tensors.find(name)->second; }
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const Kernels& kernels, int threads, bool measure, const std::vector<std::string>& chosen)
+      : graph_(graph), kernels_(kernels), threads_(threads), measure_(measure), chosen_(chosen) {}
+
+  Plan make() {
+    find_uses();
+    buffer_of_.assign(graph_.nodes.size() + 1, -1);
+    lives_.resize(2);  // the caller's input and output have no place in the arena
+    buffer_of_[0] = images_buffer;
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      if (needed_[i + 1] && buffer_of_[i + 1] < 0) add_node(i);
+    }
+    settle_memory();
+    return std::move(plan_);
+  }
+
+ private:
+  // Which values lead to the logits, and who reads them.
+  void find_uses() {
+    needed_.assign(graph_.nodes.size() + 1, false);
+    readers_.assign(graph_.nodes.size() + 1, {});
+    needed_[graph_.output] = true;
+    for (std::size_t i = graph_.nodes.size(); i-- > 0;) {
+      if (!needed_[i + 1]) continue;
+      for (const std::uint32_t value : graph_.nodes[i].inputs) {
+        needed_[value] = true;
+        readers_[value].push_back(i);
+      }
+    }
+  }
+
+  Buffer new_buffer(std::int64_t bytes) {
+    lives_.push_back({bytes, -1, -1});
+    return static_cast<Buffer>(lives_.size() - 1);
+  }
+
+  Buffer result_buffer(std::size_t node, const ValueType& type) {
+    const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
+    Buffer buffer = logits_buffer;
+    if (value != graph_.output) {
+      const std::int64_t bytes = type.quantized() ? Layout::of(type.shape).bytes() : type.size() * 4 + slack;
+      buffer = new_buffer(bytes);
+    }
+    buffer_of_[value] = buffer;
+    return buffer;
+  }
+
+  void add_step(std::unique_ptr<Step> step, std::size_t layer) {
+    step->layer = layer;
+    const auto now = static_cast<std::int64_t>(plan_.steps.size());
+    for (const auto* buffers : {&step->reads, &step->writes}) {
+      for (const Buffer buffer : *buffers) {
+        Life& life = lives_[static_cast<std::size_t>(buffer)];
+        if (life.first < 0) life.first = now;
+        life.last = now;
+      }
+    }
+    plan_.steps.push_back(std::move(step));
+  }
+
+  std::size_t add_report(const Node& node) {
+    LayerReport report;
+    report.name = node.name;
+    report.layer = node.layer;
+    report.op = name_of(node.op);
+    plan_.layers.push_back(std::move(report));
+    return plan_.layers.size() - 1;
+  }
+
+  void add_node(std::size_t i) {
+    const Node& node = graph_.nodes[i];
+    const ValueType source = graph_.type_of(node.inputs[0]);
+    if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1) refuse(node, "float maps are not computed, only logits are");
+    if (is_alias(node)) {
+      buffer_of_[i + 1] = buffer_of_[node.inputs[0]];
+      if (i + 1 == graph_.output) refuse(node, "the logits would be another value's bytes");
+      return;
+    }
+    if (node.op == Op::conv2d || node.op == Op::linear) {
+      add_weighted(i, source);
+      return;
+    }
+    const std::size_t layer = add_report(node);
+    if (node.op == Op::concat) {
+      add_concat(i, layer);
+    } else {
+      const Buffer in = buffer_of_[node.inputs[0]];
+      add_step(simple_step(node, source, in, result_buffer(i, node.type)), layer);
+    }
+  }
+
+  // Operations whose result has the bytes of their input.
+  bool is_alias(const Node& node) const {
+    const bool reshapes = node.op == Op::flatten || node.op == Op::unflatten;
+    return reshapes && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
+  }
+
+  std::unique_ptr<Step> simple_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
+    const Layout layout = Layout::of(source.shape);
+    switch (node.op) {
+      case Op::quantize:
+        return source.quantized() ? quantize_pixels_step(node, out) : quantize_floats_step(node, out);
+      case Op::dequantize:
+        return dequantize_step(source, in, out);
+      case Op::batch_norm:
+        return affine_step(node, source, in, out, kernels_);
+      case Op::relu:
+        return table_step(relu_table(source.zero_point), layout, in, out);
+      case Op::pointwise:
+        return table_step(tensor(node, "table").bytes, layout, in, out);
+      case Op::add: {
+        const ValueType second = graph_.type_of(node.inputs[1]);
+        return paretrim::add_step(addition_of(node, source, second), layout, in, buffer_of_[node.inputs[1]], out, kernels_);
+      }
+      case Op::mul:
+        return multiply_step(node, source, graph_.type_of(node.inputs[1]), in, buffer_of_[node.inputs[1]], out, kernels_);
+      case Op::max_pool:
+        return max_pool_step(node, source, in, out, kernels_);
+      case Op::avg_pool:
+      case Op::adaptive_avg_pool:
+        return average_step(node, source, in, out);
+      case Op::flatten:
+        return flatten_step(layout, in, out);
+      case Op::slice:
+      case Op::pad:
+      case Op::channel_shuffle:
+        return move_step(move_of(node, source), in, out);
+      default:
+        refuse(node, "the native runtime computes integer graphs; freeze the network to one first");
+    }
+  }
+
+  static std::vector<std::uint8_t> relu_table(std::int32_t zero_point) {
+    std::vector<std::uint8_t> table(256);
+    for (std::int32_t q = 0; q < 256; ++q) table[static_cast<std::size_t>(q)] = static_cast<std::uint8_t>(std::max(q, zero_point));
+    return table;
+  }
+
+  static Move move_of(const Node& node, const ValueType& source) {
+    Move move;
+    move.in = Layout::of(source.shape);
+    move.out = Layout::of(node.type.shape);
+    move.fill = static_cast<std::uint8_t>(source.zero_point);
+    std::int64_t first = 0;
+    std::int64_t step = 1;
+    std::int64_t groups = 1;
+    if (node.op == Op::slice) {
+      const std::int64_t axis = integer(node, "axis");
+      const std::int64_t start = integer(node, "start");
+      const std::int64_t stride = integer(node, "step");
+      if (axis == 0) {
+        first = start;
+        step = stride;
+      } else if (axis == 1) {
+        move.row = start;
+        move.row_step = stride;
+      } else {
+        move.column = start;
+        move.column_step = stride;
+      }
+    } else if (node.op == Op::pad) {
+      const std::vector<std::int64_t> before = integers(node, "before");
+      first = -before[0];
+      move.row = -before[1];
+      move.column = -before[2];
+    } else {
+      groups = integer(node, "groups");
+    }
+    for (std::int64_t c = 0; c < move.out.channels; ++c) {
+      // channel_shuffle: output channel j * groups + i is input channel i * (C / groups) + j
+      const std::int64_t from = groups == 1 ? first + c * step : c % groups * (move.in.channels / groups) + c / groups;
+      move.channels.push_back(from < move.in.channels ? from : -1);
+    }
+    return move;
+  }
+
+  void add_concat(std::size_t i, std::size_t layer) {
+    const Node& node = graph_.nodes[i];
+    const Buffer out = result_buffer(i, node.type);
+    std::int64_t first = 0;
+    for (const std::uint32_t value : node.inputs) {
+      const ValueType source = graph_.type_of(value);
+      Move move;
+      move.in = Layout::of(source.shape);
+      move.out = Layout::of(node.type.shape);
+      move.first_channel = first;
+      for (std::int64_t c = 0; c < move.in.channels; ++c) move.channels.push_back(c);
+      if (source.scale != node.type.scale || source.zero_point != node.type.zero_point) move.table = rescaling(node, source);
+      first += move.in.channels;
+      add_step(move_step(std::move(move), buffer_of_[value], out), layer);
+    }
+  }
+
+  static std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
+    const float factor = ratio(source.scale, node.type.scale, node);
+    std::vector<std::uint8_t> table;
+    for (std::int32_t q = 0; q < 256; ++q) {
+      const float steps = std::rint(static_cast<float>(q - source.zero_point) * factor) + static_cast<float>(node.type.zero_point);
+      table.push_back(static_cast<std::uint8_t>(std::min(std::max(steps, 0.0F), 255.0F)));
+    }
+    return table;
+  }
+
+  Weighted weighted_of(const Node& node, const ValueType& source) const {
+    Weighted layer;
+    layer.geometry.in = Layout::of(source.shape);
+    layer.geometry.out = Layout::of(node.type.shape);
+    if (node.op == Op::conv2d) {
+      const std::vector<std::int64_t>& shape = tensor(node, "weight").shape;
+      layer.geometry.kernel = {shape[2], shape[3]};
+      layer.geometry.stride = pair(node, "stride");
+      layer.geometry.dilation = pair(node, "dilation");
+      layer.geometry.padding = edges(node, "padding");
+      layer.groups = integer(node, "groups");
+    }
+    layer.weight = tensor(node, "weight").as<std::int8_t>();
+    layer.bias = tensor(node, "bias").as<std::int32_t>();
+    layer.input_zero_point = static_cast<std::uint8_t>(source.zero_point);
+    layer.float_result = !node.type.quantized();
+    if (node.type.quantized()) layer.to = requantization_of(node);
+    const float* scales = tensor(node, "weight_scale").as<float>();
+    for (std::int64_t o = 0; o < layer.geometry.out.channels; ++o) {
+      const float product = scales[o] * source.scale;
+      layer.multipliers.push_back(layer.float_result ? product : product / node.type.scale);
+    }
+    return layer;
+  }
+
+  // The add that alone reads this convolution and whose other operand is there already, if any.
+  std::optional<std::size_t> fusable_add(std::size_t i) const {
+    const auto& readers = readers_[i + 1];
+    if (readers.size() != 1 || i + 1 == graph_.output) return std::nullopt;
+    const Node& next = graph_.nodes[readers[0]];
+    if (next.op != Op::add || next.inputs[0] == next.inputs[1]) return std::nullopt;
+    const std::uint32_t other = next.inputs[next.inputs[0] == i + 1 ? 1 : 0];
+    return other != 0 && buffer_of_[other] >= 0 && !graph_.nodes[i].type.shape.empty() && graph_.nodes[i].type.quantized()
+               ? std::optional<std::size_t>(readers[0])
+               : std::nullopt;
+  }
+
+  void add_weighted(std::size_t i, const ValueType& source) {
+    const Node& node = graph_.nodes[i];
+    Weighted layer = weighted_of(node, source);
+    const std::size_t report = add_report(node);
+    Operands operands;
+    operands.input = buffer_of_[node.inputs[0]];
+    if (const std::optional<std::size_t> sum = fusable_add(i)) {
+      const Node& next = graph_.nodes[*sum];
+      const bool first = next.inputs[0] == i + 1;
+      const std::uint32_t other = next.inputs[first ? 1 : 0];
+      Addition by = addition_of(next, graph_.type_of(next.inputs[0]), graph_.type_of(next.inputs[1]));
+      layer.addition = by;
+      layer.addition_swapped = !first;
+      operands.added = buffer_of_[other];
+      operands.output = result_buffer(*sum, next.type);
+      buffer_of_[i + 1] = operands.output;  // nobody else reads the convolution's own value
+      plan_.layers[report].name += " + " + next.name;
+    } else {
+      operands.output = result_buffer(i, node.type);
+    }
+    const Rows rows = surviving_blocks(layer);
+    const Choice choice = choice_for(node, layer, rows);
+    plan_.choices.push_back(text_of(choice));
+    if (choice.view != ViewKind::in_place) operands.copies = new_buffer(View::make(choice.view, layer.geometry).bytes);
+    Computation computation = compute(layer, rows, choice, operands, threads_, kernels_);
+    for (auto& step : computation.steps) add_step(std::move(step), report);
+    plan_.weight_bytes += computation.weight_bytes;
+    fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
+  }
+
+  Choice choice_for(const Node& node, const Weighted& layer, const Rows& rows) const {
+    const std::size_t index = plan_.choices.size();
+    if (index < chosen_.size()) {
+      const std::optional<Choice> saved = choice_from(chosen_[index]);
+      if (saved && possible(*saved, layer, kernels_)) return *saved;
+    }
+    try {
+      return choose(layer, rows, measure_, kernels_);
+    } catch (const std::length_error& error) {
+      refuse(node, error.what());
+    }
+  }
+
+  static void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued) {
+    const Tensor& weight = tensor(node, "weight");
+    const std::int8_t* values = weight.as<std::int8_t>();
+    const auto pixels = static_cast<double>(layer.geometry.out.pixels());
+    report.weights = static_cast<double>(weight.size());
+    report.zeros = static_cast<double>(std::count(values, values + weight.size(), std::int8_t{0}));
+    report.multiply_adds = report.weights * pixels;
+    report.useful_multiply_adds = (report.weights - report.zeros) * pixels;
+    report.issued_multiply_adds = issued;
+    report.kernel = text_of(choice);
+  }
+
+  void settle_memory() {
+    const Placement placement = place(lives_);
+    plan_.offsets = placement.offsets;
+    plan_.arena_bytes = placement.bytes;
+  }
+
+  const Graph& graph_;
+  const Kernels& kernels_;
+  const int threads_;
+  const bool measure_;
+  const std::vector<std::string>& chosen_;
+  Plan plan_;
+  std::vector<bool> needed_;                       // by value
+  std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
+  std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none
+  std::vector<Life> lives_;                        // by buffer
+};
+
+}  // namespace
+
+Plan make_plan(const Graph& graph, const Kernels& kernels, int threads, bool measure, const std::vector<std::string>& chosen) {
+  return Planner(graph, kernels, threads, measure, chosen).make();
+}
+
+}  // namespace paretrim

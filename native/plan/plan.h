@@ -1,0 +1,27 @@
+// A graph turned into steps over an arena: everything a call needs but the call's own memory.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "plan/step.h"
+#include "run/network.h"
+
+namespace paretrim {
+
+struct Plan {
+  std::vector<std::unique_ptr<Step>> steps;
+  std::vector<std::int64_t> offsets;  // by buffer
+  std::int64_t arena_bytes = 0;
+  std::int64_t weight_bytes = 0;
+  std::vector<LayerReport> layers;
+  std::vector<std::string> choices;   // kernel of every weighted layer, in the order of the graph
+};
+
+// `chosen` are earlier Plan::choices of the same graph and kernels, or empty: then every layer chooses.
+// Throws unsupported_operation or corrupt_file, naming the node and its layer.
+Plan make_plan(const Graph& graph, const Kernels& kernels, int threads, bool measure, const std::vector<std::string>& chosen);
+
+}  // namespace paretrim

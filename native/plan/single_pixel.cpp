@@ -1,0 +1,135 @@
+#include "plan/single_pixel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "plan/aligned.h"
+
+namespace paretrim {
+namespace {
+
+constexpr std::int64_t rows_of_a_part = 16;
+
+class SinglePixel final : public Step {
+ public:
+  SinglePixel(const Weighted& layer, const Rows& rows, const View& view, bool dense, const Operands& operands,
+              const Kernels& kernels)
+      : kernels_(kernels),
+        outputs_(layer.geometry.out.channels),
+        multipliers_(layer.multipliers),
+        initial_(initial_sums(layer)),
+        to_(layer.to),
+        addition_(layer.addition),
+        swapped_(layer.addition_swapped),
+        float_result_(layer.float_result),
+        operands_(operands),
+        source_(view.kind == ViewKind::in_place ? operands.input : operands.copies),
+        dense_(dense) {
+    reads = {source_};
+    if (addition_) reads.push_back(operands.added);
+    writes = {operands.output};
+    dense_ ? fill_dense(rows, view) : fill_sparse(rows, view);
+  }
+
+  std::int64_t parts() const override { return (outputs_ + rows_of_a_part - 1) / rows_of_a_part; }
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+    const std::uint8_t* in = memory.at(source_);
+    const std::int64_t last = std::min(outputs_, (part + 1) * rows_of_a_part);
+    for (std::int64_t o = part * rows_of_a_part; o < last; ++o) {
+      const auto row = static_cast<std::size_t>(o);
+      std::int32_t sum = 0;
+      if (dense_) {
+        const std::int32_t product = kernels_.dot(in, weights_.data() + o * row_bytes_, row_bytes_);
+        sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(product) + static_cast<std::uint32_t>(initial_[row]));
+      } else {
+        kernels_.sparse[1](in, entries_.data() + starts_[row], entries_.data() + starts_[row + 1], initial_[row], scratch.sums);
+        sum = scratch.sums[0];
+      }
+      finish(o, static_cast<float>(sum) * multipliers_[row], memory);
+    }
+  }
+
+  std::int64_t bytes() const {
+    return static_cast<std::int64_t>(weights_.size() + entries_.size() * sizeof(Entry));
+  }
+  double issued() const {
+    return dense_ ? static_cast<double>(weights_.size()) : static_cast<double>(entries_.size()) * block * kernels_.lanes;
+  }
+
+ private:
+  void fill_dense(const Rows& rows, const View& view) {
+    // Weights stand in the order of the view's bytes; what is between its pixels meets zeros.
+    std::int64_t reach = block;
+    for (std::size_t position = 0; position < view.copy_of.size(); ++position) {
+      const std::int64_t last = view.geometry.in.blocks() - 1;
+      reach = std::max(reach, view.offset(static_cast<std::int64_t>(position), last) + block);
+    }
+    row_bytes_ = rounded_up(reach, alignment);
+    weights_ = Aligned<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
+    for (std::size_t o = 0; o < rows.size(); ++o) {
+      for (const Block& one : rows[o]) {
+        std::int8_t* to = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_ + view.offset(one.position, one.plane);
+        std::copy(one.weights.begin(), one.weights.end(), to);
+      }
+    }
+  }
+
+  void fill_sparse(const Rows& rows, const View& view) {
+    starts_.push_back(0);
+    for (const auto& row : rows) {
+      for (const Block& one : row) {
+        std::uint32_t word = 0;
+        std::memcpy(&word, one.weights.data(), sizeof word);
+        entries_.push_back(static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word);
+      }
+      std::sort(entries_.begin() + starts_.back(), entries_.end());
+      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
+    }
+  }
+
+  void finish(std::int64_t o, float scaled, const Memory& memory) const {
+    if (float_result_) {
+      float* logits = operands_.output == logits_buffer ? memory.logits : reinterpret_cast<float*>(memory.at(operands_.output));
+      logits[o] = scaled;
+      return;
+    }
+    const float rounded = std::rint(scaled) + static_cast<float>(to_.zero_point);
+    const auto value =
+        static_cast<std::uint8_t>(std::min(std::max(rounded, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
+    std::uint8_t* out = memory.at(operands_.output) + o;
+    *out = value;
+    if (!addition_) return;
+    const std::uint8_t* other = memory.at(operands_.added) + o;
+    kernels_.add(swapped_ ? other : &value, swapped_ ? &value : other, 1, *addition_, out);
+  }
+
+  const Kernels& kernels_;
+  const std::int64_t outputs_;
+  const std::vector<float> multipliers_;
+  const std::vector<std::int32_t> initial_;
+  const Requantization to_;
+  const std::optional<Addition> addition_;
+  const bool swapped_;
+  const bool float_result_;
+  const Operands operands_;
+  const Buffer source_;
+  const bool dense_;
+  std::int64_t row_bytes_ = 0;
+  Aligned<std::int8_t> weights_;
+  std::vector<Entry> entries_;
+  std::vector<std::int64_t> starts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> single_pixel_step(const Weighted& layer, const Rows& rows, const View& view, bool dense,
+                                        const Operands& operands, const Kernels& kernels, Computation& costs) {
+  auto step = std::make_unique<SinglePixel>(layer, rows, view, dense, operands, kernels);
+  costs.weight_bytes = step->bytes();
+  costs.issued_multiply_adds = step->issued();
+  return step;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,55 @@
+// What a convolution reads: for every kernel position and input plane, a run of pixels that lines up with the output's pixels.
+//
+// `in_place`: the input itself (1x1, stride 1). `columns`: one copy of the image for each horizontal kernel position (and each
+// vertical phase of a stride), shifted so that loads are aligned; vertical positions are offsets of whole rows. `positions`: one
+// copy for each kernel position, aligned whatever the width, for small maps. Padding is written into the copies.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "graph/attributes.h"
+#include "plan/layout.h"
+#include "plan/step.h"
+
+namespace paretrim {
+
+struct Geometry {
+  Layout in;
+  Layout out;  // height and width are what count
+  Pair kernel, stride, dilation;
+  Edges padding;
+};
+
+enum class ViewKind : std::uint8_t { in_place, columns, positions };
+const char* name_of(ViewKind kind);
+
+// One shifted, subsampled image: pixel (y, x) is the input's (row + y * stride.vertical, column + x * stride.horizontal).
+struct Copy {
+  std::int64_t row = 0;
+  std::int64_t column = 0;
+  std::int64_t rows = 0;
+  std::int64_t base = 0;   // bytes from the start of the view to its first plane
+  std::int64_t pitch = 0;  // bytes from plane to plane
+};
+
+struct View {
+  ViewKind kind = ViewKind::in_place;
+  Geometry geometry;
+  std::vector<Copy> copies;
+  std::vector<std::int64_t> copy_of;  // by kernel position
+  std::vector<std::int64_t> row_of;   // by kernel position: rows into the copy
+  std::int64_t bytes = 0;             // 0 where it is the input itself
+
+  static View make(ViewKind kind, const Geometry& geometry);
+  static std::vector<ViewKind> possible(const Geometry& geometry);
+
+  // Bytes from the start to the activations of one kernel position and input plane that belong to output pixel 0.
+  std::int64_t offset(std::int64_t position, std::int64_t plane) const;
+};
+
+// The step that makes the copies; padding and outside count as `zero_point`.
+std::unique_ptr<Step> pack_step(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels);
+
+}  // namespace paretrim

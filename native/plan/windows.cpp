@@ -1,0 +1,172 @@
+#include "plan/windows.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "graph/attributes.h"
+#include "plan/elementwise.h"
+
+namespace paretrim {
+namespace {
+
+class MaxPool final : public Step {
+ public:
+  MaxPool(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels)
+      : in_(Layout::of(source.shape)),
+        out_(Layout::of(node.type.shape)),
+        window_(pair(node, "window")),
+        stride_(pair(node, "stride")),
+        dilation_(pair(node, "dilation")),
+        padding_(edges(node, "padding")),
+        kernels_(kernels) {
+    reads = {in};
+    writes = {out};
+  }
+  std::int64_t parts() const override { return out_.blocks(); }
+
+  void run(std::int64_t plane, const Memory& memory, Scratch& scratch) const override {
+    const std::uint8_t* in = memory.at(reads[0]) + plane * in_.pitch();
+    std::uint8_t* out = memory.at(writes[0]) + plane * out_.pitch();
+    for (std::int64_t y = 0; y < out_.height; ++y, out += out_.width * block) {
+      std::memset(out, 0, static_cast<std::size_t>(out_.width * block));  // 0 never wins
+      for (std::int64_t i = 0; i < window_.vertical; ++i) {
+        const std::int64_t row = y * stride_.vertical + i * dilation_.vertical - padding_.top;
+        if (row >= 0 && row < in_.height) widen(in + row * in_.width * block, out, scratch);
+      }
+    }
+  }
+
+ private:
+  // One input row joins the maxima of one output row.
+  void widen(const std::uint8_t* in, std::uint8_t* out, Scratch& scratch) const {
+    constexpr std::int64_t room = sizeof scratch.bytes / block;  // pixels
+    for (std::int64_t j = 0; j < window_.horizontal; ++j) {
+      const std::int64_t start = j * dilation_.horizontal - padding_.left;
+      std::int64_t x = start >= 0 ? 0 : (-start + stride_.horizontal - 1) / stride_.horizontal;
+      if (start >= in_.width) continue;
+      const std::int64_t last = std::min(out_.width, (in_.width - 1 - start) / stride_.horizontal + 1);
+      for (; x < last; x += room) {
+        const std::int64_t here = std::min(room, last - x);
+        const std::uint8_t* source = in + (start + x * stride_.horizontal) * block;
+        if (stride_.horizontal != 1) {
+          kernels_.stride_pixels(source, here, stride_.horizontal, scratch.bytes);
+          source = scratch.bytes;
+        }
+        kernels_.maximum(out + x * block, source, here * block, out + x * block);
+      }
+    }
+  }
+
+  const Layout in_;
+  const Layout out_;
+  const Pair window_;
+  const Pair stride_;
+  const Pair dilation_;
+  const Edges padding_;
+  const Kernels& kernels_;
+};
+
+// Input rows or columns of one output row or column, and how many positions count (padding may).
+struct Span {
+  std::int64_t first;
+  std::int64_t last;
+  std::int64_t counted;
+};
+
+std::vector<Span> sliding(std::int64_t extent, std::int64_t count, std::int64_t window, std::int64_t stride, std::int64_t before,
+                          std::int64_t counted_before, std::int64_t counted_after) {
+  std::vector<Span> spans;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t first = i * stride - before;
+    const std::int64_t last = first + window;
+    spans.push_back({std::max<std::int64_t>(first, 0), std::min(last, extent),
+                     std::min(last, extent + counted_after) - std::max(first, -counted_before)});
+  }
+  return spans;
+}
+
+std::vector<Span> adaptive(std::int64_t extent, std::int64_t count) {
+  std::vector<Span> spans;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t first = i * extent / count;
+    const std::int64_t last = ((i + 1) * extent + count - 1) / count;
+    spans.push_back({first, last, last - first});
+  }
+  return spans;
+}
+
+class Average final : public Step {
+ public:
+  Average(const Node& node, const ValueType& source, Buffer in, Buffer out)
+      : in_(Layout::of(source.shape)), out_(Layout::of(node.type.shape)), zero_(source.zero_point), to_(requantization_of(node)) {
+    reads = {in};
+    writes = {out};
+    if (node.op == Op::adaptive_avg_pool) {
+      rows_ = adaptive(in_.height, out_.height);
+      columns_ = adaptive(in_.width, out_.width);
+    } else {
+      const Pair window = pair(node, "window");
+      const Pair stride = pair(node, "stride");
+      const Edges padding = edges(node, "padding");
+      const Edges counted = edges(node, "count_padding");
+      rows_ = sliding(in_.height, out_.height, window.vertical, stride.vertical, padding.top, counted.top, counted.bottom);
+      columns_ = sliding(in_.width, out_.width, window.horizontal, stride.horizontal, padding.left, counted.left, counted.right);
+    }
+    for (const Span& row : rows_) {
+      for (const Span& column : columns_) {
+        const auto counted = static_cast<float>(row.counted * column.counted);
+        multipliers_.push_back(ratio(source.scale, node.type.scale * counted, node));
+      }
+    }
+  }
+  std::int64_t parts() const override { return out_.blocks(); }
+
+  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* in = memory.at(reads[0]) + plane * in_.pitch();
+    std::uint8_t* out = memory.at(writes[0]) + plane * out_.pitch();
+    const float* multiplier = multipliers_.data();
+    for (const Span& row : rows_) {
+      for (const Span& column : columns_) {
+        std::array<std::int32_t, block> sums{};
+        for (std::int64_t y = row.first; y < row.last; ++y) {
+          const std::uint8_t* pixel = in + (y * in_.width + column.first) * block;
+          for (std::int64_t x = column.first; x < column.last; ++x, pixel += block) {
+            for (std::size_t c = 0; c < block; ++c) sums[c] += pixel[c];
+          }
+        }
+        const auto seen = static_cast<std::int32_t>((row.last - row.first) * (column.last - column.first));
+        for (std::size_t c = 0; c < block; ++c) {
+          const float steps = std::rint(static_cast<float>(sums[c] - zero_ * seen) * *multiplier);
+          const float shifted = steps + static_cast<float>(to_.zero_point);
+          out[c] = static_cast<std::uint8_t>(
+              std::min(std::max(shifted, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
+        }
+        out += block;
+        ++multiplier;
+      }
+    }
+  }
+
+ private:
+  const Layout in_;
+  const Layout out_;
+  const std::int32_t zero_;
+  const Requantization to_;
+  std::vector<Span> rows_;
+  std::vector<Span> columns_;
+  std::vector<float> multipliers_;  // by output pixel
+};
+
+}  // namespace
+
+std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
+  return std::make_unique<MaxPool>(node, source, in, out, kernels);
+}
+
+std::unique_ptr<Step> average_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
+  return std::make_unique<Average>(node, source, in, out);
+}
+
+}  // namespace paretrim

@@ -1,0 +1,205 @@
+#include "run/network.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+
+#include "graph/error.h"
+#include "kernels/cpu.h"
+#include "plan/aligned.h"
+#include "plan/plan.h"
+#include "run/pool.h"
+#include "run/saved_choices.h"
+
+namespace paretrim {
+namespace {
+
+// The memory of one running call.
+struct Workspace {
+  Workspace(const Plan& plan, int threads)
+      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(static_cast<std::size_t>(threads)), next(plan.steps.size()) {}
+
+  Aligned<std::uint8_t> arena;
+  Aligned<Scratch> scratch;                     // by thread
+  std::vector<std::atomic<std::int64_t>> next;  // by step: the first part that no thread has taken
+  Barrier barrier;
+};
+
+bool all_finite(const float* values, std::int64_t count) {
+  std::uint32_t bad = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, values + i, sizeof bits);
+    bad |= static_cast<std::uint32_t>((bits & 0x7F800000U) == 0x7F800000U);
+  }
+  return bad == 0;
+}
+
+}  // namespace
+
+struct Network::Impl {
+  Impl(Graph given, const Settings& settings)
+      : kernels(kernels_named(settings.instruction_set)), input(given.input), classes(given.classes) {
+    validate(given);
+    logits = given.type_of(given.output).size();
+    image_bytes = static_cast<std::int64_t>(input.takes_pixels() ? 1 : sizeof(float));
+    for (const std::int64_t extent : input.shape) image_bytes *= extent;
+    const std::string identity = identity_of(given, kernels);
+    const std::vector<std::string> chosen = choices_for(identity, settings.choices);
+    choices_used = !chosen.empty();
+    plan = make_plan(given, kernels, settings.threads, settings.measure, chosen);
+    choices = joined_choices(identity, plan.choices);
+    pool = std::make_unique<Pool>(settings.threads);
+    idle.reserve(64);
+    give_back(take());  // so that the first call allocates nothing
+  }
+
+  std::unique_ptr<Workspace> take() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!idle.empty()) {
+        std::unique_ptr<Workspace> workspace = std::move(idle.back());
+        idle.pop_back();
+        return workspace;
+      }
+    }
+    return std::make_unique<Workspace>(plan, pool->threads());
+  }
+
+  void give_back(std::unique_ptr<Workspace> workspace) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    idle.push_back(std::move(workspace));
+  }
+
+  Memory memory_of(Workspace& workspace, const void* image, float* out) const {
+    return {static_cast<const std::uint8_t*>(image), out, workspace.arena.data(), plan.offsets.data()};
+  }
+
+  // The whole plan on the calling thread.
+  void run_alone(Workspace& workspace, const void* image, float* out, std::int64_t* nanoseconds = nullptr) const {
+    const Memory memory = memory_of(workspace, image, out);
+    for (const auto& step : plan.steps) {
+      const auto start = nanoseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+      for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, *workspace.scratch.data());
+      if (nanoseconds) {
+        const auto spent = std::chrono::steady_clock::now() - start;
+        nanoseconds[step->layer] += std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count();
+      }
+    }
+  }
+
+  // One image on all threads of the pool; false if another caller has it.
+  bool run_together(Workspace& workspace, const void* image, float* out) const {
+    struct Call {
+      const Impl& self;
+      Workspace& workspace;
+      Memory memory;
+    } call{*this, workspace, memory_of(workspace, image, out)};
+    workspace.barrier.reset(pool->threads());
+    return pool->try_run(
+        [](void* context, int thread) {
+          Call& own = *static_cast<Call*>(context);
+          own.self.run_share(own.workspace, own.memory, thread);
+        },
+        &call);
+  }
+
+  void run_share(Workspace& workspace, const Memory& memory, int thread) const {
+    Scratch& scratch = workspace.scratch.data()[thread];
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+      const Step& step = *plan.steps[s];
+      std::atomic<std::int64_t>& next = workspace.next[s];
+      const std::int64_t parts = step.parts();
+      for (std::int64_t part = next.fetch_add(1, std::memory_order_relaxed); part < parts;
+           part = next.fetch_add(1, std::memory_order_relaxed)) {
+        step.run(part, memory, scratch);
+      }
+      workspace.barrier.wait([&] { next.store(0, std::memory_order_relaxed); });
+    }
+  }
+
+  // Each image on one thread, as they come; false if another caller has the pool.
+  bool run_apart(const std::uint8_t* images, std::int64_t count, float* out) const {
+    struct Call {
+      Impl& self;
+      const std::uint8_t* images;
+      std::int64_t count;
+      float* out;
+      std::atomic<std::int64_t> next{0};
+    } call{const_cast<Impl&>(*this), images, count, out, {}};
+    return pool->try_run(
+        [](void* context, int) {
+          Call& own = *static_cast<Call*>(context);
+          std::unique_ptr<Workspace> workspace = own.self.take();
+          for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
+            own.self.run_alone(*workspace, own.images + i * own.self.image_bytes, own.out + i * own.self.logits);
+          }
+          own.self.give_back(std::move(workspace));
+        },
+        &call);
+  }
+
+  void run(const void* given, std::int64_t count, float* out) {
+    if (!input.takes_pixels() && !all_finite(static_cast<const float*>(given), count * image_bytes / 4)) {
+      throw Error(ErrorKind::data_unavailable, "images hold NaN or infinity; normalise finite pixels before handing them over");
+    }
+    const auto* images = static_cast<const std::uint8_t*>(given);
+    if (pool->threads() > 1 && count >= pool->threads() && run_apart(images, count, out)) return;
+    std::unique_ptr<Workspace> workspace = take();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::uint8_t* image = images + i * image_bytes;
+      if (pool->threads() == 1 || !run_together(*workspace, image, out + i * logits)) {
+        run_alone(*workspace, image, out + i * logits);
+      }
+    }
+    give_back(std::move(workspace));
+  }
+
+  const Kernels& kernels;
+  InputSpec input;
+  std::vector<std::string> classes;
+  std::int64_t logits = 0;
+  std::int64_t image_bytes = 0;
+  Plan plan;
+  std::string choices;
+  bool choices_used = false;
+  std::unique_ptr<Pool> pool;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Workspace>> idle;
+};
+
+Network::Network(Graph graph, const Settings& settings) {
+  if (settings.threads < 1 || settings.threads > 1024) {
+    throw Error(ErrorKind::unsupported_operation,
+                "threads is " + std::to_string(settings.threads) + "; a call computes with 1 to 1024");
+  }
+  impl_ = std::make_unique<Impl>(std::move(graph), settings);
+}
+
+Network::~Network() = default;
+
+void Network::run(const void* images, std::int64_t count, float* logits) const { impl_->run(images, count, logits); }
+
+void Network::profile(const void* image, float* logits, std::vector<std::int64_t>& nanoseconds) const {
+  nanoseconds.assign(impl_->plan.layers.size(), 0);
+  std::unique_ptr<Workspace> workspace = impl_->take();
+  impl_->run_alone(*workspace, image, logits, nanoseconds.data());
+  impl_->give_back(std::move(workspace));
+}
+
+const InputSpec& Network::input() const { return impl_->input; }
+std::int64_t Network::classes() const { return impl_->logits; }
+const std::vector<std::string>& Network::class_names() const { return impl_->classes; }
+const std::vector<LayerReport>& Network::layers() const { return impl_->plan.layers; }
+std::string Network::choices() const { return impl_->choices; }
+bool Network::choices_were_used() const { return impl_->choices_used; }
+std::string Network::instruction_set() const { return impl_->kernels.name; }
+int Network::threads() const { return impl_->pool->threads(); }
+std::int64_t Network::weight_bytes() const { return impl_->plan.weight_bytes; }
+std::int64_t Network::peak_bytes() const {
+  return impl_->plan.arena_bytes + static_cast<std::int64_t>(sizeof(Scratch)) * impl_->pool->threads();
+}
+
+}  // namespace paretrim

@@ -1,0 +1,11 @@
+"""Runs deployed files in the native runtime: NumPy in, NumPy out; neither torch nor any other engine is imported.
+
+>>> import paretrim.runtime
+>>> session = paretrim.runtime.load("model.graph", threads=2)  # doctest: +SKIP
+>>> session(images).argmax(axis=1)  # doctest: +SKIP
+"""
+
+from paretrim.runtime.machine import instruction_sets, peak_multiply_adds_a_second
+from paretrim.runtime.session import LayerTime, Session, load, plan
+
+__all__ = ["LayerTime", "Session", "instruction_sets", "load", "peak_multiply_adds_a_second", "plan"]

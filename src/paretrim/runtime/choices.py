@@ -1,0 +1,56 @@
+"""The kernel chosen for every layer, kept beside the file it was measured for, so that the next process starts at once.
+
+A kept choice is advice: the runtime checks that it was made for this network, CPU and version, and measures again where not. So a
+file that cannot be read or written is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from paretrim.errors import ParetrimError
+from paretrim.files import write_atomically
+
+FORMAT = 1
+
+LARGEST_FILE = 2**20
+"""Bytes; what is longer was not written here."""
+
+Kept = dict[str, str]
+"""What the runtime gave, by :func:`setting`."""
+
+
+def choices_file(path: Path) -> Path:
+    """Where the choices for a deployed file are kept: ``model.graph.plan.json`` beside ``model.graph``."""
+    return path.with_name(f"{path.name}.plan.json")
+
+
+def setting(*, threads: int, instruction_set: str) -> str:
+    """What choices are made for, besides the network and the CPU."""
+    return f"{instruction_set or 'best'}, {threads} thread{'s' * (threads > 1)}"
+
+
+def read_choices(path: Path) -> Kept:
+    """Choices kept for a deployed file; none where nothing readable is kept."""
+    place = choices_file(path)
+    try:
+        if place.stat().st_size > LARGEST_FILE:
+            return {}
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}
+    kept = content.get("choices")
+    if not isinstance(kept, dict) or not all(isinstance(value, str) for value in kept.values()):
+        return {}
+    return kept
+
+
+def keep_choices(path: Path, kept: Kept) -> None:
+    """Write the choices beside a deployed file; in a folder that does not allow it nothing happens."""
+    content = json.dumps({"format": FORMAT, "choices": kept}, sort_keys=True, indent=1)
+    with contextlib.suppress(ParetrimError):
+        write_atomically(choices_file(path), content.encode())

@@ -1,0 +1,179 @@
+"""A deployed file, planned for this CPU and ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretrim import __version__
+from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
+from paretrim.graph.interpreter import check_images
+from paretrim.graph.types import FloatArray, Graph
+from paretrim.graph.windows import Values
+from paretrim.runtime.choices import keep_choices, read_choices, setting
+from paretrim.runtime.machine import native
+
+if TYPE_CHECKING:
+    from paretrim.runtime._native import Network
+
+PROFILE_CALLS = 50
+"""Calls of a profile, of which the median of every layer is kept."""
+
+UNTIMED_CALLS = 5
+"""Calls before those of a profile, which bring the network into the caches."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one step of the plan does and costs, for one image on one thread.
+
+    ``name`` joins the nodes that were fused, ``layer`` is the path of the user's module, ``kernel`` how it is computed.
+    Multiply-adds: ``multiply_adds`` those of the dense layer, ``useful`` without those on weights that are 0, ``issued`` what the
+    kernel executes, padding and partly filled blocks included. ``time_ns`` is the median.
+    """
+
+    name: str
+    layer: str
+    op: str
+    kernel: str
+    weights: int
+    zeros: int
+    multiply_adds: int
+    useful_multiply_adds: int
+    issued_multiply_adds: int
+    time_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A network that is ready to run; made by :func:`load` or :func:`plan`. May be called from many threads at once.
+
+    ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``class_names`` what the logits stand for (may be empty).
+    ``version`` is the runtime's, ``threads`` the number that computes one call.
+    """
+
+    network: Network
+    shape: tuple[int, ...]
+    takes_pixels: bool
+    classes: int
+    class_names: tuple[str, ...]
+    instruction_set: str
+    threads: int
+    runtime: str = "paretrim"
+    version: str = __version__
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits float32 [N, classes] of images [N, C, H, W]: uint8 pixels or normalised float32, as the network takes.
+
+        Images that do not lie in order in memory are copied first.
+
+        Raises:
+            DataUnavailable: they are no array, of another shape or type, or hold NaN or infinity.
+        """
+        if not isinstance(images, np.ndarray):
+            raise DataUnavailable(
+                f"images are a {type(images).__name__}; the network takes a NumPy array (of a torch tensor: images.numpy())"
+            )
+        if images.shape == self.shape:
+            raise DataUnavailable(f"images are one image {list(images.shape)}; give a batch of one: images[None]")
+        check_images(images, self.shape, pixels=self.takes_pixels)
+        return self.network.run(_in_order(images))
+
+    def profile(self, image: Values, *, calls: int = PROFILE_CALLS) -> tuple[LayerTime, ...]:
+        """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
+
+        Raises:
+            DataUnavailable: the image is not what the network takes, or ``calls`` is below 1.
+        """
+        if calls < 1:
+            raise DataUnavailable(f"calls is {calls}; a profile takes at least 1")
+        self(image[None])  # which checks it
+        ordered = _in_order(image)
+        times = [self.network.profile(ordered)[1] for _ in range(UNTIMED_CALLS + calls)]
+        medians = np.median(np.array(times[UNTIMED_CALLS:], dtype=np.int64), axis=0)
+        return tuple(
+            LayerTime(
+                name=one.name,
+                layer=one.layer,
+                op=one.op,
+                kernel=one.kernel,
+                weights=round(one.weights),
+                zeros=round(one.zeros),
+                multiply_adds=round(one.multiply_adds),
+                useful_multiply_adds=round(one.useful_multiply_adds),
+                issued_multiply_adds=round(one.issued_multiply_adds),
+                time_ns=round(float(median)),
+            )
+            for one, median in zip(self.network.layers, medians, strict=True)
+        )
+
+
+def load(
+    path: Path | str, *, threads: int = 1, instruction_set: str = "", measure: bool = True, remember: bool = True
+) -> Session:
+    """Open a deployed file: a ``.graph`` file.
+
+    Args:
+        path: the file.
+        threads: threads that compute one call, the caller's among them.
+        instruction_set: one of :func:`paretrim.runtime.instruction_sets`; the best by default.
+        measure: choose the kernel of every layer by measuring (a moment at the first start); else by rules of thumb.
+        remember: read and keep what was measured in ``<file>.plan.json`` beside the file.
+
+    Raises:
+        CorruptFile: the file is missing, damaged or of a newer format.
+        UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
+    """
+    path = Path(path)
+    graph = _graph_of(path)
+    kept = read_choices(path) if remember and measure else {}
+    place = setting(threads=threads, instruction_set=instruction_set)
+    with located(f"'{path}'"):
+        network = _planned(graph, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
+    if remember and measure and not network.choices_were_used:
+        keep_choices(path, kept | {place: network.choices})
+    return _session(network)
+
+
+def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
+    """A session of a graph in memory; arguments and errors as in :func:`load`."""
+    return _session(_planned(graph, threads, instruction_set, measure=measure, choices=""))
+
+
+def _in_order(images: Values) -> Values:
+    return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
+
+
+def _planned(graph: Graph, threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
+    if threads < 1:
+        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
+    return native.plan_graph(graph, threads=threads, instruction_set=instruction_set, measure=measure, choices=choices)
+
+
+def _session(network: Network) -> Session:
+    return Session(
+        network=network,
+        shape=tuple(network.input_shape),
+        takes_pixels=network.takes_pixels,
+        classes=network.classes,
+        class_names=tuple(network.class_names),
+        instruction_set=network.instruction_set,
+        threads=network.threads,
+    )
+
+
+def _graph_of(path: Path) -> Graph:
+    if path.suffix == ".onnx":
+        raise UnsupportedOperation(
+            f"'{path}' is an ONNX file; the native runtime opens the .graph file beside it, or write one from the candidate with"
+            " paretrim export"
+        )
+    if not path.is_file():
+        raise CorruptFile(f"there is no file '{path}'; check the path")
+    # Reading a graph file needs the package safetensors, which a device that only runs networks need not have.
+    from paretrim.graph.storage import load as load_graph
+
+    return load_graph(path)
