@@ -13,7 +13,8 @@ built() { # FOLDER, then what cmake is told
     shift
     mkdir -p "$folder"
     if ! {
-        cmake -S "$root/native" -B "$folder" -G Ninja -DPARETRIM_PYTHON=OFF -DPARETRIM_SHARED=OFF -DPARETRIM_TESTS=ON "$@" &&
+        cmake -S "$root/native" -B "$folder" -G Ninja -DPARETRIM_PYTHON=OFF -DPARETRIM_STRICT=ON -DPARETRIM_SHARED=OFF \
+            -DPARETRIM_TESTS=ON "$@" &&
             cmake --build "$folder"
     } >"$folder/log" 2>&1; then
         tail -n 40 "$folder/log" >&2

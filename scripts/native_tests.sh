@@ -8,8 +8,8 @@ build="$root/build/sanitized"
 
 mkdir -p "$build"
 if ! {
-    cmake -S "$root/native" -B "$build" -G Ninja -DPARETRIM_PYTHON=OFF -DPARETRIM_SHARED=OFF -DPARETRIM_TESTS=ON \
-        -DPARETRIM_SANITIZE=ON && cmake --build "$build"
+    cmake -S "$root/native" -B "$build" -G Ninja -DPARETRIM_PYTHON=OFF -DPARETRIM_STRICT=ON -DPARETRIM_SHARED=OFF \
+        -DPARETRIM_TESTS=ON -DPARETRIM_SANITIZE=ON && cmake --build "$build"
 } >"$build/log" 2>&1; then
     tail -n 40 "$build/log" >&2
     exit 1

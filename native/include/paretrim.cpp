@@ -1,6 +1,7 @@
 // The C face: every exception ends here and becomes a status with words.
 #include "paretrim.h"
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <new>
@@ -19,6 +20,7 @@ struct paretrim_network {
 namespace {
 
 constexpr std::int64_t largest_file = std::int64_t{1} << 32;
+constexpr std::int32_t most_readers = 64;  // threads that decode a file; whether so many may run it is for the network to say
 
 thread_local std::string last_error;
 
@@ -68,7 +70,7 @@ paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int3
   paretrim::Settings settings;
   settings.threads = threads;
   auto network = std::unique_ptr<paretrim_network>(
-      new paretrim_network{{paretrim::read_trim(bytes, size), settings}, {}});
+      new paretrim_network{{paretrim::read_trim(bytes, size, std::clamp(threads, 1, most_readers)), settings}, {}});
   network->instruction_set = network->network.instruction_set();
   return network.release();
 }
