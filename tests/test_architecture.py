@@ -18,6 +18,7 @@ LEVELS = (
     {"files", "history"},
     {"graph", "lock"},
     {"runtime"},
+    {"trimfile"},
     {"bench", "data", "deploy", "models"},
     {"outcome"},
     {"report", "study.store"},
@@ -48,6 +49,7 @@ TORCH_FREE = {
     "history",
     "graph",
     "runtime",
+    "trimfile",
     "deploy",
     "bench",
     "outcome",
@@ -58,6 +60,7 @@ TORCH_FREE = {
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
 
 LAZY = {
+    "compressed": "ONNX files are written without the native library too",
     "data.image_folder": "Pillow is optional",
     "deploy.onnx_file": "onnx is imported by whoever writes a file",
     "deploy.onnx_runtime": "ONNX Runtime is imported by whoever runs a file",

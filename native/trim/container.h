@@ -22,7 +22,7 @@ struct Record {
 };
 
 inline constexpr std::uint64_t largest_decoded = std::uint64_t{1} << 32;  // bytes of all records
-inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 24;
+inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 22;
 
 // A record as errors name it.
 std::string name_of(const std::vector<Record>& records, std::size_t index);

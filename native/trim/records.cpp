@@ -37,13 +37,17 @@ std::uint8_t coding_of(const std::uint8_t* data, std::size_t size, std::uint8_t 
   return data[0];
 }
 
-// The coded form, or the bytes themselves where that is shorter.
-std::vector<std::uint8_t> shorter(std::vector<std::uint8_t> coded, const std::vector<std::uint8_t>& bytes) {
-  const bool worth = coded.size() < bytes.size();
-  std::vector<std::uint8_t> result = {worth ? modelled : verbatim};
-  const std::vector<std::uint8_t>& body = worth ? coded : bytes;
+std::vector<std::uint8_t> with_coding(std::uint8_t coding, const std::vector<std::uint8_t>& body) {
+  std::vector<std::uint8_t> result;
+  result.reserve(body.size() + 1);
+  result.push_back(coding);
   result.insert(result.end(), body.begin(), body.end());
   return result;
+}
+
+// The coded form, or the bytes themselves where that is shorter.
+std::vector<std::uint8_t> shorter(const std::vector<std::uint8_t>& coded, const std::vector<std::uint8_t>& bytes) {
+  return coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
 }
 
 // The table from pixels to the first grid is a formula of exact operations, and so its own best prediction. Empty for others.
@@ -223,8 +227,7 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
       bytes = std::move(mixed);
     }
   }
-  bytes.insert(bytes.begin(), model);
-  return bytes;
+  return with_coding(model, bytes);
 }
 
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size) {

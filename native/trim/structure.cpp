@@ -12,7 +12,7 @@
 namespace paretrim::trim {
 namespace {
 
-constexpr std::uint64_t most_nodes = 1 << 16, most_inputs = 1 << 10, most_classes = 1 << 20, most_named = 256, most_listed = 64;
+constexpr std::uint64_t most_nodes = 1 << 16, most_inputs = 1 << 10, most_classes = 1 << 20, most_named = 32, most_listed = 64;
 constexpr std::uint64_t most_channels = 1 << 16, most_rank = 8, longest_text = 1 << 12, largest_extent = (std::uint64_t{1} << 31) - 1;
 
 // Names that attributes and tensors have; others are written out. The order is part of the format: append only.

@@ -73,7 +73,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     """Open a deployed file for repeated calls.
 
     Args:
-        path: an ``.onnx`` file, or a graph file for the native runtime and the reference.
+        path: an ``.onnx`` file, or a ``.trim`` or ``.graph`` file for the native runtime and the reference.
         runtime: one of :data:`RUNTIMES`.
         threads: threads for one call; the runtime is held to exactly this number.
 
@@ -88,7 +88,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     if threads < 1:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
     if runtime == "reference":
-        return ReferenceRunnable(load(path), threads)
+        return ReferenceRunnable(_graph_of(path), threads)
     if runtime == "paretrim":
         from paretrim.runtime import load as open_session
 
@@ -144,6 +144,14 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
     distance = np.abs(found.astype(np.float64) - expected)
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+
+
+def _graph_of(path: Path) -> Graph:
+    if path.suffix == ".trim":
+        from paretrim.trimfile import read
+
+        return read(path)
+    return load(path)
 
 
 def _require_onnx(path: Path) -> None:
