@@ -73,7 +73,7 @@ def assert_every_operation_is_what_was_trained(graph, fake, images):
 
 
 def assert_integers_are_the_fake_quantized_network(network, images):
-    """Quantize without training, freeze, and compare; returns the integer graph, which the native runtime computes bit for bit."""
+    """Quantize without training, freeze, and compare; returns the integer graph, whose very bits the native runtime gives."""
     fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval()
     graph = freeze(fake)
     validate(graph)
