@@ -120,6 +120,20 @@ struct V {
     }
   }
 
+  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
+    const __m512i filled = _mm512_set1_epi8(static_cast<char>(fill));
+    __m512i pixels = filled;
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      const __m512i index = _mm512_load_si512(pick->index);
+      const __m512i picked = _mm512_permutex2var_epi32(load(in + pick->first), index, load(in + pick->second));
+      pixels = _mm512_mask_mov_epi32(pixels, pick->known, picked);
+      if (!pick->last) continue;
+      _mm512_store_si512(out, pixels);
+      pixels = filled;
+      out += lanes * block;
+    }
+  }
+
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
     __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     std::int64_t i = 0;

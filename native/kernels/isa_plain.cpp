@@ -97,6 +97,21 @@ struct V {
     for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
   }
 
+  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
+    std::memset(out, fill, lanes * block);
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      for (int l = 0; l < lanes; ++l) {
+        if ((pick->known >> l & 1) == 0) continue;
+        const int index = pick->index[l];
+        const std::uint8_t* run = index < lanes ? in + pick->first : in + pick->second;
+        std::memcpy(out + l * block, run + index % lanes * block, block);
+      }
+      if (!pick->last) continue;
+      out += lanes * block;
+      if (pick + 1 < picks + count) std::memset(out, fill, lanes * block);
+    }
+  }
+
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
     std::uint32_t sum = 0;
     for (std::int64_t i = 0; i < count; ++i) sum += static_cast<std::uint32_t>(a[i] * b[i]);

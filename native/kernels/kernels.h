@@ -18,14 +18,18 @@ inline constexpr std::size_t alignment = 64;
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;
 
-// sums[v * lanes + l] = initial + sum over entries of dot(activations[offset + 4 * (v * lanes + l)], weights)
-using SparseTile = void (*)(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t initial,
-                            std::int32_t* sums);
-// The same on top of what `sums` holds.
-using SparseMore = void (*)(const std::uint8_t* activations, const Entry* begin, const Entry* end, std::int32_t* sums);
+// An accumulator is busy for some cycles; a tile with few vectors keeps several sets of them going. Lists of entries are best a
+// multiple of that long.
+constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : 4; }
+
+// For `channels` output channels c one after the other:
+// sums[(c * vectors + v) * lanes + l] = initial[c] + sum of dot(activations[offset + 4 * (v * lanes + l)], weights)
+// over entries[starts[c]] .. entries[starts[c + 1]]. Without `initial`, on top of what `sums` holds.
+using SparseTile = void (*)(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
+                            const std::int32_t* initial, std::int32_t* sums);
 
 // The same for `grouped` output channels that share their offsets. A record is the offset followed by one word of four weights for
-// each channel. sums[g * vectors * lanes + ...].
+// each channel.
 using DenseTile = void (*)(const std::uint8_t* activations, const std::uint32_t* records, std::int64_t count,
                            const std::int32_t* initial, std::int32_t* sums);
 
@@ -59,11 +63,20 @@ struct Shift {
   std::uint8_t fill = 0;
 };
 
+// How one register of pixels is put together from any places of a plane: index[l] picks a pixel of the two runs of `lanes` pixels
+// that begin at bytes `first` and `second`. Bits of `known` say which lanes it fills; several picks may fill one register.
+struct alignas(alignment) Pick {
+  std::int32_t index[most_lanes] = {};
+  std::int32_t first = 0;
+  std::int32_t second = 0;
+  std::uint16_t known = 0;
+  bool last = true;  // of its register
+};
+
 struct Kernels {
   const char* name;
   int lanes;
   SparseTile sparse[most_vectors + 1];                   // by vectors of the tile; null where it has none
-  SparseMore sparse_more[most_vectors + 1];
   DenseTile dense[most_grouped + 1][most_vectors + 1];   // by grouped channels, then vectors
   Requantize requantize;
 
@@ -82,6 +95,8 @@ struct Kernels {
   // Plane by plane, pixels of four bytes: out[16 * v + l] = in[16 * v + l + shift] where bit l of masks[v] is set, else `fill` in
   // every byte. What is masked out is never read.
   void (*shift_pixels)(const Shift& shift, const std::uint8_t* in, std::uint8_t* out);
+  // Registers one after the other; lanes that no pick fills hold `fill` in every byte.
+  void (*pick_pixels)(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out);
   // Runs `rounds` dot products of full width and returns how many multiply-adds that was.
   double (*peak)(std::int64_t rounds);
 };

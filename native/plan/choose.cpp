@@ -40,14 +40,15 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   const Geometry& g = layer.geometry;
   const double all = static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes);
   const double tiles = std::ceil(all / choice.vectors);
-  const double tile_bytes = static_cast<double>(choice.view == ViewKind::in_place ? g.in.bytes() : view.bytes) / tiles;
+  const double tile_bytes = choice.view == ViewKind::tiles ? 0 : static_cast<double>(choice.view == ViewKind::in_place ? g.in.bytes() : view.bytes) / tiles;
   const double far = tile_bytes > first_level_cache ? 1.3 : 1.0;
-  const bool crossing = choice.view == ViewKind::columns && g.out.width * block % static_cast<std::int64_t>(alignment) != 0;
+  const bool crossing = (choice.view == ViewKind::columns || choice.view == ViewKind::tiles) && g.out.width * block % static_cast<std::int64_t>(alignment) != 0;
   const double load = far * (crossing ? 1.6 : 1.0);
   const double vectors = all / tiles;
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
                                           : std::max(vectors * choice.grouped * 1.0, (vectors * load + choice.grouped) * 1.35) + 0.3;
-  const double packing = choice.view == ViewKind::in_place ? 0 : static_cast<double>(view.bytes) / 64.0 * 2.0;
+  const double again = choice.view == ViewKind::tiles ? 1.0 + tiles * static_cast<double>((g.kernel.vertical - 1) * g.dilation.vertical) / static_cast<double>(g.out.height) : 2.0;
+  const double packing = choice.view == ViewKind::in_place ? 0 : static_cast<double>(view.bytes) / 64.0 * again;
   return united * tiles * each + packing + tiles * static_cast<double>(g.out.channels) * 3.0;
 }
 

@@ -45,7 +45,7 @@ class Tiles : public Step {
         addition_(layer.addition),
         swapped_(layer.addition_swapped),
         operands_(operands),
-        source_(view.kind == ViewKind::in_place ? operands.input : operands.copies),
+        source_(view.kind == ViewKind::columns || view.kind == ViewKind::positions ? operands.copies : operands.input),
         multipliers_(layer.multipliers),
         tasks_(tasks_of(layer.geometry, choice.vectors, choice.grouped, threads, kernels)),
         initial_(initial_sums(layer)) {
@@ -55,13 +55,22 @@ class Tiles : public Step {
     reads = {source_};
     if (addition_) reads.push_back(operands.added);
     writes = {operands.output};
+    if (view.kind == ViewKind::tiles) {
+      local_ = view;
+      copies_.emplace(View::make(ViewKind::tiles, layer.geometry), layer.input_zero_point, kernels);
+    }
   }
 
   std::int64_t parts() const final { return static_cast<std::int64_t>(tasks_.size()); }
 
  protected:
-  const std::uint8_t* activations(const Task& task, const Memory& memory) const {
-    return memory.at(source_) + task.vector * kernels_.lanes * block;
+  // What offsets of the view are relative to, for this tile.
+  const std::uint8_t* activations(const Task& task, const Memory& memory, Scratch& scratch) const {
+    const std::int64_t pixel = task.vector * kernels_.lanes;
+    if (!copies_) return memory.at(source_) + pixel * block;
+    const Layout& in = local_.geometry.in;
+    copies_->make(memory.at(source_), 0, in.blocks(), pixel / in.width, local_, scratch.copies);
+    return scratch.copies;
   }
 
   // Four channels' sums of one tile, `stride` apart, become one run of pixels of the output.
@@ -89,7 +98,34 @@ class Tiles : public Step {
   std::vector<float> multipliers_;
   const std::vector<Task> tasks_;
   std::vector<std::int32_t> initial_;
+  View local_;                        // of one tile
+  std::optional<FlatCopies> copies_;  // where they are made tile by tile
 };
+
+// A view of all rows, or of one tile's.
+View view_for(const Choice& choice, const Geometry& geometry, const Kernels& kernels) {
+  if (choice.view != ViewKind::tiles) return View::make(choice.view, geometry);
+  Geometry tile = geometry;
+  tile.out.height = std::min(geometry.out.height, choice.vectors * kernels.lanes / geometry.out.width);
+  return View::make(choice.view, tile);
+}
+
+// Tiles of whole rows that begin where a word of masks does, whose copies fit into the scratch.
+bool tiles_fit(const Choice& choice, const Geometry& g, const Kernels& kernels) {
+  const std::int64_t pixels = static_cast<std::int64_t>(choice.vectors) * kernels.lanes;
+  return pixels % g.out.width == 0 && pixels % most_lanes == 0 && pixels < g.out.pixels() &&
+         view_for(choice, g, kernels).bytes <= static_cast<std::int64_t>(sizeof(Scratch::copies));
+}
+
+}  // namespace
+
+Entry entry_of(const Block& one, const View& view) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, one.weights.data(), sizeof word);
+  return static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word;
+}
+
+namespace {
 
 class SparseTiles final : public Tiles {
  public:
@@ -97,39 +133,37 @@ class SparseTiles final : public Tiles {
               int threads, const Kernels& kernels)
       : Tiles(layer, view, choice, operands, threads, kernels), passes_(choice.passes) {
     const std::int64_t planes = (layer.geometry.in.blocks() + passes_ - 1) / passes_;  // of one pass
-    starts_.push_back(0);
-    std::vector<std::vector<Entry>> by_pass(static_cast<std::size_t>(passes_));
-    for (std::size_t o = 0; o < initial_.size(); ++o) {
-      for (auto& entries : by_pass) entries.clear();
-      if (o < rows.size()) {
-        for (const Block& one : rows[o]) {
-          std::uint32_t word = 0;
-          std::memcpy(&word, one.weights.data(), sizeof word);
-          const Entry entry = static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word;
-          by_pass[static_cast<std::size_t>(one.plane / planes)].push_back(entry);
-        }
-      }
-      for (auto& entries : by_pass) {
-        std::sort(entries.begin(), entries.end());  // memory order: offsets are the high halves
-        entries_.insert(entries_.end(), entries.begin(), entries.end());
+    std::vector<Entry> list;
+    for (std::int64_t pass = 0; pass < passes_; ++pass) {
+      for (std::size_t o = 0; o < initial_.size(); ++o) {
         starts_.push_back(static_cast<std::int64_t>(entries_.size()));
+        if (o >= rows.size()) continue;
+        list.clear();
+        for (const Block& one : rows[o]) {
+          if (one.plane / planes == pass) list.push_back(entry_of(one, view));
+        }
+        std::sort(list.begin(), list.end());  // memory order: offsets are the high halves
+        // Whole turns of the kernel's loop; an entry of zero weights costs less than a turn of its own.
+        while (list.size() % static_cast<std::size_t>(sets_of(choice.vectors)) != 0) list.push_back(list.back() >> 32U << 32U);
+        entries_.insert(entries_.end(), list.begin(), list.end());
       }
+      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
     }
   }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     const Task& task = tasks_[static_cast<std::size_t>(part)];
-    const std::uint8_t* from = activations(task, memory);
+    const SparseTile tile = kernels_.sparse[task.vectors];
+    const std::uint8_t* from = activations(task, memory, scratch);
     const std::int64_t stride = static_cast<std::int64_t>(task.vectors) * kernels_.lanes;
     // One pass needs only one output plane's sums at a time; several keep those of as many planes as there is room for.
     const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * block);
     for (std::int64_t first = task.first_plane; first < task.last_plane; first += room) {
       const std::int64_t last = std::min(first + room, task.last_plane);
-      for (int pass = 0; pass < passes_; ++pass) {
-        std::int32_t* sums = scratch.sums;
-        for (std::int64_t o = first * block; o < last * block; ++o, sums += stride) {
-          add(task.vectors, from, static_cast<std::size_t>(o), pass, sums);
-        }
+      for (std::size_t pass = 0; pass < static_cast<std::size_t>(passes_); ++pass) {
+        const std::int64_t* starts = starts_.data() + pass * (initial_.size() + 1) + first * block;
+        const std::int32_t* initial = pass == 0 ? initial_.data() + first * block : nullptr;
+        tile(from, entries_.data(), starts, static_cast<int>((last - first) * block), initial, scratch.sums);
       }
       for (std::int64_t plane = first; plane < last; ++plane) {
         finish(task, plane, scratch.sums + (plane - first) * block * stride, memory, scratch);
@@ -140,20 +174,9 @@ class SparseTiles final : public Tiles {
   std::int64_t bytes() const { return static_cast<std::int64_t>(entries_.size() * sizeof(Entry)); }
 
  private:
-  void add(int vectors, const std::uint8_t* from, std::size_t output, int pass, std::int32_t* sums) const {
-    const std::size_t start = output * static_cast<std::size_t>(passes_) + static_cast<std::size_t>(pass);
-    const Entry* begin = entries_.data() + starts_[start];
-    const Entry* end = entries_.data() + starts_[start + 1];
-    if (pass == 0) {
-      kernels_.sparse[vectors](from, begin, end, initial_[output], sums);
-    } else {
-      kernels_.sparse_more[vectors](from, begin, end, sums);
-    }
-  }
-
   const int passes_;
   std::vector<Entry> entries_;
-  std::vector<std::int64_t> starts_;  // by output channel, then pass
+  std::vector<std::int64_t> starts_;  // by pass, then output channel, with an end
 };
 
 class DenseTiles final : public Tiles {
@@ -171,7 +194,7 @@ class DenseTiles final : public Tiles {
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     const Task& task = tasks_[static_cast<std::size_t>(part)];
     const DenseTile tile = kernels_.dense[grouped_][task.vectors];
-    const std::uint8_t* from = activations(task, memory);
+    const std::uint8_t* from = activations(task, memory, scratch);
     const std::int64_t stride = static_cast<std::int64_t>(task.vectors) * kernels_.lanes;
     const std::int64_t at_once = std::max<std::int64_t>(1, grouped_ / block);  // output planes
     for (std::int64_t plane = task.first_plane; plane < task.last_plane; plane += at_once) {
@@ -268,7 +291,7 @@ std::string text_of(const Choice& choice) {
 }
 
 std::optional<Choice> choice_from(const std::string& text) {
-  for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions}) {
+  for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions, ViewKind::tiles}) {
     for (int vectors = 1; vectors <= most_vectors; ++vectors) {
       for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
         for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
@@ -286,6 +309,7 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
   if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > layer.geometry.in.blocks())) return false;
   if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
+  if (choice.view == ViewKind::tiles && !tiles_fit(choice, layer.geometry, kernels)) return false;
   for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
     const bool known = choice.grouped == 1 ? kernels.sparse[vectors] != nullptr : kernels.dense[choice.grouped][vectors] != nullptr;
     if (!known) return false;
@@ -296,8 +320,8 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
 Computation compute(const Weighted& layer, const Rows& rows, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels) {
   Computation result;
-  const View view = View::make(choice.view, layer.geometry);
-  if (choice.view != ViewKind::in_place) {
+  const View view = view_for(choice, layer.geometry, kernels);
+  if (choice.view == ViewKind::columns || choice.view == ViewKind::positions) {
     result.view_bytes = view.bytes;
     result.steps.push_back(pack_step(view, layer.input_zero_point, operands.input, operands.copies, kernels));
   }

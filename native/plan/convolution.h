@@ -36,6 +36,8 @@ using Rows = std::vector<std::vector<Block>>;
 
 Rows surviving_blocks(const Weighted& layer);
 
+Entry entry_of(const Block& one, const View& view);
+
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from.
 std::vector<std::int32_t> initial_sums(const Weighted& layer);
 

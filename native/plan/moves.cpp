@@ -8,33 +8,28 @@ namespace {
 
 class Moving final : public Step {
  public:
-  Moving(Move move, Buffer in, Buffer out) : move_(std::move(move)) {
+  Moving(Move move, Buffer in, Buffer out, const Kernels& kernels) : move_(std::move(move)), kernels_(kernels) {
     reads = {in};
     writes = {out};
-    const Move& m = move_;
-    whole_planes_ = m.in.pixels() == m.out.pixels() && m.in.width == m.out.width && m.row == 0 && m.column == 0 &&
-                    m.row_step == 1 && m.column_step == 1 && m.first_channel % block == 0 && m.table.empty();
-    const std::int64_t end = m.first_channel + static_cast<std::int64_t>(m.channels.size());
-    // Full planes of four neighbouring channels are copied at once; only the last plane of the output may be partly filled.
-    whole_planes_ = whole_planes_ && (end % block == 0 || end == m.out.channels);
-    for (std::size_t c = 0; whole_planes_ && c < m.channels.size(); ++c) {
-      const std::int64_t lane = static_cast<std::int64_t>(c) % block;
-      whole_planes_ = m.channels[c] >= 0 && m.channels[c] % block == lane && m.channels[c] == m.channels[c - static_cast<std::size_t>(lane)] + lane;
-    }
+    by_planes_ = moves_whole_planes();
   }
   std::int64_t parts() const override {
     const auto count = static_cast<std::int64_t>(move_.channels.size());
-    return whole_planes_ ? (count + block - 1) / block : count;
+    return by_planes_ ? (count + block - 1) / block : count;
   }
 
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
     const Move& m = move_;
     const std::uint8_t* in = memory.at(reads[0]);
     std::uint8_t* out = memory.at(writes[0]);
-    if (whole_planes_) {
-      const std::int64_t from = m.channels[static_cast<std::size_t>(part * block)] / block;
-      std::memcpy(out + (m.first_channel / block + part) * m.out.pitch(), in + from * m.in.pitch(),
-                  static_cast<std::size_t>(m.out.pixels() * block));
+    if (by_planes_) {
+      const std::int64_t channel = m.channels[static_cast<std::size_t>(part * block)];
+      std::uint8_t* to = out + (m.first_channel / block + part) * m.out.pitch();
+      if (channel < 0) {
+        std::memset(to, m.fill, static_cast<std::size_t>(m.out.pixels() * block));
+      } else {
+        move_plane(in + channel / block * m.in.pitch(), to);
+      }
       return;
     }
     const std::int64_t channel = m.channels[static_cast<std::size_t>(part)];
@@ -51,8 +46,45 @@ class Moving final : public Step {
   }
 
  private:
+  // Whether four neighbouring channels stay neighbours, so that pixels move as four bytes. Only the last plane of the output may
+  // be partly filled.
+  bool moves_whole_planes() const {
+    const Move& m = move_;
+    const std::int64_t end = m.first_channel + static_cast<std::int64_t>(m.channels.size());
+    if (!m.table.empty() || m.first_channel % block != 0 || (end % block != 0 && end != m.out.channels)) return false;
+    for (std::size_t c = 0; c < m.channels.size(); ++c) {
+      const std::size_t lane = c % block;
+      const std::int64_t head = m.channels[c - lane];
+      const bool filled = head < 0 && m.channels[c] < 0;
+      if (!filled && (head < 0 || head % block != 0 || m.channels[c] != head + static_cast<std::int64_t>(lane))) return false;
+    }
+    return true;
+  }
+
+  void move_plane(const std::uint8_t* in, std::uint8_t* to) const {
+    const Move& m = move_;
+    const bool same = m.in.pixels() == m.out.pixels() && m.in.width == m.out.width && m.row == 0 && m.column == 0 &&
+                      m.row_step == 1 && m.column_step == 1;
+    if (same) {
+      std::memcpy(to, in, static_cast<std::size_t>(m.out.pixels() * block));
+      return;
+    }
+    const std::int64_t first = std::min(m.out.width, m.column >= 0 ? 0 : (-m.column + m.column_step - 1) / m.column_step);
+    const std::int64_t reach = m.column >= m.in.width ? 0 : (m.in.width - 1 - m.column) / m.column_step + 1;
+    const std::int64_t last = std::max(first, std::min(m.out.width, reach));
+    for (std::int64_t y = 0; y < m.out.height; ++y, to += m.out.width * block) {
+      const std::int64_t row = m.row + y * m.row_step;
+      const bool known = row >= 0 && row < m.in.height && first < last;
+      if (!known || last - first < m.out.width) std::memset(to, m.fill, static_cast<std::size_t>(m.out.width * block));
+      if (!known) continue;
+      const std::uint8_t* source = in + (row * m.in.width + m.column + first * m.column_step) * block;
+      kernels_.stride_pixels(source, last - first, m.column_step, to + first * block);
+    }
+  }
+
   const Move move_;
-  bool whole_planes_ = false;
+  const Kernels& kernels_;
+  bool by_planes_ = false;
 };
 
 class Flatten final : public Step {
@@ -74,7 +106,33 @@ class Flatten final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out) { return std::make_unique<Moving>(std::move(move), in, out); }
+std::optional<Move> joined(const Move& first, const Move& second) {
+  // What the first fills, the second must not turn into a place inside the image; that is so where the first leaves nothing out.
+  const bool first_reads_all = first.row >= 0 && first.column >= 0 &&
+                               first.row + (first.out.height - 1) * first.row_step < first.in.height &&
+                               first.column + (first.out.width - 1) * first.column_step < first.in.width;
+  const bool second_reads_all = second.row >= 0 && second.column >= 0 &&
+                                second.row + (second.out.height - 1) * second.row_step < second.in.height &&
+                                second.column + (second.out.width - 1) * second.column_step < second.in.width;
+  // Beyond the first's result lies more of its input, which the second takes for a border.
+  if (!first_reads_all || !second_reads_all || first.fill != second.fill || !first.table.empty() || !second.table.empty()) {
+    return std::nullopt;
+  }
+  Move both = second;
+  both.in = first.in;
+  both.row = first.row + second.row * first.row_step;
+  both.row_step = first.row_step * second.row_step;
+  both.column = first.column + second.column * first.column_step;
+  both.column_step = first.column_step * second.column_step;
+  for (std::int64_t& channel : both.channels) {
+    if (channel >= 0) channel = first.channels[static_cast<std::size_t>(channel)];
+  }
+  return both;
+}
+
+std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out, const Kernels& kernels) {
+  return std::make_unique<Moving>(std::move(move), in, out, kernels);
+}
 
 std::unique_ptr<Step> flatten_step(const Layout& layout, Buffer in, Buffer out) {
   return std::make_unique<Flatten>(layout, in, out);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "plan/layout.h"
@@ -24,7 +25,10 @@ struct Move {
   std::vector<std::uint8_t> table;     // 256 entries applied to what is moved, or none
 };
 
-std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out);
+// The one move that does `first` and then `second` (neither with a table), where their borders allow it.
+std::optional<Move> joined(const Move& first, const Move& second);
+
+std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out, const Kernels& kernels);
 
 // [C, H, W] to [C * H * W].
 std::unique_ptr<Step> flatten_step(const Layout& layout, Buffer in, Buffer out);

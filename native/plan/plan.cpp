@@ -106,6 +106,10 @@ class Planner {
       add_weighted(i, source);
       return;
     }
+    if (is_move(node)) {
+      add_moves(i);
+      return;
+    }
     const std::size_t layer = add_report(node);
     if (node.op == Op::concat) {
       add_concat(i, layer);
@@ -147,13 +151,32 @@ class Planner {
         return average_step(node, source, in, out);
       case Op::flatten:
         return flatten_step(layout, in, out);
-      case Op::slice:
-      case Op::pad:
-      case Op::channel_shuffle:
-        return move_step(move_of(node, source), in, out);
       default:
         refuse(node, "the native runtime computes integer graphs; freeze the network to one first");
     }
+  }
+
+  static bool is_move(const Node& node) {
+    return node.op == Op::slice || node.op == Op::pad || node.op == Op::channel_shuffle;
+  }
+
+  // A chain of moves that nothing else reads becomes one, as in a shortcut that takes every second pixel and pads channels.
+  void add_moves(std::size_t i) {
+    Move move = move_of(graph_.nodes[i], graph_.type_of(graph_.nodes[i].inputs[0]));
+    const Buffer in = buffer_of_[graph_.nodes[i].inputs[0]];
+    const std::size_t layer = add_report(graph_.nodes[i]);
+    std::vector<std::size_t> chain{i};
+    while (readers_[chain.back() + 1].size() == 1 && is_move(graph_.nodes[readers_[chain.back() + 1][0]])) {
+      const std::size_t next = readers_[chain.back() + 1][0];
+      const std::optional<Move> both = joined(move, move_of(graph_.nodes[next], graph_.nodes[chain.back()].type));
+      if (!both) break;
+      move = *both;
+      plan_.layers[layer].name += " + " + graph_.nodes[next].name;
+      chain.push_back(next);
+    }
+    const Buffer out = result_buffer(chain.back(), graph_.nodes[chain.back()].type);
+    for (const std::size_t node : chain) buffer_of_[node + 1] = out;  // only the last is ever read
+    add_step(move_step(std::move(move), in, out, kernels_), layer);
   }
 
   static std::vector<std::uint8_t> relu_table(std::int32_t zero_point) {
@@ -213,7 +236,7 @@ class Planner {
       for (std::int64_t c = 0; c < move.in.channels; ++c) move.channels.push_back(c);
       if (source.scale != node.type.scale || source.zero_point != node.type.zero_point) move.table = rescaling(node, source);
       first += move.in.channels;
-      add_step(move_step(std::move(move), buffer_of_[value], out), layer);
+      add_step(move_step(std::move(move), buffer_of_[value], out, kernels_), layer);
     }
   }
 
@@ -287,7 +310,9 @@ class Planner {
     const Rows rows = surviving_blocks(layer);
     const Choice choice = choice_for(node, layer, rows);
     plan_.choices.push_back(text_of(choice));
-    if (choice.view != ViewKind::in_place) operands.copies = new_buffer(View::make(choice.view, layer.geometry).bytes);
+    if (choice.view == ViewKind::columns || choice.view == ViewKind::positions) {
+      operands.copies = new_buffer(View::make(choice.view, layer.geometry).bytes);
+    }
     Computation computation = compute(layer, rows, choice, operands, threads_, kernels_);
     for (auto& step : computation.steps) add_step(std::move(step), report);
     plan_.weight_bytes += computation.weight_bytes;

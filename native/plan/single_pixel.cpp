@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "plan/aligned.h"
 
@@ -44,7 +43,7 @@ class SinglePixel final : public Step {
         const std::int32_t product = kernels_.dot(in, weights_.data() + o * row_bytes_, row_bytes_);
         sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(product) + static_cast<std::uint32_t>(initial_[row]));
       } else {
-        kernels_.sparse[1](in, entries_.data() + starts_[row], entries_.data() + starts_[row + 1], initial_[row], scratch.sums);
+        kernels_.sparse[1](in, entries_.data(), starts_.data() + row, 1, initial_.data() + row, scratch.sums);
         sum = scratch.sums[0];
       }
       finish(o, static_cast<float>(sum) * multipliers_[row], memory);
@@ -79,11 +78,7 @@ class SinglePixel final : public Step {
   void fill_sparse(const Rows& rows, const View& view) {
     starts_.push_back(0);
     for (const auto& row : rows) {
-      for (const Block& one : row) {
-        std::uint32_t word = 0;
-        std::memcpy(&word, one.weights.data(), sizeof word);
-        entries_.push_back(static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word);
-      }
+      for (const Block& one : row) entries_.push_back(entry_of(one, view));
       std::sort(entries_.begin() + starts_.back(), entries_.end());
       starts_.push_back(static_cast<std::int64_t>(entries_.size()));
     }

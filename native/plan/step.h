@@ -28,6 +28,7 @@ struct Memory {
 struct alignas(alignment) Scratch {
   std::int32_t sums[most_grouped * most_vectors * most_lanes];
   std::uint8_t bytes[most_vectors * most_lanes * block];
+  std::uint8_t copies[64 * 1024];  // of one tile, where a convolution makes them tile by tile
 };
 
 class Step {

@@ -70,107 +70,132 @@ class PackRows final : public Step {
   const Kernels& kernels_;
 };
 
-// Where rows of the copies are as long as the (subsampled) rows of the input, a copy is the flat image moved by some pixels, with
-// the pixels beyond its borders masked out. A strided convolution first takes each plane apart into its phases.
+// One bit a pixel of a copy: whether it lies in the image.
+std::vector<std::uint16_t> masks_of(const Copy& copy, const Geometry& g) {
+  const std::int64_t pixels = copy.rows * g.out.width;
+  std::vector<std::uint16_t> masks(static_cast<std::size_t>(rounded_up(pixels, most_lanes) / most_lanes));
+  for (std::int64_t p = 0; p < pixels; ++p) {
+    const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
+    const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
+    const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
+    if (known) masks[static_cast<std::size_t>(p / most_lanes)] |= static_cast<std::uint16_t>(1U << (p % most_lanes));
+  }
+  return masks;
+}
+
+Shift shift_of(const Copy& copy, const Geometry& g, std::uint8_t zero_point) {
+  Shift shift;
+  shift.in_pitch = g.in.pitch();
+  shift.out_pitch = copy.pitch;
+  shift.pixels = floor_divided(copy.row, g.stride.vertical) * g.out.width + floor_divided(copy.column, g.stride.horizontal);
+  shift.vectors = rounded_up(copy.rows * g.out.width, most_lanes) / most_lanes;
+  shift.fill = zero_point;
+  return shift;
+}
+
 class PackFlat final : public Step {
  public:
   PackFlat(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
-      : view_(view), kernels_(kernels), strided_(view.geometry.stride.vertical > 1 || view.geometry.stride.horizontal > 1) {
+      : view_(view), copies_(view, zero_point, kernels) {
     reads = {from};
     writes = {to};
-    for (const Copy& copy : view.copies) {
-      moves_.push_back(move_of(copy, zero_point));
-      masks_.push_back(masks_of(copy));
-    }
-  }
-
-  // Whether it applies: rows of every phase fit, and the phases of a plane fit into the scratch.
-  static bool fits(const Geometry& g) {
-    if (g.out.pixels() == 1) return false;  // then planes are not whole cache lines
-    const Pair s = g.stride;
-    if (s.vertical == 1 && s.horizontal == 1) return g.in.width == g.out.width;
-    const bool even = g.in.width % s.horizontal == 0 && g.in.height % s.vertical == 0;
-    return even && g.in.width / s.horizontal == g.out.width && g.in.pixels() * block <= static_cast<std::int64_t>(sizeof(Scratch::sums));
   }
 
   // Several planes at once where that saves calls on small maps.
-  std::int64_t parts() const override { return strided_ ? blocks() : (blocks() + at_once() - 1) / at_once(); }
+  std::int64_t parts() const override { return (view_.geometry.in.blocks() + at_once() - 1) / at_once(); }
 
-  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
-    const std::int64_t plane = strided_ ? part : part * at_once();
-    const std::int64_t planes = strided_ ? 1 : std::min(at_once(), blocks() - plane);
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const std::int64_t first = part * at_once();
+    copies_.make(memory.at(reads[0]), first, std::min(at_once(), view_.geometry.in.blocks() - first), 0, view_,
+                 memory.at(writes[0]));
+  }
+
+ private:
+  std::int64_t at_once() const {
+    constexpr std::int64_t pixels = 1024;  // of one part: enough to be worth a call, few enough to share
+    return std::max<std::int64_t>(1, pixels / view_.geometry.in.pixels());
+  }
+
+  const View view_;
+  const FlatCopies copies_;
+};
+
+// Register by register, each put together by a few picks that are the same for every plane.
+class PackPicks final : public Step {
+ public:
+  PackPicks(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
+      : view_(view), zero_point_(zero_point), kernels_(kernels) {
+    reads = {from};
+    writes = {to};
+    for (const Copy& copy : view.copies) {
+      starts_.push_back(picks_.size());
+      add_picks(copy);
+    }
+    starts_.push_back(picks_.size());
+  }
+
+  // Whether the picks are few enough to stay in the cache while many planes use them, and planes are whole cache lines.
+  static bool apply(const View& view) {
+    std::int64_t pixels = 0;
+    for (const Copy& copy : view.copies) pixels += copy.rows * view.geometry.out.width;
+    return pixels <= 4096 && view.geometry.out.pixels() > 1;
+  }
+
+  std::int64_t parts() const override { return view_.geometry.in.blocks(); }
+
+  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
     const std::uint8_t* in = memory.at(reads[0]) + plane * view_.geometry.in.pitch();
-    auto* phases = reinterpret_cast<std::uint8_t*>(scratch.sums);
-    if (strided_) take_apart(in, phases);
-    for (std::size_t c = 0; c < moves_.size(); ++c) {
+    for (std::size_t c = 0; c < view_.copies.size(); ++c) {
       const Copy& copy = view_.copies[c];
-      Shift shift = moves_[c].shift;
-      shift.planes = planes;
-      shift.masks = masks_[c].data();
-      kernels_.shift_pixels(shift, strided_ ? phases + moves_[c].phase : in,
-                            memory.at(writes[0]) + copy.base + plane * copy.pitch);
+      kernels_.pick_pixels(picks_.data() + starts_[c], static_cast<std::int64_t>(starts_[c + 1] - starts_[c]), in, zero_point_,
+                           memory.at(writes[0]) + copy.base + plane * copy.pitch);
     }
   }
 
  private:
-  struct OneMove {
-    Shift shift;
-    std::int64_t phase;  // bytes into the scratch
-  };
-
-  std::int64_t blocks() const { return view_.geometry.in.blocks(); }
-  std::int64_t at_once() const { return std::max<std::int64_t>(1, 64 / std::max<std::int64_t>(1, view_.geometry.in.pixels() / most_lanes)); }
-  std::int64_t phase_pixels() const {
-    const Geometry& g = view_.geometry;
-    return g.in.pixels() / (g.stride.vertical * g.stride.horizontal);
-  }
-
-  void take_apart(const std::uint8_t* in, std::uint8_t* phases) const {
-    const Geometry& g = view_.geometry;
-    const std::int64_t width = g.in.width / g.stride.horizontal;
-    for (std::int64_t y = 0; y < g.in.height; ++y) {
-      for (std::int64_t x = 0; x < g.stride.horizontal; ++x) {
-        const std::int64_t phase = y % g.stride.vertical * g.stride.horizontal + x;
-        std::uint8_t* out = phases + (phase * phase_pixels() + y / g.stride.vertical * width) * block;
-        kernels_.stride_pixels(in + (y * g.in.width + x) * block, width, g.stride.horizontal, out);
-      }
-    }
-  }
-
-  OneMove move_of(const Copy& copy, std::uint8_t zero_point) const {
-    const Geometry& g = view_.geometry;
-    const std::int64_t row = floor_divided(copy.row, g.stride.vertical);
-    const std::int64_t column = floor_divided(copy.column, g.stride.horizontal);
-    const std::int64_t phase = (copy.row - row * g.stride.vertical) * g.stride.horizontal + copy.column - column * g.stride.horizontal;
-    OneMove move;
-    move.phase = phase * phase_pixels() * block;
-    move.shift.in_pitch = g.in.pitch();
-    move.shift.out_pitch = copy.pitch;
-    move.shift.pixels = row * g.out.width + column;
-    move.shift.vectors = rounded_up(copy.rows * g.out.width, most_lanes) / most_lanes;
-    move.shift.fill = zero_point;
-    return move;
-  }
-
-  // One bit a pixel: whether it lies in the image.
-  std::vector<std::uint16_t> masks_of(const Copy& copy) const {
+  void add_picks(const Copy& copy) {
     const Geometry& g = view_.geometry;
     const std::int64_t pixels = copy.rows * g.out.width;
-    std::vector<std::uint16_t> masks(static_cast<std::size_t>(rounded_up(pixels, most_lanes) / most_lanes));
-    for (std::int64_t p = 0; p < pixels; ++p) {
-      const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
-      const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
-      const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
-      if (known) masks[static_cast<std::size_t>(p / most_lanes)] |= static_cast<std::uint16_t>(1U << (p % most_lanes));
+    for (std::int64_t first = 0; first < pixels; first += kernels_.lanes) {
+      std::vector<std::int64_t> sources(static_cast<std::size_t>(kernels_.lanes), -1);
+      for (std::int64_t p = first; p < std::min(first + kernels_.lanes, pixels); ++p) {
+        const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
+        const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
+        const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
+        if (known) sources[static_cast<std::size_t>(p - first)] = y * g.in.width + x;
+      }
+      add_register(std::move(sources));
     }
-    return masks;
+  }
+
+  // Runs of `lanes` pixels that cover the sources in order, two of them to a pick. Sources ascend.
+  void add_register(std::vector<std::int64_t> sources) {
+    std::size_t next = 0;
+    const auto take_run = [&](Pick& pick, std::int32_t& start, std::int32_t index) {
+      while (next < sources.size() && sources[next] < 0) ++next;
+      const std::int64_t begin = next < sources.size() ? sources[next] : 0;
+      start = static_cast<std::int32_t>(begin * block);
+      for (; next < sources.size() && sources[next] < begin + kernels_.lanes; ++next) {
+        if (sources[next] < 0) continue;
+        pick.index[next] = index + static_cast<std::int32_t>(sources[next] - begin);
+        pick.known = static_cast<std::uint16_t>(pick.known | 1U << next);
+      }
+    };
+    do {
+      Pick pick;
+      take_run(pick, pick.first, 0);
+      take_run(pick, pick.second, kernels_.lanes);
+      while (next < sources.size() && sources[next] < 0) ++next;
+      pick.last = next == sources.size();
+      picks_.push_back(pick);
+    } while (!picks_.back().last);
   }
 
   const View view_;
+  const std::uint8_t zero_point_;
   const Kernels& kernels_;
-  const bool strided_;
-  std::vector<OneMove> moves_;                     // by copy
-  std::vector<std::vector<std::uint16_t>> masks_;  // by copy
+  std::vector<Pick> picks_;
+  std::vector<std::size_t> starts_;  // by copy
 };
 
 }  // namespace
@@ -179,7 +204,8 @@ const char* name_of(ViewKind kind) {
   switch (kind) {
     case ViewKind::in_place: return "in place";
     case ViewKind::columns: return "columns";
-    default: return "positions";
+    case ViewKind::positions: return "positions";
+    default: return "tiles";
   }
 }
 
@@ -197,7 +223,7 @@ View View::make(ViewKind kind, const Geometry& g) {
   for (std::int64_t position = 0; position < count; ++position) {
     const std::int64_t down = position / g.kernel.horizontal * g.dilation.vertical;
     const std::int64_t column = position % g.kernel.horizontal * g.dilation.horizontal - g.padding.left;
-    const std::int64_t phase = kind == ViewKind::columns ? down % g.stride.vertical : down;
+    const std::int64_t phase = kind == ViewKind::positions ? down : down % g.stride.vertical;
     const std::int64_t ahead = (down - phase) / g.stride.vertical;
     const std::int64_t row = phase - g.padding.top;
     const auto same = [&](const Copy& copy) { return copy.row == row && copy.column == column; };
@@ -218,8 +244,11 @@ View View::make(ViewKind kind, const Geometry& g) {
 
 std::vector<ViewKind> View::possible(const Geometry& g) {
   if (reads_itself(g)) return {ViewKind::in_place};
-  if (g.kernel.vertical == 1 || g.out.pixels() == 1) return {ViewKind::positions};  // columns would be the same
-  return {ViewKind::columns, ViewKind::positions};
+  if (g.out.pixels() == 1) return {ViewKind::positions};
+  std::vector<ViewKind> kinds{ViewKind::positions};
+  if (g.kernel.vertical > 1) kinds.push_back(ViewKind::columns);  // else they would be the same
+  if (FlatCopies::apply(g)) kinds.push_back(ViewKind::tiles);
+  return kinds;
 }
 
 std::int64_t View::offset(std::int64_t position, std::int64_t plane) const {
@@ -227,8 +256,39 @@ std::int64_t View::offset(std::int64_t position, std::int64_t plane) const {
   return copy.base + plane * copy.pitch + row_of[static_cast<std::size_t>(position)] * geometry.out.width * block;
 }
 
+bool FlatCopies::apply(const Geometry& g) {
+  // On one pixel, planes are not whole cache lines.
+  return g.stride.vertical == 1 && g.stride.horizontal == 1 && g.in.width == g.out.width && g.out.pixels() > 1;
+}
+
+FlatCopies::FlatCopies(const View& view, std::uint8_t zero_point, const Kernels& kernels)
+    : kernels_(kernels), geometry_(view.geometry) {
+  for (const Copy& copy : view.copies) {
+    shifts_.push_back(shift_of(copy, geometry_, zero_point));
+    masks_.push_back(masks_of(copy, geometry_));
+  }
+}
+
+void FlatCopies::make(const std::uint8_t* in, std::int64_t first_plane, std::int64_t planes, std::int64_t row, const View& local,
+                      std::uint8_t* out) const {
+  const std::int64_t pixels = row * geometry_.out.width;
+  const std::int64_t vector = pixels / most_lanes;
+  for (std::size_t c = 0; c < shifts_.size(); ++c) {
+    const Copy& copy = local.copies[c];
+    const std::int64_t room = rounded_up(copy.rows * geometry_.out.width, most_lanes) / most_lanes;
+    Shift shift = shifts_[c];
+    shift.planes = planes;
+    shift.out_pitch = copy.pitch;
+    shift.pixels += pixels;
+    shift.vectors = std::min(room, shift.vectors - vector);
+    shift.masks = masks_[c].data() + vector;
+    kernels_.shift_pixels(shift, in + first_plane * geometry_.in.pitch(), out + copy.base + first_plane * copy.pitch);
+  }
+}
+
 std::unique_ptr<Step> pack_step(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels) {
-  if (PackFlat::fits(view.geometry)) return std::make_unique<PackFlat>(view, zero_point, from, to, kernels);
+  if (FlatCopies::apply(view.geometry)) return std::make_unique<PackFlat>(view, zero_point, from, to, kernels);
+  if (PackPicks::apply(view)) return std::make_unique<PackPicks>(view, zero_point, from, to, kernels);
   return std::make_unique<PackRows>(view, zero_point, from, to, kernels);
 }
 

@@ -19,12 +19,11 @@ namespace {
 // The memory of one running call.
 struct Workspace {
   Workspace(const Plan& plan, int threads)
-      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(static_cast<std::size_t>(threads)), next(plan.steps.size()) {}
+      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(static_cast<std::size_t>(threads)), parts(plan.steps.size()) {}
 
   Aligned<std::uint8_t> arena;
-  Aligned<Scratch> scratch;                     // by thread
-  std::vector<std::atomic<std::int64_t>> next;  // by step: the first part that no thread has taken
-  Barrier barrier;
+  Aligned<Scratch> scratch;  // by thread
+  std::vector<Parts> parts;  // by step
 };
 
 bool all_finite(const float* values, std::int64_t count) {
@@ -97,7 +96,7 @@ struct Network::Impl {
       Workspace& workspace;
       Memory memory;
     } call{*this, workspace, memory_of(workspace, image, out)};
-    workspace.barrier.reset(pool->threads());
+    for (Parts& parts : workspace.parts) parts.reset();
     return pool->try_run(
         [](void* context, int thread) {
           Call& own = *static_cast<Call*>(context);
@@ -110,13 +109,7 @@ struct Network::Impl {
     Scratch& scratch = workspace.scratch.data()[thread];
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
       const Step& step = *plan.steps[s];
-      std::atomic<std::int64_t>& next = workspace.next[s];
-      const std::int64_t parts = step.parts();
-      for (std::int64_t part = next.fetch_add(1, std::memory_order_relaxed); part < parts;
-           part = next.fetch_add(1, std::memory_order_relaxed)) {
-        step.run(part, memory, scratch);
-      }
-      workspace.barrier.wait([&] { next.store(0, std::memory_order_relaxed); });
+      workspace.parts[s].share(step.parts(), [&](std::int64_t part) { step.run(part, memory, scratch); });
     }
   }
 

@@ -9,6 +9,12 @@ namespace {
 // the core to others.
 constexpr std::chrono::microseconds patience{100};
 
+// Of the gate: the low bits count the workers a call has taken, then one bit while it takes more, then the number of the call.
+constexpr std::uint64_t open_bit = 1U << 16U;
+constexpr std::uint64_t one_call = 1U << 17U;
+
+std::uint64_t call_of(std::uint64_t gate) { return gate / one_call; }
+
 }  // namespace
 
 Pool::Pool(int threads) {
@@ -29,22 +35,24 @@ bool Pool::try_run(void (*work)(void*, int), void* context) {
   if (!caller.owns_lock()) return false;
   work_ = work;
   context_ = context;
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  round_.fetch_add(1);  // sequentially consistent, as is sleeping_: a worker that falls asleep now is seen, or sees the round
+  left_.store(0, std::memory_order_relaxed);
+  // Sequentially consistent, as is sleeping_: a worker that falls asleep now is seen here, or sees the call.
+  gate_.store((call_of(gate_.load()) + 1) * one_call + open_bit);
   if (sleeping_.load() > 0) {
     const std::lock_guard<std::mutex> lock(mutex_);
     wake_.notify_all();
   }
   work(context, 0);
-  spin_until([&] { return running_.load(std::memory_order_acquire) == 0; });
+  const auto taken = static_cast<int>(gate_.fetch_and(~open_bit) % open_bit);
+  spin_until([&] { return left_.load(std::memory_order_acquire) == taken; });
   return true;
 }
 
 void Pool::serve(int thread) {
-  std::uint64_t done = 0;
+  std::uint64_t seen = 0;
   for (;;) {
     const auto until = std::chrono::steady_clock::now() + patience;
-    const auto called = [&] { return round_.load() != done || stopping_.load(std::memory_order_relaxed); };
+    const auto called = [&] { return call_of(gate_.load()) != seen || stopping_.load(std::memory_order_relaxed); };
     while (!called() && std::chrono::steady_clock::now() < until) {
       for (int i = 0; i < 64 && !called(); ++i) pause_briefly();
     }
@@ -54,10 +62,14 @@ void Pool::serve(int thread) {
       wake_.wait(lock, called);
       sleeping_.fetch_sub(1);
     }
-    if (round_.load() == done) return;  // stopping, and nothing is left to do
-    ++done;
+    if (stopping_.load()) return;
+    std::uint64_t gate = gate_.load();
+    seen = call_of(gate);
+    bool entered = false;
+    while (!entered && (gate & open_bit) != 0 && call_of(gate) == seen) entered = gate_.compare_exchange_weak(gate, gate + 1);
+    if (!entered) continue;
     work_(context_, thread);
-    running_.fetch_sub(1, std::memory_order_acq_rel);
+    left_.fetch_add(1, std::memory_order_acq_rel);
   }
 }
 

@@ -40,8 +40,9 @@ class Pool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Runs work(context, thread) once on every thread and returns when all are done. False, with nothing run, if another caller
-  // has the pool.
+  // Runs work(context, thread) on the calling thread (as thread 0) and on every worker that comes before the caller's own has
+  // returned; returns when all of them have. A worker that has no core right now is not waited for, so `work` must be such that
+  // one thread can do all of it. False, with nothing run, if another caller has the pool.
   bool try_run(void (*work)(void* context, int thread), void* context);
 
  private:
@@ -51,36 +52,39 @@ class Pool {
   std::mutex callers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<std::uint64_t> round_{0};
-  std::atomic<int> running_{0};
+  // The number of calls so far, above a bit that says whether the last one still takes workers, above how many it has taken.
+  std::atomic<std::uint64_t> gate_{0};
+  std::atomic<int> left_{0};
   std::atomic<int> sleeping_{0};
   std::atomic<bool> stopping_{false};
   void (*work_)(void*, int) = nullptr;
   void* context_ = nullptr;
 };
 
-// All threads of one call meet here between steps.
-class Barrier {
+// The parts of one step, taken and finished by whichever thread comes.
+class alignas(64) Parts {
  public:
-  void reset(int threads) { threads_ = threads; }
+  void reset() {
+    next_.store(0, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+  }
 
-  // `last` runs on the thread that comes last, before anyone goes on.
-  template <typename Last>
-  void wait(const Last& last) {
-    const std::uint32_t phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      last();
-      phase_.store(phase + 1, std::memory_order_release);
-    } else {
-      spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+  // Calls work(part) for parts nobody has taken yet, then waits until all `count` are finished.
+  template <typename Work>
+  void share(std::int64_t count, const Work& work) {
+    std::int64_t finished = 0;
+    for (std::int64_t part = next_.fetch_add(1, std::memory_order_relaxed); part < count;
+         part = next_.fetch_add(1, std::memory_order_relaxed)) {
+      work(part);
+      ++finished;
     }
+    if (finished > 0) done_.fetch_add(finished, std::memory_order_acq_rel);
+    spin_until([&] { return done_.load(std::memory_order_acquire) == count; });
   }
 
  private:
-  int threads_ = 1;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<std::uint32_t> phase_{0};
+  std::atomic<std::int64_t> next_{0};
+  std::atomic<std::int64_t> done_{0};
 };
 
 }  // namespace paretrim
