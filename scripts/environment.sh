@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes or completes .venv, builds the native runtime, and prints the path of its Python as the only line on stdout. Called by ./demo
-# and ./check.
+# Makes or completes .venv, builds the native runtime, and prints the path of its Python as the only line on stdout. Called by
+# ./demo and ./check.
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 or 3.12). A stamp in .venv says what was installed from which files, so a
 # second call installs nothing; a call that was interrupted goes on. Two calls at once wait for each other.

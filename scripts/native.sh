@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the native runtime into src/paretrim/runtime/, where a checkout's Python finds it: scripts/native.sh [PYTHON]
 #
-# PYTHON is the interpreter it is built for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build says
-# from which sources and for which Python it was made, so a second call does nothing; after a change only what depends on it is
-# compiled again. Two calls at once wait for each other.
+# PYTHON is the interpreter it is built for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build
+# says from which sources and for which Python it was made, so a second call does nothing; after a change only what depends on it
+# is compiled again. Two calls at once wait for each other.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${1:-$root/.venv/bin/python}"
@@ -52,7 +52,8 @@ rm -f "$stamp"
 log="$build/log"
 echo "Building the native runtime (about a minute the first time)" >&2
 if ! {
-    "$cmake" -S "$root/native" -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$ninja" -DPython_EXECUTABLE="$python" \
+    "$cmake" -S "$root/native" -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$ninja" -DPARETRIM_SHARED=ON \
+        -DPython_EXECUTABLE="$python" \
         -Dnanobind_DIR="$("$python" -m nanobind --cmake_dir)" &&
         "$cmake" --build "$build"
 } >"$log" 2>&1; then
@@ -62,7 +63,6 @@ if ! {
 fi
 # Renamed into place, never written over: a running process keeps the one it has.
 for made in "$build"/_native.*.so "$build"/libparetrim.so; do
-    [[ -f "$made" ]] || continue  # whoever builds without the C interface has no library
     cp "$made" "$place/.$(basename "$made").part"
     mv -f "$place/.$(basename "$made").part" "$place/$(basename "$made")"
 done

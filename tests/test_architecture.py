@@ -17,6 +17,8 @@ LEVELS = (
     {"errors"},
     {"files", "history"},
     {"graph", "lock"},
+    {"runtime"},
+    {"trimfile"},
     {"bench", "data", "deploy", "models"},
     {"outcome"},
     {"report", "study.store"},
@@ -41,15 +43,30 @@ LEVELS = (
 )
 """Parts of the package, lowest first. A part imports from lower levels only: neighbours on one level never know each other."""
 
-TORCH_FREE = {"errors", "files", "history", "graph", "deploy", "bench", "outcome", "report", "run_folder", "study.store"}
+TORCH_FREE = {
+    "errors",
+    "files",
+    "history",
+    "graph",
+    "runtime",
+    "trimfile",
+    "deploy",
+    "bench",
+    "outcome",
+    "report",
+    "run_folder",
+    "study.store",
+}
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
 
 LAZY = {
+    "compressed": "ONNX files are written without the native library too",
     "data.image_folder": "Pillow is optional",
     "deploy.onnx_file": "onnx is imported by whoever writes a file",
     "deploy.onnx_runtime": "ONNX Runtime is imported by whoever runs a file",
     "deploy.openvino_runtime": "OpenVINO is optional",
     "deploy.runnable": "timing one runtime must not load the other",
+    "runtime.session": "a device that runs networks need not have safetensors",
 }
 """Modules that import inside functions, and why. The command line does so throughout: ``--help`` must not wait for torch."""
 

@@ -11,7 +11,9 @@
 #include "graph/error.h"
 #include "graph/graph.h"
 #include "python/graph_of.h"
+#include "python/trim_binding.h"
 #include "run/network.h"
+#include "trim/reader.h"
 
 namespace nb = nanobind;
 
@@ -149,6 +151,17 @@ NB_MODULE(_native, m) {
         return plan(graph_of(graph), threads, instruction_set, measure, choices);
       },
       nb::arg("graph"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"), nb::arg("measure"), nb::arg("choices"));
+  m.def(
+      "plan_trim",
+      [](const nb::bytes& content, int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
+        const auto* data = static_cast<const std::uint8_t*>(content.data());
+        const auto read = [&] {
+          const nb::gil_scoped_release others_may_run;
+          return read_trim(data, content.size(), threads);
+        };
+        return plan(read(), threads, instruction_set, measure, choices);
+      },
+      nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"), nb::arg("measure"), nb::arg("choices"));
   m.def("check", &check, nb::arg("graph"));
   m.def("instruction_sets", &instruction_sets);
   m.def(
@@ -158,6 +171,7 @@ NB_MODULE(_native, m) {
         return peak_multiply_adds_a_second(set);
       },
       nb::arg("instruction_set"));
+  bind_trim(m);
 }
 
 }  // namespace paretrim

@@ -113,13 +113,17 @@ def write_graph(graph: Graph, path: Path) -> Path:
     """Write a graph in the format its file name asks for.
 
     Raises:
-        InvalidRecipe: the name ends in neither ``.onnx`` nor ``.graph``.
+        InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.
         OutOfSpace: the disk is full.
     """
     if path.suffix == ".onnx":
         export_onnx(graph, path)
     elif path.suffix == ".graph":
         save(graph, path)
+    elif path.suffix == ".trim":
+        from paretrim import trimfile
+
+        trimfile.write(graph, path)
     else:
-        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx or .graph")
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx, .trim or .graph")
     return path

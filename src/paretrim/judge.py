@@ -16,7 +16,7 @@ from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Arm, Latency
+from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import Runnable, open_runnable, verify
@@ -37,13 +37,22 @@ LEAST_AGREEMENT = 0.97
 Networks that leave many classes nearly tied differ in a few images from one rounding order to the next; a wrong export in most.
 """
 
+GRAPH_FILE = "model.graph"
+"""Name of a candidate's graph file, beside its ONNX file."""
+
 CHECKED_IMAGES = 256
 BATCH = 250
+
+NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
+"""The native runtime, and where a baseline runs that it cannot compute."""
 
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """The files of one candidate: ``onnx`` runs in ONNX Runtime and OpenVINO, ``graph`` in the reference interpreter."""
+    """The files of one candidate.
+
+    ``onnx`` runs in ONNX Runtime and OpenVINO; ``graph_file`` in the reference interpreter and, if integer, natively.
+    """
 
     graph: Graph
     onnx: Path
@@ -70,7 +79,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path) -> Deployed:
     Raises:
         ExportMismatch: the exported file does not compute what the graph means.
     """
-    onnx, graph_file = folder / "model.onnx", folder / "model.graph"
+    onnx, graph_file = folder / "model.onnx", folder / GRAPH_FILE
     if onnx.exists() and graph_file.exists():
         return Deployed(load(graph_file), onnx, graph_file)
     graph = freeze(candidate.network, start.spec)
@@ -125,6 +134,21 @@ class Setting:
     threads: int
 
 
+def arms_of(files: Mapping[str, Path], setting: Setting, *, baseline: str) -> tuple[Arm, ...]:
+    """Arms of one session in a runtime, from ONNX files by name; the first is the baseline's.
+
+    The native runtime computes integer graphs alone. There the arms are the integer graphs beside the ONNX files, and a baseline
+    in floating point runs in ONNX Runtime, which its name then says. Without any integer graph there are no arms.
+    """
+    if setting.runtime != NATIVE:
+        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items())
+    graphs = {name: path.with_name(GRAPH_FILE) for name, path in files.items()}
+    integer = {name: Arm(name, str(path), NATIVE, setting.threads) for name, path in graphs.items() if load(path).quantized}
+    if not integer or baseline in integer:
+        return tuple(integer.values())
+    return (Arm(f"{baseline} in {ELSEWHERE}", str(files[baseline]), ELSEWHERE, setting.threads), *integer.values())
+
+
 def time_files(
     files: Mapping[str, Path],
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
@@ -134,19 +158,31 @@ def time_files(
     effort: Effort,
     folder: Path | None = None,
 ) -> dict[str, tuple[Latency, ...]]:
-    """Latency of every file in every setting, one interleaved session a setting, against ``baseline`` in the same setting.
+    """Latency of every file in every setting that can run it, one interleaved session a setting, against ``baseline``.
 
-    With a ``folder`` the raw samples are kept there.
+    Which arms there are, says :func:`arms_of`. With a ``folder`` the raw samples are kept there.
     """
-    found: dict[str, list[Latency]] = {name: [] for name in files}
+    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in settings:
-        arms = [Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items()]
-        session = measure(arms, images, baseline=baseline, effort=effort)
+        arms = arms_of(files, setting, baseline=baseline)
+        if not arms:
+            continue
+        session = measure(arms, images, baseline=_baseline_arm(arms, baseline), effort=effort)
         if folder:
             save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
-        for name, latency in zip(files, summarize(session), strict=True):
-            found[name].append(latency)
-    return {name: tuple(latencies) for name, latencies in found.items()}
+        for name, latency in latencies_of(session, setting).items():
+            found[name] += (latency,)
+    return found
+
+
+def latencies_of(session: Session, setting: Setting) -> dict[str, Latency]:
+    """Latencies of a session by name; a baseline that had to run in another runtime is left out."""
+    latencies = zip(session.timings, summarize(session), strict=True)
+    return {timing.arm.name: latency for timing, latency in latencies if timing.arm.runtime == setting.runtime}
+
+
+def _baseline_arm(arms: Sequence[Arm], baseline: str) -> str:
+    return baseline if any(arm.name == baseline for arm in arms) else arms[0].name
 
 
 def outcome_of(

@@ -11,14 +11,27 @@ from pathlib import Path
 from paretrim.bench.effort import Effort
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
-from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Latency, Session
+from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
-from paretrim.judge import Deployed, Facts, Judgement, Setting, deploy, facts_of, judge, outcome_of, time_files
+from paretrim.judge import (
+    ELSEWHERE,
+    NATIVE,
+    Deployed,
+    Facts,
+    Judgement,
+    Setting,
+    arms_of,
+    deploy,
+    facts_of,
+    judge,
+    latencies_of,
+    outcome_of,
+    time_files,
+)
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
@@ -144,7 +157,9 @@ def deliver(
     The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
     """
     deployed = [ship(entry, opened, folder) for entry in entries]
-    runtime = measuring.settings[0].runtime if measuring else "onnxruntime"
+    # Every candidate is judged in one runtime, and the native one cannot run a network in floating point.
+    runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
+    runtime = next((name for name in runtimes if name != NATIVE), ELSEWHERE)
     judgements = []
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(_judged(entry, files, opened, runtime))
@@ -192,23 +207,25 @@ def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
 def timed(
     files: Mapping[str, Path], test: TestSet, measuring: Measuring, folder: Path, *, watcher: Watcher
 ) -> dict[str, tuple[Latency, ...]]:
-    """Latencies of every file in every setting, the first file being the baseline.
+    """Latencies of every file in every setting that can run it, the first file being the baseline.
 
     A session that ``folder`` keeps of exactly these files, measured as hard, is not measured again.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    baseline = next(iter(files))
     for setting in measuring.settings:
-        kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", files, measuring.effort)
-        fresh: Mapping[str, tuple[Latency, ...]]
+        arms = arms_of(files, setting, baseline=baseline)
+        kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", arms, measuring.effort)
+        fresh: dict[str, tuple[Latency, ...]]
         if kept:
-            fresh = {name: (latency,) for name, latency in zip(files, summarize(kept), strict=True)}
+            fresh = {name: (latency,) for name, latency in latencies_of(kept, setting).items()}
         else:
-            watcher.note(
-                f"timing {len(files)} files in {setting.runtime} with {setting.threads} thread{'s' * (setting.threads > 1)}"
-            )
-            images, baseline = test.images[:TIMED_IMAGES], next(iter(files))
+            if arms:
+                threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
+                watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
+            images = test.images[:TIMED_IMAGES]
             fresh = time_files(files, images, baseline=baseline, settings=[setting], effort=measuring.effort, folder=folder)
-        found = {name: (*latencies, *fresh[name]) for name, latencies in found.items()}
+        found = {name: (*latencies, *fresh.get(name, ())) for name, latencies in found.items()}
     return found
 
 
@@ -245,7 +262,7 @@ def _judged(entry: Entry, files: Deployed, opened: Opened, runtime: str) -> Judg
     return judgement
 
 
-def _kept_session(path: Path, files: Mapping[str, Path], effort: Effort) -> Session | None:
+def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> Session | None:
     if not path.exists():
         return None
     try:
@@ -253,7 +270,8 @@ def _kept_session(path: Path, files: Mapping[str, Path], effort: Effort) -> Sess
     except CorruptFile:
         return None  # measured again and replaced
     measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
-    return session if session.effort == effort and measured == [(name, digest(file)) for name, file in files.items()] else None
+    wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
+    return session if session.effort == effort and measured == wanted else None
 
 
 def _stored(outcome: Outcome, path: Path) -> Outcome:

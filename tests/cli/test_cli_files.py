@@ -8,7 +8,9 @@ import pytest
 from paretrim.bench.raw import load_session
 from paretrim.data.digits import load_digits
 from paretrim.deploy.runnable import open_runnable
+from paretrim.graph.storage import load
 from paretrim.run_folder import index_of
+from paretrim.runtime import instruction_sets
 from paretrim.study import store
 
 
@@ -164,7 +166,7 @@ def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, mo
 
 def test_a_runtime_that_is_unknown(files, command):
     status, _, err = command("eval", files["dense"], "--data", "digits", "--runtime", "tensorrt")
-    assert (status, "--runtime is 'tensorrt'; choose from onnxruntime, openvino, reference" in err) == (2, True)
+    assert (status, "--runtime is 'tensorrt'; choose from onnxruntime, openvino, paretrim, reference" in err) == (2, True)
 
 
 def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_path):
@@ -227,6 +229,47 @@ def test_doctor(command, command_json):
     status, out, _ = command("doctor")
     assert status == 0
     assert "quiet enough to measure" in out
+    sets = found["native_runtime"]["instruction_sets"]
+    assert sets == list(instruction_sets())
+    assert all(found["native_runtime"]["peak_multiply_adds_a_second"][name] > 0 for name in sets)
+    assert f"native runtime           {sets[0]} up to " in out
+
+
+def test_bench_times_a_graph_file_natively_and_in_the_reference(files, command_json):
+    graph = files["prune → quantize"].with_name("model.graph")
+    status, found = command_json("bench", files["dense"], graph, "--effort", "quick")
+    assert status == 0
+    assert [latency["runtime"] for latency in found["latencies"]] == ["onnxruntime", "paretrim"]
+    status, found = command_json("bench", graph, "--runtime", "reference", "--effort", "quick")
+    assert [latency["runtime"] for latency in found["latencies"]] == ["reference"]
+
+
+def test_bench_shows_the_layers_of_a_file(files, command, command_json):
+    file = files["prune → quantize"].with_name("model.graph")
+    status, found = command_json("bench", "--layers", file)
+    assert status == 0
+    weighted = [layer for layer in found["layers"] if layer["weights"]]
+    assert [layer["weights"] for layer in weighted] == [
+        node.tensors["weight"].size for node in load(file).nodes if "weight" in node.tensors
+    ]
+    for layer in weighted:
+        seconds = layer["time_ns"] / 1e9
+        assert layer["share_of_peak"] * found["peak_multiply_adds_a_second"] * seconds == pytest.approx(
+            layer["issued_multiply_adds"]
+        )
+        assert layer["useful_multiply_adds_a_second"] * seconds == pytest.approx(layer["useful_multiply_adds"])
+        assert layer["zeros"] > 0
+    status, out, _ = command("bench", "--layers", file)
+    assert status == 0
+    assert all(layer["layer"] in out for layer in weighted)
+    assert "of the peak" in out
+
+
+def test_bench_shows_the_layers_of_one_integer_graph_alone(files, command):
+    graph = files["dense"].with_name("model.graph")
+    assert command("bench", "--layers", graph, graph)[0] == 2
+    status, _, err = command("bench", "--layers", graph)
+    assert (status, "pixels are read by quantize alone in an integer graph" in err) == (1, True)
 
 
 def test_json_goes_alone_to_standard_output(at_desk, finished, command):

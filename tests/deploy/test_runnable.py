@@ -22,7 +22,11 @@ def deployed(tmp_path_factory):
     graph, images = random_graph(5, quantized=True)
     save(graph, folder / "a.graph")
     export_onnx(graph, folder / "a.onnx")
-    return graph, images, {runtime: folder / ("a.graph" if runtime == "reference" else "a.onnx") for runtime in RUNTIMES}
+    return (
+        graph,
+        images,
+        {runtime: folder / ("a.graph" if runtime in ("paretrim", "reference") else "a.onnx") for runtime in RUNTIMES},
+    )
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -35,7 +39,7 @@ def test_every_runtime_agrees_with_the_reference(deployed, runtime):
     assert agreement.images == len(images)
     assert agreement.top1 == 1.0
     assert 0 <= agreement.mean_absolute <= agreement.worst_absolute <= 0.05 * np.abs(run(graph, images)).max()
-    if runtime == "reference":
+    if runtime in ("paretrim", "reference"):
         assert agreement.worst_absolute == 0
     logits = runnable(images)
     assert logits.dtype == np.float32
@@ -130,7 +134,9 @@ def test_executed_names_are_traced_to_the_file():
 
 def test_what_cannot_be_opened_is_named(deployed, tmp_path):
     _, _, files = deployed
-    with pytest.raises(UnsupportedOperation, match="runtime 'tvm' is unknown; choose one of onnxruntime, openvino, reference"):
+    with pytest.raises(
+        UnsupportedOperation, match="runtime 'tvm' is unknown; choose one of onnxruntime, openvino, paretrim, reference"
+    ):
         open_runnable(files["onnxruntime"], runtime="tvm")
     with pytest.raises(UnsupportedOperation, match="threads is 0"):
         open_runnable(files["onnxruntime"], runtime="onnxruntime", threads=0)

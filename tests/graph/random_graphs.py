@@ -84,7 +84,9 @@ class Builder:
         largest = np.abs(weight).reshape(outputs, -1).max(axis=1)
         scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
         integers = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
-        steps = np.rint(bias / (scale.astype(np.float64) * self.types[source].scale)).astype(np.int32)
+        # A tiny weight alone in its channel gives a scale beside which any bias is large.
+        exact = np.rint(bias / (scale.astype(np.float64) * self.types[source].scale))
+        steps = np.clip(exact, -(2**30), 2**30).astype(np.int32)
         tensors = {"weight": integers, "weight_scale": scale, "bias": steps}
         plain = Node("probe", op, (source,), ValueType(shape), attributes, tensors)
         if logits:

@@ -49,6 +49,30 @@ def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, not
     assert len(delivered_by(tmp_path)) == 3
 
 
+def test_integer_networks_are_timed_natively_against_the_dense_network(recipe, tmp_path, watcher, notes):
+    settings = (Setting("paretrim", 1), Setting("onnxruntime", 1))
+    first = run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher)
+    assert "timing 2 files in paretrim with 1 thread" in notes
+    assert [[latency.runtime for latency in outcome.latencies] for outcome in first] == [
+        ["onnxruntime"],
+        ["onnxruntime"],
+        ["paretrim", "onnxruntime"],
+    ]
+    assert first[2].latencies[0].baseline == "dense in onnxruntime"
+    assert {outcome.runtime for outcome in first} == {"onnxruntime"}
+    session = load_session(tmp_path / "timings" / "paretrim-1.npz")
+    assert [(timing.arm.name, timing.arm.runtime) for timing in session.timings] == [
+        ("dense in onnxruntime", "onnxruntime"),
+        ("prune → quantize", "paretrim"),
+    ]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "paretrim, 1 thread" in page
+
+    notes.clear()
+    assert run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher) == first
+    assert not any("timing" in note for note in notes)
+
+
 def test_a_damaged_judgement_is_made_again(recipe, tmp_path):
     first = run_recipe(recipe, tmp_path)
     for path in tmp_path.glob("deployed/*/judgement-*.json"):

@@ -13,6 +13,7 @@ from paretrim.graph.interpreter import compute, run
 from paretrim.graph.types import INPUT
 from paretrim.network import Network
 from paretrim.quantize.stage import Quantize
+from paretrim.runtime import instruction_sets, plan
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
@@ -72,11 +73,15 @@ def assert_every_operation_is_what_was_trained(graph, fake, images):
 
 
 def assert_integers_are_the_fake_quantized_network(network, images):
-    """Quantize without training, freeze, and compare; returns the integer graph."""
+    """Quantize without training, freeze, and compare; returns the integer graph, whose very bits the native runtime gives."""
     fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval()
     graph = freeze(fake)
     validate(graph)
     assert_every_operation_is_what_was_trained(graph, fake, images)
+    expected = run(graph, images.numpy())
+    for instruction_set in instruction_sets():
+        found = plan(graph, instruction_set=instruction_set, measure=False)(images.numpy())
+        np.testing.assert_array_equal(found, expected, err_msg=instruction_set)
     return graph
 
 

@@ -29,7 +29,12 @@ PACKAGES = ("paretrim", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nn
 
 COMPILERS = ("cc", "gcc", "g++", "clang", "clang++")
 
-RUNTIME_PACKAGES: Mapping[str, str] = {"onnxruntime": "onnxruntime", "openvino": "openvino", "reference": "numpy"}
+RUNTIME_PACKAGES: Mapping[str, str] = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "paretrim": "paretrim",
+    "reference": "numpy",
+}
 """The package whose version is a runtime's version; the reference interpreter's speed is NumPy's."""
 
 

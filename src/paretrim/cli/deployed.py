@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
+from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, notes_console, say, show_rows
-from paretrim.cli.reading import CANDIDATE, GRAPH, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.reading import CANDIDATE, GRAPHS, TRIM, graph_of, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable
 from paretrim.errors import DataUnavailable, InvalidRecipe
@@ -29,6 +31,9 @@ from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.run_folder import index_of
 
+if TYPE_CHECKING:
+    from paretrim.trimfile import Provenance
+
 Pixels = npt.NDArray[np.uint8]
 Normalised = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -38,7 +43,9 @@ RANDOM_IMAGES = 4 * CHECKED
 
 
 def bench(parsed: argparse.Namespace) -> int:
-    """Time files against each other, in one session for each runtime and number of threads."""
+    """Time files against each other, in one session for each runtime and number of threads; or one file layer by layer."""
+    if parsed.layers:
+        return show_layers(parsed)
     files: list[Path] = [*dict.fromkeys(parsed.files)]
     baseline: Path = parsed.baseline or files[0]
     if baseline not in files:
@@ -48,8 +55,7 @@ def bench(parsed: argparse.Namespace) -> int:
     settings = [(_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
     found: list[Latency] = []
     for runtime, threads in settings:
-        # The reference interpreter is the only runtime of a graph file, whatever the others run in.
-        arms = [Arm(names[file], str(file), "reference" if kind_of(file) == GRAPH else runtime, threads) for file in files]
+        arms = [Arm(names[file], str(file), _runtime_of(file, runtime), threads) for file in files]
         session = measure(
             arms, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
         )
@@ -77,7 +83,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
     file: Path = parsed.file
     shape, pixels = input_of(file)
     images, labels = _test_images(parsed, pixels=pixels)
-    runtime = parsed.runtime or ("reference" if kind_of(file) == GRAPH else "onnxruntime")
+    runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
     if images.shape[1:] != shape:
         raise DataUnavailable(
@@ -103,7 +109,13 @@ def export(parsed: argparse.Namespace) -> int:
 
     source: Path = parsed.source
     graph = _graph_of_folder(source, parsed) if source.is_dir() else _graph_of_file(source, parsed)
-    path = write_graph(graph, parsed.to)
+    if parsed.to.suffix == TRIM:
+        from paretrim import trimfile
+
+        path: Path = parsed.to
+        trimfile.write(graph, path, _provenance(source, parsed))
+    else:
+        path = write_graph(graph, parsed.to)
     size = path.stat().st_size
     if parsed.json:
         emit({"file": str(path), "file_bytes": size, "takes_pixels": graph.input.takes_pixels, "shape": list(graph.input.shape)})
@@ -115,6 +127,10 @@ def export(parsed: argparse.Namespace) -> int:
 
 def inspect(parsed: argparse.Namespace) -> int:
     """The weights of a file, layer by layer."""
+    if kind_of(parsed.file) == TRIM:
+        from paretrim.cli import trim
+
+        return trim.show(parsed)
     weights = weights_of(parsed.file)
     total = sum(one.bytes for one in weights)
     if parsed.json:
@@ -145,6 +161,13 @@ def _runtime(name: str) -> str:
     if name not in RUNTIMES:
         raise InvalidRecipe(f"--runtime is '{name}'; choose from {', '.join(RUNTIMES)}")
     return name
+
+
+def _runtime_of(file: Path, wanted: str) -> str:
+    """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
+    if kind_of(file) not in GRAPHS or wanted in ("paretrim", "reference"):
+        return wanted
+    return "paretrim" if graph_of(file).quantized else "reference"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
@@ -197,6 +220,25 @@ def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | 
     return normalised, labels
 
 
+def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
+    """What is known about how the network of ``export`` was made."""
+    if source.is_dir():
+        from paretrim.cli.trim import provenance_of
+
+        return provenance_of(source, parsed.label or str(index_of(source)[-1]["label"]))
+    if kind_of(source) == TRIM:
+        from paretrim import trimfile
+
+        return trimfile.open_file(source).provenance
+    from paretrim.trimfile import Provenance
+
+    if kind_of(source) == CANDIDATE:
+        from paretrim.candidate import load_candidate
+
+        return Provenance(history=load_candidate(source).history)
+    return Provenance()
+
+
 def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
     """The graph of the last candidate a run folder delivered, or of the one with the label asked for."""
     if parsed.mean or parsed.std:
@@ -214,10 +256,10 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
         raise InvalidRecipe(f"--label '{parsed.label}' chooses among the candidates of a run folder, and '{file}' is a file")
     if (parsed.mean is None) != (parsed.std is None):
         raise InvalidRecipe("--mean and --std belong together; give both or neither")
-    if kind_of(file) == GRAPH:
-        return load_graph(file)
+    if kind_of(file) in GRAPHS:
+        return graph_of(file)
     if kind_of(file) != CANDIDATE:
-        raise InvalidRecipe(f"'{file}' is deployed already; give a candidate.safetensors, a .graph file or a run folder")
+        raise InvalidRecipe(f"'{file}' is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder")
     graph = graph_of_candidate(file, None)
     if parsed.mean is None:
         return graph

@@ -80,7 +80,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         "--effort", choices=efforts, default="quick", help="how hard latency is measured, none: not at all (default: %(default)s)"
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
-    text = "onnxruntime, openvino (default: those that are installed)"
+    text = "onnxruntime, openvino, paretrim (default: those that are installed); paretrim runs integer networks"
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
 
 
@@ -163,17 +163,27 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "bench", "time deployed files against each other in one interleaved session")
     parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help=".onnx files, or .graph files for the reference interpreter"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help=".onnx files; .trim and .graph files run in the native runtime if they are integer",
     )
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="the file all ratios refer to (default: the first)")
     parser.add_argument(
-        "--runtime", type=words, default=("onnxruntime",), metavar="NAME,...", help="for .onnx files (default: onnxruntime)"
+        "--runtime",
+        type=words,
+        default=("onnxruntime",),
+        metavar="NAME,...",
+        help="onnxruntime, openvino; for .trim and .graph files also reference",
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads (default: 1)")
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard", help="how hard to measure (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in one call (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
     parser.add_argument("--raw", type=Path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
+    text = "instead show layer by layer what the native runtime does with one .trim or .graph file, and how fast"
+    parser.add_argument("--layers", action="store_true", help=text)
     _add_data(parser, required=False)
 
 
@@ -181,7 +191,7 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images")
     parser.add_argument("file", type=Path, metavar="FILE")
     _add_data(parser, required=True)
-    parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino or reference (default: by the file's name)")
+    parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: %(default)s)")
 
 
@@ -190,10 +200,11 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         commands,
         "export",
         "write the deployed file of a candidate, or of a run folder's last one",
-        examples="paretrim export runs/digits --to digits.onnx\nparetrim export runs/digits --label dense --to dense.onnx",
+        examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
+        "paretrim export runs/digits --label dense --to dense.onnx",
     )
     parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
-    parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .onnx or .graph")
+    parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
     text = "let the file of a lone candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
@@ -202,7 +213,7 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "inspect", "show the weights of a file layer by layer: shape, format, zeros, bytes, entropy")
-    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx or .graph file, or a candidate.safetensors")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors")
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -13,7 +13,9 @@ from paretrim.graph.types import Graph, InputSpec
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-GRAPH, ONNX, CANDIDATE = ".graph", ".onnx", ".safetensors"
+GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
+GRAPHS = (GRAPH, TRIM)
+"""Files that hold a graph itself, which the native runtime and the reference interpreter run."""
 
 _UINT8 = 2
 """TensorProto.UINT8, fixed by the ONNX standard."""
@@ -26,8 +28,8 @@ def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
         CorruptFile: the file is missing or is not what its name says.
         InvalidRecipe: the name is not that of a deployed file.
     """
-    if kind_of(path) == GRAPH:
-        spec = load_graph(path).input
+    if kind_of(path) in GRAPHS:
+        spec = graph_of(path).input
         return spec.shape, spec.takes_pixels
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
@@ -44,8 +46,8 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
         CorruptFile: the file is missing or is not what its name says.
         InvalidRecipe: the name is of no kind known here.
     """
-    if kind_of(path) == GRAPH:
-        return summarize_weights(load_graph(path))
+    if kind_of(path) in GRAPHS:
+        return summarize_weights(graph_of(path))
     if kind_of(path) == CANDIDATE:
         return summarize_weights(graph_of_candidate(path, None))
     model = _onnx_model(path)
@@ -57,6 +59,19 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
         for name, array in arrays.items()
         if array.ndim > 1
     )
+
+
+def graph_of(path: Path) -> Graph:
+    """The graph in a ``.trim`` or ``.graph`` file.
+
+    Raises:
+        CorruptFile: the file is missing, damaged or no network.
+    """
+    if path.suffix == TRIM:
+        from paretrim import trimfile
+
+        return trimfile.read(path)
+    return load_graph(path)
 
 
 def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
@@ -81,8 +96,8 @@ def kind_of(path: Path) -> str:
     """
     if path.is_dir():
         raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
-    if path.suffix not in (GRAPH, ONNX, CANDIDATE):
-        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx or .graph file, or a candidate.safetensors")
+    if path.suffix not in (GRAPH, TRIM, ONNX, CANDIDATE):
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx, .trim or .graph file, or a candidate.safetensors")
     return path.suffix
 
 

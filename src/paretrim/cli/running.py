@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import RUNTIMES
-from paretrim.errors import InvalidRecipe
-from paretrim.judge import Setting
+from paretrim.errors import InvalidRecipe, MissingDependency
+from paretrim.judge import NATIVE, Setting
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.outcome import Outcome
@@ -173,12 +174,22 @@ def _measuring(parsed: argparse.Namespace) -> Measuring | None:
     if parsed.effort == NO_TIMING:
         return None
     able = [runtime for runtime in RUNTIMES if runtime != "reference"]
-    runtimes = parsed.runtimes or tuple(runtime for runtime in able if find_spec(runtime))
+    runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
     unknown = [runtime for runtime in runtimes if runtime not in able]
     if unknown:
         raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
     settings = tuple(Setting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
     return Measuring(settings, EFFORTS[parsed.effort])
+
+
+def _installed(runtime: str) -> bool:
+    if runtime != NATIVE:
+        return find_spec(runtime) is not None
+    try:
+        import_module("paretrim.runtime")
+    except MissingDependency:  # a checkout without a compiler
+        return False
+    return True
 
 
 def _open(recipe: Recipe, watcher: Watcher) -> Opened:

@@ -11,6 +11,7 @@ from typing import cast
 from paretrim.bench import machine
 from paretrim.cli.output import emit, result_console, say
 from paretrim.cli.status import DONE
+from paretrim.errors import MissingDependency
 from paretrim.outcome import Outcome
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
@@ -62,7 +63,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 def doctor(parsed: argparse.Namespace) -> int:
     """What this machine is and whether it is fit for measuring."""
-    facts = machine.doctor()
+    facts = machine.doctor() | {"native_runtime": _native_runtime()}
     if parsed.json:
         emit(facts)
         return DONE
@@ -72,6 +73,7 @@ def doctor(parsed: argparse.Namespace) -> int:
         ("CPU", f"{here.cpu}, {here.cores} usable cores"),
         ("features", ", ".join(here.isa) or "none that matter here"),
         ("8-bit products", str(facts["advice"])),
+        ("native runtime", _native_words(facts["native_runtime"])),
         ("memory", f"{here.memory_bytes / 1e9:.1f} GB"),
         ("system", f"{here.system}, Python {here.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in cast(dict[str, str], facts["versions"]).items())),
@@ -80,3 +82,24 @@ def doctor(parsed: argparse.Namespace) -> int:
     ]
     say("\n".join(f"{name:<24} {text}" for name, text in rows))
     return DONE
+
+
+def _native_runtime() -> dict[str, object]:
+    """Instruction sets of the native runtime on this CPU, and how many 8-bit products each forms on one thread."""
+    try:
+        from paretrim import runtime
+    except MissingDependency as error:
+        return {"missing": str(error)}
+    sets = runtime.instruction_sets()
+    return {
+        "instruction_sets": list(sets),
+        "peak_multiply_adds_a_second": {name: runtime.peak_multiply_adds_a_second(name) for name in sets},
+    }
+
+
+def _native_words(found: object) -> str:
+    facts = cast(dict[str, object], found)
+    if "missing" in facts:
+        return str(facts["missing"])
+    peaks = cast(dict[str, float], facts["peak_multiply_adds_a_second"])
+    return ", ".join(f"{name} up to {peak / 1e9:.0f} GMAC/s a thread" for name, peak in peaks.items())

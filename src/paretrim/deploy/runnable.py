@@ -16,8 +16,8 @@ from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 
-RUNTIMES = ("onnxruntime", "openvino", "reference")
-"""What :func:`open_runnable` opens: the first two an ``.onnx`` file, the reference interpreter a graph file."""
+RUNTIMES = ("onnxruntime", "openvino", "paretrim", "reference")
+"""What :func:`open_runnable` opens: the first two an ``.onnx`` file, the others a graph file."""
 
 VERIFIED_AT_ONCE = 64
 """Images a runnable gets in one call of :func:`verify`."""
@@ -73,7 +73,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     """Open a deployed file for repeated calls.
 
     Args:
-        path: an ``.onnx`` file, or a graph file for the reference.
+        path: an ``.onnx`` file, or a ``.trim`` or ``.graph`` file for the native runtime and the reference.
         runtime: one of :data:`RUNTIMES`.
         threads: threads for one call; the runtime is held to exactly this number.
 
@@ -88,7 +88,11 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     if threads < 1:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
     if runtime == "reference":
-        return ReferenceRunnable(load(path), threads)
+        return ReferenceRunnable(_graph_of(path), threads)
+    if runtime == "paretrim":
+        from paretrim.runtime import load as open_session
+
+        return open_session(path, threads=threads)
     _require_onnx(path)
     if runtime == "onnxruntime":
         from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable
@@ -140,6 +144,14 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
     distance = np.abs(found.astype(np.float64) - expected)
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+
+
+def _graph_of(path: Path) -> Graph:
+    if path.suffix == ".trim":
+        from paretrim.trimfile import read
+
+        return read(path)
+    return load(path)
 
 
 def _require_onnx(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from paretrim.errors import MissingDependency
 
 try:
-    from paretrim.runtime import _native as native
+    import paretrim.runtime._native as native
 except ImportError as error:
     raise MissingDependency(
         f"the native runtime is not built for this Python ({error}); in a checkout run scripts/native.sh,"

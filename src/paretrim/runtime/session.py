@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 PROFILE_CALLS = 50
 """Calls of a profile, of which the median of every layer is kept."""
+
+LARGEST_FILE = 2**32
+"""Bytes of a ``.trim`` file; beyond this it is no compressed vision network, and reading it would take the machine's memory."""
+
+UNTIMED_CALLS = 5
+"""Calls before those of a profile, which bring the network into the caches."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +91,14 @@ class Session:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
 
         Raises:
-            DataUnavailable: the image has another shape or type than the network takes, or ``calls`` is below 1.
+            DataUnavailable: the image is not what the network takes, or ``calls`` is below 1.
         """
         if calls < 1:
             raise DataUnavailable(f"calls is {calls}; a profile takes at least 1")
-        check_images(image[None], self.shape, pixels=self.takes_pixels)
+        self(image[None])  # which checks it
         ordered = _in_order(image)
-        times = np.array([self.network.profile(ordered)[1] for _ in range(calls)], dtype=np.int64)
-        medians = np.median(times, axis=0)
+        times = [self.network.profile(ordered)[1] for _ in range(UNTIMED_CALLS + calls)]
+        medians = np.median(np.array(times[UNTIMED_CALLS:], dtype=np.int64), axis=0)
         return tuple(
             LayerTime(
                 name=one.name,
@@ -111,7 +119,7 @@ class Session:
 def load(
     path: Path | str, *, threads: int = 1, instruction_set: str = "", measure: bool = True, remember: bool = True
 ) -> Session:
-    """Open a deployed file: a ``.graph`` file.
+    """Open a deployed file: a ``.trim`` or a ``.graph`` file.
 
     Args:
         path: the file.
@@ -125,11 +133,11 @@ def load(
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
     path = Path(path)
-    graph = _graph_of(path)
+    make = _maker(path)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
-        network = _planned(graph, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
+        network = _planned(make, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
     if remember and measure and not network.choices_were_used:
         keep_choices(path, kept | {place: network.choices})
     return _session(network)
@@ -137,17 +145,17 @@ def load(
 
 def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
     """A session of a graph in memory; arguments and errors as in :func:`load`."""
-    return _session(_planned(graph, threads, instruction_set, measure=measure, choices=""))
+    return _session(_planned(partial(native.plan_graph, graph), threads, instruction_set, measure=measure, choices=""))
 
 
 def _in_order(images: Values) -> Values:
     return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
 
 
-def _planned(graph: Graph, threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
+def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
     if threads < 1:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
-    return native.plan_graph(graph, threads=threads, instruction_set=instruction_set, measure=measure, choices=choices)
+    return make(threads=threads, instruction_set=instruction_set, measure=measure, choices=choices)
 
 
 def _session(network: Network) -> Session:
@@ -162,15 +170,34 @@ def _session(network: Network) -> Session:
     )
 
 
-def _graph_of(path: Path) -> Graph:
+def _maker(path: Path) -> Callable[..., Network]:
+    """What plans the network of a file, given the settings."""
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
-            f"'{path}' is an ONNX file; the native runtime opens the .graph file beside it, or write one from the candidate with"
-            " paretrim export"
+            f"'{path}' is an ONNX file; the native runtime opens the .trim or .graph file beside it, or write one from the"
+            " candidate with paretrim export"
         )
     if not path.is_file():
         raise CorruptFile(f"there is no file '{path}'; check the path")
+    if path.suffix == ".trim":
+        with located(f"trim file '{path}'"):
+            return partial(native.plan_trim, content_of(path))
     # Reading a graph file needs the package safetensors, which a device that only runs networks need not have.
     from paretrim.graph.storage import load as load_graph
 
-    return load_graph(path)
+    return partial(native.plan_graph, load_graph(path))
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a ``.trim`` file, which the native library reads and checks itself.
+
+    Raises:
+        CorruptFile: it cannot be read, or is larger than any such file.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise CorruptFile(f"it has {size:,} bytes; a trim file has at most {LARGEST_FILE:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"it cannot be read: {error.strerror}") from error

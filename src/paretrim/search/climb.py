@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paretrim.candidate import Candidate
+from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
 from paretrim.outcome import Outcome
@@ -96,7 +97,11 @@ def _weighed(
         first = replace(measuring, settings=measuring.settings[:1])
         place = folder / TIMINGS / "candidates" / files.onnx.parent.name
         pair = {dense.label: ship(dense, opened, folder).onnx, newest.label: files.onnx}
-        latency = timed(pair, opened.test, first, place, watcher=watcher)[newest.label][0].p50_ms.value
+        found = timed(pair, opened.test, first, place, watcher=watcher)[newest.label]
+        if not found:
+            runtime = first.settings[0].runtime
+            raise InvalidRecipe(f"'{newest.label}' cannot run in {runtime}; name another runtime first in --runtimes")
+        latency = found[0].p50_ms.value
     return Tried(
         rung=rung,
         accuracy=newest.candidate.history[-1].accuracy_after,

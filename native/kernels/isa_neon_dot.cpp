@@ -1,0 +1,129 @@
+// 64-bit Arm with the dot product of Armv8.2: 4 pixels of four channels in one sdot.
+//
+// sdot multiplies signed by signed. Activations q are therefore taken as q - 128, which flips one bit as they are loaded, and what
+// that leaves out, 128 times the sum of the four weights, is added with every product.
+#include <arm_neon.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "kernels/kernels.h"
+
+namespace paretrim {
+namespace neon_dot {
+namespace {
+
+struct V {
+  static constexpr int lanes = 4;
+  static constexpr int registers = 32;
+  using Sum = int32x4_t;
+  using Pixels = int8x16_t;
+  struct Weights {
+    int8x16_t all;
+    int32x4_t left_out;
+  };
+
+  static Sum set(std::int32_t value) { return vdupq_n_s32(value); }
+  static Sum load_sums(const std::int32_t* from) { return vld1q_s32(from); }
+  static Sum add(Sum a, Sum b) { return vaddq_s32(a, b); }
+  static void store(std::int32_t* to, Sum sum) { vst1q_s32(to, sum); }
+  static Pixels load(const std::uint8_t* from) { return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(from), vdupq_n_u8(0x80))); }
+  static Weights broadcast(std::uint32_t word) {
+    const int8x16_t all = vreinterpretq_s8_u32(vdupq_n_u32(word));
+    const int32x4_t sums = vdotq_s32(vdupq_n_s32(0), all, vdupq_n_s8(64));
+    return {all, vaddq_s32(sums, sums)};
+  }
+  static Weights broadcast_from(const std::uint32_t* word) { return broadcast(*word); }
+  static Sum dot(Sum sum, Pixels pixels, const Weights& weights) {
+    return vdotq_s32(vaddq_s32(sum, weights.left_out), pixels, weights.all);
+  }
+
+  static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
+    int32x4_t sum = vdupq_n_s32(0);
+    int32x4_t weights = vdupq_n_s32(0);
+    for (std::int64_t i = 0; i < count; i += 16) {
+      const int8x16_t from_b = vld1q_s8(b + i);
+      sum = vdotq_s32(sum, load(a + i), from_b);
+      weights = vdotq_s32(weights, from_b, vdupq_n_s8(64));
+    }
+    return vaddvq_s32(vaddq_s32(sum, vaddq_s32(weights, weights)));
+  }
+
+  static uint8x16_t clamped(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d, const Requantization& to) {
+    // Narrowing saturates: beyond int16 the result is a bound anyway.
+    const int16x8_t zero_point = vdupq_n_s16(static_cast<std::int16_t>(to.zero_point));
+    const int16x8_t first = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero_point);
+    const int16x8_t second = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero_point);
+    const uint8x16_t bytes = vcombine_u8(vqmovun_s16(first), vqmovun_s16(second));
+    const uint8x16_t low = vdupq_n_u8(static_cast<std::uint8_t>(to.low));
+    return vminq_u8(vmaxq_u8(bytes, low), vdupq_n_u8(static_cast<std::uint8_t>(to.high)));
+  }
+
+  static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
+                         const Requantization& to, std::uint8_t* out) {
+    const std::uint8_t order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    const uint8x16_t interleave = vld1q_u8(order);
+    for (int v = 0; v < vectors; ++v) {
+      int32x4_t steps[block];
+      for (int c = 0; c < block; ++c) {
+        const float32x4_t sum = vcvtq_f32_s32(vld1q_s32(sums + c * stride + v * lanes));
+        steps[c] = vcvtnq_s32_f32(vmulq_n_f32(sum, multipliers[c]));  // to nearest, ties to even; saturates
+      }
+      const uint8x16_t bytes = clamped(steps[0], steps[1], steps[2], steps[3], to);
+      vst1q_u8(out + v * lanes * block, vqtbl1q_u8(bytes, interleave));
+    }
+  }
+
+  static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by,
+                         std::uint8_t* out) {
+    const Addition k = by;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float sum = static_cast<float>(a[i]) * k.first + (static_cast<float>(b[i]) * k.second + k.constant);
+      out[i] = static_cast<std::uint8_t>(std::rint(std::min(std::max(sum, k.low), k.high)));
+    }
+  }
+
+  static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
+    in += shift.pixels * block;
+    for (std::int64_t plane = 0; plane < shift.planes; ++plane, in += shift.in_pitch, out += shift.out_pitch) {
+      for (std::int64_t group = 0; group < shift.vectors; ++group) {
+        const std::uint16_t mask = shift.masks[group];
+        const std::uint8_t* from = in + group * most_lanes * block;
+        std::uint8_t* to = out + group * most_lanes * block;
+        if (mask == 0xFFFF) {
+          std::memcpy(to, from, most_lanes * block);
+          continue;
+        }
+        std::memset(to, shift.fill, most_lanes * block);
+        for (int p = 0; p < most_lanes; ++p) {  // what no mask names may not be read
+          if ((mask >> p & 1) != 0) std::memcpy(to + p * block, from + p * block, block);
+        }
+      }
+    }
+  }
+
+  static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
+    std::int64_t i = 0;
+    if (step == 2) {
+      for (; i + lanes < count; i += lanes) {  // one fewer than fits, because whole registers are read
+        const uint32x4x2_t pairs = vld2q_u32(reinterpret_cast<const std::uint32_t*>(in + 2 * i * block));
+        vst1q_u32(reinterpret_cast<std::uint32_t*>(out + i * block), pairs.val[0]);
+      }
+    }
+    for (; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
+  }
+};
+
+#include "kernels/tiles.inl"
+
+}  // namespace
+}  // namespace neon_dot
+
+const Kernels& kernels_neon_dot() {
+  static const Kernels kernels = neon_dot::all_kernels("neon_dot");
+  return kernels;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,109 @@
+#include "python/trim_binding.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "graph/error.h"
+#include "python/graph_of.h"
+#include "trim/reader.h"
+#include "trim/writer.h"
+
+namespace nb = nanobind;
+
+namespace paretrim {
+namespace {
+
+nb::tuple tuple_of(const std::vector<std::int64_t>& values) { return nb::tuple(nb::cast(values)); }
+
+nb::object object_of(const Attribute& attribute) {
+  if (const auto* values = std::get_if<std::vector<std::int64_t>>(&attribute)) return tuple_of(*values);
+  if (const auto* truth = std::get_if<bool>(&attribute)) return nb::bool_(*truth);
+  if (const auto* whole = std::get_if<std::int64_t>(&attribute)) return nb::int_(*whole);
+  if (const auto* real = std::get_if<double>(&attribute)) return nb::float_(*real);
+  return nb::cast(std::get<std::string>(attribute));
+}
+
+nb::dlpack::dtype dtype_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::uint8:
+      return nb::dtype<std::uint8_t>();
+    case Dtype::int8:
+      return nb::dtype<std::int8_t>();
+    case Dtype::int32:
+      return nb::dtype<std::int32_t>();
+    case Dtype::float32:
+      break;
+  }
+  return nb::dtype<float>();
+}
+
+// A NumPy array that takes over the tensor's memory.
+nb::object array_of(Tensor&& tensor) {
+  auto memory = std::make_unique<std::vector<std::uint8_t>>(std::move(tensor.bytes));
+  const std::vector<std::size_t> shape(tensor.shape.begin(), tensor.shape.end());
+  void* data = memory->data();
+  const nb::capsule owner(memory.get(), [](void* held) noexcept { delete static_cast<std::vector<std::uint8_t>*>(held); });
+  memory.release();
+  return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.data(), owner, nullptr, dtype_of(tensor.dtype)));
+}
+
+const std::string& name_of(const Graph& graph, std::uint32_t value) {
+  static const std::string images = "images";
+  return value == 0 ? images : graph.nodes[value - 1].name;
+}
+
+// The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, output, classes.
+nb::tuple values_of(Graph&& graph) {
+  nb::list nodes;
+  for (Node& node : graph.nodes) {
+    nb::list inputs;
+    for (const std::uint32_t input : node.inputs) inputs.append(name_of(graph, input));
+    nb::dict attributes, tensors;
+    for (const auto& [name, attribute] : node.attributes) attributes[nb::cast(name)] = object_of(attribute);
+    for (auto& [name, tensor] : node.tensors) tensors[nb::cast(name)] = array_of(std::move(tensor));
+    const char* dtype = node.type.quantized() ? "uint8" : "float32";
+    const nb::tuple type = nb::make_tuple(tuple_of(node.type.shape), dtype, node.type.scale, node.type.zero_point);
+    const std::string_view op = name_of(node.op);
+    nodes.append(nb::make_tuple(node.name, nb::str(op.data(), op.size()), nb::tuple(inputs), type, attributes, tensors, node.layer));
+  }
+  const nb::tuple input = nb::make_tuple(tuple_of(graph.input.shape), nb::tuple(nb::cast(graph.input.mean)),
+                                         nb::tuple(nb::cast(graph.input.std)));
+  return nb::make_tuple(input, nodes, name_of(graph, graph.output), nb::tuple(nb::cast(graph.classes)));
+}
+
+nb::tuple read(const nb::bytes& content, int threads) {
+  TrimContents found;
+  {
+    const auto* data = static_cast<const std::uint8_t*>(content.data());
+    const nb::gil_scoped_release others_may_run;
+    found = read_trim_contents(data, content.size(), threads);
+  }
+  nb::list tensors, records;
+  for (const TrimPart& part : found.tensors) tensors.append(nb::make_tuple(part.name, part.tensor, part.bytes));
+  for (const TrimPart& part : found.records) records.append(nb::make_tuple(part.name, part.bytes));
+  return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
+}
+
+nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
+  const Graph copy = graph_of(graph);
+  std::vector<std::uint8_t> file;
+  {
+    const nb::gil_scoped_release others_may_run;
+    file = write_trim(copy, {provenance}, threads);
+  }
+  return nb::bytes(file.data(), file.size());
+}
+
+}  // namespace
+
+void bind_trim(nb::module_& module) {
+  module.def("read_trim", &read, nb::arg("content"), nb::kw_only(), nb::arg("threads"));
+  module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"));
+}
+
+}  // namespace paretrim

@@ -1,0 +1,158 @@
+#include "trim/container.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "trim/bytes.h"
+
+namespace paretrim::trim {
+namespace {
+
+// The first byte is no text, and line ends in both forms show a transfer that changed them.
+constexpr std::array<std::uint8_t, 8> magic = {0x89, 'T', 'R', 'I', 'M', '\r', '\n', 0x1a};
+constexpr std::uint64_t version = 1, most_records = 1 << 13;
+
+// What a stored byte can stand for at most: a model never gives a bit less than 2**-11 bits of room.
+constexpr std::uint64_t largest_ratio = std::uint64_t{1} << 17, free_bytes = std::uint64_t{1} << 16;
+
+constexpr std::array<const char*, 5> kinds = {"", "structure", "provenance", "parameters", "weights"};
+
+void check(const Record& record, std::uint64_t total) {
+  if (record.decoded > largest_ratio * record.stored + free_bytes) {
+    corrupt("it claims " + std::to_string(record.decoded) + " bytes from " + std::to_string(record.stored) +
+            ", more than any bytes can hold");
+  }
+  const bool text = record.kind == RecordKind::structure || record.kind == RecordKind::provenance;
+  if (text && record.decoded > largest_text_record) {
+    corrupt("it claims " + std::to_string(record.decoded) + " bytes; it has at most " + std::to_string(largest_text_record));
+  }
+  if (total > largest_decoded) {
+    corrupt("with it the file claims " + std::to_string(total) + " bytes; it has at most " + std::to_string(largest_decoded));
+  }
+}
+
+// structure, provenance or not, parameters, then any number of weights.
+void check_order(const std::vector<Record>& records) {
+  std::array<std::size_t, 5> count = {};
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    ++count[static_cast<std::size_t>(records[i].kind)];
+    if (i > 0 && records[i].kind < records[i - 1].kind) corrupt(name_of(records, i) + " stands behind one of a later kind");
+  }
+  for (const std::size_t kind : {1, 2, 3}) {
+    const std::size_t least = kind == 2 ? 0 : 1;
+    if (count[kind] < least || count[kind] > 1) {
+      corrupt("it has " + std::to_string(count[kind]) + " records of the kind " + kinds[kind] + "; it has " +
+              (least ? "exactly one" : "one at most"));
+    }
+  }
+}
+
+std::vector<Record> take_table(ByteReader& reader) {
+  std::vector<Record> records(reader.number(most_records, "the number of records"));
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    Record& record = records[i];
+    const std::uint8_t kind = reader.byte();
+    if (kind == 0 || kind >= kinds.size()) corrupt("record " + std::to_string(i) + " has the unknown kind " + std::to_string(kind));
+    record.kind = static_cast<RecordKind>(kind);
+    if (record.kind == RecordKind::weights) record.rows = reader.number(largest_decoded, "a number of rows");
+    record.decoded = reader.number(largest_decoded, "a decoded length");
+    record.stored = reader.number(largest_decoded, "a stored length");
+    const std::uint8_t* digest = reader.take(record.digest.size());
+    std::copy_n(digest, record.digest.size(), record.digest.begin());
+    total += record.decoded;
+    try {
+      check(record, total);
+    } catch (const Error& error) {
+      corrupt(name_of(records, i) + ": " + error.what());
+    }
+  }
+  check_order(records);
+  return records;
+}
+
+void put_table(ByteWriter& writer, const std::vector<Record>& records) {
+  writer.append(magic.data(), magic.size());
+  writer.number(version);
+  writer.number(records.size());
+  for (const Record& record : records) {
+    writer.byte(static_cast<std::uint8_t>(record.kind));
+    if (record.kind == RecordKind::weights) writer.number(record.rows);
+    writer.number(record.decoded);
+    writer.number(record.stored);
+    writer.append(record.digest.data(), record.digest.size());
+  }
+}
+
+std::vector<Record> take_header(ByteReader& reader, const std::uint8_t* data) {
+  const std::uint8_t* start = reader.take(magic.size());
+  if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin as a .trim file does");
+  const std::uint64_t found = reader.number(~std::uint64_t{0}, "the version");
+  if (found != version) {
+    corrupt("its version is " + std::to_string(found) + " and this reader knows " + std::to_string(version) + "; update paretrim");
+  }
+  std::vector<Record> records = take_table(reader);
+  const Digest digest = sha256(data, reader.position());
+  const std::uint8_t* seal = reader.take(digest.size());
+  if (!std::equal(digest.begin(), digest.end(), seal)) corrupt("its SHA-256 is another; the file was damaged, copy or make it again");
+  return records;
+}
+
+}  // namespace
+
+std::string name_of(const std::vector<Record>& records, std::size_t index) {
+  std::string name = "record " + std::to_string(index) + " (" + kinds[static_cast<std::size_t>(records[index].kind)];
+  if (records[index].kind == RecordKind::weights) {
+    const auto part = std::count_if(records.begin(), records.begin() + static_cast<std::ptrdiff_t>(index),
+                                    [](const Record& record) { return record.kind == RecordKind::weights; });
+    name += " " + std::to_string(part);
+  }
+  return name + ")";
+}
+
+std::vector<Record> open_container(const std::uint8_t* data, std::size_t size) {
+  ByteReader reader(data, size);
+  std::vector<Record> records;
+  try {
+    records = take_header(reader, data);
+  } catch (const Error& error) {
+    corrupt(std::string("header: ") + error.what());
+  }
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    if (records[i].stored > reader.left()) {
+      corrupt(name_of(records, i) + ": it is cut off after " + std::to_string(reader.left()) + " of " +
+              std::to_string(records[i].stored) + " bytes");
+    }
+    records[i].data = reader.take(records[i].stored);
+  }
+  if (reader.left() > 0) corrupt("header: " + std::to_string(reader.left()) + " bytes stand behind the last record");
+  return records;
+}
+
+void verify(const Record& record) {
+  if (sha256(record.data, record.stored) != record.digest) {
+    corrupt("its SHA-256 is another than the table's; the file was damaged, copy or make it again");
+  }
+}
+
+std::size_t frame_bytes(const std::vector<Record>& records) {
+  ByteWriter writer;
+  put_table(writer, records);
+  return writer.bytes().size() + Digest().size();
+}
+
+std::vector<std::uint8_t> close_container(std::vector<Record>& records, const std::vector<std::vector<std::uint8_t>>& contents) {
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    records[i].stored = contents[i].size();
+    records[i].digest = sha256(contents[i].data(), contents[i].size());
+  }
+  ByteWriter writer;
+  put_table(writer, records);
+  const Digest seal = sha256(writer.bytes().data(), writer.bytes().size());
+  writer.append(seal.data(), seal.size());
+  for (const auto& content : contents) writer.append(content.data(), content.size());
+  return std::move(writer.bytes());
+}
+
+}  // namespace paretrim::trim

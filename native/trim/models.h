@@ -1,0 +1,100 @@
+// Adaptive probabilities of bits, and their logistic mixture. Integer arithmetic alone: every machine finds the same numbers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace paretrim::trim {
+
+inline constexpr int largest_logit = 2047;  // logits are logarithms of odds in units of 1/256
+
+struct LogisticTables {
+  LogisticTables();
+  std::array<std::int16_t, 4096> stretch;  // logit of (i + 1/2) / 4096
+  std::array<std::uint16_t, 4096> squash;  // probability of the logit i - 2048, in units of 1/65536
+  std::array<std::uint16_t, 1024> step;    // of a counter that has seen so much, in units of 1/8192
+};
+extern const LogisticTables logistic;
+
+// Observations after which a counter begins to forget: hardly ever where what it describes stays the same.
+inline constexpr std::uint32_t steady = 1023, mobile = 255;
+
+// Probability that a bit is 1: the mean of what was seen, recent bits counting more once the limit is reached.
+struct Counter {
+  std::uint32_t state = std::uint32_t{1} << 31;  // probability in the upper 22 bits, observations in the lower 10
+
+  int logit() const { return logistic.stretch[state >> 20]; }
+  std::uint32_t probability() const { return std::clamp<std::uint32_t>(state >> 16, 32, 65504); }
+  void update(int bit, std::uint32_t limit) {
+    const std::uint32_t seen = state & 1023;
+    const std::uint32_t error = (static_cast<std::uint32_t>(bit) << 22) - (state >> 10);
+    const std::uint32_t eighth = static_cast<std::uint32_t>(static_cast<std::int32_t>(error) >> 3);
+    state += (seen < limit) + ((eighth * logistic.step[seen]) & ~std::uint32_t{1023});
+  }
+  // The same probability, held for no surer than so many observations make it.
+  Counter relaxed(std::uint32_t seen) const { return {(state & ~std::uint32_t{1023}) | std::min(state & 1023, seen)}; }
+};
+
+template <typename Counters>
+void relax(Counters& counters, std::uint32_t seen) {
+  for (Counter& counter : counters) counter = counter.relaxed(seen);
+}
+
+inline constexpr std::int32_t first_rate = 24 << 8, last_rate = 2 << 8;
+
+// Weights of N logits in units of 1/65536, learned as the bits come, faster at first.
+template <int N>
+struct Mixer {
+  explicit Mixer(std::int32_t weight = 0) { weights.fill(weight); }
+  std::array<std::int32_t, N> weights;
+  std::int32_t rate = first_rate;
+};
+
+// One bit from a single counter.
+template <class Coder>
+int code_plain(Coder& coder, int bit, Counter& counter, std::uint32_t limit) {
+  bit = coder.code(bit, counter.probability());
+  counter.update(bit, limit);
+  return bit;
+}
+
+// One bit from the mixture of several counters.
+template <class Coder, std::size_t N>
+inline int code_mixed(Coder& coder, int bit, Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N],
+                      const std::uint32_t (&limits)[N]) {
+  std::int32_t logits[N];
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < N; ++i) {
+    logits[i] = counters[i]->logit();
+    sum += std::int64_t{mixer.weights[i]} * logits[i];
+  }
+  const int logit = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -largest_logit, largest_logit));
+  const std::int32_t one = logistic.squash[logit + 2048];
+  bit = coder.code(bit, static_cast<std::uint32_t>(one));
+  const std::int32_t error = ((bit << 16) - one) * (mixer.rate >> 8) >> 4;
+  mixer.rate -= (mixer.rate - last_rate) >> 6;
+  for (std::size_t i = 0; i < N; ++i) {
+    mixer.weights[i] += static_cast<std::int32_t>((std::int64_t{logits[i]} * error + 0x8000) >> 16);
+    counters[i]->update(bit, limits[i]);
+  }
+  return bit;
+}
+
+// A number of up to 32 bits that nothing is known about, upper half first.
+template <class Coder>
+std::uint32_t code_raw(Coder& coder, std::uint32_t value, int bits) {
+  const std::uint32_t high = bits > 16 ? coder.code_raw(value >> 16, bits - 16) : 0;
+  return high << 16 | coder.code_raw(value & ((std::uint32_t{1} << std::min(bits, 16)) - 1), std::min(bits, 16));
+}
+
+// A number of `bits` bits, highest first, each bit with the counter of those before it.
+template <class Coder>
+std::uint32_t code_tree(Coder& coder, std::uint32_t value, int bits, Counter* counters, std::uint32_t limit) {
+  std::uint32_t node = 1;
+  for (int k = bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, value >> k & 1, counters[node], limit);
+  return node - (std::uint32_t{1} << bits);
+}
+
+}  // namespace paretrim::trim

@@ -1,0 +1,61 @@
+// Everything but integer weights: floats, 32-bit integers, bytes and text. Each is written once for both directions; see SPEC.md,
+// "Numbers and text".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "trim/models.h"
+
+namespace paretrim::trim {
+
+// Bytes that a coder fills if it decodes and reads if it encodes.
+template <class Coder>
+using Bytes = std::conditional_t<Coder::decodes, std::uint8_t*, const std::uint8_t*>;
+
+// What was learned from the numbers so far; all tensors of one record share it.
+class NumberModel {
+ public:
+  // `count` float32, bit for bit.
+  template <class Coder>
+  void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count);
+  // `count` int32.
+  template <class Coder>
+  void code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t count);
+  // `count` bytes, as differences from `prediction` or, where that is null, each from the byte before it.
+  template <class Coder>
+  void code_bytes(Coder& coder, Bytes<Coder> bytes, std::size_t count, const std::uint8_t* prediction);
+
+ private:
+  template <class Coder>
+  std::uint32_t code_float(Coder& coder, std::uint32_t bits, bool raw);
+
+  std::uint32_t last_exponent_ = 0, last_length_ = 0;
+  bool last_sign_ = false, last_zero_ = false;
+  std::vector<Counter> float_zero_ = std::vector<Counter>(2), float_sign_ = std::vector<Counter>(2);
+  std::vector<Counter> exponent_ = std::vector<Counter>(256), exponent_after_ = std::vector<Counter>(16 * 256);
+  std::vector<Counter> mantissa_ = std::vector<Counter>(16 * 8), low_ = std::vector<Counter>(2 * 20);
+  std::vector<Counter> length_ = std::vector<Counter>(64), length_after_ = std::vector<Counter>(64 * 64);
+  std::vector<Counter> leading_ = std::vector<Counter>(64 * 4), integer_sign_ = std::vector<Counter>(2);
+  std::vector<Counter> step_near_ = std::vector<Counter>(16 * 3), step_far_ = std::vector<Counter>(256 * 3);
+  std::vector<Counter> step_other_ = std::vector<Counter>(256);
+  std::vector<Mixer<2>> exponent_mixers_ = std::vector<Mixer<2>>(8, Mixer<2>(32768));
+  std::vector<Mixer<2>> length_mixers_ = std::vector<Mixer<2>>(6, Mixer<2>(32768));
+  std::vector<Mixer<2>> step_mixers_ = std::vector<Mixer<2>>(3, Mixer<2>(32768));
+};
+
+// Text and the description of a network: bytes after the one to four bytes before them.
+class TextModel {
+ public:
+  template <class Coder>
+  void code(Coder& coder, Bytes<Coder> bytes, std::size_t count);
+
+ private:
+  static constexpr int orders = 5;
+  std::vector<Counter> counters_ = std::vector<Counter>(orders << 16);
+  std::vector<Mixer<orders>> mixers_ = std::vector<Mixer<orders>>(256, Mixer<orders>(20000));
+};
+
+}  // namespace paretrim::trim

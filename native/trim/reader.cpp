@@ -1,0 +1,135 @@
+#include "trim/reader.h"
+
+#include <new>
+
+#include "trim/bytes.h"
+#include "trim/container.h"
+#include "trim/parallel.h"
+#include "trim/records.h"
+#include "trim/structure.h"
+#include "trim/utf8.h"
+
+namespace paretrim {
+namespace {
+
+using trim::Record;
+using trim::RecordKind;
+
+// Adds the record's name to what its reading throws.
+template <typename Read>
+void reading(const std::vector<Record>& records, std::size_t index, const Read& read) {
+  try {
+    trim::verify(records[index]);
+    read(records[index]);
+  } catch (const Error& error) {
+    trim::corrupt(trim::name_of(records, index) + ": " + error.what());
+  } catch (const std::bad_alloc&) {
+    trim::corrupt(trim::name_of(records, index) + ": its " + std::to_string(records[index].decoded) +
+                  " bytes are more than this machine has room for");
+  }
+}
+
+void check_size(const Record& record, std::uint64_t expected) {
+  if (record.decoded != expected) {
+    trim::corrupt("it claims " + std::to_string(record.decoded) + " bytes and the structure has " + std::to_string(expected));
+  }
+}
+
+std::uint64_t total(const Graph& graph, const std::vector<trim::Place>& places) {
+  std::uint64_t bytes = 0;
+  for (const trim::Place& place : places) {
+    bytes += trim::bytes_of(trim::tensor_at(graph, place));
+    if (bytes > trim::largest_decoded) trim::corrupt("the tensors of the structure have more bytes than a file may hold");
+  }
+  return bytes;
+}
+
+void make_room(Graph& graph, const std::vector<trim::Place>& places) {
+  for (const trim::Place& place : places) {
+    Tensor& tensor = graph.nodes[place.node].tensors.find(place.name)->second;
+    tensor.bytes.resize(static_cast<std::size_t>(trim::bytes_of(tensor)));
+  }
+}
+
+// The pieces of every record of weights, once the table and the structure agree about all sizes.
+std::vector<std::vector<trim::Piece>> agreed_pieces(const Graph& graph, const std::vector<Record>& records, std::size_t first) {
+  std::vector<std::uint64_t> rows;
+  for (std::size_t i = first; i < records.size(); ++i) rows.push_back(records[i].rows);
+  const auto pieces = trim::pieces_of(graph, rows);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    std::uint64_t bytes = 0;
+    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_a_row;
+    try {
+      check_size(records[first + i], bytes);
+    } catch (const Error& error) {
+      trim::corrupt(trim::name_of(records, first + i) + ": " + error.what());
+    }
+  }
+  return pieces;
+}
+
+// Sums up what the pieces of each tensor took.
+std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector<trim::Piece>>& pieces,
+                               const std::vector<std::vector<double>>& bits) {
+  std::vector<TrimPart> parts;
+  for (std::size_t record = 0; record < pieces.size(); ++record) {
+    for (std::size_t i = 0; i < pieces[record].size(); ++i) {
+      const trim::Place& place = pieces[record][i].place;
+      const std::string& node = graph.nodes[place.node].name;
+      if (parts.empty() || parts.back().name != node || parts.back().tensor != place.name) parts.push_back({node, place.name, 0});
+      parts.back().bytes += bits[record][i] / 8;
+    }
+  }
+  return parts;
+}
+
+}  // namespace
+
+TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, int threads) {
+  const std::vector<Record> records = trim::open_container(data, size);
+  TrimContents contents;
+  Graph& graph = contents.graph;
+  std::size_t at = 0;
+  reading(records, at++, [&](const Record& record) {
+    const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
+    graph = trim::parse_structure(bytes.data(), bytes.size());
+    total(graph, trim::large_tensors(graph));
+  });
+  if (records[at].kind == RecordKind::provenance) {
+    reading(records, at++, [&](const Record& record) {
+      const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
+      contents.provenance.assign(bytes.begin(), bytes.end());
+      if (!trim::is_utf8(contents.provenance)) trim::corrupt("it is no UTF-8");
+    });
+  }
+  const auto pieces = agreed_pieces(graph, records, at + 1);
+  reading(records, at++, [&](const Record& record) {
+    const auto places = trim::small_tensors(graph);
+    check_size(record, total(graph, places));
+    make_room(graph, places);
+    trim::decode_parameters(graph, record.data, record.stored);
+  });
+  try {
+    make_room(graph, trim::large_tensors(graph));
+  } catch (const std::bad_alloc&) {
+    trim::corrupt("records of weights: their bytes are more than this machine has room for");
+  }
+  std::vector<std::vector<double>> bits(pieces.size());
+  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) {
+    reading(records, at + i, [&](const Record& record) {
+      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored);
+    });
+  });
+  contents.tensors = parts_of(graph, pieces, bits);
+  contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(records))});
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    contents.records.push_back({trim::name_of(records, i), "", static_cast<double>(records[i].stored)});
+  }
+  return contents;
+}
+
+Graph read_trim(const std::uint8_t* data, std::size_t size, int threads) {
+  return std::move(read_trim_contents(data, size, threads).graph);
+}
+
+}  // namespace paretrim

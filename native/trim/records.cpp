@@ -1,0 +1,245 @@
+#include "trim/records.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+
+#include "trim/bytes.h"
+#include "trim/numbers.h"
+#include "trim/range_coder.h"
+#include "trim/structure.h"
+#include "trim/weights.h"
+
+namespace paretrim::trim {
+namespace {
+
+enum Coding : std::uint8_t { verbatim = 0, modelled = 1 };   // of text and parameters
+enum Model : std::uint8_t { plain = 0, rich = 1 };           // of weights
+
+std::vector<Place> tensors_of(const Graph& graph, bool large) {
+  std::vector<Place> found;
+  for (std::uint32_t node = 0; node < graph.nodes.size(); ++node) {
+    for (const auto& [name, tensor] : graph.nodes[node].tensors) {
+      if (is_large(tensor) == large) found.push_back({node, name});
+    }
+  }
+  return found;
+}
+
+std::uint64_t rows_of(const Tensor& tensor) { return static_cast<std::uint64_t>(tensor.shape[0]); }
+
+Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
+
+std::uint8_t coding_of(const std::uint8_t* data, std::size_t size, std::uint8_t known) {
+  if (size == 0) corrupt("it has no bytes and begins with its coding");
+  if (data[0] > known) corrupt("its coding is " + std::to_string(data[0]) + "; known are 0 to " + std::to_string(known));
+  return data[0];
+}
+
+std::vector<std::uint8_t> with_coding(std::uint8_t coding, const std::vector<std::uint8_t>& body) {
+  std::vector<std::uint8_t> result;
+  result.reserve(body.size() + 1);
+  result.push_back(coding);
+  result.insert(result.end(), body.begin(), body.end());
+  return result;
+}
+
+// The coded form, or the bytes themselves where that is shorter.
+std::vector<std::uint8_t> shorter(const std::vector<std::uint8_t>& coded, const std::vector<std::uint8_t>& bytes) {
+  return coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
+}
+
+// The table from pixels to the first grid is a formula of exact operations, and so its own best prediction. Empty for others.
+std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) {
+  const Node& node = graph.nodes[place.node];
+  const InputSpec& input = graph.input;
+  const Tensor& table = tensor_at(graph, place);
+  const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(input.mean.size()), 256};
+  const bool fits = node.op == Op::quantize && node.inputs.size() == 1 && node.inputs[0] == 0 && place.name == "table" &&
+                    table.dtype == Dtype::uint8 && table.shape == shape && input.mean.size() == input.std.size();
+  if (!fits) return {};
+  std::vector<std::uint8_t> result;
+  result.reserve(input.mean.size() * 256);
+  for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
+    for (int pixel = 0; pixel < 256; ++pixel) {
+      const double normalised = (pixel / 255.0 - input.mean[channel]) / input.std[channel];
+      const double value = std::rint(normalised / static_cast<double>(node.type.scale)) + node.type.zero_point;
+      result.push_back(value >= 255 ? 255 : value > 0 ? static_cast<std::uint8_t>(value) : 0);
+    }
+  }
+  return result;
+}
+
+template <class Coder, typename AnyGraph>
+void code_parameters(Coder& coder, AnyGraph& graph) {
+  NumberModel model;
+  for (const Place& place : small_tensors(graph)) {
+    auto& tensor = tensor_at(graph, place);
+    const auto count = static_cast<std::size_t>(elements_of(tensor));
+    if (tensor.dtype == Dtype::float32) {
+      model.code_floats(coder, tensor.bytes.data(), count);
+    } else if (tensor.dtype == Dtype::int32) {
+      model.code_integers(coder, tensor.bytes.data(), count);
+    } else {
+      const std::vector<std::uint8_t> prediction = prediction_of(graph, place);
+      model.code_bytes(coder, tensor.bytes.data(), count, prediction.empty() ? nullptr : prediction.data());
+    }
+  }
+}
+
+// [rows, channels, height, width] of a piece; axes between are one.
+template <typename Value>
+Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values) {
+  const Tensor& tensor = tensor_at(graph, piece.place);
+  const std::size_t axes = tensor.shape.size();
+  Weights<Value> weights = {values, static_cast<std::int64_t>(piece.rows), tensor.shape[1], 1, 1, nullptr};
+  if (axes > 2) weights.width = tensor.shape[axes - 1];
+  for (std::size_t axis = 2; axis + 1 < axes; ++axis) weights.height *= tensor.shape[axis];
+  const auto& siblings = graph.nodes[piece.place.node].tensors;
+  const auto scale = siblings.find("weight_scale");
+  const bool scaled = piece.place.name == "weight" && scale != siblings.end() && scale->second.dtype == Dtype::float32 &&
+                      elements_of(scale->second) == rows_of(tensor);
+  if (scaled) weights.scales = scale->second.as<float>() + piece.first;
+  return weights;
+}
+
+// One record of weights. `finished` is called behind every piece.
+template <class Coder, typename AnyGraph, typename Finished>
+void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, Model model, const Finished& finished) {
+  const auto integers = std::make_unique<WeightModel>(model == rich);
+  NumberModel floats;
+  for (const Piece& piece : pieces) {
+    auto& tensor = tensor_at(graph, piece.place);
+    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_a_row;
+    const std::uint64_t size = piece.rows * piece.bytes_a_row;
+    if (size > 0 && tensor.dtype == Dtype::int8) {
+      using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
+      integers->code(coder, weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
+    } else if (size > 0) {
+      floats.code_floats(coder, bytes, size / 4);
+    }
+    finished();
+  }
+}
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, Model model) {
+  Encoder encoder;
+  code_weights(encoder, graph, pieces, model, [] {});
+  return encoder.finish();
+}
+
+// Where a rich model saves less than this share of a long record, the plain one is taken: it is read twice as fast.
+constexpr double worth_mixing = 0.01;
+constexpr std::uint64_t always_rich = 1 << 16;  // bytes of plain form
+
+}  // namespace
+
+bool is_large(const Tensor& tensor) {
+  return tensor.shape.size() >= 2 && (tensor.dtype == Dtype::int8 || tensor.dtype == Dtype::float32);
+}
+
+const Tensor& tensor_at(const Graph& graph, const Place& place) {
+  return graph.nodes[place.node].tensors.find(place.name)->second;
+}
+
+std::vector<Place> large_tensors(const Graph& graph) { return tensors_of(graph, true); }
+
+std::vector<Place> small_tensors(const Graph& graph) { return tensors_of(graph, false); }
+
+std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<std::uint64_t>& rows) {
+  std::vector<std::vector<Piece>> records(rows.size());
+  std::size_t record = 0;
+  std::uint64_t room = rows.empty() ? 0 : rows[0];
+  for (const Place& place : large_tensors(graph)) {
+    const Tensor& tensor = tensor_at(graph, place);
+    const std::uint64_t count = rows_of(tensor), bytes_a_row = count ? bytes_of(tensor) / count : 0;
+    for (std::uint64_t first = 0; first < count;) {
+      while (room == 0) {
+        if (++record >= rows.size()) corrupt("the records of weights hold fewer rows than the network's tensors have");
+        room = rows[record];
+      }
+      const std::uint64_t taken = std::min(room, count - first);
+      records[record].push_back({place, first, taken, bytes_a_row});
+      first += taken;
+      room -= taken;
+    }
+  }
+  if (room > 0 || std::any_of(rows.begin() + static_cast<std::ptrdiff_t>(std::min(record + 1, rows.size())), rows.end(),
+                              [](std::uint64_t more) { return more > 0; })) {
+    corrupt("the records of weights hold more rows than the network's tensors have");
+  }
+  return records;
+}
+
+std::vector<std::uint8_t> encode_text(const std::vector<std::uint8_t>& bytes) {
+  Encoder encoder;
+  TextModel().code(encoder, bytes.data(), bytes.size());
+  return shorter(encoder.finish(), bytes);
+}
+
+std::vector<std::uint8_t> decode_text(const std::uint8_t* data, std::size_t size, std::uint64_t decoded) {
+  if (coding_of(data, size, modelled) == verbatim) {
+    if (size - 1 != decoded) corrupt("it holds " + std::to_string(size - 1) + " bytes and claims " + std::to_string(decoded));
+    return {data + 1, data + size};
+  }
+  std::vector<std::uint8_t> bytes(decoded);
+  Decoder decoder(data + 1, size - 1);
+  TextModel().code(decoder, bytes.data(), bytes.size());
+  return bytes;
+}
+
+std::vector<std::uint8_t> encode_parameters(const Graph& graph) {
+  Encoder encoder;
+  code_parameters(encoder, graph);
+  std::vector<std::uint8_t> bytes;
+  for (const Place& place : small_tensors(graph)) {
+    const Tensor& tensor = tensor_at(graph, place);
+    bytes.insert(bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
+  }
+  return shorter(encoder.finish(), bytes);
+}
+
+void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size) {
+  if (coding_of(data, size, modelled) == modelled) {
+    Decoder decoder(data + 1, size - 1);
+    return code_parameters(decoder, graph);
+  }
+  ByteReader reader(data + 1, size - 1);
+  for (const Place& place : small_tensors(graph)) {
+    Tensor& tensor = tensor_at(graph, place);
+    const std::uint8_t* from = reader.take(tensor.bytes.size());
+    std::copy_n(from, tensor.bytes.size(), tensor.bytes.begin());
+  }
+  if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
+}
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces) {
+  Model model = plain;
+  std::vector<std::uint8_t> bytes = encode_weights(graph, pieces, plain);
+  const bool integers = std::any_of(pieces.begin(), pieces.end(),
+                                    [&](const Piece& piece) { return tensor_at(graph, piece.place).dtype == Dtype::int8; });
+  if (integers) {
+    std::vector<std::uint8_t> mixed = encode_weights(graph, pieces, rich);
+    const double most = static_cast<double>(bytes.size()) * (bytes.size() <= always_rich ? 1.0 : 1.0 - worth_mixing);
+    if (static_cast<double>(mixed.size()) < most) {
+      model = rich;
+      bytes = std::move(mixed);
+    }
+  }
+  return with_coding(model, bytes);
+}
+
+std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size) {
+  const auto model = static_cast<Model>(coding_of(data, size, rich));
+  Decoder decoder(data + 1, size - 1);
+  std::vector<double> bits;
+  double before = 0;
+  code_weights(decoder, graph, pieces, model, [&] {
+    bits.push_back(decoder.bits() - before);
+    before = decoder.bits();
+  });
+  return bits;
+}
+
+}  // namespace paretrim::trim

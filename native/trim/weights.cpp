@@ -1,0 +1,232 @@
+#include "trim/weights.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "trim/range_coder.h"
+
+namespace paretrim::trim {
+namespace {
+
+// Counters that a very long row shares, so that reading it takes little memory beside it.
+constexpr std::size_t channel_mask = (1 << 16) - 1, column_mask = (1 << 18) - 1;
+constexpr std::uint32_t kept_between_layers = 60;  // observations that a new layer finds every shared counter with, at most
+
+int ternary(int value) { return value > 0 ? 2 : value < 0 ? 1 : 0; }
+int few(int count) { return count > 2 ? 2 : count; }
+
+int position_class(std::int64_t position, std::int64_t positions) {
+  return static_cast<int>(positions <= 9 ? position : position * 9 / positions);
+}
+
+// Magnitude of the smallest integer that a weight of at least `floor` can have become.
+int smallest_magnitude(float floor, float scale) {
+  const float steps = floor / scale;
+  return steps > 1.5F ? std::min(static_cast<int>(std::ceil(std::min(steps, 1000.0F) - 0.5F)), 128) : 1;
+}
+
+// The largest floor, in the upper half of its bits, under which no weight lies: pruning by magnitude leaves such a gap around 0.
+template <typename Value>
+float floor_of(const Weights<Value>& weights) {
+  if (!weights.scales) return 0;
+  const std::int64_t row = weights.channels * weights.height * weights.width;
+  float floor = std::numeric_limits<float>::max();
+  for (std::int64_t output = 0; output < weights.outputs; ++output) {
+    int smallest = 129;
+    for (std::int64_t i = 0; i < row; ++i) {
+      const int magnitude = std::abs(weights.values[output * row + i]);
+      if (magnitude) smallest = std::min(smallest, magnitude);
+    }
+    if (smallest < 129) floor = std::min(floor, (static_cast<float>(smallest) + 0.499F) * weights.scales[output]);
+  }
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &floor, sizeof bits);
+  bits &= 0xffff0000;
+  std::memcpy(&floor, &bits, sizeof bits);
+  return floor;
+}
+
+template <typename Value>
+bool worth_blocks(const Weights<Value>& weights) {
+  const std::int64_t area = weights.height * weights.width;
+  if (weights.channels < block) return false;
+  std::int64_t blocks = 0, empty = 0;
+  for (std::int64_t output = 0; output < weights.outputs; ++output) {
+    for (std::int64_t first = 0; first < weights.channels; first += block) {
+      for (std::int64_t position = 0; position < area; ++position, ++blocks) {
+        bool any = false;
+        for (std::int64_t channel = first; channel < std::min(first + block, weights.channels); ++channel) {
+          any = any || weights.values[(output * weights.channels + channel) * area + position] != 0;
+        }
+        empty += !any;
+      }
+    }
+  }
+  return 8 * empty > blocks;
+}
+
+}  // namespace
+
+void WeightModel::Mean::add(std::uint32_t magnitude) {
+  seen = std::min<std::uint32_t>(seen + 1, 255);
+  value = static_cast<std::uint32_t>(static_cast<std::int32_t>(value) +
+                                     (static_cast<std::int32_t>(magnitude << 8) - static_cast<std::int32_t>(value)) /
+                                         static_cast<std::int32_t>(seen));
+}
+
+int WeightModel::class_of_prediction(int prediction) {
+  const int size = std::min(doublings<1>(static_cast<std::uint32_t>(std::abs(prediction)) + 1) - 1, 9);
+  return prediction < 0 ? -size : size;
+}
+
+template <bool rich, class Coder>
+int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables) {
+  std::uint32_t node = 1;
+  for (int k = 6; k >= exact_bits; --k) {
+    const int bit = magnitude >> k & 1;
+    if constexpr (rich) {
+      node = node << 1 | code_mixed<Coder, 3>(coder, bit, value_mixers_[node],
+                                              {tables[0] + node, tables[1] + node, tables[2] + node}, {steady, steady, steady});
+    } else {
+      node = node << 1 | code_plain(coder, bit, tables[0][node], steady);
+    }
+  }
+  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, by_node_[node], steady);
+  return static_cast<int>(node) - nodes;
+}
+
+// A value other than 0: its sign, then its magnitude less one.
+template <bool rich, class Coder>
+int WeightModel::code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign,
+                            Mean& mean, bool flat) {
+  const int prediction = flat ? 0 : class_of_prediction(2 * around.left + 2 * around.above - around.corner);
+  const int signs = ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
+  bool negative = value < 0;
+  if constexpr (rich) {
+    negative = code_mixed<Coder, 4>(
+        coder, negative, sign_mixer_,
+        {&sign_around_[(9 + prediction) * 27 + signs], &sign_position_[position], &channel_sign, &sign_prediction_[9 + prediction]},
+        {steady, steady, mobile, steady});
+  } else {
+    negative = code_plain(coder, negative, sign_around_[(9 + prediction) * 27 + signs], steady);
+  }
+  const int energy = 2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
+  const int agreement = 9 + (negative ? -prediction : prediction);
+  const std::array<Counter*, 3> tables = {&by_mean_[doublings<8>(mean.value) * nodes],
+                                          &by_energy_[doublings<2>(static_cast<std::uint32_t>(energy)) * nodes],
+                                          &by_prediction_[agreement * nodes]};
+  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables);
+  const int magnitude = smallest + excess;
+  mean.add(static_cast<std::uint32_t>(excess + 1));
+  return negative ? -magnitude : magnitude;
+}
+
+template <bool rich, class Coder, typename Value>
+void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer) {
+  const std::int64_t area = weights.height * weights.width, row = weights.channels * area;
+  Value* const values = weights.values + output * row;
+  const int smallest = weights.scales ? smallest_magnitude(layer.floor, weights.scales[output]) : 1;
+  const bool first_output = output == 0;
+  Counter block_row = layer.any_block.relaxed(6);
+  std::array<Counter, block> weight_row;
+  weight_row.fill(layer.any_weight.relaxed(6));
+  Mean mean{layer.mean.value, 8};
+  for (std::int64_t first = 0; first < weights.channels; first += block) {
+    const int width = static_cast<int>(std::min<std::int64_t>(block, weights.channels - first));
+    if (first_output) std::fill_n(&layer.channel[first & channel_mask], width, layer.any_weight.relaxed(3));
+    std::uint8_t* const counts = &layer.counts[first / block * area];
+    for (std::int64_t y = 0, position = 0; y < weights.height; ++y) {
+      for (std::int64_t x = 0; x < weights.width; ++x, ++position) {
+        const int place = position_class(position, area);
+        Value* const at = values + first * area + position;
+        if (layer.blocks) {
+          int here = 0;
+          if constexpr (!Coder::decodes) {
+            for (int i = 0; i < width; ++i) here |= at[i * area];
+          }
+          const int around = ((few(first ? counts[position - area] : 0) * 3 + few(counts[position])) * 3 +
+                              few(x ? counts[position - 1] : 0)) * 3 + few(y ? counts[position - weights.width] : 0);
+          Counter& column = layer.block_column[(first / block * area + position) & column_mask];
+          if (first_output) column = layer.any_block.relaxed(3);
+          Counter& near = block_around_[place * 81 + around];
+          bool any = here != 0;
+          if constexpr (rich) {
+            any = code_mixed<Coder, 4>(coder, any, block_mixers_[place], {&near, &column, &block_row, &layer.any_block},
+                                       {steady, mobile, mobile, steady});
+          } else {
+            any = code_plain(coder, any, near, steady);
+          }
+          if (!any) {
+            counts[position] = 0;
+            continue;
+          }
+        }
+        int seen = 0;
+        for (int i = 0; i < width; ++i) {
+          Value* const weight = at + i * area;
+          Around around;
+          if (x) around.left = weight[-1];
+          if (y) around.above = weight[-weights.width];
+          if (x && y) around.corner = weight[-weights.width - 1];
+          if (first + i) around.before = weight[-area];
+          if (!first_output) around.row_before = weight[-row];
+          const bool sure = layer.blocks && i == width - 1 && seen == 0;
+          if (!sure) {
+            const int mixer = i * block + seen;
+            const int zeros = (around.left != 0) * 8 + (around.above != 0) * 4 + (around.before != 0) * 2 + (around.row_before != 0);
+            Counter& near = weight_around_[(mixer * 16 + zeros) * positions + place];
+            bool any = *weight != 0;
+            if constexpr (rich) {
+              any = code_mixed<Coder, 4>(coder, any, weight_mixers_[mixer],
+                                         {&near, &layer.channel[(first + i) & channel_mask], &weight_row[seen], &layer.any_weight},
+                                         {steady, mobile, mobile, steady});
+            } else {
+              any = code_plain(coder, any, near, steady);
+            }
+            if (!any) continue;
+          }
+          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1);
+          if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
+          ++seen;
+        }
+        counts[position] = static_cast<std::uint8_t>(seen);
+      }
+    }
+  }
+  if (mean.seen > 8) layer.mean.value = layer.mean.seen++ ? (4 * layer.mean.value + mean.value) / 5 : mean.value;
+}
+
+template <class Coder>
+void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights) {
+  for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_,
+                         &sign_around_, &sign_prediction_, &sign_position_}) {
+    relax(*counters, kept_between_layers);
+  }
+  Layer layer;
+  layer.blocks = code_raw(coder, Coder::decodes ? 0 : worth_blocks(weights), 1) != 0;
+  float floor = 0;
+  if constexpr (!Coder::decodes) floor = floor_of(weights);
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &floor, sizeof bits);
+  bits = code_raw(coder, bits >> 16, 16) << 16;
+  std::memcpy(&layer.floor, &bits, sizeof bits);
+  const auto blocks = static_cast<std::size_t>((weights.channels + block - 1) / block * weights.height * weights.width);
+  layer.counts.resize(blocks);
+  if (layer.blocks) layer.block_column.resize(std::min(blocks, column_mask + 1));
+  const auto channels = std::min(static_cast<std::size_t>(weights.channels), channel_mask + 1);
+  layer.channel.resize(channels);
+  layer.channel_sign.resize(channels);
+  for (std::int64_t output = 0; output < weights.outputs; ++output) {
+    if (rich_) {
+      code_output<true>(coder, weights, output, layer);
+    } else {
+      code_output<false>(coder, weights, output, layer);
+    }
+  }
+}
+
+template void WeightModel::code(Encoder&, const Weights<const std::int8_t>&);
+template void WeightModel::code(Decoder&, const Weights<std::int8_t>&);
+
+}  // namespace paretrim::trim

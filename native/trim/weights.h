@@ -1,0 +1,100 @@
+// The weights of one layer, or of some of its output channels: where the zeros are, block by block, then the values around them.
+// Written once for both directions; see SPEC.md, "Integer weights".
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "trim/models.h"
+
+namespace paretrim::trim {
+
+inline constexpr int block = 4;  // consecutive input channels of one output channel and kernel position
+
+// Values [outputs, channels, height, width], and the scale of every output channel where there are scales.
+template <typename Value>
+struct Weights {
+  Value* values;
+  std::int64_t outputs, channels, height, width;
+  const float* scales;
+};
+
+// Numbers 0, 1, 2, 3 .. of a magnitude that grow by one with every doubling, `steps` to a doubling; 0 for 0.
+template <int steps>
+int doublings(std::uint32_t magnitude) {
+  static_assert(steps == 1 || steps == 2 || steps == 4 || steps == 8);
+  if (magnitude == 0) return 0;
+  const int exponent = 31 - __builtin_clz(magnitude);
+  const std::uint32_t fraction = exponent >= 3 ? magnitude >> (exponent - 3) & 7 : magnitude << (3 - exponent) & 7;
+  return 1 + exponent * steps + static_cast<int>(fraction * steps / 8);
+}
+
+// What was learned from the weights so far; layers of one record share it.
+class WeightModel {
+ public:
+  // A rich model mixes what several surroundings say of every bit; a plain one is read faster and asks only the nearest.
+  explicit WeightModel(bool rich) : rich_(rich) {}
+
+  template <class Coder>
+  void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights);
+
+ private:
+  static constexpr int positions = 9;  // classes of kernel positions
+  static constexpr int nodes = 128;    // of the tree of seven bits
+  static constexpr int exact_bits = 3; // low bits of a magnitude that the surroundings say nothing about
+
+  // What the surroundings of one weight are: left and above in the kernel, and the same position one input channel before.
+  struct Around {
+    int left = 0, above = 0, corner = 0, before = 0, row_before = 0;
+  };
+  // Mean magnitude so far in the row, in units of 1/256.
+  struct Mean {
+    std::uint32_t value = 20 << 8, seen = 0;
+    void add(std::uint32_t magnitude);
+  };
+  struct Layer {
+    std::vector<Counter> block_column, channel, channel_sign;
+    std::vector<std::uint8_t> counts;  // weights that are not 0 in the blocks of the output channel at hand, or else the one before
+    Counter any_block, any_weight;
+    Mean mean;
+    float floor = 0;
+    bool blocks = false;
+  };
+
+  template <bool rich, class Coder, typename Value>
+  void code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer);
+  template <bool rich, class Coder>
+  int code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign, Mean& mean,
+                 bool flat);
+  template <bool rich, class Coder>
+  int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables);
+
+  static int class_of_prediction(int prediction);
+
+  bool rich_;
+  std::array<Mixer<4>, positions> block_mixers_ = filled<4, positions>(22000);
+  std::array<Mixer<4>, 16> weight_mixers_ = filled<4, 16>(22000);
+  std::array<Mixer<3>, nodes> value_mixers_ = filled<3, nodes>(26000);
+  Mixer<4> sign_mixer_ = Mixer<4>(20000);
+  std::vector<Counter> block_around_ = std::vector<Counter>(positions * 81);
+  std::vector<Counter> weight_around_ = std::vector<Counter>(16 * 16 * positions);
+  std::vector<Counter> by_node_ = std::vector<Counter>(nodes);
+  std::vector<Counter> by_prediction_ = std::vector<Counter>(32 * nodes);
+  std::vector<Counter> by_energy_ = std::vector<Counter>(32 * nodes);
+  std::vector<Counter> by_mean_ = std::vector<Counter>(128 * nodes);
+  std::vector<Counter> sign_around_ = std::vector<Counter>(19 * 27);
+  std::vector<Counter> sign_prediction_ = std::vector<Counter>(19);
+  std::vector<Counter> sign_position_ = std::vector<Counter>(positions);
+
+  template <int N, int Count>
+  static std::array<Mixer<N>, Count> filled(std::int32_t weight) {
+    std::array<Mixer<N>, Count> result;
+    result.fill(Mixer<N>(weight));
+    return result;
+  }
+};
+
+}  // namespace paretrim::trim

@@ -1,0 +1,110 @@
+#include "trim/writer.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "trim/bytes.h"
+#include "trim/container.h"
+#include "trim/parallel.h"
+#include "trim/reader.h"
+#include "trim/records.h"
+#include "trim/structure.h"
+
+namespace paretrim {
+namespace {
+
+// Large enough that learning afresh costs little, small enough that a few threads share a network out.
+constexpr std::uint64_t elements_a_record = 1 << 20;
+
+// How many rows each record of weights gets: about equal elements, cut between rows.
+std::vector<std::uint64_t> shares(const Graph& graph) {
+  std::uint64_t total = 0;
+  const auto places = trim::large_tensors(graph);
+  for (const trim::Place& place : places) total += trim::elements_of(trim::tensor_at(graph, place));
+  const std::uint64_t count = std::max<std::uint64_t>(1, (total + elements_a_record - 1) / elements_a_record);
+  std::vector<std::uint64_t> rows;
+  std::uint64_t held = 0, done = 0;
+  for (const trim::Place& place : places) {
+    const Tensor& tensor = trim::tensor_at(graph, place);
+    const auto outputs = static_cast<std::uint64_t>(tensor.shape[0]);
+    for (std::uint64_t row = 0; row < outputs; ++row) {
+      ++held;
+      done += trim::elements_of(tensor) / outputs;
+      if (done * count >= total * (rows.size() + 1) && done < total) {
+        rows.push_back(held);
+        held = 0;
+      }
+    }
+  }
+  if (held > 0) rows.push_back(held);
+  return rows;
+}
+
+std::uint64_t size_of(const Graph& graph, const std::vector<trim::Place>& places) {
+  return std::accumulate(places.begin(), places.end(), std::uint64_t{0}, [&](std::uint64_t sum, const trim::Place& place) {
+    return sum + trim::bytes_of(trim::tensor_at(graph, place));
+  });
+}
+
+void check_tensors(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    for (const auto& [name, tensor] : node.tensors) {
+      if (trim::bytes_of(tensor) != tensor.bytes.size()) {
+        trim::corrupt("node '" + node.name + "': tensor '" + name + "' has " + std::to_string(tensor.bytes.size()) +
+                      " bytes and a shape for " + std::to_string(trim::bytes_of(tensor)));
+      }
+    }
+  }
+}
+
+bool same_tensors(const Graph& a, const Graph& b) {
+  const auto equal = [](const Node& one, const Node& other) {
+    return std::equal(one.tensors.begin(), one.tensors.end(), other.tensors.begin(), other.tensors.end(),
+                      [](const auto& x, const auto& y) { return x.first == y.first && x.second.bytes == y.second.bytes; });
+  };
+  return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), equal);
+}
+
+// A file that does not give its network back must never reach a disk.
+void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, int threads) {
+  const TrimContents found = read_trim_contents(file.data(), file.size(), threads);
+  const bool same = trim::structure_bytes(found.graph) == trim::structure_bytes(graph) && found.provenance == meta.provenance &&
+                    same_tensors(found.graph, graph);
+  if (!same) trim::corrupt("the file that was made of this network gives back another; please report this network");
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads) {
+  check_tensors(graph);
+  std::vector<trim::Record> records;
+  std::vector<std::vector<std::uint8_t>> contents;
+  const auto add = [&](trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {
+    records.emplace_back();
+    records.back().kind = kind;
+    records.back().decoded = decoded;
+    contents.push_back(std::move(content));
+  };
+  const std::vector<std::uint8_t> structure = trim::structure_bytes(graph);
+  add(trim::RecordKind::structure, structure.size(), trim::encode_text(structure));
+  if (!meta.provenance.empty()) {
+    const std::vector<std::uint8_t> provenance(meta.provenance.begin(), meta.provenance.end());
+    add(trim::RecordKind::provenance, provenance.size(), trim::encode_text(provenance));
+  }
+  add(trim::RecordKind::parameters, size_of(graph, trim::small_tensors(graph)), trim::encode_parameters(graph));
+  const auto rows = shares(graph);
+  const auto pieces = trim::pieces_of(graph, rows);
+  const std::size_t first = records.size();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    std::uint64_t bytes = 0;
+    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_a_row;
+    add(trim::RecordKind::weights, bytes, {});
+    records.back().rows = rows[i];
+  }
+  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) { contents[first + i] = trim::encode_weights(graph, pieces[i]); });
+  std::vector<std::uint8_t> file = trim::close_container(records, contents);
+  check(graph, meta, file, threads);
+  return file;
+}
+
+}  // namespace paretrim

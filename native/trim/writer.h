@@ -1,0 +1,20 @@
+// Writes a .trim file. Equal networks give equal bytes, whatever the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace paretrim {
+
+struct TrimMeta {
+  std::string provenance;  // JSON in UTF-8, or empty
+};
+
+// The file, decoded again and compared before it is given back. The graph is one that `validate` or paretrim.graph.checks has
+// seen. Throws corrupt_file where the graph is beyond the format's limits.
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads);
+
+}  // namespace paretrim

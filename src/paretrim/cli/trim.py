@@ -1,0 +1,86 @@
+"""What the commands do with a ``.trim`` file alone: the table of its bytes, and where its network comes from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from paretrim.cli.output import emit, say, show_rows
+from paretrim.cli.status import DONE
+from paretrim.report import wording
+from paretrim.run_folder import STORE
+from paretrim.study import store
+from paretrim.trimfile import Inspection, Provenance, inspect
+
+
+def provenance_of(folder: Path, label: str) -> Provenance:
+    """What a run folder knows about one of its candidates."""
+    outcomes = [one for one in store.read(folder / STORE) if one.label == label] if (folder / STORE).is_file() else []
+    if not outcomes:
+        return Provenance()
+    one = outcomes[-1]
+    measured: dict[str, float | int | str] = {
+        "network": one.network,
+        "data": one.data,
+        "seed": one.seed,
+        "deployed_accuracy": one.deployed_accuracy,
+        "test_images": one.test_images,
+        "runtime": one.runtime,
+    }
+    return Provenance(one.recipe, one.history, measured)
+
+
+def show(parsed: argparse.Namespace) -> int:
+    """``inspect`` of a ``.trim`` file."""
+    found = inspect(parsed.file)
+    if parsed.json:
+        emit(
+            {
+                "file": str(parsed.file),
+                "file_bytes": found.file_bytes,
+                "layers": [dataclasses.asdict(layer) for layer in found.layers],
+                "records": dict(found.records),
+                "provenance": dataclasses.asdict(found.provenance),
+            }
+        )
+        return DONE
+    show_rows(("layer", "shape", "format", "zeros", "bits/weight", "bytes", "share"), _rows(found))
+    say(f"{parsed.file}: {found.file_bytes:,} bytes, whole and undamaged")
+    if found.provenance != Provenance():
+        known = found.provenance
+        stages = " → ".join(stage.name for stage in known.history) or "no stages"
+        facts = ", ".join(f"{name} {value}" for name, value in known.measured.items())
+        say("; ".join(part for part in (f"recipe {known.recipe}" if known.recipe else "", stages, facts) if part))
+    return DONE
+
+
+def _rows(found: Inspection) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        (
+            layer.name,
+            "×".join(map(str, layer.shape)),
+            layer.format,
+            wording.percent(layer.zeros / layer.weights, 1),
+            f"{layer.bits_per_weight:.3f}",
+            f"{layer.bytes:,.0f}",
+            wording.percent(layer.share, 1),
+        )
+        for layer in found.layers
+    ]
+    count, zeros = sum(layer.weights for layer in found.layers), sum(layer.zeros for layer in found.layers)
+    size = sum(layer.bytes for layer in found.layers)
+    rows.append(
+        (
+            "all weights",
+            "",
+            "",
+            wording.percent(zeros / max(count, 1), 1),
+            f"{8 * size / max(count, 1):.3f}",
+            f"{size:,.0f}",
+            wording.percent(size / found.file_bytes, 1),
+        )
+    )
+    rest = [(name, size) for name, size in found.records.items() if "weights" not in name]
+    rows.extend((name, "", "", "", "", f"{size:,}", wording.percent(size / found.file_bytes, 1)) for name, size in rest)
+    return rows

@@ -1,0 +1,25 @@
+"""The ``.trim`` file: a whole deployed network, as small as its information, safe to take from a stranger.
+
+The format is written in ``SPEC.md`` beside this file; reading and writing are native.
+
+>>> from paretrim import trimfile
+>>> trimfile.write(graph, "model.trim")  # doctest: +SKIP
+>>> graph = trimfile.read("model.trim")  # doctest: +SKIP
+"""
+
+from paretrim.trimfile.file import TrimFile, from_bytes, open_file, read, to_bytes, write
+from paretrim.trimfile.inspection import Inspection, LayerSize, inspect
+from paretrim.trimfile.provenance import Provenance
+
+__all__ = [
+    "Inspection",
+    "LayerSize",
+    "Provenance",
+    "TrimFile",
+    "from_bytes",
+    "inspect",
+    "open_file",
+    "read",
+    "to_bytes",
+    "write",
+]

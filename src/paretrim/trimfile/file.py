@@ -1,0 +1,107 @@
+"""Writing and reading a ``.trim`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
+from paretrim.files import write_atomically
+from paretrim.graph.checks import validate
+from paretrim.graph.types import Dtype, Graph, InputSpec, Node, ValueType
+from paretrim.runtime.machine import native
+from paretrim.runtime.session import content_of
+from paretrim.trimfile import provenance as texts
+from paretrim.trimfile.provenance import Provenance
+
+if TYPE_CHECKING:
+    from paretrim.runtime._native import GraphValues, NodeValues
+
+THREADS = 2
+"""Threads that write or read a file where none are asked for; more than a network has records do nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrimFile:
+    """What a file holds, and what its parts take.
+
+    ``layer_bytes`` are the stored bytes of every large tensor by node and name (fractions: layers share a stream),
+    ``record_bytes`` those of the header and every record by its name.
+    """
+
+    graph: Graph
+    provenance: Provenance
+    file_bytes: int
+    layer_bytes: Mapping[tuple[str, str], float]
+    record_bytes: Mapping[str, int]
+
+
+def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, *, threads: int = THREADS) -> None:
+    """Check a graph and write it; an existing file is replaced in one step.
+
+    Raises:
+        UnsupportedOperation: the graph breaks a rule of its operations, or ``threads`` is below 1.
+        CorruptFile: the graph's types or tensors are outside what a graph allows.
+        OutOfSpace: the disk is full; the old file is intact.
+        CannotWrite: the place does not allow it; likewise.
+    """
+    write_atomically(Path(path), to_bytes(graph, provenance, threads=threads))
+
+
+def read(path: Path | str, *, threads: int = THREADS) -> Graph:
+    """Read a graph back and check all of it.
+
+    Raises:
+        CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
+        UnsupportedOperation: ``threads`` is below 1.
+    """
+    return open_file(path, threads=threads).graph
+
+
+def open_file(path: Path | str, *, threads: int = THREADS) -> TrimFile:
+    """Read everything that a file holds; errors as in :func:`read`."""
+    with located(f"trim file '{path}'"):
+        return from_bytes(content_of(Path(path)), threads=threads)
+
+
+def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:
+    """The content of a file. Equal networks give equal bytes, whatever the number of threads; errors as in :func:`write`."""
+    _require_threads(threads)
+    validate(graph)
+    return native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=threads)
+
+
+def from_bytes(content: bytes, *, threads: int = THREADS) -> TrimFile:
+    """What is in the content of a file; errors as in :func:`read`."""
+    _require_threads(threads)
+    values, text, tensors, records = native.read_trim(content, threads=threads)
+    try:
+        graph = _graph(values)
+        validate(graph)
+    except ParetrimError as error:
+        raise CorruptFile(f"record 0 (structure): {error}") from error
+    return TrimFile(
+        graph=graph,
+        provenance=texts.decode(text),
+        file_bytes=len(content),
+        layer_bytes={(node, tensor): size for node, tensor, size in tensors},
+        record_bytes={name: round(size) for name, size in records},
+    )
+
+
+def _require_threads(threads: int) -> None:
+    if threads < 1:
+        raise UnsupportedOperation(f"threads is {threads}; a file is coded by at least 1")
+
+
+def _graph(values: GraphValues) -> Graph:
+    (shape, mean, std), nodes, output, classes = values
+    return Graph(InputSpec(shape, mean, std), tuple(_node(node) for node in nodes), output, classes)
+
+
+def _node(values: NodeValues) -> Node:
+    name, op, inputs, (shape, dtype, scale, zero_point), attributes, tensors, layer = values
+    kind: Dtype = "uint8" if dtype == "uint8" else "float32"
+    return Node(name, op, inputs, ValueType(shape, kind, scale, zero_point), attributes, tensors, layer)

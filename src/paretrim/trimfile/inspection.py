@@ -1,0 +1,81 @@
+"""What a ``.trim`` file spends its bytes on, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paretrim.graph.types import WEIGHTED, Array
+from paretrim.trimfile.file import THREADS, TrimFile, open_file
+from paretrim.trimfile.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One weighted layer. ``bytes`` are those its weights take in the file, ``share`` the part of the whole file, in [0, 1].
+
+    ``format`` names the element type and, for integers, how many different values occur where they are few: ``int8``,
+    ``ternary``, ``int4`` (all of -8..7), ``codebook 16``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: str
+    weights: int
+    zeros: int
+    bits_per_weight: float
+    bytes: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Every weighted layer, and every record with the header; the records' bytes add up to ``file_bytes``."""
+
+    layers: tuple[LayerSize, ...]
+    records: Mapping[str, int]
+    file_bytes: int
+    provenance: Provenance
+
+
+def inspect(path: Path | str, *, threads: int = THREADS) -> Inspection:
+    """What is in a file.
+
+    Raises:
+        CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
+    """
+    found = open_file(path, threads=threads)
+    layers = tuple(
+        _layer(found, node.name, node.tensors["weight"])
+        for node in found.graph.nodes
+        if node.op in WEIGHTED and node.tensors["weight"].size
+    )
+    return Inspection(layers, found.record_bytes, found.file_bytes, found.provenance)
+
+
+def _layer(found: TrimFile, name: str, weight: Array) -> LayerSize:
+    size = found.layer_bytes[name, "weight"]
+    return LayerSize(
+        name=name,
+        shape=weight.shape,
+        format=_format(weight),
+        weights=weight.size,
+        zeros=int(weight.size - np.count_nonzero(weight)),
+        bits_per_weight=8 * size / weight.size,
+        bytes=size,
+        share=size / found.file_bytes,
+    )
+
+
+def _format(weight: Array) -> str:
+    if weight.dtype != np.int8:
+        return str(weight.dtype)
+    values = np.unique(weight).astype(int)
+    if len(values) <= 3 and set(-values) | {0} == set(values) | {0}:
+        return "ternary"
+    if values.min() >= -8 and values.max() <= 7:
+        return "int4"
+    return f"codebook {len(values)}" if len(values) <= 16 else "int8"

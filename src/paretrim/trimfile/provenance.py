@@ -1,0 +1,102 @@
+"""Where a network comes from, as it travels in its file: recipe digest, what the stages did, what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paretrim.errors import CorruptFile
+from paretrim.history import StageOutcome
+
+FORMAT = 1
+"""Version of the text; a reader refuses a newer one."""
+
+_NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
+_COUNTS = {"epochs", "bits"}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known about how a network was made. Everything may be left out.
+
+    ``recipe`` is the digest of the recipe, ``measured`` plain numbers and texts about the network (accuracy as a fraction of the
+    test set, latency in ms, the machine).
+    """
+
+    recipe: str = ""
+    history: tuple[StageOutcome, ...] = ()
+    measured: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+def encode(provenance: Provenance) -> str:
+    """One line of JSON, the same for equal provenance; empty if nothing is known.
+
+    Raises:
+        CorruptFile: a number is not finite or a setting is no plain value.
+    """
+    if provenance == Provenance():
+        return ""
+    facts = {
+        "format": FORMAT,
+        "recipe": provenance.recipe,
+        "history": [dataclasses.asdict(stage) for stage in provenance.history],
+        "measured": dict(provenance.measured),
+    }
+    try:
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CorruptFile(f"provenance: {error}; it holds finite numbers, texts, truth values, lists and mappings") from error
+
+
+def decode(text: str) -> Provenance:
+    """What :func:`encode` wrote.
+
+    Raises:
+        CorruptFile: the text is no provenance, or of a newer format.
+    """
+    if not text:
+        return Provenance()
+    try:
+        facts = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"record provenance: it is no JSON: {error}") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
+        raise CorruptFile(f"record provenance: its format is {found!r} and this version reads {FORMAT}; update paretrim")
+    if set(facts) != {"format", "recipe", "history", "measured"}:
+        raise CorruptFile(f"record provenance: it has the keys {sorted(facts)}; it has format, recipe, history and measured")
+    recipe, history, measured = facts["recipe"], facts["history"], facts["measured"]
+    if not isinstance(recipe, str) or not isinstance(history, list) or not isinstance(measured, dict):
+        raise CorruptFile("record provenance: recipe is a text, history a list and measured a mapping")
+    if not all(isinstance(value, str | int | float) for value in measured.values()):
+        raise CorruptFile("record provenance: what was measured is numbers and texts")
+    return Provenance(recipe, tuple(_stage(stage) for stage in history), measured)
+
+
+def _stage(facts: object) -> StageOutcome:
+    names = {field.name for field in dataclasses.fields(StageOutcome)}
+    if not isinstance(facts, dict) or set(facts) != names:
+        raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(names)}")
+    right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
+    right = right and all(_is_number(facts[name]) for name in _NUMBERS)
+    if not right or not all(isinstance(facts[name], int) for name in _COUNTS):
+        raise CorruptFile("record provenance: a stage of the history has a name, settings, whole epochs and bits, and numbers")
+    return StageOutcome(**facts)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}; numbers are finite")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError(f"it repeats a key among {sorted(key for key, _ in pairs)[:10]}")
+    return result

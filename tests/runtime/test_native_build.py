@@ -1,0 +1,28 @@
+"""The native code by itself: under sanitizers, and for another processor."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing_and_instruction_sets_agree():
+    done = subprocess.run([ROOT / "scripts/native_tests.sh", "40"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "40 graphs in" in done.stderr
+    assert "of 800 damaged graphs ran" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")),
+    reason="no cross compiler or no emulator for Arm",
+)
+def test_arm_gives_the_same_bits():
+    done = subprocess.run([ROOT / "scripts/arm.sh", "20"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 graphs have the same bits on Arm as here" in done.stdout

@@ -1,0 +1,198 @@
+"""Opening files in the native runtime: what it takes, what it refuses in words, and the kernel choices it keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+import paretrim.runtime
+from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
+from paretrim.graph import interpreter
+from paretrim.graph.storage import save
+from paretrim.runtime.choices import choices_file, keep_choices, read_choices
+
+GRAPH, IMAGES = random_graph(3, quantized=True)
+FLOAT_GRAPH, FLOAT_IMAGES = random_graph(3, quantized=True, pixels=False)
+
+
+@pytest.fixture
+def file(tmp_path):
+    save(GRAPH, tmp_path / "model.graph")
+    return tmp_path / "model.graph"
+
+
+def test_a_file_runs(file):
+    session = paretrim.runtime.load(file, threads=2)
+    np.testing.assert_array_equal(session(IMAGES), interpreter.run(GRAPH, IMAGES))
+    assert session(IMAGES[:0]).shape == (0, 5)
+    assert (session.shape, session.takes_pixels, session.classes, session.threads) == ((3, 8, 8), True, 5, 2)
+    assert session.class_names == GRAPH.classes
+    assert session.instruction_set == paretrim.runtime.instruction_sets()[0]
+
+
+def test_images_need_not_lie_in_order(file):
+    session = paretrim.runtime.load(file)
+    expected = session(IMAGES)
+    channels_last = np.ascontiguousarray(IMAGES.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert not channels_last.flags.c_contiguous
+    np.testing.assert_array_equal(session(channels_last), expected)
+    np.testing.assert_array_equal(session(IMAGES[::-1]), expected[::-1])
+    unaligned = np.frombuffer(b"x" + FLOAT_IMAGES.tobytes(), np.uint8)[1:].view(np.float32).reshape(FLOAT_IMAGES.shape)
+    assert not unaligned.flags.aligned
+    floats = paretrim.runtime.plan(FLOAT_GRAPH)
+    np.testing.assert_array_equal(floats(unaligned), floats(FLOAT_IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES.astype(np.float32), r"images are float32 \[3, 3, 8, 8\]; the network takes uint8 \[N, 3, 8, 8\]"),
+        (IMAGES[:, :2], r"images are uint8 \[3, 2, 8, 8\]; the network takes uint8 \[N, 3, 8, 8\]"),
+        (IMAGES[0], r"images are one image \[3, 8, 8\]; give a batch of one: images\[None\]"),
+        (IMAGES.tolist(), r"images are a list; the network takes a NumPy array \(of a torch tensor: images.numpy\(\)\)"),
+    ],
+)
+def test_other_images_are_refused_in_words(images, message):
+    with pytest.raises(DataUnavailable, match=message):
+        paretrim.runtime.plan(GRAPH, measure=False)(images)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_images_that_are_not_finite_are_refused(value):
+    session = paretrim.runtime.plan(FLOAT_GRAPH, measure=False)
+    broken = FLOAT_IMAGES.copy()
+    broken[-1, -1, -1, -1] = value
+    with pytest.raises(DataUnavailable, match="images hold NaN or infinity; normalise finite pixels"):
+        session(broken)
+    with pytest.raises(DataUnavailable, match="images hold NaN or infinity"):
+        session.profile(broken[-1])
+    np.testing.assert_array_equal(session(FLOAT_IMAGES), interpreter.run(FLOAT_GRAPH, FLOAT_IMAGES))
+
+
+def test_the_compiled_module_checks_for_itself():
+    network = paretrim.runtime.plan(GRAPH, measure=False).network
+    for images in (
+        IMAGES[0],
+        IMAGES[:, :1],
+        IMAGES.view(np.int8),
+        IMAGES[:, ::-1],
+        IMAGES[:, :, :, ::2],
+        IMAGES.astype(np.float32),
+    ):
+        with pytest.raises(DataUnavailable, match="images are of another shape, type, order or device than the network takes"):
+            network.run(images)
+    with pytest.raises(DataUnavailable, match="images are of another shape"):
+        network.profile(IMAGES)
+    with pytest.raises(TypeError):
+        network.run("pixels")
+
+
+def test_a_file_that_cannot_run_is_named(tmp_path):
+    with pytest.raises(
+        UnsupportedOperation, match=r"model.onnx' is an ONNX file; the native runtime opens the .trim or .graph file"
+    ):
+        paretrim.runtime.load(tmp_path / "model.onnx")
+    with pytest.raises(CorruptFile, match=r"there is no file '.*none.graph'; check the path"):
+        paretrim.runtime.load(tmp_path / "none.graph")
+    (tmp_path / "broken.graph").write_bytes(b"nothing")
+    with pytest.raises(CorruptFile, match=r"broken.graph': it has 7 bytes"):
+        paretrim.runtime.load(tmp_path / "broken.graph")
+    save(random_graph(3, quantized=False)[0], tmp_path / "float.graph")
+    with pytest.raises(
+        UnsupportedOperation, match=r"float.graph': node 'normalize_0' \(layer 'layers.0', normalize\): pixels are read"
+    ):
+        paretrim.runtime.load(tmp_path / "float.graph")
+
+
+def test_settings_that_do_not_exist_are_named():
+    with pytest.raises(UnsupportedOperation, match="threads is 0; a runtime computes with at least 1"):
+        paretrim.runtime.plan(GRAPH, threads=0)
+    with pytest.raises(UnsupportedOperation, match="threads is 5000; a call computes with 1 to 1024"):
+        paretrim.runtime.plan(GRAPH, threads=5000)
+    with pytest.raises(UnsupportedOperation, match=r"altivec.*plain"):
+        paretrim.runtime.plan(GRAPH, instruction_set="altivec")
+    with pytest.raises(DataUnavailable, match="calls is 0; a profile takes at least 1"):
+        paretrim.runtime.plan(GRAPH, measure=False).profile(IMAGES[0], calls=0)
+
+
+def test_kernel_choices_are_kept_beside_the_file_and_used_again(file):
+    first = paretrim.runtime.load(file)
+    assert not first.network.choices_were_used
+    kept = json.loads(choices_file(file).read_text())
+    assert kept == {"format": 1, "choices": {"best, 1 thread": first.network.choices}}
+
+    second = paretrim.runtime.load(file)
+    assert second.network.choices_were_used
+    assert second.network.choices == first.network.choices
+    np.testing.assert_array_equal(second(IMAGES), first(IMAGES))
+
+    paretrim.runtime.load(file, threads=2, instruction_set="plain")
+    assert set(read_choices(file)) == {"best, 1 thread", "plain, 2 threads"}
+    assert paretrim.runtime.load(file).network.choices_were_used
+
+
+def test_choices_of_another_network_are_measured_again(file):
+    other = random_graph(4, quantized=True)[0]
+    save(other, file.with_name("other.graph"))
+    paretrim.runtime.load(file.with_name("other.graph"))
+    shutil.copy(choices_file(file.with_name("other.graph")), choices_file(file))
+    session = paretrim.runtime.load(file)
+    assert not session.network.choices_were_used
+    np.testing.assert_array_equal(session(IMAGES), interpreter.run(GRAPH, IMAGES))
+    assert read_choices(file)["best, 1 thread"] == session.network.choices
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff\xfe", b'{"format": 9}', b'{"format": 1, "choices": {"best, 1 thread": 7}}', b"[" * 9999]
+)
+def test_damaged_choices_are_measured_again(file, content):
+    choices_file(file).write_bytes(content)
+    assert not paretrim.runtime.load(file).network.choices_were_used
+    assert paretrim.runtime.load(file).network.choices_were_used
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: text[:-3], lambda text: text + "|x", lambda text: text.replace("|", "|-9999999999"), lambda _: "|" * 99],
+)
+def test_choices_that_make_no_sense_do_no_harm(file, change):
+    text = paretrim.runtime.load(file).network.choices
+    keep_choices(file, {"best, 1 thread": change(text)})
+    np.testing.assert_array_equal(paretrim.runtime.load(file)(IMAGES), interpreter.run(GRAPH, IMAGES))
+
+
+def names_beside(file):
+    return sorted(path.name for path in file.parent.iterdir())
+
+
+def test_nothing_is_kept_where_it_is_not_wanted_or_not_allowed(file, monkeypatch):
+    paretrim.runtime.load(file, remember=False)
+    paretrim.runtime.load(file, measure=False)
+    assert names_beside(file) == ["model.graph"]
+    # A folder in the way refuses writing to everyone, the superuser included.
+    choices_file(file).mkdir()
+    assert not paretrim.runtime.load(file).network.choices_were_used
+    assert names_beside(file) == ["model.graph", "model.graph.plan.json"]
+
+
+def test_a_profile_names_every_step(file):
+    layers = paretrim.runtime.load(file).profile(IMAGES[0], calls=3)
+    weighted = [node for node in GRAPH.nodes if node.op in ("conv2d", "linear")]
+    described = [layer for layer in layers if layer.weights]
+    assert [layer.weights for layer in described] == [node.tensors["weight"].size for node in weighted]
+    assert [layer.zeros for layer in described] == [int((node.tensors["weight"] == 0).sum()) for node in weighted]
+    for layer in described:
+        assert 0 <= layer.useful_multiply_adds <= layer.multiply_adds
+        assert layer.useful_multiply_adds <= layer.issued_multiply_adds
+        assert layer.kernel
+    assert all(layer.time_ns > 0 for layer in described)
+
+
+def test_the_machine_is_described():
+    sets = paretrim.runtime.instruction_sets()
+    assert sets[-1] == "plain"
+    assert paretrim.runtime.peak_multiply_adds_a_second() > paretrim.runtime.peak_multiply_adds_a_second("plain") / 2 > 0
+    with pytest.raises(UnsupportedOperation, match="altivec"):
+        paretrim.runtime.peak_multiply_adds_a_second("altivec")
