@@ -1,8 +1,8 @@
 """The same network with its channels in another order: the function stays, only which weights are neighbours changes.
 
 Channels are moved by whole classes (``paretrim.graph.channels``): the rows of all layers that produce a class go where the rows
-of another class of its coupled set were, and the columns of all layers that read it follow. Nothing is left to do when the network
-runs.
+of another class of its coupled set were, and the columns of all layers that read it follow. Nothing is left to do when the
+network runs.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _agrees(node: Node, inputs: list[IntArray], output: IntArray, shape: tuple[i
             return False
     elif node.op == "pad":
         before = attribute_numbers(node, "before")[0]
-        expected = np.arange(len(output))
+        expected = output.copy()  # zeros may trade places with zeros, and do where all the others stay among themselves
         expected[before : before + channels] = first + before
     elif node.op == "channel_shuffle":
         shuffled = np.arange(channels).reshape(attribute_number(node, "groups"), -1).T.reshape(-1)
