@@ -1,5 +1,7 @@
 """Masks that may still move, and channels in another order: what the prune stage does before its zeros are final."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def revived(earlier, later):
 def test_weights_return_until_masks_settle_and_never_after(pattern, watched):
     stage = prune(pattern=pattern, sparsity=0.6, revive_until=0.5)
     found = run_stage(dense("residual"), stage, resources("residual"))
-    steps = [revived(one, other) for one, other in zip(watched, watched[1:], strict=False)]
+    steps = [revived(one, other) for one, other in itertools.pairwise(watched)]
     assert len(steps) == 5
     assert sum(steps[:3]) > 0  # steps 1 to 3, the last at progress 1/2
     assert sum(steps[3:]) == 0

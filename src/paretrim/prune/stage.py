@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -19,6 +20,7 @@ from paretrim.prune.channels import choose_channels, silence_, without_channels
 from paretrim.prune.patterns import block_shape, parse_pattern
 from paretrim.prune.regroup import regrouped
 from paretrim.prune.schedule import cubic
+from paretrim.stage import LATER
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -64,8 +66,8 @@ class Prune:
     first: StrictBool = False
     last: StrictBool = False
     multiple_of: AtLeastOne = 1
-    revive_until: Fraction = 0.0
-    regroup: StrictBool = False
+    revive_until: Fraction = dataclasses.field(default=0.0, metadata=LATER)
+    regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.end < self.start:
