@@ -3,9 +3,6 @@
 Whatever the order of stages, the effective weight is ``fake_quantize(mask * weight)`` with weight zero point 0, so a pruned
 weight is exactly integer 0 and masks and quantizers commute. A mask holds in the weight and, through the product, in the
 gradient.
-
-While a mask may still move, masked weights are kept behind it and go on learning: the network computes with zeros in their
-place, and the gradient passes straight through to what could come back. :func:`settle_` ends that, for good.
 """
 
 from __future__ import annotations
@@ -23,8 +20,6 @@ class Weighted(nn.Module):
     """A convolution or linear layer: ``weight`` [Co, ...], ``bias`` [Co] or None, and its constraints."""
 
     mask: Tensor | None
-    reach: Tensor | None
-    """Where a moving mask may bring weights back, [Co, ...]; None when the mask is final."""
     alive: Tensor | None
     """1 for output channels that compute, 0 for those silenced ahead of their removal; [Co]."""
     bias: nn.Parameter | None
@@ -35,26 +30,13 @@ class Weighted(nn.Module):
         self.weight = nn.Parameter(weight)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
         self.register_buffer("mask", None)
-        self.register_buffer("reach", None)
         self.register_buffer("alive", None)
         self.register_module("quantizer", None)
 
     def effective_weight(self) -> Tensor:
         """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
-        weight = self._masked()
+        weight = self.weight if self.mask is None else self.weight * self.mask
         return weight if self.quantizer is None else self.quantizer(weight)
-
-    def _masked(self) -> Tensor:
-        if self.mask is None:
-            return self.weight
-        if self.reach is None:
-            return self.weight * self.mask
-        reached = self.weight * self.reach
-        return reached + (reached * self.mask - reached).detach()  # exact: x - x and x + 0 round nothing
-
-    def bound(self) -> Tensor | None:
-        """Where a later mask may keep weights: the mask, or how far it may still move; None for everywhere."""
-        return self.mask if self.reach is None else self.reach
 
     def effective_bias(self) -> Tensor | None:
         """The bias [Co] of the channels that compute."""
@@ -62,7 +44,7 @@ class Weighted(nn.Module):
 
 
 def set_mask_(layer: Weighted, mask: Tensor) -> None:
-    """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink, but for those that still move.
+    """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink.
 
     Raises:
         ValueError: the mask would bring a pruned weight back, or has another shape than the weight.
@@ -70,42 +52,18 @@ def set_mask_(layer: Weighted, mask: Tensor) -> None:
     if mask.shape != layer.weight.shape:
         raise ValueError(f"a mask of shape {tuple(mask.shape)} for a weight of shape {tuple(layer.weight.shape)}")
     mask = mask.to(layer.weight.device)
-    bound = layer.bound()
-    if bound is not None and bool((mask & ~bound).any()):
+    if layer.mask is not None and bool((mask & ~layer.mask).any()):
         raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
     layer.mask = mask
     hold_masks_([layer])
 
 
-def free_mask_(layer: Weighted) -> None:
-    """Let the mask move from here on, within what is alive now: zeros of earlier stages stay zeros."""
-    if layer.mask is None:
-        layer.mask = torch.ones_like(layer.weight, dtype=torch.bool)
-    layer.reach = layer.mask.clone()
-
-
-def narrow_(layer: Weighted) -> None:
-    """Let a moving mask only shrink from here on: what it hides is forgotten."""
-    if layer.mask is not None and layer.reach is not None:
-        layer.reach = layer.mask.clone()
-        hold_masks_([layer])
-
-
-def settle_(layer: Weighted) -> None:
-    """End the moving of a mask; it is final."""
-    layer.reach = None
-    hold_masks_([layer])
-
-
 def hold_masks_(layers: list[Weighted]) -> None:
-    """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them.
-
-    What a moving mask hides is no pruned weight yet; zeros outside its reach are.
-    """
+    """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them."""
     with torch.no_grad():
         for layer in layers:
-            if (held := layer.bound()) is not None:
-                layer.weight.mul_(held)
+            if layer.mask is not None:
+                layer.weight.mul_(layer.mask)
 
 
 def weighted_layers(network: nn.Module) -> dict[str, Weighted]:

@@ -73,9 +73,8 @@ def test_the_digest_is_the_same_everywhere(recipe):
 def test_settings_that_came_later_are_filed_only_where_they_are_used(recipe):
     plain = stage_settings(Prune())
     assert "regroup" not in plain
-    assert "revive_until" not in plain
-    used = Prune(pattern="1x4", regroup=True, revive_until=0.5)
-    assert stage_settings(used) == {**plain, "pattern": "1x4", "regroup": True, "revive_until": 0.5}
+    used = Prune(pattern="1x4", regroup=True)
+    assert stage_settings(used) == {**plain, "pattern": "1x4", "regroup": True}
     assert parse_stage(stage_settings(used), "stage") == used
     other = dataclasses.replace(recipe, stages=(used, *recipe.stages[1:]))
     assert other.digest != dataclasses.replace(recipe, stages=(Prune(pattern="1x4"), *recipe.stages[1:])).digest

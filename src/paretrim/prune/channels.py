@@ -75,8 +75,6 @@ def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
         mask = source.mask.index_select(0, outputs).index_select(1, inputs)
         if not bool(mask.all()):
             set_mask_(target.to(source.weight.device), mask)
-    if source.reach is not None:
-        target.reach = source.reach.index_select(0, outputs).index_select(1, inputs)
     target.alive = _alive_among(source.alive, kept)
     if source.quantizer is not None:
         target.quantizer = source.quantizer.rows(outputs)

@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from paretrim.constraints import Weighted, free_mask_, narrow_, set_mask_, settle_, weighted_layers
+from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
 from paretrim.network import Network
 from paretrim.prune.allocation import Method, masks
@@ -40,15 +40,10 @@ class Prune:
     first convolution and the last weighted layer take part (channels: outputs of the network always stay). Surviving channels
     are rounded up to ``multiple_of``.
 
-    Until progress ``revive_until`` masks may still move: what is masked is hidden, not lost, goes on learning through the
-    gradient that the network would have there, and comes back when it has grown larger than what stands in its place. From then
-    on, and at the end in any case, masks are final. 0 means that a pruned weight never returns.
-
     ``regroup`` first puts channels in an order in which blocks of four keep more; the network computes the same, and nothing is
     left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
 
     Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels);
-    Lin et al. 2020, "Dynamic model pruning with feedback", arXiv 2006.07253 (masks that move);
     Pool & Yu 2021 (order of channels).
 
     Raises:
@@ -66,7 +61,6 @@ class Prune:
     first: StrictBool = False
     last: StrictBool = False
     multiple_of: AtLeastOne = 1
-    revive_until: Fraction = dataclasses.field(default=0.0, metadata=LATER)
     regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
@@ -75,10 +69,6 @@ class Prune:
                 f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
             )
         if self.pattern == CHANNEL:
-            if self.revive_until:
-                raise InvalidRecipe(
-                    "prune: removed channels cannot come back; leave revive_until at 0, or choose another pattern"
-                )
             if self.regroup:
                 raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
             if self.allocation not in ("global", "uniform"):
@@ -103,9 +93,6 @@ class Prune:
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
             private = regrouped(private, tuple(self._layers(private)), parse_pattern(self.pattern), self._chosen)
-        if self.revive_until:
-            for layer in self._layers(private).values():
-                free_mask_(layer)
         if self.schedule == "one_shot":
             return self._remove(private) if self.pattern == CHANNEL else self._mask_(private, self.sparsity)
         if self.pattern == CHANNEL:
@@ -116,36 +103,16 @@ class Prune:
         return private
 
     def advance(self, network: Network, progress: float, /) -> None:
-        """Prune up to what the schedule asks for at this progress, settle masks that moved, remove silenced channels."""
-        if self.pattern == CHANNEL:
-            self._advance_channels(network, progress)
-        elif self.revive_until or self.schedule == "cubic":
-            wanted = self._wanted(progress)
-            self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
-            if progress >= self.revive_until:
-                self._settle_(network, progress)
-
-    def _advance_channels(self, network: Network, progress: float) -> None:
+        """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
         if self.schedule == "one_shot":
             return
-        if progress < 1:
-            self._silence_(network, self._wanted(progress))
+        wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
+        if self.pattern != CHANNEL:
+            self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
+        elif progress < 1:
+            self._silence_(network, wanted)
         else:
             network.become_(self._remove(network))
-
-    def _wanted(self, progress: float) -> float:
-        """The sparsity that the schedule asks for at this progress."""
-        if self.schedule == "one_shot":
-            return self.sparsity
-        return cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
-
-    def _settle_(self, network: Network, progress: float) -> None:
-        """Masks no longer move. Their bounds stay until the end, so that every checkpoint of the stage holds the same tensors."""
-        for layer in self._layers(network).values():
-            if layer.reach is not None:
-                narrow_(layer)
-            if progress == 1:
-                settle_(layer)
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""
@@ -160,7 +127,7 @@ class Prune:
     def _masks(self, network: Network, sparsity: float) -> dict[str, Tensor]:
         layers = self._layers(network)
         weights = {name: layer.weight.detach() for name, layer in layers.items()}
-        alive = {name: bound for name, layer in layers.items() if (bound := layer.bound()) is not None}
+        alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
         return masks(weights, sparsity, method=self.allocation, pattern=parse_pattern(self.pattern), alive=alive)
 
     def _chosen(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
