@@ -10,7 +10,7 @@ from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
 from paretrim.pipeline import run_stage
 from paretrim.prune.patterns import BLOCK_1X4, block_alive
-from paretrim.prune.regroup import arranged, kept_share, regrouped
+from paretrim.prune.regroup import arranged, kept_share
 from paretrim.quantize.stage import Quantize
 
 
@@ -19,12 +19,12 @@ def prunable(network):
 
 
 def regrouped_by(stage, network):
-    return regrouped(network, tuple(prunable(network)), BLOCK_1X4, stage._chosen)
+    return stage._regrouped(network)
 
 
 def share(stage, network):
     weights = {name: layer.weight.detach() for name, layer in prunable(network).items()}
-    return kept_share(weights, stage._chosen(weights))
+    return kept_share(weights, stage._chosen(network, weights, stage.sparsity))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
