@@ -10,7 +10,7 @@ from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
 from paretrim.pipeline import run_stage
 from paretrim.prune.patterns import BLOCK_1X4, block_alive
-from paretrim.prune.regroup import arranged, kept_share
+from paretrim.prune.regroup import _in_blocks, arranged, kept_share
 from paretrim.quantize.stage import Quantize
 
 
@@ -75,3 +75,20 @@ def test_a_last_block_of_fewer_channels_takes_part():
     halves = {frozenset(order[:4].tolist()), frozenset(order[4:].tolist())}
     assert any({0, 4} <= half for half in halves)
     assert sorted(order.tolist()) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("places", "columns", "whole"),
+    [
+        (range(8), 8, True),
+        (range(4, 12), 16, True),
+        ([0, 1, 2, 3, 12, 13, 14, 15], 16, True),  # the zero channels before and after a shortcut
+        ([12, 13, 14, 15, 0, 1, 2, 3], 16, True),
+        (range(2, 10), 16, False),
+        ([0, 2, 4, 6, 1, 3, 5, 7], 8, False),
+        (range(6), 6, True),
+        (range(6), 8, False),  # its last two share a block with others
+    ],
+)
+def test_only_layers_that_read_whole_blocks_have_a_say(places, columns, whole):
+    assert _in_blocks(np.array(list(places)), columns, 4) == whole
