@@ -47,6 +47,17 @@ float floor_of(const Weights<Value>& weights) {
   return floor;
 }
 
+// A codebook that is not symmetric: few magnitudes, and others below 0 than above.
+template <typename Value>
+bool worth_sides(const Weights<Value>& weights) {
+  std::array<std::array<bool, 129>, 2> occurs = {};
+  const std::int64_t count = weights.outputs * weights.channels * weights.height * weights.width;
+  for (std::int64_t i = 0; i < count; ++i) occurs[weights.values[i] < 0][std::abs(weights.values[i])] = true;
+  const auto some = std::count(occurs[0].begin(), occurs[0].end(), true) + std::count(occurs[1].begin(), occurs[1].end(), true);
+  occurs[0][0] = false;
+  return some <= 64 && occurs[0] != occurs[1];
+}
+
 template <typename Value>
 bool worth_blocks(const Weights<Value>& weights) {
   const std::int64_t area = weights.height * weights.width;
@@ -81,7 +92,7 @@ int WeightModel::class_of_prediction(int prediction) {
 }
 
 template <bool rich, class Coder>
-int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables) {
+int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact) {
   std::uint32_t node = 1;
   for (int k = 6; k >= exact_bits; --k) {
     const int bit = magnitude >> k & 1;
@@ -92,14 +103,14 @@ int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Co
       node = node << 1 | code_plain(coder, bit, tables[0][node], steady);
     }
   }
-  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, by_node_[node], steady);
+  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, exact[node], steady);
   return static_cast<int>(node) - nodes;
 }
 
 // A value other than 0: its sign, then its magnitude less one.
 template <bool rich, class Coder>
 int WeightModel::code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign,
-                            Mean& mean, bool flat) {
+                            Mean& mean, bool flat, bool sided) {
   const int prediction = flat ? 0 : class_of_prediction(2 * around.left + 2 * around.above - around.corner);
   const int signs = ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
   bool negative = value < 0;
@@ -113,10 +124,11 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
   }
   const int energy = 2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
   const int agreement = 9 + (negative ? -prediction : prediction);
-  const std::array<Counter*, 3> tables = {&by_mean_[doublings<8>(mean.value) * nodes],
-                                          &by_energy_[doublings<2>(static_cast<std::uint32_t>(energy)) * nodes],
-                                          &by_prediction_[agreement * nodes]};
-  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables);
+  const int side = sided && negative ? 1 : 0;
+  const std::array<Counter*, 3> tables = {&by_mean_[(doublings<8>(mean.value) * 2 + side) * nodes],
+                                          &by_energy_[(doublings<2>(static_cast<std::uint32_t>(energy)) * 2 + side) * nodes],
+                                          &by_prediction_[(agreement * 2 + side) * nodes]};
+  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables, &by_node_[side * nodes]);
   const int magnitude = smallest + excess;
   mean.add(static_cast<std::uint32_t>(excess + 1));
   return negative ? -magnitude : magnitude;
@@ -186,7 +198,8 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
             }
             if (!any) continue;
           }
-          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1);
+          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1,
+                                             layer.sided);
           if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
           ++seen;
         }
@@ -205,6 +218,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   }
   Layer layer;
   layer.blocks = code_raw(coder, Coder::decodes ? 0 : worth_blocks(weights), 1) != 0;
+  layer.sided = code_raw(coder, Coder::decodes ? 0 : worth_sides(weights), 1) != 0;
   float floor = 0;
   if constexpr (!Coder::decodes) floor = floor_of(weights);
   std::uint32_t bits = 0;
