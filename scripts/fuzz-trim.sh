@@ -2,13 +2,13 @@
 # Fuzzes the reader of .trim files with libFuzzer, address and undefined-behaviour sanitizers: scripts/fuzz-trim.sh [SECONDS]
 #
 # Starts from the kept corpus in tests/trimfile/corpus and finds go to build/fuzz; an input that breaks something is left there and
-# the exit status is not 0. Needs clang++.
+# the exit status is not 0. Needs clang++ with its runtime.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 seconds="${1:-60}"
 build="$root/build/fuzz"
 if ! command -v clang++ >/dev/null; then
-    echo "clang++ is needed to fuzz; on Debian: apt-get install clang" >&2
+    echo "clang++ is needed to fuzz; on Debian: apt-get install clang libclang-rt-dev" >&2
     exit 1
 fi
 mkdir -p "$build/corpus"

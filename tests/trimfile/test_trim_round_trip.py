@@ -11,9 +11,11 @@ from trim_networks import integers, linear, small
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, OutOfSpace, UnsupportedOperation
+from paretrim.graph import functions
 from paretrim.graph.entropy import order0_bytes
 from paretrim.graph.interpreter import run
 from paretrim.graph.storage import to_bytes as plain_bytes
+from paretrim.graph.types import ValueType
 from paretrim.history import StageOutcome
 from paretrim.trimfile import Provenance
 
@@ -105,8 +107,6 @@ def test_long_texts_numbers_and_extremes_survive():
     graph = small(classes=("x" * 4000, "é" * 500, ""))
     spec = replace(graph.input, mean=(0.1 + 0.2, 1 / 3, 1e-300))
     quantize = graph.nodes[0]
-    from paretrim.graph import functions
-
     node = replace(quantize, tensors={"table": functions.pixel_table(spec, quantize.type)})
     graph = replace(graph, input=spec, nodes=(node, *graph.nodes[1:]))
     assert_same(trimfile.from_bytes(trimfile.to_bytes(graph)).graph, graph)
@@ -138,7 +138,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_refuses_graphs_that_break_their_rules(tmp_path):
     graph = small()
-    broken = replace(graph, nodes=(*graph.nodes[:-1], replace(graph.nodes[-1], type=ValueType_of(4))))
+    broken = replace(graph, nodes=(*graph.nodes[:-1], replace(graph.nodes[-1], type=ValueType((4,)))))
     with pytest.raises(CorruptFile, match="its type has shape"):
         trimfile.write(broken, tmp_path / "a.trim")
     with pytest.raises(UnsupportedOperation, match="threads is 0"):
@@ -146,12 +146,6 @@ def test_refuses_graphs_that_break_their_rules(tmp_path):
     with pytest.raises(CorruptFile, match="provenance: "):
         trimfile.write(graph, tmp_path / "a.trim", Provenance(measured={"x": float("nan")}))
     assert not list(tmp_path.iterdir())
-
-
-def ValueType_of(classes):  # noqa: N802
-    from paretrim.graph.types import ValueType
-
-    return ValueType((classes,))
 
 
 def test_inspection_adds_up(tmp_path):

@@ -256,7 +256,9 @@ def test_a_bomb_takes_no_memory():
     """A gigabyte of weights declared by the structure, and none in the file."""
     shape = b"\x02" + number(2**15) * 2
     tensors = b"\x01" + bytes([29]) + b"\x02" + shape
-    body = structure(shape=b"\x03" + number(2**15) + b"\x01\x01", nodes=b"\x01" + node(op=4, flags=19, rest=b"\x01\x03\x00" + tensors))
+    body = structure(
+        shape=b"\x03" + number(2**15) + b"\x01\x01", nodes=b"\x01" + node(op=4, flags=19, rest=b"\x01\x03\x00" + tensors)
+    )
     for rows, decoded in ((2**15, 2**30), (1, 2**15), (2**15, 5)):
         content = join([[1, 0, len(body) - 1, body], [3, 0, 0, b"\x00"], [4, rows, decoded, b"\x00" * 9]])
         program = BOMB.format(path=sys.path, content=content)
