@@ -115,7 +115,7 @@ def huffman_bits(symbols: npt.NDArray[np.int64]) -> int:
 
 
 def deep_compression_bytes(graph: Graph) -> int:
-    """Han et al. 2016, sections 3 and 4, of a float graph: k-means from linear starts, relative indices, Huffman; float32 biases."""
+    """Han et al. 2016, sections 3 and 4, of a float graph: k-means from linear starts, relative indices, Huffman; biases."""
     bits = 0.0
     for node in graph.nodes:
         if node.op in WEIGHTED:

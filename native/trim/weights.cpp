@@ -26,24 +26,36 @@ int smallest_magnitude(float floor, float scale) {
   return steps > 1.5F ? std::min(static_cast<int>(std::ceil(std::min(steps, 1000.0F) - 0.5F)), 128) : 1;
 }
 
+// The least magnitude of every row that is not 0; 129 for a row of zeros.
+template <typename Value>
+std::vector<int> least_magnitudes(const Weights<Value>& weights) {
+  const std::int64_t row = weights.channels * weights.height * weights.width;
+  std::vector<int> least(static_cast<std::size_t>(weights.outputs), 129);
+  for (std::int64_t i = 0; i < weights.outputs * row; ++i) {
+    const int magnitude = std::abs(weights.values[i]);
+    int& known = least[static_cast<std::size_t>(i / row)];
+    if (magnitude) known = std::min(known, magnitude);
+  }
+  return least;
+}
+
 // The largest floor, in the upper half of its bits, under which no weight lies: pruning by magnitude leaves such a gap around 0.
 template <typename Value>
 float floor_of(const Weights<Value>& weights) {
   if (!weights.scales) return 0;
-  const std::int64_t row = weights.channels * weights.height * weights.width;
+  const std::vector<int> least = least_magnitudes(weights);
   float floor = std::numeric_limits<float>::max();
-  for (std::int64_t output = 0; output < weights.outputs; ++output) {
-    int smallest = 129;
-    for (std::int64_t i = 0; i < row; ++i) {
-      const int magnitude = std::abs(weights.values[output * row + i]);
-      if (magnitude) smallest = std::min(smallest, magnitude);
-    }
-    if (smallest < 129) floor = std::min(floor, (static_cast<float>(smallest) + 0.499F) * weights.scales[output]);
+  for (std::size_t output = 0; output < least.size(); ++output) {
+    if (least[output] < 129) floor = std::min(floor, (static_cast<float>(least[output]) + 0.499F) * weights.scales[output]);
   }
   std::uint32_t bits = 0;
   std::memcpy(&bits, &floor, sizeof bits);
   bits &= 0xffff0000;
   std::memcpy(&floor, &bits, sizeof bits);
+  // Scales need not be those of a network: with a subnormal one the division is too coarse for what was just promised.
+  for (std::size_t output = 0; output < least.size(); ++output) {
+    if (smallest_magnitude(floor, weights.scales[output]) > least[output]) return 0;
+  }
   return floor;
 }
 
