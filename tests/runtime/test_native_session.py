@@ -91,7 +91,7 @@ def test_the_compiled_module_checks_for_itself():
 
 def test_a_file_that_cannot_run_is_named(tmp_path):
     with pytest.raises(
-        UnsupportedOperation, match=r"model.onnx' is an ONNX file; the native runtime opens the .graph file beside it"
+        UnsupportedOperation, match=r"model.onnx' is an ONNX file; the native runtime opens the .trim or .graph file beside it"
     ):
         paretrim.runtime.load(tmp_path / "model.onnx")
     with pytest.raises(CorruptFile, match=r"there is no file '.*none.graph'; check the path"):
