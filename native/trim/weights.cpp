@@ -26,25 +26,48 @@ int smallest_magnitude(float floor, float scale) {
   return steps > 1.5F ? std::min(static_cast<int>(std::ceil(std::min(steps, 1000.0F) - 0.5F)), 128) : 1;
 }
 
+// The least magnitude of every row that is not 0; 129 for a row of zeros.
+template <typename Value>
+std::vector<int> least_magnitudes(const Weights<Value>& weights) {
+  const std::int64_t row = weights.channels * weights.height * weights.width;
+  std::vector<int> least(static_cast<std::size_t>(weights.outputs), 129);
+  for (std::int64_t i = 0; i < weights.outputs * row; ++i) {
+    const int magnitude = std::abs(weights.values[i]);
+    int& known = least[static_cast<std::size_t>(i / row)];
+    if (magnitude) known = std::min(known, magnitude);
+  }
+  return least;
+}
+
 // The largest floor, in the upper half of its bits, under which no weight lies: pruning by magnitude leaves such a gap around 0.
 template <typename Value>
 float floor_of(const Weights<Value>& weights) {
   if (!weights.scales) return 0;
-  const std::int64_t row = weights.channels * weights.height * weights.width;
+  const std::vector<int> least = least_magnitudes(weights);
   float floor = std::numeric_limits<float>::max();
-  for (std::int64_t output = 0; output < weights.outputs; ++output) {
-    int smallest = 129;
-    for (std::int64_t i = 0; i < row; ++i) {
-      const int magnitude = std::abs(weights.values[output * row + i]);
-      if (magnitude) smallest = std::min(smallest, magnitude);
-    }
-    if (smallest < 129) floor = std::min(floor, (static_cast<float>(smallest) + 0.499F) * weights.scales[output]);
+  for (std::size_t output = 0; output < least.size(); ++output) {
+    if (least[output] < 129) floor = std::min(floor, (static_cast<float>(least[output]) + 0.499F) * weights.scales[output]);
   }
   std::uint32_t bits = 0;
   std::memcpy(&bits, &floor, sizeof bits);
   bits &= 0xffff0000;
   std::memcpy(&floor, &bits, sizeof bits);
+  // Scales need not be those of a network: with a subnormal one the division is too coarse for what was just promised.
+  for (std::size_t output = 0; output < least.size(); ++output) {
+    if (smallest_magnitude(floor, weights.scales[output]) > least[output]) return 0;
+  }
   return floor;
+}
+
+// A codebook that is not symmetric: few magnitudes, and others below 0 than above.
+template <typename Value>
+bool worth_sides(const Weights<Value>& weights) {
+  std::array<std::array<bool, 129>, 2> occurs = {};
+  const std::int64_t count = weights.outputs * weights.channels * weights.height * weights.width;
+  for (std::int64_t i = 0; i < count; ++i) occurs[weights.values[i] < 0][std::abs(weights.values[i])] = true;
+  const auto some = std::count(occurs[0].begin(), occurs[0].end(), true) + std::count(occurs[1].begin(), occurs[1].end(), true);
+  occurs[0][0] = false;
+  return some <= 64 && occurs[0] != occurs[1];
 }
 
 template <typename Value>
@@ -81,7 +104,7 @@ int WeightModel::class_of_prediction(int prediction) {
 }
 
 template <bool rich, class Coder>
-int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables) {
+int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact) {
   std::uint32_t node = 1;
   for (int k = 6; k >= exact_bits; --k) {
     const int bit = magnitude >> k & 1;
@@ -92,14 +115,14 @@ int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Co
       node = node << 1 | code_plain(coder, bit, tables[0][node], steady);
     }
   }
-  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, by_node_[node], steady);
+  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, exact[node], steady);
   return static_cast<int>(node) - nodes;
 }
 
 // A value other than 0: its sign, then its magnitude less one.
 template <bool rich, class Coder>
 int WeightModel::code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign,
-                            Mean& mean, bool flat) {
+                            Mean& mean, bool flat, bool sided) {
   const int prediction = flat ? 0 : class_of_prediction(2 * around.left + 2 * around.above - around.corner);
   const int signs = ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
   bool negative = value < 0;
@@ -113,10 +136,11 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
   }
   const int energy = 2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
   const int agreement = 9 + (negative ? -prediction : prediction);
-  const std::array<Counter*, 3> tables = {&by_mean_[doublings<8>(mean.value) * nodes],
-                                          &by_energy_[doublings<2>(static_cast<std::uint32_t>(energy)) * nodes],
-                                          &by_prediction_[agreement * nodes]};
-  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables);
+  const int side = sided && negative ? 1 : 0;
+  const std::array<Counter*, 3> tables = {&by_mean_[(doublings<8>(mean.value) * 2 + side) * nodes],
+                                          &by_energy_[(doublings<2>(static_cast<std::uint32_t>(energy)) * 2 + side) * nodes],
+                                          &by_prediction_[(agreement * 2 + side) * nodes]};
+  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables, &by_node_[side * nodes]);
   const int magnitude = smallest + excess;
   mean.add(static_cast<std::uint32_t>(excess + 1));
   return negative ? -magnitude : magnitude;
@@ -186,7 +210,8 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
             }
             if (!any) continue;
           }
-          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1);
+          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1,
+                                             layer.sided);
           if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
           ++seen;
         }
@@ -205,6 +230,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   }
   Layer layer;
   layer.blocks = code_raw(coder, Coder::decodes ? 0 : worth_blocks(weights), 1) != 0;
+  layer.sided = code_raw(coder, Coder::decodes ? 0 : worth_sides(weights), 1) != 0;
   float floor = 0;
   if constexpr (!Coder::decodes) floor = floor_of(weights);
   std::uint32_t bits = 0;

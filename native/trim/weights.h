@@ -61,16 +61,17 @@ class WeightModel {
     Counter any_block, any_weight;
     Mean mean;
     float floor = 0;
-    bool blocks = false;
+    bool blocks = false;  // whether blocks without any weight are marked
+    bool sided = false;   // whether negative values have other magnitudes than positive ones
   };
 
   template <bool rich, class Coder, typename Value>
   void code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer);
   template <bool rich, class Coder>
   int code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign, Mean& mean,
-                 bool flat);
+                 bool flat, bool sided);
   template <bool rich, class Coder>
-  int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables);
+  int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact);
 
   static int class_of_prediction(int prediction);
 
@@ -81,10 +82,10 @@ class WeightModel {
   Mixer<4> sign_mixer_ = Mixer<4>(20000);
   std::vector<Counter> block_around_ = std::vector<Counter>(positions * 81);
   std::vector<Counter> weight_around_ = std::vector<Counter>(16 * 16 * positions);
-  std::vector<Counter> by_node_ = std::vector<Counter>(nodes);
-  std::vector<Counter> by_prediction_ = std::vector<Counter>(32 * nodes);
-  std::vector<Counter> by_energy_ = std::vector<Counter>(32 * nodes);
-  std::vector<Counter> by_mean_ = std::vector<Counter>(128 * nodes);
+  std::vector<Counter> by_node_ = std::vector<Counter>(2 * nodes);
+  std::vector<Counter> by_prediction_ = std::vector<Counter>(32 * 2 * nodes);
+  std::vector<Counter> by_energy_ = std::vector<Counter>(32 * 2 * nodes);
+  std::vector<Counter> by_mean_ = std::vector<Counter>(128 * 2 * nodes);
   std::vector<Counter> sign_around_ = std::vector<Counter>(19 * 27);
   std::vector<Counter> sign_prediction_ = std::vector<Counter>(19);
   std::vector<Counter> sign_position_ = std::vector<Counter>(positions);

@@ -1,0 +1,73 @@
+// libFuzzer on the reader of .trim files; scripts/fuzz-trim.sh builds and runs it.
+//
+// Every input is read twice: as it is, and with its digests made right, for behind a wrong digest nothing would ever be reached.
+// Whatever is read must give the same bytes when it is written twice, and the same network when they are read.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+#include "graph/error.h"
+#include "trim/bytes.h"
+#include "trim/reader.h"
+#include "trim/sha256.h"
+#include "trim/writer.h"
+
+namespace {
+
+using paretrim::trim::ByteReader;
+using paretrim::trim::sha256;
+
+// Puts the right digests wherever the table says that they stand.
+void reseal(std::vector<std::uint8_t>& file) {
+  struct Entry {
+    std::size_t digest, stored;
+  };
+  std::vector<Entry> entries;
+  ByteReader reader(file.data(), file.size());
+  constexpr std::uint64_t any = ~std::uint64_t{0};
+  try {
+    reader.take(8);
+    reader.number(any, "");
+    const std::uint64_t count = reader.number(64, "");
+    for (std::uint64_t i = 0; i < count; ++i) {
+      if (reader.byte() == 4) reader.number(any, "");
+      reader.number(any, "");
+      const std::uint64_t stored = reader.number(file.size(), "");
+      entries.push_back({reader.position(), static_cast<std::size_t>(stored)});
+      reader.take(32);
+    }
+    const std::size_t seal = reader.position();
+    reader.take(32);
+    for (const Entry& entry : entries) {
+      const auto digest = sha256(reader.take(entry.stored), entry.stored);
+      std::copy(digest.begin(), digest.end(), file.begin() + static_cast<std::ptrdiff_t>(entry.digest));
+    }
+    const auto digest = sha256(file.data(), seal);
+    std::copy(digest.begin(), digest.end(), file.begin() + static_cast<std::ptrdiff_t>(seal));
+  } catch (const paretrim::Error&) {
+  }
+}
+
+void read(const std::uint8_t* data, std::size_t size) {
+  paretrim::TrimContents contents;
+  try {
+    contents = paretrim::read_trim_contents(data, size, 1);
+  } catch (const paretrim::Error& error) {
+    if (error.kind != paretrim::ErrorKind::corrupt_file || !*error.what()) std::abort();
+    return;
+  }
+  const paretrim::TrimMeta meta = {contents.provenance};
+  // write_trim reads its own file and compares; an error of its check would end the run here.
+  if (paretrim::write_trim(contents.graph, meta, 1) != paretrim::write_trim(contents.graph, meta, 2)) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  read(data, size);
+  std::vector<std::uint8_t> file(data, data + size);
+  reseal(file);
+  read(file.data(), file.size());
+  return 0;
+}

@@ -1,0 +1,89 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+import pytest
+
+from paretrim import trimfile
+from paretrim.graph.storage import load as load_graph
+from paretrim.graph.storage import to_bytes as plain_bytes
+from paretrim.network import Network
+from paretrim.run_folder import index_of
+from paretrim.study import store
+
+LABEL = "prune → quantize"
+
+
+@pytest.fixture
+def trim(finished, command, tmp_path):
+    """The ``.trim`` file of the quantized candidate of the finished run."""
+    path = tmp_path / "digits.trim"
+    assert command("export", finished, "--label", LABEL, "--to", path)[0] == 0
+    return path
+
+
+def graph_file(finished, label):
+    return next(finished / entry["folder"] / "model.graph" for entry in index_of(finished) if entry["label"] == label)
+
+
+def test_export_holds_the_graph_and_where_it_comes_from(finished, trim):
+    found = trimfile.open_file(trim)
+    assert plain_bytes(found.graph) == plain_bytes(load_graph(graph_file(finished, LABEL)))
+    outcome = next(one for one in store.read(finished / "outcomes.jsonl") if one.label == LABEL)
+    assert found.provenance.recipe == outcome.recipe
+    assert [asdict(one) for one in found.provenance.history] == json.loads(json.dumps([asdict(one) for one in outcome.history]))
+    assert found.provenance.measured["deployed_accuracy"] == outcome.deployed_accuracy
+    assert trim.stat().st_size < graph_file(finished, LABEL).stat().st_size
+
+
+def test_inspect_shows_every_layer_and_record(trim, command, command_json):
+    status, found = command_json("inspect", trim)
+    assert status == 0
+    assert found["file_bytes"] == trim.stat().st_size == sum(found["records"].values())
+    assert {"name", "shape", "format", "zeros", "bits_per_weight", "bytes", "share"} <= set(found["layers"][0])
+    status, out, _ = command("inspect", trim)
+    assert status == 0
+    for text in ("bits/weight", "all weights", "header", "record 0 (structure)", "whole and undamaged", "prune → quantize"):
+        assert text in out
+
+
+def test_eval_and_bench_run_the_file(finished, trim, command_json):
+    outcome = next(one for one in store.read(finished / "outcomes.jsonl") if one.label == LABEL)
+    status, found = command_json("eval", trim, "--data", "digits", "--runtime", "paretrim")
+    assert status == 0
+    assert found["accuracy"]["value"] == pytest.approx(outcome.deployed_accuracy, abs=1 / 360)
+    status, reference = command_json("eval", trim, "--data", "digits", "--runtime", "reference")
+    assert reference["correct"] == found["correct"]
+
+
+def test_back_to_onnx_and_to_graph(finished, trim, command, tmp_path):
+    for name in ("back.onnx", "back.graph", "again.trim"):
+        assert command("export", trim, "--to", tmp_path / name)[0] == 0
+    onnx.checker.check_model(onnx.load(tmp_path / "back.onnx"))
+    original = graph_file(finished, LABEL)
+    assert (tmp_path / "back.onnx").read_bytes() == original.with_name("model.onnx").read_bytes()
+    assert (tmp_path / "back.graph").read_bytes() == original.read_bytes()
+    assert (tmp_path / "again.trim").read_bytes() == trim.read_bytes()
+
+
+def test_a_float_network_comes_back_as_a_torch_module_bit_for_bit(finished, command, tmp_path):
+    assert command("export", finished, "--label", "dense", "--to", tmp_path / "dense.trim")[0] == 0
+    graph = trimfile.read(tmp_path / "dense.trim")
+    for node in Network(graph).graph().nodes:
+        stored = next(one for one in load_graph(graph_file(finished, "dense")).nodes if one.name == node.name)
+        for name, tensor in node.tensors.items():
+            assert np.asarray(tensor).tobytes() == stored.tensors[name].tobytes()
+
+
+def test_damaged_files_and_wrong_names_are_told(trim, command, tmp_path):
+    damaged = tmp_path / "damaged.trim"
+    content = bytearray(trim.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    status, _, err = command("inspect", damaged)
+    assert status == 1
+    assert "record 3 (weights 0): its SHA-256 is another" in err
+    status, _, err = command("export", trim, "--to", tmp_path / "a.zip")
+    assert status == 2
+    assert "name a file that ends in .onnx, .trim or .graph" in err

@@ -1,0 +1,77 @@
+"""Networks for the tests of the file: small ones that are the same on every machine, and larger ones with known statistics."""
+
+import hashlib
+
+import numpy as np
+
+from paretrim.graph import functions
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+
+
+def integers(shape, *, salt, low=-127, high=127):
+    """Integers from SHA-256, which every version of NumPy gives alike."""
+    count = int(np.prod(shape))
+    stream = b"".join(hashlib.sha256(f"{salt} {i}".encode()).digest() for i in range(count // 4 + 1))
+    numbers = np.frombuffer(stream, "<u8")[:count] if len(stream) >= 8 * count else None
+    assert numbers is not None
+    return (numbers % (high - low + 1)).astype(np.int64).reshape(shape) + low
+
+
+def small(classes=("cat", "dög", "a/../b")):
+    """An integer network with every kind of record content: pixels, table, convolution, clamp, pool, linear layer, names."""
+    spec = InputSpec((3, 4, 4), (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.1 / 3))
+    grid = ValueType((3, 4, 4), "uint8", float(np.float32(0.02)), 120)
+    conv = ValueType((6, 4, 4), "uint8", float(np.float32(0.05)), 3)
+    weight = integers((6, 3, 3, 3), salt="conv", low=-30, high=30)
+    weight[np.abs(weight) < 15] = 0
+    head = integers((3, 6), salt="linear", low=-8, high=7)
+    nodes = (
+        Node("quantized_images", "quantize", (INPUT,), grid, {}, {"table": functions.pixel_table(spec, grid)}),
+        Node(
+            "layer1.conv1",
+            "conv2d",
+            ("quantized_images",),
+            conv,
+            {"stride": (1, 1), "padding": (1, 1, 1, 1), "lo": 3},
+            {
+                "weight": weight.astype(np.int8),
+                "weight_scale": (integers((6,), salt="scale", low=900, high=1100) / 100000).astype(np.float32),
+                "bias": integers((6,), salt="bias", low=-4000, high=4000).astype(np.int32),
+            },
+            "layer1.conv1",
+        ),
+        Node("pool", "adaptive_avg_pool", ("layer1.conv1",), ValueType((6, 1, 1), "uint8", 0.0625, 0), {"output_size": (1, 1)}),
+        Node("flat", "flatten", ("pool",), ValueType((6,), "uint8", 0.0625, 0)),
+        Node(
+            "fc",
+            "linear",
+            ("flat",),
+            ValueType((3,)),
+            {},
+            {
+                "weight": head.astype(np.int8),
+                "weight_scale": np.full(3, 0.5, np.float32),
+                "bias": np.array([0, -7, 2**20], np.int32),
+            },
+            "classifier",
+        ),
+    )
+    return Graph(spec, nodes, "fc", tuple(classes))
+
+
+def linear(weight, *, scale=None):
+    """One linear layer with this weight, int8 or float32, on float images [C, 1, 1]."""
+    outputs, inputs = weight.shape
+    spec = InputSpec((inputs, 1, 1))
+    if weight.dtype == np.float32:
+        flat = Node("flat", "flatten", (INPUT,), ValueType((inputs,)))
+        return Graph(spec, (flat, Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, {"weight": weight})), "fc")
+    kind = ValueType((inputs, 1, 1), "uint8", 0.0625, 128)
+    scale = np.full(outputs, 0.01, np.float32) if scale is None else scale
+    tensors = {"weight": weight, "weight_scale": scale, "bias": np.zeros(outputs, np.int32)}
+    nodes = (
+        Node("q", "quantize", (INPUT,), kind),
+        Node("flat", "flatten", ("q",), ValueType((inputs,), "uint8", 0.0625, 128)),
+        Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, tensors),
+    )
+    return Graph(spec, nodes, "fc")
