@@ -13,10 +13,25 @@ from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
 from paretrim.outcome import Outcome
 from paretrim.study import store
+from paretrim.study.grid import read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = "outcomes.jsonl"
 INDEX = "README.md"
+
+
+def study_files() -> list[Path]:
+    """The studies whose lines are in results/."""
+    return [ROOT / "studies" / f"{folder.name}.toml" for folder in sorted((ROOT / "results").glob("*")) if folder.is_dir()]
+
+
+@pytest.mark.parametrize("path", study_files(), ids=lambda path: path.stem)
+def test_a_study_still_is_the_one_its_lines_come_from(path):
+    """A default that moves must not make a study go on with other settings: new lines would stand beside old ones."""
+    grid = read_grid(path)
+    made = {(grid.recipe(stages, label, seed).digest, seed) for seed in grid.seeds for label, stages in grid.arms}
+    lines = store.latest(store.read(ROOT / "results" / path.stem / STORE))
+    assert {(line.recipe, line.seed) for line in lines} <= made
 
 
 def stale(root: Path, scratch: Path) -> list[str]:

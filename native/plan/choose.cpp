@@ -15,17 +15,18 @@ constexpr std::size_t measured_candidates = 10;
 constexpr std::int64_t first_level_cache = 40 * 1024;  // of 32 or 48 KiB, shared with weights and sums; steers guesses only
 constexpr int repetitions = 4;
 
-// Blocks that a group of neighbouring channels executes together, by group size 1, 2, 4, 8, 16.
-double united_blocks(const Rows& rows, int grouped, const View& view) {
+// Blocks that groups of `grouped` neighbouring channels execute together.
+double united_blocks(const Survivors& survivors, std::size_t grouped) {
+  if (grouped == 1) return static_cast<double>(survivors.blocks.size());
   double total = 0;
-  std::vector<std::int64_t> offsets;
-  for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(grouped)) {
-    offsets.clear();
-    for (std::size_t o = first; o < std::min(rows.size(), first + static_cast<std::size_t>(grouped)); ++o) {
-      for (const Block& one : rows[o]) offsets.push_back(view.offset(one.position, one.plane));
+  std::vector<std::size_t> seen(survivors.keys, 0);  // the last group that had the block, counted from 1
+  for (std::size_t o = 0; o < survivors.channels(); ++o) {
+    const std::size_t group = o / grouped + 1;
+    for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
+      std::size_t& last = seen[survivors.blocks[i].key];
+      if (last != group) total += 1;
+      last = group;
     }
-    std::sort(offsets.begin(), offsets.end());
-    total += static_cast<double>(std::unique(offsets.begin(), offsets.end()) - offsets.begin());
   }
   return total;
 }
@@ -52,13 +53,13 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   return united * tiles * each + packing + tiles * static_cast<double>(g.out.channels) * 3.0;
 }
 
-std::vector<Guess> guesses(const Weighted& layer, const Rows& rows, const Kernels& kernels) {
+std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, const Kernels& kernels) {
   std::vector<Guess> found;
-  for (const ViewKind kind : View::possible(layer.geometry)) {
-    const View view = View::make(kind, layer.geometry);
-    if (view.bytes > std::numeric_limits<std::uint32_t>::max()) continue;  // offsets have 32 bits
-    for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
-      const double united = united_blocks(rows, grouped, view);
+  for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
+    const double united = united_blocks(survivors, static_cast<std::size_t>(grouped));
+    for (const ViewKind kind : View::possible(layer.geometry)) {
+      const View view = View::make(kind, layer.geometry);
+      if (view.bytes > std::numeric_limits<std::uint32_t>::max()) continue;  // offsets have 32 bits
       for (int vectors = 1; vectors <= most_vectors; ++vectors) {
         const Choice choice{kind, vectors, grouped};
         const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
@@ -72,9 +73,9 @@ std::vector<Guess> guesses(const Weighted& layer, const Rows& rows, const Kernel
 }
 
 // Buffers of one layer alone: input, copies, output, second operand.
-std::int64_t time_of(const Weighted& layer, const Rows& rows, const Choice& choice, const Kernels& kernels) {
+std::int64_t time_of(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Kernels& kernels) {
   enum { input = 2, copies, output, added, count };
-  const Computation computation = compute(layer, rows, choice, {input, copies, output, added}, 1, kernels);
+  const Computation computation = compute(layer, survivors, choice, {input, copies, output, added}, 1, kernels);
   std::int64_t offsets[count] = {};
   offsets[copies] = layer.geometry.in.bytes();
   offsets[output] = offsets[copies] + computation.view_bytes;
@@ -98,14 +99,14 @@ std::int64_t time_of(const Weighted& layer, const Rows& rows, const Choice& choi
 
 }  // namespace
 
-Choice choose(const Weighted& layer, const Rows& rows, bool measure, const Kernels& kernels) {
-  const std::vector<Guess> candidates = guesses(layer, rows, kernels);
+Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, const Kernels& kernels) {
+  const std::vector<Guess> candidates = guesses(layer, survivors, kernels);
   if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
   if (!measure) return candidates.front().choice;
   Choice best;
   std::int64_t best_time = std::numeric_limits<std::int64_t>::max();
   for (std::size_t i = 0; i < std::min(measured_candidates, candidates.size()); ++i) {
-    const std::int64_t time = time_of(layer, rows, candidates[i].choice, kernels);
+    const std::int64_t time = time_of(layer, survivors, candidates[i].choice, kernels);
     if (time < best_time) {
       best_time = time;
       best = candidates[i].choice;

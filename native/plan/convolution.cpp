@@ -117,37 +117,33 @@ bool tiles_fit(const Choice& choice, const Geometry& g, const Kernels& kernels) 
          view_for(choice, g, kernels).bytes <= static_cast<std::int64_t>(sizeof(Scratch::copies));
 }
 
-}  // namespace
-
-Entry entry_of(const Block& one, const View& view) {
-  std::uint32_t word = 0;
-  std::memcpy(&word, one.weights.data(), sizeof word);
-  return static_cast<Entry>(view.offset(one.position, one.plane)) << 32U | word;
-}
-
-namespace {
-
 class SparseTiles final : public Tiles {
  public:
-  SparseTiles(const Weighted& layer, const Rows& rows, const View& view, const Choice& choice, const Operands& operands,
+  SparseTiles(const Weighted& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
               int threads, const Kernels& kernels)
       : Tiles(layer, view, choice, operands, threads, kernels), passes_(choice.passes) {
-    const std::int64_t planes = (layer.geometry.in.blocks() + passes_ - 1) / passes_;  // of one pass
-    std::vector<Entry> list;
-    for (std::int64_t pass = 0; pass < passes_; ++pass) {
-      for (std::size_t o = 0; o < initial_.size(); ++o) {
-        starts_.push_back(static_cast<std::int64_t>(entries_.size()));
-        if (o >= rows.size()) continue;
-        list.clear();
-        for (const Block& one : rows[o]) {
-          if (one.plane / planes == pass) list.push_back(entry_of(one, view));
-        }
-        std::sort(list.begin(), list.end());  // memory order: offsets are the high halves
+    const std::size_t planes = (survivors.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
+    MemoryOrder order(view, survivors);
+    std::vector<std::vector<Entry>> lists(static_cast<std::size_t>(passes_));
+    std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
+    for (std::size_t o = 0; o < initial_.size(); ++o) {
+      if (o < survivors.channels()) order.add(survivors, o, 0, 1);
+      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
+        const std::size_t pass = passes_ == 1 ? 0 : order.key(rank) % survivors.planes / planes;
+        lists[pass].push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
+      });
+      for (std::size_t pass = 0; pass < lists.size(); ++pass) {
         // Whole turns of the kernel's loop; an entry of zero weights costs less than a turn of its own.
-        while (list.size() % static_cast<std::size_t>(sets_of(choice.vectors)) != 0) list.push_back(list.back() >> 32U << 32U);
-        entries_.insert(entries_.end(), list.begin(), list.end());
+        std::vector<Entry>& list = lists[pass];
+        while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(sets_of(choice.vectors)) != 0) {
+          list.push_back(list.back() >> 32U << 32U);
+        }
+        ends[pass].push_back(static_cast<std::int64_t>(list.size()));
       }
-      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
+    }
+    for (std::size_t pass = 0; pass < lists.size(); ++pass) {
+      for (const std::int64_t end : ends[pass]) starts_.push_back(static_cast<std::int64_t>(entries_.size()) + end);
+      entries_.insert(entries_.end(), lists[pass].begin(), lists[pass].end());
     }
   }
 
@@ -181,12 +177,19 @@ class SparseTiles final : public Tiles {
 
 class DenseTiles final : public Tiles {
  public:
-  DenseTiles(const Weighted& layer, const Rows& rows, const View& view, const Choice& choice, const Operands& operands,
+  DenseTiles(const Weighted& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
              int threads, const Kernels& kernels)
       : Tiles(layer, view, choice, operands, threads, kernels), grouped_(choice.grouped) {
+    const auto lanes = static_cast<std::size_t>(grouped_);
+    MemoryOrder order(view, survivors);
     starts_.push_back(0);
-    for (std::size_t first = 0; first < initial_.size(); first += static_cast<std::size_t>(grouped_)) {
-      add_group(rows, first, view);
+    for (std::size_t first = 0; first < initial_.size(); first += lanes) {
+      for (std::size_t g = 0; g < lanes && first + g < survivors.channels(); ++g) order.add(survivors, first + g, g, lanes);
+      // The union of the channels' blocks; a channel that lacks one has zero weights there.
+      order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
+        records_.push_back(order.offset(rank));
+        records_.insert(records_.end(), words, words + lanes);
+      });
       starts_.push_back(static_cast<std::int64_t>(records_.size()));
     }
   }
@@ -213,31 +216,6 @@ class DenseTiles final : public Tiles {
   std::int64_t bytes() const { return static_cast<std::int64_t>(records_.size() * sizeof(std::uint32_t)); }
 
  private:
-  // The union of the channels' blocks, in memory order; a channel that lacks one has zero weights there.
-  void add_group(const Rows& rows, std::size_t first, const View& view) {
-    struct Item {
-      std::uint32_t offset;
-      std::uint32_t channel;
-      std::uint32_t word;
-    };
-    std::vector<Item> items;
-    for (std::size_t g = 0; g < static_cast<std::size_t>(grouped_) && first + g < rows.size(); ++g) {
-      for (const Block& one : rows[first + g]) {
-        Item item{static_cast<std::uint32_t>(view.offset(one.position, one.plane)), static_cast<std::uint32_t>(g), 0};
-        std::memcpy(&item.word, one.weights.data(), sizeof item.word);
-        items.push_back(item);
-      }
-    }
-    std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.offset < b.offset; });
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      if (i == 0 || items[i].offset != items[i - 1].offset) {
-        records_.push_back(items[i].offset);
-        records_.resize(records_.size() + static_cast<std::size_t>(grouped_), 0);
-      }
-      records_[records_.size() - static_cast<std::size_t>(grouped_) + items[i].channel] = items[i].word;
-    }
-  }
-
   const int grouped_;
   std::vector<std::uint32_t> records_;
   std::vector<std::int64_t> starts_;  // by group
@@ -245,31 +223,56 @@ class DenseTiles final : public Tiles {
 
 }  // namespace
 
-Rows surviving_blocks(const Weighted& layer) {
+Survivors surviving_blocks(const Weighted& layer) {
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.channels / layer.groups;
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
-  Rows rows(static_cast<std::size_t>(g.out.channels));
+  Survivors survivors;
+  survivors.planes = static_cast<std::size_t>(g.in.blocks());
+  survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
+  survivors.starts.push_back(0);
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int64_t first = o / outputs * depth;
     const std::int8_t* weight = layer.weight + o * depth * positions;
-    auto& row = rows[static_cast<std::size_t>(o)];
     for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
+      const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
+      const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
       for (std::int64_t position = 0; position < positions; ++position) {
-        Block one{static_cast<std::int32_t>(position), static_cast<std::int32_t>(plane), {}};
-        bool alive = false;
-        for (std::int64_t lane = 0; lane < block; ++lane) {
-          const std::int64_t i = plane * block + lane - first;
-          if (i < 0 || i >= depth) continue;
-          one.weights[static_cast<std::size_t>(lane)] = weight[i * positions + position];
-          alive = alive || weight[i * positions + position] != 0;
-        }
-        if (alive) row.push_back(one);
+        std::int8_t weights[block] = {};
+        for (std::int64_t i = begin; i < end; ++i) weights[first + i - plane * block] = weight[i * positions + position];
+        std::uint32_t word = 0;
+        std::memcpy(&word, weights, sizeof word);
+        if (word != 0) survivors.blocks.push_back({static_cast<std::uint32_t>(position * g.in.blocks() + plane), word});
       }
     }
+    survivors.starts.push_back(survivors.blocks.size());
   }
-  return rows;
+  return survivors;
+}
+
+MemoryOrder::MemoryOrder(const View& view, const Survivors& survivors)
+    : keys_(survivors.keys), ranks_(survivors.keys), present_((survivors.keys + 63) / 64) {
+  std::vector<std::uint32_t> by_key;
+  for (std::size_t key = 0; key < survivors.keys; ++key) {
+    const auto position = static_cast<std::int64_t>(key / survivors.planes);
+    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % survivors.planes))));
+    keys_[key] = static_cast<std::uint32_t>(key);
+  }
+  std::sort(keys_.begin(), keys_.end(), [&](std::uint32_t a, std::uint32_t b) { return by_key[a] < by_key[b]; });
+  for (std::size_t rank = 0; rank < keys_.size(); ++rank) {
+    ranks_[keys_[rank]] = static_cast<std::uint32_t>(rank);
+    offsets_.push_back(by_key[keys_[rank]]);
+  }
+}
+
+void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size_t lane, std::size_t lanes) {
+  words_.resize(keys_.size() * lanes);
+  for (std::size_t i = survivors.starts[channel]; i < survivors.starts[channel + 1]; ++i) {
+    const std::size_t rank = ranks_[survivors.blocks[i].key];
+    present_[rank / 64] |= std::uint64_t{1} << (rank % 64);
+    words_[rank * lanes + lane] = survivors.blocks[i].word;
+  }
 }
 
 std::vector<std::int32_t> initial_sums(const Weighted& layer) {
@@ -317,7 +320,7 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
   return true;
 }
 
-Computation compute(const Weighted& layer, const Rows& rows, const Choice& choice, const Operands& operands, int threads,
+Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels) {
   Computation result;
   const View view = view_for(choice, layer.geometry, kernels);
@@ -326,7 +329,7 @@ Computation compute(const Weighted& layer, const Rows& rows, const Choice& choic
     result.steps.push_back(pack_step(view, layer.input_zero_point, operands.input, operands.copies, kernels));
   }
   if (layer.geometry.out.pixels() == 1) {
-    result.steps.push_back(single_pixel_step(layer, rows, view, choice.grouped != 1, operands, kernels, result));
+    result.steps.push_back(single_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result));
     return result;
   }
   const auto keep = [&](auto step) {
@@ -334,9 +337,9 @@ Computation compute(const Weighted& layer, const Rows& rows, const Choice& choic
     result.steps.push_back(std::move(step));
   };
   if (choice.grouped == 1) {
-    keep(std::make_unique<SparseTiles>(layer, rows, view, choice, operands, threads, kernels));
+    keep(std::make_unique<SparseTiles>(layer, survivors, view, choice, operands, threads, kernels));
   } else {
-    keep(std::make_unique<DenseTiles>(layer, rows, view, choice, operands, threads, kernels));
+    keep(std::make_unique<DenseTiles>(layer, survivors, view, choice, operands, threads, kernels));
   }
   const double words = choice.grouped == 1 ? static_cast<double>(result.weight_bytes) / sizeof(Entry)
                                            : static_cast<double>(result.weight_bytes) / 4.0 * choice.grouped / (1 + choice.grouped);

@@ -1,7 +1,7 @@
 // Convolutions and linear layers: weights packed for a view and a tile, the steps that compute them, and the choice among them.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,17 +26,54 @@ struct Weighted {
   bool addition_swapped = false;      // whether the convolution is its second operand
 };
 
-// The surviving blocks of one output channel: kernel position, input plane, four weights.
+// Four weights of one output channel that are not all 0; `key` is kernel position * input planes + input plane.
 struct Block {
-  std::int32_t position;
-  std::int32_t plane;
-  std::array<std::int8_t, 4> weights;
+  std::uint32_t key;
+  std::uint32_t word;  // the four int8 weights, as they lie in memory
 };
-using Rows = std::vector<std::vector<Block>>;
 
-Rows surviving_blocks(const Weighted& layer);
+// The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
+struct Survivors {
+  std::vector<Block> blocks;
+  std::vector<std::size_t> starts;
+  std::size_t keys = 0;    // how many there may be in a channel
+  std::size_t planes = 0;  // of the input
 
-Entry entry_of(const Block& one, const View& view);
+  std::size_t channels() const { return starts.size() - 1; }
+};
+
+Survivors surviving_blocks(const Weighted& layer);
+
+// Blocks of a view in the order in which their activations lie in memory.
+class MemoryOrder {
+ public:
+  MemoryOrder(const View& view, const Survivors& survivors);
+
+  std::uint32_t offset(std::size_t rank) const { return offsets_[rank]; }
+  std::uint32_t key(std::size_t rank) const { return keys_[rank]; }
+
+  // Adds one channel's blocks, as its lane of `lanes` words a rank.
+  void add(const Survivors& survivors, std::size_t channel, std::size_t lane, std::size_t lanes);
+
+  // Calls use(rank, words) for every rank that was added, in order, and forgets them.
+  template <typename Use>
+  void drain(std::size_t lanes, const Use& use) {
+    for (std::size_t i = 0; i < present_.size(); ++i) {
+      for (; present_[i] != 0; present_[i] &= present_[i] - 1) {
+        const std::size_t rank = 64 * i + static_cast<std::size_t>(__builtin_ctzll(present_[i]));
+        use(rank, words_.data() + rank * lanes);
+        std::fill_n(words_.begin() + static_cast<std::ptrdiff_t>(rank * lanes), lanes, 0U);
+      }
+    }
+  }
+
+ private:
+  std::vector<std::uint32_t> keys_;     // by rank
+  std::vector<std::uint32_t> offsets_;  // by rank
+  std::vector<std::uint32_t> ranks_;    // by key
+  std::vector<std::uint64_t> present_;  // one bit a rank
+  std::vector<std::uint32_t> words_;    // by rank, then lane
+};
 
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from.
 std::vector<std::int32_t> initial_sums(const Weighted& layer);
@@ -70,10 +107,10 @@ struct Computation {
   double issued_multiply_adds = 0;
 };
 
-Computation compute(const Weighted& layer, const Rows& rows, const Choice& choice, const Operands& operands, int threads,
+Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels);
 
 // The best choice by rule of thumb, or by measuring the most promising ones on this CPU.
-Choice choose(const Weighted& layer, const Rows& rows, bool measure, const Kernels& kernels);
+Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, const Kernels& kernels);
 
 }  // namespace paretrim

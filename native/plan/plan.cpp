@@ -307,26 +307,26 @@ class Planner {
     } else {
       operands.output = result_buffer(i, node.type);
     }
-    const Rows rows = surviving_blocks(layer);
-    const Choice choice = choice_for(node, layer, rows);
+    const Survivors survivors = surviving_blocks(layer);
+    const Choice choice = choice_for(node, layer, survivors);
     plan_.choices.push_back(text_of(choice));
     if (choice.view == ViewKind::columns || choice.view == ViewKind::positions) {
       operands.copies = new_buffer(View::make(choice.view, layer.geometry).bytes);
     }
-    Computation computation = compute(layer, rows, choice, operands, threads_, kernels_);
+    Computation computation = compute(layer, survivors, choice, operands, threads_, kernels_);
     for (auto& step : computation.steps) add_step(std::move(step), report);
     plan_.weight_bytes += computation.weight_bytes;
     fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
   }
 
-  Choice choice_for(const Node& node, const Weighted& layer, const Rows& rows) const {
+  Choice choice_for(const Node& node, const Weighted& layer, const Survivors& survivors) const {
     const std::size_t index = plan_.choices.size();
     if (index < chosen_.size()) {
       const std::optional<Choice> saved = choice_from(chosen_[index]);
       if (saved && possible(*saved, layer, kernels_)) return *saved;
     }
     try {
-      return choose(layer, rows, measure_, kernels_);
+      return choose(layer, survivors, measure_, kernels_);
     } catch (const std::length_error& error) {
       refuse(node, error.what());
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "plan/aligned.h"
 
@@ -12,7 +13,7 @@ constexpr std::int64_t rows_of_a_part = 16;
 
 class SinglePixel final : public Step {
  public:
-  SinglePixel(const Weighted& layer, const Rows& rows, const View& view, bool dense, const Operands& operands,
+  SinglePixel(const Weighted& layer, const Survivors& survivors, const View& view, bool dense, const Operands& operands,
               const Kernels& kernels)
       : kernels_(kernels),
         outputs_(layer.geometry.out.channels),
@@ -28,7 +29,7 @@ class SinglePixel final : public Step {
     reads = {source_};
     if (addition_) reads.push_back(operands.added);
     writes = {operands.output};
-    dense_ ? fill_dense(rows, view) : fill_sparse(rows, view);
+    dense_ ? fill_dense(survivors, view) : fill_sparse(survivors, view);
   }
 
   std::int64_t parts() const override { return (outputs_ + rows_of_a_part - 1) / rows_of_a_part; }
@@ -58,7 +59,7 @@ class SinglePixel final : public Step {
   }
 
  private:
-  void fill_dense(const Rows& rows, const View& view) {
+  void fill_dense(const Survivors& survivors, const View& view) {
     // Weights stand in the order of the view's bytes; what is between its pixels meets zeros.
     std::int64_t reach = block;
     for (std::size_t position = 0; position < view.copy_of.size(); ++position) {
@@ -67,19 +68,24 @@ class SinglePixel final : public Step {
     }
     row_bytes_ = rounded_up(reach, alignment);
     weights_ = Aligned<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
-    for (std::size_t o = 0; o < rows.size(); ++o) {
-      for (const Block& one : rows[o]) {
-        std::int8_t* to = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_ + view.offset(one.position, one.plane);
-        std::copy(one.weights.begin(), one.weights.end(), to);
+    for (std::size_t o = 0; o < survivors.channels(); ++o) {
+      std::int8_t* row = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_;
+      for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
+        const auto key = static_cast<std::int64_t>(survivors.blocks[i].key);
+        const auto planes = static_cast<std::int64_t>(survivors.planes);
+        std::memcpy(row + view.offset(key / planes, key % planes), &survivors.blocks[i].word, block);
       }
     }
   }
 
-  void fill_sparse(const Rows& rows, const View& view) {
+  void fill_sparse(const Survivors& survivors, const View& view) {
+    MemoryOrder order(view, survivors);
     starts_.push_back(0);
-    for (const auto& row : rows) {
-      for (const Block& one : row) entries_.push_back(entry_of(one, view));
-      std::sort(entries_.begin() + starts_.back(), entries_.end());
+    for (std::size_t o = 0; o < survivors.channels(); ++o) {
+      order.add(survivors, o, 0, 1);
+      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
+        entries_.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
+      });
       starts_.push_back(static_cast<std::int64_t>(entries_.size()));
     }
   }
@@ -119,9 +125,9 @@ class SinglePixel final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> single_pixel_step(const Weighted& layer, const Rows& rows, const View& view, bool dense,
+std::unique_ptr<Step> single_pixel_step(const Weighted& layer, const Survivors& survivors, const View& view, bool dense,
                                         const Operands& operands, const Kernels& kernels, Computation& costs) {
-  auto step = std::make_unique<SinglePixel>(layer, rows, view, dense, operands, kernels);
+  auto step = std::make_unique<SinglePixel>(layer, survivors, view, dense, operands, kernels);
   costs.weight_bytes = step->bytes();
   costs.issued_multiply_adds = step->issued();
   return step;

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paretrim.errors import CannotWrite, OutOfSpace
+
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+"""Names of the files that :func:`write_atomically` writes before it renames them."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,6 +37,17 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):  # on a read-only disk this fails too, and says less
                 aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def clear_torn(folder: Path, *, within: Sequence[str]) -> None:
+    """Remove what killed processes left half written in ``folder`` itself and at any depth of its subfolders ``within``.
+
+    Only for a folder in which no other process writes now: a file that is being written looks the same. Nothing else is
+    touched, whatever its name, and links are not followed.
+    """
+    for path in (*folder.glob(".*.part"), *(path for name in within for path in (folder / name).rglob(".*.part"))):
+        if _ASIDE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -13,15 +13,20 @@ from pathlib import Path
 import filelock
 
 from paretrim.errors import InvalidRecipe, RunInUse
-from paretrim.files import write_atomically
+from paretrim.files import clear_torn, write_atomically
 
 NOTE = "holder.json"
 """Who holds the folder, for the message that a second process gets; the lock itself is another file."""
+
+OURS = ("stages", "teachers", "deployed", "timings")
+"""Subfolders that only the holder of a run folder writes in."""
 
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Make ``folder`` and keep every other process out of it until the block ends.
+
+    What an earlier holder left half written when it was killed is removed first.
 
     Raises:
         RunInUse: another process holds it; the message says which, where and since when.
@@ -41,6 +46,7 @@ def hold(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InvalidRecipe(f"folder '{folder}' cannot be written: {error.strerror}; choose another with --folder") from error
     try:
+        clear_torn(folder, within=OURS)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
         write_atomically(folder / NOTE, json.dumps(note).encode())

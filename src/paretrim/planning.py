@@ -173,9 +173,14 @@ def describe(prediction: Prediction) -> str:
     return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *rows])
 
 
+def beats_guessing(accuracy: float, images: int, classes: int) -> bool:
+    """Whether an accuracy on so many images is shown to be above 1 / classes: its whole Wilson 95 % interval is."""
+    return accuracy_interval(round(accuracy * images), images).low > 1 / classes
+
+
 def doubt(accuracy: float, images: int, classes: int) -> str:
     """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
-    if accuracy_interval(round(accuracy * images), images).low > 1 / classes:
+    if beats_guessing(accuracy, images, classes):
         return ""
     return (
         f"warning: on {images} validation images the dense network is not shown to be better than guessing among {classes} "

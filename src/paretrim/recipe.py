@@ -25,7 +25,7 @@ from paretrim.finetune import FineTune
 from paretrim.models.spec import ModelSpec
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
-from paretrim.stage import Stage
+from paretrim.stage import LATER, Stage
 from paretrim.together import Together
 from paretrim.train.budget import STRICT, AtLeastOne, Budget
 from paretrim.train.execution import Execution
@@ -82,11 +82,19 @@ def digest_of(facts: object) -> str:
 
 
 def stage_settings(stage: Stage) -> dict[str, Any]:
-    """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back."""
+    """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back.
+
+    Settings that came later and are at their default are left out (:data:`paretrim.stage.LATER`).
+    """
     if isinstance(stage, Together):
         parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
         return {"stage": stage.name, "budget": _plain(dataclasses.asdict(stage.budget)), "parts": parts}
-    return {"stage": stage.name, **_plain(dataclasses.asdict(stage))}
+    unused = {
+        field.name
+        for field in dataclasses.fields(stage)
+        if field.metadata == LATER and getattr(stage, field.name) == field.default
+    }
+    return {"stage": stage.name, **_plain({key: value for key, value in dataclasses.asdict(stage).items() if key not in unused})}
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:

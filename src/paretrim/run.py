@@ -39,7 +39,7 @@ from paretrim.pipeline import Start, run_stages, train_dense
 from paretrim.progress import Watcher, silent
 from paretrim.recipe import Recipe, digest_of, stage_settings
 from paretrim.report import page
-from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions
+from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_commands
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
 
@@ -181,8 +181,8 @@ def deliver(
         for outcome, place in zip(outcomes, places, strict=True)
     ]
     write_atomically(folder / INDEX, json.dumps(index, indent=1).encode())
-    title = f"{opened.recipe.model.network} on {opened.recipe.data.name}"
-    page.write(outcomes, folder / REPORT, title=title, distributions=distributions(folder), reproduce=reproduce)
+    keep_commands(folder, reproduce)
+    page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce)
     return Delivered(tuple(deployed), outcomes)
 
 

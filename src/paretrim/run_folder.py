@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from paretrim.bench.raw import load_session
 from paretrim.errors import CorruptFile
+from paretrim.files import write_atomically
 from paretrim.outcome import Outcome
 from paretrim.study import store
 
 INDEX = "index.json"
 """What the latest command in a folder delivered: label, recipe digest, seed and folder of the files, one entry a candidate."""
 
+COMMANDS = "reproduce.json"
+"""The commands that make the folder's numbers again, as they were given."""
+
 STORE = "outcomes.jsonl"
 REPORT = "report.html"
 TIMINGS = "timings"
+
+
+def keep_commands(folder: Path, commands: Sequence[str]) -> None:
+    """Write down the commands that lead to what the folder holds; none, where a program and no command made it.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / COMMANDS, json.dumps(list(commands)).encode())
+
+
+def commands_of(folder: Path) -> tuple[str, ...]:
+    """What :func:`keep_commands` wrote; none where there is no such file.
+
+    Raises:
+        CorruptFile: it is damaged.
+    """
+    path = folder / COMMANDS
+    try:
+        commands = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(commands, list):
+            raise TypeError(f"{type(commands).__name__} and no list")
+        return tuple(str(command) for command in commands)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError) as error:
+        raise CorruptFile(
+            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
+        ) from error
 
 
 def distributions(folder: Path) -> dict[str, list[float]]:
@@ -36,6 +70,7 @@ def delivered_by(path: Path) -> tuple[Outcome, ...]:
     """
     source = path / STORE if path.is_dir() else path
     if not source.is_file():
+        _refuse_without_outcomes(path)
         raise CorruptFile(f"'{path}' holds no outcomes: there is no file '{source}'; give a run folder or a .jsonl store")
     outcomes = store.latest(store.read(source))
     if not path.is_dir() or not (path / INDEX).exists():
@@ -51,8 +86,25 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
         CorruptFile: there is none, or it is damaged.
     """
     path = folder / INDEX
+    if not path.exists():
+        _refuse_without_outcomes(folder)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [{key: entry[key] for key in ("label", "recipe", "seed", "folder")} for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error
+
+
+def _refuse_without_outcomes(folder: Path) -> None:
+    """Say what to do with a folder in which stages are finished and nothing was judged."""
+    if not (folder / "stages").is_dir():
+        return
+    files = sorted((folder / "deployed").glob("*/model.onnx"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise CorruptFile(f"'{folder}' has no outcomes yet: the run in it is not finished; give its command again")
+    raise CorruptFile(
+        f"'{folder}' has deployed files and no outcomes. Either its run was stopped before it judged them; then give its command "
+        "again. Or paretrim.compress() made it from Python, which sees no test images: accuracies are in the result's .history, "
+        f"the newest file is '{files[-1]}', and 'paretrim bench' times such files against each other. For a report, use "
+        "'paretrim compress --model package.module:factory --data imagefolder:DIR' instead"
+    )

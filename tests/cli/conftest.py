@@ -40,11 +40,12 @@ budget = { epochs = 0 }
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
-    """A folder with a network of the user's own and two recipes for it: ``short.toml`` and ``long.toml``."""
+    """A folder with a network of the user's own and recipes for it: ``short.toml``, ``long.toml`` and ``endless.toml``."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "cli_tiny_network.py").write_text(NETWORK)
     (folder / "short.toml").write_text(RECIPE.replace("EPOCHS", "1"))
     (folder / "long.toml").write_text(RECIPE.replace("EPOCHS", "12"))
+    (folder / "endless.toml").write_text(RECIPE.replace("EPOCHS", "1000000"))
     return folder
 
 

@@ -13,9 +13,21 @@ def test_a_target_that_is_met_ends_the_climb(at_desk, shelf, command_json):
     status, found = command_json("compress", *OWN, "--folder", shelf, "--max-bytes", "1000000")
     assert status == 0
     assert found["missed"] == []
-    assert [one["candidate"] for one in found["tried"]] == ["INT8"]
-    assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "INT8"]
-    assert (shelf / "best.onnx").stat().st_size == found["tried"][0]["file_bytes"]
+    assert [one["candidate"] for one in found["tried"]] == ["INT8", "INT8 trained"]
+    assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "INT8", "INT8 trained"]
+    best = max(found["tried"], key=lambda one: one["validation_accuracy"])
+    assert found["best"]["candidate"] == best["candidate"]
+    assert (shelf / "best.onnx").stat().st_size == best["file_bytes"]
+
+
+def test_a_candidate_at_chance_is_no_success(at_desk, command, tmp_path):
+    own = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs", "1", "--dense-learning-rate", "1e-9")
+    status, out, _ = command(
+        "compress", *own, "--folder", tmp_path / "run", "--epochs", "0", "--effort", "none", "--max-bytes", "1000000"
+    )
+    assert status == 3
+    assert "validation images is not shown to be better than guessing among 10 classes; allow more bytes" in out
+    assert "all targets are met" not in out
 
 
 def test_a_target_that_is_missed_says_by_how_much(at_desk, shelf, command):

@@ -179,6 +179,38 @@ def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_
     assert found["report"] is None
 
 
+def test_a_report_made_again_keeps_its_title_and_the_command(at_desk, command, tmp_path):
+    folder = tmp_path / "run"
+    assert command("run", "short.toml", "--folder", folder, "--effort", "none")[0] == 0
+    first = (folder / "report.html").read_text()
+    assert "<title>cli_tiny_network:make on digits</title>" in first
+    assert f"<pre><code>paretrim run short.toml --folder {folder} --effort none</code></pre>" in first
+    (folder / "report.html").unlink()
+    assert command("report", folder)[0] == 0
+    assert (folder / "report.html").read_text() == first
+    (folder / "reproduce.json").write_text("{}")
+    status, _, err = command("report", folder)
+    assert (status, "reproduce.json' cannot be read (dict and no list); delete it, or run the command" in err) == (1, True)
+    (folder / "reproduce.json").unlink()  # a folder of an earlier version
+    assert command("report", folder)[0] == 0
+    assert "<pre><code>" not in (folder / "report.html").read_text()
+
+
+def test_folders_without_outcomes_say_what_to_do(command, tmp_path):
+    (tmp_path / "stages").mkdir()
+    for given in (("report", tmp_path), ("export", tmp_path, "--to", tmp_path / "a.onnx")):
+        status, _, err = command(*given)
+        assert (status, "has no outcomes yet: the run in it is not finished; give its command again" in err) == (1, True)
+    file = tmp_path / "deployed" / "0123" / "model.onnx"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    for given in (("report", tmp_path), ("export", tmp_path, "--to", tmp_path / "a.onnx")):
+        status, _, err = command(*given)
+        assert status == 1
+        assert "paretrim.compress() made it from Python, which sees no test images" in err
+        assert f"the newest file is '{file}'" in err
+
+
 def test_report_of_nothing(command, tmp_path):
     status, _, err = command("report", tmp_path)
     assert status == 1

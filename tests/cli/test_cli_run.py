@@ -90,20 +90,26 @@ def test_a_repeat_plans_only_what_is_left(at_desk, command, finished, monkeypatc
 
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(at_desk, launch, tmp_path):
     arguments = ["run", "long.toml", "--effort", "none", "--folder"]
-    process = launch(*arguments, tmp_path / "killed" / "run")
-    _wait_for(process, "prune: epoch 2/12")
-    process.kill()
-    process.wait()
-    assert list((tmp_path / "killed" / "run").rglob("epoch-*.safetensors"))
-    assert main([*arguments, str(tmp_path / "killed" / "run")]) == 0
+    # On a busy machine the run may be over before the kill arrives; then it was no kill, and another one is tried.
+    for attempt in range(20):
+        folder = tmp_path / f"killed {attempt}" / "run"
+        process = launch(*arguments, folder)
+        _wait_for(process, "prune: epoch 2/12")
+        process.kill()
+        if process.wait() == -signal.SIGKILL and list(folder.rglob("epoch-*.safetensors")):
+            break
+    else:
+        pytest.fail("no run of 20 could be killed in the middle of its training")
+    assert main([*arguments, str(folder)]) == 0
     assert main([*arguments, str(tmp_path / "whole" / "run")]) == 0
-    assert _deeds(tmp_path / "killed" / "run") == _deeds(tmp_path / "whole" / "run")
+    assert _deeds(folder) == _deeds(tmp_path / "whole" / "run")
 
 
 def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path):
-    process = launch("run", "long.toml", "--effort", "none", "--folder", tmp_path / "a run")
-    _wait_for(process, "dense: epoch 1/2")
-    status, out, err = command("run", "long.toml", "--effort", "none", "--folder", tmp_path / "a run")
+    # A run that cannot be over before it is stopped, however long this process has to wait for its turn.
+    process = launch("run", "endless.toml", "--effort", "none", "--folder", tmp_path / "a run")
+    _wait_for(process, "prune: epoch 1/1000000")
+    status, out, err = command("run", "endless.toml", "--effort", "none", "--folder", tmp_path / "a run")
     assert (status, out) == (1, "")
     assert re.search(rf"in use by process {process.pid} on \S+ since 20\S+; wait until it is done", err)
     process.send_signal(signal.SIGINT)
@@ -111,7 +117,7 @@ def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert f"To go on: paretrim run long.toml --effort none --folder '{tmp_path / 'a run'}'" in err
+    assert f"To go on: paretrim run endless.toml --effort none --folder '{tmp_path / 'a run'}'" in err
 
 
 def test_a_failing_stage_is_one_message(at_desk, command, tmp_path):

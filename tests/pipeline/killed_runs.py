@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import paretrim.files
+from paretrim.lock import hold
 from paretrim.pipeline import run_stages
 from paretrim.recipe import parse_recipe
 from paretrim.start import start_from
@@ -51,7 +52,8 @@ def forked(start, stages, folder, killer=None):
         try:
             if killer:
                 killer()
-            found = run_stages(start, stages, folder)
+            with hold(folder):
+                found = run_stages(start, stages, folder)
             (folder / "digest").write_text(digest(found))
             code = 0
         finally:
@@ -109,7 +111,7 @@ def main(root, seed):
     digests = {"undisturbed": finish(start, stages, root / "undisturbed")}
     took = time.monotonic() - begun
     draw = random.Random(seed)
-    kills = []
+    kills, torn = [], []
     for round_number in range(2):
         folder = root / f"random-{round_number}"
         for _ in range(3):
@@ -118,18 +120,20 @@ def main(root, seed):
             os.kill(child, signal.SIGKILL)
             kills.append(ended(child))
         digests[folder.name] = finish(start, stages, folder)
-    for number in (1, 9, 11):
+    for number in (3, 9, 13):  # each write syncs the file, then the folder: a checkpoint, and logits of the teacher twice
         folder = root / f"write-{number}"
         kills.append(ended(forked(start, stages, folder, die_in_sync(number))))
+        torn.extend(sorted({str(path.relative_to(folder).parts[0]) for path in folder.rglob(".*.part")}))
         digests[folder.name] = finish(start, stages, folder)
-    folder = root / "write-5-truncated"
-    kills.append(ended(forked(start, stages, folder, die_in_sync(5))))
+    folder = root / "write-7-truncated"
+    kills.append(ended(forked(start, stages, folder, die_in_sync(7))))
     checkpoints = sorted(folder.glob("stages/*/epoch-*.safetensors"))
     checkpoints[-1].write_bytes(checkpoints[-1].read_bytes()[:1000])
     digests[f"{folder.name} of {len(checkpoints)}"] = finish(start, stages, folder)
     left = [str(path.relative_to(root)) for path in root.glob("*/stages/*/*") if path.name != "candidate.safetensors"]
+    left += [str(path.relative_to(root)) for path in root.rglob(".*.part")]
     shutil.rmtree(root)
-    print(json.dumps({"digests": digests, "kills": kills, "left": left}))
+    print(json.dumps({"digests": digests, "kills": kills, "torn": torn, "left": left}))
 
 
 if __name__ == "__main__":

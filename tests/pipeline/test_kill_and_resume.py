@@ -25,4 +25,5 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     assert len(report["digests"]) == 7
     assert set(report["digests"].values()) == {report["digests"]["undisturbed"]}
     assert report["kills"].count(-signal.SIGKILL) >= 7  # of 10: some runs end before their random moment
+    assert report["torn"] == ["stages", "teachers", "teachers"]  # each kill struck in a write, and where it was meant to
     assert report["left"] == []

@@ -11,7 +11,9 @@ from paretrim.prune.patterns import BLOCK_1X4, UNSTRUCTURED, block_alive, block_
 from paretrim.prune.scores import magnitude
 
 TWO_FOUR = parse_pattern("2:4")
-METHODS = ["global", "uniform", "erk", "lamp"]
+METHODS = ["global", "uniform", "erk", "lamp", "cost"]
+COSTS = {f"layer{i}": (3.0, 0.5, 40.0, 1e-3, 7.0)[i] for i in range(5)}
+"""What a block costs; the other methods have no use for it."""
 shapes = st.one_of(
     st.tuples(st.integers(1, 6), st.integers(1, 9)),
     st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 3), st.integers(1, 3)),
@@ -47,13 +49,13 @@ def feasible(layers, sparsity, pattern):
 def test_zero_blocks_are_exact_and_no_layer_is_empty(layers, sparsity, method, pattern):
     if not feasible(layers, sparsity, pattern):
         with pytest.raises(InvalidRecipe, match="every layer keeps at least one; ask for at most"):
-            allocate(layers, sparsity, method=method, pattern=pattern)
+            allocate(layers, sparsity, method=method, pattern=pattern, costs=COSTS)
         return
     total = blocks_in(layers, pattern)
-    counts = allocate(layers, sparsity, method=method, pattern=pattern)
+    counts = allocate(layers, sparsity, method=method, pattern=pattern, costs=COSTS)
     assert sum(counts.values()) == total - round(sparsity * total)
     assert min(counts.values()) >= (sparsity < 1)
-    for name, mask in masks(layers, sparsity, method=method, pattern=pattern).items():
+    for name, mask in masks(layers, sparsity, method=method, pattern=pattern, costs=COSTS).items():
         assert mask.shape == layers[name].shape
         assert int(block_alive(mask, pattern).sum()) == counts[name]
 
@@ -64,8 +66,8 @@ def test_masks_at_rising_sparsity_are_nested(layers, first, second, method, patt
     low, high = sorted((first, second))
     if not (feasible(layers, low, pattern) and feasible(layers, high, pattern)):
         return
-    dense = masks(layers, low, method=method, pattern=pattern, minimum_density=0.1)
-    sparse = masks(layers, high, method=method, pattern=pattern, minimum_density=0.1)
+    dense = masks(layers, low, method=method, pattern=pattern, costs=COSTS, minimum_density=0.1)
+    sparse = masks(layers, high, method=method, pattern=pattern, costs=COSTS, minimum_density=0.1)
     assert not any((sparse[name] & ~dense[name]).any() for name in layers)
 
 
@@ -80,7 +82,7 @@ def test_dead_weights_stay_dead_and_count(layers, sparsity, method, pattern, see
     zeros = max(dead, round(sparsity * total))
     if total - zeros < living_layers and sparsity < 1:
         return
-    result = masks(layers, sparsity, method=method, pattern=pattern, alive=alive)
+    result = masks(layers, sparsity, method=method, pattern=pattern, costs=COSTS, alive=alive)
     assert sum(int((~block_alive(mask, pattern)).sum()) for mask in result.values()) == zeros
     assert not any((result[name] & ~alive[name]).any() for name in layers)
 
@@ -107,6 +109,47 @@ def test_lamp_equals_ranking_its_formula(pattern):
     best = [name for _, name in sorted(keyed, reverse=True)[:keep]]
     counts = allocate(layers, 0.7, method="lamp", pattern=pattern)
     assert counts == {name: best.count(name) for name in layers}
+
+
+@pytest.mark.parametrize("pattern", [UNSTRUCTURED, BLOCK_1X4])
+def test_by_cost_no_exchange_of_blocks_keeps_more_for_as_much(pattern):
+    layers = network([(6, 8, 3, 3), (5, 8), (4, 12, 1, 1)], seed=5)
+    found = masks(layers, 0.6, method="cost", pattern=pattern, costs=COSTS)
+    kept, gone = [], []
+    for name, weight in layers.items():
+        energy = block_scores(magnitude(weight), pattern).double()
+        worth = (energy if pattern is BLOCK_1X4 else energy.square()) / COSTS[name]
+        stay = block_alive(found[name], pattern)
+        guarded = worth.max()  # every layer keeps its best block, whatever it costs
+        kept += worth[stay & (worth < guarded)].tolist()
+        gone += worth[~stay].tolist()
+    assert min(kept) >= max(gone)
+    assert len(gone) == round(0.6 * blocks_in(layers, pattern))
+
+
+def test_costs_count_by_their_ratio_and_equal_ones_are_global():
+    layers = network([(6, 8, 3, 3), (5, 8), (4, 12, 1, 1)], seed=2)
+    by_cost = allocate(layers, 0.7, method="cost", pattern=BLOCK_1X4, costs=COSTS)
+    scaled = {name: 1000 * cost for name, cost in COSTS.items()}
+    assert allocate(layers, 0.7, method="cost", pattern=BLOCK_1X4, costs=scaled) == by_cost
+    everywhere = allocate(layers, 0.7, method="global", pattern=BLOCK_1X4)
+    assert allocate(layers, 0.7, method="cost", pattern=BLOCK_1X4, costs=dict.fromkeys(layers, 5.0)) == everywhere
+    assert by_cost != everywhere
+    assert by_cost["layer2"] < everywhere["layer2"]  # the dear one
+
+
+@pytest.mark.parametrize(
+    ("costs", "match"),
+    [
+        (None, "needs the cost of a block of every layer that is pruned; missing are layer0, layer1"),
+        ({"layer0": 1.0}, "missing are layer1"),
+        ({"layer0": 1.0, "layer1": 0.0}, "a block of layer 'layer1' costs 0.0; give a number above 0"),
+        ({"layer0": float("nan"), "layer1": 1.0}, "a block of layer 'layer0' costs nan; give a number above 0"),
+    ],
+)
+def test_costs_that_say_nothing_are_refused(costs, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        allocate(network([(4, 4), (4, 4)]), 0.5, method="cost", pattern=UNSTRUCTURED, costs=costs)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.8, 0.9])
@@ -163,7 +206,7 @@ def test_sparsity_one_zeroes_everything():
 @pytest.mark.parametrize("method", METHODS)
 def test_n_of_m_sets_its_own_sparsity(method):
     layers = network([(4, 8, 3, 3), (5, 6)])
-    result = masks(layers, 0.5, method=method, pattern=TWO_FOUR)
+    result = masks(layers, 0.5, method=method, pattern=TWO_FOUR, costs=COSTS)
     assert int(result["layer0"].sum()) == 4 * 4 * 9
     assert int(result["layer1"].sum()) == 5 * 4  # a last group of two keeps both
 
@@ -174,7 +217,7 @@ def test_n_of_m_sets_its_own_sparsity(method):
         ({"sparsity": -0.1}, "sparsity -0.1 is not a share of zeros"),
         ({"sparsity": 90}, "sparsity 90 is not a share of zeros"),
         ({"sparsity": float("nan")}, "sparsity nan is not a share of zeros"),
-        ({"method": "magic"}, "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp"),
+        ({"method": "magic"}, "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp, cost"),
         ({"minimum_density": 2.0}, "minimum density 2.0 is not a share"),
         ({"layers": {}}, "there are no layers to prune"),
         ({"pattern": TWO_FOUR, "sparsity": 0.9}, "pattern '2:4' has sparsity 0.5 and cannot have 0.9"),

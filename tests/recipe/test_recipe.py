@@ -5,7 +5,9 @@ import re
 import pytest
 
 from paretrim.errors import InvalidRecipe
+from paretrim.prune.stage import Prune
 from paretrim.recipe import STAGES, Recipe, canonical, digest_of, parse_recipe, parse_stage, read_recipe, stage_settings
+from paretrim.stage import LATER
 
 TEXT = """
 seed = 3
@@ -68,6 +70,16 @@ def test_the_digest_is_the_same_everywhere(recipe):
     assert recipe.digest == GOLDEN
 
 
+def test_settings_that_came_later_are_filed_only_where_they_are_used(recipe):
+    plain = stage_settings(Prune())
+    assert "regroup" not in plain
+    used = Prune(pattern="1x4", regroup=True)
+    assert stage_settings(used) == {**plain, "pattern": "1x4", "regroup": True}
+    assert parse_stage(stage_settings(used), "stage") == used
+    other = dataclasses.replace(recipe, stages=(used, *recipe.stages[1:]))
+    assert other.digest != dataclasses.replace(recipe, stages=(Prune(pattern="1x4"), *recipe.stages[1:])).digest
+
+
 def test_the_canonical_form_is_plain_json_and_reads_back(recipe):
     facts = canonical(recipe)
     assert json.loads(json.dumps(facts)) == facts
@@ -97,7 +109,8 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
 
     parts_budget = {place for place in fields(recipe) if "parts" in place and "budget" in place}
     missing = set(fields(recipe)) - set(leaves(canonical(recipe))) - parts_budget
-    assert missing == {("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
+    later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
+    assert missing == later | {("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 
 def test_only_what_changes_the_outcome_changes_the_digest(recipe):

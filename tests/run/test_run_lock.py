@@ -22,6 +22,35 @@ def test_a_second_holder_is_refused_with_the_first_ones_name(tmp_path):
         pass
 
 
+def test_what_a_killed_holder_left_half_written_is_removed(tmp_path):
+    ours = [
+        ".holder.json.0123abcd.part",
+        "teachers/t/.epoch-00003.safetensors.0123abcd.part",
+        "stages/s/.candidate.safetensors.0123abcd.part",
+        "deployed/d/.model.onnx.0123abcd.part",
+        "timings/candidates/c/.onnxruntime-1.npz.0123abcd.part",
+    ]
+    others = [
+        "photos/.cat.jpg.0123abcd.part",  # a folder that runs do not write in
+        "another-run/teachers/t/.epoch-00003.safetensors.0123abcd.part",  # somebody may be writing it
+        "teachers/t/epoch-00003.safetensors",
+        "teachers/t/.film.part",
+        "teachers/t/.film.0123ABCD.part",
+        "notes.0123abcd.part",
+    ]
+    for name in (*ours, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "stages" / ".link.0123abcd.part").symlink_to(tmp_path / "photos")
+    with hold(tmp_path):
+        left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
+        assert left == {*others, NOTE, ".lock"}
+        (tmp_path / ours[1]).write_text("being written")
+        with pytest.raises(RunInUse), hold(tmp_path):
+            pass
+        assert (tmp_path / ours[1]).exists()  # a process without the lock removes nothing
+
+
 def test_a_holder_without_a_note_is_still_a_holder(tmp_path):
     with hold(tmp_path):
         (tmp_path / NOTE).write_text("not yet")

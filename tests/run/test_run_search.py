@@ -17,7 +17,7 @@ from paretrim.search.ladder import (
 )
 from paretrim.train.budget import Budget
 
-DENSE = Reference(accuracy=0.90, images=1000)
+DENSE = Reference(accuracy=0.90, images=1000, classes=10)
 RUNGS = {rung.name: rung for rung in ladder(10, Targets(), budget=Budget())}
 
 
@@ -93,6 +93,23 @@ def test_the_first_that_meets_a_limit_ends_the_climb():
     assert _climb({}, Targets(max_bytes=100), sizes)[0] == ["INT8", "INT8 trained", "50% zeros, INT8"]
 
 
+def test_a_limit_that_int8_meets_has_it_trained_too_unless_a_drop_is_named():
+    assert _climb({}, Targets(max_bytes=100))[0] == ["INT8", "INT8 trained"]
+    assert _climb({}, Targets(max_drop=0.01, max_bytes=100))[0] == ["INT8"]
+    sizes = {name: 50 if "channels" in name else 200 for name in RUNGS}
+    assert _climb({}, Targets(max_bytes=100), sizes)[0][-1] == "25% of channels removed, INT8"
+
+
+def test_a_candidate_at_chance_meets_no_target():
+    sizes = {name: 50 if "channels" in name else 200 for name in RUNGS}
+    accuracies = {"25% of channels removed, INT8": 0.11, "50% of channels removed, INT8": 0.5}
+    assert _climb(accuracies, Targets(max_bytes=100), sizes)[0][-1] == "50% of channels removed, INT8"
+    useless = _tried("75% of channels removed, INT8", 0.11, 50)
+    (said,) = misses(useless, Targets(max_bytes=100), DENSE)
+    assert said.startswith("11.00 % of 1,000 validation images is not shown to be better than guessing among 10 classes; allow")
+    assert misses(useless, Targets(), DENSE) == (said,)
+
+
 TRIED = (
     _tried("INT8", 0.898, 300, p50=0.5, entropy=250),
     _tried("80% zeros, INT8", 0.895, 300, p50=0.5, entropy=120),
@@ -116,6 +133,13 @@ TRIED = (
 )
 def test_the_best_of_them(targets, best):
     assert best_of(TRIED, targets, DENSE) is TRIED[best]
+
+
+@pytest.mark.parametrize("targets", [Targets(), Targets(max_bytes=60), Targets(max_latency_ms=0.15), Targets(max_drop=0.01)])
+def test_one_at_chance_is_best_only_where_all_are(targets):
+    useless = _tried("75% of channels removed, INT8", 0.11, 50, p50=0.1)
+    assert best_of((*TRIED, useless), targets, DENSE) in TRIED
+    assert best_of((useless,), targets, DENSE) is useless
 
 
 def test_misses_say_by_how_much():

@@ -26,6 +26,7 @@ PATTERNS = {
     "unstructured cubic": prune(sparsity=0.6, schedule="cubic"),
     "1x4": prune(pattern="1x4", sparsity=0.6),
     "1x4 cubic": prune(pattern="1x4", sparsity=0.6, schedule="cubic"),
+    "1x4 regrouped": prune(pattern="1x4", sparsity=0.6, regroup=True),
     "2:4": prune(pattern="2:4"),
     "channel": prune(pattern="channel", sparsity=0.4),
     "channel cubic": prune(pattern="channel", sparsity=0.4, schedule="cubic"),
@@ -38,6 +39,7 @@ LATER = {
     "distill": Distill(budget=SHORT),
     "together": Together(parts=(Quantize(), Distill()), budget=SHORT),
     "prune again": prune(sparsity=0.7),
+    "prune again in blocks": prune(sparsity=0.7, pattern="1x4", regroup=True),
 }
 
 
@@ -188,6 +190,10 @@ def test_masks_are_cut_with_the_channels():
         ({"pattern": "channel", "sparsity": 1.0}, r"a channel sparsity of 1 leaves no network; stay below 1"),
         ({"pattern": "2:4", "sparsity": 0.5, "schedule": "cubic"}, r"pattern 2:4 is fixed at 0.5; use schedule one_shot"),
         ({"pattern": "2:4"}, r"pattern 2:4 has sparsity 0.5, given is 0.8; set it to that"),
+        ({"pattern": "channel", "allocation": "cost"}, r"allocation 'cost' does not apply to channels; choose global or uniform"),
+        ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; set it to cost, or leave costs out"),
+        ({"pattern": "channel", "regroup": True}, r"set regroup in the stage that prunes in 1x4"),
+        ({"pattern": "unstructured", "regroup": True}, r"pattern unstructured has no blocks to regroup"),
         ({"pattern": "3x3"}, r"pattern '3x3' is unknown"),
     ],
 )
@@ -202,3 +208,21 @@ def test_a_network_of_one_layer_has_nothing_to_prune_by_default():
         prune().begin(one, resources("plain"))
     half = prune(last=True).begin(one, resources("plain"))
     assert int((weighted_layers(half)["1"].weight == 0).sum()) == 384
+
+
+def test_by_cost_the_layers_with_large_maps_lose_more():
+    def densities(**settings):
+        found = run_stage(dense("residual"), prune(pattern="1x4", sparsity=0.6, budget=NONE, **settings), resources("residual"))
+        return [float(mask.float().mean()) for mask in prunable(found.network)]
+
+    by_weight, by_cost = densities(), densities(allocation="cost")
+    assert by_cost[0] < by_weight[0]  # 8 x 8 positions
+    assert by_cost[-1] > by_weight[-1]  # 4 x 4 positions
+    names = list(weighted_layers(dense("residual").network))[1:-1]
+    assert densities(allocation="cost", costs=dict.fromkeys(names, 16.0)) == by_weight
+    assert densities(allocation="cost", costs=dict(zip(names, [32.0, 32.0, 8.0], strict=True))) == by_cost
+
+
+def test_a_layer_without_a_cost_is_named():
+    with pytest.raises(InvalidRecipe, match=r"needs the cost of a block of every layer that is pruned; missing are left\.1"):
+        prune(allocation="cost", costs={"left.0.0": 1.0, "down.0": 2.0}).begin(dense("residual").network, resources("residual"))

@@ -59,6 +59,13 @@ def test_the_rate_stays_between_zero_and_its_peak(progress, warmup, schedule):
     assert 0 <= learning_rate_at(progress, budget) <= 0.4 * (1 + 1e-12)
 
 
+def test_statistics_are_kept_only_when_the_rate_has_nearly_run_out():
+    """With kept statistics nothing normalises a step any more: at a quarter of the rate distillation diverged."""
+    budget = Budget(learning_rate=0.4)
+    assert learning_rate_at(budget.freeze_batchnorm, budget) <= 0.03 * budget.learning_rate
+    assert budget.freeze_batchnorm < 1  # the last steps do train with what will be folded
+
+
 def test_rates_follow_their_laws():
     def rate(progress, **settings):
         return learning_rate_at(progress, Budget(learning_rate=0.4, **settings))

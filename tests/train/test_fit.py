@@ -126,7 +126,7 @@ def test_ramps_see_every_epoch_begin_and_exactly_one_end():
     assert seen == sorted(seen)
 
 
-def test_statistics_are_kept_in_the_last_third_of_quantized_training_only(monkeypatch):
+def test_statistics_are_kept_in_the_last_tenth_of_quantized_training_only(monkeypatch):
     frozen = []
     step = paretrim.train.fit._Work.step
 
@@ -139,6 +139,12 @@ def test_statistics_are_kept_in_the_last_third_of_quantized_training_only(monkey
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", looking)
     run_stage(dense("residual"), Quantize(budget=LONG), resources("residual"))
+    assert frozen == [False] * 9  # the last of 9 steps begins at 8/9
+    frozen.clear()
+    run_stage(dense("residual"), Quantize(budget=replace(LONG, epochs=7)), resources("residual"))
+    assert frozen == [False] * 19 + [True] * 2
+    frozen.clear()
+    run_stage(dense("residual"), Quantize(budget=replace(LONG, freeze_batchnorm=0.67)), resources("residual"))
     assert frozen == [False] * 7 + [True] * 2
     frozen.clear()
     run_stage(dense("residual"), STAGES["prune"], resources("residual"))

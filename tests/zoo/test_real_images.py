@@ -65,7 +65,7 @@ def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path)
         return np.concatenate([runnable(images[first : first + BATCH]).argmax(1) for first in range(0, len(images), BATCH)])
 
     assert (classes("onnxruntime") == expected).mean() >= 0.999
-    # OpenVINO fuses the residual sum into the convolution, in another arithmetic (docs/integer-graph.md).
+    # OpenVINO rounds near ties otherwise; without the second rounding before sums it was 99.6 % (docs/integer-graph.md).
     fused = classes("openvino")
-    assert (fused == expected).mean() >= 0.99
+    assert (fused == expected).mean() >= 0.997
     assert abs((fused == labels).mean() - (expected == labels).mean()) <= 0.001

@@ -224,7 +224,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--markdown", type=Path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
     parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the accuracies as a picture, which that page shows")
-    parser.add_argument("--title", help="title of the pages (default: Paretrim, and in Markdown study, network and data)")
+    parser.add_argument("--title", help="title of the pages (default: network and data, and in Markdown the study before them)")
 
 
 def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -29,7 +29,7 @@ from paretrim.progress import Watcher, watching
 from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
-from paretrim.run_folder import REPORT
+from paretrim.run_folder import REPORT, keep_commands
 from paretrim.search.climb import Found, compress_towards
 from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
@@ -106,6 +106,7 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
         outcomes = run_study(grid, folder, results, report=watcher.tick, say=watcher.note)
         if measuring:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
+        keep_commands(results, (command_line,))
         page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
     _show(outcomes, results, parsed)
     return DONE
@@ -251,11 +252,11 @@ def _found_json(found: Found) -> dict[str, object]:
 
 
 def _met(targets: Targets) -> str:
-    return (
-        "all targets are met"
-        if targets != Targets()
-        else "no targets were given; best is the smallest within 1 point of the dense network"
-    )
+    if targets == Targets():
+        return "no targets were given; best is the smallest within 1 point of the dense network"
+    if targets.max_drop is None:
+        return "all targets are met; no --max-drop was given, so best is the most accurate of those tried that meet them"
+    return "all targets are met"
 
 
 def _plain(name: str) -> str:

@@ -15,11 +15,8 @@ from paretrim.errors import MissingDependency
 from paretrim.outcome import Outcome
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
-from paretrim.run_folder import REPORT, STORE, delivered_by, distributions
+from paretrim.run_folder import REPORT, STORE, commands_of, delivered_by, distributions
 from paretrim.study import store
-
-TITLE = "Paretrim"
-"""Title of the HTML page where none is given."""
 
 
 def report(parsed: argparse.Namespace) -> int:
@@ -29,7 +26,8 @@ def report(parsed: argparse.Namespace) -> int:
     out: Path | None = parsed.out or (sources[0] / REPORT if len(sources) == 1 and sources[0].is_dir() else None)
     if out:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
-        page.write(outcomes, out, title=parsed.title or TITLE, distributions=shapes)
+        commands = dict.fromkeys(command for source in sources if source.is_dir() for command in commands_of(source))
+        page.write(outcomes, out, title=parsed.title, distributions=shapes, reproduce=tuple(commands))
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:

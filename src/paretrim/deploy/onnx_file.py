@@ -60,7 +60,7 @@ def _model(graph: Graph) -> ModelProto:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
-    writer = Writer(graph.types)
+    writer = Writer(graph.types, {node.name: node.op for node in graph.nodes})
     for node in graph.nodes:
         _write_node(writer, node, graph)
     writer.add("Identity", [writer.real(graph.output)], LOGITS)

@@ -81,11 +81,25 @@ def _relu(writer: Writer, node: Node) -> None:
     writer.finish(node, "Relu", [writer.real(node.inputs[0])])
 
 
-def _elementwise(op: str) -> Callable[[Writer, Node], None]:
-    def write(writer: Writer, node: Node) -> None:
-        writer.finish(node, op, [writer.real(name) for name in node.inputs])
+def _mul(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Mul", [writer.real(name) for name in node.inputs])
 
-    return write
+
+def _add(writer: Writer, node: Node) -> None:
+    writer.finish(node, "Add", [_rounded(writer, node, index) for index in range(len(node.inputs))])
+
+
+def _rounded(writer: Writer, node: Node, index: int) -> str:
+    """Input ``index`` of a sum as float32 values that every runtime has rounded to their grid.
+
+    OpenVINO computes a convolution and the sum behind it in one kernel that carries the convolution's result in float32, so its
+    rounding is left out. A second pair of QuantizeLinear and DequantizeLinear on the same grid changes no value and makes that
+    kernel round; ONNX Runtime removes it.
+    """
+    name, kind = node.inputs[index], writer.types[node.inputs[index]]
+    if not kind.quantized or writer.makers.get(name) != "conv2d":
+        return writer.real(name)
+    return writer.rounded(name, f"{node.name}/rounded_{index}")
 
 
 def _concat(writer: Writer, node: Node) -> None:
@@ -268,8 +282,8 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "relu": _relu,
         "clamp": _clamp,
         "pointwise": _pointwise,
-        "add": _elementwise("Add"),
-        "mul": _elementwise("Mul"),
+        "add": _add,
+        "mul": _mul,
         "concat": _concat,
         "slice": _slice,
         "pad": _pad,

@@ -28,9 +28,13 @@ class Operation:
 
 @dataclass(frozen=True)
 class Writer:
-    """The file while it is written. ``types`` are those of the graph's values, which keep their names in the file."""
+    """The file while it is written.
+
+    ``types`` are those of the graph's values, which keep their names in the file; ``makers`` the operations that make them.
+    """
 
     types: Mapping[str, ValueType]
+    makers: Mapping[str, str]
     operations: list[Operation] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     outputs: set[str] = field(default_factory=set)
@@ -89,6 +93,12 @@ class Writer:
     def quantize(self, real: str, output: str, kind: ValueType) -> str:
         """float32 to uint8 on the grid of ``kind``."""
         return self.add("QuantizeLinear", [real, *self._grid(output, kind)], output, name=f"{output}/quantize")
+
+    def rounded(self, name: str, output: str) -> str:
+        """A quantized value as float32, rounded to its own grid once more: the same values, through ``output``."""
+        grid = self._grid(name, self.types[name])
+        self.add("QuantizeLinear", [self.real(name), *grid], output)
+        return self.add("DequantizeLinear", [output, *grid], f"{output}/real")
 
     def finish(self, node: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, OnnxAttribute] | None = None) -> None:
         """Append the last operation of a node: its result takes the node's name, clamped and quantized where the graph says so.

@@ -17,7 +17,7 @@ from paretrim.graph.types import WEIGHTED, Array, Attribute, Graph, Node
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What stays of one node's tensors, as ascending indices.
+    """What stays of one node's tensors, as indices: ascending where channels are removed, any order where they trade places.
 
     Attributes:
         outputs: into the first axis of the weight (and the bias, masks, quantizer scales), or into ``batch_norm`` vectors.

@@ -7,6 +7,8 @@ the count is exact and a larger sparsity takes from every layer a superset of wh
 ==========  =====================================================================================================
 ``global``  key = the block's score; one threshold for the whole network (Han et al. 2015, arXiv 1506.02626)
 ``lamp``    key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
+``cost``    key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
+            masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
 ``uniform`` the i-th best block of a layer with n blocks has key n / (i - 1/2)
 ``erk``     likewise with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
             (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
@@ -31,7 +33,7 @@ from paretrim.errors import InvalidRecipe, WeightsMismatch, located
 from paretrim.prune.patterns import Pattern, block_alive, block_scores, mask_for, survivors
 from paretrim.prune.scores import lamp, largest, magnitude
 
-Method = Literal["global", "uniform", "erk", "lamp"]
+Method = Literal["global", "uniform", "erk", "lamp", "cost"]
 
 MINIMUM_DENSITY = 0.005
 """Share of its blocks that every layer keeps before the method decides about the rest."""
@@ -39,12 +41,13 @@ MINIMUM_DENSITY = 0.005
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, share for ERK."""
+    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, cost of one."""
 
     weight_shape: tuple[int, ...]
     scores: Tensor
     living: int
     guarded: int
+    cost: float
 
 
 def allocate(
@@ -55,6 +58,7 @@ def allocate(
     pattern: Pattern,
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
+    costs: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
     """Number of blocks every layer keeps; zero blocks over all layers are exactly ``round(sparsity * blocks)``.
 
@@ -65,21 +69,29 @@ def allocate(
     Args:
         layers: weights (or any non-negative scores in their place) by layer name, [Co, Ci, kh, kw] or [out, in].
         sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
-        method: ``global``, ``uniform``, ``erk`` or ``lamp``; see the head of this module.
+        method: ``global``, ``uniform``, ``erk``, ``lamp`` or ``cost``; see the head of this module.
         pattern: what a block is.
         alive: masks of earlier stages, for all layers or some; what is False there stays zero.
         minimum_density: see above, in [0, 1].
+        costs: for ``cost``, what one living block of each layer costs, above 0, in any unit; layers that are not in
+            ``layers`` may be named.
 
     Raises:
-        InvalidRecipe: sparsity, method or minimum density is not allowed, there are no layers, or fewer blocks than layers stay.
+        InvalidRecipe: sparsity, method, minimum density or a cost is not allowed, there are no layers, or fewer blocks than
+            layers stay.
         TrainingFailed: a weight is not finite.
         WeightsMismatch: a mask in ``alive`` fits no layer.
         UnsupportedOperation: a weight has fewer than two dimensions.
     """
     _check(layers, sparsity, method, pattern, alive or {}, minimum_density)
+    if method == "cost":
+        _check_costs(layers, costs or {})
     if pattern.fixed:
         return {name: survivors(_living(name, weight, alive), pattern) for name, weight in layers.items()}
-    parts = {name: _layer(name, weight, pattern, alive, minimum_density) for name, weight in layers.items()}
+    parts = {
+        name: _layer(name, weight, pattern, alive, minimum_density, 1.0 if costs is None else costs.get(name, 1.0))
+        for name, weight in layers.items()
+    }
     keep = _total(parts, sparsity)
     values = list(parts.values())
     guarded = [layer.guarded for layer in values]
@@ -107,12 +119,13 @@ def masks(
     pattern: Pattern,
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
+    costs: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Boolean masks of the weights' shapes: the largest blocks of every layer, as many as :func:`allocate` says.
 
     Masks of the same weights at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
     """
-    counts = allocate(layers, sparsity, method=method, pattern=pattern, alive=alive, minimum_density=minimum_density)
+    counts = allocate(layers, sparsity, method=method, pattern=pattern, alive=alive, minimum_density=minimum_density, costs=costs)
     result = {}
     for name, weight in layers.items():
         with located(f"layer '{name}'"):
@@ -151,20 +164,33 @@ def _check(
             )
 
 
+def _check_costs(layers: Mapping[str, Tensor], costs: Mapping[str, float]) -> None:
+    missing = [name for name in layers if name not in costs]
+    if missing:
+        raise InvalidRecipe(
+            f"allocation 'cost' needs the cost of a block of every layer that is pruned; missing are {', '.join(missing)}"
+        )
+    for name in layers:
+        if not 0 < costs[name] < math.inf:
+            raise InvalidRecipe(f"a block of layer '{name}' costs {costs[name]}; give a number above 0")
+
+
 def _living(name: str, weight: Tensor, alive: Mapping[str, Tensor] | None) -> Tensor:
     if alive is not None and name in alive:
         return alive[name]
     return torch.ones_like(weight, dtype=torch.bool)
 
 
-def _layer(name: str, weight: Tensor, pattern: Pattern, alive: Mapping[str, Tensor] | None, minimum_density: float) -> _Layer:
+def _layer(
+    name: str, weight: Tensor, pattern: Pattern, alive: Mapping[str, Tensor] | None, minimum_density: float, cost: float
+) -> _Layer:
     living = _living(name, weight, alive)
     with located(f"layer '{name}'"):
         scores = block_scores(magnitude(weight).where(living, 0), pattern)
     possible = block_alive(living, pattern)
     count = int(possible.sum())
     guarded = min(count, max(1, math.floor(minimum_density * scores.numel())))
-    return _Layer(tuple(weight.shape), scores.where(possible, -torch.inf), count, guarded)
+    return _Layer(tuple(weight.shape), scores.where(possible, -torch.inf), count, guarded, cost)
 
 
 def _total(layers: Mapping[str, _Layer], sparsity: float) -> int:
@@ -205,11 +231,11 @@ def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int],
 
 
 def _keys(layer: _Layer, method: Method, pattern: Pattern) -> Tensor:
-    """Keys of ``global`` and ``lamp``, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
+    """Keys of ``global``, ``lamp`` and ``cost``, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
     keys = layer.scores
-    if method == "lamp":
+    if method in ("lamp", "cost"):
         energy = keys.clamp(min=0) if pattern.block > 1 else keys.clamp(min=0).double().square()
-        keys = lamp(energy).where(torch.isfinite(layer.scores), -torch.inf)
+        keys = (lamp(energy) if method == "lamp" else energy / layer.cost).where(torch.isfinite(layer.scores), -torch.inf)
     return keys.where(~largest(layer.scores, layer.guarded), torch.inf).flatten()
 
 

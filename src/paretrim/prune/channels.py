@@ -9,7 +9,7 @@ from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
-from paretrim.graph.restrict import Kept, restrict
+from paretrim.graph.restrict import Kept, Restriction, restrict
 from paretrim.network import Network
 
 IntArray = npt.NDArray[np.int64]
@@ -50,7 +50,11 @@ def _alive(groups: ChannelGroups, name: str, removed: IntArray, device: torch.de
 
 def without_channels(network: Network, groups: ChannelGroups, removed: IntArray) -> Network:
     """The smaller network with its masks and quantizers cut alike."""
-    restriction = restrict(network.graph(), groups, removed.tolist())
+    return carried(network, restrict(network.graph(), groups, removed.tolist()))
+
+
+def carried(network: Network, restriction: Restriction) -> Network:
+    """The network on a graph with fewer channels or others in their places; its masks and quantizers go where their rows go."""
     smaller = Network(restriction.graph)
     old, new = weighted_layers(network), weighted_layers(smaller)
     for name, layer in new.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, StrictBool
@@ -16,8 +18,10 @@ from paretrim.network import Network
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
 from paretrim.prune.patterns import block_shape, parse_pattern
+from paretrim.prune.regroup import regrouped
 from paretrim.prune.schedule import cubic
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.stage import LATER
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 
@@ -31,12 +35,19 @@ class Prune:
 
     ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
     0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
-    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp`` (channels: ``global`` or ``uniform``). ``schedule``:
-    ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say whether the
-    first convolution and the last weighted layer take part (channels: outputs of the network always stay). Surviving channels
-    are rounded up to ``multiple_of``.
+    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` (channels: ``global`` or ``uniform``).
+    ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
+    whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay).
+    Surviving channels are rounded up to ``multiple_of``.
 
-    Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels).
+    ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
+    it, what counts is at how many positions a block is multiplied.
+
+    ``regroup`` first puts channels in an order in which blocks of four keep more; the network computes the same, and nothing is
+    left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
+
+    Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels);
+    Pool & Yu 2021 (order of channels).
 
     Raises:
         InvalidRecipe: settings that do not go together.
@@ -53,19 +64,27 @@ class Prune:
     first: StrictBool = False
     last: StrictBool = False
     multiple_of: AtLeastOne = 1
+    regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
+    costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.end < self.start:
             raise InvalidRecipe(
                 f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
             )
+        if self.costs is not None and self.allocation != "cost":
+            raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
         if self.pattern == CHANNEL:
+            if self.regroup:
+                raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
             if self.allocation not in ("global", "uniform"):
                 raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not apply to channels; choose global or uniform")
             if self.sparsity == 1:
                 raise InvalidRecipe("prune: a channel sparsity of 1 leaves no network; stay below 1")
             return
         pattern = parse_pattern(self.pattern)
+        if self.regroup and pattern.block == 1:
+            raise InvalidRecipe(f"prune: pattern {self.pattern} has no blocks to regroup; leave regroup out, or prune in 1x4")
         if pattern.sparsity is not None and self.schedule == "cubic":
             raise InvalidRecipe(
                 f"prune: the sparsity of pattern {self.pattern} is fixed at {pattern.sparsity}; use schedule one_shot"
@@ -78,6 +97,8 @@ class Prune:
     def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy, pruned already if the schedule is one-shot."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
+        if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
+            private = self._regrouped(private)
         if self.schedule == "one_shot":
             return self._remove(private) if self.pattern == CHANNEL else self._mask_(private, self.sparsity)
         if self.pattern == CHANNEL:
@@ -113,7 +134,17 @@ class Prune:
         layers = self._layers(network)
         weights = {name: layer.weight.detach() for name, layer in layers.items()}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
-        return masks(weights, sparsity, method=self.allocation, pattern=parse_pattern(self.pattern), alive=alive)
+        return self._chosen(network, weights, sparsity, alive)
+
+    def _chosen(
+        self, network: Network, weights: Mapping[str, Tensor], sparsity: float, alive: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The masks for these weights of the network's layers."""
+        pattern = parse_pattern(self.pattern)
+        costs = None
+        if self.allocation == "cost":
+            costs = {name: float(positions(network, name)) for name in weights} if self.costs is None else self.costs
+        return masks(weights, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs)
 
     def _most_on_the_way(self, network: Network) -> float:
         """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
@@ -121,6 +152,12 @@ class Prune:
         layers = self._layers(network).values()
         blocks = sum(math.prod(block_shape(layer.weight.shape, pattern)) for layer in layers)
         return 1 - len(layers) / blocks
+
+    def _regrouped(self, network: Network) -> Network:
+        names = tuple(self._layers(network))
+        return regrouped(
+            network, names, parse_pattern(self.pattern), lambda weights: self._chosen(network, weights, self.sparsity)
+        )
 
     def _layers(self, network: Network) -> dict[str, Weighted]:
         """The layers that take part."""
@@ -148,3 +185,8 @@ class Prune:
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
+
+
+def positions(network: Network, name: str) -> int:
+    """How often one weight of a layer is multiplied for one image: the positions of its output, 1 for a linear layer."""
+    return math.prod(network.structure.types[name].shape[1:])

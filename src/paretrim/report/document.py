@@ -13,7 +13,8 @@ from paretrim.outcome import Outcome
 from paretrim.report import wording
 from paretrim.report.figure import accuracy_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
-from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of
+from paretrim.report.patterns import prices
+from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
 
 Row = Sequence[str]
 
@@ -55,6 +56,7 @@ def render(outcomes: Sequence[Outcome], *, title: str | None = None, figure: str
         _accuracy(points),
         _comparison(points, f"Against {points[0].label}"),
         _orders(points),
+        *_prices(points),
         _size(points),
         _latency(points),
         _frontier(points),
@@ -65,7 +67,7 @@ def render(outcomes: Sequence[Outcome], *, title: str | None = None, figure: str
 
 def _title(points: Sequence[Point]) -> str:
     runs = _runs(points)
-    return f"{_listed(run.study for run in runs)}: {_listed(run.network for run in runs)} on {runs[0].data}"
+    return f"{_listed(run.study for run in runs)}: {subject(points)}"
 
 
 def _what_was_run(points: Sequence[Point]) -> str:
@@ -159,6 +161,17 @@ def _orders(points: Sequence[Point]) -> str:
     if not found or found == tuple(points):
         return ""
     return _comparison(found, f"Does the order matter? Against {found[0].label}")
+
+
+def _prices(points: Sequence[Point]) -> list[str]:
+    """What a pattern of zeros costs: against single weights, where equally many weights are left."""
+    return [
+        _comparison(
+            (price.reference, *price.others),
+            f"The price of the pattern: {wording.percent(price.left, 1)} of the weights left, against {price.reference.label}",
+        )
+        for price in prices(points)
+    ]
 
 
 def _comparison(points: Sequence[Point], heading: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from paretrim import __version__, files
 from paretrim.outcome import Outcome
 from paretrim.report import details, sections
+from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 
 
@@ -20,14 +21,14 @@ def write(
     outcomes: Sequence[Outcome],
     path: Path,
     *,
-    title: str,
+    title: str | None = None,
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
 ) -> None:
     """Write the report of a results store to ``path``, atomically.
 
-    ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their shapes to the table; ``reproduce`` are
-    the commands that make the numbers again.
+    ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
+    shapes to the table; ``reproduce`` are the commands that make the numbers again.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
@@ -39,7 +40,7 @@ def write(
 def render(
     outcomes: Sequence[Outcome],
     *,
-    title: str,
+    title: str | None = None,
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
 ) -> str:
@@ -49,6 +50,7 @@ def render(
         InvalidRecipe: as for :func:`write`.
     """
     view = view_of(outcomes, distributions or {})
+    title = title or subject(view.points)
     style, script = _resource("page.css"), _resource("page.js")
     # No name can become markup: outside of JSON everything is escaped, and inside of it "<" is written as \u003c. The policy
     # is a second lock: only this style and this script run, and nothing is loaded from anywhere.

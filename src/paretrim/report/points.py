@@ -105,6 +105,12 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
     return tuple(points)
 
 
+def subject(points: Sequence[Point]) -> str:
+    """Network and data in words: what a page is about."""
+    runs = [run for point in points for run in point.runs]
+    return f"{', '.join(dict.fromkeys(run.network for run in runs))} on {runs[0].data}"
+
+
 def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
     """Every setting some point was measured in, those with the most points first."""
     counts: dict[Setting, int] = {}

@@ -83,7 +83,7 @@ def compress_towards(
 def _reference(opened: Opened) -> Reference:
     start = opened.start
     found, labels = predictions(start.network, start.validation.epoch(0), start.execution.torch_device())
-    return Reference(float((found == labels).double().mean()), len(labels))
+    return Reference(float((found == labels).double().mean()), len(labels), start.classes)
 
 
 def _weighed(

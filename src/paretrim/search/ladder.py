@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from paretrim.bench.statistics import accuracy_interval
 from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe
+from paretrim.planning import beats_guessing
 from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.stage import Stage
@@ -25,6 +26,9 @@ USUAL_DROP = 0.01
 
 ZEROS = (0.5, 0.8, 0.9)
 CHANNELS = (0.25, 0.5, 0.75)
+
+INT8 = "int8"
+"""The family of rungs that keep every weight."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,11 @@ class Tried:
 
 @dataclass(frozen=True)
 class Reference:
-    """The dense network's accuracy on ``images`` validation images."""
+    """The dense network's accuracy on ``images`` validation images of ``classes`` classes."""
 
     accuracy: float
     images: int
+    classes: int
 
 
 def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
@@ -118,9 +123,9 @@ def ladder(epochs: int, targets: Targets, *, budget: Budget) -> tuple[Rung, ...]
     """
     quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
     trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
-    rungs = [Rung("INT8", "int8", (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
+    rungs = [Rung("INT8", INT8, (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
     if epochs:
-        rungs.append(Rung("INT8 trained", "int8", trained, frozenset({"zeros", "channels"})))
+        rungs.append(Rung("INT8 trained", INT8, trained, frozenset({"zeros", "channels"})))
     if not targets.limits:
         for share in ZEROS:
             stages = usual_stages(epochs, sparsity=share, budget=budget)
@@ -141,13 +146,17 @@ def climb(
 ) -> tuple[Tried, ...]:
     """Try the rungs in order, leaving out what cannot help any more.
 
-    A family ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is), and everything ends
-    with the first rung that meets all targets, if there are any on size or speed.
+    A family ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
+    are bounded, everything ends with the first rung that meets all targets: the next ones are lighter, not more accurate. Where
+    INT8 meets them and no drop of accuracy is named, INT8 is trained as well, which is as light and usually more accurate.
     """
     allowed = targets.max_drop
     closed: frozenset[str] = frozenset()
     tried: list[Tried] = []
+    met = False
     for rung in rungs:
+        if met and (allowed is not None or rung.family != INT8):
+            break
         if rung.family in closed:
             note(f"{rung.name}: left out, a lighter candidate clearly misses the accuracy")
             continue
@@ -155,8 +164,7 @@ def climb(
         tried.append(found)
         if allowed is not None and _clearly_below(found.accuracy, reference, allowed):
             closed |= rung.closes
-        if targets.limits and not misses(found, targets, reference):
-            break
+        met = met or (targets.limits and not misses(found, targets, reference))
     return tuple(tried)
 
 
@@ -164,9 +172,10 @@ def best_of(tried: Sequence[Tried], targets: Targets, reference: Reference) -> T
     """The candidate to keep: of those that meet everything the lightest, else the nearest.
 
     Light is fast where latency is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those
-    that meet them is kept.
+    that meet them is kept. One that is no better than guessing is kept only where all are.
     """
     allowed = targets.max_drop if targets.max_drop is not None or targets.limits else USUAL_DROP
+    tried = [one for one in tried if not _guesses(one, reference)] or tried
     accurate = [one for one in tried if allowed is None or reference.accuracy - one.accuracy <= allowed + 1e-9]
     meeting = [one for one in accurate if not misses(one, Targets(None, targets.max_latency_ms, targets.max_bytes), reference)]
     if (allowed is None and meeting) or not accurate:
@@ -175,8 +184,13 @@ def best_of(tried: Sequence[Tried], targets: Targets, reference: Reference) -> T
 
 
 def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...]:
-    """Every target that a candidate misses, and by how much, in words."""
+    """Every target that a candidate misses, and by how much, in words. To be better than guessing is always one of them."""
     said = []
+    if _guesses(one, reference):
+        said.append(
+            f"{100 * one.accuracy:.2f} % of {reference.images:,} validation images is not shown to be better than guessing among "
+            f"{reference.classes} classes; allow more bytes or milliseconds, or train longer (--epochs)"
+        )
     drop = reference.accuracy - one.accuracy
     if targets.max_drop is not None and drop > targets.max_drop + 1e-9:
         over = 100 * (drop - targets.max_drop)
@@ -202,6 +216,10 @@ def weighed(one: Tried, reference: Reference) -> str:
 
 def _with_epochs(budget: Budget, epochs: int) -> Budget:
     return replace(budget, epochs=epochs)
+
+
+def _guesses(one: Tried, reference: Reference) -> bool:
+    return not beats_guessing(one.accuracy, reference.images, reference.classes)
 
 
 def _clearly_below(accuracy: float, reference: Reference, allowed: float) -> bool:

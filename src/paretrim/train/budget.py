@@ -31,7 +31,8 @@ class Budget:
     ``warmup`` is the share of the steps in which the rate rises linearly from 0; ``milestones`` (shares of progress) belong to
     the ``step`` schedule, which divides the rate by 10 at each. Weight decay acts on weights only, not on biases, BatchNorm or
     scales. ``momentum`` and ``nesterov`` belong to ``sgd``. ``clip_norm`` bounds the norm of the whole gradient.
-    ``freeze_batchnorm`` is the progress from which BatchNorm statistics are kept, in quantized networks only.
+    ``freeze_batchnorm`` is the progress from which BatchNorm statistics are kept, in quantized networks only. Steps that were
+    safe before diverge then: a schedule whose rate is still high at that point (``constant``) needs a later one.
 
     Raises:
         pydantic.ValidationError: a value is of another type or out of range.
@@ -49,7 +50,7 @@ class Budget:
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     label_smoothing: Fraction = 0.0
     clip_norm: Positive | None = None
-    freeze_batchnorm: Fraction = 0.67
+    freeze_batchnorm: Fraction = 0.9
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:
