@@ -104,6 +104,26 @@ struct V {
     }
   }
 
+  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
+    const std::uint32_t lane_bits[lanes] = {1, 2, 4, 8};
+    const uint32x4_t bits = vld1q_u32(lane_bits);
+    const uint8x16_t filled = vdupq_n_u8(fill);
+    uint8x16_t pixels = filled;
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      // Bytes 4 * index .. 4 * index + 3 of the two runs one behind the other.
+      const uint32x4_t index = vreinterpretq_u32_s32(vld1q_s32(pick->index));
+      const uint32x4_t first_byte = vmulq_n_u32(index, 0x04040404U);
+      const uint8x16_t places = vreinterpretq_u8_u32(vaddq_u32(first_byte, vdupq_n_u32(0x03020100U)));
+      const uint8x16x2_t runs = {{vld1q_u8(in + pick->first), vld1q_u8(in + pick->second)}};
+      const uint32x4_t known = vtstq_u32(vdupq_n_u32(pick->known), bits);
+      pixels = vbslq_u8(vreinterpretq_u8_u32(known), vqtbl2q_u8(runs, places), pixels);
+      if (!pick->last) continue;
+      vst1q_u8(out, pixels);
+      pixels = filled;
+      out += lanes * block;
+    }
+  }
+
   static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
     std::int64_t i = 0;
     if (step == 2) {
