@@ -4,10 +4,17 @@
 // V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
 // load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
 
+// As many sets as leave registers for the operands.
+constexpr int sets_in_registers(int vectors) {
+  int sets = sets_of(vectors);
+  while (sets > 1 && sets * (vectors + 1) >= V::registers) sets /= 2;
+  return sets;
+}
+
 template <int vectors>
 void sparse_tile(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
                  const std::int32_t* initial, std::int32_t* sums) {
-  constexpr int sets = sets_of(vectors) * (vectors + 1) < V::registers ? sets_of(vectors) : 1;
+  constexpr int sets = sets_in_registers(vectors);
   for (int c = 0; c < channels; ++c, sums += vectors * V::lanes) {
     const Entry* entry = entries + starts[c];
     const Entry* const end = entries + starts[c + 1];
