@@ -134,6 +134,20 @@ struct V {
     }
   }
 
+  static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
+    __m512i pixels = _mm512_setzero_si512();
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      const __m512i index = _mm512_load_si512(pick->index);
+      const __m512i first = load(in + pick->first);
+      const __m512i picked = _mm512_maskz_permutex2var_epi32(pick->known, first, index, load(in + pick->second));
+      pixels = _mm512_max_epu8(pixels, picked);
+      if (!pick->last) continue;
+      _mm512_store_si512(out, pixels);
+      pixels = _mm512_setzero_si512();
+      out += lanes * block;
+    }
+  }
+
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
     __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     std::int64_t i = 0;
