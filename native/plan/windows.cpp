@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "graph/attributes.h"
 #include "plan/elementwise.h"
@@ -47,8 +48,9 @@ class PickedMaxPool final : public Step {
     }
   }
 
-  // Whether the picks are few enough to stay in the cache, and planes are whole cache lines.
+  // Whether the picks are few enough to stay in the cache, planes are whole cache lines, and places in them fit a pick.
   static bool apply(const Sliding& sliding) {
+    if (sliding.in.pitch() > std::numeric_limits<std::int32_t>::max()) return false;
     return sliding.out.pixels() > 1 && places(sliding) <= 4096 && sliding.out.pixels() * places(sliding) <= 4096;
   }
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from random_graphs import Builder
 
-from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.errors import CorruptFile
 from paretrim.graph import interpreter
-from paretrim.graph.types import InputSpec
+from paretrim.graph.types import InputSpec, ValueType
 from paretrim.runtime import instruction_sets, plan
 
 LARGEST = 2**31 - 1
@@ -102,8 +102,7 @@ def test_logits_of_a_convolution_are_flattened(instruction_set):
     b = builder()
     x = b.simple("adaptive_avg_pool", [b.conv(b.start(), 8)], {"output_size": (1, 1)})
     logits = b.weighted("conv2d", x, (5, 8, 1, 1), {}, logits=True)
-    kind = b.types[logits]
-    graph = b.graph(b.add("flatten", [logits], type(kind)((5,))))
+    graph = b.graph(b.add("flatten", [logits], ValueType((5,))))
     session = plan(graph, instruction_set=instruction_set, measure=False)
     np.testing.assert_array_equal(session(b.images), interpreter.run(graph, b.images))
 
@@ -151,10 +150,10 @@ def test_scales_that_leave_float32_are_refused():
     """A ratio may be finite and 255 steps of it not; then a sum would be infinity less infinity."""
     b = builder()
     x = b.start()
-    huge = b.types[x].__class__(b.types[x].shape, "uint8", float(np.float32(1e38)), 255)
+    huge = ValueType(b.types[x].shape, "uint8", float(np.float32(1e38)), 255)
     y = b.add("batch_norm", [x], huge, {}, {"multiplier": np.ones(6, np.float32), "offset": np.zeros(6, np.float32)})
     with np.errstate(all="ignore"):
-        total = b.add("add", [y, y], b.types[x])
+        total = b.add("add", [y, y], ValueType(huge.shape, "uint8", 1.0))
     graph = finished(b, total)
     with pytest.raises(CorruptFile, match=r"node 'add_2'.*leave float32"):
         plan(graph, measure=False)
