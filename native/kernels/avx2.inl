@@ -84,20 +84,37 @@ static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64
   for (; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
 }
 
+static __m256i picked(const Pick& pick, const std::uint8_t* in) {
+  const __m256i index = _mm256_load_si256(reinterpret_cast<const __m256i*>(pick.index));
+  const __m256i first = _mm256_permutevar8x32_epi32(load(in + pick.first), index);  // takes the index modulo 8
+  const __m256i second = _mm256_permutevar8x32_epi32(load(in + pick.second), index);
+  return _mm256_blendv_epi8(first, second, _mm256_cmpgt_epi32(index, _mm256_set1_epi32(lanes - 1)));
+}
+
+static __m256i known(const Pick& pick) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(pick.known), bits), bits);
+}
+
 static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
   const __m256i filled = _mm256_set1_epi8(static_cast<char>(fill));
-  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   __m256i pixels = filled;
   for (const Pick* pick = picks; pick < picks + count; ++pick) {
-    const __m256i index = _mm256_load_si256(reinterpret_cast<const __m256i*>(pick->index));
-    const __m256i first = _mm256_permutevar8x32_epi32(load(in + pick->first), index);  // takes the index modulo 8
-    const __m256i second = _mm256_permutevar8x32_epi32(load(in + pick->second), index);
-    const __m256i picked = _mm256_blendv_epi8(first, second, _mm256_cmpgt_epi32(index, _mm256_set1_epi32(lanes - 1)));
-    const __m256i known = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(pick->known), bits), bits);
-    pixels = _mm256_blendv_epi8(pixels, picked, known);
+    pixels = _mm256_blendv_epi8(pixels, picked(*pick, in), known(*pick));
     if (!pick->last) continue;
     _mm256_store_si256(reinterpret_cast<__m256i*>(out), pixels);
     pixels = filled;
+    out += lanes * block;
+  }
+}
+
+static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
+  __m256i pixels = _mm256_setzero_si256();
+  for (const Pick* pick = picks; pick < picks + count; ++pick) {
+    pixels = _mm256_max_epu8(pixels, _mm256_and_si256(picked(*pick, in), known(*pick)));
+    if (!pick->last) continue;
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out), pixels);
+    pixels = _mm256_setzero_si256();
     out += lanes * block;
   }
 }

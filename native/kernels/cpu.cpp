@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "graph/error.h"
+#include "plan/aligned.h"
 #include "run/network.h"
 
 #if defined(__x86_64__)
@@ -102,12 +103,22 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
+// What the widest dense tile does on operands that stay in the first-level cache is what this CPU can do at best.
 double peak_multiply_adds_a_second(const std::string& set) {
+  constexpr int grouped = 4;
+  constexpr std::int64_t records = 512;
   const Kernels& kernels = kernels_named(set);
+  int vectors = 1;
+  while (vectors < most_vectors && kernels.dense[grouped][vectors + 1] != nullptr) ++vectors;
+  const Aligned<std::uint8_t> activations(static_cast<std::size_t>(most_vectors) * most_lanes * block);
+  const Aligned<std::uint32_t> weights(records * (1 + grouped));
+  Aligned<std::int32_t> sums(static_cast<std::size_t>(grouped) * most_vectors * most_lanes);
+  const std::int32_t initial[grouped] = {};
+  const double done = static_cast<double>(records) * grouped * vectors * kernels.lanes * block;
   double best = 0;
-  for (int i = 0; i < 50; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    const double done = kernels.peak(500);
+    kernels.dense[grouped][vectors](activations.data(), weights.data(), records, initial, sums.data());
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     best = std::max(best, done / spent.count());
   }

@@ -104,22 +104,38 @@ struct V {
     }
   }
 
-  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
+  static uint8x16_t picked(const Pick& pick, const std::uint8_t* in) {
+    // Bytes 4 * index .. 4 * index + 3 of the two runs one behind the other.
+    const uint32x4_t index = vreinterpretq_u32_s32(vld1q_s32(pick.index));
+    const uint32x4_t places = vaddq_u32(vmulq_n_u32(index, 0x04040404U), vdupq_n_u32(0x03020100U));
+    const uint8x16x2_t runs = {{vld1q_u8(in + pick.first), vld1q_u8(in + pick.second)}};
+    return vqtbl2q_u8(runs, vreinterpretq_u8_u32(places));
+  }
+
+  static uint8x16_t known(const Pick& pick) {
     const std::uint32_t lane_bits[lanes] = {1, 2, 4, 8};
-    const uint32x4_t bits = vld1q_u32(lane_bits);
+    return vreinterpretq_u8_u32(vtstq_u32(vdupq_n_u32(pick.known), vld1q_u32(lane_bits)));
+  }
+
+  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
     const uint8x16_t filled = vdupq_n_u8(fill);
     uint8x16_t pixels = filled;
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
-      // Bytes 4 * index .. 4 * index + 3 of the two runs one behind the other.
-      const uint32x4_t index = vreinterpretq_u32_s32(vld1q_s32(pick->index));
-      const uint32x4_t first_byte = vmulq_n_u32(index, 0x04040404U);
-      const uint8x16_t places = vreinterpretq_u8_u32(vaddq_u32(first_byte, vdupq_n_u32(0x03020100U)));
-      const uint8x16x2_t runs = {{vld1q_u8(in + pick->first), vld1q_u8(in + pick->second)}};
-      const uint32x4_t known = vtstq_u32(vdupq_n_u32(pick->known), bits);
-      pixels = vbslq_u8(vreinterpretq_u8_u32(known), vqtbl2q_u8(runs, places), pixels);
+      pixels = vbslq_u8(known(*pick), picked(*pick, in), pixels);
       if (!pick->last) continue;
       vst1q_u8(out, pixels);
       pixels = filled;
+      out += lanes * block;
+    }
+  }
+
+  static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
+    uint8x16_t pixels = vdupq_n_u8(0);
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      pixels = vmaxq_u8(pixels, vandq_u8(known(*pick), picked(*pick, in)));
+      if (!pick->last) continue;
+      vst1q_u8(out, pixels);
+      pixels = vdupq_n_u8(0);
       out += lanes * block;
     }
   }
@@ -133,27 +149,6 @@ struct V {
       }
     }
     for (; i < count; ++i) std::memcpy(out + i * block, in + step * i * block, block);
-  }
-
-  static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
-    const uint8x16_t filled = vdupq_n_u8(fill);
-    const std::uint32_t one_by_one[lanes] = {1, 2, 4, 8};
-    const uint32x4_t bits = vld1q_u32(one_by_one);
-    const std::uint8_t bytes_of_a_pixel[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
-    const uint8x16_t within = vld1q_u8(bytes_of_a_pixel);
-    uint8x16_t pixels = filled;
-    for (const Pick* pick = picks; pick < picks + count; ++pick) {
-      // Pixel i is bytes 4 i .. 4 i + 3 of the two runs.
-      const uint32x4_t index = vreinterpretq_u32_s32(vld1q_s32(pick->index));
-      const uint8x16_t where = vaddq_u8(vreinterpretq_u8_u32(vmulq_n_u32(index, 0x04040404U)), within);
-      const uint8x16x2_t runs = {{vld1q_u8(in + pick->first), vld1q_u8(in + pick->second)}};
-      const uint32x4_t known = vtstq_u32(vdupq_n_u32(pick->known), bits);
-      pixels = vbslq_u8(vreinterpretq_u8_u32(known), vqtbl2q_u8(runs, where), pixels);
-      if (!pick->last) continue;
-      vst1q_u8(out, pixels);
-      pixels = filled;
-      out += lanes * block;
-    }
   }
 };
 

@@ -112,6 +112,22 @@ struct V {
     }
   }
 
+  static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
+    bool begins = true;
+    for (const Pick* pick = picks; pick < picks + count; ++pick) {
+      if (begins) std::memset(out, 0, lanes * block);
+      for (int b = 0; b < lanes * block; ++b) {
+        const int lane = b / block;
+        if ((pick->known >> lane & 1) == 0) continue;
+        const int index = pick->index[lane];
+        const std::uint8_t* run = index < lanes ? in + pick->first : in + pick->second;
+        out[b] = std::max(out[b], run[index % lanes * block + b % block]);
+      }
+      begins = pick->last;
+      if (pick->last) out += lanes * block;
+    }
+  }
+
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
     std::uint32_t sum = 0;
     for (std::int64_t i = 0; i < count; ++i) sum += static_cast<std::uint32_t>(a[i] * b[i]);

@@ -20,7 +20,7 @@ using Entry = std::uint64_t;
 
 // An accumulator is busy for some cycles; a tile with few vectors keeps several sets of them going. Lists of entries are best a
 // multiple of that long.
-constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : 4; }
+constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : vectors >= 2 ? 4 : 8; }
 
 // For `channels` output channels c one after the other:
 // sums[(c * vectors + v) * lanes + l] = initial[c] + sum of dot(activations[offset + 4 * (v * lanes + l)], weights)
@@ -97,8 +97,8 @@ struct Kernels {
   void (*shift_pixels)(const Shift& shift, const std::uint8_t* in, std::uint8_t* out);
   // Registers one after the other; lanes that no pick fills hold `fill` in every byte.
   void (*pick_pixels)(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out);
-  // Runs `rounds` dot products of full width and returns how many multiply-adds that was.
-  double (*peak)(std::int64_t rounds);
+  // The same, but what several picks say of one lane is their maximum; 0 where none does.
+  void (*pick_maximum)(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out);
 };
 
 const Kernels& kernels_plain();

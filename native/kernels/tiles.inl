@@ -4,10 +4,17 @@
 // V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
 // load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
 
+// As many sets as leave registers for the operands.
+constexpr int sets_in_registers(int vectors) {
+  int sets = sets_of(vectors);
+  while (sets > 1 && sets * (vectors + 1) >= V::registers) sets /= 2;
+  return sets;
+}
+
 template <int vectors>
 void sparse_tile(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
                  const std::int32_t* initial, std::int32_t* sums) {
-  constexpr int sets = sets_of(vectors) * (vectors + 1) < V::registers ? sets_of(vectors) : 1;
+  constexpr int sets = sets_in_registers(vectors);
   for (int c = 0; c < channels; ++c, sums += vectors * V::lanes) {
     const Entry* entry = entries + starts[c];
     const Entry* const end = entries + starts[c + 1];
@@ -130,22 +137,6 @@ void maximum(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, s
   for (std::int64_t i = 0; i < count; ++i) out[i] = std::max(a[i], b[i]);
 }
 
-// What the widest tile does on operands that stay in the first-level cache is what this CPU can do at best.
-double peak(std::int64_t rounds) {
-  constexpr std::int64_t records = 512;
-  constexpr int grouped = 4;
-  constexpr int vectors = fits(grouped, 6) ? 6 : fits(grouped, 4) ? 4 : 2;
-  alignas(alignment) std::uint8_t activations[vectors * V::lanes * block] = {1, 2, 3, 4};
-  alignas(alignment) std::int32_t sums[grouped * vectors * V::lanes];
-  std::uint32_t weights[records * (1 + grouped)] = {};
-  const std::int32_t initial[grouped] = {};
-  for (std::int64_t r = 0; r < rounds; ++r) {
-    dense_tile<grouped, vectors>(activations, weights, records, initial, sums);
-    asm volatile("" : : "r"(sums) : "memory");  // the sums count as used, or nothing would be computed
-  }
-  return static_cast<double>(rounds) * records * grouped * vectors * V::lanes * block;
-}
-
 Kernels all_kernels(const char* name) {
   Kernels kernels{};
   kernels.name = name;
@@ -164,6 +155,6 @@ Kernels all_kernels(const char* name) {
   kernels.stride_pixels = V::stride_pixels;
   kernels.shift_pixels = V::shift_pixels;
   kernels.pick_pixels = V::pick_pixels;
-  kernels.peak = peak;
+  kernels.pick_maximum = V::pick_maximum;
   return kernels;
 }

@@ -39,18 +39,23 @@ struct Guess {
 // In units of one dot product of a register, fitted by eye to kernels measured alone on Zen 5; only the order matters.
 double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, const Kernels& kernels) {
   const Geometry& g = layer.geometry;
-  const double all = static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes);
-  const double tiles = std::ceil(all / choice.vectors);
-  const double tile_bytes = choice.view == ViewKind::tiles ? 0 : static_cast<double>(choice.view == ViewKind::in_place ? g.in.bytes() : view.bytes) / tiles;
-  const double far = tile_bytes > first_level_cache ? 1.3 : 1.0;
-  const bool crossing = (choice.view == ViewKind::columns || choice.view == ViewKind::tiles) && g.out.width * block % static_cast<std::int64_t>(alignment) != 0;
+  const auto channels = static_cast<double>(g.out.channels);
+  const double tiles = std::ceil(static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes) / choice.vectors);
+  const bool copied = choice.view != ViewKind::in_place;
+  const bool by_tile = choice.view == ViewKind::tiles;
+  const auto bytes = static_cast<double>(copied ? view.bytes : g.in.bytes());
+  const double at_once = by_tile ? 0 : bytes / tiles / choice.passes;  // what the innermost loops go over
+  const double far = at_once > static_cast<double>(first_level_cache) ? 1.3 : 1.0;
+  const bool whole_lines = g.out.width * block % static_cast<std::int64_t>(alignment) == 0;
+  const bool crossing = (choice.view == ViewKind::columns || by_tile) && !whole_lines;
   const double load = far * (crossing ? 1.6 : 1.0);
-  const double vectors = all / tiles;
+  const double vectors = choice.vectors;
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
-                                          : std::max(vectors * choice.grouped * 1.0, (vectors * load + choice.grouped) * 1.35) + 0.3;
-  const double again = choice.view == ViewKind::tiles ? 1.0 + tiles * static_cast<double>((g.kernel.vertical - 1) * g.dilation.vertical) / static_cast<double>(g.out.height) : 2.0;
-  const double packing = choice.view == ViewKind::in_place ? 0 : static_cast<double>(view.bytes) / 64.0 * again;
-  return united * tiles * each + packing + tiles * static_cast<double>(g.out.channels) * 3.0;
+                                          : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
+  // Rows that two tiles need are copied for each of them, but stay near.
+  const double halo = tiles * static_cast<double>((g.kernel.vertical - 1) * g.dilation.vertical) / static_cast<double>(g.out.height);
+  const double packing = copied ? bytes / 64.0 * (by_tile ? 1.0 + halo : 2.0) : 0;
+  return united * tiles * each + packing + tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0));
 }
 
 std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, const Kernels& kernels) {
@@ -61,10 +66,12 @@ std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, co
       const View view = View::make(kind, layer.geometry);
       if (view.bytes > std::numeric_limits<std::uint32_t>::max()) continue;  // offsets have 32 bits
       for (int vectors = 1; vectors <= most_vectors; ++vectors) {
-        const Choice choice{kind, vectors, grouped};
         const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
-        if (vectors > all || !possible(choice, layer, kernels)) continue;
-        found.push_back({choice, guessed_cost(choice, united, layer, view, kernels)});
+        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
+          const Choice choice{kind, vectors, grouped, passes};
+          if (vectors > all || !possible(choice, layer, kernels)) continue;
+          found.push_back({choice, guessed_cost(choice, united, layer, view, kernels)});
+        }
       }
     }
   }

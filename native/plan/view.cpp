@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "plan/picks.h"
+
 namespace paretrim {
 namespace {
 
@@ -164,31 +166,8 @@ class PackPicks final : public Step {
         const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
         if (known) sources[static_cast<std::size_t>(p - first)] = y * g.in.width + x;
       }
-      add_register(std::move(sources));
+      add_picks_of_register(sources, kernels_.lanes, picks_);
     }
-  }
-
-  // Runs of `lanes` pixels that cover the sources in order, two of them to a pick. Sources ascend.
-  void add_register(std::vector<std::int64_t> sources) {
-    std::size_t next = 0;
-    const auto take_run = [&](Pick& pick, std::int32_t& start, std::int32_t index) {
-      while (next < sources.size() && sources[next] < 0) ++next;
-      const std::int64_t begin = next < sources.size() ? sources[next] : 0;
-      start = static_cast<std::int32_t>(begin * block);
-      for (; next < sources.size() && sources[next] < begin + kernels_.lanes; ++next) {
-        if (sources[next] < 0) continue;
-        pick.index[next] = index + static_cast<std::int32_t>(sources[next] - begin);
-        pick.known = static_cast<std::uint16_t>(pick.known | 1U << next);
-      }
-    };
-    do {
-      Pick pick;
-      take_run(pick, pick.first, 0);
-      take_run(pick, pick.second, kernels_.lanes);
-      while (next < sources.size() && sources[next] < 0) ++next;
-      pick.last = next == sources.size();
-      picks_.push_back(pick);
-    } while (!picks_.back().last);
   }
 
   const View view_;

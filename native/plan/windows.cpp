@@ -7,19 +7,74 @@
 
 #include "graph/attributes.h"
 #include "plan/elementwise.h"
+#include "plan/picks.h"
 
 namespace paretrim {
 namespace {
 
+struct Sliding {
+  Layout in;
+  Layout out;
+  Pair window;
+  Pair stride;
+  Pair dilation;
+  Edges padding;
+
+  // The input pixel under one place of the window, or -1 in the padding.
+  std::int64_t source(std::int64_t pixel, std::int64_t place) const {
+    const std::int64_t y = pixel / out.width * stride.vertical + place / window.horizontal * dilation.vertical - padding.top;
+    const std::int64_t x = pixel % out.width * stride.horizontal + place % window.horizontal * dilation.horizontal - padding.left;
+    return y >= 0 && y < in.height && x >= 0 && x < in.width ? y * in.width + x : -1;
+  }
+};
+
+// On small maps: register by register, the maximum of one pick for each place of the window.
+class PickedMaxPool final : public Step {
+ public:
+  PickedMaxPool(const Sliding& sliding, Buffer in, Buffer out, const Kernels& kernels) : sliding_(sliding), kernels_(kernels) {
+    reads = {in};
+    writes = {out};
+    const std::int64_t pixels = sliding.out.pixels();
+    for (std::int64_t first = 0; first < pixels; first += kernels.lanes) {
+      for (std::int64_t place = 0; place < places(sliding); ++place) {
+        std::vector<std::int64_t> sources(static_cast<std::size_t>(kernels.lanes), -1);
+        for (std::int64_t p = first; p < std::min(first + kernels.lanes, pixels); ++p) {
+          sources[static_cast<std::size_t>(p - first)] = sliding.source(p, place);
+        }
+        add_picks_of_register(sources, kernels.lanes, picks_);
+        picks_.back().last = place + 1 == places(sliding);
+      }
+    }
+  }
+
+  // Whether the picks are few enough to stay in the cache, and planes are whole cache lines.
+  static bool apply(const Sliding& sliding) {
+    return sliding.out.pixels() > 1 && places(sliding) <= 4096 && sliding.out.pixels() * places(sliding) <= 4096;
+  }
+
+  std::int64_t parts() const override { return sliding_.out.blocks(); }
+  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
+    kernels_.pick_maximum(picks_.data(), static_cast<std::int64_t>(picks_.size()), memory.at(reads[0]) + plane * sliding_.in.pitch(),
+                          memory.at(writes[0]) + plane * sliding_.out.pitch());
+  }
+
+ private:
+  static std::int64_t places(const Sliding& sliding) { return sliding.window.vertical * sliding.window.horizontal; }
+
+  const Sliding sliding_;
+  const Kernels& kernels_;
+  std::vector<Pick> picks_;
+};
+
 class MaxPool final : public Step {
  public:
-  MaxPool(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels)
-      : in_(Layout::of(source.shape)),
-        out_(Layout::of(node.type.shape)),
-        window_(pair(node, "window")),
-        stride_(pair(node, "stride")),
-        dilation_(pair(node, "dilation")),
-        padding_(edges(node, "padding")),
+  MaxPool(const Sliding& sliding, Buffer in, Buffer out, const Kernels& kernels)
+      : in_(sliding.in),
+        out_(sliding.out),
+        window_(sliding.window),
+        stride_(sliding.stride),
+        dilation_(sliding.dilation),
+        padding_(sliding.padding),
         kernels_(kernels) {
     reads = {in};
     writes = {out};
@@ -180,7 +235,10 @@ class Average final : public Step {
 }  // namespace
 
 std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
-  return std::make_unique<MaxPool>(node, source, in, out, kernels);
+  const Sliding sliding{Layout::of(source.shape),  Layout::of(node.type.shape), pair(node, "window"),
+                        pair(node, "stride"), pair(node, "dilation"),      edges(node, "padding")};
+  if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, out, kernels);
+  return std::make_unique<MaxPool>(sliding, in, out, kernels);
 }
 
 std::unique_ptr<Step> average_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
