@@ -37,11 +37,12 @@ def verdict(found: Estimate, goal: Goal | None) -> str:
     return ", ".join(said)
 
 
-def verdict_at_most(found: Estimate, limit: float) -> str:
+def verdict_at_most(found: Estimate, limit: float, unit: str) -> str:
     """Whether an estimate stays at or below a limit."""
+    text = f"{limit:g} {unit}"
     if found.high <= limit:
-        return f"within {limit:g}"
-    return f"exceeds {limit:g}" if found.low > limit else f"{limit:g} lies in the interval"
+        return f"within {text}"
+    return f"exceeds {text}" if found.low > limit else f"{text} lies in the interval"
 
 
 def _against(found: Estimate, wanted: float, what: str) -> str:

@@ -103,7 +103,8 @@ class LatencyLine:
     def threads_verdict(self) -> str:
         """Whether two threads help as much as they should."""
         scaling = self.scaling
-        return verdict(scaling, THREADS_GOAL) if scaling and self.threads == 2 and self.network in LARGE else ""
+        asked = self.network in LARGE and self.threads == 2 and self.batch == 1
+        return verdict(scaling, THREADS_GOAL) if scaling and asked else ""
 
     @property
     def scaling(self) -> Estimate | None:
@@ -144,7 +145,7 @@ class StartupLine:
         """Whether the first result comes early enough."""
         limit = STARTUP_GOALS_MS.get(self.network)
         found = Estimate(self.first_result_ms, self.first_result_ms_low, self.first_result_ms_high)
-        return "" if limit is None else f"{verdict_at_most(found, limit)} ms"
+        return "" if limit is None else verdict_at_most(found, limit, "ms")
 
 
 @dataclass(frozen=True)
