@@ -22,10 +22,12 @@ Survivors surviving_blocks(const Weighted& layer) {
       const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
       const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
       for (std::int64_t position = 0; position < positions; ++position) {
-        std::int8_t weights[block] = {};
-        for (std::int64_t i = begin; i < end; ++i) weights[first + i - plane * block] = weight[i * positions + position];
+        // Shifted together: bytes stored one by one and read back as a word would stall every time.
         std::uint32_t word = 0;
-        std::memcpy(&word, weights, sizeof word);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t lane = first + i - plane * block;
+          word |= static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * positions + position])) << (8 * lane);
+        }
         if (word != 0) survivors.blocks.push_back({static_cast<std::uint32_t>(position * g.in.blocks() + plane), word});
       }
     }
