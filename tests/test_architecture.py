@@ -23,6 +23,7 @@ LEVELS = (
     {"outcome"},
     {"report", "study.store"},
     {"run_folder"},
+    {"code_length"},
     {"fake_quantize"},
     {"constraints"},
     {"capture", "network"},
