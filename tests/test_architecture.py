@@ -27,7 +27,7 @@ LEVELS = (
     {"fake_quantize"},
     {"constraints"},
     {"capture", "network"},
-    {"freeze", "integer_network"},
+    {"freeze", "integer_network", "thaw"},
     {"train"},
     {"candidate", "stage"},
     {"distill", "finetune", "prune", "quantize", "together"},

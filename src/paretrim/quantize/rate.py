@@ -29,7 +29,7 @@ _LEAST_SHARE = 1e-4
 """A channel counts as at least this sensitive, in units of its layer's mean: few images cannot tell 0 from little."""
 
 ROUNDS = 8
-"""How often integers are chosen and counted before training; after these hardly any still moves."""
+"""How often integers are chosen and counted before training."""
 
 
 def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:
