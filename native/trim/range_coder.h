@@ -91,8 +91,9 @@ class Decoder {
   double bits() const { return 8.0 * static_cast<double>(next_ - begin_) - std::log2(static_cast<double>(range_)); }
 
  private:
+  // Once is enough: whatever is found, 2**-16 of the range is left.
   void normalise() {
-    while (range_ < smallest_range) {
+    if (range_ < smallest_range) {
       code_ = code_ << 16 | take();
       range_ <<= 16;
     }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 
 #include "trim/range_coder.h"
 
@@ -89,6 +90,24 @@ bool worth_blocks(const Weights<Value>& weights) {
   return 8 * empty > blocks;
 }
 
+// What a model has to save on some bits, as a share of the piece's, for them to be worth one. Bits without are read at once.
+constexpr double unmodelled_share = 0.003;
+
+// Bits that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what learning costs it.
+double saved_by_model(const std::int64_t* counts, std::size_t size, std::size_t contexts) {
+  double saved = 0;
+  for (; contexts > 0; --contexts, counts += size) {
+    const auto all = static_cast<double>(std::accumulate(counts, counts + size, std::int64_t{0}));
+    if (all == 0) continue;
+    double bits = all * std::log2(static_cast<double>(size));
+    for (std::size_t i = 0; i < size; ++i) {
+      if (counts[i] > 0) bits += static_cast<double>(counts[i]) * std::log2(static_cast<double>(counts[i]) / all);
+    }
+    saved += bits - 0.5 * static_cast<double>(size - 1) * std::log2(all + 1);
+  }
+  return saved;
+}
+
 }  // namespace
 
 void WeightModel::Mean::add(std::uint32_t magnitude) {
@@ -98,13 +117,14 @@ void WeightModel::Mean::add(std::uint32_t magnitude) {
                                          static_cast<std::int32_t>(seen));
 }
 
-int WeightModel::class_of_prediction(int prediction) {
+int WeightModel::class_of_prediction(const Around& around) {
+  const int prediction = 2 * around.left + 2 * around.above - around.corner;
   const int size = std::min(doublings<1>(static_cast<std::uint32_t>(std::abs(prediction)) + 1) - 1, 9);
   return prediction < 0 ? -size : size;
 }
 
 template <bool rich, class Coder>
-int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact) {
+int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact, int raw) {
   std::uint32_t node = 1;
   for (int k = 6; k >= exact_bits; --k) {
     const int bit = magnitude >> k & 1;
@@ -115,35 +135,66 @@ int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Co
       node = node << 1 | code_plain(coder, bit, tables[0][node], steady);
     }
   }
-  for (int k = exact_bits - 1; k >= 0; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, exact[node], steady);
-  return static_cast<int>(node) - nodes;
+  for (int k = exact_bits - 1; k >= raw; --k) node = node << 1 | code_plain(coder, magnitude >> k & 1, exact[node], steady);
+  return static_cast<int>(node) - (nodes >> raw);
 }
 
-// A value other than 0: its sign, then its magnitude less one.
+// Whether a value is negative, from its surroundings.
+template <bool rich, class Coder>
+bool WeightModel::code_sign(Coder& coder, bool negative, const Around& around, int prediction, int position, Counter& channel) {
+  Counter& near = sign_around_[sign_context(around, prediction)];
+  if constexpr (rich) {
+    return code_mixed<Coder, 4>(coder, negative, sign_mixer_,
+                                {&near, &sign_position_[position], &channel, &sign_prediction_[9 + prediction]},
+                                {steady, steady, mobile, steady});
+  } else {
+    return code_plain(coder, negative, near, steady);
+  }
+}
+
+// A value other than 0: its sign where the surroundings say something about it, its magnitude less the smallest, the rest.
 template <bool rich, class Coder>
 int WeightModel::code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign,
-                            Mean& mean, bool flat, bool sided) {
-  const int prediction = flat ? 0 : class_of_prediction(2 * around.left + 2 * around.above - around.corner);
-  const int signs = ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
+                            Mean& mean, const Layer& layer) {
+  const int prediction = layer.flat ? 0 : class_of_prediction(around);
   bool negative = value < 0;
-  if constexpr (rich) {
-    negative = code_mixed<Coder, 4>(
-        coder, negative, sign_mixer_,
-        {&sign_around_[(9 + prediction) * 27 + signs], &sign_position_[position], &channel_sign, &sign_prediction_[9 + prediction]},
-        {steady, steady, mobile, steady});
-  } else {
-    negative = code_plain(coder, negative, sign_around_[(9 + prediction) * 27 + signs], steady);
-  }
+  if (!layer.raw_signs) negative = code_sign<rich>(coder, negative, around, prediction, position, channel_sign);
   const int energy = 2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
-  const int agreement = 9 + (negative ? -prediction : prediction);
-  const int side = sided && negative ? 1 : 0;
+  const int agreement = layer.raw_signs ? 9 : 9 + (negative ? -prediction : prediction);
+  const int side = layer.sided && !layer.raw_signs && negative ? 1 : 0;
   const std::array<Counter*, 3> tables = {&by_mean_[(doublings<8>(mean.value) * 2 + side) * nodes],
                                           &by_energy_[(doublings<2>(static_cast<std::uint32_t>(energy)) * 2 + side) * nodes],
                                           &by_prediction_[(agreement * 2 + side) * nodes]};
-  const int excess = code_magnitude<rich>(coder, std::abs(value) - smallest, tables, &by_node_[side * nodes]);
-  const int magnitude = smallest + excess;
+  int excess = std::abs(value) - smallest;
+  const int raw_bits = layer.raw_bits + (layer.raw_signs ? 1 : 0);
+  const int known = code_magnitude<rich>(coder, excess, tables, &by_node_[side * nodes], layer.raw_bits);
+  if (raw_bits > 0) {
+    const int sign = layer.raw_signs && negative ? 1 << layer.raw_bits : 0, low = (1 << layer.raw_bits) - 1;
+    const int raw = static_cast<int>(coder.code_raw(static_cast<std::uint32_t>(sign | (excess & low)), raw_bits));
+    excess = known << layer.raw_bits | (raw & low);
+    if (layer.raw_signs) negative = raw > low;
+  } else {
+    excess = known;
+  }
   mean.add(static_cast<std::uint32_t>(excess + 1));
-  return negative ? -magnitude : magnitude;
+  return negative ? -(smallest + excess) : smallest + excess;
+}
+
+template <typename Value>
+WeightModel::Around WeightModel::around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x,
+                                           std::int64_t y, std::int64_t channel, std::int64_t output) {
+  const std::int64_t area = weights.height * weights.width;
+  Around around;
+  if (x) around.left = weight[-1];
+  if (y) around.above = weight[-weights.width];
+  if (x && y) around.corner = weight[-weights.width - 1];
+  if (channel) around.before = weight[-area];
+  if (output) around.row_before = weight[-weights.channels * area];
+  return around;
+}
+
+int WeightModel::sign_context(const Around& around, int prediction) {
+  return (9 + prediction) * 27 + ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
 }
 
 template <bool rich, class Coder, typename Value>
@@ -189,12 +240,7 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
         int seen = 0;
         for (int i = 0; i < width; ++i) {
           Value* const weight = at + i * area;
-          Around around;
-          if (x) around.left = weight[-1];
-          if (y) around.above = weight[-weights.width];
-          if (x && y) around.corner = weight[-weights.width - 1];
-          if (first + i) around.before = weight[-area];
-          if (!first_output) around.row_before = weight[-row];
+          const Around around = around_of(weights, weight, x, y, first + i, output);
           const bool sure = layer.blocks && i == width - 1 && seen == 0;
           if (!sure) {
             const int mixer = i * block + seen;
@@ -210,8 +256,8 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
             }
             if (!any) continue;
           }
-          const int value = code_value<rich>(coder, *weight, around, place, smallest, layer.channel_sign[(first + i) & channel_mask], mean, area == 1,
-                                             layer.sided);
+          Counter& channel_sign = layer.channel_sign[(first + i) & channel_mask];
+          const int value = code_value<rich>(coder, *weight, around, place, smallest, channel_sign, mean, layer);
           if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
           ++seen;
         }
@@ -222,6 +268,39 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
   if (mean.seen > 8) layer.mean.value = layer.mean.seen++ ? (4 * layer.mean.value + mean.value) / 5 : mean.value;
 }
 
+// Which of a value's bits are hardly worth a model: what they lose as raw bits is below a small share of the piece.
+template <typename Value>
+void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
+  const std::int64_t area = weights.height * weights.width, row = weights.channels * area;
+  std::array<std::int64_t, nodes> excesses = {};
+  std::vector<std::int64_t> near(2 * 19 * 27), channel(2 * static_cast<std::size_t>(weights.channels));
+  std::int64_t values = 0;
+  for (std::int64_t output = 0; output < weights.outputs; ++output) {
+    const int smallest = weights.scales ? smallest_magnitude(layer.floor, weights.scales[output]) : 1;
+    const Value* weight = weights.values + output * row;
+    for (std::int64_t c = 0; c < weights.channels; ++c) {
+      for (std::int64_t position = 0; position < area; ++position, ++weight) {
+        if (*weight == 0) continue;
+        const Around around = around_of(weights, weight, position % weights.width, position / weights.width, c, output);
+        const int negative = *weight < 0;
+        ++near[2 * sign_context(around, layer.flat ? 0 : class_of_prediction(around)) + negative];
+        ++channel[2 * static_cast<std::size_t>(c) + negative];
+        ++excesses[std::abs(*weight) - smallest];
+        ++values;
+      }
+    }
+  }
+  const double flags = saved_by_model(std::vector<std::int64_t>{values, weights.outputs * row - values}.data(), 2, 1);
+  const double whole = static_cast<double>(weights.outputs * row) - flags + static_cast<double>(8 * values) -
+                       saved_by_model(excesses.data(), nodes, 1);
+  const double little = whole * unmodelled_share;
+  for (int bits = exact_bits; bits > 0 && layer.raw_bits == 0; --bits) {
+    if (saved_by_model(excesses.data(), 1 << bits, nodes >> bits) <= little) layer.raw_bits = bits;
+  }
+  layer.raw_signs = !layer.sided && saved_by_model(near.data(), 2, 19 * 27) <= little &&
+                    saved_by_model(channel.data(), 2, static_cast<std::size_t>(weights.channels)) <= little;
+}
+
 template <class Coder>
 void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights) {
   for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_,
@@ -229,6 +308,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
     relax(*counters, kept_between_layers);
   }
   Layer layer;
+  layer.flat = weights.height * weights.width == 1;
   layer.blocks = code_raw(coder, Coder::decodes ? 0 : worth_blocks(weights), 1) != 0;
   layer.sided = code_raw(coder, Coder::decodes ? 0 : worth_sides(weights), 1) != 0;
   float floor = 0;
@@ -237,6 +317,9 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   std::memcpy(&bits, &floor, sizeof bits);
   bits = code_raw(coder, bits >> 16, 16) << 16;
   std::memcpy(&layer.floor, &bits, sizeof bits);
+  if constexpr (!Coder::decodes) choose_raw(weights, layer);
+  layer.raw_bits = static_cast<int>(code_raw(coder, static_cast<std::uint32_t>(layer.raw_bits), 2));
+  layer.raw_signs = code_raw(coder, layer.raw_signs, 1) != 0;
   const auto blocks = static_cast<std::size_t>((weights.channels + block - 1) / block * weights.height * weights.width);
   layer.counts.resize(blocks);
   if (layer.blocks) layer.block_column.resize(std::min(blocks, column_mask + 1));

@@ -63,17 +63,28 @@ class WeightModel {
     float floor = 0;
     bool blocks = false;  // whether blocks without any weight are marked
     bool sided = false;   // whether negative values have other magnitudes than positive ones
+    bool flat = false;    // whether kernels have one position
+    bool raw_signs = false;  // whether nothing is known about signs
+    int raw_bits = 0;        // low bits of a magnitude that nothing is known about
   };
 
   template <bool rich, class Coder, typename Value>
   void code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer);
   template <bool rich, class Coder>
   int code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign, Mean& mean,
-                 bool flat, bool sided);
+                 const Layer& layer);
   template <bool rich, class Coder>
-  int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact);
+  bool code_sign(Coder& coder, bool negative, const Around& around, int prediction, int position, Counter& channel);
+  template <bool rich, class Coder>
+  int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact, int raw);
+  template <typename Value>
+  void choose_raw(const Weights<Value>& weights, Layer& layer);
+  template <typename Value>
+  static Around around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x, std::int64_t y,
+                          std::int64_t channel, std::int64_t output);
 
-  static int class_of_prediction(int prediction);
+  static int class_of_prediction(const Around& around);
+  static int sign_context(const Around& around, int prediction);
 
   bool rich_;
   std::array<Mixer<4>, positions> block_mixers_ = filled<4, positions>(22000);

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from paretrim.recipe import Recipe, read_recipe
     from paretrim.run import run_recipe
     from paretrim.stage import Stage
+    from paretrim.thaw import network_from_file
     from paretrim.together import Together
     from paretrim.train.budget import Budget
     from paretrim.train.execution import Execution
@@ -61,6 +62,7 @@ __all__ = [
     "export_onnx",
     "load_candidate",
     "measure",
+    "network_from_file",
     "open_runnable",
     "read_recipe",
     "run_recipe",
@@ -93,6 +95,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "export_onnx": "deploy.onnx_file",
         "load_candidate": "candidate",
         "measure": "bench.protocol",
+        "network_from_file": "thaw",
         "open_runnable": "deploy.runnable",
         "read_recipe": "recipe",
         "run_recipe": "run",

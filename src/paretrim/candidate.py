@@ -80,6 +80,8 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         if name in facts["weights"]:
             settings = facts["weights"][name]
             layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
+            layer.quantizer.price = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.price")
+            layer.quantizer.lengths = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.lengths")
     for name, batch_norm in network.batch_norms().items():
         batch_norm.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
     for name, scales in facts["activations"].items():

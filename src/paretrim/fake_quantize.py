@@ -12,6 +12,8 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from paretrim.code_length import cheapest, code_lengths
+
 SMALLEST_SCALE = 1e-8
 """Scales are kept above this: a tensor of zeros must not make a grid without steps."""
 
@@ -108,13 +110,33 @@ class _RoundRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inside, x, rounded, scale = ctx.saved_tensors
-        gradient_x = gradient * inside
-        gradient_scale = None
-        if ctx.needs_input_grad[1]:
-            along = (gradient * (rounded - x * inside)).reshape(len(x), -1).sum(1)
-            gradient_scale = along / scale * ctx.gradient_scale
-        return gradient_x, gradient_scale, None, None, None
+        return *_through_rows(ctx, gradient), None, None, None
+
+
+class _ChosenRows(torch.autograd.Function):
+    """The same where somebody else chose the integers."""
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
+        columns = scale.reshape(-1, *[1] * (x.dim() - 1))
+        chosen = levels * columns
+        ctx.gradient_scale = gradient_scale
+        ctx.save_for_backward(x.abs() < (top + 0.5) * columns, x, chosen, scale)
+        return chosen
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *_through_rows(ctx, gradient), None, None, None
+
+
+def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gradients of a weight and of its scales."""
+    inside, x, rounded, scale = ctx.saved_tensors
+    gradient_x = gradient * inside
+    if not ctx.needs_input_grad[1]:
+        return gradient_x, None
+    along = (gradient * (rounded - x * inside)).reshape(len(x), -1).sum(1)
+    return gradient_x, along / scale * ctx.gradient_scale
 
 
 def _in_memory_order(x: Tensor) -> Tensor:
@@ -181,11 +203,16 @@ class WeightQuantizer(nn.Module):
     """The signed grid of one weight tensor: symmetric, one scale per output channel (first axis), zero point 0.
 
     ``"observed"`` takes ``max|w| / top`` of every step, ``"learned"`` trains the step (LSQ) from there. ``clip`` (one factor per
-    channel, at most 1) narrows the observed range: calibrators that trade clipping against rounding set it.
+    channel) scales the observed range: below 1 by calibrators that trade clipping against rounding, above 1 where finer steps are
+    not worth their bits. With ``price`` and ``lengths`` a weight is not moved to the nearest integer but to the cheapest.
     """
 
     clip: Tensor
     scale: Tensor
+    price: Tensor | None
+    """What a bit of the coded file is worth, in units of the squared weight; [Co]."""
+    lengths: Tensor | None
+    """Bits of every magnitude, as last counted; [top + 1]."""
 
     def __init__(self, weight: Tensor, *, bits: int, scales: Scales, clip: Tensor | None = None) -> None:
         super().__init__()
@@ -194,6 +221,8 @@ class WeightQuantizer(nn.Module):
         self.top = 2 ** (bits - 1) - 1
         rows = weight.shape[0]
         self.register_buffer("clip", torch.ones(rows, device=weight.device) if clip is None else clip)
+        self.register_buffer("price", None)
+        self.register_buffer("lengths", None)
         if scales == "learned":
             self.scale = nn.Parameter(self._observed(weight.detach()))
         self.register_buffer("zeros", torch.zeros(rows, dtype=torch.int32, device=weight.device), persistent=False)
@@ -212,8 +241,26 @@ class WeightQuantizer(nn.Module):
         """The weight [Co, ...] moved to the grid; zeros stay zero."""
         share = 1.0 / float(weight[0].numel() * self.top) ** 0.5
         with torch.autocast(weight.device.type, enabled=False):
+            scale = self.scale_for(weight)
+            if self.price is not None and self.lengths is not None:
+                choose = cast(Callable[..., Tensor], _ChosenRows.apply)
+                return choose(weight, scale, self._levels(weight, scale), self.top, share)
             apply = cast(Callable[..., Tensor], _RoundRows.apply)
-            return apply(weight, self.scale_for(weight), self.zeros, self.top, share)
+            return apply(weight, scale, self.zeros, self.top, share)
+
+    def _levels(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The integers that a weight [Co, ...] is moved to, float32."""
+        columns = scale.detach().reshape(-1, *[1] * (weight.dim() - 1))
+        steps = weight.detach() / columns
+        if self.price is None or self.lengths is None:
+            return torch.round(steps).clamp(-self.top, self.top)
+        return cheapest(steps, self.lengths, self.price.reshape(columns.shape) / columns.square())
+
+    def recount_(self, weight: Tensor) -> None:
+        """Count the price list anew, in the integers of this weight [Co, ...]. Only where bits have a price."""
+        if self.price is not None:
+            with torch.no_grad():
+                self.lengths = code_lengths(self._levels(weight, self.scale_for(weight)), self.top)
 
     def rows(self, kept: Tensor) -> WeightQuantizer:
         """The quantizer of the output channels ``kept`` (int64 indices) alone."""
@@ -222,6 +269,8 @@ class WeightQuantizer(nn.Module):
         )
         if self.scales == "learned":
             other.scale = nn.Parameter(self.scale.detach()[kept])
+        if self.price is not None:
+            other.price, other.lengths = self.price[kept], self.lengths
         return other
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,6 +116,11 @@ def prune(**settings):
     return Prune(**{"budget": SHORT, "sparsity": 0.5, **settings})
 
 
+def prune_in_blocks():
+    """A part for simultaneous stages: it has no budget of its own."""
+    return Prune(sparsity=0.5, pattern="1x4", schedule="cubic", allocation="uniform")
+
+
 STAGES = {
     "finetune": FineTune(budget=SHORT),
     "finetune adamw": FineTune(budget=replace(SHORT, optimizer="adamw", learning_rate=0.01, clip_norm=1.0)),
@@ -130,10 +135,13 @@ STAGES = {
     "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
+    "quantize by rate": Quantize(budget=SHORT, rate=0.02),
+    "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
     "distill": Distill(budget=SHORT),
     "together": Together(
         parts=(Prune(sparsity=0.5, schedule="cubic"), Quantize(), Distill()), budget=replace(SHORT, label_smoothing=0.1)
     ),
+    "together by rate": Together(parts=(prune_in_blocks(), Quantize(rate=0.02), Distill()), budget=SHORT),
     "together channel": Together(parts=(Quantize(), Prune(sparsity=0.25, pattern="channel", schedule="cubic")), budget=SHORT),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,9 @@ from paretrim.fake_quantize import ActivationQuantizer, Scales, WeightQuantizer
 from paretrim.graph.fusion import grid_values
 from paretrim.network import Network
 from paretrim.quantize.calibration import Calibrator, calibrate, weight_clips
-from paretrim.train.budget import STRICT, Budget
+from paretrim.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
+from paretrim.stage import LATER
+from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 
@@ -26,6 +29,11 @@ class Quantize:
     Scales are ``learned`` (LSQ) or ``observed`` (range of the weight; moving average of the activation range), starting from the
     calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
     the end leaves the trained integers as they are.
+
+    ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
+    loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
+    allows, every weight moves to the integer that is worth its bits, here and in all later stages, and training minimises
+    loss + ``rate`` * bits per weight. A weight that is 0 stays 0.
     """
 
     name: ClassVar[str] = "quantize"
@@ -34,6 +42,7 @@ class Quantize:
     scales: Literal["learned", "observed"] = "learned"
     calibrator: Calibrator = "mse"
     percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
+    rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
 
     def begin(self, network: Network, resources: Resources, /) -> Network:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes."""
@@ -45,17 +54,25 @@ class Quantize:
         names = grid_values(private.structure)
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
         scales: Scales = self.scales
-        for layer in weighted_layers(private).values():
+        worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
+        for name, layer in weighted_layers(private).items():
             weight = layer.effective_weight().detach()
             clip = weight_clips(weight, bits=self.weight_bits, method=self.calibrator, percentile=self.percentile)
+            if self.rate:
+                clip = coarser_clips(weight, clip, worth[name], 2 ** (self.weight_bits - 1) - 1)
             layer.quantizer = WeightQuantizer(weight, bits=self.weight_bits, scales=scales, clip=clip)
+            layer.quantizer.price = worth.get(name)
+        for _ in range(ROUNDS):
+            recount_(private)
         for name in names:
             private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
         return private
 
-    def advance(self, network: Network, progress: float, /) -> None:
-        """Nothing ramps."""
+    def advance(self, network: Network, _progress: float, /) -> None:
+        """Nothing ramps; where bits have a price, they are counted anew."""
+        if self.rate:
+            recount_(network)
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
-        """Cross-entropy with the labels, the default."""
-        return ()
+        """Cross-entropy with the labels, the default, and what bits are worth."""
+        return (rate_term(self.rate),) if self.rate else ()

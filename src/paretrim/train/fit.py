@@ -19,7 +19,7 @@ from paretrim.network import Network
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.checkpoint import Checkpoints, Moment
 from paretrim.train.execution import lay_out_
-from paretrim.train.losses import LossTerm, Outputs, cross_entropy
+from paretrim.train.losses import LossTerm, Outputs, with_a_goal
 from paretrim.train.resources import Resources
 
 TICKS = 100
@@ -97,7 +97,7 @@ class _Work:
 
     def __init__(self, network: Network, plan: Plan, resources: Resources, device: torch.device) -> None:
         self.network, self.plan, self.resources, self.device = network, plan, resources, device
-        self.losses = tuple(plan.losses) or (cross_entropy(plan.budget.label_smoothing),)
+        self.losses = with_a_goal(plan.losses, plan.budget.label_smoothing)
         if any(term.needs_teacher for term in self.losses) and resources.teacher is None:
             raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
         names = tuple(sorted({name for term in self.losses for name in term.features}))
@@ -160,7 +160,7 @@ class _Work:
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits = found[self.network.structure.output]
-        outputs = Outputs(logits, batch.labels, teacher_logits, found)
+        outputs = Outputs(logits, batch.labels, teacher_logits, found, tuple(self.layers))
         loss = logits.new_zeros((), dtype=torch.float32)
         for term in self.losses:
             loss = loss + term.weight_at(progress) * term.function(outputs)

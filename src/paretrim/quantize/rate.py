@@ -1,0 +1,114 @@
+"""What a bit of the coded file is worth to every output channel, against what moving its weights does to the loss.
+
+One Lagrangian throughout: loss + ``rate`` * bits per weight, the mean over all weights of the network. Moving a weight by d adds
+``F d^2 / 2`` to the loss, F the diagonal of the Fisher information, which for cross-entropy is the Gauss-Newton curvature.
+
+Sources: Fisher diagonal from sampled labels, Martens 2020 (JMLR 21(146)) section 9; steps by sensitivity, reverse water-filling,
+Cover & Thomas 2006 section 10.3.3; a learned rate term, Ballé et al. 2017 (arXiv 1611.01704).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paretrim.code_length import bits_between
+from paretrim.constraints import Weighted, weighted_layers
+from paretrim.errors import TrainingFailed
+from paretrim.fake_quantize import SMALLEST_SCALE
+from paretrim.network import Network
+from paretrim.train.losses import LossTerm, Outputs
+
+_SAMPLE = 8
+"""Images whose gradients are summed before they are squared: the labels are drawn, so the mean is theirs."""
+
+_LEAST_SHARE = 1e-4
+"""A channel counts as at least this sensitive, in units of its layer's mean: few images cannot tell 0 from little."""
+
+ROUNDS = 8
+"""How often integers are chosen and counted before training."""
+
+
+def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:
+    """What a bit is worth in units of the squared weight, for every output channel of every weighted layer; float32 [Co].
+
+    Args:
+        network: float, in evaluation mode; its gradients are left alone.
+        images: normalised training images float32 [M, C, H, W]; labels are drawn from what the network says of them.
+        rate: nats of loss that a bit per weight is worth.
+        seed: of the labels.
+
+    Raises:
+        TrainingFailed: a gradient is not finite.
+    """
+    layers = weighted_layers(network)
+    weights = sum(layer.weight.numel() for layer in layers.values())
+    sensitivities = _fisher(network, layers, images, seed)
+    found = {}
+    for name, layer in layers.items():
+        fisher, alive = sensitivities[name], torch.ones_like(layer.weight) if layer.mask is None else layer.mask
+        rows = fisher.reshape(len(fisher), -1).sum(1) / alive.reshape(len(fisher), -1).sum(1).clamp_min(1)
+        if not bool(torch.isfinite(rows).all()):
+            raise TrainingFailed(f"layer '{name}': a gradient on calibration images is not finite; check the weights")
+        least = (rows.mean() * _LEAST_SHARE).clamp_min(torch.finfo(torch.float32).tiny * 2**40)
+        found[name] = 2 * rate / (weights * rows.clamp_min(least))
+    return found
+
+
+def _fisher(network: Network, layers: dict[str, Weighted], images: Tensor, seed: int) -> dict[str, Tensor]:
+    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight."""
+    device = next(network.parameters()).device
+    random = torch.Generator().manual_seed(seed)
+    parameters = [layer.weight for layer in layers.values()]
+    sums = [torch.zeros_like(weight) for weight in parameters]
+    for part in torch.split(images, _SAMPLE):
+        logits = network(part.to(device)).float()
+        labels = torch.multinomial(logits.detach().nan_to_num().softmax(1).cpu(), 1, generator=random)[:, 0].to(device)
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        for total, gradient in zip(sums, torch.autograd.grad(loss, parameters), strict=True):
+            total.add_(gradient.square())
+    return {name: total / len(images) for name, total in zip(layers, sums, strict=True)}
+
+
+def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Tensor:
+    """Shares of the range [Co], not below ``clips``, whose steps are as coarse as the price of bits asks for.
+
+    Halving a step costs a bit and leaves a quarter of the error step^2 / 12, so the best is where ``step^2 = 6 price / ln 2``. No
+    step is beyond the largest weight of its channel.
+    """
+    peak = weight.reshape(len(weight), -1).abs().amax(1).clamp_min(SMALLEST_SCALE)
+    step = torch.minimum((6 * price / math.log(2)).sqrt(), peak)
+    return torch.maximum(clips, step * top / peak)
+
+
+def recount_(network: Network) -> None:
+    """Count the price list of every layer anew."""
+    with torch.no_grad():
+        for layer in weighted_layers(network).values():
+            if layer.quantizer is not None:
+                layer.quantizer.recount_(masked(layer))
+
+
+def masked(layer: Weighted) -> Tensor:
+    """The weight as it comes before its quantizer."""
+    return layer.weight if layer.mask is None else layer.weight * layer.mask
+
+
+def rate_term(rate: float) -> LossTerm:
+    """Bits per weight of the coded file, by each layer's own frequencies; with a gradient to weights and steps."""
+    return LossTerm(_bits_per_weight, weight=rate, penalty=True)
+
+
+def _bits_per_weight(outputs: Outputs) -> Tensor:
+    bits = outputs.logits.new_zeros((), dtype=torch.float32)
+    with torch.autocast(outputs.logits.device.type, enabled=False):
+        for layer in outputs.layers:
+            quantizer = layer.quantizer
+            if quantizer is not None and quantizer.lengths is not None:
+                weight = masked(layer)
+                scale = quantizer.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1))
+                bits = bits + bits_between(weight / scale, quantizer.lengths)
+    return bits / max(sum(layer.weight.numel() for layer in outputs.layers), 1)
