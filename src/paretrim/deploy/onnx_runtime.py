@@ -18,13 +18,16 @@ from paretrim.graph.windows import Values
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+DOMAIN, OPERATOR = "paretrim", "Network"
+"""The native runtime as an operator, as ``native/onnxruntime`` registers it."""
+
 _INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CONVOLUTIONS
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxRuntimeRunnable:
-    """An ONNX file in ONNX Runtime on the CPU."""
+    """An ONNX file in ONNX Runtime on the CPU. One around a ``.trim`` file computes with the threads it was written for."""
 
     session: InferenceSession
     shape: tuple[int, ...]
@@ -88,8 +91,17 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:
+            if f"{DOMAIN}:{OPERATOR}" not in str(error):
+                raise
+            from paretrim.runtime import onnxruntime_library
+
+            options.register_custom_ops_library(onnxruntime_library())
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
         raise CorruptFile(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
     return session, str(onnxruntime.__version__)
