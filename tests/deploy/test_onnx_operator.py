@@ -126,6 +126,13 @@ def test_our_own_runtimes_register_it(tmp_path):
         open_runnable(damaged, runtime="onnxruntime")
 
 
+def test_our_own_runtimes_hold_it_to_its_threads(tmp_path):
+    export_operator(TRIM, tmp_path / "a.onnx", threads=2)
+    assert open_runnable(tmp_path / "a.onnx", runtime="onnxruntime", threads=2).threads == 2
+    with pytest.raises(UnsupportedOperation, match=r"a\.onnx' was written for 2 threads and not for 1; ask for 2, or export"):
+        open_runnable(tmp_path / "a.onnx", runtime="onnxruntime", threads=1)
+
+
 @pytest.mark.parametrize(
     ("images", "words"),
     [

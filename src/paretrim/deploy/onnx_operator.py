@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from paretrim.deploy.onnx_file import IR_VERSION, LOGITS, OPSET
-from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR
+from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.types import INPUT
@@ -19,8 +19,8 @@ from paretrim.trimfile import from_bytes
 def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
 
-    Input, output and metadata are those of :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads``
-    compute one call; ONNX Runtime's own setting does not reach the operator.
+    Input, output and class names are those of :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads``
+    compute one call, and stand in the metadata too; ONNX Runtime's own setting does not reach the operator.
 
     Raises:
         UnsupportedOperation: the native runtime does not compute the network, as one of floats, or ``threads`` is below 1.
@@ -39,7 +39,8 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         raise UnsupportedOperation("the network computes in floats; the native runtime runs integer networks: quantize it first")
     native.check(graph)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
-    node = helper.make_node(OPERATOR, [INPUT], [LOGITS], name="network", domain=DOMAIN, file=trim, threads=threads)
+    node = helper.make_node(OPERATOR, [INPUT], [LOGITS], name="network", domain=DOMAIN)
+    node.attribute.extend([helper.make_attribute("file", trim), helper.make_attribute(THREADS, threads)])
     body = helper.make_graph(
         [node],
         "paretrim",
@@ -52,6 +53,6 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
     )
-    if graph.classes:
-        helper.set_model_props(model, {"classes": "\n".join(graph.classes)})
+    classes = {"classes": "\n".join(graph.classes)} if graph.classes else {}
+    helper.set_model_props(model, {**classes, THREADS: str(threads)})
     write_atomically(Path(path), model.SerializeToString(deterministic=True))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of
-from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.errors import CorruptFile, MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 DOMAIN, OPERATOR = "paretrim", "Network"
 """The native runtime as an operator, as ``native/onnxruntime`` registers it."""
 
+THREADS = "threads"
+"""Attribute of that operator and entry of the file's metadata: the threads that compute one call."""
+
 _INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CONVOLUTIONS
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxRuntimeRunnable:
-    """An ONNX file in ONNX Runtime on the CPU. One around a ``.trim`` file computes with the threads it was written for."""
+    """An ONNX file in ONNX Runtime on the CPU."""
 
     session: InferenceSession
     shape: tuple[int, ...]
@@ -43,8 +46,15 @@ class OnnxRuntimeRunnable:
         Raises:
             CorruptFile: ONNX Runtime cannot read the file.
             MissingDependency: ONNX Runtime is not installed.
+            UnsupportedOperation: the file holds the native runtime, written for another number of threads.
         """
         session, version = _open(path, threads)
+        written = session.get_modelmeta().custom_metadata_map.get(THREADS, str(threads))
+        if written != str(threads):
+            raise UnsupportedOperation(
+                f"'{path}' was written for {written} threads and not for {threads}; ask for {written}, or export it again"
+                f" with --native {threads}"
+            )
         (images,) = session.get_inputs()
         return cls(session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
