@@ -18,62 +18,34 @@ import json
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import torch
+from estimates import Goal, verdict
+from networks import prepare, random_pixels
 
 from paretrim.bench.effort import EFFORTS
 from paretrim.bench.machine import describe
 from paretrim.bench.types import Latency
-from paretrim.capture import capture
-from paretrim.data.batches import EvalBatches
-from paretrim.data.types import ImageSet
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.report import IntegerReport
 from paretrim.deploy.runnable import integer_share
-from paretrim.freeze import freeze
-from paretrim.graph.types import InputSpec
 from paretrim.judge import Setting, time_files
-from paretrim.models.spec import ModelSpec, build
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
-from paretrim.train.budget import Budget
-from paretrim.train.execution import Execution
-from paretrim.train.resources import Resources
+from paretrim.models.spec import ModelSpec
 
 FP32, INT8 = "fp32", "int8"
-CHANNELS = 3
-MEAN, STD = (0.5,) * CHANNELS, (0.25,) * CHANNELS
-CALIBRATION_IMAGES = 32
-TIMED_IMAGES = 256
-GOALS = {("resnet18", "onnxruntime", 1): 3.5, ("resnet18", "openvino", 1): 2.0}
+GOALS = {("resnet18", "onnxruntime", 1): Goal(3.5), ("resnet18", "openvino", 1): Goal(2.0)}
 
 
-def deployed(spec: ModelSpec, *, size: int, classes: int, folder: Path) -> dict[str, Path]:
+def deployed(model: ModelSpec, *, size: int, classes: int, folder: Path) -> dict[str, Path]:
     """The float file and the integer file of one network, by name."""
-    torch.manual_seed(0)
-    shape = (CHANNELS, size, size)
-    network = Network(capture(build(spec, classes=classes, channels=CHANNELS), shape)).eval()
-    images = ImageSet(
-        torch.randint(0, 256, (CALIBRATION_IMAGES, *shape), dtype=torch.uint8), torch.zeros(CALIBRATION_IMAGES).long()
-    )
-    batches = EvalBatches(images=images, batch_size=CALIBRATION_IMAGES, mean=MEAN, std=STD)
-    calibration = next(batches.epoch(0)).inputs
-    resources = Resources(lambda _: batches, batches, calibration, Execution(device="cpu"), 0)
-    quantized = Quantize(budget=Budget(epochs=0)).begin(network, resources).eval()
+    prepared = prepare(model, size=size, classes=classes)
     files = {FP32: folder / "fp32.onnx", INT8: folder / "int8.onnx"}
     for name, path in files.items():
-        export_onnx(freeze(quantized if name == INT8 else network, InputSpec(shape, MEAN, STD)), path)
+        export_onnx(prepared.graph(quantized=name == INT8), path)
     return files
 
 
-def verdict(network: str, int8: Latency) -> str:
+def goal_verdict(network: str, int8: Latency) -> str:
     """Whether the ratio to reach is reached, as far as the interval says; empty where none is set."""
-    goal = GOALS.get((network, int8.runtime, int8.threads))
-    if goal is None:
-        return ""
-    if int8.speedup.low >= goal:
-        return f"reaches {goal}"
-    return f"misses {goal}" if int8.speedup.high < goal else f"{goal} lies in the interval"
+    return verdict(int8.speedup, GOALS.get((network, int8.runtime, int8.threads)))
 
 
 def row(network: str, size: int, fp32: Latency, int8: Latency, executed: IntegerReport) -> dict[str, object]:
@@ -90,7 +62,7 @@ def row(network: str, size: int, fp32: Latency, int8: Latency, executed: Integer
         "floor": dataclasses.asdict(int8.floor),
         "convolutions": executed.convolutions,
         "convolutions_in_int8": executed.in_int8,
-        "goal": verdict(network, int8),
+        "goal": goal_verdict(network, int8),
         "noise": list(int8.noise),
         "cpu": describe().cpu,
     }
@@ -103,7 +75,7 @@ def show(network: str, fp32: Latency, int8: Latency, executed: IntegerReport) ->
         f"{network:18} {int8.runtime:12} {int8.threads} thread{' ' if int8.threads == 1 else 's'} "
         f"{fp32.p50_ms.value:7.3f} -> {int8.p50_ms.value:7.3f} ms   {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] x   "
         f"A/A [{floor.low:.3f}, {floor.high:.3f}]   {executed.in_int8}/{executed.convolutions} convolutions in int8   "
-        f"{verdict(network, int8)}".rstrip()
+        f"{goal_verdict(network, int8)}".rstrip()
     )
     for remark in int8.noise:
         print(f"    not quiet: {remark}")
@@ -121,7 +93,7 @@ def main() -> None:
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard")
     parser.add_argument("--json", action="store_true", help="one object a line")
     given = parser.parse_args()
-    images = np.random.default_rng(0).integers(0, 256, (TIMED_IMAGES, CHANNELS, given.size, given.size), np.uint8)
+    images = random_pixels(given.size)
     with tempfile.TemporaryDirectory() as folder:
         spec = ModelSpec(given.network, given.weights)
         files = deployed(spec, size=given.size, classes=given.classes, folder=Path(folder))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from estimates import median
 from torch import Tensor, nn
 
 from paretrim.capture import capture
@@ -130,13 +131,6 @@ def measure(blocks: dict[str, Callable[[], None]], rounds: int, steps: int) -> d
     return seconds
 
 
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median with a bootstrap 95 % interval."""
-    draws = np.random.default_rng(0).choice(ratios, (4000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
-
-
 COMPARED = (
     ("fine-tune", "hand-written loop"),
     ("quantize (QAT)", "fine-tune"),
@@ -159,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(arms(given.network, given.batch, given.steps, execution, Path(folder)), given.rounds, given.steps)
     for name, other in COMPARED:
-        ratio, low, high = interval([a / b for a, b in zip(seconds[name], seconds[other], strict=True)])
+        ratio = median([a / b for a, b in zip(seconds[name], seconds[other], strict=True)])
         row = {
             "network": given.network,
             "device": str(execution.torch_device()),
@@ -167,16 +161,16 @@ def main() -> None:
             "compile": given.compile,
             "arm": name,
             "over": other,
-            "ratio": ratio,
-            "ratio_low": low,
-            "ratio_high": high,
+            "ratio": ratio.value,
+            "ratio_low": ratio.low,
+            "ratio_high": ratio.high,
             "step_ms": 1000 * float(np.median(seconds[name])),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         if given.json:
             print(json.dumps(row))
         else:
-            print(f"{name:24} {row['step_ms']:8.1f} ms   {ratio:.3f} [{low:.3f}, {high:.3f}] x {other}")
+            print(f"{name:24} {row['step_ms']:8.1f} ms   {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] x {other}")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_
   }
   for (; i < count; ++i) {
     const float sum = static_cast<float>(a[i]) * by.first + (static_cast<float>(b[i]) * by.second + by.constant);
-    out[i] = static_cast<std::uint8_t>(std::rint(std::min(std::max(sum, by.low), by.high)));
+    out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, by.low), by.high)));
   }
 }
 

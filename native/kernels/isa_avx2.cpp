@@ -2,8 +2,6 @@
 // fifth of VNNI's speed.
 #include <immintrin.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -12,6 +10,8 @@
 namespace paretrim {
 namespace avx2 {
 namespace {
+
+#include "kernels/scalar.inl"
 
 struct V {
 #include "kernels/avx2.inl"

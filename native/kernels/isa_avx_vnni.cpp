@@ -1,8 +1,6 @@
 // AVX-VNNI: vpdpbusd on 256-bit registers, without AVX-512.
 #include <immintrin.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -11,6 +9,8 @@
 namespace paretrim {
 namespace avx_vnni {
 namespace {
+
+#include "kernels/scalar.inl"
 
 struct V {
 #include "kernels/avx2.inl"

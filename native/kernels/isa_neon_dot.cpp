@@ -4,8 +4,6 @@
 // that leaves out, 128 times the sum of the four weights, is added with every product.
 #include <arm_neon.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -14,6 +12,8 @@
 namespace paretrim {
 namespace neon_dot {
 namespace {
+
+#include "kernels/scalar.inl"
 
 struct V {
   static constexpr int lanes = 4;
@@ -81,7 +81,7 @@ struct V {
     const Addition k = by;
     for (std::int64_t i = 0; i < count; ++i) {
       const float sum = static_cast<float>(a[i]) * k.first + (static_cast<float>(b[i]) * k.second + k.constant);
-      out[i] = static_cast<std::uint8_t>(std::rint(std::min(std::max(sum, k.low), k.high)));
+      out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, k.low), k.high)));
     }
   }
 

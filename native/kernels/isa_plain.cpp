@@ -1,6 +1,4 @@
 // Plain C++: what every other instruction set is compared with, and what runs where none of them does.
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -9,6 +7,8 @@
 namespace paretrim {
 namespace plain {
 namespace {
+
+#include "kernels/scalar.inl"
 
 struct V {
   static constexpr int lanes = 4;
@@ -65,8 +65,8 @@ struct V {
     for (int c = 0; c < block; ++c) {
       for (int p = 0; p < vectors * lanes; ++p) {
         const float scaled = static_cast<float>(sums[c * stride + p]) * multipliers[c];
-        const float shifted = std::rint(scaled) + static_cast<float>(to.zero_point);
-        out[p * block + c] = static_cast<std::uint8_t>(std::min(std::max(shifted, low), high));
+        const float shifted = rounded(scaled) + static_cast<float>(to.zero_point);
+        out[p * block + c] = static_cast<std::uint8_t>(least(most(shifted, low), high));
       }
     }
   }
@@ -75,7 +75,7 @@ struct V {
                          std::uint8_t* out) {
     for (std::int64_t i = 0; i < count; ++i) {
       const float sum = static_cast<float>(a[i]) * by.first + (static_cast<float>(b[i]) * by.second + by.constant);
-      out[i] = static_cast<std::uint8_t>(std::rint(std::min(std::max(sum, by.low), by.high)));
+      out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, by.low), by.high)));
     }
   }
 
@@ -121,7 +121,7 @@ struct V {
         if ((pick->known >> lane & 1) == 0) continue;
         const int index = pick->index[lane];
         const std::uint8_t* run = index < lanes ? in + pick->first : in + pick->second;
-        out[b] = std::max(out[b], run[index % lanes * block + b % block]);
+        out[b] = most(out[b], run[index % lanes * block + b % block]);
       }
       begins = pick->last;
       if (pick->last) out += lanes * block;

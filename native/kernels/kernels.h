@@ -20,7 +20,7 @@ using Entry = std::uint64_t;
 
 // An accumulator is busy for some cycles; a tile with few vectors keeps several sets of them going. Lists of entries are best a
 // multiple of that long.
-constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : 4; }
+constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : vectors >= 2 ? 4 : 8; }
 
 // For `channels` output channels c one after the other:
 // sums[(c * vectors + v) * lanes + l] = initial[c] + sum of dot(activations[offset + 4 * (v * lanes + l)], weights)

@@ -4,10 +4,17 @@
 // V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
 // load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
 
+// As many sets as leave registers for the operands.
+constexpr int sets_in_registers(int vectors) {
+  int sets = sets_of(vectors);
+  while (sets > 1 && sets * (vectors + 1) >= V::registers) sets /= 2;
+  return sets;
+}
+
 template <int vectors>
 void sparse_tile(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
                  const std::int32_t* initial, std::int32_t* sums) {
-  constexpr int sets = sets_of(vectors) * (vectors + 1) < V::registers ? sets_of(vectors) : 1;
+  constexpr int sets = sets_in_registers(vectors);
   for (int c = 0; c < channels; ++c, sums += vectors * V::lanes) {
     const Entry* entry = entries + starts[c];
     const Entry* const end = entries + starts[c + 1];
@@ -90,10 +97,9 @@ void fill_all_sparse(Kernels& kernels, std::integer_sequence<int, vectors...>) {
   (fill_sparse<vectors + 1>(kernels), ...);
 }
 
-inline std::uint8_t clamped(float rounded, const Requantization& to) {
-  const float shifted = rounded + static_cast<float>(to.zero_point);
-  return static_cast<std::uint8_t>(
-      std::min(std::max(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
+inline std::uint8_t clamped(float steps, const Requantization& to) {
+  const float shifted = steps + static_cast<float>(to.zero_point);
+  return static_cast<std::uint8_t>(least(most(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
 }
 
 void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
@@ -101,7 +107,7 @@ void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b,
   const Requantization k = to;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int32_t product = (a[i] - zero_a) * (b[i] - zero_b);
-    out[i] = clamped(std::rint(static_cast<float>(product) * multiplier), k);
+    out[i] = clamped(rounded(static_cast<float>(product) * multiplier), k);
   }
 }
 
@@ -118,16 +124,16 @@ void affine(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const
   std::int64_t i = 0;
   for (; i + unit <= count; i += unit) {
     for (int j = 0; j < unit; ++j) {
-      out[i + j] = clamped(std::rint(static_cast<float>(in[i + j] - zero) * factors[j] + shifts[j]), k);
+      out[i + j] = clamped(rounded(static_cast<float>(in[i + j] - zero) * factors[j] + shifts[j]), k);
     }
   }
   for (; i < count; ++i) {
-    out[i] = clamped(std::rint(static_cast<float>(in[i] - zero) * factors[i % unit] + shifts[i % unit]), k);
+    out[i] = clamped(rounded(static_cast<float>(in[i] - zero) * factors[i % unit] + shifts[i % unit]), k);
   }
 }
 
 void maximum(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out) {
-  for (std::int64_t i = 0; i < count; ++i) out[i] = std::max(a[i], b[i]);
+  for (std::int64_t i = 0; i < count; ++i) out[i] = most(a[i], b[i]);
 }
 
 Kernels all_kernels(const char* name) {

@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::size_t measured_candidates = 10;
 constexpr std::int64_t first_level_cache = 40 * 1024;  // of 32 or 48 KiB, shared with weights and sums; steers guesses only
-constexpr int repetitions = 4;
+constexpr int first_look = 3;  // runs of every candidate; the first fills the caches
+constexpr std::size_t most_finalists = 3;
+constexpr int turns = 4;
 
 // Blocks that groups of `grouped` neighbouring channels execute together.
 double united_blocks(const Survivors& survivors, std::size_t grouped) {
@@ -79,47 +81,68 @@ std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, co
   return found;
 }
 
-// Buffers of one layer alone: input, copies, output, second operand.
-std::int64_t time_of(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Kernels& kernels) {
-  enum { input = 2, copies, output, added, count };
-  const Computation computation = compute(layer, survivors, choice, {input, copies, output, added}, 1, kernels);
-  std::int64_t offsets[count] = {};
-  offsets[copies] = layer.geometry.in.bytes();
-  offsets[output] = offsets[copies] + computation.view_bytes;
-  offsets[added] = offsets[output] + std::max<std::int64_t>(layer.geometry.out.bytes(), layer.geometry.out.channels * 4 + slack);
-  Aligned<std::uint8_t> arena(static_cast<std::size_t>(offsets[added] + layer.geometry.out.bytes()));
-  for (std::size_t i = 0; i < arena.size(); ++i) arena.data()[i] = static_cast<std::uint8_t>(i * 37U);
-  std::vector<float> logits(static_cast<std::size_t>(layer.geometry.out.channels));
-  const Memory memory{nullptr, logits.data(), arena.data(), offsets};
-  const auto scratch = std::make_unique<Scratch>();
-  std::int64_t best = std::numeric_limits<std::int64_t>::max();
-  for (int i = 0; i < repetitions + 1; ++i) {  // the first fills the caches
-    const auto start = std::chrono::steady_clock::now();
-    for (const auto& step : computation.steps) {
-      for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, *scratch);
-    }
-    const auto spent = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-    if (i > 0) best = std::min<std::int64_t>(best, spent);
+// One choice for one layer, with buffers of its own, ready to be timed.
+class Trial {
+ public:
+  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Kernels& kernels)
+      : choice_(choice),
+        computation_(compute(layer, survivors, choice, {input, copies, output, added}, 1, kernels)),
+        logits_(static_cast<std::size_t>(layer.geometry.out.channels)) {
+    offsets_[copies] = layer.geometry.in.bytes();
+    offsets_[output] = offsets_[copies] + computation_.view_bytes;
+    const std::int64_t result = std::max<std::int64_t>(layer.geometry.out.bytes(), layer.geometry.out.channels * 4 + slack);
+    offsets_[added] = offsets_[output] + result;
+    arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + layer.geometry.out.bytes()));
+    for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
   }
-  return best;
-}
+
+  const Choice& choice() const { return choice_; }
+  std::int64_t best() const { return best_; }
+
+  // Keeps the shortest time: whatever disturbs a run makes it longer.
+  void run(int times, Scratch& scratch) {
+    const Memory memory{nullptr, logits_.data(), arena_.data(), offsets_};
+    for (int i = 0; i < times; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      for (const auto& step : computation_.steps) {
+        for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, scratch);
+      }
+      const auto spent = std::chrono::steady_clock::now() - start;
+      best_ = std::min<std::int64_t>(best_, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+    }
+  }
+
+ private:
+  enum { input = 2, copies, output, added, count };
+  Choice choice_;
+  Computation computation_;
+  std::int64_t offsets_[count] = {};
+  Aligned<std::uint8_t> arena_;
+  std::vector<float> logits_;
+  std::int64_t best_ = std::numeric_limits<std::int64_t>::max();
+};
+
+bool faster(const Trial& a, const Trial& b) { return a.best() < b.best(); }
 
 }  // namespace
 
 Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, const Kernels& kernels) {
   const std::vector<Guess> candidates = guesses(layer, survivors, kernels);
   if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
-  if (!measure) return candidates.front().choice;
-  Choice best;
-  std::int64_t best_time = std::numeric_limits<std::int64_t>::max();
+  if (!measure || candidates.size() == 1) return candidates.front().choice;
+  const auto scratch = std::make_unique<Scratch>();
+  std::vector<Trial> finalists;
   for (std::size_t i = 0; i < std::min(measured_candidates, candidates.size()); ++i) {
-    const std::int64_t time = time_of(layer, survivors, candidates[i].choice, kernels);
-    if (time < best_time) {
-      best_time = time;
-      best = candidates[i].choice;
-    }
+    finalists.emplace_back(layer, survivors, candidates[i].choice, kernels);
+    finalists.back().run(first_look, *scratch);
+    std::stable_sort(finalists.begin(), finalists.end(), faster);
+    if (finalists.size() > most_finalists) finalists.pop_back();  // its weights take memory
   }
-  return best;
+  // In turns, so that what slows the machine for a while slows all of them.
+  for (int turn = 0; turn < turns; ++turn) {
+    for (Trial& trial : finalists) trial.run(2, *scratch);
+  }
+  return std::min_element(finalists.begin(), finalists.end(), faster)->choice();
 }
 
 }  // namespace paretrim

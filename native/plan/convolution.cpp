@@ -1,7 +1,7 @@
 #include "plan/convolution.h"
 
 #include <algorithm>
-#include <cstring>
+#include <limits>
 
 #include "plan/single_pixel.h"
 
@@ -223,93 +223,10 @@ class DenseTiles final : public Tiles {
 
 }  // namespace
 
-Survivors surviving_blocks(const Weighted& layer) {
-  const Geometry& g = layer.geometry;
-  const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
-  const std::int64_t depth = g.in.channels / layer.groups;
-  const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
-  Survivors survivors;
-  survivors.planes = static_cast<std::size_t>(g.in.blocks());
-  survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
-  survivors.starts.push_back(0);
-  for (std::int64_t o = 0; o < g.out.channels; ++o) {
-    const std::int64_t first = o / outputs * depth;
-    const std::int8_t* weight = layer.weight + o * depth * positions;
-    for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
-      const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
-      const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
-      for (std::int64_t position = 0; position < positions; ++position) {
-        std::int8_t weights[block] = {};
-        for (std::int64_t i = begin; i < end; ++i) weights[first + i - plane * block] = weight[i * positions + position];
-        std::uint32_t word = 0;
-        std::memcpy(&word, weights, sizeof word);
-        if (word != 0) survivors.blocks.push_back({static_cast<std::uint32_t>(position * g.in.blocks() + plane), word});
-      }
-    }
-    survivors.starts.push_back(survivors.blocks.size());
-  }
-  return survivors;
-}
-
-MemoryOrder::MemoryOrder(const View& view, const Survivors& survivors)
-    : keys_(survivors.keys), ranks_(survivors.keys), present_((survivors.keys + 63) / 64) {
-  std::vector<std::uint32_t> by_key;
-  for (std::size_t key = 0; key < survivors.keys; ++key) {
-    const auto position = static_cast<std::int64_t>(key / survivors.planes);
-    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % survivors.planes))));
-    keys_[key] = static_cast<std::uint32_t>(key);
-  }
-  std::sort(keys_.begin(), keys_.end(), [&](std::uint32_t a, std::uint32_t b) { return by_key[a] < by_key[b]; });
-  for (std::size_t rank = 0; rank < keys_.size(); ++rank) {
-    ranks_[keys_[rank]] = static_cast<std::uint32_t>(rank);
-    offsets_.push_back(by_key[keys_[rank]]);
-  }
-}
-
-void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size_t lane, std::size_t lanes) {
-  words_.resize(keys_.size() * lanes);
-  for (std::size_t i = survivors.starts[channel]; i < survivors.starts[channel + 1]; ++i) {
-    const std::size_t rank = ranks_[survivors.blocks[i].key];
-    present_[rank / 64] |= std::uint64_t{1} << (rank % 64);
-    words_[rank * lanes + lane] = survivors.blocks[i].word;
-  }
-}
-
-std::vector<std::int32_t> initial_sums(const Weighted& layer) {
-  const Geometry& g = layer.geometry;
-  const std::int64_t each = g.in.channels / layer.groups * g.kernel.vertical * g.kernel.horizontal;
-  std::vector<std::int32_t> initial(static_cast<std::size_t>(g.out.channels));
-  for (std::int64_t o = 0; o < g.out.channels; ++o) {
-    std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < each; ++i) sum += layer.weight[o * each + i];
-    const auto start = static_cast<std::uint32_t>(layer.bias[o]) - static_cast<std::uint32_t>(layer.input_zero_point * sum);
-    initial[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(start);
-  }
-  return initial;
-}
-
-std::string text_of(const Choice& choice) {
-  const std::string tile = std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
-  return std::string(name_of(choice.view)) + ", " + tile + (choice.passes > 1 ? ", " + std::to_string(choice.passes) + " passes" : "");
-}
-
-std::optional<Choice> choice_from(const std::string& text) {
-  for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions, ViewKind::tiles}) {
-    for (int vectors = 1; vectors <= most_vectors; ++vectors) {
-      for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
-        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
-          const Choice choice{view, vectors, grouped, passes};
-          if (text_of(choice) == text) return choice;
-        }
-      }
-    }
-  }
-  return std::nullopt;
-}
-
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
   const auto views = View::possible(layer.geometry);
   if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
+  if (View::make(choice.view, layer.geometry).bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > layer.geometry.in.blocks())) return false;
   if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
   if (choice.view == ViewKind::tiles && !tiles_fit(choice, layer.geometry, kernels)) return false;

@@ -209,6 +209,12 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
   by.first = ratio(first.scale, node.type.scale, node);
   by.second = ratio(second.scale, node.type.scale, node);
   const double zeros = static_cast<double>(by.first) * first.zero_point + static_cast<double>(by.second) * second.zero_point;
+  // Else 255 steps may be infinite, and a sum infinity less infinity.
+  if (!std::isfinite(255.0F * by.first + 255.0F * by.second)) {
+    throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
+                                             std::to_string(first.scale) + " and " + std::to_string(second.scale) +
+                                             " leave float32 on the grid of scale " + std::to_string(node.type.scale));
+  }
   by.constant = static_cast<float>(node.type.zero_point - zeros);
   by.low = static_cast<float>(integer(node, "lo"));
   by.high = static_cast<float>(integer(node, "hi"));

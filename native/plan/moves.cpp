@@ -78,7 +78,11 @@ class Moving final : public Step {
       if (!known || last - first < m.out.width) std::memset(to, m.fill, static_cast<std::size_t>(m.out.width * block));
       if (!known) continue;
       const std::uint8_t* source = in + (row * m.in.width + m.column + first * m.column_step) * block;
-      kernels_.stride_pixels(source, last - first, m.column_step, to + first * block);
+      if (m.column_step == 1) {
+        std::memcpy(to + first * block, source, static_cast<std::size_t>((last - first) * block));
+      } else {
+        kernels_.stride_pixels(source, last - first, m.column_step, to + first * block);
+      }
     }
   }
 

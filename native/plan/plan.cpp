@@ -9,6 +9,7 @@
 #include "graph/error.h"
 #include "plan/convolution.h"
 #include "plan/elementwise.h"
+#include "plan/meaning.h"
 #include "plan/memory.h"
 #include "plan/moves.h"
 #include "plan/windows.h"
@@ -30,6 +31,8 @@ class Planner {
 
   Plan make() {
     find_uses();
+    logits_ = graph_.output;
+    while (logits_ > 0 && is_alias(graph_.nodes[logits_ - 1])) logits_ = graph_.nodes[logits_ - 1].inputs[0];
     buffer_of_.assign(graph_.nodes.size() + 1, -1);
     lives_.resize(2);  // the caller's input and output have no place in the arena
     buffer_of_[0] = images_buffer;
@@ -63,7 +66,7 @@ class Planner {
   Buffer result_buffer(std::size_t node, const ValueType& type) {
     const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
     Buffer buffer = logits_buffer;
-    if (value != graph_.output) {
+    if (value != logits_) {
       const std::int64_t bytes = type.quantized() ? Layout::of(type.shape).bytes() : type.size() * 4 + slack;
       buffer = new_buffer(bytes);
     }
@@ -99,7 +102,7 @@ class Planner {
     if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1) refuse(node, "float maps are not computed, only logits are");
     if (is_alias(node)) {
       buffer_of_[i + 1] = buffer_of_[node.inputs[0]];
-      if (i + 1 == graph_.output) refuse(node, "the logits would be another value's bytes");
+      if (i + 1 == graph_.output && logits_ == 0) refuse(node, "the logits would be the images themselves");
       return;
     }
     if (node.op == Op::conv2d || node.op == Op::linear) {
@@ -179,50 +182,6 @@ class Planner {
     add_step(move_step(std::move(move), in, out, kernels_), layer);
   }
 
-  static std::vector<std::uint8_t> relu_table(std::int32_t zero_point) {
-    std::vector<std::uint8_t> table(256);
-    for (std::int32_t q = 0; q < 256; ++q) table[static_cast<std::size_t>(q)] = static_cast<std::uint8_t>(std::max(q, zero_point));
-    return table;
-  }
-
-  static Move move_of(const Node& node, const ValueType& source) {
-    Move move;
-    move.in = Layout::of(source.shape);
-    move.out = Layout::of(node.type.shape);
-    move.fill = static_cast<std::uint8_t>(source.zero_point);
-    std::int64_t first = 0;
-    std::int64_t step = 1;
-    std::int64_t groups = 1;
-    if (node.op == Op::slice) {
-      const std::int64_t axis = integer(node, "axis");
-      const std::int64_t start = integer(node, "start");
-      const std::int64_t stride = integer(node, "step");
-      if (axis == 0) {
-        first = start;
-        step = stride;
-      } else if (axis == 1) {
-        move.row = start;
-        move.row_step = stride;
-      } else {
-        move.column = start;
-        move.column_step = stride;
-      }
-    } else if (node.op == Op::pad) {
-      const std::vector<std::int64_t> before = integers(node, "before");
-      first = -before[0];
-      move.row = -before[1];
-      move.column = -before[2];
-    } else {
-      groups = integer(node, "groups");
-    }
-    for (std::int64_t c = 0; c < move.out.channels; ++c) {
-      // channel_shuffle: output channel j * groups + i is input channel i * (C / groups) + j
-      const std::int64_t from = groups == 1 ? first + c * step : c % groups * (move.in.channels / groups) + c / groups;
-      move.channels.push_back(from < move.in.channels ? from : -1);
-    }
-    return move;
-  }
-
   void add_concat(std::size_t i, std::size_t layer) {
     const Node& node = graph_.nodes[i];
     const Buffer out = result_buffer(i, node.type);
@@ -240,51 +199,15 @@ class Planner {
     }
   }
 
-  static std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
-    const float factor = ratio(source.scale, node.type.scale, node);
-    std::vector<std::uint8_t> table;
-    for (std::int32_t q = 0; q < 256; ++q) {
-      const float steps = std::rint(static_cast<float>(q - source.zero_point) * factor) + static_cast<float>(node.type.zero_point);
-      table.push_back(static_cast<std::uint8_t>(std::min(std::max(steps, 0.0F), 255.0F)));
-    }
-    return table;
-  }
-
-  Weighted weighted_of(const Node& node, const ValueType& source) const {
-    Weighted layer;
-    layer.geometry.in = Layout::of(source.shape);
-    layer.geometry.out = Layout::of(node.type.shape);
-    if (node.op == Op::conv2d) {
-      const std::vector<std::int64_t>& shape = tensor(node, "weight").shape;
-      layer.geometry.kernel = {shape[2], shape[3]};
-      layer.geometry.stride = pair(node, "stride");
-      layer.geometry.dilation = pair(node, "dilation");
-      layer.geometry.padding = edges(node, "padding");
-      layer.groups = integer(node, "groups");
-    }
-    layer.weight = tensor(node, "weight").as<std::int8_t>();
-    layer.bias = tensor(node, "bias").as<std::int32_t>();
-    layer.input_zero_point = static_cast<std::uint8_t>(source.zero_point);
-    layer.float_result = !node.type.quantized();
-    if (node.type.quantized()) layer.to = requantization_of(node);
-    const float* scales = tensor(node, "weight_scale").as<float>();
-    for (std::int64_t o = 0; o < layer.geometry.out.channels; ++o) {
-      const float product = scales[o] * source.scale;
-      layer.multipliers.push_back(layer.float_result ? product : product / node.type.scale);
-    }
-    return layer;
-  }
-
   // The add that alone reads this convolution and whose other operand is there already, if any.
   std::optional<std::size_t> fusable_add(std::size_t i) const {
     const auto& readers = readers_[i + 1];
-    if (readers.size() != 1 || i + 1 == graph_.output) return std::nullopt;
+    if (readers.size() != 1) return std::nullopt;
     const Node& next = graph_.nodes[readers[0]];
     if (next.op != Op::add || next.inputs[0] == next.inputs[1]) return std::nullopt;
     const std::uint32_t other = next.inputs[next.inputs[0] == i + 1 ? 1 : 0];
-    return other != 0 && buffer_of_[other] >= 0 && !graph_.nodes[i].type.shape.empty() && graph_.nodes[i].type.quantized()
-               ? std::optional<std::size_t>(readers[0])
-               : std::nullopt;
+    if (buffer_of_[other] < 0) return std::nullopt;  // it comes later, and may be a convolution that takes this one
+    return readers[0];
   }
 
   void add_weighted(std::size_t i, const ValueType& source) {
@@ -332,18 +255,6 @@ class Planner {
     }
   }
 
-  static void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued) {
-    const Tensor& weight = tensor(node, "weight");
-    const std::int8_t* values = weight.as<std::int8_t>();
-    const auto pixels = static_cast<double>(layer.geometry.out.pixels());
-    report.weights = static_cast<double>(weight.size());
-    report.zeros = static_cast<double>(std::count(values, values + weight.size(), std::int8_t{0}));
-    report.multiply_adds = report.weights * pixels;
-    report.useful_multiply_adds = (report.weights - report.zeros) * pixels;
-    report.issued_multiply_adds = issued;
-    report.kernel = text_of(choice);
-  }
-
   void settle_memory() {
     const Placement placement = place(lives_);
     plan_.offsets = placement.offsets;
@@ -356,6 +267,7 @@ class Planner {
   const bool measure_;
   const std::vector<std::string>& chosen_;
   Plan plan_;
+  std::uint32_t logits_ = 0;                       // value: the output, or what it only reshapes
   std::vector<bool> needed_;                       // by value
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
   std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none

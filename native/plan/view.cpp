@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "plan/picks.h"
 
@@ -136,11 +137,13 @@ class PackPicks final : public Step {
     starts_.push_back(picks_.size());
   }
 
-  // Whether the picks are few enough to stay in the cache while many planes use them, and planes are whole cache lines.
+  // Whether the picks are few enough to stay in the cache while many planes use them, planes are whole cache lines, and places in
+  // them fit a pick.
   static bool apply(const View& view) {
     std::int64_t pixels = 0;
     for (const Copy& copy : view.copies) pixels += copy.rows * view.geometry.out.width;
-    return pixels <= 4096 && view.geometry.out.pixels() > 1;
+    return pixels <= 4096 && view.geometry.out.pixels() > 1 &&
+           view.geometry.in.pitch() <= std::numeric_limits<std::int32_t>::max();
   }
 
   std::int64_t parts() const override { return view_.geometry.in.blocks(); }

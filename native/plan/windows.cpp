@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "graph/attributes.h"
 #include "plan/elementwise.h"
@@ -47,8 +48,9 @@ class PickedMaxPool final : public Step {
     }
   }
 
-  // Whether the picks are few enough to stay in the cache, and planes are whole cache lines.
+  // Whether the picks are few enough to stay in the cache, planes are whole cache lines, and places in them fit a pick.
   static bool apply(const Sliding& sliding) {
+    if (sliding.in.pitch() > std::numeric_limits<std::int32_t>::max()) return false;
     return sliding.out.pixels() > 1 && places(sliding) <= 4096 && sliding.out.pixels() * places(sliding) <= 4096;
   }
 
@@ -184,7 +186,7 @@ class Average final : public Step {
     const float* multiplier = multipliers_.data();
     for (const Span& row : rows_) {
       for (const Span& column : columns_) {
-        std::array<std::int32_t, block> sums{};
+        std::array<std::int64_t, block> sums{};  // a map may have more pixels than 255 of each fit int32
         if (column.last - column.first == in_.width) {  // whole rows lie one after the other
           add_run(in + row.first * in_.width * block, (row.last - row.first) * in_.width, sums);
         } else {
@@ -192,7 +194,7 @@ class Average final : public Step {
             add_run(in + (y * in_.width + column.first) * block, column.last - column.first, sums);
           }
         }
-        const auto seen = static_cast<std::int32_t>((row.last - row.first) * (column.last - column.first));
+        const std::int64_t seen = (row.last - row.first) * (column.last - column.first);
         for (std::size_t c = 0; c < block; ++c) {
           const float steps = std::rint(static_cast<float>(sums[c] - zero_ * seen) * *multiplier);
           const float shifted = steps + static_cast<float>(to_.zero_point);
@@ -207,7 +209,7 @@ class Average final : public Step {
 
  private:
   // Four pixels at a time in 16 bits, for as many as cannot overflow them.
-  static void add_run(const std::uint8_t* pixel, std::int64_t pixels, std::array<std::int32_t, block>& sums) {
+  static void add_run(const std::uint8_t* pixel, std::int64_t pixels, std::array<std::int64_t, block>& sums) {
     constexpr std::int64_t wide = 4 * block;
     while (pixels >= 4) {
       const std::int64_t rounds = std::min<std::int64_t>(pixels / 4, 256);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <new>
 
 #include "graph/error.h"
 #include "kernels/cpu.h"
@@ -18,11 +19,10 @@ namespace {
 
 // The memory of one running call.
 struct Workspace {
-  Workspace(const Plan& plan, int threads)
-      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(static_cast<std::size_t>(threads)), parts(plan.steps.size()) {}
+  explicit Workspace(const Plan& plan) : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1), parts(plan.steps.size()) {}
 
   Aligned<std::uint8_t> arena;
-  Aligned<Scratch> scratch;  // by thread
+  Aligned<Scratch> scratch;  // of the calling thread
   std::vector<Parts> parts;  // by step
 };
 
@@ -50,8 +50,9 @@ struct Network::Impl {
     choices_used = !chosen.empty();
     plan = make_plan(given, kernels, settings.threads, settings.measure, chosen);
     choices = joined_choices(identity, plan.choices);
+    worker_scratch = Aligned<Scratch>(static_cast<std::size_t>(settings.threads) - 1);
     pool = std::make_unique<Pool>(settings.threads);
-    idle.reserve(64);
+    idle.reserve(std::max<std::size_t>(64, 2 * static_cast<std::size_t>(settings.threads)));
     give_back(take());  // so that the first call allocates nothing
   }
 
@@ -64,12 +65,13 @@ struct Network::Impl {
         return workspace;
       }
     }
-    return std::make_unique<Workspace>(plan, pool->threads());
+    return std::make_unique<Workspace>(plan);
   }
 
+  // Never allocates: what there is no room for is let go.
   void give_back(std::unique_ptr<Workspace> workspace) {
     const std::lock_guard<std::mutex> lock(mutex);
-    idle.push_back(std::move(workspace));
+    if (idle.size() < idle.capacity()) idle.push_back(std::move(workspace));
   }
 
   Memory memory_of(Workspace& workspace, const void* image, float* out) const {
@@ -90,9 +92,9 @@ struct Network::Impl {
   }
 
   // One image on all threads of the pool; false if another caller has it.
-  bool run_together(Workspace& workspace, const void* image, float* out) const {
+  bool run_together(Workspace& workspace, const void* image, float* out) {
     struct Call {
-      const Impl& self;
+      Impl& self;
       Workspace& workspace;
       Memory memory;
     } call{*this, workspace, memory_of(workspace, image, out)};
@@ -105,8 +107,8 @@ struct Network::Impl {
         &call);
   }
 
-  void run_share(Workspace& workspace, const Memory& memory, int thread) const {
-    Scratch& scratch = workspace.scratch.data()[thread];
+  void run_share(Workspace& workspace, const Memory& memory, int thread) {
+    Scratch& scratch = thread == 0 ? *workspace.scratch.data() : worker_scratch.data()[thread - 1];
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
       const Step& step = *plan.steps[s];
       workspace.parts[s].share(step.parts(), [&](std::int64_t part) { step.run(part, memory, scratch); });
@@ -114,24 +116,32 @@ struct Network::Impl {
   }
 
   // Each image on one thread, as they come; false if another caller has the pool.
-  bool run_apart(const std::uint8_t* images, std::int64_t count, float* out) const {
+  bool run_apart(const std::uint8_t* images, std::int64_t count, float* out) {
     struct Call {
       Impl& self;
+      std::unique_ptr<Workspace> first;  // the caller's; it alone could do all the work
       const std::uint8_t* images;
       std::int64_t count;
       float* out;
       std::atomic<std::int64_t> next{0};
-    } call{const_cast<Impl&>(*this), images, count, out, {}};
-    return pool->try_run(
-        [](void* context, int) {
+    } call{*this, take(), images, count, out, {}};
+    const bool done = pool->try_run(
+        [](void* context, int thread) {
           Call& own = *static_cast<Call*>(context);
-          std::unique_ptr<Workspace> workspace = own.self.take();
-          for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
-            own.self.run_alone(*workspace, own.images + i * own.self.image_bytes, own.out + i * own.self.logits);
+          std::unique_ptr<Workspace> mine;
+          try {
+            mine = thread == 0 ? std::move(own.first) : own.self.take();
+          } catch (const std::bad_alloc&) {
+            return;  // the others have the memory they need
           }
-          own.self.give_back(std::move(workspace));
+          for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
+            own.self.run_alone(*mine, own.images + i * own.self.image_bytes, own.out + i * own.self.logits);
+          }
+          own.self.give_back(std::move(mine));
         },
         &call);
+    if (!done) give_back(std::move(call.first));
+    return done;
   }
 
   void run(const void* given, std::int64_t count, float* out) {
@@ -158,6 +168,7 @@ struct Network::Impl {
   Plan plan;
   std::string choices;
   bool choices_used = false;
+  Aligned<Scratch> worker_scratch;  // of the pool's other threads; only the caller who has the pool uses it
   std::unique_ptr<Pool> pool;
   std::mutex mutex;
   std::vector<std::unique_ptr<Workspace>> idle;

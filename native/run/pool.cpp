@@ -1,6 +1,10 @@
 #include "run/pool.h"
 
 #include <chrono>
+#include <string>
+#include <system_error>
+
+#include "graph/error.h"
 
 namespace paretrim {
 namespace {
@@ -18,10 +22,20 @@ std::uint64_t call_of(std::uint64_t gate) { return gate / one_call; }
 }  // namespace
 
 Pool::Pool(int threads) {
-  for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { serve(thread); });
+  workers_.reserve(static_cast<std::size_t>(threads) - 1);
+  try {
+    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { serve(thread); });
+  } catch (const std::system_error&) {
+    const std::size_t started = workers_.size() + 1;
+    stop();  // no destructor runs for what was never made
+    throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) + "; this machine starts no more than " +
+                                                      std::to_string(started) + " for this process");
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_.store(true);

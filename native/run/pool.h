@@ -32,7 +32,8 @@ void spin_until(const Ready& ready) {
 
 class Pool {
  public:
-  // The caller of run() is one of the threads; the others are made here.
+  // The caller of try_run() is one of the threads; the others are made here. Throws unsupported_operation where the machine gives
+  // fewer.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -47,6 +48,7 @@ class Pool {
 
  private:
   void serve(int thread);
+  void stop();
 
   std::vector<std::thread> workers_;
   std::mutex callers_;

@@ -1,8 +1,10 @@
-// selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, gives the bits
-// of the plain kernels. Prints a digest of all logits, which is the same on every machine.
+// selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, one and several
+// callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all logits, which is the same on every machine.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "run/network.h"
 #include "tests/random_graph.h"
@@ -12,22 +14,80 @@ namespace {
 
 constexpr std::int64_t images = 3;
 
-std::vector<float> logits_of(const Graph& graph, const std::vector<std::uint8_t>& bytes, const std::string& set, int threads,
-                             bool measure) {
+using Bytes = std::vector<std::uint8_t>;
+using Logits = std::vector<float>;
+
+Settings settings_of(const std::string& set, int threads) {
   Settings settings;
   settings.instruction_set = set;
   settings.threads = threads;
-  settings.measure = measure;
-  const Network network(graph, settings);
-  std::vector<float> logits(static_cast<std::size_t>(images * network.classes()));
+  settings.measure = false;
+  return settings;
+}
+
+Logits logits_of(const Network& network, const Bytes& bytes) {
+  Logits logits(static_cast<std::size_t>(images * network.classes()));
   network.run(bytes.data(), images, logits.data());
   return logits;
 }
 
+// Another way to compute every layer, of which the planner takes what is possible.
+std::string other_choices(const std::string& made, Random& random) {
+  std::string text = made.substr(0, made.find('|'));
+  for (const char c : made) {
+    if (c != '|') continue;
+    static const char* const views[] = {"in place", "columns", "positions", "tiles"};
+    const std::int64_t grouped = random.chance(50) ? 1 : std::int64_t{1} << random.between(1, 4);
+    const std::int64_t passes = grouped == 1 ? std::int64_t{1} << random.between(0, 3) : 1;
+    text += std::string("|") + views[random.between(0, 3)] + ", " + std::to_string(random.between(1, 16)) + " x " +
+            std::to_string(grouped) + (passes > 1 ? ", " + std::to_string(passes) + " passes" : "");
+  }
+  return text;
+}
+
+bool same(const Logits& found, const Logits& expected) {
+  return std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)) == 0;
+}
+
+// Several callers share one network; false if any of them gets other bits.
+bool callers_agree(const Network& network, const Bytes& bytes, const Logits& expected) {
+  std::atomic<bool> agree{true};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&] {
+      if (!same(logits_of(network, bytes), expected)) agree = false;
+      Logits one(expected.size() / images);
+      network.run(bytes.data(), 1, one.data());
+      if (std::memcmp(one.data(), expected.data(), one.size() * sizeof(float)) != 0) agree = false;
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  return agree;
+}
+
+// What differs from the plain kernels, or nothing.
+std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& expected, const std::string& set, std::uint64_t seed) {
+  Random random(seed);
+  for (const int threads : {1, 2, 4}) {
+    Settings settings = settings_of(set, threads);
+    settings.measure = seed % 16 == 0;
+    const Network network(graph, settings);
+    const std::string how = std::to_string(threads) + " threads, " + network.choices();
+    if (!same(logits_of(network, bytes), expected)) return how;
+    if (!callers_agree(network, bytes, expected)) return "several callers, " + how;
+    for (int attempt = 0; attempt < 4; ++attempt) {
+      settings.choices = other_choices(network.choices(), random);
+      const Network other(graph, settings);
+      if (!same(logits_of(other, bytes), expected)) return std::to_string(threads) + " threads, " + other.choices();
+    }
+  }
+  return "";
+}
+
 int check(std::uint64_t seed, std::uint64_t& digest) {
   const Graph graph = random_graph(seed);
-  const std::vector<std::uint8_t> bytes = random_images(graph, images, seed);
-  const std::vector<float> expected = logits_of(graph, bytes, "plain", 1, false);
+  const Bytes bytes = random_images(graph, images, seed);
+  const Logits expected = logits_of(Network(graph, settings_of("plain", 1)), bytes);
   for (const float logit : expected) {
     std::uint32_t bits = 0;
     std::memcpy(&bits, &logit, sizeof bits);
@@ -35,14 +95,10 @@ int check(std::uint64_t seed, std::uint64_t& digest) {
   }
   int wrong = 0;
   for (const std::string& set : instruction_sets()) {
-    for (const int threads : {1, 2, 4}) {
-      const std::vector<float> found = logits_of(graph, bytes, set, threads, seed % 16 == 0);
-      if (std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)) != 0) {
-        std::fprintf(stderr, "seed %llu: %s with %d threads differs from plain\n", static_cast<unsigned long long>(seed),
-                     set.c_str(), threads);
-        ++wrong;
-      }
-    }
+    const std::string how = wrong_with(graph, bytes, expected, set, seed);
+    if (how.empty()) continue;
+    std::fprintf(stderr, "seed %llu: %s differs from plain: %s\n", static_cast<unsigned long long>(seed), set.c_str(), how.c_str());
+    ++wrong;
   }
   return wrong;
 }

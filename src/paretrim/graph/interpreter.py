@@ -205,7 +205,8 @@ def _integer_concat(node: Node, _: Settings, inputs: tuple[Values, ...], types: 
 
 
 def _integer_average(node: Node, settings: Settings, inputs: tuple[Values, ...], types: tuple[ValueType, ...]) -> Values:
-    total, counts = _sums(node, settings, _centered(inputs[0], types[0], np.int32))
+    exact = np.int32 if 255 * inputs[0][0, 0].size < 2**31 else np.int64
+    total, counts = _sums(node, settings, _centered(inputs[0], types[0], exact))
     multiplier = np.float32(types[0].scale) / (np.float32(node.type.scale) * counts.astype(np.float32))
     return _requantize(total.astype(np.float32), multiplier, node, settings)
 

@@ -1,0 +1,63 @@
+"""How near every layer comes to the peak rate of the CPU's dot product, on the blocks of weights that survive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from estimates import median
+from runtime_lines import LayerLine, Origin
+
+from paretrim.graph.storage import load as load_graph
+from paretrim.graph.types import WEIGHTED, Array
+from paretrim.runtime import load, peak_multiply_adds_a_second
+
+PROFILES = 9
+BLOCK = 4
+"""Input channels that one lane of a dot product takes."""
+
+
+def surviving_blocks(weight: Array) -> int:
+    """Blocks of four input channels of one output channel and one kernel position that hold any weight but 0."""
+    outputs, inputs = weight.shape[:2]
+    padded = np.zeros((outputs, -(-inputs // BLOCK) * BLOCK, *weight.shape[2:]), np.bool_)
+    padded[:, :inputs] = weight != 0
+    return int(padded.reshape(outputs, -1, BLOCK, *weight.shape[2:]).any(axis=2).sum())
+
+
+def layer_lines(network: str, graphs: Mapping[float, Path], origin: Origin, profiles: int = PROFILES) -> Iterator[LayerLine]:
+    """A line for every convolution and linear layer with every share of zeros, on one thread."""
+    for zeros, path in graphs.items():
+        nodes = {node.name: node for node in load_graph(path).nodes if node.op in WEIGHTED}
+        session = load(path)
+        image = np.random.default_rng(0).integers(0, 256, session.shape, np.uint8)
+        taken, peaks = [], []
+        for _ in range(profiles):
+            peaks.append(peak_multiply_adds_a_second(session.instruction_set))
+            taken.append(session.profile(image))
+        peak = max(peaks)  # what the CPU can do; whatever disturbs a measurement lowers it
+        for times in zip(*taken, strict=True):
+            one = times[0]
+            node = nodes.get(one.name.split(" + ")[0])
+            if node is None:
+                continue
+            positions = one.multiply_adds // one.weights
+            surviving = surviving_blocks(node.tensors["weight"]) * BLOCK * positions
+            rates = [surviving / max(time.time_ns, 1) * 1e9 / peak for time in times]
+            share = median(rates)
+            yield LayerLine(
+                network=network,
+                zeros=zeros,
+                layer=one.layer or one.name,
+                kernel=one.kernel,
+                positions=positions,
+                surviving_multiply_adds=surviving,
+                time_us=float(np.median([time.time_ns for time in times])) / 1e3,
+                share_of_peak=share.value,
+                share_of_peak_low=share.low,
+                share_of_peak_high=share.high,
+                peak_multiply_adds_a_second=peak,
+                profiles=profiles,
+                origin=origin,
+            )

@@ -1,0 +1,27 @@
+// What one node asks for, in the words of the steps that compute it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "graph/graph.h"
+#include "plan/convolution.h"
+#include "plan/moves.h"
+#include "run/network.h"
+
+namespace paretrim {
+
+Weighted weighted_of(const Node& node, const ValueType& source);
+
+// Of slice, pad and channel_shuffle.
+Move move_of(const Node& node, const ValueType& source);
+
+// 256 entries: max(q, zero_point).
+std::vector<std::uint8_t> relu_table(std::int32_t zero_point);
+
+// 256 entries: from the grid of one input of a concat to that of its result.
+std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source);
+
+void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued);
+
+}  // namespace paretrim
