@@ -62,7 +62,7 @@ if ! {
     exit 1
 fi
 # Renamed into place, never written over: a running process keeps the one it has.
-for made in "$build"/_native.*.so "$build"/libparetrim.so; do
+for made in "$build"/_native.*.so "$build"/libparetrim.so "$build"/libparetrim_onnxruntime.so; do
     cp "$made" "$place/.$(basename "$made").part"
     mv -f "$place/.$(basename "$made").part" "$place/$(basename "$made")"
 done

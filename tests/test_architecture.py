@@ -64,6 +64,7 @@ LAZY = {
     "compressed": "ONNX files are written without the native library too",
     "data.image_folder": "Pillow is optional",
     "deploy.onnx_file": "onnx is imported by whoever writes a file",
+    "deploy.onnx_operator": "onnx is imported by whoever writes a file",
     "deploy.onnx_runtime": "ONNX Runtime is imported by whoever runs a file",
     "deploy.openvino_runtime": "OpenVINO is optional",
     "deploy.runnable": "timing one runtime must not load the other",

@@ -87,3 +87,34 @@ def test_damaged_files_and_wrong_names_are_told(trim, command, tmp_path):
     status, _, err = command("export", trim, "--to", tmp_path / "a.zip")
     assert status == 2
     assert "name a file that ends in .onnx, .trim or .graph" in err
+
+
+def test_the_native_runtime_as_an_onnx_file(finished, trim, command, command_json, tmp_path):
+    path = tmp_path / "native.onnx"
+    status, found = command_json("export", finished, "--label", LABEL, "--to", path, "--native", 1)
+    assert (status, found["file_bytes"], found["takes_pixels"]) == (0, path.stat().st_size, True)
+    (node,) = onnx.load(path).graph.node
+    assert {one.name: one.s or one.i for one in node.attribute} == {"file": trim.read_bytes(), "threads": 1}
+    assert command("export", trim, "--to", tmp_path / "again.onnx", "--native", 1)[0] == 0
+    assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
+
+    _, here = command_json("eval", path, "--data", "digits")
+    _, native = command_json("eval", trim, "--data", "digits", "--runtime", "paretrim")
+    assert (here["runtime"], here["correct"]) == ("onnxruntime", native["correct"])
+    _, weights = command_json("inspect", path)
+    _, same = command_json("inspect", graph_file(finished, LABEL))
+    assert weights["layers"] == same["layers"]
+
+
+def test_the_native_runtime_takes_no_other_file(finished, trim, command, tmp_path):
+    for name in ("a.trim", "a.graph"):
+        status, _, err = command("export", trim, "--to", tmp_path / name, "--native", 2)
+        assert (status, "--native writes an ONNX file, and" in err) == (2, True)
+    status, _, err = command("export", finished, "--label", "dense", "--to", tmp_path / "a.onnx", "--native", 2)
+    assert (status, "quantize it first" in err) == (1, True)
+    assert command("export", trim, "--to", tmp_path / "a.onnx", "--native", 1)[0] == 0
+    model = onnx.load(tmp_path / "a.onnx")
+    del model.graph.node[0].attribute[:]
+    onnx.save(model, tmp_path / "a.onnx")
+    status, _, err = command("inspect", tmp_path / "a.onnx")
+    assert (status, "a.onnx'" in err) == (1, True)

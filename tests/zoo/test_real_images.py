@@ -9,10 +9,12 @@ import pytest
 import torch
 from chain import resources
 
+from paretrim import trimfile
 from paretrim.capture import capture
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.onnx_operator import export_operator
 from paretrim.deploy.runnable import open_runnable
 from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
@@ -57,6 +59,9 @@ def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path)
     logits = run(graph, images)
     # The native runtime does not come close, it is equal.
     np.testing.assert_array_equal(plan(graph, threads=2)(images), logits)
+    export_operator(trimfile.to_bytes(graph), tmp_path / "native.onnx", threads=2)
+    operator = open_runnable(tmp_path / "native.onnx", runtime="onnxruntime", threads=2)
+    np.testing.assert_array_equal(operator(images), logits)
     expected = logits.argmax(1)
     assert (expected == labels).mean() >= 0.91  # 91.7 % before quantization
 

@@ -20,7 +20,7 @@ from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, notes_console, say, show_rows
-from paretrim.cli.reading import CANDIDATE, GRAPHS, TRIM, graph_of, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable
 from paretrim.errors import DataUnavailable, InvalidRecipe
@@ -105,17 +105,9 @@ def evaluate(parsed: argparse.Namespace) -> int:
 
 def export(parsed: argparse.Namespace) -> int:
     """Write a candidate's graph under another name, in the format that name asks for."""
-    from paretrim.compressed import write_graph
-
     source: Path = parsed.source
     graph = _graph_of_folder(source, parsed) if source.is_dir() else _graph_of_file(source, parsed)
-    if parsed.to.suffix == TRIM:
-        from paretrim import trimfile
-
-        path: Path = parsed.to
-        trimfile.write(graph, path, _provenance(source, parsed))
-    else:
-        path = write_graph(graph, parsed.to)
+    path = _written(graph, source, parsed)
     size = path.stat().st_size
     if parsed.json:
         emit({"file": str(path), "file_bytes": size, "takes_pixels": graph.input.takes_pixels, "shape": list(graph.input.shape)})
@@ -218,6 +210,29 @@ def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | 
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (dataset.mean, dataset.std))
     normalised: Normalised = ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
     return normalised, labels
+
+
+def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
+    """The file of ``export``."""
+    path: Path = parsed.to
+    if parsed.native is not None:
+        if path.suffix != ONNX:
+            raise InvalidRecipe(
+                f"--native writes an ONNX file, and '{path}' ends in '{path.suffix}'; name one that ends in .onnx"
+            )
+        from paretrim import trimfile
+        from paretrim.deploy.onnx_operator import export_operator
+
+        export_operator(trimfile.to_bytes(graph, _provenance(source, parsed)), path, threads=parsed.native)
+        return path
+    if path.suffix == TRIM:
+        from paretrim import trimfile
+
+        trimfile.write(graph, path, _provenance(source, parsed))
+        return path
+    from paretrim.compressed import write_graph
+
+    return write_graph(graph, path)
 
 
 def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:

@@ -201,11 +201,18 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "export",
         "write the deployed file of a candidate, or of a run folder's last one",
         examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
+        "paretrim export digits.trim --to native.onnx --native 2\n"
         "paretrim export runs/digits --label dense --to dense.onnx",
     )
     parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
+    parser.add_argument(
+        "--native",
+        type=int,
+        metavar="THREADS",
+        help="an .onnx file whose one operator is the native runtime on so many threads; see docs/runtime.md",
+    )
     text = "let the file of a lone candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")

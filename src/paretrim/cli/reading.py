@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency
+from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.storage import load as load_graph
 from paretrim.graph.types import Graph, InputSpec
@@ -53,6 +53,15 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
     model = _onnx_model(path)
     from onnx import numpy_helper
 
+    from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR
+
+    for node in model.graph.node:
+        if (node.domain, node.op_type) == (DOMAIN, OPERATOR):
+            from paretrim import trimfile
+
+            with located(f"'{path}'"):
+                held = next((attribute.s for attribute in node.attribute if attribute.name == "file"), b"")
+                return summarize_weights(trimfile.from_bytes(held).graph)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     return tuple(
         WeightSummary(name, array.shape, str(array.dtype), int((array == 0).sum()), array.size, array.nbytes, order0_bytes(array))

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of
-from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.errors import CorruptFile, MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+DOMAIN, OPERATOR = "paretrim", "Network"
+"""The native runtime as an operator, as ``native/onnxruntime`` registers it."""
+
+THREADS = "threads"
+"""Attribute of that operator and entry of the file's metadata: the threads that compute one call."""
 
 _INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CONVOLUTIONS
@@ -40,8 +46,15 @@ class OnnxRuntimeRunnable:
         Raises:
             CorruptFile: ONNX Runtime cannot read the file.
             MissingDependency: ONNX Runtime is not installed.
+            UnsupportedOperation: the file holds the native runtime, written for another number of threads.
         """
         session, version = _open(path, threads)
+        written = session.get_modelmeta().custom_metadata_map.get(THREADS, str(threads))
+        if written != str(threads):
+            raise UnsupportedOperation(
+                f"'{path}' was written for {written} threads and not for {threads}; ask for {written}, or export it again"
+                f" with --native {threads}"
+            )
         (images,) = session.get_inputs()
         return cls(session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
@@ -88,8 +101,17 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:
+            if f"{DOMAIN}:{OPERATOR}" not in str(error):
+                raise
+            from paretrim.runtime import onnxruntime_library
+
+            options.register_custom_ops_library(onnxruntime_library())
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
         raise CorruptFile(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
     return session, str(onnxruntime.__version__)

@@ -1,0 +1,213 @@
+// The operator `Network` of the domain `paretrim` for ONNX Runtime: a .trim file as one node. An application registers this
+// library and runs the file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and `threads`.
+// Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Output: logits float32 [N, classes].
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "graph/error.h"
+#include "onnxruntime/ort_abi.h"
+#include "run/network.h"
+#include "trim/reader.h"
+
+namespace paretrim::ort {
+namespace {
+
+constexpr std::int64_t most_readers = 64;  // threads that decode a file; whether so many may run it is for the network to say
+
+// A status of ONNX Runtime's own on its way through C++.
+struct Refusal {
+  Status* status;
+};
+
+void require(Status* status) {
+  if (status != nullptr) throw Refusal{status};
+}
+
+ErrorCode code_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::corrupt_file:
+      return invalid_graph;
+    case ErrorKind::unsupported_operation:
+      return not_implemented;
+    case ErrorKind::data_unavailable:
+      return invalid_argument;
+  }
+  return fail;
+}
+
+// Every exception ends here: ONNX Runtime may be built by another compiler, or to live without them.
+template <typename Work>
+Status* guarded(const Api& api, const Work& work) noexcept {
+  try {
+    work();
+    return nullptr;
+  } catch (const Refusal& refusal) {
+    return refusal.status;
+  } catch (const Error& error) {
+    return api.CreateStatus(code_of(error.kind), error.what());
+  } catch (const std::bad_alloc&) {
+    return api.CreateStatus(fail, "paretrim.Network: there is not enough memory");
+  } catch (const std::exception& error) {
+    return api.CreateStatus(fail, error.what());
+  } catch (...) {
+    return api.CreateStatus(fail, "paretrim.Network: an unknown failure");
+  }
+}
+
+[[noreturn]] void refuse(ErrorKind kind, const std::string& why) { throw Error(kind, "paretrim.Network: " + why); }
+
+// An attribute that is missing or of another type is the file's fault, whatever code ONNX Runtime has for it.
+void require_attribute(const Api& api, Status* status, const char* name) {
+  if (status == nullptr) return;
+  const std::string words = api.GetErrorMessage(status);
+  api.ReleaseStatus(status);
+  refuse(ErrorKind::corrupt_file, "attribute '" + std::string(name) + "' cannot be read (" + words +
+                                      "); a node has the string 'file' and the integer 'threads'; write it with paretrim export");
+}
+
+std::vector<char> file_of(const Api& api, const KernelInfo* info) {
+  std::size_t size = 0;  // with the zero that ends a string of C, which is no part of the file
+  require_attribute(api, api.KernelInfoGetAttribute_string(info, "file", nullptr, &size), "file");
+  std::vector<char> bytes(std::max<std::size_t>(size, 1));
+  require_attribute(api, api.KernelInfoGetAttribute_string(info, "file", bytes.data(), &size), "file");
+  bytes.pop_back();
+  return bytes;
+}
+
+int threads_of(const Api& api, const KernelInfo* info) {
+  std::int64_t threads = 0;
+  require_attribute(api, api.KernelInfoGetAttribute_int64(info, "threads", &threads), "threads");
+  // What an int does not hold is out of range as well, and the network says so.
+  return static_cast<int>(std::clamp<std::int64_t>(threads, -1, std::int64_t{1} << 30));
+}
+
+std::unique_ptr<Network> network_of(const Api& api, const KernelInfo* info) {
+  const std::vector<char> file = file_of(api, info);
+  Settings settings;
+  settings.threads = threads_of(api, info);
+  const int readers = static_cast<int>(std::clamp<std::int64_t>(settings.threads, 1, most_readers));
+  try {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(file.data());
+    return std::make_unique<Network>(read_trim(bytes, file.size(), readers), settings);
+  } catch (const Error& error) {
+    refuse(error.kind, error.what());
+  }
+}
+
+// A network that a node of a session runs; called from as many threads as the application calls the session from.
+struct Kernel {
+  const Api& api;
+  std::unique_ptr<Network> network;
+};
+
+std::string text_of(const std::vector<std::int64_t>& sizes) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < sizes.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(sizes[i]);
+  return text + "]";
+}
+
+// How many images the value holds; throws where the network takes others. ONNX Runtime's tensors lie in order in memory.
+std::int64_t count_of(const Kernel& kernel, const Value* images) {
+  const Api& api = kernel.api;
+  TensorTypeAndShapeInfo* info = nullptr;
+  require(api.GetTensorTypeAndShape(images, &info));
+  const std::unique_ptr<TensorTypeAndShapeInfo, void (*)(TensorTypeAndShapeInfo*)> owner(info, api.ReleaseTensorTypeAndShapeInfo);
+  ElementType type = undefined;
+  std::size_t dimensions = 0;
+  require(api.GetTensorElementType(info, &type));
+  require(api.GetDimensionsCount(info, &dimensions));
+  std::vector<std::int64_t> sizes(dimensions);
+  require(api.GetDimensions(info, sizes.data(), dimensions));
+
+  const InputSpec& input = kernel.network->input();
+  const bool fits = sizes.size() == 4 && std::equal(input.shape.begin(), input.shape.end(), sizes.begin() + 1, sizes.end());
+  if (!fits || type != (input.takes_pixels() ? uint8 : float32)) {
+    const std::string given = type == uint8 ? "uint8" : type == float32 ? "float32" : "of ONNX type " + std::to_string(type);
+    refuse(ErrorKind::data_unavailable, "images are " + given + " " + text_of(sizes) + "; the network takes " +
+                                            (input.takes_pixels() ? "uint8 pixels" : "normalised float32") + " [N, " +
+                                            text_of(input.shape).substr(1));
+  }
+  return sizes[0];
+}
+
+void compute(const Kernel& kernel, KernelContext* context) {
+  const Api& api = kernel.api;
+  const Value* images = nullptr;
+  require(api.KernelContext_GetInput(context, 0, &images));
+  const std::int64_t count = count_of(kernel, images);
+  void* from = nullptr;
+  require(api.GetTensorMutableData(const_cast<Value*>(images), &from));  // there is none for values that are only read
+  const std::int64_t sizes[] = {count, kernel.network->classes()};
+  Value* logits = nullptr;
+  require(api.KernelContext_GetOutput(context, 0, sizes, 2, &logits));
+  void* to = nullptr;
+  require(api.GetTensorMutableData(logits, &to));
+  if (count == 0) return;
+  try {
+    kernel.network->run(from, count, static_cast<float*>(to));
+  } catch (const Error& error) {
+    refuse(error.kind, error.what());
+  }
+}
+
+CustomOp described() {
+  CustomOp op{};
+  op.version = api_version;
+  op.GetName = [](const CustomOp*) { return "Network"; };
+  op.GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };  // the CPU
+  op.GetInputTypeCount = op.GetOutputTypeCount = [](const CustomOp*) -> std::size_t { return 1; };
+  op.GetInputType = [](const CustomOp*, std::size_t) { return undefined; };  // which of the two is the file's to say
+  op.GetOutputType = [](const CustomOp*, std::size_t) { return float32; };
+  op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return required; };
+  op.GetInputMemoryType = [](const CustomOp*, std::size_t) { return default_memory; };
+  op.CreateKernelV2 = [](const CustomOp*, const Api* api, const KernelInfo* info, void** kernel) {
+    return guarded(*api, [&] { *kernel = std::make_unique<Kernel>(Kernel{*api, network_of(*api, info)}).release(); });
+  };
+  op.KernelComputeV2 = [](void* kernel, KernelContext* context) {
+    const Kernel& own = *static_cast<const Kernel*>(kernel);
+    return guarded(own.api, [&] { compute(own, context); });
+  };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  return op;
+}
+
+using Domain = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>;
+
+void add_to(const Api& api, SessionOptions* options) {
+  // Sessions look into the domain and the operator as long as they live: both stay until the library is unloaded.
+  static const CustomOp network = described();
+  static std::mutex mutex;
+  static std::vector<Domain> kept;
+  CustomOpDomain* made = nullptr;
+  require(api.CreateCustomOpDomain("paretrim", &made));
+  Domain domain(made, api.ReleaseCustomOpDomain);
+  require(api.CustomOpDomain_Add(domain.get(), &network));
+  const std::lock_guard<std::mutex> lock(mutex);
+  kept.reserve(kept.size() + 1);  // so that nothing can fail once the options hold the domain
+  require(api.AddCustomOpDomain(options, domain.get()));
+  kept.push_back(std::move(domain));
+}
+
+Status* too_old(const ApiBase& base) noexcept {
+  const Api* oldest = base.GetApi(1);  // which every release has
+  if (oldest == nullptr) return nullptr;
+  return guarded(*oldest, [&] {
+    refuse(ErrorKind::unsupported_operation, "this is ONNX Runtime " + std::string(base.GetVersionString()) +
+                                                 "; the operator needs " + first_release + " or later");
+  });
+}
+
+}  // namespace
+}  // namespace paretrim::ort
+
+// The one name that ONNX Runtime looks for in a library of operators.
+extern "C" __attribute__((visibility("default"))) paretrim::ort::Status* RegisterCustomOps(paretrim::ort::SessionOptions* options,
+                                                                                           const paretrim::ort::ApiBase* base) {
+  const paretrim::ort::Api* api = base->GetApi(paretrim::ort::api_version);
+  if (api == nullptr) return paretrim::ort::too_old(*base);
+  return paretrim::ort::guarded(*api, [&] { paretrim::ort::add_to(*api, options); });
+}

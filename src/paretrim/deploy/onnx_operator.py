@@ -1,0 +1,58 @@
+"""Writes a ``.trim`` file as an ONNX file of one operator, which the native runtime computes inside ONNX Runtime.
+
+The application registers :func:`paretrim.runtime.onnxruntime_library`; without it ONNX Runtime does not know the operator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paretrim.deploy.onnx_file import IR_VERSION, LOGITS, OPSET
+from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
+from paretrim.errors import MissingDependency, UnsupportedOperation
+from paretrim.files import write_atomically
+from paretrim.graph.types import INPUT
+from paretrim.runtime.machine import native
+from paretrim.trimfile import from_bytes
+
+
+def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
+    """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
+
+    Input, output and class names are those of :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads``
+    compute one call, and stand in the metadata too; ONNX Runtime's own setting does not reach the operator.
+
+    Raises:
+        UnsupportedOperation: the native runtime does not compute the network, as one of floats, or ``threads`` is below 1.
+        CorruptFile: the bytes are no whole ``.trim`` file.
+        MissingDependency: the package onnx is not installed.
+        OutOfSpace: the disk is full; the old file is intact.
+    """
+    try:
+        from onnx import TensorProto, helper
+    except ImportError as error:
+        raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
+    if threads < 1:
+        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
+    graph = from_bytes(trim).graph
+    if not graph.quantized:
+        raise UnsupportedOperation("the network computes in floats; the native runtime runs integer networks: quantize it first")
+    native.check(graph)
+    element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
+    node = helper.make_node(OPERATOR, [INPUT], [LOGITS], name="network", domain=DOMAIN)
+    node.attribute.extend([helper.make_attribute("file", trim), helper.make_attribute(THREADS, threads)])
+    body = helper.make_graph(
+        [node],
+        "paretrim",
+        [helper.make_tensor_value_info(INPUT, element, ["N", *graph.input.shape])],
+        [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["N", *graph.types[graph.output].shape])],
+    )
+    model = helper.make_model(
+        body,
+        producer_name="paretrim",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+    )
+    classes = {"classes": "\n".join(graph.classes)} if graph.classes else {}
+    helper.set_model_props(model, {**classes, THREADS: str(threads)})
+    write_atomically(Path(path), model.SerializeToString(deterministic=True))
