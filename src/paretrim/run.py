@@ -201,7 +201,7 @@ def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
         }
     )
     with located(f"deploying '{entry.label}'"):
-        return deploy(entry.candidate, opened.start, folder / "deployed" / key)
+        return deploy(entry.candidate, opened.start, folder / "deployed" / key, recipe=entry.recipe.digest)
 
 
 def timed(

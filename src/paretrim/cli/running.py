@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import RUNTIMES
-from paretrim.errors import InvalidRecipe, MissingDependency
+from paretrim.errors import InvalidRecipe
 from paretrim.judge import NATIVE, Setting
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
@@ -50,7 +49,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
     if not parsed.json:
-        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.onnx'])}")
+        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
     return DONE
 
 
@@ -183,13 +182,7 @@ def _measuring(parsed: argparse.Namespace) -> Measuring | None:
 
 
 def _installed(runtime: str) -> bool:
-    if runtime != NATIVE:
-        return find_spec(runtime) is not None
-    try:
-        import_module("paretrim.runtime")
-    except MissingDependency:  # a checkout without a compiler
-        return False
-    return True
+    return runtime == NATIVE or find_spec(runtime) is not None
 
 
 def _open(recipe: Recipe, watcher: Watcher) -> Opened:
