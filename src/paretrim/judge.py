@@ -256,6 +256,7 @@ def outcome_of(
         commit=source_commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         settings=facts.settings,
+        trim_bytes=deployed.trim.stat().st_size,
     )
 
 
