@@ -29,7 +29,7 @@ from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
-from paretrim.search.climb import Found, compress_towards
+from paretrim.search.climb import BEST_ONNX, Found, compress_towards
 from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
@@ -69,7 +69,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
         _show(found.outcomes, folder, parsed)
-        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}")
+        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, beside it {BEST_ONNX}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
     return MISSED if found.missed else DONE
 
@@ -230,14 +230,14 @@ def _found_json(found: Found) -> dict[str, object]:
         {
             "candidate": one.rung.name,
             "validation_accuracy": one.accuracy,
-            "file_bytes": one.file_bytes,
+            "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
             "p50_ms": one.p50_ms,
         }
         for one in found.tried
     ]
     return {
-        "best": {"candidate": found.best.rung.name, "file": str(found.file)},
+        "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": str(found.file.with_name(BEST_ONNX))},
         "dense_validation_accuracy": found.reference.accuracy,
         "tried": tried,
         "missed": list(found.missed),
