@@ -50,13 +50,16 @@ def test_the_readme_starts_with_the_two_scripts():
 
 
 def test_the_five_lines_of_python_run(tmp_path: Path):
-    (block,) = _blocks("python")
+    block, use = _blocks("python")
     (tmp_path / "your_package.py").write_text(YOUR_PACKAGE, encoding="utf-8")
     (tmp_path / "five_lines.py").write_text(block, encoding="utf-8")
     done = _run([sys.executable, "five_lines.py"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "yours.onnx").stat().st_size > 0
     assert len([line for line in block.splitlines() if line]) <= 5
+    then = 'import sys\nassert logits.shape == (1, 4)\nassert "torch" not in sys.modules\n'
+    (tmp_path / "use.py").write_text(use + then, encoding="utf-8")
+    used = _run([sys.executable, "use.py"], tmp_path)
+    assert used.returncode == 0, used.stderr
 
 
 @pytest.mark.parametrize("line", _lines("paretrim"))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.errors import InvalidRecipe
+from paretrim.files import write_atomically
 from paretrim.graph.storage import save
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
@@ -41,7 +42,7 @@ class Compressed:
 
     def __repr__(self) -> str:
         """What was done and what came of it, in one line; the weights themselves would fill pages."""
-        said = f"{self.deployed.onnx.stat().st_size:,} bytes in '{self.deployed.onnx}'"
+        said = f"{self.deployed.trim.stat().st_size:,} bytes in '{self.deployed.trim}'"
         if self.history:
             first, last = self.history[0], self.history[-1]
             accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
@@ -64,13 +65,19 @@ class Compressed:
         return self.candidate.history
 
     def save(self, path: Path | str) -> Path:
-        """Write the deployed file as ``.onnx``, or as ``.graph`` for the reference interpreter.
+        """Take the deployed file away, in the format its new name asks for.
+
+        ``.trim`` is the file that ships, ``.onnx`` for other runtimes, ``.graph`` the graph with nothing coded.
 
         Raises:
             InvalidRecipe: the name ends in something else.
             OutOfSpace: the disk is full.
         """
-        return write_graph(self.graph, Path(path))
+        target = Path(path)
+        if target.suffix != self.deployed.trim.suffix:
+            return write_graph(self.graph, target)
+        write_atomically(target, self.deployed.trim.read_bytes())
+        return target
 
 
 def compress(

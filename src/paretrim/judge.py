@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from paretrim import trimfile
 from paretrim.bench.effort import Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import measure
@@ -19,17 +20,21 @@ from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import Runnable, open_runnable, verify
+from paretrim.deploy.runnable import Runnable, open_runnable, read_graph, verify
 from paretrim.errors import ExportMismatch
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
-from paretrim.graph.storage import load, save
+from paretrim.graph.interpreter import run as interpret
 from paretrim.graph.types import Graph
+from paretrim.graph.windows import Values
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start
 from paretrim.recipe import Recipe, canonical
+from paretrim.run_folder import ONNX_FILE, TRIM_FILE, graph_file_in
+from paretrim.runtime import load as open_session
 from paretrim.start import TestSet
 from paretrim.train.evaluate import predictions
+from paretrim.trimfile import Provenance
 
 LEAST_AGREEMENT = 0.97
 """Least share of equal top-1 classes between the exported file and the reference interpreter on real images.
@@ -37,10 +42,14 @@ LEAST_AGREEMENT = 0.97
 Networks that leave many classes nearly tied differ in a few images from one rounding order to the next; a wrong export in most.
 """
 
-GRAPH_FILE = "model.graph"
-"""Name of a candidate's graph file, beside its ONNX file."""
-
 CHECKED_IMAGES = 256
+
+EXACT_IMAGES = 32
+"""Images on which the native runtime has to give the very bits of the reference interpreter."""
+
+UNCHECKED = "unchecked.trim"
+"""A ``.trim`` file that was not seen to compute what its graph means; what is wrong keeps this name."""
+
 BATCH = 250
 
 NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
@@ -51,12 +60,12 @@ NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
 class Deployed:
     """The files of one candidate.
 
-    ``onnx`` runs in ONNX Runtime and OpenVINO; ``graph_file`` in the reference interpreter and, if integer, natively.
+    ``onnx`` runs in ONNX Runtime and OpenVINO; ``trim`` in the reference interpreter and, if integer, natively.
     """
 
     graph: Graph
     onnx: Path
-    graph_file: Path
+    trim: Path
 
 
 @dataclass(frozen=True)
@@ -73,34 +82,63 @@ class Judgement:
     runtime: str
 
 
-def deploy(candidate: Candidate, start: Start, folder: Path) -> Deployed:
+def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
     """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
 
+    ``recipe`` is the digest that the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same
+    network with the same history is the same file.
+
     Raises:
-        ExportMismatch: the exported file does not compute what the graph means.
+        ExportMismatch: a file does not compute what the graph means.
     """
-    onnx, graph_file = folder / "model.onnx", folder / GRAPH_FILE
-    if onnx.exists() and graph_file.exists():
-        return Deployed(load(graph_file), onnx, graph_file)
+    onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
+    if onnx.exists() and trim.exists():
+        return Deployed(trimfile.read(trim), onnx, trim)
     graph = freeze(candidate.network, start.spec)
+    images = _images_for_checks(start)
     export_onnx(graph, onnx)
-    _check_export(graph, onnx, start)
-    save(graph, graph_file)
-    return Deployed(graph, onnx, graph_file)
+    _check_onnx(graph, onnx, images)
+    history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
+    unchecked = folder / UNCHECKED
+    trimfile.write(graph, unchecked, Provenance(recipe, history))
+    _check_trim(graph, unchecked, images[:EXACT_IMAGES])
+    unchecked.replace(trim)
+    return Deployed(graph, onnx, trim)
 
 
-def _check_export(graph: Graph, onnx: Path, start: Start) -> None:
-    """Compare the file with the reference interpreter on calibration images (training data)."""
+def _images_for_checks(start: Start) -> Values:
+    """Calibration images (training data) as the deployed files take them."""
     images: npt.NDArray[np.float32] = start.calibration[:CHECKED_IMAGES].cpu().numpy()
-    inputs: npt.NDArray[np.float32] | npt.NDArray[np.uint8] = images
-    if start.spec.takes_pixels:
-        mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (start.spec.mean, start.spec.std))
-        inputs = np.clip(np.rint((images * std + mean) * 255), 0, 255).astype(np.uint8)
-    found = verify(graph, open_runnable(onnx, runtime="onnxruntime"), inputs)
+    if not start.spec.takes_pixels:
+        return images
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (start.spec.mean, start.spec.std))
+    pixels: npt.NDArray[np.uint8] = np.clip(np.rint((images * std + mean) * 255), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def _check_onnx(graph: Graph, onnx: Path, images: Values) -> None:
+    """Compare the file with the reference interpreter; its runtimes round in their own order."""
+    found = verify(graph, open_runnable(onnx, runtime="onnxruntime"), images)
     if found.top1 < LEAST_AGREEMENT:
         raise ExportMismatch(
-            f"'{onnx}' agrees with the reference interpreter on {found.top1:.1%} of {len(inputs)} images, at least "
+            f"'{onnx}' agrees with the reference interpreter on {found.top1:.1%} of {len(images)} images, at least "
             f"{LEAST_AGREEMENT:.0%} is expected; please report this network"
+        )
+
+
+def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
+    """The file, opened by the runtime it is for, gives the very bits of the reference interpreter on the graph in memory.
+
+    All kernels give the same bits, so the runtime need not measure which of them are fast.
+    """
+    runnable: Runnable
+    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime="reference")
+    found, expected = runnable(images), interpret(graph, images)
+    if found.shape != expected.shape or found.tobytes() != expected.tobytes():
+        same = sum(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=False))
+        raise ExportMismatch(
+            f"'{trim}' in {runnable.runtime} {runnable.version} gives the logits of the reference interpreter on {same} of "
+            f"{len(images)} images, and bit for bit on all is expected; please report this network"
         )
 
 
@@ -137,13 +175,13 @@ class Setting:
 def arms_of(files: Mapping[str, Path], setting: Setting, *, baseline: str) -> tuple[Arm, ...]:
     """Arms of one session in a runtime, from ONNX files by name; the first is the baseline's.
 
-    The native runtime computes integer graphs alone. There the arms are the integer graphs beside the ONNX files, and a baseline
-    in floating point runs in ONNX Runtime, which its name then says. Without any integer graph there are no arms.
+    The native runtime computes integer graphs alone. There the arms are the ``.trim`` files beside the ONNX files that hold one,
+    and a baseline in floating point runs in ONNX Runtime, which its name then says. Without any integer graph there are no arms.
     """
     if setting.runtime != NATIVE:
         return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items())
-    graphs = {name: path.with_name(GRAPH_FILE) for name, path in files.items()}
-    integer = {name: Arm(name, str(path), NATIVE, setting.threads) for name, path in graphs.items() if load(path).quantized}
+    graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
+    integer = {name: Arm(name, str(path), NATIVE, setting.threads) for name, path in graphs.items() if read_graph(path).quantized}
     if not integer or baseline in integer:
         return tuple(integer.values())
     return (Arm(f"{baseline} in {ELSEWHERE}", str(files[baseline]), ELSEWHERE, setting.threads), *integer.values())
@@ -218,6 +256,7 @@ def outcome_of(
         commit=source_commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         settings=facts.settings,
+        trim_bytes=deployed.trim.stat().st_size,
     )
 
 

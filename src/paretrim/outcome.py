@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from paretrim.bench.types import Latency, Machine
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome as StageOutcome
 
-FORMAT = 1
-"""Version of the JSON line; a reader refuses a newer one."""
+FORMAT = 2
+"""Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``."""
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field that older lines lack. It may be None, and is left out of a line where it is."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Outcome:
     """A recipe, run once with one seed, deployed and measured. Accuracies are fractions of the test set.
 
     ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``;
-    ``agreement`` is the share of test images on which their top-1 classes agree.
+    ``agreement`` is the share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its
+    size, ``trim_bytes`` that of the ``.trim`` file beside it (None in lines from before there was one).
     """
 
     study: str
@@ -46,6 +51,7 @@ class Outcome:
     commit: str
     created: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    trim_bytes: int | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property

@@ -201,7 +201,7 @@ def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
         }
     )
     with located(f"deploying '{entry.label}'"):
-        return deploy(entry.candidate, opened.start, folder / "deployed" / key)
+        return deploy(entry.candidate, opened.start, folder / "deployed" / key, recipe=entry.recipe.digest)
 
 
 def timed(
@@ -289,7 +289,7 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:
     scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime)
-    return (outcome.label, outcome.file_bytes, outcome.layers, *scores)
+    return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, *scores)
 
 
 def _told(name: str, candidate: Candidate) -> str:
@@ -298,7 +298,7 @@ def _told(name: str, candidate: Candidate) -> str:
 
 
 def _worth(label: str, files: Deployed, judgement: Judgement) -> str:
-    size, trained = files.onnx.stat().st_size, 100 * judgement.trained_accuracy
+    size, trained = files.trim.stat().st_size, 100 * judgement.trained_accuracy
     return (
         f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
     )

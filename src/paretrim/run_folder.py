@@ -12,6 +12,12 @@ from paretrim.files import write_atomically
 from paretrim.outcome import Outcome
 from paretrim.study import store
 
+ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
+"""Names of a candidate's deployed files: for ONNX Runtime and OpenVINO, and for the native runtime and the reference."""
+
+OLDER_GRAPH_FILE = "model.graph"
+"""What earlier versions wrote in place of :data:`TRIM_FILE`."""
+
 INDEX = "index.json"
 """What the latest command in a folder delivered: label, recipe digest, seed and folder of the files, one entry a candidate."""
 
@@ -60,6 +66,18 @@ def distributions(folder: Path) -> dict[str, list[float]]:
             key = f"{timing.arm.name}|{timing.arm.runtime}|{timing.arm.threads}"
             found[key] = [sample / 1e6 for process in timing.samples_ns for sample in process]
     return found
+
+
+def graph_file_in(folder: Path) -> Path:
+    """The file that holds the graph of the candidate deployed into ``folder``: ``.trim``, or ``.graph`` from an earlier version.
+
+    Raises:
+        CorruptFile: there is neither.
+    """
+    for name in (TRIM_FILE, OLDER_GRAPH_FILE):
+        if (folder / name).is_file():
+            return folder / name
+    raise CorruptFile(f"'{folder}' has neither {TRIM_FILE} nor {OLDER_GRAPH_FILE}; run the command that made it again")
 
 
 def delivered_by(path: Path) -> tuple[Outcome, ...]:

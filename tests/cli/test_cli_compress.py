@@ -1,4 +1,8 @@
+from pathlib import Path
+
 import pytest
+
+from paretrim.run_folder import delivered_by
 
 OWN = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs", "6", "--epochs", "2", "--effort", "none")
 
@@ -17,7 +21,10 @@ def test_a_target_that_is_met_ends_the_climb(at_desk, shelf, command_json):
     assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "INT8", "INT8 trained"]
     best = max(found["tried"], key=lambda one: one["validation_accuracy"])
     assert found["best"]["candidate"] == best["candidate"]
-    assert (shelf / "best.onnx").stat().st_size == best["file_bytes"]
+    assert Path(found["best"]["file"]) == shelf / "best.trim"
+    assert (shelf / "best.trim").stat().st_size == best["trim_bytes"]
+    (same,) = (one for one in found["outcomes"] if one["label"] == best["candidate"])
+    assert (same["trim_bytes"], same["file_bytes"]) == (best["trim_bytes"], Path(found["best"]["onnx"]).stat().st_size)
 
 
 def test_a_candidate_at_chance_is_no_success(at_desk, command, tmp_path):
@@ -32,11 +39,11 @@ def test_a_candidate_at_chance_is_no_success(at_desk, command, tmp_path):
 
 def test_a_target_that_is_missed_says_by_how_much(at_desk, shelf, command):
     status, out, err = command("compress", *OWN, "--folder", shelf, "--max-bytes", "10")
-    size = (shelf / "best.onnx").stat().st_size
+    size = (shelf / "best.trim").stat().st_size
     assert status == 3
-    assert f"target missed: the file has {size:,} bytes, {size - 10:,} more than --max-bytes 10\n" in out
-    assert "best: 75% of channels removed, INT8 (validation accuracy " in out
-    assert "zeros" not in err  # they make no file smaller
+    assert f"target missed: the .trim file has {size:,} bytes, {size - 10:,} more than --max-bytes 10\n" in out
+    assert size == min(one.trim_bytes for one in delivered_by(shelf))
+    assert "candidate: 90% zeros, INT8\n" in err  # they make the file smaller
 
 
 def test_without_targets_the_whole_ladder_is_reported(at_desk, shelf, command):

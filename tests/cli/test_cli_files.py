@@ -8,10 +8,10 @@ import pytest
 from paretrim.bench.raw import load_session
 from paretrim.data.digits import load_digits
 from paretrim.deploy.runnable import open_runnable
-from paretrim.graph.storage import load
 from paretrim.run_folder import index_of
 from paretrim.runtime import instruction_sets
 from paretrim.study import store
+from paretrim.trimfile import read
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def test_eval_gives_the_outcome_s_accuracy(finished, files, command, command_jso
     assert found["accuracy"]["value"] == outcome.deployed_accuracy
     assert found["accuracy"]["low"] < outcome.deployed_accuracy < found["accuracy"]["high"]
     assert (found["images"], found["file_bytes"]) == (360, outcome.file_bytes)
-    status, out, _ = command("eval", files["dense"].with_name("model.graph"), "--data", "digits")
+    status, out, _ = command("eval", files["dense"].with_name("model.trim"), "--data", "digits")
     assert status == 0
     assert "% of 360 test images of digits (Wilson 95 %" in out
     assert "in reference" in out
@@ -101,8 +101,8 @@ def test_export_chooses_a_candidate_by_label(finished, files, command, command_j
     np.testing.assert_allclose(logits[0](images), logits[1](images), rtol=1e-3, atol=1e-4)
 
 
-def test_export_of_a_graph_file(files, command, tmp_path):
-    assert command("export", files["dense"].with_name("model.graph"), "--to", tmp_path / "again.onnx")[0] == 0
+def test_export_of_a_trim_file(files, command, tmp_path):
+    assert command("export", files["dense"].with_name("model.trim"), "--to", tmp_path / "again.onnx")[0] == 0
     assert (tmp_path / "again.onnx").read_bytes() == files["dense"].read_bytes()
 
 
@@ -114,9 +114,9 @@ def test_export_of_a_graph_file(files, command, tmp_path):
         (["CANDIDATE", "--label", "dense"], "--label 'dense' chooses among the candidates of a run folder"),
         (["CANDIDATE", "--mean", "0.5"], "--mean and --std belong together; give both or neither"),
         (["CANDIDATE", "--mean", "0.5,0.5", "--std", "1,1"], "--mean has 2 and --std 2 numbers; the network takes 1 channels"),
-        (["FILE"], "is deployed already; give a candidate.safetensors, a .graph file or a run folder"),
-        (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; name a file that ends in .onnx or .graph"),
-        (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx or .graph file, or a candidate.safetensors"),
+        (["FILE"], "is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder"),
+        (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; name a file that ends in .onnx, .trim or .graph"),
+        (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx, .trim or .graph file, or a candidate.safetensors"),
     ],
 )
 def test_exports_that_cannot_be(arguments, said, finished, files, candidate, command, tmp_path):
@@ -129,7 +129,7 @@ def test_exports_that_cannot_be(arguments, said, finished, files, candidate, com
 
 def test_inspect_counts_the_same_in_every_kind_of_file(files, command, command_json):
     file = files["prune → quantize"]
-    graph = command_json("inspect", file.with_name("model.graph"))[1]
+    graph = command_json("inspect", file.with_name("model.trim"))[1]
     weights = command_json("inspect", file)[1]
     convolutions = [layer for layer in weights["layers"] if len(layer["shape"]) == 4]
     assert [layer["zeros"] for layer in convolutions] == [layer["zeros"] for layer in graph["layers"][:2]]
@@ -235,8 +235,8 @@ def test_doctor(command, command_json):
     assert f"native runtime           {sets[0]} up to " in out
 
 
-def test_bench_times_a_graph_file_natively_and_in_the_reference(files, command_json):
-    graph = files["prune → quantize"].with_name("model.graph")
+def test_bench_times_a_trim_file_natively_and_in_the_reference(files, command_json):
+    graph = files["prune → quantize"].with_name("model.trim")
     status, found = command_json("bench", files["dense"], graph, "--effort", "quick")
     assert status == 0
     assert [latency["runtime"] for latency in found["latencies"]] == ["onnxruntime", "paretrim"]
@@ -245,12 +245,12 @@ def test_bench_times_a_graph_file_natively_and_in_the_reference(files, command_j
 
 
 def test_bench_shows_the_layers_of_a_file(files, command, command_json):
-    file = files["prune → quantize"].with_name("model.graph")
+    file = files["prune → quantize"].with_name("model.trim")
     status, found = command_json("bench", "--layers", file)
     assert status == 0
     weighted = [layer for layer in found["layers"] if layer["weights"]]
     assert [layer["weights"] for layer in weighted] == [
-        node.tensors["weight"].size for node in load(file).nodes if "weight" in node.tensors
+        node.tensors["weight"].size for node in read(file).nodes if "weight" in node.tensors
     ]
     for layer in weighted:
         seconds = layer["time_ns"] / 1e9
@@ -266,7 +266,7 @@ def test_bench_shows_the_layers_of_a_file(files, command, command_json):
 
 
 def test_bench_shows_the_layers_of_one_integer_graph_alone(files, command):
-    graph = files["dense"].with_name("model.graph")
+    graph = files["dense"].with_name("model.trim")
     assert command("bench", "--layers", graph, graph)[0] == 2
     status, _, err = command("bench", "--layers", graph)
     assert (status, "pixels are read by quantize alone in an integer graph" in err) == (1, True)

@@ -66,7 +66,7 @@ def test_the_plan_comes_first(at_desk, command, tmp_path):
     assert plan.startswith("plan: 3,826 parameters, 3 epochs, ")
     assert re.search(r"^ +prune +1 +11 ", err, re.MULTILINE)
     assert f"page: {folder / 'report.html'}" in out
-    assert f"paretrim export '{folder}' --to NAME.onnx" in out
+    assert f"paretrim export '{folder}' --to NAME.trim" in out
 
 
 def test_a_repeat_plans_only_what_is_left(at_desk, command, finished, monkeypatch):

@@ -6,10 +6,9 @@ import onnx
 import pytest
 
 from paretrim import trimfile
-from paretrim.graph.storage import load as load_graph
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.network import Network
-from paretrim.run_folder import index_of
+from paretrim.run_folder import graph_file_in, index_of
 from paretrim.study import store
 
 LABEL = "prune → quantize"
@@ -23,18 +22,18 @@ def trim(finished, command, tmp_path):
     return path
 
 
-def graph_file(finished, label):
-    return next(finished / entry["folder"] / "model.graph" for entry in index_of(finished) if entry["label"] == label)
+def shipped(finished, label):
+    return next(graph_file_in(finished / entry["folder"]) for entry in index_of(finished) if entry["label"] == label)
 
 
 def test_export_holds_the_graph_and_where_it_comes_from(finished, trim):
     found = trimfile.open_file(trim)
-    assert plain_bytes(found.graph) == plain_bytes(load_graph(graph_file(finished, LABEL)))
+    assert plain_bytes(found.graph) == plain_bytes(trimfile.read(shipped(finished, LABEL)))
     outcome = next(one for one in store.read(finished / "outcomes.jsonl") if one.label == LABEL)
     assert found.provenance.recipe == outcome.recipe
     assert [asdict(one) for one in found.provenance.history] == json.loads(json.dumps([asdict(one) for one in outcome.history]))
     assert found.provenance.measured["deployed_accuracy"] == outcome.deployed_accuracy
-    assert trim.stat().st_size < graph_file(finished, LABEL).stat().st_size
+    assert trim.stat().st_size < shipped(finished, LABEL).with_name("model.onnx").stat().st_size
 
 
 def test_inspect_shows_every_layer_and_record(trim, command, command_json):
@@ -61,9 +60,9 @@ def test_back_to_onnx_and_to_graph(finished, trim, command, tmp_path):
     for name in ("back.onnx", "back.graph", "again.trim"):
         assert command("export", trim, "--to", tmp_path / name)[0] == 0
     onnx.checker.check_model(onnx.load(tmp_path / "back.onnx"))
-    original = graph_file(finished, LABEL)
+    original = shipped(finished, LABEL)
     assert (tmp_path / "back.onnx").read_bytes() == original.with_name("model.onnx").read_bytes()
-    assert (tmp_path / "back.graph").read_bytes() == original.read_bytes()
+    assert (tmp_path / "back.graph").read_bytes() == plain_bytes(trimfile.read(original))
     assert (tmp_path / "again.trim").read_bytes() == trim.read_bytes()
 
 
@@ -71,7 +70,7 @@ def test_a_float_network_comes_back_as_a_torch_module_bit_for_bit(finished, comm
     assert command("export", finished, "--label", "dense", "--to", tmp_path / "dense.trim")[0] == 0
     graph = trimfile.read(tmp_path / "dense.trim")
     for node in Network(graph).graph().nodes:
-        stored = next(one for one in load_graph(graph_file(finished, "dense")).nodes if one.name == node.name)
+        stored = next(one for one in trimfile.read(shipped(finished, "dense")).nodes if one.name == node.name)
         for name, tensor in node.tensors.items():
             assert np.asarray(tensor).tobytes() == stored.tensors[name].tobytes()
 
@@ -102,7 +101,7 @@ def test_the_native_runtime_as_an_onnx_file(finished, trim, command, command_jso
     _, native = command_json("eval", trim, "--data", "digits", "--runtime", "paretrim")
     assert (here["runtime"], here["correct"]) == ("onnxruntime", native["correct"])
     _, weights = command_json("inspect", path)
-    _, same = command_json("inspect", graph_file(finished, LABEL))
+    _, same = command_json("inspect", shipped(finished, LABEL))
     assert weights["layers"] == same["layers"]
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import paretrim
+import paretrim.runtime
 from paretrim.errors import InvalidRecipe
 
 
@@ -29,11 +30,14 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path):
     assert "% zeros, " in said
     assert len(said) < 400
     nothing = paretrim.compress(module, train, validation, stages=(), folder=tmp_path / "run")
-    assert repr(nothing).startswith(f"Compressed({nothing.deployed.onnx.stat().st_size:,} bytes in '")
+    assert repr(nothing).startswith(f"Compressed({nothing.deployed.trim.stat().st_size:,} bytes in '")
 
     again = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
     assert again.history == result.history  # seconds and all: nothing was trained again
     assert again.save(tmp_path / "net.graph").stat().st_size > 0
+    session = paretrim.runtime.load(again.save(tmp_path / "net.trim"))
+    np.testing.assert_array_equal(session(images), paretrim.open_runnable(tmp_path / "net.graph", runtime="reference")(images))
+    assert (tmp_path / "net.trim").read_bytes() == again.deployed.trim.read_bytes()
 
 
 def test_without_stages_the_usual_three(own, tmp_path):
@@ -42,5 +46,5 @@ def test_without_stages_the_usual_three(own, tmp_path):
     result = paretrim.compress(module, train, validation, folder=tmp_path, report=ticks.append)
     assert [(stage.name, stage.epochs) for stage in result.history] == [("prune", 2), ("quantize", 4), ("distill", 4)]
     assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
-    with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx or \.graph"):
+    with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx, \.trim or \.graph"):
         result.save(tmp_path / "net.pt")

@@ -50,8 +50,9 @@ def test_the_ladder_costs_the_same_on_every_trained_rung():
 
 
 def test_zeros_are_left_out_where_they_cannot_help():
-    for targets in (Targets(max_bytes=1), Targets(max_latency_ms=1.0)):
+    for targets in (Targets(max_latency_ms=1.0), Targets(max_latency_ms=1.0, max_bytes=1)):
         assert {rung.family for rung in ladder(10, targets, budget=Budget())} == {"int8", "channels"}
+    assert {rung.family for rung in ladder(10, Targets(max_bytes=1), budget=Budget())} == {"int8", "zeros", "channels"}
 
 
 def _climb(accuracies, targets, sizes=None):
@@ -147,7 +148,7 @@ def test_misses_say_by_how_much():
     assert found == (
         "accuracy drops by 5.00 points on validation images, 4.50 more than --max-drop 0.5",
         "the median latency is 2.5 ms, 0.5 ms more than --max-latency-ms 2",
-        "the file has 1,200 bytes, 200 more than --max-bytes 1,000",
+        "the .trim file has 1,200 bytes, 200 more than --max-bytes 1,000",
     )
     assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
     (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
@@ -155,8 +156,8 @@ def test_misses_say_by_how_much():
 
 
 def test_what_a_candidate_is_worth():
-    assert weighed(_tried("INT8", 0.85, 1200), DENSE) == "validation accuracy 90.00 % → 85.00 %, 1,200 bytes"
-    assert weighed(_tried("INT8", 0.95, 1200, p50=0.0123), DENSE).endswith("90.00 % → 95.00 %, 1,200 bytes, 0.0123 ms")
+    assert weighed(_tried("INT8", 0.85, 1200), DENSE) == "validation accuracy 90.00 % → 85.00 %, 1,200 bytes (.trim)"
+    assert weighed(_tried("INT8", 0.95, 1200, p50=0.0123), DENSE).endswith("90.00 % → 95.00 %, 1,200 bytes (.trim), 0.0123 ms")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ outcomes = st.builds(
     machine=machines,
     versions=st.dictionaries(words, words, max_size=2),
     settings=st.dictionaries(words, free, max_size=3),
-    format=st.just(1),
+    trim_bytes=st.none() | st.integers(),
+    format=st.sampled_from((1, 2)),
 )
 
 
@@ -97,6 +98,15 @@ def test_what_goes_in_comes_out(outcome: Outcome) -> None:
     assert line.isprintable()
 
 
+def test_a_line_of_the_first_format_reads_and_writes_as_it_was() -> None:
+    line = store.encode(one(format=1))
+    assert "trim_bytes" not in line
+    assert store.decode(line).trim_bytes is None
+    assert store.encode(store.decode(line)) == line
+    newer = store.decode(store.encode(one(trim_bytes=7)))
+    assert (newer.trim_bytes, newer.format) == (7, 2)
+
+
 def test_equal_outcomes_are_equal_lines() -> None:
     assert store.encode(one(settings={"a": 1, "b": 2})) == store.encode(one(settings={"b": 2, "a": 1}))
 
@@ -126,6 +136,7 @@ def test_the_codec_follows_type_hints(value: Optional) -> None:
             r"outcome 'P', seed 0, deployed_accuracy: is nan \(float\); allowed is a finite number",
         ),
         ({"file_bytes": 1.5}, r"file_bytes: is 1.5 \(float\); allowed is a whole number"),
+        ({"trim_bytes": 1.5}, r"trim_bytes: is 1.5 \(float\); allowed is a whole number"),
         ({"file_bytes": True}, r"file_bytes: is True \(bool\); allowed is a whole number"),
         ({"entropy_bytes": 10**400}, r"entropy_bytes: is 10+\.\.\. \(int\); allowed is a finite number"),
         ({"label": "\ud800"}, "allowed is text that UTF-8 can hold"),
@@ -149,9 +160,10 @@ def test_what_cannot_be_stored_is_refused(changes: dict[str, Any], message: str)
         ("", "line: not a JSON line"),
         ("[" * 100_000, "line: not a JSON line"),
         ("[]", r"line: is \[\] \(list\); allowed is an object"),
-        ("{}", "line: has format None; allowed is a whole number from 1 to 1"),
+        ("{}", "line: has format None; allowed is a whole number from 1 to 2"),
         ('{"format": true}', "has format True"),
-        ('{"format": 2}', "has format 2 and this version of paretrim reads up to 1; install a newer one"),
+        ('{"format": 3}', "has format 3 and this version of paretrim reads up to 2; install a newer one"),
+        ('{"format": 0}', "has format 0; allowed is a whole number from 1 to 2"),
         ('{"format": 1, "format": 1}', "key 'format' occurs twice"),
         (edited(extra=1), "keys of Outcome do not match: unknown 'extra'; allowed are study, recipe"),
         ('{"format": 1}', "missing 'agreement', 'commit'"),

@@ -20,16 +20,15 @@ from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, notes_console, say, show_rows
-from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
-from paretrim.deploy.runnable import RUNTIMES, open_runnable
+from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import DataUnavailable, InvalidRecipe
-from paretrim.graph.storage import load as load_graph
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.progress import watching
 from paretrim.report import wording
 from paretrim.report.noise import shortened
-from paretrim.run_folder import index_of
+from paretrim.run_folder import graph_file_in, index_of
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
@@ -159,7 +158,7 @@ def _runtime_of(file: Path, wanted: str) -> str:
     """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
     if kind_of(file) not in GRAPHS or wanted in ("paretrim", "reference"):
         return wanted
-    return "paretrim" if graph_of(file).quantized else "reference"
+    return "paretrim" if read_graph(file).quantized else "reference"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
@@ -263,7 +262,7 @@ def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
     label = parsed.label or labels[-1]
     if label not in labels:
         raise InvalidRecipe(f"'{folder}' has no candidate '{label}'; it has {', '.join(labels)}")
-    return load_graph(folder / str(entries[labels.index(label)]["folder"]) / "model.graph")
+    return read_graph(graph_file_in(folder / str(entries[labels.index(label)]["folder"])))
 
 
 def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
@@ -272,7 +271,7 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
     if (parsed.mean is None) != (parsed.std is None):
         raise InvalidRecipe("--mean and --std belong together; give both or neither")
     if kind_of(file) in GRAPHS:
-        return graph_of(file)
+        return read_graph(file)
     if kind_of(file) != CANDIDATE:
         raise InvalidRecipe(f"'{file}' is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder")
     graph = graph_of_candidate(file, None)

@@ -107,7 +107,7 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--max-drop", type=float, metavar="POINTS", help="largest loss of validation accuracy, in percentage points"
     )
     targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
-    targets.add_argument("--max-bytes", type=int, metavar="N", help="largest deployed file")
+    targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
     training = parser.add_argument_group("training")
     text = "epochs of each candidate over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
     training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)

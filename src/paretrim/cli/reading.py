@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paretrim.deploy.runnable import read_graph
 from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
-from paretrim.graph.storage import load as load_graph
 from paretrim.graph.types import Graph, InputSpec
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
         InvalidRecipe: the name is not that of a deployed file.
     """
     if kind_of(path) in GRAPHS:
-        spec = graph_of(path).input
+        spec = read_graph(path).input
         return spec.shape, spec.takes_pixels
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
@@ -47,7 +47,7 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
         InvalidRecipe: the name is of no kind known here.
     """
     if kind_of(path) in GRAPHS:
-        return summarize_weights(graph_of(path))
+        return summarize_weights(read_graph(path))
     if kind_of(path) == CANDIDATE:
         return summarize_weights(graph_of_candidate(path, None))
     model = _onnx_model(path)
@@ -68,19 +68,6 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
         for name, array in arrays.items()
         if array.ndim > 1
     )
-
-
-def graph_of(path: Path) -> Graph:
-    """The graph in a ``.trim`` or ``.graph`` file.
-
-    Raises:
-        CorruptFile: the file is missing, damaged or no network.
-    """
-    if path.suffix == TRIM:
-        from paretrim import trimfile
-
-        return trimfile.read(path)
-    return load_graph(path)
 
 
 def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import RUNTIMES
-from paretrim.errors import InvalidRecipe, MissingDependency
+from paretrim.errors import InvalidRecipe
 from paretrim.judge import NATIVE, Setting
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
@@ -30,7 +29,7 @@ from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
-from paretrim.search.climb import Found, compress_towards
+from paretrim.search.climb import BEST_ONNX, Found, compress_towards
 from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
@@ -50,7 +49,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     _show(done.outcomes, folder, parsed)
     if not parsed.json:
-        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.onnx'])}")
+        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
     return DONE
 
 
@@ -70,7 +69,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
         _show(found.outcomes, folder, parsed)
-        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}")
+        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, beside it {BEST_ONNX}")
         say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
     return MISSED if found.missed else DONE
 
@@ -183,13 +182,7 @@ def _measuring(parsed: argparse.Namespace) -> Measuring | None:
 
 
 def _installed(runtime: str) -> bool:
-    if runtime != NATIVE:
-        return find_spec(runtime) is not None
-    try:
-        import_module("paretrim.runtime")
-    except MissingDependency:  # a checkout without a compiler
-        return False
-    return True
+    return runtime == NATIVE or find_spec(runtime) is not None
 
 
 def _open(recipe: Recipe, watcher: Watcher) -> Opened:
@@ -237,14 +230,14 @@ def _found_json(found: Found) -> dict[str, object]:
         {
             "candidate": one.rung.name,
             "validation_accuracy": one.accuracy,
-            "file_bytes": one.file_bytes,
+            "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
             "p50_ms": one.p50_ms,
         }
         for one in found.tried
     ]
     return {
-        "best": {"candidate": found.best.rung.name, "file": str(found.file)},
+        "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": str(found.file.with_name(BEST_ONNX))},
         "dense_validation_accuracy": found.reference.accuracy,
         "tried": tried,
         "missed": list(found.missed),

@@ -88,7 +88,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     if threads < 1:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
     if runtime == "reference":
-        return ReferenceRunnable(_graph_of(path), threads)
+        return ReferenceRunnable(read_graph(path), threads)
     if runtime == "paretrim":
         from paretrim.runtime import load as open_session
 
@@ -146,7 +146,13 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
     return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
 
 
-def _graph_of(path: Path) -> Graph:
+def read_graph(path: Path) -> Graph:
+    """The graph in a ``.trim`` file, or in a ``.graph`` file.
+
+    Raises:
+        CorruptFile: the file is missing, damaged or no network.
+        MissingDependency: a ``.trim`` file, and the native library is not built.
+    """
     if path.suffix == ".trim":
         from paretrim.trimfile import read
 

@@ -81,7 +81,7 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
 
 
 def _recipe(i: int, point: Point, *, layers: bool) -> str:
-    brief = f"{wording.accuracy(point.accuracy)} %, {wording.size(point.file_bytes.value)}"
+    brief = f"{wording.accuracy(point.accuracy)} %, {wording.size(point.size.value)}"
     first = point.runs[0]
     facts = [
         (
@@ -90,7 +90,7 @@ def _recipe(i: int, point: Point, *, layers: bool) -> str:
         ),
         ("accuracy", "; ".join(_run_accuracy(run) for run in point.runs)),
         ("recipe", ", ".join(dict.fromkeys(run.recipe for run in point.runs))),
-        ("file", "; ".join(f"{run.file} ({run.file_bytes:,} bytes)" for run in point.runs)),
+        ("file", "; ".join(map(_files, point.runs))),
         ("run in", ", ".join(dict.fromkeys(run.runtime for run in point.runs))),
     ]
     if first.settings:
@@ -102,6 +102,11 @@ def _recipe(i: int, point: Point, *, layers: bool) -> str:
         f'<details id="p{i}"><summary>{escape(point.label)} <span class="range">{escape(brief)}</span></summary>'
         f"<div>{_facts(facts)}{stages}{counted}</div></details>"
     )
+
+
+def _files(run: Outcome) -> str:
+    beside = "" if run.trim_bytes is None else f", its .trim file ({run.trim_bytes:,} bytes)"
+    return f"{run.file} ({run.file_bytes:,} bytes){beside}"
 
 
 def _run_accuracy(run: Outcome) -> str:

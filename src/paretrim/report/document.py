@@ -207,20 +207,24 @@ def _tally(differences: Sequence[Difference], first: Point) -> str:
 
 
 def _size(points: Sequence[Point]) -> str:
+    trim = any(point.trim_bytes for point in points)
     rows = [
         (
             point.label,
             wording.percent(point.sparsity, 1),
+            *([wording.size(point.size.value)] if trim else []),
             wording.size(point.file_bytes.value),
             wording.size(point.entropy_bytes),
         )
         for point in points
     ]
+    headings = ("arm", "zeros", *((".trim", "ONNX") if trim else ("file",)), "entropy bound")
+    bounded = "ONNX file" if trim else "file"
     note = (
-        "Zeros are counted in the exported weights. The entropy bound is what the file would take with an ideal order-0 coder "
-        "for its weights. Values are means over seeds."
+        f"Zeros are counted in the exported weights. The entropy bound is what the {bounded} would take with an ideal order-0 "
+        "coder for its weights. Values are means over seeds."
     )
-    return f"## Size\n\n{_table(('arm', 'zeros', 'file', 'entropy bound'), rows, left=1)}\n\n{note}"
+    return f"## Size\n\n{_table(headings, rows, left=1)}\n\n{note}"
 
 
 def _latency(points: Sequence[Point]) -> str:
@@ -274,7 +278,8 @@ def _frontier(points: Sequence[Point]) -> str:
     lines = []
     for setting in settings or (None,):
         best = [point.label for point, rank in zip(points, ranks(points, setting), strict=True) if rank.on_frontier]
-        what = "accuracy and bytes" if setting is None else f"accuracy, bytes and p50 ({setting_name(setting, settings)})"
+        cost = wording.size_cost(points)
+        what = f"accuracy and {cost}" if setting is None else f"accuracy, {cost} and p50 ({setting_name(setting, settings)})"
         lines.append(f"- {what}: {_listed(best)}")
     return "## The frontier\n\nArms that no other beats, by point estimates, in\n\n" + "\n".join(map(_plain, lines))
 

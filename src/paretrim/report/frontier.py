@@ -61,7 +61,7 @@ def costs_of(point: Point, setting: Setting | None) -> Costs | None:
 
     Without a setting (nothing was measured at all) accuracy and bytes decide alone.
     """
-    costs = (-point.accuracy.value, point.file_bytes.value)
+    costs = (-point.accuracy.value, point.size.value)
     if setting is None:
         return costs
     speed = point.speeds.get(setting)

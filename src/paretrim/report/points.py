@@ -48,7 +48,8 @@ class Point:
     """One label over its seeds. Accuracies are fractions of the test set; ``runs`` are in order of seed.
 
     ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
-    the smallest and the largest file. ``drift`` is deployed minus trained accuracy, mean over seeds.
+    the smallest and the largest ONNX file; ``trim_bytes`` is the same of the ``.trim`` files, of all points or of none. ``drift``
+    is deployed minus trained accuracy, mean over seeds.
     """
 
     label: str
@@ -61,6 +62,12 @@ class Point:
     entropy_bytes: float
     sparsity: float
     speeds: Mapping[Setting, Speed]
+    trim_bytes: Estimate | None = None
+
+    @property
+    def size(self) -> Estimate:
+        """Bytes that decide the frontier: of the ``.trim`` files, or of the ONNX files where a line lacks the others."""
+        return self.trim_bytes or self.file_bytes
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -94,6 +101,8 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.study, outcome.network, outcome.label), []).append(outcome)
+    # Sizes of different kinds of file do not compare: one kind for all points.
+    trim = all(outcome.trim_bytes is not None for outcome in outcomes)
     labels = [label for _, _, label in groups]
     studies = {study for study, _, _ in groups}
     points = []
@@ -101,7 +110,7 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
         shared = labels.count(label) > 1
         several_networks = shared and len({n for s, n, text in groups if text == label and s == study}) > 1
         parts = [label, *([study] if shared and len(studies) > 1 else []), *([network] if several_networks else [])]
-        points.append(_point(" · ".join(parts), runs))
+        points.append(_point(" · ".join(parts), runs, trim=trim))
     return tuple(points)
 
 
@@ -140,7 +149,7 @@ def baseline_of(points: Sequence[Point]) -> Point | None:
     return untouched[0] if len(untouched) == 1 else None
 
 
-def _point(label: str, outcomes: Sequence[Outcome]) -> Point:
+def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     runs = tuple(sorted(outcomes, key=lambda run: run.seed))
     seeds = [run.seed for run in runs]
     repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
@@ -160,7 +169,7 @@ def _point(label: str, outcomes: Sequence[Outcome]) -> Point:
     else:
         accuracy = wilson_interval(accuracies[0], runs[0].test_images)
         basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"
-    sizes = [run.file_bytes for run in runs]
+    trim_sizes = [run.trim_bytes for run in runs if trim and run.trim_bytes is not None]
     return Point(
         label=label,
         runs=runs,
@@ -168,11 +177,16 @@ def _point(label: str, outcomes: Sequence[Outcome]) -> Point:
         basis=basis,
         drift=fmean(run.deployed_accuracy - run.trained_accuracy for run in runs),
         agreement=fmean(run.agreement for run in runs),
-        file_bytes=Estimate(fmean(sizes), min(sizes), max(sizes)),
+        file_bytes=_range([run.file_bytes for run in runs]),
         entropy_bytes=fmean(run.entropy_bytes for run in runs),
         sparsity=fmean(run.sparsity for run in runs),
         speeds=MappingProxyType(_speeds(runs)),
+        trim_bytes=_range(trim_sizes) if trim_sizes else None,
     )
+
+
+def _range(sizes: Sequence[int]) -> Estimate:
+    return Estimate(fmean(sizes), min(sizes), max(sizes))
 
 
 def _speeds(runs: Sequence[Outcome]) -> dict[Setting, Speed]:

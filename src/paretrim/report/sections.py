@@ -48,10 +48,12 @@ def frontier(view: View) -> str:
     )
     several = f"<fieldset><legend>Measured with</legend>{options}</fieldset>" if len(view.settings) > 1 else ""
     latency = '<figure data-x="latency"><figcaption>Accuracy in %, against latency</figcaption><div class="plot"></div></figure>'
-    size = '<figure data-x="bytes"><figcaption>Accuracy in %, against file size</figcaption><div class="plot"></div></figure>'
+    against = "the size of the .trim file" if view.has_trim else "file size"
+    size = f'<figure data-x="bytes"><figcaption>Accuracy in %, against {against}</figcaption><div class="plot"></div></figure>'
     measured = view.settings[0] is not None
     key = "".join(f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text}</li>' for shape, text in KEY)
-    what = "accuracy, bytes and median latency together" if measured else "accuracy and bytes"
+    cost = wording.size_cost(view.points)
+    what = f"accuracy, {cost} and median latency together" if measured else f"accuracy and {cost}"
     bases = "; ".join(dict.fromkeys(point.basis for point in view.points))
     bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
     return (
@@ -67,7 +69,9 @@ def frontier(view: View) -> str:
 def table(view: View) -> str:
     """Every point with everything that is compared; one block of columns for each setting, one of which is shown."""
     distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
-    head = _heading("point", left=True) + _heading("accuracy, %", tip=True) + _heading("size", tip=True)
+    head = (
+        _heading("point", left=True) + _heading("accuracy, %", tip=True) + _heading(wording.size_heading(view.points), tip=True)
+    )
     for j, setting in enumerate(view.settings):
         shown = _shown(j)
         if setting is not None:
@@ -75,6 +79,7 @@ def table(view: View) -> str:
             head += f"<th{shown}>distribution</th>" if distributions else ""
             head += _heading("speed-up", tip=True, attributes=shown)
         head += _heading("standing", left=True, tip=True, attributes=shown)
+    head += _heading("ONNX", tip=True) if view.has_trim else ""
     head += _heading("zeros", tip=True) + "".join(map(_heading, ("entropy bytes", "deployed − trained", "seeds")))
     head += _heading("order", left=True) if _orders_say_more(view) else ""
     shapes = [_sample_range(view, setting) for setting in view.settings]
@@ -131,7 +136,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
     cells = [
         f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
         f"<td>{wording.accuracy(point.accuracy)}",
-        _bytes_cell(point.file_bytes.value),
+        _bytes_cell(point.size.value),
     ]
     for j, setting in enumerate(view.settings):
         shown, speed = _shown(j), view.speed(point, setting)
@@ -146,6 +151,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
         rank = view.standings[j][i]
         cells.append(f"<td class={'yes' if rank.on_frontier else 'no'}{shown}>{escape(wording.standing(rank))}")
     cells += [
+        *([_bytes_cell(point.file_bytes.value)] if view.has_trim else []),
         f"<td>{wording.percent(point.sparsity, 1)}",
         _bytes_cell(point.entropy_bytes),
         f"<td>{wording.points(point.drift)}",

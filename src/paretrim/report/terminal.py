@@ -79,7 +79,7 @@ def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting
     """What a reader must know to read the table right."""
     notes = [f"±: larger half of the 95 % interval; accuracy in %, {'; '.join(dict.fromkeys(point.basis for point in points))}"]
     if chosen is not None:
-        notes.append(f"frontier: accuracy, bytes and p50 with {setting_name(chosen, settings)}")
+        notes.append(f"frontier: accuracy, {wording.size_cost(points)} and p50 with {setting_name(chosen, settings)}")
     heard = [remark for point in points for speed in point.speeds.values() for remark in speed.noise]
     remarks = shortened(dict.fromkeys(heard))
     if remarks:
@@ -116,9 +116,11 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
         Column("#", lambda row: str(row.number), 90),
         Column("label", lambda row: row.point.label, 100, right=False),
         Column("accuracy", lambda row: wording.accuracy(row.point.accuracy), 99),
-        Column("size", lambda row: wording.size(row.point.file_bytes.value), 98),
+        Column(wording.size_heading(points), lambda row: wording.size(row.point.size.value), 98),
         Column("zeros", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]
+    if any(point.trim_bytes for point in points):
+        columns.append(Column("ONNX", lambda row: wording.size(row.point.file_bytes.value), 64))
     for i, setting in enumerate(settings):
         name = setting_name(setting, settings).replace(", ", "\n")
         columns.append(Column(f"p50 ms\n{name}", _latency(setting), 97 if i == 0 else 60 - 2 * i))

@@ -32,6 +32,11 @@ class View:
         known = [other for other in self.settings if other is not None]
         return setting_name(setting, known) if setting is not None else "no latency measured"
 
+    @property
+    def has_trim(self) -> bool:
+        """Whether sizes are those of ``.trim`` files, and the ONNX files are shown beside them."""
+        return any(point.trim_bytes for point in self.points)
+
     def speed(self, point: Point, setting: Setting | None) -> Speed | None:
         """Latency of a point, if it was measured."""
         return point.speeds.get(setting) if setting is not None else None
@@ -59,7 +64,7 @@ def payload(view: View) -> dict[str, object]:
         views = [
             _standing(view, point, setting, ranked[i]) for setting, ranked in zip(view.settings, view.standings, strict=True)
         ]
-        accuracy, size = point.accuracy, point.file_bytes
+        accuracy, size = point.accuracy, point.size
         entries.append(
             {
                 "label": point.label,

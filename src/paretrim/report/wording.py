@@ -33,6 +33,16 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def size_heading(among: Sequence[Point]) -> str:
+    """The heading over the sizes that decide the frontier: which file they are of, where there are two."""
+    return ".trim" if any(point.trim_bytes for point in among) else "size"
+
+
+def size_cost(among: Sequence[Point]) -> str:
+    """The bytes that decide the frontier, in words."""
+    return ".trim bytes" if any(point.trim_bytes for point in among) else "bytes"
+
+
 def milliseconds(value: float) -> str:
     """Three significant digits, without the unit."""
     return _three_digits(value)
@@ -97,7 +107,7 @@ def speed_claim(speed: Speed) -> str:
 
 def size_claim(point: Point, reference: Point) -> str:
     """How many times smaller or larger the file is."""
-    ratio = reference.file_bytes.value / point.file_bytes.value if point.file_bytes.value else 1.0
+    ratio = reference.size.value / point.size.value if point.size.value else 1.0
     if 0.995 < ratio < 1.005:
         return "the same size"
     return f"{times(ratio)} smaller" if ratio > 1 else f"{times(1 / ratio)} larger"
@@ -132,7 +142,7 @@ def highlights(
     if close and setting is not None:
         picks.append((f"Fastest {limit}", min(close, key=lambda point: point.speeds[setting].p50_ms.value)))
     if close:
-        picks.append((f"Smallest {limit}", min(close, key=lambda point: point.file_bytes.value)))
+        picks.append((f"Smallest {limit}", min(close, key=lambda point: point.size.value)))
     if not close and others:
         picks.append((f"Most accurate besides {reference.label}", max(others, key=lambda point: point.accuracy.value)))
     if len(picks) == 2 and picks[0][1] is picks[1][1]:

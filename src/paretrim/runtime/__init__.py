@@ -1,7 +1,7 @@
 """Runs deployed files in the native runtime: NumPy in, NumPy out; neither torch nor any other engine is imported.
 
 >>> import paretrim.runtime
->>> session = paretrim.runtime.load("model.graph", threads=2)  # doctest: +SKIP
+>>> session = paretrim.runtime.load("model.trim", threads=2)  # doctest: +SKIP
 >>> session(images).argmax(axis=1)  # doctest: +SKIP
 """
 

@@ -10,6 +10,7 @@ from paretrim.candidate import Candidate
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
+from paretrim.judge import Deployed
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages
 from paretrim.planning import doubt
@@ -19,7 +20,7 @@ from paretrim.run_folder import TIMINGS
 from paretrim.search.ladder import Reference, Rung, Targets, Tried, best_of, climb, misses, weighed
 from paretrim.train.evaluate import predictions
 
-BEST = "best.onnx"
+BEST, BEST_ONNX = "best.trim", "best.onnx"
 DENSE = "dense"
 
 
@@ -45,7 +46,7 @@ def compress_towards(
     watcher: Watcher,
     reproduce: Sequence[str],
 ) -> Found:
-    """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.onnx``.
+    """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.trim`` and ``best.onnx``.
 
     Latency targets refer to the first of the measured settings.
 
@@ -68,7 +69,7 @@ def compress_towards(
         )
         tried.append(found)
         best = best_of(tried, targets, reference)
-        _keep(ship(entries[1 + tried.index(best)], ready, folder).onnx, folder / BEST)
+        _keep(ship(entries[1 + tried.index(best)], ready, folder), folder)
         watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.rung.name}")
         return found
 
@@ -76,7 +77,7 @@ def compress_towards(
     delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
     final = _with_final_latencies(tried, delivered)
     best = best_of(final, targets, reference)
-    _keep(delivered.deployed[1 + final.index(best)].onnx, folder / BEST)
+    _keep(delivered.deployed[1 + final.index(best)], folder)
     return Found(reference, final, best, folder / BEST, misses(best, targets, reference), delivered.outcomes)
 
 
@@ -105,7 +106,7 @@ def _weighed(
     return Tried(
         rung=rung,
         accuracy=newest.candidate.history[-1].accuracy_after,
-        file_bytes=files.onnx.stat().st_size,
+        trim_bytes=files.trim.stat().st_size,
         entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
         p50_ms=latency,
     )
@@ -119,5 +120,6 @@ def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered) -> tuple
     )
 
 
-def _keep(source: Path, target: Path) -> None:
-    write_atomically(target, source.read_bytes())
+def _keep(best: Deployed, folder: Path) -> None:
+    for source, name in ((best.trim, BEST), (best.onnx, BEST_ONNX)):
+        write_atomically(folder / name, source.read_bytes())

@@ -35,6 +35,8 @@ INT8 = "int8"
 class Targets:
     """What is asked for; None where nothing is. ``max_drop`` is a fraction of the validation images.
 
+    ``max_bytes`` bounds the ``.trim`` file.
+
     Raises:
         InvalidRecipe: a target makes no sense.
     """
@@ -69,11 +71,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a rung came to: accuracy on the validation images, and bytes and median latency of its file."""
+    """What a rung came to: accuracy on the validation images, bytes of its ``.trim`` file and its median latency."""
 
     rung: Rung
     accuracy: float
-    file_bytes: int
+    trim_bytes: int
     entropy_bytes: float
     p50_ms: float | None = None
 
@@ -119,14 +121,15 @@ def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "unstruct
 def ladder(epochs: int, targets: Targets, *, budget: Budget) -> tuple[Rung, ...]:
     """The rungs for a total of ``epochs`` each, cheapest first.
 
-    Zeros make neither an ONNX file smaller nor its runtimes faster, so they are left out where bytes or latency are bounded.
+    Zeros make the ``.trim`` file smaller wherever they lie. Single ones leave few blocks for the native runtime to skip
+    and nothing for the others, so they are left out where latency is bounded.
     """
     quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
     trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
     rungs = [Rung("INT8", INT8, (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
     if epochs:
         rungs.append(Rung("INT8 trained", INT8, trained, frozenset({"zeros", "channels"})))
-    if not targets.limits:
+    if targets.max_latency_ms is None:
         for share in ZEROS:
             stages = usual_stages(epochs, sparsity=share, budget=budget)
             rungs.append(Rung(f"{share:.0%} zeros, INT8", "zeros", stages, frozenset({"zeros"})))
@@ -201,9 +204,9 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
         said.append(
             f"the median latency is {one.p50_ms:.3g} ms, {over:.3g} ms more than --max-latency-ms {targets.max_latency_ms:g}"
         )
-    if targets.max_bytes is not None and one.file_bytes > targets.max_bytes:
-        over = one.file_bytes - targets.max_bytes
-        said.append(f"the file has {one.file_bytes:,} bytes, {over:,} more than --max-bytes {targets.max_bytes:,}")
+    if targets.max_bytes is not None and one.trim_bytes > targets.max_bytes:
+        over = one.trim_bytes - targets.max_bytes
+        said.append(f"the .trim file has {one.trim_bytes:,} bytes, {over:,} more than --max-bytes {targets.max_bytes:,}")
     return tuple(said)
 
 
@@ -211,7 +214,7 @@ def weighed(one: Tried, reference: Reference) -> str:
     """What a candidate is worth, in words."""
     change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
     latency = "" if one.p50_ms is None else f", {one.p50_ms:.3g} ms"
-    return f"{change}, {one.file_bytes:,} bytes{latency}"
+    return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
 
 
 def _with_epochs(budget: Budget, epochs: int) -> Budget:
@@ -229,5 +232,5 @@ def _clearly_below(accuracy: float, reference: Reference, allowed: float) -> boo
 
 def _weight(one: Tried, targets: Targets) -> tuple[float, ...]:
     """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
-    sizes = (float(one.file_bytes), one.entropy_bytes, -one.accuracy)
+    sizes = (float(one.trim_bytes), one.entropy_bytes, -one.accuracy)
     return (one.p50_ms, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -91,7 +91,8 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, report: Rep
     start = train_dense(start, recipe.dense, folder, report=report)
     teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
     candidate = run_stages(start, recipe.stages, folder, teacher=teacher, report=report)[-1]
-    deployed: Deployed = deploy(candidate, start, deployed_folder(folder, recipe.digest, recipe.seed))
+    place = deployed_folder(folder, recipe.digest, recipe.seed)
+    deployed: Deployed = deploy(candidate, start, place, recipe=recipe.digest)
     judgement = judge(candidate, deployed, test, start)
     return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
 

@@ -1,7 +1,8 @@
 """The results store: one JSON line per :class:`~paretrim.outcome.Outcome`, in ``results/<study>/outcomes.jsonl``.
 
 A line is canonical (sorted keys, no spaces, ASCII, finite numbers), so equal outcomes are equal lines and a diff of two stores
-is readable. Reading is strict: a line that is not exactly an outcome is an error that names the file and the line. The codec
+is readable. Reading is strict: a line that is not exactly an outcome, of this or an earlier format, is an error that names the
+file and the line. The codec
 follows the fields and type hints of the dataclasses; it knows nothing about what an outcome holds.
 """
 
@@ -11,7 +12,7 @@ import json
 import math
 import types
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -64,7 +65,7 @@ def decode(line: str, *, place: str = "line") -> Outcome:
     version = plain.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise CorruptFile(f"{place}: has format {version} and this version of paretrim reads up to {FORMAT}; install a newer one")
-    if version != FORMAT or isinstance(version, bool):
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise CorruptFile(f"{place}: has format {version!r}; allowed is a whole number from 1 to {FORMAT}")
     return cast(Outcome, _to_dataclass(plain, Outcome, place=place))
 
@@ -162,6 +163,12 @@ def _hints(kind: Hashable) -> dict[str, object]:
     return get_type_hints(kind)
 
 
+@cache
+def _later(kind: Hashable) -> frozenset[str]:
+    """Fields that older lines lack (:data:`paretrim.outcome.LATER`)."""
+    return frozenset(one.name for one in fields(cast(Any, kind)) if one.metadata.get("later"))
+
+
 def _fail(place: str, value: object, allowed: str) -> NoReturn:
     given = repr(value)
     raise CorruptFile(
@@ -174,9 +181,11 @@ def _to_plain(value: object, hint: object, *, place: str) -> object:
     if is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, hint):
             _fail(place, value, f"a {hint.__name__}")
+        later = _later(cast(Hashable, hint))
         return {
             name: _to_plain(getattr(value, name), kind, place=f"{place}, {name}")
             for name, kind in _hints(cast(Hashable, hint)).items()
+            if name not in later or getattr(value, name) is not None
         }
     return _checked(value, hint, place=place, descend=_to_plain)
 
@@ -192,11 +201,12 @@ def _to_dataclass(value: object, kind: type[Any], *, place: str) -> object:
     if not isinstance(value, dict):
         _fail(place, value, "an object")
     hints = _hints(cast(Hashable, kind))
-    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
+    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys() - _later(cast(Hashable, kind)))
     if unknown or missing:
         parts = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys]
         raise CorruptFile(f"{place}: keys of {kind.__name__} do not match: {'; '.join(parts)}; allowed are {', '.join(hints)}")
-    return kind(**{name: _from_plain(value[name], hint, place=f"{place}, {name}") for name, hint in hints.items()})
+    there = {name: hint for name, hint in hints.items() if name in value}
+    return kind(**{name: _from_plain(value[name], hint, place=f"{place}, {name}") for name, hint in there.items()})
 
 
 def _checked(value: object, hint: object, *, place: str, descend: Descend) -> object:

@@ -1,0 +1,101 @@
+"""The files of a candidate: what is written, what is in it, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paretrim import judge, trimfile
+from paretrim.candidate import Candidate
+from paretrim.data.load import load
+from paretrim.errors import CorruptFile, ExportMismatch
+from paretrim.graph.storage import save
+from paretrim.judge import Setting, arms_of, deploy
+from paretrim.pipeline import run_stages
+from paretrim.quantize.stage import Quantize
+from paretrim.run import run_recipe
+from paretrim.run_folder import graph_file_in, index_of
+from paretrim.start import start_from
+from paretrim.train.budget import Budget
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture
+def start(recipe):
+    return start_from(recipe, load(recipe.data))[0]
+
+
+@pytest.fixture
+def dense(start):
+    return Candidate(start.network)
+
+
+@pytest.fixture
+def quantized(start, folder):
+    return run_stages(start, [Quantize(budget=Budget(epochs=0))], folder)[-1]
+
+
+def test_a_float_and_an_integer_network_have_the_same_two_files(start, dense, quantized, tmp_path):
+    for name, candidate in (("dense", dense), ("int8", quantized)):
+        deployed = deploy(candidate, start, tmp_path / name, recipe="0123")
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["model.onnx", "model.trim"]
+        found = trimfile.open_file(deployed.trim)
+        assert found.graph.quantized == (name == "int8")
+        assert found.provenance.recipe == "0123"
+        assert found.provenance.history == tuple(replace(stage, seconds=0.0) for stage in candidate.history)
+
+
+def test_how_long_it_took_is_not_in_the_file(start, quantized, tmp_path):
+    (stage,) = quantized.history
+    slower = replace(quantized, history=(replace(stage, seconds=stage.seconds + 1),))
+    first, second = (deploy(one, start, tmp_path / str(i)) for i, one in enumerate((quantized, slower)))
+    assert first.trim.read_bytes() == second.trim.read_bytes()
+    worse = replace(quantized, history=(replace(stage, accuracy_after=0.0),))
+    assert deploy(worse, start, tmp_path / "other").trim.read_bytes() != first.trim.read_bytes()
+
+
+def test_files_that_are_there_are_used_again(start, quantized, tmp_path):
+    first = deploy(quantized, start, tmp_path)
+    times = [path.stat().st_mtime_ns for path in (first.onnx, first.trim)]
+    second = deploy(quantized, start, tmp_path)
+    assert [path.stat().st_mtime_ns for path in (second.onnx, second.trim)] == times
+    assert second.graph.output == first.graph.output
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("dense", "reference"), ("quantized", "paretrim")])
+def test_a_file_that_computes_something_else_is_no_deployed_file(name, runtime, start, request, tmp_path, monkeypatch):
+    def write_another(graph, path, provenance):
+        *nodes, last = graph.nodes
+        bias = last.tensors["bias"].copy()
+        bias[0] += 1 if bias.dtype == np.int32 else np.spacing(np.abs(bias[0]) + 1)
+        trimfile_write(replace(graph, nodes=(*nodes, replace(last, tensors={**last.tensors, "bias": bias}))), path, provenance)
+
+    trimfile_write = trimfile.write
+    monkeypatch.setattr(judge.trimfile, "write", write_another)
+    with pytest.raises(ExportMismatch, match=rf"unchecked\.trim' in {runtime} \S+ gives the logits .* on \d+ of 32 images"):
+        deploy(request.getfixturevalue(name), start, tmp_path)
+    assert not (tmp_path / "model.trim").exists()
+    monkeypatch.undo()
+    deploy(request.getfixturevalue(name), start, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.trim"]
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, tmp_path):
+    first = run_recipe(recipe, tmp_path)
+    place = tmp_path / str(index_of(tmp_path)[-1]["folder"])
+    trim = place / "model.trim"
+    content, graph = trim.read_bytes(), trimfile.read(trim)
+    save(graph, place / "model.graph")
+    trim.unlink()
+    assert graph_file_in(place) == place / "model.graph"
+    (arm,) = arms_of({"x": place / "model.onnx"}, Setting("paretrim", 1), baseline="x")
+    assert arm.path == str(place / "model.graph")
+    assert run_recipe(recipe, tmp_path) == first
+    assert trim.read_bytes() == content
+    assert graph_file_in(place) == trim
+    with pytest.raises(CorruptFile, match=r"has neither model\.trim nor model\.graph; run the command that made it again"):
+        graph_file_in(tmp_path)
