@@ -8,8 +8,7 @@ import pytest
 from paretrim import trimfile
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.network import Network
-from paretrim.run_folder import graph_file_in, index_of
-from paretrim.study import store
+from paretrim.run_folder import delivered_by, graph_file_in, index_of
 
 LABEL = "prune → quantize"
 
@@ -29,7 +28,7 @@ def shipped(finished, label):
 def test_export_holds_the_graph_and_where_it_comes_from(finished, trim):
     found = trimfile.open_file(trim)
     assert plain_bytes(found.graph) == plain_bytes(trimfile.read(shipped(finished, LABEL)))
-    outcome = next(one for one in store.read(finished / "outcomes.jsonl") if one.label == LABEL)
+    outcome = next(one for one in delivered_by(finished) if one.label == LABEL)
     assert found.provenance.recipe == outcome.recipe
     assert [asdict(one) for one in found.provenance.history] == json.loads(json.dumps([asdict(one) for one in outcome.history]))
     assert found.provenance.measured["deployed_accuracy"] == outcome.deployed_accuracy
@@ -48,7 +47,7 @@ def test_inspect_shows_every_layer_and_record(trim, command, command_json):
 
 
 def test_eval_and_bench_run_the_file(finished, trim, command_json):
-    outcome = next(one for one in store.read(finished / "outcomes.jsonl") if one.label == LABEL)
+    outcome = next(one for one in delivered_by(finished) if one.label == LABEL)
     status, found = command_json("eval", trim, "--data", "digits", "--runtime", "paretrim")
     assert status == 0
     assert found["accuracy"]["value"] == pytest.approx(outcome.deployed_accuracy, abs=1 / 360)

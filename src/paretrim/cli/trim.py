@@ -9,14 +9,13 @@ from pathlib import Path
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.status import DONE
 from paretrim.report import wording
-from paretrim.run_folder import STORE
-from paretrim.study import store
+from paretrim.run_folder import STORE, delivered_by
 from paretrim.trimfile import Inspection, Provenance, inspect
 
 
 def provenance_of(folder: Path, label: str) -> Provenance:
     """What a run folder knows about one of its candidates."""
-    outcomes = [one for one in store.read(folder / STORE) if one.label == label] if (folder / STORE).is_file() else []
+    outcomes = [one for one in delivered_by(folder) if one.label == label] if (folder / STORE).is_file() else []
     if not outcomes:
         return Provenance()
     one = outcomes[-1]
