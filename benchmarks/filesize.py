@@ -9,7 +9,8 @@ weights, whose magnitudes are Gaussian and whose order is noise, so that hardly 
 little about trained networks.
 
 Beside the file stand: the sum over layers of the order-0 entropy of the weights (weights alone: no scale, bias or name, and the
-frequencies themselves for free); zstd -19 of all tensors in one piece, if ``zstandard`` is installed; and Deep Compression's own
+frequencies themselves for free); zstd -19 of all tensors in one piece, if ``zstandard`` is installed; the weights through the
+coder of NNCodec, if ``nncodec`` is installed, to be compared with what the weights take in the file; and Deep Compression's own
 form (k-means codes of 8 bits in convolutions and 5 in linear layers, gaps of as many bits, Huffman, codebooks, biases) of the
 same weights before quantization to integers. Times are the smallest of several, with data in memory; run it on a quiet machine.
 
@@ -25,6 +26,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,8 @@ SHAPE = (3, 32, 32)
 CALIBRATION_IMAGES = 64
 REPEATS = 5
 NONE = Budget(epochs=0)
+UNARY_LENGTH = 11
+"""Of NNCodec's magnitudes: its default."""
 
 
 def resources(folder: str | None) -> Resources:
@@ -99,6 +104,34 @@ def zstd19_bytes(graph: Graph) -> int | None:
         return None
     content = b"".join(tensor.tobytes() for node in graph.nodes for tensor in node.tensors.values())
     return len(zstandard.ZstdCompressor(level=19).compress(content))
+
+
+def nncodec_bytes(graph: Graph) -> int | None:
+    """All weights, layer by layer, through the entropy coder of NNCodec (DeepCABAC, ISO/IEC 15938-17); None without the package.
+
+    Only its compiled coder is loaded: the package itself imports far more than this needs. Its own headers are left out.
+    """
+    package = find_spec("nncodec")
+    places = list(package.submodule_search_locations or ()) if package else []
+    found = [path for place in places for path in Path(place).glob("extensions/deepCABAC*" + EXTENSION_SUFFIXES[0])]
+    if not found:
+        return None
+    name = "nncodec.extensions.deepCABAC"
+    loader = ExtensionFileLoader(name, str(found[0]))
+    spec = spec_from_file_location(name, found[0], loader=loader)
+    assert spec is not None
+    coder = module_from_spec(spec)
+    loader.exec_module(coder)
+    size = 0
+    for node in graph.nodes:
+        if node.op in WEIGHTED:
+            encoder = coder.Encoder()
+            encoder.initCtxModels(UNARY_LENGTH, 1)
+            weight = np.ascontiguousarray(node.tensors["weight"], np.int32)
+            off = coder.HdspMode.AlwaysOff, np.zeros(2, np.int8)
+            encoder.encodeLayer(weight, 0, 0, 0, 0, 0, np.zeros(len(weight), np.int32), *off, 0, 0)
+            size += len(encoder.finish())
+    return size
 
 
 def huffman_bits(symbols: npt.NDArray[np.int64]) -> int:
@@ -159,6 +192,8 @@ def row(name: str, pattern: str, zeros: float, trained: bool, graph: Graph, plai
         "parameter_bytes": sum(size for part, size in found.record_bytes.items() if "parameters" in part),
         "order0_bytes": round(sum(one.entropy_bytes for one in weights)),
         "zstd19_bytes": zstd19_bytes(graph),
+        "nncodec_weight_bytes": nncodec_bytes(graph),
+        "weight_bytes": round(sum(found.layer_bytes.values())),
         "deep_compression_bytes": deep_compression_bytes(plain),
         "read_ms": round(fastest_ms(lambda: native.read_trim(content, threads=threads)), 2),
         "load_ms": round(fastest_ms(lambda: planned(content, threads)), 2),
@@ -182,7 +217,9 @@ def show(line: dict[str, object]) -> None:
     print(
         f"{line['network']:10} {line['weights']:8} {line['pattern']:13} {100 * float(str(line['zeros'])):3.0f} % zeros "
         f"{size:12,} bytes   "
-        f"{size / order0:.3f} x order-0   {beside}   Deep Compression {line['deep_compression_bytes']:,}   "
+        f"{size / order0:.3f} x order-0   {beside}   "
+        f"weights {line['weight_bytes']:,} (NNCodec {line['nncodec_weight_bytes'] or 'not installed'})   "
+        f"Deep Compression {line['deep_compression_bytes']:,}   "
         f"read {line['read_ms']} ms, load {line['load_ms']} ms, write {line['write_ms']} ms",
         flush=True,
     )
