@@ -14,6 +14,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
 from paretrim.graph import storage
 from paretrim.graph.fusion import grid_values
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network import Network
 
@@ -146,7 +147,8 @@ def _activation(node: Node) -> tuple[str, dict[str, Attribute]] | None:
     """The ReLU or clamp that was fused into a requantization. On a grid from 0 a ReLU is what the grid does anyway."""
     if "lo" not in node.attributes and "hi" not in node.attributes:
         return None
-    low, high = int(node.attributes.get("lo", 0)), int(node.attributes.get("hi", 255))  # type: ignore[arg-type]
+    settings = settings_of(node)
+    low, high = settings.integer("lo"), settings.integer("hi")
     zero, scale = node.type.zero_point, node.type.scale
     if not node.type.quantized or (high == 255 and low == 0 < zero):
         return None
