@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_tensors
 from paretrim.errors import CorruptFile, ParetrimError, located
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
-from paretrim.graph.structure import graph_of, structure_of
+from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
 
 FORMAT = 1
@@ -158,19 +158,7 @@ def _read_metadata(content: bytes) -> Mapping[str, str]:
 
 
 def _parse(text: str | bytes) -> object:
-    def refuse(constant: str) -> None:
-        raise CorruptFile(f"its structure holds {constant}; numbers are finite")
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise CorruptFile(f"its structure repeats a key among {sorted(key for key, _ in pairs)[:10]}")
-        return result
-
-    try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"its structure is no JSON: {error}") from error
+    return parse_strictly(text, "its structure")
 
 
 def _by_node(tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from paretrim.errors import CorruptFile
 from paretrim.graph.types import Array, Attribute, Graph, InputSpec, Node, ValueType
 
 _NODE_KEYS = {"name", "op", "inputs", "type", "attributes", "tensors", "layer"}
+
+
+def parse_strictly(text: str | bytes, place: str) -> object:
+    """The value of a JSON text without repeated keys, NaN or infinity; ``place`` begins the message of an error.
+
+    Raises:
+        CorruptFile: it is no such text.
+    """
+
+    def refuse(constant: str) -> None:
+        raise CorruptFile(f"{place} holds {constant}; numbers are finite")
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise CorruptFile(f"{place} repeats a key among {sorted(key for key, _ in pairs)[:10]}")
+        return result
+
+    try:
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{place} is no JSON: {error}") from error
 
 
 def structure_of(graph: Graph) -> dict[str, object]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paretrim.errors import CorruptFile
+from paretrim.graph.structure import parse_strictly
 from paretrim.history import StageOutcome
 
 FORMAT = 1
@@ -59,10 +60,7 @@ def decode(text: str) -> Provenance:
     """
     if not text:
         return Provenance()
-    try:
-        facts = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"record provenance: it is no JSON: {error}") from error
+    facts = parse_strictly(text, "record provenance: it")
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         raise CorruptFile(f"record provenance: its format is {found!r} and this version reads {FORMAT}; update paretrim")
@@ -89,14 +87,3 @@ def _stage(facts: object) -> StageOutcome:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}; numbers are finite")
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError(f"it repeats a key among {sorted(key for key, _ in pairs)[:10]}")
-    return result
