@@ -41,10 +41,10 @@ from paretrim.bench.protocol import measure
 from paretrim.bench.statistics import kept_rounds, ratio
 from paretrim.bench.types import Arm, Session
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import integer_share
+from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.storage import save
-from paretrim.judge import NATIVE, source_commit
+from paretrim.judge import source_commit
 from paretrim.models.spec import ModelSpec
 from paretrim.runtime import load
 

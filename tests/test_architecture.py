@@ -23,7 +23,7 @@ LEVELS = (
     {"outcome"},
     {"report", "study.store"},
     {"run_folder"},
-    {"code_length"},
+    {"code_length", "timing"},
     {"fake_quantize"},
     {"constraints"},
     {"capture", "network"},
@@ -57,6 +57,7 @@ TORCH_FREE = {
     "report",
     "run_folder",
     "study.store",
+    "timing",
 }
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
 

@@ -1,4 +1,4 @@
-"""What ships, and what it is worth: deployed files, accuracy on them, latency of them."""
+"""What ships, and what it is worth: deployed files and the accuracy of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim import trimfile
-from paretrim.bench.effort import Effort
 from paretrim.bench.machine import describe, versions
-from paretrim.bench.protocol import measure
-from paretrim.bench.raw import save_session
-from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Arm, Latency, Session
+from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import Runnable, open_runnable, read_graph, verify
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, Runnable, open_runnable, verify
 from paretrim.errors import ExportMismatch
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
@@ -30,7 +26,7 @@ from paretrim.graph.windows import Values
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start
 from paretrim.recipe import Recipe, canonical
-from paretrim.run_folder import ONNX_FILE, TRIM_FILE, graph_file_in
+from paretrim.run_folder import ONNX_FILE, TRIM_FILE
 from paretrim.runtime import load as open_session
 from paretrim.start import TestSet
 from paretrim.train.evaluate import predictions
@@ -52,9 +48,6 @@ UNCHECKED = "unchecked.trim"
 
 BATCH = 250
 
-NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
-"""The native runtime, and where a baseline runs that it cannot compute."""
-
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
@@ -70,9 +63,10 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Accuracy of one candidate on the test set, as fractions: in the training framework, of the file, and how often they agree.
+    """Accuracy of one candidate on the test set, as fractions: in the training framework, of its files, and how often they agree.
 
-    For a quantized network the training framework computes the integers (:mod:`paretrim.integer_network`).
+    For a quantized network the training framework computes the integers (:mod:`paretrim.integer_network`), as the native
+    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.outcome.Outcome`.
     """
 
     trained_accuracy: float
@@ -80,6 +74,9 @@ class Judgement:
     agreement: float
     test_images: int
     runtime: str
+    onnx_accuracy: float
+    onnx_agreement: float
+    onnx_runtime: str
 
 
 def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
@@ -143,18 +140,29 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
 
 
 def judge(
-    candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, runtime: str = "onnxruntime", threads: int = 1
+    candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, onnx_runtime: str = ELSEWHERE, threads: int = 1
 ) -> Judgement:
-    """Accuracy of the file itself on the whole test set, beside the number of the training framework."""
+    """Accuracy of the files themselves on the whole test set, beside the number of the training framework.
+
+    An integer network is judged by its ``.trim`` file in the native runtime. That computes no floating point: such a network is
+    judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is.
+    """
     device = start.execution.torch_device()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
-    shipped = classes_of(open_runnable(deployed.onnx, runtime=runtime, threads=threads), test.images)
+    exported = classes_of(open_runnable(deployed.onnx, runtime=onnx_runtime, threads=threads), test.images)
+    shipped, runtime = exported, onnx_runtime
+    if deployed.graph.quantized:
+        # Whatever kernels it chooses, their integers are the same.
+        shipped, runtime = classes_of(open_session(deployed.trim, threads=threads, measure=False), test.images), NATIVE
     return Judgement(
         trained_accuracy=float((trained.numpy() == test.labels).mean()),
         deployed_accuracy=float((shipped == test.labels).mean()),
         agreement=float((shipped == trained.numpy()).mean()),
         test_images=len(test.labels),
         runtime=runtime,
+        onnx_accuracy=float((exported == test.labels).mean()),
+        onnx_agreement=float((exported == shipped).mean()),
+        onnx_runtime=onnx_runtime,
     )
 
 
@@ -162,65 +170,6 @@ def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[n
     """Top-1 classes int64 [N] of images given in batches."""
     chunks = [runnable(images[at : at + BATCH]).argmax(1) for at in range(0, len(images), BATCH)]
     return np.concatenate(chunks).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A runtime with a number of threads."""
-
-    runtime: str
-    threads: int
-
-
-def arms_of(files: Mapping[str, Path], setting: Setting, *, baseline: str) -> tuple[Arm, ...]:
-    """Arms of one session in a runtime, from ONNX files by name; the first is the baseline's.
-
-    The native runtime computes integer graphs alone. There the arms are the ``.trim`` files beside the ONNX files that hold one,
-    and a baseline in floating point runs in ONNX Runtime, which its name then says. Without any integer graph there are no arms.
-    """
-    if setting.runtime != NATIVE:
-        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items())
-    graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
-    integer = {name: Arm(name, str(path), NATIVE, setting.threads) for name, path in graphs.items() if read_graph(path).quantized}
-    if not integer or baseline in integer:
-        return tuple(integer.values())
-    return (Arm(f"{baseline} in {ELSEWHERE}", str(files[baseline]), ELSEWHERE, setting.threads), *integer.values())
-
-
-def time_files(
-    files: Mapping[str, Path],
-    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
-    *,
-    baseline: str,
-    settings: Sequence[Setting],
-    effort: Effort,
-    folder: Path | None = None,
-) -> dict[str, tuple[Latency, ...]]:
-    """Latency of every file in every setting that can run it, one interleaved session a setting, against ``baseline``.
-
-    Which arms there are, says :func:`arms_of`. With a ``folder`` the raw samples are kept there.
-    """
-    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
-    for setting in settings:
-        arms = arms_of(files, setting, baseline=baseline)
-        if not arms:
-            continue
-        session = measure(arms, images, baseline=_baseline_arm(arms, baseline), effort=effort)
-        if folder:
-            save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
-        for name, latency in latencies_of(session, setting).items():
-            found[name] += (latency,)
-    return found
-
-
-def latencies_of(session: Session, setting: Setting) -> dict[str, Latency]:
-    """Latencies of a session by name; a baseline that had to run in another runtime is left out."""
-    latencies = zip(session.timings, summarize(session), strict=True)
-    return {timing.arm.name: latency for timing, latency in latencies if timing.arm.runtime == setting.runtime}
-
-
-def _baseline_arm(arms: Sequence[Arm], baseline: str) -> str:
-    return baseline if any(arm.name == baseline for arm in arms) else arms[0].name
 
 
 def outcome_of(
@@ -257,6 +206,9 @@ def outcome_of(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         settings=facts.settings,
         trim_bytes=deployed.trim.stat().st_size,
+        onnx_accuracy=judgement.onnx_accuracy,
+        onnx_agreement=judgement.onnx_agreement,
+        onnx_runtime=judgement.onnx_runtime,
     )
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
-from paretrim.bench.types import Latency, Machine
+from paretrim.bench.types import LATER, Latency, Machine
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome as StageOutcome
 
-FORMAT = 2
-"""Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``."""
-
-LATER: Mapping[str, bool] = MappingProxyType({"later": True})
-"""Metadata of a field that older lines lack. It may be None, and is left out of a line where it is."""
+FORMAT = 3
+"""Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``; 3 what the ONNX file
+computes, and ``in_place_of`` of a latency; ``deployed_accuracy`` is that of the ONNX file in lines before 3."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A recipe, run once with one seed, deployed and measured. Accuracies are fractions of the test set.
 
-    ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``;
-    ``agreement`` is the share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its
-    size, ``trim_bytes`` that of the ``.trim`` file beside it (None in lines from before there was one).
+    ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``: the
+    ``.trim`` file of an integer network in ``paretrim``, the ONNX file of one in floating point elsewhere. ``agreement`` is the
+    share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its size; what it
+    computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
+    ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
     """
 
     study: str
@@ -52,6 +51,9 @@ class Outcome:
     created: str
     settings: Mapping[str, object] = field(default_factory=dict)
     trim_bytes: int | None = field(default=None, metadata=LATER)
+    onnx_accuracy: float | None = field(default=None, metadata=LATER)
+    onnx_agreement: float | None = field(default=None, metadata=LATER)
+    onnx_runtime: str | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property

@@ -15,23 +15,10 @@ from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
-from paretrim.judge import (
-    ELSEWHERE,
-    NATIVE,
-    Deployed,
-    Facts,
-    Judgement,
-    Setting,
-    arms_of,
-    deploy,
-    facts_of,
-    judge,
-    latencies_of,
-    outcome_of,
-    time_files,
-)
+from paretrim.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
@@ -42,6 +29,7 @@ from paretrim.report import page
 from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_commands
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
+from paretrim.timing import Setting, arms_of, latencies_of, time_files
 
 TIMED_IMAGES = 512
 """Distinct test images that are timed; more would only fill the disk of every measuring process."""
@@ -157,12 +145,11 @@ def deliver(
     The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
     """
     deployed = [ship(entry, opened, folder) for entry in entries]
-    # Every candidate is judged in one runtime, and the native one cannot run a network in floating point.
     runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
-    runtime = next((name for name in runtimes if name != NATIVE), ELSEWHERE)
+    onnx_runtime = next((name for name in runtimes if name != NATIVE), ELSEWHERE)
     judgements = []
     for entry, files in zip(entries, deployed, strict=True):
-        judgements.append(_judged(entry, files, opened, runtime))
+        judgements.append(_judged(entry, files, opened, onnx_runtime))
         watcher.note(_worth(entry.label, files, judgements[-1]))
     files_by_label = {entry.label: files.onnx for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
@@ -214,7 +201,7 @@ def timed(
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     baseline = next(iter(files))
     for setting in measuring.settings:
-        arms = arms_of(files, setting, baseline=baseline)
+        arms = arms_of(files, setting)
         kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", arms, measuring.effort)
         fresh: dict[str, tuple[Latency, ...]]
         if kept:
@@ -246,10 +233,10 @@ def _facts(entry: Entry, folder: Path) -> Facts:
     return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
 
 
-def _judged(entry: Entry, files: Deployed, opened: Opened, runtime: str) -> Judgement:
+def _judged(entry: Entry, files: Deployed, opened: Opened, onnx_runtime: str) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept."""
-    kept = files.onnx.with_name(f"judgement-{runtime}.json")
-    sha256 = digest(files.onnx)
+    kept = files.onnx.with_name(f"judgement-{onnx_runtime}.json")
+    sha256 = digest(files.onnx) + digest(files.trim)
     try:
         facts = json.loads(kept.read_text(encoding="utf-8"))
         if facts.pop("sha256") == sha256:
@@ -257,7 +244,7 @@ def _judged(entry: Entry, files: Deployed, opened: Opened, runtime: str) -> Judg
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # none yet, or of other software: judging again costs time and nothing else
     with located(f"judging '{entry.label}'"):
-        judgement = judge(entry.candidate, files, opened.test, opened.start, runtime=runtime)
+        judgement = judge(entry.candidate, files, opened.test, opened.start, onnx_runtime=onnx_runtime)
     write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256}).encode())
     return judgement
 
@@ -288,7 +275,7 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
 
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:
-    scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime)
+    scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime, outcome.onnx_accuracy)
     return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, *scores)
 
 

@@ -59,12 +59,17 @@ def commands_of(folder: Path) -> tuple[str, ...]:
 
 
 def distributions(folder: Path) -> dict[str, list[float]]:
-    """Raw latencies in ms of the sessions a run folder keeps, by ``label|runtime|threads``, as the page wants them."""
+    """Raw latencies in ms of the sessions a run folder keeps, by ``label|runtime|threads``, as the page wants them.
+
+    The runtime is the one that the session is about and its file named after; not every arm need have run in it.
+    """
     found = {}
     for path in sorted((folder / TIMINGS).glob("*.npz")):
+        runtime = path.stem.rpartition("-")[0]
         for timing in load_session(path).timings:
-            key = f"{timing.arm.name}|{timing.arm.runtime}|{timing.arm.threads}"
-            found[key] = [sample / 1e6 for process in timing.samples_ns for sample in process]
+            found[f"{timing.arm.name}|{runtime}|{timing.arm.threads}"] = [
+                sample / 1e6 for process in timing.samples_ns for sample in process
+            ]
     return found
 
 

@@ -84,7 +84,7 @@ def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
     assert status == 0
     names = list(dict.fromkeys(stage["candidate"] for stage in found["stages"]))
     assert names[:3] == ["", "INT8", "INT8 trained"]
-    assert found["epochs"] == sum(stage["epochs"] for stage in found["stages"]) == 6 + 2 * 7
+    assert found["epochs"] == sum(stage["epochs"] for stage in found["stages"]) == 6 + 2 * 10
     assert found["disk_bytes"] > 0
 
 

@@ -166,7 +166,7 @@ def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, mo
 
 def test_a_runtime_that_is_unknown(files, command):
     status, _, err = command("eval", files["dense"], "--data", "digits", "--runtime", "tensorrt")
-    assert (status, "--runtime is 'tensorrt'; choose from onnxruntime, openvino, paretrim, reference" in err) == (2, True)
+    assert (status, "--runtime is 'tensorrt'; choose from paretrim, onnxruntime, openvino, reference" in err) == (2, True)
 
 
 def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_path):

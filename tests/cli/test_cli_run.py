@@ -144,7 +144,7 @@ def test_images_that_cannot_be_read_are_told(at_desk, command, tmp_path, monkeyp
     ("options", "said"),
     [
         (["--seed", "-1"], "--seed is -1; it must be 0 or more"),
-        (["--runtimes", "tensorrt"], "--runtimes names 'tensorrt'; choose from onnxruntime, openvino, paretrim"),
+        (["--runtimes", "tensorrt"], "--runtimes names 'tensorrt'; choose from paretrim, onnxruntime, openvino"),
     ],
 )
 def test_options_that_are_wrong(options, said, at_desk, command):

@@ -10,12 +10,13 @@ from paretrim.candidate import Candidate
 from paretrim.data.load import load
 from paretrim.errors import CorruptFile, ExportMismatch
 from paretrim.graph.storage import save
-from paretrim.judge import Setting, arms_of, deploy
+from paretrim.judge import deploy
 from paretrim.pipeline import run_stages
 from paretrim.quantize.stage import Quantize
 from paretrim.run import run_recipe
 from paretrim.run_folder import graph_file_in, index_of
 from paretrim.start import start_from
+from paretrim.timing import Setting, arms_of
 from paretrim.train.budget import Budget
 
 
@@ -92,7 +93,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, t
     save(graph, place / "model.graph")
     trim.unlink()
     assert graph_file_in(place) == place / "model.graph"
-    (arm,) = arms_of({"x": place / "model.onnx"}, Setting("paretrim", 1), baseline="x")
+    (arm,) = arms_of({"x": place / "model.onnx"}, Setting("paretrim", 1))
     assert arm.path == str(place / "model.graph")
     assert run_recipe(recipe, tmp_path) == first
     assert trim.read_bytes() == content

@@ -45,14 +45,20 @@ def test_the_usual_split():
 
 
 def test_the_ladder_costs_the_same_on_every_trained_rung():
-    assert [sum(stage.budget.epochs for stage in rung.stages) for rung in RUNGS.values()] == [0] + [10] * 7
+    assert [sum(stage.budget.epochs for stage in rung.stages) for rung in RUNGS.values()] == [0] + [10] * 10
     assert [rung.name for rung in ladder(0, Targets(), budget=Budget())][:2] == ["INT8", "50% zeros, INT8"]
 
 
 def test_zeros_are_left_out_where_they_cannot_help():
+    def families(targets, native=True):
+        return {rung.family for rung in ladder(10, targets, budget=Budget(), native=native)}
+
     for targets in (Targets(max_latency_ms=1.0), Targets(max_latency_ms=1.0, max_bytes=1)):
-        assert {rung.family for rung in ladder(10, targets, budget=Budget())} == {"int8", "channels"}
-    assert {rung.family for rung in ladder(10, Targets(max_bytes=1), budget=Budget())} == {"int8", "zeros", "channels"}
+        assert families(targets) == {"int8", "blocks", "channels"}
+        assert families(targets, native=False) == {"int8", "channels"}
+    assert families(Targets(max_bytes=1)) == {"int8", "zeros", "channels"}
+    assert families(Targets()) == {"int8", "zeros", "blocks", "channels"}
+    assert families(Targets(), native=False) == {"int8", "zeros", "channels"}
 
 
 def _climb(accuracies, targets, sizes=None):

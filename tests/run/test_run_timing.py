@@ -4,11 +4,11 @@ import pytest
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.raw import load_session
-from paretrim.judge import Setting
 from paretrim.progress import silent
 from paretrim.run import Measuring, run_recipe
 from paretrim.run_folder import delivered_by, distributions
 from paretrim.study import store
+from paretrim.timing import Setting
 
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
@@ -49,32 +49,43 @@ def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, not
     assert len(delivered_by(tmp_path)) == 3
 
 
-def test_integer_networks_are_timed_natively_against_the_dense_network(recipe, tmp_path, watcher, notes):
+def test_integer_networks_are_timed_natively_beside_those_in_floating_point(recipe, tmp_path, watcher, notes):
     settings = (Setting("paretrim", 1), Setting("onnxruntime", 1))
     first = run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher)
-    assert "timing 2 files in paretrim with 1 thread" in notes
-    assert [[latency.runtime for latency in outcome.latencies] for outcome in first] == [
-        ["onnxruntime"],
-        ["onnxruntime"],
-        ["paretrim", "onnxruntime"],
+    assert "timing 3 files in paretrim with 1 thread" in notes
+    assert [[(latency.runtime, latency.in_place_of) for latency in outcome.latencies] for outcome in first] == [
+        [("onnxruntime", "paretrim"), ("onnxruntime", None)],
+        [("onnxruntime", "paretrim"), ("onnxruntime", None)],
+        [("paretrim", None), ("onnxruntime", None)],
     ]
-    assert first[2].latencies[0].baseline == "dense in onnxruntime"
-    assert {outcome.runtime for outcome in first} == {"onnxruntime"}
+    assert {latency.baseline for outcome in first for latency in outcome.latencies} == {"dense"}
     session = load_session(tmp_path / "timings" / "paretrim-1.npz")
     assert [(timing.arm.name, timing.arm.runtime) for timing in session.timings] == [
-        ("dense in onnxruntime", "onnxruntime"),
+        ("dense", "onnxruntime"),
+        ("prune", "onnxruntime"),
         ("prune → quantize", "paretrim"),
     ]
+    assert len(distributions(tmp_path)) == 6
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "paretrim, 1 thread" in page
+    # The native runtime comes first, and says what it could not run.
+    assert page.index("paretrim, 1 thread") < page.index("onnxruntime, 1 thread")
+    assert "paretrim runs integer networks; timed in onnxruntime beside it: dense, prune" in page
 
     notes.clear()
     assert run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher) == first
     assert not any("timing" in note for note in notes)
 
 
-def test_a_damaged_judgement_is_made_again(recipe, tmp_path):
+def test_files_are_judged_where_they_run_and_a_damaged_judgement_is_made_again(recipe, tmp_path):
     first = run_recipe(recipe, tmp_path)
+    assert [outcome.runtime for outcome in first] == ["onnxruntime", "onnxruntime", "paretrim"]
+    for outcome in first:
+        assert outcome.onnx_runtime == "onnxruntime"
+        assert outcome.onnx_agreement > 0.97
+        assert (outcome.onnx_agreement == 1.0) or outcome.runtime == "paretrim"
+    # The integers that were trained are those of the file.
+    assert first[-1].agreement == 1.0
+    assert first[-1].deployed_accuracy == first[-1].trained_accuracy
     for path in tmp_path.glob("deployed/*/judgement-*.json"):
         path.write_text("[]")
     assert run_recipe(recipe, tmp_path) == first

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from paretrim.bench.effort import Effort
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field that older lines of the results store lack. It may be None, and is left out of a line where it is."""
 
 Verdict = Literal["faster", "slower", "no difference"]
 """``no difference`` means none was shown, beyond what the baseline differs from its own copy."""
@@ -116,7 +120,8 @@ class Latency:
     for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
     Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift or preemption.
-    ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios.
+    ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios. ``in_place_of`` is the
+    runtime the session is about, where it cannot run this arm and ``runtime`` did.
     """
 
     runtime: str
@@ -139,3 +144,4 @@ class Latency:
     min_ms: float | None = None
     outliers: int = 0
     dropped_rounds: int = 0
+    in_place_of: str | None = field(default=None, metadata=LATER)

@@ -80,7 +80,10 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
         "--effort", choices=efforts, default="quick", help="how hard latency is measured, none: not at all (default: %(default)s)"
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
-    text = "onnxruntime, openvino, paretrim (default: those that are installed); paretrim runs integer networks"
+    text = (
+        "paretrim, onnxruntime, openvino (default: those that are installed); beside paretrim, which runs integer networks, "
+        "those in floating point are timed in onnxruntime; --max-latency-ms holds in the first"
+    )
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
 
 

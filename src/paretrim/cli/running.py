@@ -16,9 +16,8 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import emit, notes_console, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
-from paretrim.deploy.runnable import RUNTIMES
+from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
-from paretrim.judge import NATIVE, Setting
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.outcome import Outcome
@@ -35,6 +34,7 @@ from paretrim.stage import Stage
 from paretrim.study import store
 from paretrim.study.grid import read_grid
 from paretrim.study.runner import run_study, time_study
+from paretrim.timing import Setting
 from paretrim.train.budget import Budget
 
 
@@ -59,7 +59,8 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     measuring = _measuring(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
-    rungs = ladder(parsed.epochs, targets, budget=_budget(parsed))
+    native = measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
+    rungs = ladder(parsed.epochs, targets, budget=_budget(parsed), native=native)
     folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
     with hold(folder), watching(notes_console()) as watcher:
         opened = _open(recipe, watcher)

@@ -16,8 +16,11 @@ from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 
-RUNTIMES = ("onnxruntime", "openvino", "paretrim", "reference")
-"""What :func:`open_runnable` opens: the first two an ``.onnx`` file, the others a graph file."""
+NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
+"""The native runtime, and where networks in floating point run, which it cannot compute."""
+
+RUNTIMES = (NATIVE, ELSEWHERE, "openvino", "reference")
+"""What :func:`open_runnable` opens: ``onnxruntime`` and ``openvino`` an ``.onnx`` file, the others a graph file."""
 
 VERIFIED_AT_ONCE = 64
 """Images a runnable gets in one call of :func:`verify`."""
@@ -89,7 +92,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
     if runtime == "reference":
         return ReferenceRunnable(read_graph(path), threads)
-    if runtime == "paretrim":
+    if runtime == NATIVE:
         from paretrim.runtime import load as open_session
 
         return open_session(path, threads=threads)

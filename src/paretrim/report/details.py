@@ -110,7 +110,14 @@ def _files(run: Outcome) -> str:
 
 
 def _run_accuracy(run: Outcome) -> str:
-    return f"seed {run.seed}: {wording.percent(run.deployed_accuracy)} deployed, {wording.percent(run.trained_accuracy)} trained"
+    exported = ""
+    if run.onnx_accuracy is not None and run.onnx_agreement is not None and run.onnx_runtime != run.runtime:
+        exported = (
+            f", {wording.percent(run.onnx_accuracy)} of the ONNX file in {run.onnx_runtime} "
+            f"({wording.percent(run.onnx_agreement)} of the classes the same)"
+        )
+    deployed, trained = wording.percent(run.deployed_accuracy), wording.percent(run.trained_accuracy)
+    return f"seed {run.seed}: {deployed} deployed, {trained} trained{exported}"
 
 
 def _stages(history: Sequence[StageOutcome]) -> str:

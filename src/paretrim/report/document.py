@@ -242,6 +242,8 @@ def _latency(points: Sequence[Point]) -> str:
         parts.append(f"### {_plain(setting_name(setting, settings))}")
         parts.append(_table(("arm", "p50, ms", "p90, ms", "p99, ms", "speed-up"), rows, left=1))
         parts.append(_timed([speed for _, speed in speeds]))
+    if beside := wording.stand_ins(points):
+        parts.append(f"{_plain(beside)}.")
     return "\n\n".join(parts)
 
 
@@ -266,7 +268,7 @@ def _timed(speeds: Sequence[Speed]) -> str:
     low, high = min(speed.floor.low for speed in speeds), max(speed.floor.high for speed in speeds)
     noise = dict.fromkeys(remark for speed in speeds for remark in speed.noise)
     said = (
-        f"Version {versions}; {calls} calls an arm in {processes} processes. The baseline against its own copy measures "
+        f"Timed in {versions}; {calls} calls an arm in {processes} processes. The baseline against its own copy measures "
         f"{low:.3f} to {high:.3f}. {'What was not quiet:' if noise else 'Nothing unquiet was seen.'}"
     )
     return "\n\n".join([_plain(said), *(["\n".join(f"- {_plain(remark)}" for remark in noise)] if noise else [])])

@@ -8,6 +8,7 @@ from statistics import fmean
 from types import MappingProxyType
 
 from paretrim.bench.types import Estimate, Latency
+from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe
 from paretrim.outcome import Outcome
 from paretrim.report.statistics import mean_interval, wilson_interval
@@ -28,7 +29,8 @@ class Speed:
     """Latency of a point in one setting, over its seeds.
 
     With several seeds a value is the mean over seeds and its interval spans the intervals of all of them. ``p90_ms`` and
-    ``p99_ms`` are None where too few calls were timed to know them.
+    ``p99_ms`` are None where too few calls were timed to know them. ``runtimes`` are those that ran it: not the setting's
+    own where that cannot.
     """
 
     p50_ms: Estimate
@@ -37,6 +39,7 @@ class Speed:
     speedup: Estimate
     floor: Estimate
     baselines: tuple[str, ...]
+    runtimes: tuple[str, ...]
     versions: tuple[str, ...]
     samples: int
     processes: int
@@ -81,8 +84,8 @@ class Point:
 
 
 def setting_of(outcome: Outcome, latency: Latency) -> Setting:
-    """Where a latency belongs."""
-    return Setting(latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
+    """Where a latency belongs: with the session it was taken in."""
+    return Setting(latency.in_place_of or latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
 
 
 def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
@@ -121,12 +124,12 @@ def subject(points: Sequence[Point]) -> str:
 
 
 def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
-    """Every setting some point was measured in, those with the most points first."""
+    """Every setting some point was measured in, those with the most points first; of equals the native runtime, then by name."""
     counts: dict[Setting, int] = {}
     for point in points:
         for setting in point.speeds:
             counts[setting] = counts.get(setting, 0) + 1
-    return tuple(sorted(counts, key=lambda setting: (-counts[setting], setting)))
+    return tuple(sorted(counts, key=lambda setting: (-counts[setting], setting.runtime != NATIVE, setting)))
 
 
 def setting_name(setting: Setting, among: Sequence[Setting]) -> str:
@@ -205,7 +208,8 @@ def _speed(latencies: Sequence[Latency]) -> Speed:
         speedup=_span([latency.speedup for latency in latencies]),
         floor=_span([latency.floor for latency in latencies]),
         baselines=tuple(dict.fromkeys(latency.baseline for latency in latencies)),
-        versions=tuple(dict.fromkeys(latency.runtime_version for latency in latencies)),
+        runtimes=tuple(dict.fromkeys(latency.runtime for latency in latencies)),
+        versions=tuple(dict.fromkeys(f"{latency.runtime} {latency.runtime_version}" for latency in latencies)),
         samples=sum(latency.samples for latency in latencies),
         processes=sum(latency.processes for latency in latencies),
         noise=tuple(dict.fromkeys(remark for latency in latencies for remark in latency.noise)),

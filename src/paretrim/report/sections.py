@@ -55,13 +55,15 @@ def frontier(view: View) -> str:
     cost = wording.size_cost(view.points)
     what = f"accuracy, {cost} and median latency together" if measured else f"accuracy and {cost}"
     bases = "; ".join(dict.fromkeys(point.basis for point in view.points))
+    stand_ins = wording.stand_ins(view.points)
+    beside = f" {escape(stand_ins)}." if stand_ins else ""
     bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
     return (
         f'<section id="frontier"><h2>The frontier</h2>{several}'
         f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
         f"means, and neighbours whose bars overlap may swap places with other seeds. A filled point "
-        f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}</p>"
+        f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
 

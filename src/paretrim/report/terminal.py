@@ -80,6 +80,8 @@ def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting
     notes = [f"±: larger half of the 95 % interval; accuracy in %, {'; '.join(dict.fromkeys(point.basis for point in points))}"]
     if chosen is not None:
         notes.append(f"frontier: accuracy, {wording.size_cost(points)} and p50 with {setting_name(chosen, settings)}")
+    if beside := wording.stand_ins(points):
+        notes.append(beside)
     heard = [remark for point in points for speed in point.speeds.values() for remark in speed.noise]
     remarks = shortened(dict.fromkeys(heard))
     if remarks:

@@ -43,6 +43,20 @@ def size_cost(among: Sequence[Point]) -> str:
     return ".trim bytes" if any(point.trim_bytes for point in among) else "bytes"
 
 
+def stand_ins(among: Sequence[Point]) -> str:
+    """Which points were timed in another runtime than their setting's, and why; nothing where none was."""
+    elsewhere: dict[tuple[str, str], dict[str, None]] = {}
+    for point in among:
+        for setting, speed in point.speeds.items():
+            for runtime in speed.runtimes:
+                if runtime != setting.runtime:
+                    elsewhere.setdefault((setting.runtime, runtime), {})[point.label] = None
+    return "; ".join(
+        f"{native} runs integer networks; timed in {other} beside it: {', '.join(labels)}"
+        for (native, other), labels in elsewhere.items()
+    )
+
+
 def milliseconds(value: float) -> str:
     """Three significant digits, without the unit."""
     return _three_digits(value)

@@ -25,6 +25,7 @@ USUAL_DROP = 0.01
 """Where nothing is asked for, the best is the smallest within this fraction of the dense network's accuracy."""
 
 ZEROS = (0.5, 0.8, 0.9)
+"""Of single weights, or in the 1x4 blocks that the native runtime skips."""
 CHANNELS = (0.25, 0.5, 0.75)
 
 INT8 = "int8"
@@ -108,7 +109,7 @@ def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...
     return tuple(whole)
 
 
-def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "unstructured", budget: Budget) -> tuple[Stage, ...]:
+def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", budget: Budget) -> tuple[Stage, ...]:
     """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``."""
     prune, quantize, distill = (_with_epochs(budget, part) for part in split_epochs(epochs))
     return (
@@ -118,21 +119,26 @@ def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "unstruct
     )
 
 
-def ladder(epochs: int, targets: Targets, *, budget: Budget) -> tuple[Rung, ...]:
+def ladder(epochs: int, targets: Targets, *, budget: Budget, native: bool = True) -> tuple[Rung, ...]:
     """The rungs for a total of ``epochs`` each, cheapest first.
 
-    Zeros make the ``.trim`` file smaller wherever they lie. Single ones leave few blocks for the native runtime to skip
-    and nothing for the others, so they are left out where latency is bounded.
+    Single zeros cost the least accuracy and make the ``.trim`` file smaller, but leave few blocks for the native runtime to skip:
+    they are left out where latency is bounded. Zeros in 1x4 blocks make it faster: they are left out where only bytes are
+    bounded, and where latency is not measured in the native runtime (``native``), since other runtimes gain nothing from them.
     """
     quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
     trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
     rungs = [Rung("INT8", INT8, (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
     if epochs:
-        rungs.append(Rung("INT8 trained", INT8, trained, frozenset({"zeros", "channels"})))
+        rungs.append(Rung("INT8 trained", INT8, trained, frozenset({"zeros", "blocks", "channels"})))
     if targets.max_latency_ms is None:
         for share in ZEROS:
-            stages = usual_stages(epochs, sparsity=share, budget=budget)
+            stages = usual_stages(epochs, sparsity=share, pattern="unstructured", budget=budget)
             rungs.append(Rung(f"{share:.0%} zeros, INT8", "zeros", stages, frozenset({"zeros"})))
+    if native and (targets.max_latency_ms is not None or targets.max_bytes is None):
+        for share in ZEROS:
+            stages = usual_stages(epochs, sparsity=share, budget=budget)
+            rungs.append(Rung(f"{share:.0%} zeros in 1x4 blocks, INT8", "blocks", stages, frozenset({"blocks"})))
     for share in CHANNELS:
         stages = usual_stages(epochs, sparsity=share, pattern=CHANNEL, budget=budget)
         rungs.append(Rung(f"{share:.0%} of channels removed, INT8", "channels", stages, frozenset({"channels"})))

@@ -8,16 +8,18 @@ from pathlib import Path
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
-from paretrim.judge import NATIVE, Deployed, Setting, deploy, facts_of, judge, outcome_of, time_files, with_latencies
+from paretrim.deploy.runnable import NATIVE
+from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, with_latencies
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages, train_dense
 from paretrim.recipe import Recipe
 from paretrim.start import captured, start_from
 from paretrim.study.grid import DENSE, Grid
 from paretrim.study.store import append, latest, read
+from paretrim.timing import Setting, time_files
 from paretrim.train.fit import Report
 
-SETTINGS = (Setting("onnxruntime", 1), Setting("openvino", 1), Setting(NATIVE, 1))
+SETTINGS = (Setting(NATIVE, 1), Setting("onnxruntime", 1), Setting("openvino", 1))
 """Runtimes and threads in which a study is timed."""
 
 OUTCOMES = "outcomes.jsonl"
@@ -69,9 +71,8 @@ def time_study(
     images = load(grid.base.data).test.images.numpy()
     for seed in grid.seeds:
         outcomes = {o.label: o for o in _stored(store) if o.seed == seed}
-        if set(outcomes) != {label for label, _ in grid.arms} or all(
-            _wanted(o, settings) <= _timed(o) for o in outcomes.values()
-        ):
+        wanted = _wanted(tuple(outcomes.values()), settings)
+        if set(outcomes) != {label for label, _ in grid.arms} or all(wanted <= _timed(o) for o in outcomes.values()):
             continue
         say(f"{grid.name}: timing seed {seed}")
         files = {label: deployed_folder(folder, outcome.recipe, seed) / "model.onnx" for label, outcome in outcomes.items()}
@@ -105,11 +106,11 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
     return next((o for o in outcomes if o.recipe == recipe.digest and o.seed == recipe.seed), None)
 
 
-def _wanted(outcome: Outcome, settings: Sequence[Setting]) -> set[tuple[str, int]]:
-    """Runtimes and threads that can run the file of an outcome: the native runtime has integers alone."""
-    integer = any(layer.dtype == "int8" for layer in outcome.layers)
+def _wanted(outcomes: Sequence[Outcome], settings: Sequence[Setting]) -> set[tuple[str, int]]:
+    """Runtimes and threads of the sessions a seed can have: one about the native runtime needs an integer network."""
+    integer = any(layer.dtype == "int8" for outcome in outcomes for layer in outcome.layers)
     return {(setting.runtime, setting.threads) for setting in settings if integer or setting.runtime != NATIVE}
 
 
 def _timed(outcome: Outcome) -> set[tuple[str, int]]:
-    return {(latency.runtime, latency.threads) for latency in outcome.latencies}
+    return {(latency.in_place_of or latency.runtime, latency.threads) for latency in outcome.latencies}

@@ -1,0 +1,80 @@
+"""Latency of a run's or a study's deployed files: what is timed where, and against what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.protocol import measure
+from paretrim.bench.raw import save_session
+from paretrim.bench.statistics import summarize
+from paretrim.bench.types import Arm, Latency, Session
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, read_graph
+from paretrim.run_folder import graph_file_in
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A runtime with a number of threads."""
+
+    runtime: str
+    threads: int
+
+
+def arms_of(files: Mapping[str, Path], setting: Setting) -> tuple[Arm, ...]:
+    """Arms of one session about a runtime, from ONNX files by name.
+
+    In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
+    such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms.
+    """
+    if setting.runtime != NATIVE:
+        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items())
+    graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
+    integer = {name for name, path in graphs.items() if read_graph(path).quantized}
+    if not integer:
+        return ()
+    return tuple(
+        Arm(name, str(graphs[name]), NATIVE, setting.threads)
+        if name in integer
+        else Arm(name, str(path), ELSEWHERE, setting.threads)
+        for name, path in files.items()
+    )
+
+
+def time_files(
+    files: Mapping[str, Path],
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    *,
+    baseline: str,
+    settings: Sequence[Setting],
+    effort: Effort,
+    folder: Path | None = None,
+) -> dict[str, tuple[Latency, ...]]:
+    """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
+
+    Which arms there are, says :func:`arms_of`. With a ``folder`` the raw samples are kept there.
+    """
+    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    for setting in settings:
+        arms = arms_of(files, setting)
+        if not arms:
+            continue
+        session = measure(arms, images, baseline=baseline, effort=effort)
+        if folder:
+            save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
+        for name, latency in latencies_of(session, setting).items():
+            found[name] += (latency,)
+    return found
+
+
+def latencies_of(session: Session, setting: Setting) -> dict[str, Latency]:
+    """Latencies of a session about a runtime, by name; those that had to be taken in another one say so."""
+    return {
+        latency.name: latency if latency.runtime == setting.runtime else replace(latency, in_place_of=setting.runtime)
+        for latency in summarize(session)
+    }
