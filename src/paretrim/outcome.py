@@ -22,6 +22,7 @@ class Outcome:
     ``.trim`` file of an integer network in ``paretrim``, the ONNX file of one in floating point elsewhere. ``agreement`` is the
     share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its size; what it
     computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
+    ``entropy_bytes`` is the ONNX file with its weights at their own entropy.
     ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
     """
 

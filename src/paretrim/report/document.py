@@ -218,11 +218,10 @@ def _size(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    headings = ("arm", "zeros", *((".trim", "ONNX") if trim else ("file",)), "entropy bound")
-    bounded = "ONNX file" if trim else "file"
+    headings = ("arm", "zeros", *((".trim", "ONNX") if trim else ("file",)), "weights' entropy")
     note = (
-        f"Zeros are counted in the exported weights. The entropy bound is what the {bounded} would take with an ideal order-0 "
-        "coder for its weights. Values are means over seeds."
+        "Zeros are counted in the exported weights. The weights' entropy is what an ideal order-0 coder, layer by layer, would "
+        "need for the weights alone; files hold everything else too. Values are means over seeds."
     )
     return f"## Size\n\n{_table(headings, rows, left=1)}\n\n{note}"
 

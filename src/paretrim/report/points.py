@@ -52,7 +52,7 @@ class Point:
 
     ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
     the smallest and the largest ONNX file; ``trim_bytes`` is the same of the ``.trim`` files, of all points or of none. ``drift``
-    is deployed minus trained accuracy, mean over seeds.
+    is deployed minus trained accuracy, ``entropy_bytes`` the order-0 entropy of the weights alone, means over seeds.
     """
 
     label: str
@@ -181,7 +181,7 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
         drift=fmean(run.deployed_accuracy - run.trained_accuracy for run in runs),
         agreement=fmean(run.agreement for run in runs),
         file_bytes=_range([run.file_bytes for run in runs]),
-        entropy_bytes=fmean(run.entropy_bytes for run in runs),
+        entropy_bytes=fmean(sum(layer.entropy_bytes for layer in run.layers) for run in runs),
         sparsity=fmean(run.sparsity for run in runs),
         speeds=MappingProxyType(_speeds(runs)),
         trim_bytes=_range(trim_sizes) if trim_sizes else None,

@@ -82,7 +82,7 @@ def table(view: View) -> str:
             head += _heading("speed-up", tip=True, attributes=shown)
         head += _heading("standing", left=True, tip=True, attributes=shown)
     head += _heading("ONNX", tip=True) if view.has_trim else ""
-    head += _heading("zeros", tip=True) + "".join(map(_heading, ("entropy bytes", "deployed − trained", "seeds")))
+    head += _heading("zeros", tip=True) + "".join(map(_heading, ("weights' entropy", "deployed − trained", "seeds")))
     head += _heading("order", left=True) if _orders_say_more(view) else ""
     shapes = [_sample_range(view, setting) for setting in view.settings]
     rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
@@ -93,8 +93,9 @@ def table(view: View) -> str:
     return (
         '<section id="points"><h2>All points</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. Entropy bytes are what an ideal '
-        "order-0 coder would need for the weights. Click a heading to sort.</p></section>"
+        f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. The weights\' entropy is '
+        "what an ideal order-0 coder would need for them alone; files hold everything else too. Click a heading to sort.</p>"
+        "</section>"
     )
 
 

@@ -130,7 +130,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     columns.append(Column("frontier", _standing, 80, right=False))
     if any(len(point.seeds) > 1 for point in points):
         columns.append(Column("seeds", lambda row: str(len(row.point.seeds)), 62))
-    columns.append(Column("entropy", lambda row: wording.size(row.point.entropy_bytes), 25))
+    columns.append(Column("weights'\nentropy", lambda row: wording.size(row.point.entropy_bytes), 25))
     columns.append(Column("deployed\n− trained", lambda row: wording.points(row.point.drift), 30))
     if any(wording.order(point.order) != point.label for point in points if point.order):
         columns.append(Column("order", lambda row: wording.order(row.point.order), 20, right=False))
