@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -17,8 +18,8 @@ from paretrim.bench.types import Estimate
 from paretrim.cli import main
 from paretrim.errors import InvalidRecipe
 from paretrim.outcome import Outcome
-from paretrim.report import document, figure
-from paretrim.report.points import aggregate
+from paretrim.report import document, figure, scatter
+from paretrim.report.points import aggregate, settings_of
 from paretrim.study import store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -180,10 +181,10 @@ def test_the_figure_is_whole_and_its_marks_lie_inside(outcomes: tuple[Outcome, .
     assert len(root.findall(f"{SVG}circle[@class='mean']")) == len(points) + 1  # and the one of the key
     assert len(root.findall(f"{SVG}circle[@class='seed']")) == (len(outcomes) + 1 if several else 0)
     assert len(root.findall(f"{SVG}line[@class='grid']")) >= 2
-    for circle in root.iter(f"{SVG}circle"):
+    for circle in root.findall(f"{SVG}circle"):
         assert 0 < float(circle.attrib["cx"]) < width - figure.NUMBERS + 1
         assert 0 < float(circle.attrib["cy"]) < height
-    for line in root.iter(f"{SVG}line"):
+    for line in root.findall(f"{SVG}line"):
         assert 0 < float(line.attrib["x1"]) <= float(line.attrib["x2"]) < width - figure.NUMBERS + 1
 
 
@@ -192,7 +193,7 @@ def test_marks_stand_where_their_numbers_are() -> None:
     root = ElementTree.fromstring(figure.render(points))
     ticks = {
         float(text.text or ""): float(text.attrib["x"])
-        for text in root.iter(f"{SVG}text")
+        for text in root.findall(f"{SVG}text")
         if re.fullmatch(r"[\d.]+", text.text or "")
     }
     (low, at_low), *_, (high, at_high) = sorted(ticks.items())
@@ -200,6 +201,52 @@ def test_marks_stand_where_their_numbers_are() -> None:
     for point, found in zip(points, means, strict=True):
         expected = at_low + (100 * point.accuracy.value - low) / (high - low) * (at_high - at_low)
         assert found == pytest.approx(expected, abs=0.2)
+
+
+@pytest.mark.parametrize("outcomes", [fakes.baseline(1), fakes.orders(3), fakes.many(60, 2)], ids=["1", "7", "60"])
+def test_latencies_are_drawn_where_their_numbers_are(outcomes: tuple[Outcome, ...]) -> None:
+    points = aggregate(outcomes)
+    root = ElementTree.fromstring(figure.render(points))
+    (panel,) = root.findall(f"{SVG}g[@class='latency']")
+    setting = settings_of(points)[0]
+    drawn = [point for point in points if point.accuracy.value >= max(p.accuracy.value for p in points) - scatter.REACH]
+    circles = panel.findall(f"{SVG}circle")
+    assert len(circles) == len(drawn)
+    numbers = [text for text in panel.findall(f"{SVG}text") if re.fullmatch(r"[\d.]+", text.text or "")]
+    percent = sorted((float(t.text or ""), float(t.attrib["y"]) - 4) for t in numbers if t.attrib["text-anchor"] == "end")
+    times = sorted((math.log(float(t.text or "")), float(t.attrib["x"])) for t in numbers if t.attrib["text-anchor"] == "middle")
+    for point, circle in zip(drawn, circles, strict=True):
+        for ticks, value, place in (
+            (percent, 100 * point.accuracy.value, float(circle.attrib["cy"])),
+            (times, math.log(point.speeds[setting].p50_ms.value), float(circle.attrib["cx"])),
+        ):
+            (low, at_low), *_, (high, at_high) = ticks
+            assert place == pytest.approx(at_low + (value - low) / (high - low) * (at_high - at_low), abs=0.3)
+    on_line = {(c.attrib["cx"], c.attrib["cy"]) for c in circles if c.attrib["class"] == "mean"}
+    beaten = {
+        (circle.attrib["cx"], circle.attrib["cy"])
+        for point, circle in zip(drawn, circles, strict=True)
+        if any(
+            other.accuracy.value >= point.accuracy.value
+            and other.speeds[setting].p50_ms.value < point.speeds[setting].p50_ms.value
+            for other in drawn
+        )
+    }
+    assert on_line.isdisjoint(beaten)
+    assert len(on_line) + len(beaten) == len(drawn)
+
+
+def test_what_is_far_too_inaccurate_is_named_and_not_drawn() -> None:
+    good, (bad,) = fakes.outcome("good", accuracy=0.9), with_accuracies("bad", [0.3])
+    root = ElementTree.fromstring(figure.render(aggregate([good, bad])))
+    (panel,) = root.findall(f"{SVG}g[@class='latency']")
+    assert len(panel.findall(f"{SVG}circle")) == 1
+    assert any("too inaccurate to be drawn: bad (30.0 %)" in (text.text or "") for text in panel.iter(f"{SVG}text"))
+
+
+def test_without_latencies_there_is_no_panel_of_them() -> None:
+    untimed = [replace(one, latencies=()) for one in fakes.orders(2)]
+    assert 'class="latency"' not in figure.render(aggregate(untimed))
 
 
 def test_names_are_data_in_the_figure() -> None:

@@ -1,25 +1,20 @@
-"""The figure of a study: every arm's accuracy with its interval and its single seeds, as one SVG file that needs nothing else."""
+"""The figure of a study, as one SVG file that needs nothing else.
+
+Every arm's accuracy with its interval and its single seeds, and below them, where the files were timed, accuracy against latency.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from paretrim import files
-from paretrim.report import wording
-from paretrim.report.points import Point
+from paretrim.report import scatter, svg_text, wording
+from paretrim.report.axis import Axis, spanning
+from paretrim.report.points import Point, setting_name, settings_of
 
 WIDTH = 800
 ROW, TOP, BOTTOM = 34, 44, 50
-LETTER, CAPITAL, WIDE = 7.2, 9.6, 12.6
-"""Room for a letter of a label, a capital, and an m or a w of either kind: fonts differ, so with something to spare."""
-
-LONGEST = 34
-"""Letters of a label; what is longer ends in an ellipsis."""
-
 NUMBERS = 140
 """Room for the numbers at the right."""
 
@@ -36,29 +31,12 @@ text { fill: var(--ink); font: 13px system-ui, -apple-system, "Segoe UI", Roboto
 .grid { stroke: var(--line); }
 .first { stroke: var(--dot); stroke-dasharray: 2 4; }
 .range { stroke: var(--accent); stroke-width: 2; }
+.span { stroke: var(--dot); }
+.steps { fill: none; stroke: var(--accent); stroke-dasharray: 5 3; }
+.beaten { fill: var(--paper); stroke: var(--dot); stroke-width: 1.5; }
 .mean { fill: var(--accent); stroke: var(--paper); stroke-width: 1.5; }
 .seed { fill: none; stroke: var(--dot); stroke-width: 1.25; }
 """
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Fractions from ``low`` to ``high`` on pixels from ``left`` to ``right``; ``step`` lies between two ticks."""
-
-    low: float
-    high: float
-    left: float
-    right: float
-    step: float
-
-    def place(self, value: float) -> float:
-        """Pixel of a value."""
-        return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
-
-    def ticks(self) -> tuple[float, ...]:
-        """Multiples of the step within the axis."""
-        first, last = math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9)
-        return tuple(i * self.step for i in range(first, last + 1))
 
 
 def write(points: Sequence[Point], path: Path) -> None:
@@ -71,12 +49,17 @@ def write(points: Sequence[Point], path: Path) -> None:
 
 
 def render(points: Sequence[Point]) -> str:
-    """The figure as SVG text, one row a point from top to bottom; the same points give the same text."""
-    labels = [_shortened(point.label) for point in points]
-    left = 20 + max(_room(label) for label in labels)
+    """The figure as SVG text, one row a point from top to bottom, then the latencies; the same points give the same text."""
+    labels = [svg_text.shortened(point.label) for point in points]
+    left = 20 + max(svg_text.room(label) for label in labels)
     axis = _axis(points, left=left, right=WIDTH - NUMBERS)
     bottom = TOP + ROW * len(points)
-    height = bottom + BOTTOM
+    settings = settings_of(points)
+    height = bottom + BOTTOM + (scatter.HEIGHT if settings else 0)
+    against = ""
+    if settings:
+        name = setting_name(settings[0], settings)
+        against = scatter.render(points, settings[0], name=name, top=bottom + BOTTOM, width=WIDTH)
     rows = "".join(
         _row(point, label, axis, middle=TOP + ROW * (i + 0.5))
         for i, (point, label) in enumerate(zip(points, labels, strict=True))
@@ -85,12 +68,12 @@ def render(points: Sequence[Point]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">\n'
         f"<title>Deployed accuracy of {len(points)} arm{'' if len(points) == 1 else 's'}</title>\n"
-        f"<desc>{_text(_description(points))}</desc>\n"
+        f"<desc>{svg_text.content(_description(points))}</desc>\n"
         f"<style>{STYLE}</style>\n"
         f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n'
         f"{_key(points, left=left)}{_scale(axis, bottom=bottom)}"
         f'<line class="first" x1="{first:.1f}" x2="{first:.1f}" y1="{TOP}" y2="{bottom}"/>\n'
-        f"{rows}</svg>\n"
+        f"{rows}{against}</svg>\n"
     )
 
 
@@ -109,21 +92,21 @@ def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
     )
     low, mean, high = (axis.place(value) for value in (accuracy.low, accuracy.value, accuracy.high))
     return (
-        f'<text x="{axis.left - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{_text(label)}</text>'
+        f'<text x="{axis.start - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{svg_text.content(label)}</text>'
         f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{line:g}" y2="{line:g}"/>'
         f'<circle class="mean" cx="{mean:.1f}" cy="{line:g}" r="5"/>{seeds if len(point.runs) > 1 else ""}'
-        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{_text(accuracy_in_words(point))}</text>\n'
+        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{svg_text.content(accuracy_in_words(point))}</text>\n'
     )
 
 
 def _scale(axis: Axis, *, bottom: float) -> str:
-    digits = max(0, -math.floor(math.log10(100 * axis.step) + 1e-9))
+    digits = axis.digits()
     lines = "".join(
         f'<line class="grid" x1="{axis.place(tick):.1f}" x2="{axis.place(tick):.1f}" y1="{TOP}" y2="{bottom}"/>'
         f'<text class="soft" x="{axis.place(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{100 * tick:.{digits}f}</text>\n'
         for tick in axis.ticks()
     )
-    middle = (axis.left + axis.right) / 2
+    middle = (axis.start + axis.end) / 2
     return f'{lines}<text class="soft" x="{middle:.1f}" y="{bottom + 38}" text-anchor="middle">deployed accuracy, %</text>\n'
 
 
@@ -138,39 +121,21 @@ def _key(points: Sequence[Point], *, left: float) -> str:
     ]
     if several:
         marks.append(('<circle class="seed" cx="{2}" cy="20" r="2.5"/>', "one seed"))
-    marks.append(('<line class="first" x1="{2}" x2="{2}" y1="11" y2="29"/>', _shortened(points[0].label)))
+    marks.append(('<line class="first" x1="{2}" x2="{2}" y1="11" y2="29"/>', svg_text.shortened(points[0].label)))
     found, at = "", left
     for mark, name in marks:
         shape = mark.format(f"{at:.1f}", f"{at + 26:.1f}", f"{at + 13:.1f}")
-        found += f'{shape}<text class="soft" x="{at + 32:.1f}" y="24">{_text(name)}</text>\n'
-        at += 32 + 0.9 * _room(name) + 18
+        found += f'{shape}<text class="soft" x="{at + 32:.1f}" y="24">{svg_text.content(name)}</text>\n'
+        at += 32 + 0.9 * svg_text.room(name) + 18
     return found
 
 
 def _axis(points: Sequence[Point], *, left: float, right: float) -> Axis:
-    """From the least to the greatest value any row shows, with a margin, on ticks a person would choose."""
+    """From the least to the greatest value any row shows."""
     shown = [value for point in points for value in (point.accuracy.low, point.accuracy.high)]
     shown += [run.deployed_accuracy for point in points for run in point.runs]
-    margin = max(0.03 * (max(shown) - min(shown)), 0.0005)
-    low, high = min(shown) - margin, max(shown) + margin
-    rough = (high - low) / 7
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    return Axis(low, high, left, right, step)
+    return spanning(shown, start=left, end=right)
 
 
 def _description(points: Sequence[Point]) -> str:
     return "; ".join(f"{point.label}: {accuracy_in_words(point)} %" for point in points)
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= LONGEST else label[: LONGEST - 1].rstrip() + "…"
-
-
-def _room(label: str) -> float:
-    return sum(WIDE if letter in "mwMW@%" else CAPITAL if letter.isupper() else LETTER for letter in label)
-
-
-def _text(content: str) -> str:
-    """Content of an element: escaped, and without control characters, which XML forbids."""
-    return escape("".join(character if character.isprintable() else "\ufffd" for character in content))
