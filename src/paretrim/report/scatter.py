@@ -105,7 +105,7 @@ def _grid(vertical: Axis, horizontal: Axis, *, top: float, width: float) -> str:
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Values a person would choose as ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, even steps where it is short."""
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, even steps where it is short."""
     if high / low < 6:
         step = round_step((high - low) / 5)
         return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
