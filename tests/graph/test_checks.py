@@ -125,6 +125,14 @@ AFFINE = {"multiplier": np.ones(2, f32), "offset": np.zeros(2, f32)}
 STATISTICS = {name: np.ones(2, f32) for name in ("gamma", "beta", "mean", "variance")}
 
 
+HUGE = ValueType((2, 4, 4), "uint8", 2.0**100, 3)
+
+
+def tiny(shape):
+    """The finest grid there is."""
+    return ValueType(shape, "uint8", 2.0**-126, 0)
+
+
 def test_one_node_graphs_pass():
     validate(one())
     validate(one(kind=ValueType((3, 2, 2)), tensors=FLOAT_WEIGHT, source=FLOAT))
@@ -168,6 +176,19 @@ def test_one_node_graphs_pass():
         (one(tensors={"weight": WEIGHT["weight"]}), CorruptFile, r"it has the tensors \['weight'\]; it must have"),
         (one(tensors=FLOAT_WEIGHT | {"table": TABLE}, kind=FLOAT, source=FLOAT, op="relu"), CorruptFile, "it has the tensors"),
         (one("add", SAME, tensors={}, inputs=("x", INPUT)), UnsupportedOperation, r"its inputs are \['uint8', 'float32'\]"),
+        *(
+            (one(op, tiny(shape), {}, {}, source=HUGE, inputs=inputs), CorruptFile, "leave float32 on its grid of scale 1.17")
+            for op, shape, inputs in (
+                ("add", (2, 4, 4), ("x", "x")),
+                ("concat", (4, 4, 4), ("x", "x")),
+                ("mul", (2, 4, 4), ("x", "x")),
+            )
+        ),
+        (
+            one("adaptive_avg_pool", tiny((2, 1, 1)), {"output_size": (1, 1)}, {}, source=HUGE),
+            CorruptFile,
+            "leave float32 on its grid",
+        ),
         (one("clamp", SAME, {"minimum": 0.0}, {}), UnsupportedOperation, "clamp is for float values"),
         (one("dropout", SAME, {"probability": 0.1}, {}), UnsupportedOperation, "dropout is for training; fold the float graph"),
         (one("relu", FLOAT, {}, {}), UnsupportedOperation, "it makes float32 of uint8; put a quantize or dequantize between"),

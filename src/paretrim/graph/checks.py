@@ -67,6 +67,7 @@ def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> N
     _check_tensors(node, inputs[0], spec)
     if node.type.quantized:
         _check_clamp(settings)
+        _check_ratios(node, inputs)
     elif "lo" in node.attributes or "hi" in node.attributes:
         raise UnsupportedOperation("lo and hi clamp quantized values and the result is float32; use clamp or relu")
 
@@ -85,6 +86,22 @@ def _check_clamp(settings: Settings) -> None:
         low, high = settings.integer("lo"), settings.integer("hi")
         if not 0 <= low <= high <= 255:
             raise CorruptFile(f"it clamps to {low}..{high}; that must lie in 0..255 and not be empty")
+
+
+def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
+    """What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add."""
+    if node.op not in ("add", "mul", "concat", "avg_pool", "adaptive_avg_pool"):
+        return
+    scales, output = [np.float32(value.scale) for value in inputs], np.float32(node.type.scale)
+    with np.errstate(over="ignore"):
+        ratios = [np.multiply.reduce(scales) / output] if node.op == "mul" else [scale / output for scale in scales]
+        if node.op == "add":
+            ratios.append(np.float32(255) * np.add.reduce(ratios))
+    if not np.isfinite(ratios).all():
+        raise CorruptFile(
+            f"the scales {', '.join(map(str, scales))} of its inputs leave float32 on its grid of scale {output}; "
+            "give it a coarser grid"
+        )
 
 
 def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
