@@ -165,7 +165,7 @@ void Kinds::mirror(Shares& found) const {
   for (std::size_t i = 1; mirrored_ && i <= size_; ++i) found[256 - i] = found[i];
 }
 
-// As differences from the kind before, or for the first from the symbol before.
+// As differences: a value's share from the one before, which it is near; a mask's from its share in the kind before, if there is one.
 template <class Coder>
 void Kinds::code_shares(Coder& coder) {
   const std::size_t first = mirrored_ ? 1 : 0;
@@ -173,7 +173,7 @@ void Kinds::code_shares(Coder& coder) {
   for (std::size_t kind = 0; kind < shares.size(); ++kind) {
     Shares& here = shares[kind];
     std::array<std::int32_t, 256> steps = {};
-    const auto before = [&](std::size_t i) -> std::int32_t { return kind > 0 ? shares[kind - 1][i] : i > first ? here[i - 1] : 0; };
+    const auto before = [&](std::size_t i) -> std::int32_t { return kind > 0 && !mirrored_ ? shares[kind - 1][i] : i > first ? here[i - 1] : 0; };
     if constexpr (!Coder::decodes) {
       for (std::size_t i = first; i < first + size_; ++i) steps[i] = here[i] - before(i);
     }
