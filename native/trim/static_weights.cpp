@@ -77,10 +77,19 @@ void scatter(std::int8_t* row, Masks& at, std::size_t count, const Runs& runs) {
   }
 }
 
+// How many bits of a mask are 1; not every processor has an instruction for it.
+struct Ones {
+  Ones() {
+    for (std::size_t mask = 1; mask < of.size(); ++mask) of[mask] = static_cast<std::uint8_t>(of[mask / 2] + mask % 2);
+  }
+  std::array<std::uint8_t, mask_symbols> of = {};
+};
+const Ones ones;
+
 // How many values the masks mark. Throws where one marks a channel that there is not.
 std::size_t marked_by(Masks at, std::size_t count, const Runs& runs) {
   std::size_t found = 0;
-  for (std::size_t i = 0; i < count; ++i) found += static_cast<std::size_t>(__builtin_popcount(runs.masks[i]));
+  for (std::size_t i = 0; i < count; ++i) found += ones.of[runs.masks[i]];
   if (at.channels % marked == 0) return found;
   for (std::size_t i = 0; i < count; ++i, at.next()) {
     if (runs.masks[i] >> at.width() != 0) corrupt("it marks a weight behind the last channel of its row");
