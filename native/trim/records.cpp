@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "trim/bytes.h"
@@ -72,14 +73,63 @@ std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) 
   return result;
 }
 
+// By how many bits each bias is coarser than its accumulator: as many as leave it finer than an eighth of an output step.
+std::vector<int> coarseness_of(const Graph& graph, const Node& node, const Tensor& scale) {
+  std::vector<int> shifts;
+  const float source = graph.type_of(node.inputs[0]).scale;
+  for (std::int64_t i = 0; i < scale.size(); ++i) {
+    const float multiplier = scale.as<float>()[i] * source / node.type.scale;
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &multiplier, sizeof bits);
+    const int exponent = static_cast<int>(bits >> 23 & 255) - 126;
+    shifts.push_back(std::clamp(-3 - exponent, 0, 31));
+  }
+  return shifts;
+}
+
+// The biases that belong to a scale: without the bits that are 0 in each of them, if they are.
+template <class Coder, typename AnyTensor>
+void code_biases(Coder& coder, NumberModel& model, const std::vector<int>& shifts, AnyTensor& biases) {
+  std::vector<std::uint32_t> values(shifts.size());
+  bool coarse = true;
+  if constexpr (!Coder::decodes) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::int32_t bias = biases.template as<std::int32_t>()[i];
+      values[i] = static_cast<std::uint32_t>(bias >> shifts[i]);
+      coarse = coarse && values[i] << shifts[i] == static_cast<std::uint32_t>(bias);
+    }
+  }
+  coarse = code_raw(coder, coarse, 1) != 0;
+  if (!coarse) return model.code_integers(coder, biases.bytes.data(), shifts.size());
+  model.code_integers(coder, reinterpret_cast<Bytes<Coder>>(values.data()), values.size());
+  if constexpr (Coder::decodes) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] <<= shifts[i];
+    if (!values.empty()) std::memcpy(biases.bytes.data(), values.data(), 4 * values.size());
+  }
+}
+
+// The biases behind a place, if this is a scale that they belong to.
+template <typename AnyNode>
+auto biases_of(AnyNode& node, const std::string& name) -> decltype(&node.tensors.begin()->second) {
+  const auto scale = node.tensors.find("weight_scale"), bias = node.tensors.find("bias");
+  const bool both = scale != node.tensors.end() && bias != node.tensors.end() && node.type.quantized() && !node.inputs.empty() &&
+                    scale->second.dtype == Dtype::float32 && bias->second.dtype == Dtype::int32 && !is_large(scale->second) &&
+                    elements_of(scale->second) == elements_of(bias->second);
+  return both && (name == "weight_scale" || name == "bias") ? &bias->second : nullptr;
+}
+
 template <class Coder, typename AnyGraph>
 void code_parameters(Coder& coder, AnyGraph& graph) {
   NumberModel model;
   for (const Place& place : small_tensors(graph)) {
+    auto& node = graph.nodes[place.node];
     auto& tensor = tensor_at(graph, place);
+    auto* const biases = biases_of(node, place.name);
     const auto count = static_cast<std::size_t>(elements_of(tensor));
+    if (biases == &tensor) continue;  // they follow their scales
     if (tensor.dtype == Dtype::float32) {
       model.code_floats(coder, tensor.bytes.data(), count);
+      if (biases) code_biases(coder, model, coarseness_of(graph, node, tensor), *biases);
     } else if (tensor.dtype == Dtype::int32) {
       model.code_integers(coder, tensor.bytes.data(), count);
     } else {
