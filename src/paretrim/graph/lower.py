@@ -180,8 +180,9 @@ def _integer_tensors(
     integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
     exact = codes.scale.astype(np.float64) * np.abs(factor)
     empty = ~integers.reshape(len(integers), -1).any(axis=1)
-    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
-    exact = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / source / 2**20, exact)
+    # A channel without weights is its bias: any scale will do that holds it finely enough, in float32 with 20 bits.
+    alone = _BIAS_STEP / 2 * output / source if types[1].quantized else np.maximum(np.abs(bias), 2.0**-20) / source / 2**20
+    exact = np.where(empty, alone, exact)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
     # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
