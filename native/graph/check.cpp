@@ -170,6 +170,18 @@ void check_bytes(std::string_view name, const Tensor& tensor) {
   }
 }
 
+// At most 128 * 2**31. In parts that fit into 32 bits: the compiler adds several at once.
+std::int64_t sum_of_magnitudes(const std::int8_t* values, std::int64_t count) {
+  constexpr std::int64_t part = 1 << 20;
+  std::int64_t sum = 0;
+  for (std::int64_t first = 0; first < count; first += part) {
+    std::int32_t here = 0;
+    for (std::int64_t i = first; i < std::min(first + part, count); ++i) here += std::abs(values[i]);
+    sum += here;
+  }
+  return sum;
+}
+
 void check_weight(const Node& node, const ValueType& source) {
   const Tensor& weight = node.tensors.find("weight")->second;
   const auto* integers = weight.as<std::int8_t>();
@@ -187,12 +199,9 @@ void check_weight(const Node& node, const ValueType& source) {
       corrupt("its weight_scale is " + std::to_string(scale) + " in output channel " + std::to_string(output) +
               "; scales and their products must be normal float32 above 0");
     }
-    std::int64_t sum = 0;  // at most 128 * 2**31
-    for (std::int64_t index = 0; index < depth; ++index) {
-      const int value = integers[output * depth + index];
-      if (value < -127) corrupt("its weight holds -128; integer weights lie in -127..127");
-      sum += std::abs(value);
-    }
+    const std::int8_t* const row = integers + output * depth;
+    if (std::find(row, row + depth, std::int8_t{-128}) != row + depth) corrupt("its weight holds -128; integer weights lie in -127..127");
+    const std::int64_t sum = sum_of_magnitudes(row, depth);
     const std::int64_t bound = sum * reach + std::abs(static_cast<std::int64_t>(biases[output]));
     if (bound > std::numeric_limits<std::int32_t>::max()) {
       corrupt("its accumulator can reach " + std::to_string(bound) + ", beyond int32; use smaller weights or a smaller bias");

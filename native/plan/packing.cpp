@@ -5,6 +5,18 @@
 #include "plan/convolution.h"
 
 namespace paretrim {
+namespace {
+
+// Up to four weights, so far apart, as one word. Shifted together: bytes stored one by one and read back as a word would stall.
+std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_t count) {
+  const auto byte = [&](std::int64_t i) { return static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * apart])) << (8 * i); };
+  if (count == block) return byte(0) | byte(1) | byte(2) | byte(3);  // without a loop: this sees every weight of a network
+  std::uint32_t word = 0;
+  for (std::int64_t i = 0; i < count; ++i) word |= byte(i);
+  return word;
+}
+
+}  // namespace
 
 Survivors surviving_blocks(const Weighted& layer) {
   const Geometry& g = layer.geometry;
@@ -15,19 +27,16 @@ Survivors surviving_blocks(const Weighted& layer) {
   survivors.planes = static_cast<std::size_t>(g.in.blocks());
   survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
   survivors.starts.push_back(0);
+  survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels * positions * ((depth + block - 1) / block + 1)));
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int64_t first = o / outputs * depth;
     const std::int8_t* weight = layer.weight + o * depth * positions;
     for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
       const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
       const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
+      const std::int64_t lane = 8 * (first + begin - plane * block);
       for (std::int64_t position = 0; position < positions; ++position) {
-        // Shifted together: bytes stored one by one and read back as a word would stall every time.
-        std::uint32_t word = 0;
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t lane = first + i - plane * block;
-          word |= static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * positions + position])) << (8 * lane);
-        }
+        const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
         if (word != 0) survivors.blocks.push_back({static_cast<std::uint32_t>(position * g.in.blocks() + plane), word});
       }
     }
@@ -66,7 +75,7 @@ std::vector<std::int32_t> initial_sums(const Weighted& layer) {
   std::vector<std::int32_t> initial(static_cast<std::size_t>(g.out.channels));
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < each; ++i) sum += layer.weight[o * each + i];
+    for (std::int64_t i = 0; i < each && layer.input_zero_point != 0; ++i) sum += layer.weight[o * each + i];
     const auto start = static_cast<std::uint32_t>(layer.bias[o]) - static_cast<std::uint32_t>(layer.input_zero_point * sum);
     initial[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(start);
   }

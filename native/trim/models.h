@@ -97,4 +97,15 @@ std::uint32_t code_tree(Coder& coder, std::uint32_t value, int bits, Counter* co
   return node - (std::uint32_t{1} << bits);
 }
 
+// A tree whose bits are mixed of two: what is common, and what is common after `after`.
+template <class Coder>
+std::uint32_t code_after(Coder& coder, std::uint32_t value, int bits, Mixer<2>* mixers, Counter* common, Counter* after) {
+  std::uint32_t node = 1;
+  for (int k = bits - 1; k >= 0; --k) {
+    const int bit = value >> k & 1;
+    node = node << 1 | code_mixed<Coder, 2>(coder, bit, mixers[k], {common + node, after + node}, {mobile, mobile});
+  }
+  return node - (std::uint32_t{1} << bits);
+}
+
 }  // namespace paretrim::trim

@@ -15,17 +15,6 @@ std::uint32_t load(const std::uint8_t* from) {
   return value;
 }
 
-// A tree whose bits are mixed of two: what is common, and what is common after `after`.
-template <class Coder>
-std::uint32_t code_after(Coder& coder, std::uint32_t value, int bits, Mixer<2>* mixers, Counter* common, Counter* after) {
-  std::uint32_t node = 1;
-  for (int k = bits - 1; k >= 0; --k) {
-    const int bit = value >> k & 1;
-    node = node << 1 | code_mixed<Coder, 2>(coder, bit, mixers[k], {common + node, after + node}, {mobile, mobile});
-  }
-  return node - (std::uint32_t{1} << bits);
-}
-
 int class_of_step(int step) { return step == 0 ? 0 : step == 1 ? 1 : step == 255 ? 2 : 3; }
 
 // Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in twelve zeros.

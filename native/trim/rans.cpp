@@ -1,0 +1,145 @@
+#include "trim/rans.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "trim/bytes.h"
+
+namespace paretrim::trim {
+namespace {
+
+// 2^16 times the binary logarithm of 1 to 4096, by squaring: whole numbers alone, so that every machine chooses alike.
+struct Logarithms {
+  Logarithms() {
+    for (std::uint32_t number = 1; number <= all_shares; ++number) {
+      const int whole = 31 - __builtin_clz(number);
+      std::uint64_t mantissa = std::uint64_t{number} << (31 - whole);  // in [2^31, 2^32)
+      std::uint32_t found = static_cast<std::uint32_t>(whole);
+      for (int bit = 0; bit < 16; ++bit) {
+        mantissa = mantissa * mantissa >> 31;
+        const std::uint32_t doubled = mantissa >> 32 ? 1 : 0;
+        mantissa >>= doubled;
+        found = found << 1 | doubled;
+      }
+      of[number] = found;
+    }
+  }
+  std::array<std::uint32_t, all_shares + 1> of = {};
+};
+const Logarithms logarithms;
+
+std::uint32_t word_at(const std::uint8_t* at) { return static_cast<std::uint32_t>(at[0] | at[1] << 8); }
+
+}  // namespace
+
+std::uint64_t bits_of(std::uint64_t count, std::uint32_t share) {
+  return count * ((std::uint32_t{share_bits} << 16) - logarithms.of[share]);
+}
+
+void share_out(const std::uint64_t* counts, std::size_t size, std::uint32_t all, std::uint16_t* shares) {
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < size; ++i) total += counts[i];
+  std::uint32_t given = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::uint64_t fair = (counts[i] * all + total / 2) / total;
+    shares[i] = static_cast<std::uint16_t>(counts[i] == 0 ? 0 : std::max<std::uint64_t>(fair, 1));
+    given += shares[i];
+  }
+  // What rounding left over goes where it saves most, and what is missing is taken where that costs least.
+  for (; given != all; given += given < all ? 1 : -1) {
+    std::size_t best = size;
+    std::uint64_t most = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+      if (counts[i] == 0 || (given > all && shares[i] == 1)) continue;
+      const std::uint32_t low = given < all ? shares[i] : shares[i] - 1U;
+      const std::uint64_t change = counts[i] * (logarithms.of[low + 1] - logarithms.of[low]);
+      if (best == size || (given < all ? change > most : change < most)) {
+        best = i;
+        most = change;
+      }
+    }
+    shares[best] = static_cast<std::uint16_t>(shares[best] + (given < all ? 1 : -1));
+  }
+}
+
+SymbolTable::SymbolTable(const Shares& shares) {
+  auto next = parts.begin();
+  for (std::uint32_t symbol = 0; symbol < shares.size(); ++symbol) {
+    for (std::uint32_t place = 0; place < shares[symbol]; ++place) *next++ = symbol | place << 8 | (shares[symbol] - 1U) << 20;
+  }
+}
+
+void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Shares& shares) {
+  Shares first = {};
+  for (std::size_t i = 1; i < first.size(); ++i) first[i] = static_cast<std::uint16_t>(first[i - 1] + shares[i - 1]);
+  for (std::size_t i = 0; i < count; ++i) parts_.push_back({first[symbols[i]], shares[symbols[i]]});
+  ends_.push_back(parts_.size());
+}
+
+// From the last symbol to the first, as a stack: a decoder finds the first on top.
+std::vector<std::uint8_t> SymbolEncoder::finish() const {
+  std::array<std::uint32_t, states> x;
+  x.fill(smallest_state);
+  std::vector<std::uint8_t> reversed;
+  for (std::size_t run = ends_.size(); run-- > 0;) {
+    const std::size_t first = run ? ends_[run - 1] : 0;
+    for (std::size_t i = ends_[run]; i-- > first;) {
+      std::uint32_t& state = x[(i - first) % states];
+      const std::uint32_t share = parts_[i].share;
+      if (std::uint64_t{state} >= std::uint64_t{share} << (32 - share_bits)) {
+        reversed.push_back(static_cast<std::uint8_t>(state >> 8));
+        reversed.push_back(static_cast<std::uint8_t>(state));
+        state >>= 16;
+      }
+      state = (state / share << share_bits) + state % share + parts_[i].first;
+    }
+  }
+  for (std::size_t i = states; i-- > 0;) {
+    for (int shift = 24; shift >= 0; shift -= 8) reversed.push_back(static_cast<std::uint8_t>(x[i] >> shift));
+  }
+  std::reverse(reversed.begin(), reversed.end());
+  return reversed;
+}
+
+SymbolDecoder::SymbolDecoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {
+  if (size < 4 * states || size % 2 != 0) corrupt("its symbols take " + std::to_string(size) + " bytes, which no stream of them does");
+  for (std::uint32_t& state : states_) {
+    state = word_at(next_) | word_at(next_ + 2) << 16;
+    if (state < smallest_state) corrupt("its symbols begin with a state of " + std::to_string(state) + ", below 65536");
+    next_ += 4;
+  }
+}
+
+void SymbolDecoder::take(std::uint8_t* symbols, std::size_t count, const SymbolTable& table) {
+  const auto step = [&](std::uint32_t& state, std::uint32_t word) {
+    const std::uint32_t part = table.parts[state & (all_shares - 1)];
+    state = ((part >> 20) + 1) * (state >> share_bits) + (part >> 8 & (all_shares - 1));
+    // Arithmetic and no branch: nobody can foresee which state needs a word.
+    const std::uint32_t small = state < smallest_state;
+    state = state << (small << 4) | (word & (0U - small));
+    next_ += 2 * small;
+    return static_cast<std::uint8_t>(part);
+  };
+  std::size_t i = 0;
+  if (count >= states && left() >= 2 * states) {
+    const std::uint8_t* const last = end_ - 2 * states;
+    std::array<std::uint32_t, states> x = states_;  // in registers
+    for (; i + states <= count && next_ <= last; i += states) {
+#pragma GCC unroll 8
+      for (std::size_t lane = 0; lane < states; ++lane) symbols[i + lane] = step(x[lane], word_at(next_));
+    }
+    states_ = x;
+  }
+  for (; i < count; ++i) {
+    symbols[i] = step(states_[i % states], left() >= 2 ? word_at(next_) : 0);
+    if (next_ > end_) corrupt("its symbols end before its weights do");
+  }
+}
+
+void SymbolDecoder::finish() const {
+  if (next_ != end_ || std::any_of(states_.begin(), states_.end(), [](std::uint32_t state) { return state != smallest_state; })) {
+    corrupt("its symbols do not end where its weights do");
+  }
+}
+
+}  // namespace paretrim::trim
