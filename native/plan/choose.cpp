@@ -56,7 +56,7 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
                                           : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
   // Threads share bands, and the channels of a band only where there are too few; then each of them copies it.
-  const double packing = copied ? bytes / 64.0 * (bytes > static_cast<double>(first_level_cache) ? 2.0 : 1.0) : 0;
+  const double packing = copied ? bytes / 64.0 * 8.0 : 0;
   const double rounds = std::ceil(bands / threads);
   const double share = bands >= threads ? rounds / bands : 1.0 / threads;
   return share * (united * tiles * each + tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0))) + rounds * packing;
