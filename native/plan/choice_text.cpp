@@ -1,22 +1,40 @@
 #include "plan/convolution.h"
 
+#include <cstdlib>
+
 namespace paretrim {
+namespace {
+
+bool doubled(int value, int most) { return value >= 1 && value <= most && (value & (value - 1)) == 0; }
+
+bool in_range(const Choice& choice) {
+  return choice.vectors >= 1 && choice.vectors <= most_vectors && doubled(choice.grouped, most_grouped) &&
+         doubled(choice.passes, choice.grouped == 1 ? most_passes : 1) && doubled(choice.bands, most_bands);
+}
+
+}  // namespace
+
 
 std::string text_of(const Choice& choice) {
-  const std::string tile = std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
-  return std::string(name_of(choice.view)) + ", " + tile + (choice.passes > 1 ? ", " + std::to_string(choice.passes) + " passes" : "");
+  std::string text = std::string(name_of(choice.view)) + ", " + std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
+  if (choice.passes > 1) text += ", " + std::to_string(choice.passes) + " passes";
+  if (choice.bands > 1) text += ", " + std::to_string(choice.bands) + " bands";
+  return text;
 }
 
 std::optional<Choice> choice_from(const std::string& text) {
-  for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions, ViewKind::tiles}) {
-    for (int vectors = 1; vectors <= most_vectors; ++vectors) {
-      for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
-        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
-          const Choice choice{view, vectors, grouped, passes};
-          if (text_of(choice) == text) return choice;
-        }
-      }
-    }
+  const auto number_before = [&](const char* unit) {
+    const std::size_t end = text.find(unit);
+    const std::size_t start = end == std::string::npos ? end : text.rfind(' ', end - 1);
+    return start == std::string::npos ? 1 : std::atoi(text.c_str() + start);
+  };
+  for (const ViewKind view : {ViewKind::in_place, ViewKind::columns, ViewKind::positions}) {
+    const std::string start = std::string(name_of(view)) + ", ";
+    if (text.compare(0, start.size(), start) != 0) continue;
+    Choice choice{view, std::atoi(text.c_str() + start.size()), 1, number_before(" passes"), number_before(" bands")};
+    if (const std::size_t by = text.find(" x "); by != std::string::npos) choice.grouped = std::atoi(text.c_str() + by + 3);
+    // Whatever the numbers are, they are the ones that stand there.
+    if (text_of(choice) == text && in_range(choice)) return choice;
   }
   return std::nullopt;
 }

@@ -7,6 +7,7 @@
 
 #include "plan/aligned.h"
 #include "plan/convolution.h"
+#include "run/together.h"
 
 namespace paretrim {
 namespace {
@@ -39,40 +40,42 @@ struct Guess {
 };
 
 // In units of one dot product of a register, fitted by eye to kernels measured alone on Zen 5; only the order matters.
-double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, const Kernels& kernels) {
+double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, int threads, const Kernels& kernels) {
   const Geometry& g = layer.geometry;
   const auto channels = static_cast<double>(g.out.channels);
   const double tiles = std::ceil(static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes) / choice.vectors);
   const bool copied = choice.view != ViewKind::in_place;
-  const bool by_tile = choice.view == ViewKind::tiles;
-  const auto bytes = static_cast<double>(copied ? view.bytes : g.in.bytes());
-  const double at_once = by_tile ? 0 : bytes / tiles / choice.passes;  // what the innermost loops go over
+  const double bands = choice.bands;
+  const auto bytes = static_cast<double>(copied ? view.bytes : g.in.bytes() / choice.bands);  // of a band
+  const double at_once = bytes / std::max(1.0, tiles / bands) / choice.passes;  // what the innermost loops go over
   const double far = at_once > static_cast<double>(first_level_cache) ? 1.3 : 1.0;
   const bool whole_lines = g.out.width * block % static_cast<std::int64_t>(alignment) == 0;
-  const bool crossing = (choice.view == ViewKind::columns || by_tile) && !whole_lines;
+  const bool crossing = choice.view == ViewKind::columns && !whole_lines;
   const double load = far * (crossing ? 1.6 : 1.0);
   const double vectors = choice.vectors;
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
                                           : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
-  // Rows that two tiles need are copied for each of them, but stay near.
-  const double halo = tiles * static_cast<double>((g.kernel.vertical - 1) * g.dilation.vertical) / static_cast<double>(g.out.height);
-  const double packing = copied ? bytes / 64.0 * (by_tile ? 1.0 + halo : 2.0) : 0;
-  return united * tiles * each + packing + tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0));
+  // Threads share bands, and the channels of a band only where there are too few; then each of them copies it.
+  const double packing = copied ? bytes / 64.0 * 8.0 : 0;
+  const double rounds = std::ceil(bands / threads);
+  const double share = bands >= threads ? rounds / bands : 1.0 / threads;
+  return share * (united * tiles * each + tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0))) + rounds * packing;
 }
 
-std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, const Kernels& kernels) {
+std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, int threads, const Kernels& kernels) {
   std::vector<Guess> found;
+  const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
   for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
     const double united = united_blocks(survivors, static_cast<std::size_t>(grouped));
     for (const ViewKind kind : View::possible(layer.geometry)) {
-      const View view = View::make(kind, layer.geometry);
-      if (view.bytes > std::numeric_limits<std::uint32_t>::max()) continue;  // offsets have 32 bits
-      for (int vectors = 1; vectors <= most_vectors; ++vectors) {
-        const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
-        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
-          const Choice choice{kind, vectors, grouped, passes};
-          if (vectors > all || !possible(choice, layer, kernels)) continue;
-          found.push_back({choice, guessed_cost(choice, united, layer, view, kernels)});
+      for (int bands = 1; bands <= most_bands; bands *= 2) {
+        const View view = view_for({kind, 1, 1, 1, bands}, layer.geometry);
+        for (int vectors = 1; vectors <= std::min<std::int64_t>(all, most_vectors); ++vectors) {
+          for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
+            const Choice choice{kind, vectors, grouped, passes, bands};
+            if (!possible(choice, layer, kernels)) continue;
+            found.push_back({choice, guessed_cost(choice, united, layer, view, threads, kernels)});
+          }
         }
       }
     }
@@ -84,12 +87,14 @@ std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, co
 // One choice for one layer, with buffers of its own, ready to be timed.
 class Trial {
  public:
-  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Kernels& kernels)
+  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, Pool& pool, const Kernels& kernels)
       : choice_(choice),
-        computation_(compute(layer, survivors, choice, {input, copies, output, added}, 1, kernels)),
-        logits_(static_cast<std::size_t>(layer.geometry.out.channels)) {
-    offsets_[copies] = layer.geometry.in.bytes();
-    offsets_[output] = offsets_[copies] + computation_.view_bytes;
+        progress_(1, pool.threads()),
+        logits_(static_cast<std::size_t>(layer.geometry.out.channels)),
+        pool_(pool) {
+    Computation computation = compute(layer, survivors, choice, {input, output, added}, pool.threads(), kernels);
+    steps_.push_back(std::move(computation.step));
+    offsets_[output] = layer.geometry.in.bytes();
     const std::int64_t result = std::max<std::int64_t>(layer.geometry.out.bytes(), layer.geometry.out.channels * 4 + slack);
     offsets_[added] = offsets_[output] + result;
     arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + layer.geometry.out.bytes()));
@@ -100,49 +105,55 @@ class Trial {
   std::int64_t best() const { return best_; }
 
   // Keeps the shortest time: whatever disturbs a run makes it longer.
-  void run(int times, Scratch& scratch) {
+  void run(int times, Scratch& own, Scratches& others) {
     const Memory memory{nullptr, logits_.data(), arena_.data(), offsets_};
     for (int i = 0; i < times; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      for (const auto& step : computation_.steps) {
-        for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, scratch);
-      }
+      progress_.run(steps_, memory, own, others, pool_);
       const auto spent = std::chrono::steady_clock::now() - start;
       best_ = std::min<std::int64_t>(best_, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
     }
   }
 
  private:
-  enum { input = 2, copies, output, added, count };
+  enum { input = 2, output, added, count };
   Choice choice_;
-  Computation computation_;
+  Steps steps_;
+  Progress progress_;
   std::int64_t offsets_[count] = {};
   Aligned<std::uint8_t> arena_;
   std::vector<float> logits_;
+  Pool& pool_;
   std::int64_t best_ = std::numeric_limits<std::int64_t>::max();
 };
 
-bool faster(const Trial& a, const Trial& b) { return a.best() < b.best(); }
+using Trials = std::vector<std::unique_ptr<Trial>>;
+
+bool faster(const std::unique_ptr<Trial>& a, const std::unique_ptr<Trial>& b) { return a->best() < b->best(); }
 
 }  // namespace
 
-Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, const Kernels& kernels) {
-  const std::vector<Guess> candidates = guesses(layer, survivors, kernels);
+Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels) {
+  std::vector<Guess> candidates = guesses(layer, survivors, pool.threads(), kernels);
   if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
   if (!measure || candidates.size() == 1) return candidates.front().choice;
-  const auto scratch = std::make_unique<Scratch>();
-  std::vector<Trial> finalists;
-  for (std::size_t i = 0; i < std::min(measured_candidates, candidates.size()); ++i) {
-    finalists.emplace_back(layer, survivors, candidates[i].choice, kernels);
-    finalists.back().run(first_look, *scratch);
+  candidates.resize(std::min(measured_candidates, candidates.size()));
+  std::int64_t room = 0;
+  for (const Guess& guess : candidates) room = std::max(room, view_for(guess.choice, layer.geometry).bytes);
+  Scratches own(1, room);
+  Scratches others(pool.threads() - 1, room);
+  Trials finalists;
+  for (const Guess& guess : candidates) {
+    finalists.push_back(std::make_unique<Trial>(layer, survivors, guess.choice, pool, kernels));
+    finalists.back()->run(first_look, own.at(0), others);
     std::stable_sort(finalists.begin(), finalists.end(), faster);
     if (finalists.size() > most_finalists) finalists.pop_back();  // its weights take memory
   }
   // In turns, so that what slows the machine for a while slows all of them.
   for (int turn = 0; turn < turns; ++turn) {
-    for (Trial& trial : finalists) trial.run(2, *scratch);
+    for (const auto& trial : finalists) trial->run(2, own.at(0), others);
   }
-  return std::min_element(finalists.begin(), finalists.end(), faster)->choice();
+  return (*std::min_element(finalists.begin(), finalists.end(), faster))->choice();
 }
 
 }  // namespace paretrim

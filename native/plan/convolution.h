@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "plan/view.h"
+#include "run/pool.h"
 
 namespace paretrim {
 
@@ -79,6 +80,7 @@ class MemoryOrder {
 std::vector<std::int32_t> initial_sums(const Weighted& layer);
 
 inline constexpr int most_passes = 8;
+inline constexpr int most_bands = 64;
 
 // How a layer is computed. Its text form is what LayerReport::kernel shows and what saved choices hold.
 struct Choice {
@@ -86,6 +88,7 @@ struct Choice {
   int vectors = 1;  // of one tile
   int grouped = 1;  // output channels that share their blocks; 1 takes each channel's own
   int passes = 1;   // over the input planes, so that what one pass reads stays in the first-level cache; more than 1 only ungrouped
+  int bands = 1;    // of rows, one after the other or on several threads; each has copies of its own
 };
 std::string text_of(const Choice& choice);
 std::optional<Choice> choice_from(const std::string& text);
@@ -95,14 +98,13 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
 
 struct Operands {
   Buffer input = 0;
-  Buffer copies = 0;  // room of View::bytes, where the view is not in place
   Buffer output = 0;
   Buffer added = 0;   // second operand of a fused add
 };
 
 struct Computation {
-  std::vector<std::unique_ptr<Step>> steps;
-  std::int64_t view_bytes = 0;
+  std::unique_ptr<Step> step;
+  std::int64_t copies_bytes = 0;  // of each thread
   std::int64_t weight_bytes = 0;
   double issued_multiply_adds = 0;
 };
@@ -110,7 +112,10 @@ struct Computation {
 Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels);
 
-// The best choice by rule of thumb, or by measuring the most promising ones on this CPU.
-Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, const Kernels& kernels);
+// The view of a band's rows, or of all.
+View view_for(const Choice& choice, const Geometry& geometry);
+
+// The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
+Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
 
 }  // namespace paretrim

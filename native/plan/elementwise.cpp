@@ -127,20 +127,26 @@ class QuantizePixels final : public Planes {
       : Planes(layout, {images_buffer}, out), table_(table.bytes) {
     table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
   }
-  std::int64_t parts() const override { return layout_.blocks(); }
+  std::int64_t parts() const override { return layout_.blocks() * parts_of_a_plane(); }
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
-    const std::int64_t pixels = layout_.pixels();
-    std::uint8_t* out = memory.at(to_) + start(part);
-    const std::int64_t channels = std::min<std::int64_t>(block, layout_.channels - part * block);
-    if (channels < block) std::memset(out, 0, static_cast<std::size_t>(pixels * block));
+    const std::int64_t plane = part / parts_of_a_plane();
+    const std::int64_t row = part % parts_of_a_plane() * rows;
+    const std::int64_t first = row * layout_.width;
+    const std::int64_t count = std::min(rows, layout_.height - row) * layout_.width;
+    std::uint8_t* out = memory.at(to_) + start(plane) + first * block;
+    const std::int64_t channels = std::min<std::int64_t>(block, layout_.channels - plane * block);
+    if (channels < block) std::memset(out, 0, static_cast<std::size_t>(count * block));
     for (std::int64_t c = 0; c < channels; ++c) {
-      const std::uint8_t* in = memory.images + (part * block + c) * pixels;
-      const std::uint8_t* table = table_.data() + (part * block + c) * 256;
-      for (std::int64_t p = 0; p < pixels; ++p) out[p * block + c] = table[in[p]];
+      const std::uint8_t* in = memory.images + (plane * block + c) * layout_.pixels() + first;
+      const std::uint8_t* table = table_.data() + (plane * block + c) * 256;
+      for (std::int64_t p = 0; p < count; ++p) out[p * block + c] = table[in[p]];
     }
   }
 
  private:
+  static constexpr std::int64_t rows = 8;  // of a part
+  std::int64_t parts_of_a_plane() const { return (layout_.height + rows - 1) / rows; }
+
   std::vector<std::uint8_t> table_;  // [channels, rounded up][256]
 };
 

@@ -26,8 +26,8 @@ const Tensor& tensor(const Node& node, std::string_view name) { return node.tens
 
 class Planner {
  public:
-  Planner(const Graph& graph, const Kernels& kernels, int threads, bool measure, const std::vector<std::string>& chosen)
-      : graph_(graph), kernels_(kernels), threads_(threads), measure_(measure), chosen_(chosen) {}
+  Planner(const Graph& graph, const Kernels& kernels, Pool& pool, bool measure, const std::vector<std::string>& chosen)
+      : graph_(graph), kernels_(kernels), pool_(pool), measure_(measure), chosen_(chosen) {}
 
   Plan make() {
     find_uses();
@@ -233,11 +233,9 @@ class Planner {
     const Survivors survivors = surviving_blocks(layer);
     const Choice choice = choice_for(node, layer, survivors);
     plan_.choices.push_back(text_of(choice));
-    if (choice.view == ViewKind::columns || choice.view == ViewKind::positions) {
-      operands.copies = new_buffer(View::make(choice.view, layer.geometry).bytes);
-    }
-    Computation computation = compute(layer, survivors, choice, operands, threads_, kernels_);
-    for (auto& step : computation.steps) add_step(std::move(step), report);
+    Computation computation = compute(layer, survivors, choice, operands, pool_.threads(), kernels_);
+    add_step(std::move(computation.step), report);
+    plan_.copies_bytes = std::max(plan_.copies_bytes, computation.copies_bytes);
     plan_.weight_bytes += computation.weight_bytes;
     fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
   }
@@ -249,7 +247,7 @@ class Planner {
       if (saved && possible(*saved, layer, kernels_)) return *saved;
     }
     try {
-      return choose(layer, survivors, measure_, kernels_);
+      return choose(layer, survivors, measure_, pool_, kernels_);
     } catch (const std::length_error& error) {
       refuse(node, error.what());
     }
@@ -263,7 +261,7 @@ class Planner {
 
   const Graph& graph_;
   const Kernels& kernels_;
-  const int threads_;
+  Pool& pool_;
   const bool measure_;
   const std::vector<std::string>& chosen_;
   Plan plan_;
@@ -276,8 +274,8 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels, int threads, bool measure, const std::vector<std::string>& chosen) {
-  return Planner(graph, kernels, threads, measure, chosen).make();
+Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, bool measure, const std::vector<std::string>& chosen) {
+  return Planner(graph, kernels, pool, measure, chosen).make();
 }
 
 }  // namespace paretrim

@@ -24,18 +24,18 @@ class SinglePixel final : public Step {
         swapped_(layer.addition_swapped),
         float_result_(layer.float_result),
         operands_(operands),
-        source_(view.kind == ViewKind::in_place ? operands.input : operands.copies),
         dense_(dense) {
-    reads = {source_};
+    reads = {operands.input};
     if (addition_) reads.push_back(operands.added);
     writes = {operands.output};
+    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, layer.input_zero_point, kernels);
     dense_ ? fill_dense(survivors, view) : fill_sparse(survivors, view);
   }
 
   std::int64_t parts() const override { return (outputs_ + rows_of_a_part - 1) / rows_of_a_part; }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
-    const std::uint8_t* in = memory.at(source_);
+    const std::uint8_t* in = activations(memory, scratch);
     const std::int64_t last = std::min(outputs_, (part + 1) * rows_of_a_part);
     for (std::int64_t o = part * rows_of_a_part; o < last; ++o) {
       const auto row = static_cast<std::size_t>(o);
@@ -59,6 +59,16 @@ class SinglePixel final : public Step {
   }
 
  private:
+  const std::uint8_t* activations(const Memory& memory, Scratch& scratch) const {
+    const std::uint8_t* in = memory.at(operands_.input);
+    if (!copier_) return in;
+    if (scratch.copied_for != this) {
+      copier_->make(in, 0, scratch.copies);
+      scratch.copied_for = this;
+    }
+    return scratch.copies;
+  }
+
   void fill_dense(const Survivors& survivors, const View& view) {
     // Weights stand in the order of the view's bytes; what is between its pixels meets zeros.
     std::int64_t reach = block;
@@ -115,8 +125,8 @@ class SinglePixel final : public Step {
   const bool swapped_;
   const bool float_result_;
   const Operands operands_;
-  const Buffer source_;
   const bool dense_;
+  std::unique_ptr<Copier> copier_;  // none where the view is in place
   std::int64_t row_bytes_ = 0;
   Aligned<std::int8_t> weights_;
   std::vector<Entry> entries_;

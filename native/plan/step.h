@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "plan/aligned.h"
 
 namespace paretrim {
 
@@ -28,12 +29,33 @@ struct Memory {
 struct alignas(alignment) Scratch {
   std::int32_t sums[most_grouped * most_vectors * most_lanes];
   std::uint8_t bytes[most_vectors * most_lanes * block];
-  std::uint8_t copies[64 * 1024];  // of one tile, where a convolution makes them tile by tile
+  // A convolution's shifted copies of its input: as much as the step asks for. What they hold serves all parts that share it.
+  std::uint8_t* copies = nullptr;
+  const void* copied_for = nullptr;  // the step, or none
+  std::int64_t copied_band = 0;
+
+  void begin_call() { copied_for = nullptr; }
+};
+
+// Scratch and the room for its copies, of several threads.
+class Scratches {
+ public:
+  Scratches(int threads, std::int64_t copies_bytes)
+      : scratch_(static_cast<std::size_t>(threads)), pitch_(copies_bytes), copies_(static_cast<std::size_t>(threads * copies_bytes)) {
+    for (int t = 0; t < threads; ++t) at(t).copies = copies_.data() + t * pitch_;
+  }
+  Scratch& at(int thread) { return scratch_.data()[thread]; }
+
+ private:
+  Aligned<Scratch> scratch_;
+  std::int64_t pitch_;
+  Aligned<std::uint8_t> copies_;
 };
 
 class Step {
  public:
   virtual ~Step() = default;
+  // Neighbouring parts have the most in common; a thread gets a run of them.
   virtual std::int64_t parts() const = 0;
   virtual void run(std::int64_t part, const Memory& memory, Scratch& scratch) const = 0;
 

@@ -27,30 +27,25 @@ Inside inside(std::int64_t start, std::int64_t stride, std::int64_t count, std::
   return {std::min(first, count), std::max(std::min(last, count), std::min(first, count))};
 }
 
-std::int64_t floor_divided(std::int64_t a, std::int64_t b) { return (a - (a % b + b) % b) / b; }
-
 // Rows of pixels, each cut out of a row of the input: any geometry.
-class PackRows final : public Step {
+class RowCopier final : public Copier {
  public:
-  PackRows(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
-      : view_(view), zero_point_(zero_point), kernels_(kernels) {
-    reads = {from};
-    writes = {to};
-  }
-  std::int64_t parts() const override { return view_.geometry.in.blocks(); }
+  RowCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
+      : view_(view), whole_(whole), zero_point_(zero_point), kernels_(kernels) {}
 
-  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
-    const std::uint8_t* in = memory.at(reads[0]) + plane * view_.geometry.in.pitch();
-    for (const Copy& copy : view_.copies) fill(in, copy, memory.at(writes[0]) + copy.base + plane * copy.pitch);
+  void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
+    for (std::int64_t plane = 0; plane < whole_.in.blocks(); ++plane, in += whole_.in.pitch()) {
+      for (const Copy& copy : view_.copies) fill(in, row, copy, out + copy.base + plane * copy.pitch);
+    }
   }
 
  private:
-  void fill(const std::uint8_t* in, const Copy& copy, std::uint8_t* out) const {
-    const Geometry& g = view_.geometry;
+  void fill(const std::uint8_t* in, std::int64_t row, const Copy& copy, std::uint8_t* out) const {
+    const Geometry& g = whole_;
     const std::int64_t width = g.out.width;
     const Inside columns = inside(copy.column, g.stride.horizontal, width, g.in.width);
     for (std::int64_t j = 0; j < copy.rows; ++j, out += width * block) {
-      const std::int64_t y = copy.row + j * g.stride.vertical;
+      const std::int64_t y = copy.row + (row + j) * g.stride.vertical;
       if (y < 0 || y >= g.in.height || columns.first == columns.last) {
         std::memset(out, zero_point_, static_cast<std::size_t>(width * block));
         continue;
@@ -69,6 +64,7 @@ class PackRows final : public Step {
   }
 
   const View view_;
+  const Geometry whole_;
   const std::uint8_t zero_point_;
   const Kernels& kernels_;
 };
@@ -86,81 +82,92 @@ std::vector<std::uint16_t> masks_of(const Copy& copy, const Geometry& g) {
   return masks;
 }
 
-Shift shift_of(const Copy& copy, const Geometry& g, std::uint8_t zero_point) {
-  Shift shift;
-  shift.in_pitch = g.in.pitch();
-  shift.out_pitch = copy.pitch;
-  shift.pixels = floor_divided(copy.row, g.stride.vertical) * g.out.width + floor_divided(copy.column, g.stride.horizontal);
-  shift.vectors = rounded_up(copy.rows * g.out.width, most_lanes) / most_lanes;
-  shift.fill = zero_point;
-  return shift;
-}
-
-class PackFlat final : public Step {
+// Of an unstrided convolution whose rows are as long as its input's: the flat image moved by a number of pixels, with what lies
+// beyond its borders masked out.
+class FlatCopier final : public Copier {
  public:
-  PackFlat(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
-      : view_(view), copies_(view, zero_point, kernels) {
-    reads = {from};
-    writes = {to};
+  FlatCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
+      : kernels_(kernels), width_(whole.out.width) {
+    const View all = View::make(view.kind, whole);
+    for (std::size_t c = 0; c < view.copies.size(); ++c) {
+      const Copy& copy = all.copies[c];
+      masks_.push_back(masks_of(copy, whole));
+      bases_.push_back(view.copies[c].base);
+      room_.push_back(vectors_of(view.copies[c]));
+      Shift shift;
+      shift.planes = whole.in.blocks();
+      shift.in_pitch = whole.in.pitch();
+      shift.out_pitch = view.copies[c].pitch;
+      shift.pixels = copy.row * width_ + copy.column;
+      shift.vectors = vectors_of(copy);
+      shift.fill = zero_point;
+      shifts_.push_back(shift);
+    }
   }
 
-  // Several planes at once where that saves calls on small maps.
-  std::int64_t parts() const override { return (view_.geometry.in.blocks() + at_once() - 1) / at_once(); }
+  static bool apply(const Geometry& whole) {
+    // On one pixel, planes are not whole cache lines.
+    return whole.stride.vertical == 1 && whole.stride.horizontal == 1 && whole.in.width == whole.out.width && whole.out.pixels() > 1;
+  }
 
-  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
-    const std::int64_t first = part * at_once();
-    copies_.make(memory.at(reads[0]), first, std::min(at_once(), view_.geometry.in.blocks() - first), 0, view_,
-                 memory.at(writes[0]));
+  void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
+    const std::int64_t pixels = row * width_;
+    const std::int64_t vector = pixels / most_lanes;
+    for (std::size_t c = 0; c < shifts_.size(); ++c) {
+      Shift shift = shifts_[c];
+      shift.pixels += pixels;
+      shift.vectors = std::min(room_[c], shift.vectors - vector);
+      shift.masks = masks_[c].data() + vector;
+      kernels_.shift_pixels(shift, in, out + bases_[c]);
+    }
   }
 
  private:
-  std::int64_t at_once() const {
-    constexpr std::int64_t pixels = 1024;  // of one part: enough to be worth a call, few enough to share
-    return std::max<std::int64_t>(1, pixels / view_.geometry.in.pixels());
-  }
+  std::int64_t vectors_of(const Copy& copy) const { return rounded_up(copy.rows * width_, most_lanes) / most_lanes; }
 
-  const View view_;
-  const FlatCopies copies_;
+  const Kernels& kernels_;
+  const std::int64_t width_;
+  std::vector<Shift> shifts_;                      // by copy, of the whole image
+  std::vector<std::vector<std::uint16_t>> masks_;  // by copy, one bit a pixel: whether it lies in the image
+  std::vector<std::int64_t> bases_;                // by copy
+  std::vector<std::int64_t> room_;                 // by copy, in vectors
 };
 
 // Register by register, each put together by a few picks that are the same for every plane.
-class PackPicks final : public Step {
+class PickCopier final : public Copier {
  public:
-  PackPicks(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels)
-      : view_(view), zero_point_(zero_point), kernels_(kernels) {
-    reads = {from};
-    writes = {to};
-    for (const Copy& copy : view.copies) {
-      starts_.push_back(picks_.size());
-      add_picks(copy);
-    }
-    starts_.push_back(picks_.size());
+  PickCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
+      : view_(view), whole_(whole), zero_point_(zero_point), kernels_(kernels) {
+    for (const Copy& copy : View::make(view.kind, whole).copies) add_picks(copy);
   }
 
   // Whether the picks are few enough to stay in the cache while many planes use them, planes are whole cache lines, and places in
   // them fit a pick.
-  static bool apply(const View& view) {
+  static bool apply(ViewKind kind, const Geometry& whole) {
     std::int64_t pixels = 0;
-    for (const Copy& copy : view.copies) pixels += copy.rows * view.geometry.out.width;
-    return pixels <= 4096 && view.geometry.out.pixels() > 1 &&
-           view.geometry.in.pitch() <= std::numeric_limits<std::int32_t>::max();
+    for (const Copy& copy : View::make(kind, whole).copies) pixels += copy.rows * whole.out.width;
+    return pixels <= 4096 && whole.out.pixels() > 1 && whole.in.pitch() <= std::numeric_limits<std::int32_t>::max();
   }
 
-  std::int64_t parts() const override { return view_.geometry.in.blocks(); }
-
-  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
-    const std::uint8_t* in = memory.at(reads[0]) + plane * view_.geometry.in.pitch();
-    for (std::size_t c = 0; c < view_.copies.size(); ++c) {
-      const Copy& copy = view_.copies[c];
-      kernels_.pick_pixels(picks_.data() + starts_[c], static_cast<std::int64_t>(starts_[c + 1] - starts_[c]), in, zero_point_,
-                           memory.at(writes[0]) + copy.base + plane * copy.pitch);
+  void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
+    const auto first = static_cast<std::size_t>(row * whole_.out.width / kernels_.lanes);
+    for (std::int64_t plane = 0; plane < whole_.in.blocks(); ++plane, in += whole_.in.pitch()) {
+      for (std::size_t c = 0; c < view_.copies.size(); ++c) {
+        const Copy& copy = view_.copies[c];
+        const std::vector<std::size_t>& starts = starts_[c];
+        const std::int64_t registers = rounded_up(copy.rows * whole_.out.width, kernels_.lanes) / kernels_.lanes;
+        const std::size_t last = std::min(first + static_cast<std::size_t>(registers), starts.size() - 1);
+        kernels_.pick_pixels(picks_.data() + starts[first], static_cast<std::int64_t>(starts[last] - starts[first]), in, zero_point_,
+                             out + copy.base + plane * copy.pitch);
+      }
     }
   }
 
  private:
   void add_picks(const Copy& copy) {
-    const Geometry& g = view_.geometry;
+    const Geometry& g = whole_;
     const std::int64_t pixels = copy.rows * g.out.width;
+    std::vector<std::size_t> starts{picks_.size()};
     for (std::int64_t first = 0; first < pixels; first += kernels_.lanes) {
       std::vector<std::int64_t> sources(static_cast<std::size_t>(kernels_.lanes), -1);
       for (std::int64_t p = first; p < std::min(first + kernels_.lanes, pixels); ++p) {
@@ -170,14 +177,17 @@ class PackPicks final : public Step {
         if (known) sources[static_cast<std::size_t>(p - first)] = y * g.in.width + x;
       }
       add_picks_of_register(sources, kernels_.lanes, picks_);
+      starts.push_back(picks_.size());
     }
+    starts_.push_back(std::move(starts));
   }
 
   const View view_;
+  const Geometry whole_;
   const std::uint8_t zero_point_;
   const Kernels& kernels_;
   std::vector<Pick> picks_;
-  std::vector<std::size_t> starts_;  // by copy
+  std::vector<std::vector<std::size_t>> starts_;  // by copy, then register, with an end
 };
 
 }  // namespace
@@ -186,8 +196,7 @@ const char* name_of(ViewKind kind) {
   switch (kind) {
     case ViewKind::in_place: return "in place";
     case ViewKind::columns: return "columns";
-    case ViewKind::positions: return "positions";
-    default: return "tiles";
+    default: return "positions";
   }
 }
 
@@ -229,7 +238,6 @@ std::vector<ViewKind> View::possible(const Geometry& g) {
   if (g.out.pixels() == 1) return {ViewKind::positions};
   std::vector<ViewKind> kinds{ViewKind::positions};
   if (g.kernel.vertical > 1) kinds.push_back(ViewKind::columns);  // else they would be the same
-  if (FlatCopies::apply(g)) kinds.push_back(ViewKind::tiles);
   return kinds;
 }
 
@@ -238,40 +246,10 @@ std::int64_t View::offset(std::int64_t position, std::int64_t plane) const {
   return copy.base + plane * copy.pitch + row_of[static_cast<std::size_t>(position)] * geometry.out.width * block;
 }
 
-bool FlatCopies::apply(const Geometry& g) {
-  // On one pixel, planes are not whole cache lines.
-  return g.stride.vertical == 1 && g.stride.horizontal == 1 && g.in.width == g.out.width && g.out.pixels() > 1;
-}
-
-FlatCopies::FlatCopies(const View& view, std::uint8_t zero_point, const Kernels& kernels)
-    : kernels_(kernels), geometry_(view.geometry) {
-  for (const Copy& copy : view.copies) {
-    shifts_.push_back(shift_of(copy, geometry_, zero_point));
-    masks_.push_back(masks_of(copy, geometry_));
-  }
-}
-
-void FlatCopies::make(const std::uint8_t* in, std::int64_t first_plane, std::int64_t planes, std::int64_t row, const View& local,
-                      std::uint8_t* out) const {
-  const std::int64_t pixels = row * geometry_.out.width;
-  const std::int64_t vector = pixels / most_lanes;
-  for (std::size_t c = 0; c < shifts_.size(); ++c) {
-    const Copy& copy = local.copies[c];
-    const std::int64_t room = rounded_up(copy.rows * geometry_.out.width, most_lanes) / most_lanes;
-    Shift shift = shifts_[c];
-    shift.planes = planes;
-    shift.out_pitch = copy.pitch;
-    shift.pixels += pixels;
-    shift.vectors = std::min(room, shift.vectors - vector);
-    shift.masks = masks_[c].data() + vector;
-    kernels_.shift_pixels(shift, in + first_plane * geometry_.in.pitch(), out + copy.base + first_plane * copy.pitch);
-  }
-}
-
-std::unique_ptr<Step> pack_step(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels) {
-  if (FlatCopies::apply(view.geometry)) return std::make_unique<PackFlat>(view, zero_point, from, to, kernels);
-  if (PackPicks::apply(view)) return std::make_unique<PackPicks>(view, zero_point, from, to, kernels);
-  return std::make_unique<PackRows>(view, zero_point, from, to, kernels);
+std::unique_ptr<Copier> copier_of(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels) {
+  if (FlatCopier::apply(whole)) return std::make_unique<FlatCopier>(view, whole, zero_point, kernels);
+  if (PickCopier::apply(view.kind, whole)) return std::make_unique<PickCopier>(view, whole, zero_point, kernels);
+  return std::make_unique<RowCopier>(view, whole, zero_point, kernels);
 }
 
 }  // namespace paretrim

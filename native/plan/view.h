@@ -2,9 +2,8 @@
 //
 // `in_place`: the input itself (1x1, stride 1). `columns`: one copy of the image for each horizontal kernel position (and each
 // vertical phase of a stride), shifted so that loads are aligned; vertical positions are offsets of whole rows. `positions`: one
-// copy for each kernel position, aligned whatever the width, for small maps. `tiles`: columns again, but made for one tile of rows
-// at a time in memory of the thread that computes it, so that they never leave the first-level cache. Padding is written into the
-// copies.
+// copy for each kernel position, aligned whatever the width, for small maps. Padding is
+// written into the copies. They are made for a band of rows at a time, in memory of the thread that computes it.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +23,7 @@ struct Geometry {
   Edges padding;
 };
 
-enum class ViewKind : std::uint8_t { in_place, columns, positions, tiles };
+enum class ViewKind : std::uint8_t { in_place, columns, positions };
 const char* name_of(ViewKind kind);
 
 // One shifted, subsampled image: pixel (y, x) is the input's (row + y * stride.vertical, column + x * stride.horizontal).
@@ -51,25 +50,16 @@ struct View {
   std::int64_t offset(std::int64_t position, std::int64_t plane) const;
 };
 
-// Copies of an unstrided convolution whose rows are as long as its input's: the flat image moved by a number of pixels, with what
-// lies beyond its borders masked out.
-class FlatCopies {
+// How the copies of a view are made for some rows of the output.
+class Copier {
  public:
-  FlatCopies(const View& view, std::uint8_t zero_point, const Kernels& kernels);
-  static bool apply(const Geometry& geometry);
-
-  // Copies of output rows from `row` on, at most as many as `local` (a view of fewer rows, or the same) has room for.
-  void make(const std::uint8_t* in, std::int64_t first_plane, std::int64_t planes, std::int64_t row, const View& local,
-            std::uint8_t* out) const;
-
- private:
-  const Kernels& kernels_;
-  Geometry geometry_;
-  std::vector<Shift> shifts_;                      // by copy
-  std::vector<std::vector<std::uint16_t>> masks_;  // by copy, one bit a pixel: whether it lies in the image
+  virtual ~Copier() = default;
+  // The copies of output rows from `row` on, as many as the view has.
+  virtual void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const = 0;
 };
 
-// The step that makes the copies; padding and outside count as `zero_point`.
-std::unique_ptr<Step> pack_step(const View& view, std::uint8_t zero_point, Buffer from, Buffer to, const Kernels& kernels);
+// `view` has the copies of some rows of `whole` (or of all), which begin at multiples of most_lanes pixels; padding and outside count
+// as `zero_point`.
+std::unique_ptr<Copier> copier_of(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels);
 
 }  // namespace paretrim

@@ -107,7 +107,7 @@ class MaxPool final : public Step {
       for (; x < last; x += room) {
         const std::int64_t here = std::min(room, last - x);
         const std::uint8_t* source = in + (start + x * stride_.horizontal) * block;
-        if (stride_.horizontal != 1) {
+        if (stride_.horizontal != 1 && here > 1) {
           kernels_.stride_pixels(source, here, stride_.horizontal, scratch.bytes);
           source = scratch.bytes;
         }

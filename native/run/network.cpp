@@ -13,17 +13,19 @@
 #include "plan/plan.h"
 #include "run/pool.h"
 #include "run/saved_choices.h"
+#include "run/together.h"
 
 namespace paretrim {
 namespace {
 
 // The memory of one running call.
 struct Workspace {
-  explicit Workspace(const Plan& plan) : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1), parts(plan.steps.size()) {}
+  Workspace(const Plan& plan, int threads)
+      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1, plan.copies_bytes), progress(plan.steps.size(), threads) {}
 
   Aligned<std::uint8_t> arena;
-  Aligned<Scratch> scratch;  // of the calling thread
-  std::vector<Parts> parts;  // by step
+  Scratches scratch;  // of the calling thread
+  Progress progress;
 };
 
 bool all_finite(const float* values, std::int64_t count) {
@@ -48,10 +50,10 @@ struct Network::Impl {
     const std::string identity = identity_of(given, kernels);
     const std::vector<std::string> chosen = choices_for(identity, settings.choices);
     choices_used = !chosen.empty();
-    plan = make_plan(given, kernels, settings.threads, settings.measure, chosen);
-    choices = joined_choices(identity, plan.choices);
-    worker_scratch = Aligned<Scratch>(static_cast<std::size_t>(settings.threads) - 1);
     pool = std::make_unique<Pool>(settings.threads);
+    plan = make_plan(given, kernels, *pool, settings.measure, chosen);
+    choices = joined_choices(identity, plan.choices);
+    worker_scratch = std::make_unique<Scratches>(settings.threads - 1, plan.copies_bytes);
     idle.reserve(std::max<std::size_t>(64, 2 * static_cast<std::size_t>(settings.threads)));
     give_back(take());  // so that the first call allocates nothing
   }
@@ -65,7 +67,7 @@ struct Network::Impl {
         return workspace;
       }
     }
-    return std::make_unique<Workspace>(plan);
+    return std::make_unique<Workspace>(plan, pool->threads());
   }
 
   // Never allocates: what there is no room for is let go.
@@ -81,9 +83,11 @@ struct Network::Impl {
   // The whole plan on the calling thread.
   void run_alone(Workspace& workspace, const void* image, float* out, std::int64_t* nanoseconds = nullptr) const {
     const Memory memory = memory_of(workspace, image, out);
+    Scratch& scratch = workspace.scratch.at(0);
+    scratch.begin_call();
     for (const auto& step : plan.steps) {
       const auto start = nanoseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
-      for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, *workspace.scratch.data());
+      for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, scratch);
       if (nanoseconds) {
         const auto spent = std::chrono::steady_clock::now() - start;
         nanoseconds[step->layer] += std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count();
@@ -93,26 +97,7 @@ struct Network::Impl {
 
   // One image on all threads of the pool; false if another caller has it.
   bool run_together(Workspace& workspace, const void* image, float* out) {
-    struct Call {
-      Impl& self;
-      Workspace& workspace;
-      Memory memory;
-    } call{*this, workspace, memory_of(workspace, image, out)};
-    for (Parts& parts : workspace.parts) parts.reset();
-    return pool->try_run(
-        [](void* context, int thread) {
-          Call& own = *static_cast<Call*>(context);
-          own.self.run_share(own.workspace, own.memory, thread);
-        },
-        &call);
-  }
-
-  void run_share(Workspace& workspace, const Memory& memory, int thread) {
-    Scratch& scratch = thread == 0 ? *workspace.scratch.data() : worker_scratch.data()[thread - 1];
-    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-      const Step& step = *plan.steps[s];
-      workspace.parts[s].share(step.parts(), [&](std::int64_t part) { step.run(part, memory, scratch); });
-    }
+    return workspace.progress.run(plan.steps, memory_of(workspace, image, out), workspace.scratch.at(0), *worker_scratch, *pool);
   }
 
   // Each image on one thread, as they come; false if another caller has the pool.
@@ -168,7 +153,7 @@ struct Network::Impl {
   Plan plan;
   std::string choices;
   bool choices_used = false;
-  Aligned<Scratch> worker_scratch;  // of the pool's other threads; only the caller who has the pool uses it
+  std::unique_ptr<Scratches> worker_scratch;  // of the pool's other threads; only the caller who has the pool uses it
   std::unique_ptr<Pool> pool;
   std::mutex mutex;
   std::vector<std::unique_ptr<Workspace>> idle;
@@ -203,7 +188,7 @@ std::string Network::instruction_set() const { return impl_->kernels.name; }
 int Network::threads() const { return impl_->pool->threads(); }
 std::int64_t Network::weight_bytes() const { return impl_->plan.weight_bytes; }
 std::int64_t Network::peak_bytes() const {
-  return impl_->plan.arena_bytes + static_cast<std::int64_t>(sizeof(Scratch)) * impl_->pool->threads();
+  return impl_->plan.arena_bytes + (static_cast<std::int64_t>(sizeof(Scratch)) + impl_->plan.copies_bytes) * impl_->pool->threads();
 }
 
 }  // namespace paretrim

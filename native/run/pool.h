@@ -1,6 +1,7 @@
 // Threads that wait for work by spinning for a bounded time and then sleep.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -63,30 +64,61 @@ class Pool {
   void* context_ = nullptr;
 };
 
-// The parts of one step, taken and finished by whichever thread comes.
-class alignas(64) Parts {
+// The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the step
+// before, and in the call before, is what it meets again in the caches of its core. What a thread has not begun, others take.
+class Parts {
  public:
-  void reset() {
-    next_.store(0, std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
-  }
+  explicit Parts(int threads) : lanes_(static_cast<std::size_t>(threads)) {}
 
-  // Calls work(part) for parts nobody has taken yet, then waits until all `count` are finished.
+  // Calls work(part) for parts nobody has taken yet in this call, then waits until all `count` are finished. Calls are numbered from
+  // 1 on, without gaps.
   template <typename Work>
-  void share(std::int64_t count, const Work& work) {
-    std::int64_t finished = 0;
-    for (std::int64_t part = next_.fetch_add(1, std::memory_order_relaxed); part < count;
-         part = next_.fetch_add(1, std::memory_order_relaxed)) {
-      work(part);
-      ++finished;
+  void share(std::uint64_t call, std::int64_t count, int thread, const Work& work) {
+    const auto threads = static_cast<std::int64_t>(lanes_.size());
+    const auto all = static_cast<std::int64_t>(call) * count;
+    for (std::int64_t ahead = 0; ahead < threads; ++ahead) {
+      const std::int64_t owner = (thread + ahead) % threads;
+      const std::int64_t finished = take(lanes_[static_cast<std::size_t>(owner)], static_cast<std::uint32_t>(call),
+                                         count * owner / threads, count * (owner + 1) / threads, work);
+      if (finished > 0) done_.count.fetch_add(finished, std::memory_order_acq_rel);
+      if (done_.count.load(std::memory_order_acquire) == all) return;
     }
-    if (finished > 0) done_.fetch_add(finished, std::memory_order_acq_rel);
-    spin_until([&] { return done_.load(std::memory_order_acquire) == count; });
+    spin_until([&] { return done_.count.load(std::memory_order_acquire) == all; });
   }
 
  private:
-  std::atomic<std::int64_t> next_{0};
-  std::atomic<std::int64_t> done_{0};
+  static constexpr std::int64_t pieces = 4;  // of one thread's parts, taken at once
+
+  // How many pieces of a thread's parts are taken, below the low half of the number of the call: nothing is to be reset between calls.
+  struct alignas(64) Lane {
+    std::atomic<std::uint64_t> taken{0};
+    Lane() = default;
+    Lane(const Lane&) {}
+  };
+  struct alignas(64) Done {
+    std::atomic<std::int64_t> count{0};  // of all calls
+    Done() = default;
+    Done(const Done&) {}
+  };
+
+  template <typename Work>
+  static std::int64_t take(Lane& lane, std::uint32_t call, std::int64_t first, std::int64_t last, const Work& work) {
+    const std::int64_t count = std::min(pieces, last - first);
+    std::int64_t finished = 0;
+    std::uint64_t seen = lane.taken.load(std::memory_order_relaxed);
+    for (;;) {
+      const auto piece = static_cast<std::int64_t>(seen >> 32U == call ? seen & 0xFFFFFFFFU : 0);
+      if (piece >= count) return finished;
+      const std::uint64_t taken = static_cast<std::uint64_t>(call) << 32U | static_cast<std::uint64_t>(piece + 1);
+      if (!lane.taken.compare_exchange_weak(seen, taken, std::memory_order_relaxed)) continue;
+      const std::int64_t end = first + (last - first) * (piece + 1) / count;
+      for (std::int64_t part = first + (last - first) * piece / count; part < end; ++part, ++finished) work(part);
+      seen = taken;
+    }
+  }
+
+  std::vector<Lane> lanes_;  // by thread
+  Done done_;
 };
 
 }  // namespace paretrim

@@ -36,11 +36,13 @@ std::string other_choices(const std::string& made, Random& random) {
   std::string text = made.substr(0, made.find('|'));
   for (const char c : made) {
     if (c != '|') continue;
-    static const char* const views[] = {"in place", "columns", "positions", "tiles"};
+    static const char* const views[] = {"in place", "columns", "positions"};
     const std::int64_t grouped = random.chance(50) ? 1 : std::int64_t{1} << random.between(1, 4);
     const std::int64_t passes = grouped == 1 ? std::int64_t{1} << random.between(0, 3) : 1;
-    text += std::string("|") + views[random.between(0, 3)] + ", " + std::to_string(random.between(1, 16)) + " x " +
-            std::to_string(grouped) + (passes > 1 ? ", " + std::to_string(passes) + " passes" : "");
+    const std::int64_t bands = std::int64_t{1} << random.between(0, 3);
+    text += std::string("|") + views[random.between(0, 2)] + ", " + std::to_string(random.between(1, 16)) + " x " +
+            std::to_string(grouped) + (passes > 1 ? ", " + std::to_string(passes) + " passes" : "") +
+            (bands > 1 ? ", " + std::to_string(bands) + " bands" : "");
   }
   return text;
 }
