@@ -11,7 +11,7 @@ namespace {
 
 // The first byte is no text, and line ends in both forms show a transfer that changed them.
 constexpr std::array<std::uint8_t, 8> magic = {0x89, 'T', 'R', 'I', 'M', '\r', '\n', 0x1a};
-constexpr std::uint64_t version = 1, most_records = 1 << 13;
+constexpr std::uint64_t version = 2, most_records = 1 << 13;
 
 // What a stored byte can stand for at most: a model never gives a bit less than 2**-11 bits of room.
 constexpr std::uint64_t largest_ratio = std::uint64_t{1} << 17, free_bytes = std::uint64_t{1} << 16;

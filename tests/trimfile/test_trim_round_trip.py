@@ -43,7 +43,7 @@ def test_random_graphs_come_back(seed, quantized, pixels):
 
 
 def test_golden_file():
-    """The bytes of version 1. They may change only together with the version, the specification and a reader of the old one."""
+    """The bytes of version 2. They may change only together with the version, the specification and a reader of the old one."""
     assert trimfile.to_bytes(small(), KNOWN) == GOLDEN.read_bytes()
     found = trimfile.open_file(GOLDEN)
     assert_same(found.graph, small())
