@@ -35,7 +35,7 @@ def codings(content):
 
 def test_golden_file():
     """The bytes of version 2, as ``golden.trim``."""
-    assert CONTENT == GOLDEN.read_bytes()
+    assert GOLDEN.read_bytes() == CONTENT
     assert codings(CONTENT) == [FREQUENCIES]
     np.testing.assert_array_equal(trimfile.open_file(GOLDEN).graph.nodes[-1].tensors["weight"], eights())
 

@@ -209,4 +209,4 @@ def _integer_tensors(
 def _rounded(values: Float64Array, bits: int) -> Float64Array:
     """The nearest numbers with so many significant bits."""
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
+    return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits))
