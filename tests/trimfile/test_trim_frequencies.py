@@ -130,7 +130,7 @@ def test_lying_symbols(data, message):
     ],
 )
 def test_lying_frequencies_and_rows(message, weight):
-    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met, and none is believed."""
+    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met, none believed."""
     content = trimfile.to_bytes(linear(weight))
     records = split(content)
     data = records[-1][3]
