@@ -135,7 +135,7 @@ def test_executed_names_are_traced_to_the_file():
 def test_what_cannot_be_opened_is_named(deployed, tmp_path):
     _, _, files = deployed
     with pytest.raises(
-        UnsupportedOperation, match="runtime 'tvm' is unknown; choose one of onnxruntime, openvino, paretrim, reference"
+        UnsupportedOperation, match="runtime 'tvm' is unknown; choose one of paretrim, onnxruntime, openvino, reference"
     ):
         open_runnable(files["onnxruntime"], runtime="tvm")
     with pytest.raises(UnsupportedOperation, match="threads is 0"):
