@@ -1,30 +1,19 @@
 #include "trim/rans.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "trim/bytes.h"
+#include "trim/logarithm.h"
 
 namespace paretrim::trim {
 namespace {
 
-// 2^16 times the binary logarithm of 1 to 4096, by squaring: whole numbers alone, so that every machine chooses alike.
+// Of 1 to 4096, as `logarithm` gives them.
 struct Logarithms {
   Logarithms() {
-    for (std::uint32_t number = 1; number <= all_shares; ++number) {
-      const int whole = 31 - __builtin_clz(number);
-      std::uint64_t mantissa = std::uint64_t{number} << (31 - whole);  // in [2^31, 2^32)
-      std::uint32_t found = static_cast<std::uint32_t>(whole);
-      for (int bit = 0; bit < 16; ++bit) {
-        mantissa = mantissa * mantissa >> 31;
-        const std::uint32_t doubled = mantissa >> 32 ? 1 : 0;
-        mantissa >>= doubled;
-        found = found << 1 | doubled;
-      }
-      of[number] = found;
-    }
+    for (std::uint32_t number = 1; number <= all_shares; ++number) of[number] = static_cast<std::uint64_t>(logarithm(number));
   }
-  std::array<std::uint32_t, all_shares + 1> of = {};
+  std::array<std::uint64_t, all_shares + 1> of = {};
 };
 const Logarithms logarithms;
 
@@ -33,7 +22,7 @@ std::uint32_t word_at(const std::uint8_t* at) { return static_cast<std::uint32_t
 }  // namespace
 
 std::uint64_t bits_of(std::uint64_t count, std::uint32_t share) {
-  return count * ((std::uint32_t{share_bits} << 16) - logarithms.of[share]);
+  return count * ((std::uint64_t{share_bits} << 16) - logarithms.of[share]);
 }
 
 void share_out(const std::uint64_t* counts, std::size_t size, std::uint32_t all, std::uint16_t* shares) {
@@ -102,7 +91,9 @@ std::vector<std::uint8_t> SymbolEncoder::finish() const {
 }
 
 SymbolDecoder::SymbolDecoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {
-  if (size < 4 * states || size % 2 != 0) corrupt("its symbols take " + std::to_string(size) + " bytes, which no stream of them does");
+  if (size < 4 * states || size % 2 != 0) {
+    corrupt("its symbols take " + std::to_string(size) + " bytes, which no stream of them does");
+  }
   for (std::uint32_t& state : states_) {
     state = word_at(next_) | word_at(next_ + 2) << 16;
     if (state < smallest_state) corrupt("its symbols begin with a state of " + std::to_string(state) + ", below 65536");

@@ -157,7 +157,8 @@ Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values)
 
 // One record of weights: `integers` codes a piece of int8, `finished` is called behind every piece.
 template <class Coder, typename AnyGraph, typename Integers, typename Finished>
-void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers, const Finished& finished) {
+void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
+                  const Finished& finished) {
   NumberModel floats;
   for (const Piece& piece : pieces) {
     auto& tensor = tensor_at(graph, piece.place);
@@ -232,8 +233,8 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
   return bits;
 }
 
-// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a record of
-// many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
+// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a record
+// of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
 struct Way {
   Model model;
   std::uint64_t thousandths;

@@ -69,8 +69,7 @@ void scatter(std::int8_t* row, Masks& at, std::size_t count, const Runs& runs) {
     std::int8_t* const value = row + at.first();
     std::uint32_t mask = runs.masks[i];
     if (mask == mask_symbols - 1) {
-      for (std::int64_t channel = 0; channel < marked; ++channel) value[channel * at.area] = static_cast<std::int8_t>(values[channel]);
-      values += marked;
+      for (std::int64_t channel = 0; channel < marked; ++channel) value[channel * at.area] = static_cast<std::int8_t>(*values++);
       continue;
     }
     for (; mask != 0; mask &= mask - 1) value[__builtin_ctz(mask) * at.area] = static_cast<std::int8_t>(*values++);

@@ -56,7 +56,7 @@ struct RowKinds {
   std::vector<std::uint8_t> mask_kinds, value_kinds;  // by row
 };
 
-// Throws nothing; empty rows and kinds where a value of -128, which has no share, forbids this coding.
+// Without rows where there are none, or where a value of -128, which has no share, forbids this coding.
 RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces);
 
 class StaticEncoder {

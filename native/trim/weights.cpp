@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "trim/logarithm.h"
 #include "trim/range_coder.h"
 
 namespace paretrim::trim {
@@ -90,20 +91,20 @@ bool worth_blocks(const Weights<Value>& weights) {
   return 8 * empty > blocks;
 }
 
-// What a model has to save on some bits, as a share of the piece's, for them to be worth one. Bits without are read at once.
-constexpr double unmodelled_share = 0.003;
+// What a model has to save on some bits, in thousandths of the piece's, for them to be worth one. Bits without are read at once.
+constexpr std::int64_t unmodelled = 3;
 
-// Bits that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what learning costs it.
-double saved_by_model(const std::int64_t* counts, std::size_t size, std::size_t contexts) {
-  double saved = 0;
+// Bits, in units of 2^-16, that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what learning costs it.
+std::int64_t saved_by_model(const std::int64_t* counts, std::size_t size, std::size_t contexts) {
+  const auto bits = [](std::int64_t count, std::int64_t number) { return count * logarithm(static_cast<std::uint64_t>(number)); };
+  std::int64_t saved = 0;
   for (; contexts > 0; --contexts, counts += size) {
-    const auto all = static_cast<double>(std::accumulate(counts, counts + size, std::int64_t{0}));
+    const std::int64_t all = std::accumulate(counts, counts + size, std::int64_t{0});
     if (all == 0) continue;
-    double bits = all * std::log2(static_cast<double>(size));
+    saved += bits(all, static_cast<std::int64_t>(size)) - bits(static_cast<std::int64_t>(size) - 1, all + 1) / 2;
     for (std::size_t i = 0; i < size; ++i) {
-      if (counts[i] > 0) bits += static_cast<double>(counts[i]) * std::log2(static_cast<double>(counts[i]) / all);
+      if (counts[i] > 0) saved += bits(counts[i], counts[i]) - bits(counts[i], all);
     }
-    saved += bits - 0.5 * static_cast<double>(size - 1) * std::log2(all + 1);
   }
   return saved;
 }
@@ -290,10 +291,9 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
       }
     }
   }
-  const double flags = saved_by_model(std::vector<std::int64_t>{values, weights.outputs * row - values}.data(), 2, 1);
-  const double whole = static_cast<double>(weights.outputs * row) - flags + static_cast<double>(8 * values) -
-                       saved_by_model(excesses.data(), nodes, 1);
-  const double little = whole * unmodelled_share;
+  const std::int64_t flags = saved_by_model(std::vector<std::int64_t>{values, weights.outputs * row - values}.data(), 2, 1);
+  const std::int64_t whole = ((weights.outputs * row + 8 * values) << 16) - flags - saved_by_model(excesses.data(), nodes, 1);
+  const std::int64_t little = whole * unmodelled / 1000;
   for (int bits = exact_bits; bits > 0 && layer.raw_bits == 0; --bits) {
     if (saved_by_model(excesses.data(), 1 << bits, nodes >> bits) <= little) layer.raw_bits = bits;
   }

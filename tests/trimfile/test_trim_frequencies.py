@@ -130,14 +130,14 @@ def test_lying_symbols(data, message):
     ],
 )
 def test_lying_frequencies_and_rows(message, weight):
-    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met, none believed."""
+    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met."""
     content = trimfile.to_bytes(linear(weight))
     records = split(content)
     data = records[-1][3]
+    length, start = take(data, 1)
     seen = set()
     for attempt in range(200):
         digest = hashlib.sha256(f"{message} {attempt}".encode()).digest()
-        length, start = take(data, 1)
         at = start + int.from_bytes(digest[:4], "little") % (length + 32)
         records[-1][3] = changed(data, at, 1 << digest[4] % 8)
         try:

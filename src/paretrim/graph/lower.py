@@ -29,8 +29,8 @@ _SMALLEST_MULTIPLIER = 2.0**-60
 _SCALE_BITS = 8
 """Significant bits of a weight's scale in front of a uint8 result, those of bfloat16."""
 
-_BIAS_STEP = 2.0**-3
-"""Biases in front of a uint8 result are whole multiples of a power of two that is at most this share of an output step."""
+_BIAS_BITS = 3
+"""Biases in front of a uint8 result are multiples of the largest power of two that is below 2**-3 output steps."""
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -181,8 +181,8 @@ def _integer_tensors(
     exact = codes.scale.astype(np.float64) * np.abs(factor)
     empty = ~integers.reshape(len(integers), -1).any(axis=1)
     # A channel without weights is its bias: any scale will do that holds it finely enough, in float32 with 20 bits.
-    alone = _BIAS_STEP / 2 * output / source if types[1].quantized else np.maximum(np.abs(bias), 2.0**-20) / source / 2**20
-    exact = np.where(empty, alone, exact)
+    step = output / 2 ** (_BIAS_BITS + 1) if types[1].quantized else np.maximum(np.abs(bias), 2.0**-20) / 2**20
+    exact = np.where(empty, step / source, exact)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
     # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
@@ -191,10 +191,8 @@ def _integer_tensors(
         scale = _rounded(scale, _SCALE_BITS)
     scale = scale.astype(np.float32)
     integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
-    unit = np.ones(len(scale))
-    if types[1].quantized:
-        exponent = np.frexp(scale * np.float32(source) / np.float32(output))[1]
-        unit = np.exp2(np.maximum(np.log2(_BIAS_STEP) - exponent, 0))
+    unit = np.exp2(np.maximum(-_BIAS_BITS - np.frexp(scale * np.float32(source) / np.float32(output))[1], 0))
+    unit = np.where(types[1].quantized, unit, 1)
     bias_integers = np.rint(bias / (source * scale.astype(np.float64)) / unit) * unit
     reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
     if reach.max() >= 2**31:
@@ -209,4 +207,5 @@ def _integer_tensors(
 def _rounded(values: Float64Array, bits: int) -> Float64Array:
     """The nearest numbers with so many significant bits."""
     mantissa, exponent = np.frexp(values)
-    return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits))
+    rounded: Float64Array = np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
+    return rounded
