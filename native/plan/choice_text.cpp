@@ -16,7 +16,8 @@ bool in_range(const Choice& choice) {
 
 
 std::string text_of(const Choice& choice) {
-  std::string text = std::string(name_of(choice.view)) + ", " + std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
+  const std::string tile = std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
+  std::string text = std::string(name_of(choice.view)) + ", " + tile;
   if (choice.passes > 1) text += ", " + std::to_string(choice.passes) + " passes";
   if (choice.bands > 1) text += ", " + std::to_string(choice.bands) + " bands";
   return text;

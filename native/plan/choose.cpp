@@ -40,7 +40,8 @@ struct Guess {
 };
 
 // In units of one dot product of a register, fitted by eye to kernels measured alone on Zen 5; only the order matters.
-double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, int threads, const Kernels& kernels) {
+double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, int threads,
+                    const Kernels& kernels) {
   const Geometry& g = layer.geometry;
   const auto channels = static_cast<double>(g.out.channels);
   const double tiles = std::ceil(static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes) / choice.vectors);
@@ -56,10 +57,11 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
                                           : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
   // Threads share bands, and the channels of a band only where there are too few; then each of them copies it.
-  const double packing = copied ? bytes / 64.0 * 8.0 : 0;
+  const double copying = copied ? bytes / 64.0 * 8.0 : 0;
   const double rounds = std::ceil(bands / threads);
   const double share = bands >= threads ? rounds / bands : 1.0 / threads;
-  return share * (united * tiles * each + tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0))) + rounds * packing;
+  const double finishing = tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0));
+  return share * (united * tiles * each + finishing) + rounds * copying;
 }
 
 std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, int threads, const Kernels& kernels) {

@@ -34,27 +34,31 @@ std::int64_t rows_of_a_band(const Geometry& g, int bands) {
   return rounded_up((g.out.height + bands - 1) / bands, unit);
 }
 
-// Ends of ranges of planes that cost about the same: a block costs 1, a plane's requantization about as much as 8.
+// Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a plane
+// about as much as 8.
 std::vector<std::int64_t> even_ranges(const Survivors& survivors, std::int64_t planes, std::int64_t unit, std::int64_t ranges) {
   const auto cost_before = [&](std::int64_t plane) {
     const std::size_t channel = std::min(static_cast<std::size_t>(plane * block), survivors.channels());
     return static_cast<std::int64_t>(survivors.starts[channel]) + 8 * plane;
   };
+  const std::int64_t total = cost_before(planes);
   std::vector<std::int64_t> ends;
   for (std::int64_t plane = 0; plane < planes;) {
-    const auto range = static_cast<std::int64_t>(ends.size()) + 1;
-    plane = std::min(plane + unit, planes);
-    // Up to where the next unit would overshoot this range's share by more than stopping here falls short of it.
-    while (plane < planes && range * cost_before(planes) * 2 > ranges * (cost_before(plane) + cost_before(std::min(plane + unit, planes)))) {
-      plane = std::min(plane + unit, planes);
-    }
+    const std::int64_t share = static_cast<std::int64_t>(ends.size() + 1) * total;  // of this range and those before it, `ranges` fold
+    std::int64_t next = std::min(plane + unit, planes);
+    do {
+      plane = next;
+      next = std::min(plane + unit, planes);
+      // On as long as more than half of the next unit belongs to this range.
+    } while (plane < planes && 2 * share > ranges * (cost_before(plane) + cost_before(next)));
     ends.push_back(plane);
   }
   return ends;
 }
 
 // Bands, times ranges of output planes where threads outnumber bands.
-std::vector<Task> tasks_of(const Geometry& g, const Choice& choice, const Survivors& survivors, int threads, const Kernels& kernels) {
+std::vector<Task> tasks_of(const Geometry& g, const Choice& choice, const Survivors& survivors, int threads,
+                           const Kernels& kernels) {
   const std::int64_t rows = rows_of_a_band(g, choice.bands);
   const std::int64_t wanted = threads == 1 ? 1 : (parts_of_a_thread * threads + choice.bands - 1) / choice.bands;
   const std::int64_t unit = std::max<std::int64_t>(1, choice.grouped / block);
@@ -108,7 +112,8 @@ class Tiles : public Step {
 
  protected:
   // `from` is what offsets of the view are relative to, for this tile.
-  virtual void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory, Scratch& scratch) const = 0;
+  virtual void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
+                        Scratch& scratch) const = 0;
 
   // Four channels' sums of one tile, a tile apart, become one run of pixels of the output.
   void finish(const Tile& tile, std::int64_t plane, const std::int32_t* sums, const Memory& memory, Scratch& scratch) const {
@@ -125,6 +130,17 @@ class Tiles : public Step {
     kernels_.add(swapped_ ? other : scratch.bytes, swapped_ ? scratch.bytes : other, stride * block, *addition_, out);
   }
 
+  const Kernels& kernels_;
+  const int vectors_;
+  const Layout output_;
+  const Requantization to_;
+  const std::optional<Addition> addition_;
+  const bool swapped_;
+  const Operands operands_;
+  std::vector<float> multipliers_;
+  const std::vector<Task> tasks_;
+  std::vector<std::int32_t> initial_;
+
  private:
   // A band's copies serve all of its parts that a thread computes one after the other.
   const std::uint8_t* activations(const Task& task, const Memory& memory, Scratch& scratch) const {
@@ -138,17 +154,6 @@ class Tiles : public Step {
     return scratch.copies;
   }
 
- protected:
-  const Kernels& kernels_;
-  const int vectors_;
-  const Layout output_;
-  const Requantization to_;
-  const std::optional<Addition> addition_;
-  const bool swapped_;
-  const Operands operands_;
-  std::vector<float> multipliers_;
-  const std::vector<Task> tasks_;
-  std::vector<std::int32_t> initial_;
   std::unique_ptr<Copier> copier_;  // none where the view is in place
 };
 
@@ -182,7 +187,8 @@ class SparseTiles final : public Tiles {
     }
   }
 
-  void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory, Scratch& scratch) const override {
+  void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
+                Scratch& scratch) const override {
     const SparseTile kernel = kernels_.sparse[tile.vectors];
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
     // One pass needs only one output plane's sums at a time; several keep those of as many planes as there is room for.
@@ -227,7 +233,8 @@ class DenseTiles final : public Tiles {
     }
   }
 
-  void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory, Scratch& scratch) const override {
+  void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
+                Scratch& scratch) const override {
     const DenseTile kernel = kernels_.dense[grouped_][tile.vectors];
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
     const std::int64_t at_once = std::max<std::int64_t>(1, grouped_ / block);  // output planes
