@@ -26,12 +26,6 @@ _BIAS_LIMIT = 2**30
 _SMALLEST_MULTIPLIER = 2.0**-60
 """Least factor from accumulator to output steps: 2**31 of it are no step at all."""
 
-_SCALE_BITS = 8
-"""Significant bits of a weight's scale in front of a uint8 result, those of bfloat16."""
-
-_BIAS_BITS = 3
-"""Biases in front of a uint8 result are multiples of the largest power of two that is below 2**-3 output steps."""
-
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -149,7 +143,7 @@ class _Lowering:
         if not final:
             attributes |= _clamp(run.activation, kind)
         factor, bias = folded_bias(head, run.batch_norm)
-        tensors = _integer_tensors(self.weights[head.name], factor, bias, (source, kind), head)
+        tensors = _integer_tensors(self.weights[head.name], factor, bias, (source.scale, kind.scale), head)
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
 
 
@@ -168,32 +162,25 @@ def _level(real: float, kind: ValueType) -> int:
 
 
 def _integer_tensors(
-    codes: WeightCodes, factor: Float64Array, bias: Float64Array, types: tuple[ValueType, ValueType], head: Node
+    codes: WeightCodes, factor: Float64Array, bias: Float64Array, scales: tuple[float, float], head: Node
 ) -> dict[str, Array]:
     """Weight, scale and bias with the BatchNorm factor folded in: its sign into the integers, its size into the scale.
 
-    ``types`` are those of the input and the output; an output in float32 counts in steps of 1. Scales and biases in front of a
-    uint8 output are rounded to what they can change there, and take half the bytes in a file.
+    ``scales`` are those of the input and the output; an output in float32 counts in steps of 1.
     """
-    source, output = types[0].scale, types[1].scale
+    source, output = scales
     columns = (-1, *[1] * (codes.integers.ndim - 1))
     integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
     exact = codes.scale.astype(np.float64) * np.abs(factor)
     empty = ~integers.reshape(len(integers), -1).any(axis=1)
-    # A channel without weights is its bias: any scale will do that holds it finely enough, in float32 with 20 bits.
-    step = output / 2 ** (_BIAS_BITS + 1) if types[1].quantized else np.maximum(np.abs(bias), 2.0**-20) / 2**20
-    exact = np.where(empty, step / source, exact)
+    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
+    exact = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / source / 2**20, exact)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
     # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
-    scale = np.maximum(exact, least)
-    if types[1].quantized:
-        scale = _rounded(scale, _SCALE_BITS)
-    scale = scale.astype(np.float32)
+    scale = np.maximum(exact, least).astype(np.float32)
     integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
-    unit = np.exp2(np.maximum(-_BIAS_BITS - np.frexp(scale * np.float32(source) / np.float32(output))[1], 0))
-    unit = np.where(types[1].quantized, unit, 1)
-    bias_integers = np.rint(bias / (source * scale.astype(np.float64)) / unit) * unit
+    bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
     reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
     if reach.max() >= 2**31:
         channel = int(reach.argmax())
@@ -202,10 +189,3 @@ def _integer_tensors(
             f"it has {integers[0].size:,} weights per channel, split the layer or remove weights"
         )
     return {"weight": integers.astype(np.int8), "weight_scale": scale, "bias": bias_integers.astype(np.int32)}
-
-
-def _rounded(values: Float64Array, bits: int) -> Float64Array:
-    """The nearest numbers with so many significant bits."""
-    mantissa, exponent = np.frexp(values)
-    rounded: Float64Array = np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
-    return rounded
