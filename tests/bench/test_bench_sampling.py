@@ -86,6 +86,14 @@ def test_primers_are_called_and_not_counted():
     assert trace[0] == trace[1] == trace[2]
 
 
+def test_primers_end_when_they_have_lasted_long_enough():
+    _, _, trace, _ = run(Effort(rounds=1, primers=10, primer_seconds=5e-6))
+    called = [name for name, _ in trace]
+    assert [called.count(arm) for arm in range(3)] == [5 + 1, 3 + 1, 2 + 1]
+    _, _, trace, _ = run(Effort(rounds=1, primers=10, primer_seconds=0.0))
+    assert len(trace) == 3 * 2
+
+
 @given(st.integers(0, 2**32), st.integers(0, 9), st.integers(1, 5), st.integers(1, 30))
 def test_a_schedule_is_a_function_of_seed_and_process(seed, process, arms, rounds):
     one, same = (make_schedule(seed, process, arms=arms, rounds=rounds, images=7, batch=2) for _ in range(2))

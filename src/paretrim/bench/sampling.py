@@ -147,7 +147,7 @@ def time_rounds(
     samples = [[0] * len(schedule.order) for _ in calls]
     reference_ns = [reference()]
     shares = []
-    primers = range(effort.primers)
+    enough = effort.primer_seconds * 1e9
     opened, before = clock(), waited()
     for number, order in enumerate(schedule.order.tolist()):
         if number and number % effort.window == 0:
@@ -158,8 +158,11 @@ def time_rounds(
         for arm in order:
             mark(arm)
             call = calls[arm]
-            for _ in primers:
+            primed = clock()
+            for _ in range(effort.primers):
                 call(batch)
+                if clock() - primed >= enough:
+                    break
             begin = clock()
             call(batch)
             samples[arm][number] = clock() - begin
