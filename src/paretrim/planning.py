@@ -54,7 +54,7 @@ class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
     ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
-    is left to do.
+    is left to do. All of it happens once for each of ``seeds``.
     """
 
     stages: tuple[PlannedStage, ...]
@@ -63,16 +63,17 @@ class Prediction:
     classes: int
     accuracy: float | None = None
     images: int = 0
+    seeds: int = 1
 
     @property
     def seconds(self) -> float:
-        """Predicted training time of what is left."""
-        return sum(stage.seconds for stage in self.stages)
+        """Predicted training time of what is left, of all seeds."""
+        return self.seeds * sum(stage.seconds for stage in self.stages)
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages, finished or not."""
-        return sum(stage.epochs for stage in self.stages)
+        """Epochs of all stages and seeds, finished or not."""
+        return self.seeds * sum(stage.epochs for stage in self.stages)
 
     @property
     def finished(self) -> bool:
@@ -154,6 +155,11 @@ def predict(
     return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images)
 
 
+def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
+    """The prediction for one seed, for so many: nothing is shared between them."""
+    return replace(prediction, seeds=seeds, disk_bytes=seeds * prediction.disk_bytes)
+
+
 def describe(prediction: Prediction) -> str:
     """The plan as lines of text."""
     rows = [f"  {'stage':<24} {'epochs':>6} {'steps':>8} {'ms a step':>10} {'predicted':>14}"]
@@ -170,7 +176,8 @@ def describe(prediction: Prediction) -> str:
     time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
     total = f"{prediction.epochs} epochs, {time_left}"
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
-    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *rows])
+    each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *each, *rows])
 
 
 def beats_guessing(accuracy: float, images: int, classes: int) -> bool:

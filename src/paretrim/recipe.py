@@ -140,6 +140,8 @@ def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
     Raises:
         InvalidRecipe: a key is unknown or missing, or a value is not allowed.
     """
+    if "arms" in table:
+        raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; carry it out with paretrim study")
     given = dict(table)
     listed = given.pop("stages", [])
     if not isinstance(listed, list):

@@ -37,14 +37,32 @@ stage = "quantize"
 budget = { epochs = 0 }
 """
 
+STUDY = """
+name = "tiny"
+seeds = [0, 1]
+epochs = 1
+arms = ["quantize", "prune+quantize"]
+
+[base]
+model = { network = "cli_tiny_network:make" }
+data = { name = "digits" }
+dense = { epochs = 1 }
+
+[stages.quantize]
+
+[stages.prune]
+sparsity = 0.5
+"""
+
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
-    """A folder with a network of the user's own and recipes for it: ``short.toml``, ``long.toml`` and ``endless.toml``."""
+    """A folder with a network of the user's own and recipes for it: ``short.toml``, ``long.toml`` and ``endless.toml``; ``study.toml``."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "cli_tiny_network.py").write_text(NETWORK)
     (folder / "short.toml").write_text(RECIPE.replace("EPOCHS", "1"))
     (folder / "long.toml").write_text(RECIPE.replace("EPOCHS", "12"))
+    (folder / "study.toml").write_text(STUDY)
     (folder / "endless.toml").write_text(RECIPE.replace("EPOCHS", "1000000"))
     return folder
 

@@ -88,12 +88,29 @@ def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
     assert found["disk_bytes"] > 0
 
 
+def test_a_study_is_no_recipe(at_desk, command):
+    status, _, err = command("run", "study.toml")
+    assert status == 2
+    assert "study.toml: it has arms, so it is a study and no recipe; carry it out with paretrim study" in err
+
+
+def test_plan_of_a_study_counts_its_seeds(at_desk, command, command_json):
+    status, out, _ = command("plan", "study.toml")
+    assert status == 0
+    assert "for each of 2 seeds:" in out
+    both, one = (command_json("plan", "study.toml", *seed)[1] for seed in ((), ("--seed", "1")))
+    assert (both["seeds"], one["seeds"]) == (2, 1)
+    assert both["epochs"] == 2 * one["epochs"] > 0
+    assert both["disk_bytes"] == 2 * one["disk_bytes"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "plan needs a recipe file, or --model and --data as compress takes them, and not both"),
         (["short.toml", "--model", "resnet20"], "plan needs a recipe file"),
         (["--model", "resnet20"], "plan with --model needs --data too"),
+        (["study.toml", "--folder", "runs"], "plan leaves out what a folder holds for a recipe and for compress, not for a study"),
     ],
 )
 def test_plans_of_nothing(arguments, said, at_desk, command):

@@ -22,7 +22,7 @@ from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.outcome import Outcome
 from paretrim.pipeline import finished_dense, finished_stages
-from paretrim.planning import Prediction, describe, predict
+from paretrim.planning import Prediction, describe, for_seeds, predict
 from paretrim.progress import Watcher, watching
 from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
@@ -32,7 +32,7 @@ from paretrim.search.climb import BEST_ONNX, Found, compress_towards
 from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
-from paretrim.study.grid import read_grid
+from paretrim.study.grid import is_study, read_grid
 from paretrim.study.runner import run_study, time_study
 from paretrim.timing import Setting
 from paretrim.train.budget import Budget
@@ -79,16 +79,25 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     """Predict stages, time and disk; nothing is written."""
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
-    if parsed.recipe:
+    seeds = 1
+    chains: Mapping[str, Sequence[Stage]]
+    if parsed.recipe and is_study(parsed.recipe):
+        if parsed.folder is not None:
+            raise InvalidRecipe("plan leaves out what a folder holds for a recipe and for compress, not for a study; drop --folder")
+        grid = read_grid(parsed.recipe)
+        recipe = _overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
+        seeds = len(grid.seeds) if parsed.seed is None else 1
+        chains = {label: stages for label, stages in grid.arms if stages}
+    elif parsed.recipe:
         recipe = _read(parsed)
-        chains: Mapping[str, Sequence[Stage]] = {"": recipe.stages}
+        chains = {"": recipe.stages}
     else:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = _compress_recipe(parsed)
         chains = {rung.name: rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))}
     with watching(notes_console()) as watcher:
-        prediction = _predict(_open(recipe, watcher), chains, parsed.folder)
+        prediction = for_seeds(_predict(_open(recipe, watcher), chains, parsed.folder), seeds)
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:

@@ -52,6 +52,15 @@ class Grid:
         return replace(self.base, stages=stages, label=label, seed=seed)
 
 
+def is_study(path: Path) -> bool:
+    """Whether a TOML file is meant as a study and not as a recipe: it has arms.
+
+    Raises:
+        InvalidRecipe: the file is missing or is no TOML.
+    """
+    return "arms" in read_toml(path, "recipe")
+
+
 def read_grid(path: Path) -> Grid:
     """Read a study from a TOML file.
 
