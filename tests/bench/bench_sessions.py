@@ -31,6 +31,7 @@ def session(samples, *, copy=None, window=25, seed=0):
         seed=seed,
         reference_ns=((300_000,) * (windows + 1),) * processes,
         waited=((0.02,) * windows,) * processes,
+        together=((1.0,) * (windows + 1),) * processes,
         loads=((Load(pressure=0.01, runnable=1), Load()),) * processes,
         machine=MACHINE,
         versions={"numpy": "2.0"},
@@ -56,3 +57,10 @@ def drift(one, process, boundary, factor):
     rows = [list(row) for row in one.reference_ns]
     rows[process][boundary] = int(rows[process][boundary] * factor)
     return replace(one, reference_ns=tuple(tuple(row) for row in rows))
+
+
+def crowd(one, process, boundary, times):
+    """The same session with one moment at which the reference took ``times`` as long together as alone."""
+    rows = [list(row) for row in one.together]
+    rows[process][boundary] = times
+    return replace(one, together=tuple(tuple(row) for row in rows))

@@ -125,6 +125,9 @@ def test_a_missing_file_is_named(tmp_path):
         (lambda m: m.update({"reference_ns.npy": npy(np.ones((2, 4), "<i8"))}), r"shape \(2, 4\) and should hold \(2, 3\)"),
         (lambda m: m.update({"waited.npy": npy(np.full((2, 2), np.nan))}), "should hold .* positive times or shares"),
         (lambda m: m.update({"waited.npy": npy(np.full((2, 2), -1.0))}), "should hold .* positive times or shares"),
+        (lambda m: m.update({"together.npy": npy(np.full((2, 3), np.nan))}), "should hold .* positive times or shares"),
+        (lambda m: m.update({"together.npy": npy(np.ones((2, 2)))}), r"shape \(2, 2\) and should hold \(2, 3\)"),
+        (lambda m: m.pop("together.npy"), "together"),
         (lambda m: m.update({"session.npy": npy(np.frombuffer(b"{", np.uint8))}), "JSONDecodeError"),
     ],
 )
@@ -137,7 +140,7 @@ def test_arrays_that_do_not_fit_are_refused(saved, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "it has format 2 and this version reads 1; update Paretrim"),
+        ({"format": 3}, "it has format 3 and this version reads up to 2; update Paretrim"),
         ({"arms": {}}, "dict where a list belongs"),
         ({"arms": []}, r"its baseline 'slow' is none of its arms \[\]"),
         ({"baseline": "fast"}, r"its baseline 'fast' is none of its arms \['slow', 'fäst'\]"),
@@ -152,6 +155,12 @@ def test_text_that_does_not_fit_is_refused(saved, change, message):
     edit_text(saved, lambda text: text.update(change))
     with pytest.raises(CorruptFile, match=message):
         load_session(saved)
+
+
+def test_format_1_said_nothing_of_shared_cores(saved):
+    edit_text(saved, lambda text: text.update(format=1))
+    rewrite(saved, lambda members: members.pop("together.npy"))
+    assert load_session(saved).together == ((1.0,) * 3,) * 2
 
 
 def test_a_compressed_member_is_refused_before_memory_is_taken(saved):

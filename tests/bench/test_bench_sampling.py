@@ -1,5 +1,7 @@
 import gc
+import itertools
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from synthetic_openers import logits, spin
 
 from paretrim.bench.effort import Effort
+from paretrim.bench.pinning import usable_cores
 from paretrim.bench.sampling import (
+    Reference,
     busy_after,
-    make_reference,
     make_schedule,
     no_garbage_collection,
     time_rounds,
@@ -22,6 +25,7 @@ from paretrim.bench.sampling import (
 from paretrim.bench.statistics import kept_rounds
 from paretrim.errors import ExportMismatch
 
+LAST_CORE = usable_cores()[-1:]
 IMAGES = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1).repeat(3, axis=1)
 
 
@@ -56,8 +60,17 @@ def run(effort, arms=3, *, seed=0, reference=lambda: 300_000):
     calls = [clock.arm(index, forever(1000 * (index + 1)), trace) for index in range(arms)]
     schedule = make_schedule(seed, 0, arms=arms, rounds=effort.rounds, images=len(IMAGES), batch=2)
     timed = time_rounds(
-        calls, IMAGES, schedule, effort, reference=reference, waited=lambda: clock.now // 4, mark=marks.append, clock=clock
+        calls,
+        IMAGES,
+        schedule,
+        effort,
+        reference=reference,
+        together=lambda: 1.5,
+        waited=lambda: clock.now // 4,
+        mark=marks.append,
+        clock=clock,
     )
+    assert timed.together == [1.5] * len(timed.reference_ns)
     assert timed.waited == pytest.approx([0.25] * (len(timed.reference_ns) - 1), abs=0.001)
     return timed.samples_ns, timed.reference_ns, trace, marks
 
@@ -141,6 +154,7 @@ def test_a_clock_that_slows_down_costs_the_windows_it_touches():
         schedule,
         Effort(rounds=100, window=10, primers=0),
         reference=lambda: int(300_000 * speed()),
+        together=lambda: 1.0,
         waited=lambda: 0,
         mark=lambda _: None,
         clock=clock,
@@ -154,7 +168,43 @@ def test_a_clock_that_slows_down_costs_the_windows_it_touches():
 
 def test_the_reference_is_the_fastest_of_five():
     ticks = iter([0, 9, 10, 17, 20, 25, 30, 36, 40, 48])
-    assert make_reference(lambda: next(ticks))() == 5
+    assert Reference(clock=lambda: next(ticks)).alone() == 5
+
+
+def test_one_core_has_nobody_to_share_with():
+    assert Reference(clock=lambda: 1 / 0).together() == 1.0
+
+
+def test_the_other_cores_compute_meanwhile_and_sleep_afterwards():
+    reference, seen = Reference(LAST_CORE), []
+    now = itertools.count()
+
+    def clock():
+        seen.append(reference._computing[0].is_set())
+        return next(now)
+
+    reference._clock = clock
+    reference.together()
+    # Ten readings of the clock around five products alone, then ten around those together.
+    assert seen == [False] * 10 + [True] * 10
+    # Sleep is reached, though threads of the linear algebra library may spin for a while.
+    assert any(burned(0.05) < 0.02 for _ in range(200))
+    assert not reference._computing[0].is_set()
+
+
+def burned(seconds):
+    """CPU seconds of this process while its caller sleeps."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before
+
+
+def test_together_is_the_median_over_the_fastest_alone():
+    reference = Reference(LAST_CORE)
+    alone, together = [40, 10, 30, 20, 50], [21, 22, 23, 24, 100]
+    moments = itertools.chain.from_iterable((0, value) for value in alone + together)
+    reference._clock = lambda: next(moments)
+    assert reference.together() == 2.3
 
 
 def test_warm_up_lasts_for_the_asked_calls_and_seconds():

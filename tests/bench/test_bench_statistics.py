@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from bench_sessions import drift, noisy, preempt, session, timing
+from bench_sessions import crowd, drift, noisy, preempt, session, timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,6 +203,17 @@ def test_preempted_windows_are_left_out():
     assert np.argwhere(~kept).tolist() == [[0, number] for number in range(25, 50)]
     # What is so in every window is the engine's own way: marked in words, not dropped.
     assert kept_rounds(replace(one, waited=((0.9,) * 3,) * 2)).all()
+
+
+def test_windows_in_which_cores_were_shared_are_left_out():
+    one = session({"slow": noisy(np.random.default_rng(0), 1e6, processes=2, rounds=100)}, window=25)
+    assert kept_rounds(crowd(one, 0, 2, 1.29)).all()
+    kept = kept_rounds(crowd(one, 0, 2, 1.31))
+    assert np.argwhere(~kept).tolist() == [[0, number] for number in range(25, 75)]
+    half = crowd(crowd(one, 0, 2, 1.9), 1, 1, 1.9)
+    assert kept_rounds(half).sum() == 100
+    # More than half of the windows: the machine's cores are like that, and leaving out would choose.
+    assert kept_rounds(crowd(half, 0, 4, 1.9)).all()
 
 
 def test_a_process_that_drifted_throughout_is_no_process():

@@ -14,16 +14,18 @@ class Effort:
     """Settings of one measuring session.
 
     ``processes`` fresh processes each run ``rounds`` rounds; a round calls every arm once, in an order of its own. Before each
-    timed call come ``primers`` untimed calls of the same arm, fewer where they last ``primer_seconds`` together, but at least one:
-    caches and thread pools are then as in a program that runs one network again and again (``docs/decisions/0014``). With
-    ``primers=0`` they are as after other work (what the other arms left behind).
+    timed call come ``primers`` untimed calls of the same arm, fewer where they last ``primer_seconds`` together, at least one: caches
+    and thread pools are then as in a program that runs one network again and again (``docs/decisions/0014``). With ``primers=0``
+    they are as after other work (what the other arms left behind).
 
     Warm-up of an arm lasts at least ``warmup_calls`` calls and ``warmup_seconds``, then until the medians of its last two
     blocks of 25 calls differ by less than ``settled`` (a fraction), at most ``warmup_limit_seconds``.
 
     A fixed matrix product is timed every ``window`` rounds; a window whose product is more than ``drift`` (a fraction) off the
     process's median is left out of every statistic (the clock changed), and so is one in which the process's own threads waited
-    for a core longer than in its median window by more than ``preempted`` of the window (another program ran).
+    for a core longer than in its median window by more than ``preempted`` of the window (another program ran). Where arms have
+    several threads, all their cores then compute the product at once; a window in which it takes the caller longer than alone by
+    more than ``shared`` (a fraction) is left out too: what the system calls cores was one core (``docs/decisions/0015``).
 
     ``gate_seconds`` is how long one session may wait, in all, for a quiet machine; ``timeout_seconds`` how long one process may
     take.
@@ -43,12 +45,13 @@ class Effort:
     window: int = 25
     drift: float = 0.03
     preempted: float = 0.10
+    shared: float = 0.3
     gate_seconds: float = 60.0
     timeout_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
         at_least_one = ("processes", "rounds", "window", "warmup_calls")
-        above_zero = ("settled", "drift", "preempted", "timeout_seconds")
+        above_zero = ("settled", "drift", "preempted", "shared", "timeout_seconds")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in at_least_one and value < 1:

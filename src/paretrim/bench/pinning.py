@@ -72,6 +72,12 @@ def open_pinned(open_arm: Callable[[], Opened], cores: Sequence[int]) -> Opened:
         os.sched_setaffinity(0, cores[:1])
 
 
+def pin_caller(core: int) -> None:
+    """Confine the calling thread to ``core``; nothing where nothing pins."""
+    if can_pin():
+        os.sched_setaffinity(0, {core})
+
+
 def pinned_to(core: int) -> bool:
     """Whether the calling thread is still confined to ``core`` (an engine may have moved it); always true where nothing pins."""
     return not can_pin() or os.sched_getaffinity(0) == {core}

@@ -101,10 +101,16 @@ def measure(
         seed=seed,
         reference_ns=tuple(tuple(one.reference_ns) for one in sampled),
         waited=tuple(tuple(one.waited) for one in sampled),
+        together=tuple(tuple(one.together) for one in sampled),
         loads=tuple(loads),
         machine=machine,
         versions=installed,
-        noise=(*standing(), *_few(images), *(_by_process(text, found) for text, found in remarks.items())),
+        noise=(
+            *standing(),
+            *_few(images),
+            *_shared(sampled, effort),
+            *(_by_process(text, found) for text, found in remarks.items()),
+        ),
     )
 
 
@@ -145,6 +151,12 @@ def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int
 def _few(images: Images) -> list[str]:
     few = f"{len(images)} distinct images; {CHECKED} or more keep caches and branch predictors from learning them"
     return [few] if len(images) < CHECKED else []
+
+
+def _shared(sampled: Sequence[Sampled], effort: Effort) -> list[str]:
+    share = float(np.mean([ratio > 1 + effort.shared for one in sampled for ratio in one.together]))
+    said = f"what the system calls cores was one physical core {share:.0%} of the time"
+    return [f"{said}: their threads shared it, as a host may place virtual CPUs"] if share else []
 
 
 def _by_process(text: str, processes: Sequence[int]) -> str:

@@ -24,15 +24,17 @@ from paretrim.files import write_atomically
 
 Numbers = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)
 MEMBERS: Mapping[str, np.dtype[Any]] = {
     "session": np.dtype("uint8"),
     "samples_ns": np.dtype("<i8"),
     "reference_ns": np.dtype("<i8"),
     "waited": np.dtype("<f8"),
+    "together": np.dtype("<f8"),
 }
 """Arrays of the file: UTF-8 JSON; samples [arm, process, round] with the A/A copy last; reference times [process, boundary];
-waits [process, window]."""
+waits [process, window]; times together over alone [process, boundary], which format 1 lacks."""
 
 
 def save_session(session: Session, path: Path) -> None:
@@ -55,6 +57,7 @@ def save_session(session: Session, path: Path) -> None:
         "samples_ns": np.array([t.samples_ns for t in everyone], "<i8"),
         "reference_ns": np.array(session.reference_ns, "<i8"),
         "waited": np.array(session.waited, "<f8"),
+        "together": np.array(session.together, "<f8"),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -74,10 +77,12 @@ def load_session(path: Path) -> Session:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {name: _member(archive, name, path.stat().st_size) for name in MEMBERS}
-        return _session(
-            json.loads(arrays["session"].tobytes()), arrays["samples_ns"], arrays["reference_ns"], waited=arrays["waited"]
-        )
+            text = json.loads(_member(archive, "session", path.stat().st_size).tobytes())
+            if text["format"] not in READ:
+                raise ValueError(f"it has format {text['format']} and this version reads up to {FORMAT}; update Paretrim")
+            names = [name for name in MEMBERS if name != "together" or text["format"] == FORMAT]
+            arrays = {name: _member(archive, name, path.stat().st_size) for name in names}
+        return _session(text, arrays)
     except (
         OSError,
         EOFError,
@@ -109,9 +114,9 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
     return np.frombuffer(rest, dtype).reshape(shape)
 
 
-def _session(text: dict[str, object], samples: Numbers, reference: Numbers, *, waited: Numbers) -> Session:
-    if text["format"] != FORMAT:
-        raise ValueError(f"it has format {text['format']} and this version reads {FORMAT}; update Paretrim")
+def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> Session:
+    samples, reference, waited = arrays["samples_ns"], arrays["reference_ns"], arrays["waited"]
+    together = arrays.get("together", np.ones(reference.shape))
     arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
     names = [arm["name"] for arm in arms]
     if text["baseline"] not in names[:-1]:
@@ -122,6 +127,7 @@ def _session(text: dict[str, object], samples: Numbers, reference: Numbers, *, w
         (reference, (effort.processes, windows + 1)),
         # 0 is a fine share and -1, or no number, is not.
         (np.where(waited >= 0, 1, 0), (effort.processes, windows)),
+        (together, (effort.processes, windows + 1)),
     ):
         if array.shape != shape or not (array > 0).all():
             raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times or shares")
@@ -145,6 +151,7 @@ def _session(text: dict[str, object], samples: Numbers, reference: Numbers, *, w
         seed=_int(text["seed"]),
         reference_ns=tuple(tuple(row) for row in reference.tolist()),
         waited=tuple(tuple(row) for row in waited.tolist()),
+        together=tuple(tuple(row) for row in together.tolist()),
         loads=tuple((Load(**before), Load(**after)) for before, after in _list(text["loads"])),
         machine=Machine(**(machine | {"isa": tuple(machine["isa"])})),
         versions=_dict(text["versions"]),

@@ -8,6 +8,7 @@ Source: MLPerf inference rules (single stream); google/benchmark (random interle
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
+from paretrim.bench.pinning import pin_caller
 from paretrim.errors import ExportMismatch
 
 Images = npt.NDArray[np.generic]
@@ -47,12 +49,14 @@ class Rounds:
     """What timing gave: ``samples_ns[arm][round]``, reference times around each window, and what each window had to wait.
 
     ``waited[window]`` is the time this process's threads were ready to run and had no core, added over threads, as a share of
-    the window: another program was on the cores.
+    the window: another program was on the cores. ``together`` is, beside each reference time, how many times as long the
+    reference took while the arms' other cores computed it too: about 1, or up to 2 where they are one core.
     """
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
     waited: list[float]
+    together: list[float]
 
 
 def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> Schedule:
@@ -112,20 +116,58 @@ def top1(call: Runnable, images: Images, *, batch: int) -> list[int]:
     return classes[:count]
 
 
-def make_reference(clock: Clock = time.perf_counter_ns) -> Callable[[], int]:
-    """Give a function that times a fixed float32 matrix product, in ns; the fastest of five, as one interrupt is no drift."""
-    matrix = np.random.default_rng(0).standard_normal((REFERENCE_SIZE, REFERENCE_SIZE), dtype=np.float32)
-    product = np.empty_like(matrix)
+class Reference:
+    """A fixed float32 matrix product, on the caller's core and on the ``others``. Its threads sleep between uses.
 
-    def once() -> int:
-        begin = clock()
-        np.matmul(matrix, matrix, out=product)
-        return clock() - begin
+    Args:
+        others: cores beside the caller's; none where every arm has one thread.
+    """
 
-    def fastest() -> int:
-        return min(once() for _ in range(REFERENCE_REPEATS))
+    def __init__(self, others: Sequence[int] = (), *, clock: Clock = time.perf_counter_ns) -> None:
+        self._clock = clock
+        self._matrix = np.random.default_rng(0).standard_normal((REFERENCE_SIZE, REFERENCE_SIZE), dtype=np.float32)
+        self._product = np.empty_like(self._matrix)
+        self._wanted = threading.Event()
+        self._computing = [threading.Event() for _ in others]
+        for core, computing in zip(others, self._computing, strict=True):
+            threading.Thread(target=self._compute, args=(core, computing), daemon=True).start()
 
-    return fastest
+    def alone(self) -> int:
+        """Nanoseconds of the product on the caller's core: the fastest of five, as one interrupt is no drift."""
+        return min(self._times())
+
+    def together(self) -> float:
+        """How many times as long the product takes the caller while the other cores compute it too; 1 where there are none.
+
+        The median of five times over the fastest of five alone.
+        """
+        if not self._computing:
+            return 1.0
+        alone = self.alone()
+        self._wanted.set()
+        try:
+            for computing in self._computing:
+                computing.wait()
+            return sorted(self._times())[REFERENCE_REPEATS // 2] / alone
+        finally:
+            self._wanted.clear()
+
+    def _times(self) -> list[int]:
+        times = []
+        for _ in range(REFERENCE_REPEATS):
+            begin = self._clock()
+            np.matmul(self._matrix, self._matrix, out=self._product)
+            times.append(self._clock() - begin)
+        return times
+
+    def _compute(self, core: int, computing: threading.Event) -> None:
+        pin_caller(core)
+        product = np.empty_like(self._matrix)
+        while self._wanted.wait():
+            while self._wanted.is_set():
+                np.matmul(self._matrix, self._matrix, out=product)  # without Python's lock
+                computing.set()
+            computing.clear()
 
 
 def time_rounds(
@@ -135,17 +177,18 @@ def time_rounds(
     effort: Effort,
     *,
     reference: Callable[[], int],
+    together: Callable[[], float],
     waited: Callable[[], int],
     mark: Callable[[int], None],
     clock: Clock = time.perf_counter_ns,
 ) -> Rounds:
-    """Time every arm once a round, window by window, with ``reference`` before, between and after the windows.
+    """Time every arm once a round, window by window, with ``reference`` and ``together`` before, between and after the windows.
 
     ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` is told the arm
     before each call, outside the clock, so that a process that dies leaves behind where it was.
     """
     samples = [[0] * len(schedule.order) for _ in calls]
-    reference_ns = [reference()]
+    reference_ns, crowded = [reference()], [together()]
     shares = []
     enough = effort.primer_seconds * 1e9
     opened, before = clock(), waited()
@@ -153,6 +196,7 @@ def time_rounds(
         if number and number % effort.window == 0:
             shares.append((waited() - before) / max(clock() - opened, 1))
             reference_ns.append(reference())
+            crowded.append(together())
             opened, before = clock(), waited()
         batch = np.ascontiguousarray(images[schedule.draws[number]])
         for arm in order:
@@ -168,7 +212,8 @@ def time_rounds(
             samples[arm][number] = clock() - begin
     shares.append((waited() - before) / max(clock() - opened, 1))
     reference_ns.append(reference())
-    return Rounds(samples, reference_ns, shares)
+    crowded.append(together())
+    return Rounds(samples, reference_ns, shares, crowded)
 
 
 @contextmanager

@@ -75,8 +75,18 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
     return tuple(result)
 
 
+def shared_windows(session: Session) -> Flags:
+    """Windows [process, window] before or after which the arms' cores were found to be one physical core."""
+    shared = np.array(session.together, np.float64) > 1 + session.effort.shared
+    found: Flags = shared[:, :-1] | shared[:, 1:]
+    return found
+
+
 def kept_rounds(session: Session) -> Flags:
-    """Rounds [process, round] of windows without drift or preemption, as :class:`Effort` says."""
+    """Rounds [process, round] of windows without drift, preemption or shared cores, as :class:`Effort` says.
+
+    Where cores are shared more often than not, that is what the machine is: no window is left out for it.
+    """
     reference = np.array(session.reference_ns, np.float64)
     median = np.median(reference, axis=1, keepdims=True)
     steady = np.abs(reference - median) <= session.effort.drift * median
@@ -84,6 +94,9 @@ def kept_rounds(session: Session) -> Flags:
     # What an engine's own helpers always wait is in the median; a burst above it is another program.
     alone = waited <= np.median(waited, axis=1, keepdims=True) + session.effort.preempted
     windows = steady[:, :-1] & steady[:, 1:] & alone
+    shared = shared_windows(session)
+    if 2 * shared.sum() <= shared.size:
+        windows &= ~shared
     return np.repeat(windows, session.effort.window, axis=1)[:, : session.effort.rounds]
 
 

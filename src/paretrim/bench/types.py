@@ -94,6 +94,8 @@ class Session:
     ``baseline`` is the name of the arm every ratio refers to and ``copy`` the same file opened a second time (A/A).
     ``reference_ns[process]`` are the times of the reference kernel, before every window of rounds and after the last.
     ``waited[process][window]`` is the time the process's own threads waited for a core, as a share of the window.
+    ``together[process]`` says, beside each reference time, how many times as long the reference took while the arms' other cores
+    computed it too.
     ``loads[process]`` is the machine's load before and after a process. ``noise`` lists what was unquiet, in words.
     """
 
@@ -106,6 +108,7 @@ class Session:
     seed: int
     reference_ns: tuple[tuple[int, ...], ...]
     waited: tuple[tuple[float, ...], ...]
+    together: tuple[tuple[float, ...], ...]
     loads: tuple[tuple[Load, Load], ...]
     machine: Machine
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +122,7 @@ class Latency:
     ``speedup`` is baseline time / this time from paired rounds: above 1 is faster than the baseline. ``floor`` is the same ratio
     for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
-    Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift or preemption.
+    Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift, preemption or shared cores.
     ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios. ``in_place_of`` is the
     runtime the session is about, where it cannot run this arm and ``runtime`` did.
     """

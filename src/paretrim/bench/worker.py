@@ -24,9 +24,9 @@ from paretrim.bench.pinning import open_pinned, pinned_to
 from paretrim.bench.sampling import (
     CHECKED,
     Images,
+    Reference,
     Runnable,
     busy_after,
-    make_reference,
     make_schedule,
     no_garbage_collection,
     time_rounds,
@@ -63,6 +63,7 @@ class Sampled:
     samples_ns: list[list[int]]
     reference_ns: list[int]
     waited: list[float]
+    together: list[float]
     classes: list[list[int]]
     noise: list[str]
 
@@ -137,13 +138,15 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
     ordered = [calls[index] for index in range(len(job.arms))]
     before = _classes(job, ordered, images, where, "checking")
     where[0] = PHASES.index("timing")
+    reference = Reference(job.cores[1:])
     with no_garbage_collection():
         timed = time_rounds(
             ordered,
             images,
             rounds,
             job.effort,
-            reference=make_reference(),
+            reference=reference.alone,
+            together=reference.together,
             waited=waited_ns,
             mark=lambda arm: where.__setitem__(1, arm),
         )
@@ -159,7 +162,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
                 f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing"
             )
-    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, before, noise)
+    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
 
 
 def main(arguments: list[str]) -> int:
