@@ -14,9 +14,9 @@ class Effort:
     """Settings of one measuring session.
 
     ``processes`` fresh processes each run ``rounds`` rounds; a round calls every arm once, in an order of its own. Before each
-    timed call come ``primers`` untimed calls of the same arm, fewer where they last ``primer_seconds`` together, at least one: caches
-    and thread pools are then as in a program that runs one network again and again (``docs/decisions/0014``). With ``primers=0``
-    they are as after other work (what the other arms left behind).
+    timed call come ``primers`` untimed calls of the same arm, fewer where they last ``primer_seconds`` together, at least one:
+    caches and thread pools are then as in a program that runs one network again and again (``docs/decisions/0014``). With
+    ``primers=0`` they are as after other work (what the other arms left behind).
 
     Warm-up of an arm lasts at least ``warmup_calls`` calls and ``warmup_seconds``, then until the medians of its last two
     blocks of 25 calls differ by less than ``settled`` (a fraction), at most ``warmup_limit_seconds``.
