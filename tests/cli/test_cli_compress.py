@@ -110,7 +110,10 @@ def test_plan_of_a_study_counts_its_seeds(at_desk, command, command_json):
         ([], "plan needs a recipe file, or --model and --data as compress takes them, and not both"),
         (["short.toml", "--model", "resnet20"], "plan needs a recipe file"),
         (["--model", "resnet20"], "plan with --model needs --data too"),
-        (["study.toml", "--folder", "runs"], "plan leaves out what a folder holds for a recipe and for compress, not for a study"),
+        (
+            ["study.toml", "--folder", "runs"],
+            "plan looks into a folder for a recipe and for compress, not for a study; leave out --folder",
+        ),
     ],
 )
 def test_plans_of_nothing(arguments, said, at_desk, command):

@@ -157,7 +157,8 @@ def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "plan", "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options")
+    text = "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options"
+    parser = _command(commands, "plan", text)
     parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     _add_network(parser, required=False)
     _add_place(parser, "none; given one, what a run has finished there is left out of the prediction")

@@ -83,7 +83,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     chains: Mapping[str, Sequence[Stage]]
     if parsed.recipe and is_study(parsed.recipe):
         if parsed.folder is not None:
-            raise InvalidRecipe("plan leaves out what a folder holds for a recipe and for compress, not for a study; drop --folder")
+            raise InvalidRecipe("plan looks into a folder for a recipe and for compress, not for a study; leave out --folder")
         grid = read_grid(parsed.recipe)
         recipe = _overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
         seeds = len(grid.seeds) if parsed.seed is None else 1

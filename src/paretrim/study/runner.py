@@ -65,14 +65,16 @@ def time_study(
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
 
-    To be run when nothing else runs. Seeds that have been timed in these settings are left alone.
+    To be run when nothing else runs. Seeds that have been timed in these settings are left alone, and so are arms in the store
+    that the study does not list.
     """
     store = results / OUTCOMES
+    labels = {label for label, _ in grid.arms}
     images = load(grid.base.data).test.images.numpy()
     for seed in grid.seeds:
-        outcomes = {o.label: o for o in _stored(store) if o.seed == seed}
+        outcomes = {o.label: o for o in _stored(store) if o.seed == seed and o.label in labels}
         wanted = _wanted(tuple(outcomes.values()), settings)
-        if set(outcomes) != {label for label, _ in grid.arms} or all(wanted <= _timed(o) for o in outcomes.values()):
+        if set(outcomes) != labels or all(wanted <= _timed(o) for o in outcomes.values()):
             continue
         say(f"{grid.name}: timing seed {seed}")
         files = {label: deployed_folder(folder, outcome.recipe, seed) / "model.onnx" for label, outcome in outcomes.items()}
