@@ -57,7 +57,7 @@ sparsity = 0.5
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
-    """A folder with a network of the user's own, recipes for it (``short.toml``, ``long.toml``, ``endless.toml``) and ``study.toml``."""
+    """A folder with a network of the user's own, recipes (``short.toml``, ``long.toml``, ``endless.toml``) and ``study.toml``."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "cli_tiny_network.py").write_text(NETWORK)
     (folder / "short.toml").write_text(RECIPE.replace("EPOCHS", "1"))
