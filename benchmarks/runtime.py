@@ -170,6 +170,7 @@ def lines_of(network: str, given: argparse.Namespace, effort: Effort) -> Iterato
         versions=versions(),
         commit=source_commit(),
         effort="quick" if given.quick else given.effort,
+        size=given.size,
     )
     with tempfile.TemporaryDirectory() as place:
         files = write_files(ModelSpec(network, weights), zeros, size=given.size, classes=given.classes, folder=Path(place))

@@ -36,7 +36,10 @@ STARTUP_GOALS_MS = {"resnet18": 100.0}
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a line comes from. ``weights`` are ``random`` or ``trained``; ``noise`` is what was unquiet, in words."""
+    """Where a line comes from. ``weights`` are ``random`` or ``trained``; ``noise`` is what was unquiet, in words.
+
+    ``size`` is the side of the images in pixels; the first lines, all of 32, do not say it.
+    """
 
     cpu: str
     weights: str
@@ -44,6 +47,7 @@ class Origin:
     commit: str
     effort: str
     noise: tuple[str, ...] = ()
+    size: int = 32
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class LatencyLine:
     @property
     def key(self) -> tuple[object, ...]:
         """What a later line must have in common to stand in its place."""
-        return self.network, self.zeros, self.threads, self.batch
+        return self.network, self.origin.size, self.zeros, self.threads, self.batch
 
     @property
     def verdict(self) -> str:
@@ -138,7 +142,7 @@ class StartupLine:
     @property
     def key(self) -> tuple[object, ...]:
         """What a later line must have in common to stand in its place."""
-        return self.network, self.zeros, self.threads, self.file
+        return self.network, self.origin.size, self.zeros, self.threads, self.file
 
     @property
     def verdict(self) -> str:
@@ -174,7 +178,7 @@ class LayerLine:
     @property
     def key(self) -> tuple[object, ...]:
         """What a later line must have in common to stand in its place."""
-        return self.network, self.zeros, self.layer
+        return self.network, self.origin.size, self.zeros, self.layer
 
     @property
     def share(self) -> Estimate:

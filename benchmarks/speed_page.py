@@ -148,7 +148,8 @@ def _origins(origins: Iterable[Origin]) -> str:
 
 
 def _network(line: Line) -> str:
-    return line.network if line.origin.weights == "random" else f"{line.network}, {line.origin.weights}"
+    size = "" if line.origin.size == Origin.size else f", {line.origin.size} pixels"
+    return f"{line.network}{size}" if line.origin.weights == "random" else f"{line.network}{size}, {line.origin.weights}"
 
 
 def _percent(share: float) -> str:
