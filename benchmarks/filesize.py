@@ -48,6 +48,7 @@ from paretrim.network import Network
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.runtime.machine import native
+from paretrim.settle import settle_
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
@@ -238,6 +239,7 @@ def measured(given: argparse.Namespace) -> None:
                     continue  # without zeros there is no pattern
                 sparse = pruned(network, pattern, percent / 100, data)
                 quantized = Quantize(budget=NONE).begin(sparse, data).eval()
+                settle_(quantized)
                 spec = InputSpec(SHAPE, MEAN, STD)
                 line = row(name, pattern, percent / 100, trained, freeze(quantized, spec), freeze(sparse, spec), given.threads)
                 if given.json:

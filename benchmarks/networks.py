@@ -21,6 +21,7 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network import Network
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
+from paretrim.settle import settle_
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
@@ -47,6 +48,7 @@ class Prepared:
             network = stage.begin(network, self.resources)
         if quantized:
             network = Quantize(budget=Budget(epochs=0)).begin(network, self.resources)
+            settle_(network)
         return freeze(network.eval(), self.spec)
 
 

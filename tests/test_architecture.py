@@ -28,6 +28,7 @@ LEVELS = (
     {"constraints"},
     {"capture", "network"},
     {"freeze", "integer_network", "thaw"},
+    {"settle"},
     {"train"},
     {"candidate", "stage"},
     {"distill", "finetune", "prune", "quantize", "together"},

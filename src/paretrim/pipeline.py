@@ -26,6 +26,7 @@ from paretrim.graph.types import InputSpec
 from paretrim.history import StageOutcome
 from paretrim.network import Network
 from paretrim.recipe import digest_of, stage_settings
+from paretrim.settle import settle_
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, Checkpoints, content_digest
@@ -97,6 +98,7 @@ def run_stage(
             stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs
         )
         seconds = fit(network, plan, resources, folder=folder, report=report)
+        settle_(network)
         lay_out_(network, torch.contiguous_format)  # as if it came from disk: a resumed run must not differ in the last bit
         after = _validate(network, resources)
     outcome = StageOutcome(

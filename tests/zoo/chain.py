@@ -14,6 +14,7 @@ from paretrim.graph.types import INPUT
 from paretrim.network import Network
 from paretrim.quantize.stage import Quantize
 from paretrim.runtime import instruction_sets, plan
+from paretrim.settle import settle_
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
@@ -73,8 +74,9 @@ def assert_every_operation_is_what_was_trained(graph, fake, images):
 
 
 def assert_integers_are_the_fake_quantized_network(network, images):
-    """Quantize without training, freeze, and compare; returns the integer graph, whose very bits the native runtime gives."""
+    """Quantize without training, settle, freeze, and compare; returns the integer graph, whose bits the native runtime gives."""
     fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval()
+    settle_(fake)
     graph = freeze(fake)
     validate(graph)
     assert_every_operation_is_what_was_trained(graph, fake, images)

@@ -84,9 +84,7 @@ def measure(
                 remarks.setdefault(text, []).append(process + 1)
 
     _same_classes(everyone, [one.classes for one in sampled])
-    for arm, old in zip(everyone, digests, strict=True):
-        if digest(Path(arm.path)) != old:
-            raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
+    _same_files(everyone, digests)
     timings = [
         Timing(arm, runtime_version(arm.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
         for index, (arm, old) in enumerate(zip(everyone, digests, strict=True))
@@ -223,6 +221,12 @@ def _kind(name: str) -> type[ParetrimError]:
     """Kind of a deliberate error by name; whatever else an engine raises means that the file does not run."""
     found = vars(paretrim.errors).get(name, ExportMismatch)
     return found if isinstance(found, type) and issubclass(found, ParetrimError) else ExportMismatch
+
+
+def _same_files(arms: Sequence[Arm], digests: Sequence[str]) -> None:
+    for arm, old in zip(arms, digests, strict=True):
+        if digest(Path(arm.path)) != old:
+            raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
 
 
 def _same_classes(arms: Sequence[Arm], classes: Sequence[list[list[int]]]) -> None:

@@ -17,11 +17,15 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.fold import affine_of, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
+from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
 
 _BIAS_LIMIT = 2**30
 """Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""
+
+_SAME_SCALE, _SAME_BIAS = 2.0**-20, 2.0**-12
+"""How far a folded scale (as a share of itself) and bias (in output steps) may be off what they were made, by float32."""
 
 _SMALLEST_MULTIPLIER = 2.0**-60
 """Least factor from accumulator to output steps: 2**31 of it are no step at all."""
@@ -143,7 +147,7 @@ class _Lowering:
         if not final:
             attributes |= _clamp(run.activation, kind)
         factor, bias = folded_bias(head, run.batch_norm)
-        tensors = _integer_tensors(self.weights[head.name], factor, bias, (source.scale, kind.scale), head)
+        tensors = _integer_tensors(self.weights[head.name], factor, bias, (source, kind), head)
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
 
 
@@ -162,17 +166,17 @@ def _level(real: float, kind: ValueType) -> int:
 
 
 def _integer_tensors(
-    codes: WeightCodes, factor: Float64Array, bias: Float64Array, scales: tuple[float, float], head: Node
+    codes: WeightCodes, factor: Float64Array, bias: Float64Array, types: tuple[ValueType, ValueType], head: Node
 ) -> dict[str, Array]:
     """Weight, scale and bias with the BatchNorm factor folded in: its sign into the integers, its size into the scale.
 
-    ``scales`` are those of the input and the output; an output in float32 counts in steps of 1.
+    ``types`` are those of the input and the output; an output in float32 counts in steps of 1.
     """
-    source, output = scales
+    source, output = types[0].scale, types[1].scale
     columns = (-1, *[1] * (codes.integers.ndim - 1))
     integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
     exact = codes.scale.astype(np.float64) * np.abs(factor)
-    empty = ~integers.reshape(len(integers), -1).any(axis=1)
+    empty: npt.NDArray[np.bool_] = np.logical_not(integers.reshape(len(integers), -1).any(axis=1))
     # A channel without weights is its bias: any scale will do that holds it with 20 bits.
     exact = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / source / 2**20, exact)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
@@ -180,7 +184,10 @@ def _integer_tensors(
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
     scale = np.maximum(exact, least).astype(np.float32)
     integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
-    bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
+    if types[1].quantized:
+        scale, bias_integers = _plain_where_so(scale, bias, empty, (source, output))
+    else:
+        bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
     reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
     if reach.max() >= 2**31:
         channel = int(reach.argmax())
@@ -189,3 +196,16 @@ def _integer_tensors(
             f"it has {integers[0].size:,} weights per channel, split the layer or remove weights"
         )
     return {"weight": integers.astype(np.int8), "weight_scale": scale, "bias": bias_integers.astype(np.int32)}
+
+
+def _plain_where_so(
+    scale: FloatArray, bias: Float64Array, empty: npt.NDArray[np.bool_], scales: tuple[float, float]
+) -> tuple[FloatArray, Float64Array]:
+    """Scales and biases that are plain but for the rounding of the float32 parameters they come from, made exactly so."""
+    source, output = scales
+    near = np.where(empty, constant_scale(source=source, output=output), plain_scales(scale.astype(np.float64)))
+    chosen = np.where(empty | (np.abs(near - scale) <= _SAME_SCALE * scale), near, scale)
+    biases = plain_biases(bias, chosen, source=source, output=output)
+    plain = (np.abs(bias - biases * source * chosen) <= _SAME_BIAS * output) & (np.abs(biases) <= _BIAS_LIMIT)
+    chosen = np.where(empty & ~plain, scale, chosen)
+    return chosen.astype(np.float32), np.where(plain, biases, np.rint(bias / (source * chosen)))

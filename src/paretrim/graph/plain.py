@@ -1,0 +1,46 @@
+"""Plain scales and biases: what a file can hold in few bits, and a uint8 result cannot tell from anything finer.
+
+A float32 scale in front of a uint8 result has 15 bits, and a bias in accumulator steps about 5, that no result shows and nothing
+can code. :mod:`paretrim.settle` makes a trained network plain; freezing keeps what it finds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+SCALE_BITS = 6
+"""Significant bits of a plain scale (docs/decisions/0016)."""
+
+BIAS_BITS = 3
+"""A plain bias is a multiple of the largest power of two accumulator steps that is below 2**-3 output steps."""
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def plain_scales(scales: Float64Array) -> Float64Array:
+    """The nearest plain scales."""
+    mantissa, exponent = np.frexp(scales)
+    rounded: Float64Array = np.ldexp(np.rint(np.ldexp(mantissa, SCALE_BITS)), exponent - SCALE_BITS)
+    return rounded
+
+
+def plain_biases(biases: Float64Array, scales: Float64Array, *, source: float, output: float) -> Float64Array:
+    """The nearest plain biases [Co], in accumulator steps, of a layer with these scales [Co] between two grids.
+
+    Args:
+        biases: in real units.
+        scales: of the weights, as the graph holds them (float32 values).
+        source: scale of the input's grid.
+        output: scale of the result's grid.
+    """
+    # In float32, as whoever reads a file does it: SPEC.md, "Biases".
+    exponents = np.frexp(scales.astype(np.float32) * np.float32(source) / np.float32(output))[1]
+    units = np.exp2(np.clip(-BIAS_BITS - exponents, 0, 31))
+    plain: Float64Array = np.rint(biases / (source * scales) / units) * units
+    return plain
+
+
+def constant_scale(*, source: float, output: float) -> float:
+    """The plain scale of a channel without weights: its bias alone counts, and one accumulator step is a plain bias."""
+    return float(plain_scales(np.array(output / 2 ** (BIAS_BITS + 1) / source)))
