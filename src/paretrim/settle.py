@@ -24,7 +24,8 @@ def settle_(network: Network) -> None:
 
     A scale moves by at most 1.6 %, through gamma of the BatchNorm behind the layer, or as the learned step where there is
     none; a scale that is observed in the weights stays. A bias moves by at most a sixteenth of an output step, through beta or
-    the bias itself; a layer with neither has none. Layers that give logits, and networks that are not quantized, stay as they are.
+    the bias itself; a layer with neither has none. Layers that give logits, and networks that are not quantized,
+    stay as they are.
     """
     layers = weighted_layers(network)
     if any(layer.quantizer is None for layer in layers.values()):
