@@ -277,8 +277,10 @@ def test_spinning_helpers_are_noticed():
         helpers[-1].start()
         return logits(images)
 
-    assert busy_after(spinning, IMAGES) > 0.004
-    helpers[0].join()
+    # Once is enough: on a machine with other work a helper may not get a core at once.
+    assert any(busy_after(spinning, IMAGES) > 0.004 for _ in range(5))
+    for helper in helpers:
+        helper.join()
 
 
 def test_the_collector_rests_while_timing_and_comes_back():
