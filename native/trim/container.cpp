@@ -90,7 +90,8 @@ std::vector<Record> take_header(ByteReader& reader, const std::uint8_t* data) {
   if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin as a .trim file does");
   const std::uint64_t found = reader.number(~std::uint64_t{0}, "the version");
   if (found != version) {
-    corrupt("its version is " + std::to_string(found) + " and this reader knows " + std::to_string(version) + "; update paretrim");
+    corrupt("its version is " + std::to_string(found) + " and this reader knows " + std::to_string(version) + "; " +
+            (found > version ? "update paretrim" : "write it again with this version"));
   }
   std::vector<Record> records = take_table(reader);
   const Digest digest = sha256(data, reader.position());
