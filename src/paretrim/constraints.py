@@ -33,9 +33,13 @@ class Weighted(nn.Module):
         self.register_buffer("alive", None)
         self.register_module("quantizer", None)
 
+    def masked_weight(self) -> Tensor:
+        """The weight [Co, ...] with pruned weights 0, before it is moved to a grid."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
     def effective_weight(self) -> Tensor:
         """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
-        weight = self.weight if self.mask is None else self.weight * self.mask
+        weight = self.masked_weight()
         return weight if self.quantizer is None else self.quantizer(weight)
 
     def effective_bias(self) -> Tensor | None:

@@ -41,8 +41,7 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
 def _codes(name: str, layer: Weighted) -> WeightCodes:
     assert layer.quantizer is not None
     with torch.no_grad():
-        masked = layer.weight if layer.mask is None else layer.weight * layer.mask
-        integers, scale = layer.quantizer.integers(masked)
+        integers, scale = layer.quantizer.integers(layer.masked_weight())
     if layer.mask is not None and bool((integers[~layer.mask] != 0).any()):
         raise ExportMismatch(f"layer '{name}': a pruned weight is not 0 in the exported integers; please report this")
     return WeightCodes(integers.cpu().numpy().astype(np.int8), scale.cpu().numpy().astype(np.float32))

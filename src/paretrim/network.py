@@ -129,8 +129,7 @@ class Network(nn.Module):
             return {}
         module = self.layers[_key(name)]
         if isinstance(module, Weighted):
-            weight = module.weight if module.mask is None else module.weight * module.mask
-            arrays = {"weight": _numpy(weight)}
+            arrays = {"weight": _numpy(module.masked_weight())}
             bias = module.effective_bias()
             return arrays if bias is None else arrays | {"bias": _numpy(bias)}
         if isinstance(module, BatchNorm):

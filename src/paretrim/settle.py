@@ -52,8 +52,7 @@ def _settle_layer_(
     quantizer = layer.quantizer
     assert quantizer is not None
     with torch.no_grad():
-        masked = layer.weight if layer.mask is None else layer.weight * layer.mask
-        integers, steps = quantizer.integers(masked)
+        integers, steps = quantizer.integers(layer.masked_weight())
     own = _array(steps)
     empty = ~integers.reshape(len(integers), -1).any(1).cpu().numpy() | (factor == 0)
     scales = own * np.abs(factor)

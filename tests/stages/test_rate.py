@@ -20,7 +20,7 @@ from paretrim.graph.entropy import summarize_weights
 from paretrim.integer_network import IntegerNetwork
 from paretrim.pipeline import run_stage
 from paretrim.prune.stage import Prune
-from paretrim.quantize.rate import masked, prices
+from paretrim.quantize.rate import prices
 from paretrim.quantize.stage import Quantize
 from paretrim.recipe import stage_settings
 from paretrim.train.losses import LossTerm, cross_entropy, with_a_goal
@@ -86,12 +86,12 @@ def test_what_is_judged_is_what_was_chosen_and_zeros_stay(pattern):
         scale = layer.quantizer.scale_for(layer.weight).detach().double().reshape(-1, *[1] * (layer.weight.dim() - 1))
         chosen = torch.round(layer.effective_weight().detach().double() / scale).abs()
         np.testing.assert_array_equal(np.abs(by_name[name]), chosen.numpy())
-        nearest = torch.round(masked(layer).detach() / scale).clamp(-127, 127).abs()
+        nearest = torch.round(layer.masked_weight().detach() / scale).clamp(-127, 127).abs()
         assert (chosen <= nearest + 1).all()
         if layer.mask is not None:
             assert not chosen[~layer.mask].any()
     assert any(
-        not torch.equal(layer.effective_weight(), WeightQuantizer.forward(plain(layer.quantizer), masked(layer)))
+        not torch.equal(layer.effective_weight(), WeightQuantizer.forward(plain(layer.quantizer), layer.masked_weight()))
         for layer in weighted_layers(found).values()
     )
     images = resources("residual").calibration

@@ -89,12 +89,7 @@ def recount_(network: Network) -> None:
     with torch.no_grad():
         for layer in weighted_layers(network).values():
             if layer.quantizer is not None:
-                layer.quantizer.recount_(masked(layer))
-
-
-def masked(layer: Weighted) -> Tensor:
-    """The weight as it comes before its quantizer."""
-    return layer.weight if layer.mask is None else layer.weight * layer.mask
+                layer.quantizer.recount_(layer.masked_weight())
 
 
 def rate_term(rate: float) -> LossTerm:
@@ -108,7 +103,7 @@ def _bits_per_weight(outputs: Outputs) -> Tensor:
         for layer in outputs.layers:
             quantizer = layer.quantizer
             if quantizer is not None and quantizer.lengths is not None:
-                weight = masked(layer)
+                weight = layer.masked_weight()
                 scale = quantizer.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1))
                 bits = bits + bits_between(weight / scale, quantizer.lengths)
     return bits / max(sum(layer.weight.numel() for layer in outputs.layers), 1)
