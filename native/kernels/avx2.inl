@@ -10,52 +10,81 @@ static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
 static void store(std::int32_t* to, Sum sum) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sum); }
 static Pixels load(const std::uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
-static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
-                       const Requantization& to, std::uint8_t* out) {
+// Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one converts to the
+// smallest int32.
+static __m256i steps_of(__m256 value) { return _mm256_cvtps_epi32(_mm256_min_ps(value, _mm256_set1_ps(1048576.0F))); }
+
+// Bytes of a, b, c and d, in turns of four within either half.
+static __m256i clamped(__m256i a, __m256i b, __m256i c, __m256i d, const Requantization& to) {
   const __m256i zero_point = _mm256_set1_epi16(static_cast<std::int16_t>(to.zero_point));
+  const __m256i first = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
+  const __m256i second = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point);
   const __m256i low = _mm256_set1_epi8(static_cast<char>(to.low));
   const __m256i high = _mm256_set1_epi8(static_cast<char>(to.high));
-  // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32.
-  const __m256 limit = _mm256_set1_ps(1048576.0F);
+  return _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(first, second), low), high);
+}
+
+static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
+                       const Requantization& given, std::uint8_t* out) {
+  const Requantization to = given;  // what is stored below cannot change it
   const __m256i interleave =
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   for (int v = 0; v < vectors; ++v) {
     __m256i steps[block];
     for (int c = 0; c < block; ++c) {
       const __m256i sum = _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + c * stride + v * lanes));
-      const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(multipliers[c]));
-      steps[c] = _mm256_cvtps_epi32(_mm256_min_ps(scaled, limit));  // a large negative one converts to the smallest int32
+      steps[c] = steps_of(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(multipliers[c])));
     }
-    const __m256i first = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), zero_point);
-    const __m256i second = _mm256_adds_epi16(_mm256_packs_epi32(steps[2], steps[3]), zero_point);
-    const __m256i bytes = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(first, second), low), high);
+    const __m256i bytes = clamped(steps[0], steps[1], steps[2], steps[3], to);
     _mm256_store_si256(reinterpret_cast<__m256i*>(out + v * lanes * block), _mm256_shuffle_epi8(bytes, interleave));
   }
 }
 
-static __m256 eight_floats(const std::uint8_t* from) {
+using Floats = __m256;
+static Floats all(float value) { return _mm256_set1_ps(value); }
+static Floats load_floats(const float* from) { return _mm256_loadu_ps(from); }
+static Floats floats(const std::uint8_t* from) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
 }
-
-static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out) {
-  const __m256 first = _mm256_set1_ps(by.first);
-  const __m256 second = _mm256_set1_ps(by.second);
-  const __m256 constant = _mm256_set1_ps(by.constant);
-  const __m256 low = _mm256_set1_ps(by.low);
-  const __m256 high = _mm256_set1_ps(by.high);
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const __m256 added = _mm256_add_ps(_mm256_mul_ps(eight_floats(b + i), second), constant);
-    const __m256 sum = _mm256_add_ps(_mm256_mul_ps(eight_floats(a + i), first), added);
-    const __m256i steps = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(sum, low), high));
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i), _mm_packus_epi16(words, words));
-  }
-  for (; i < count; ++i) {
-    const float sum = static_cast<float>(a[i]) * by.first + (static_cast<float>(b[i]) * by.second + by.constant);
-    out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, by.low), by.high)));
-  }
+static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+static Floats times(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
+  const __m256i bytes = clamped(steps_of(a), steps_of(b), steps_of(c), steps_of(d), to);
+  store_bytes(out, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
+
+using Bytes = __m256i;
+static Bytes load_bytes(const std::uint8_t* from) { return load(from); }
+static void store_bytes(std::uint8_t* to, Bytes bytes) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes); }
+static Bytes same_pixels(std::uint32_t pixel) { return _mm256_set1_epi32(static_cast<std::int32_t>(pixel)); }
+static Bytes control(std::uint32_t channels) {
+  return _mm256_add_epi8(same_pixels(channels), _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C)));
+}
+static Bytes shuffled(Bytes bytes, Bytes control) { return _mm256_shuffle_epi8(bytes, control); }
+static Bytes either(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+
+// Sixteen entries at a time; of what is found in all sixteen rows, each upper bit of the index leaves one half.
+struct Table {
+  __m256i rows[16];
+  explicit Table(const std::uint8_t* entries) {
+    for (int r = 0; r < 16; ++r) {
+      rows[r] = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries + 16 * r)));
+    }
+  }
+  Bytes operator[](Bytes index) const {
+    const __m256i column = _mm256_and_si256(index, _mm256_set1_epi8(0x0F));
+    __m256i found[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) found[r] = _mm256_shuffle_epi8(rows[r], column);
+#pragma GCC unroll 4
+    for (int bit = 4, left = 8; bit < 8; ++bit, left /= 2) {
+      const __m256i upper = _mm256_slli_epi16(index, 7 - bit);  // the bit leads its byte
+#pragma GCC unroll 8
+      for (int r = 0; r < left; ++r) found[r] = _mm256_blendv_epi8(found[2 * r], found[2 * r + 1], upper);
+    }
+    return found[0];
+  }
+};
 
 static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
   const __m256i filled = _mm256_set1_epi8(static_cast<char>(shift.fill));

@@ -34,6 +34,7 @@ std::vector<const Kernels*> find_kernels() {
   std::vector<const Kernels*> found;
   if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512f")) {
+    if (__builtin_cpu_supports("avx512vbmi")) found.push_back(&kernels_avx512_vnni_vbmi());
     found.push_back(&kernels_avx512_vnni());
   }
   if (has_avx_vnni()) found.push_back(&kernels_avx_vnni());

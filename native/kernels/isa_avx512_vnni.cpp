@@ -36,13 +36,23 @@ struct V {
     return sum;
   }
 
-  static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
-                         const Requantization& to, std::uint8_t* out) {
+  // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one converts to the
+  // smallest int32.
+  static __m512i steps_of(__m512 value) { return _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(1048576.0F))); }
+
+  // Bytes of a, b, c and d, in turns of four within every 128-bit quarter.
+  static __m512i clamped(__m512i a, __m512i b, __m512i c, __m512i d, const Requantization& to) {
     const __m512i zero_point = _mm512_set1_epi16(static_cast<std::int16_t>(to.zero_point));
+    const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+    const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
     const __m512i low = _mm512_set1_epi8(static_cast<char>(to.low));
     const __m512i high = _mm512_set1_epi8(static_cast<char>(to.high));
-    // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32.
-    const __m512 limit = _mm512_set1_ps(1048576.0F);
+    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), low), high);
+  }
+
+  static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
+                         const Requantization& given, std::uint8_t* out) {
+    const Requantization to = given;  // what is stored below cannot change it
     const __m512i interleave = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     __m512 factors[block];
     for (int c = 0; c < block; ++c) factors[c] = _mm512_set1_ps(multipliers[c]);
@@ -50,44 +60,58 @@ struct V {
       __m512i steps[block];
 #pragma GCC unroll 4
       for (int c = 0; c < block; ++c) {
-        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + c * stride + v * lanes)), factors[c]);
-        steps[c] = _mm512_cvtps_epi32(_mm512_min_ps(scaled, limit));  // a large negative one converts to the smallest int32
+        steps[c] = steps_of(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + c * stride + v * lanes)), factors[c]));
       }
-      const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero_point);
-      const __m512i second = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero_point);
-      const __m512i bytes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), low), high);
+      const __m512i bytes = clamped(steps[0], steps[1], steps[2], steps[3], to);
       _mm512_store_si512(out + v * lanes * block, _mm512_shuffle_epi8(bytes, interleave));
     }
   }
 
-  static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by,
-                         std::uint8_t* out) {
-    const __m512 first = _mm512_set1_ps(by.first);
-    const __m512 second = _mm512_set1_ps(by.second);
-    const __m512 constant = _mm512_set1_ps(by.constant);
-    const __m512 low = _mm512_set1_ps(by.low);
-    const __m512 high = _mm512_set1_ps(by.high);
-    const auto sum_of = [&](__m128i from_a, __m128i from_b) {
-      const __m512 added = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(from_b)), second), constant);
-      const __m512 sum = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(from_a)), first), added);
-      return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, low), high));
-    };
-    const auto at = [](const std::uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); };
-    // Four groups of 16 are packed at once; packing works within 128-bit quarters, so the quarters are put in order afterwards.
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    std::int64_t i = 0;
-    for (; i + 4 * lanes <= count; i += 4 * lanes) {
-      const __m512i words = _mm512_packs_epi32(sum_of(at(a + i), at(b + i)), sum_of(at(a + i + 16), at(b + i + 16)));
-      const __m512i others = _mm512_packs_epi32(sum_of(at(a + i + 32), at(b + i + 32)), sum_of(at(a + i + 48), at(b + i + 48)));
-      const __m512i bytes = _mm512_packus_epi16(words, others);
-      _mm512_storeu_si512(out + i, _mm512_permutexvar_epi32(order, bytes));
-    }
-    for (; i < count; i += lanes) {
-      const auto mask = static_cast<__mmask16>((1U << least<std::int64_t>(count - i, lanes)) - 1U);
-      const __m512i steps = sum_of(_mm_maskz_loadu_epi8(mask, a + i), _mm_maskz_loadu_epi8(mask, b + i));
-      _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, steps);
-    }
+  using Floats = __m512;
+  static Floats all(float value) { return _mm512_set1_ps(value); }
+  static Floats load_floats(const float* from) { return _mm512_loadu_ps(from); }
+  static Floats floats(const std::uint8_t* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
   }
+  static Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
+    // Packing works within 128-bit quarters, so the quarters are put in order afterwards.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bytes = clamped(steps_of(a), steps_of(b), steps_of(c), steps_of(d), to);
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
+  }
+
+  using Bytes = __m512i;
+  static Bytes load_bytes(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
+  static void store_bytes(std::uint8_t* to, Bytes bytes) { _mm512_storeu_si512(to, bytes); }
+  static Bytes same_pixels(std::uint32_t pixel) { return _mm512_set1_epi32(static_cast<std::int32_t>(pixel)); }
+  static Bytes control(std::uint32_t channels) {
+    return _mm512_add_epi8(same_pixels(channels), _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C)));
+  }
+  static Bytes shuffled(Bytes bytes, Bytes control) { return _mm512_shuffle_epi8(bytes, control); }
+  static Bytes either(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+
+  // Sixteen entries at a time.
+  struct Table {
+    __m512i rows[16];
+    explicit Table(const std::uint8_t* entries) {
+      for (int r = 0; r < 16; ++r) {
+        rows[r] = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries + 16 * r)));
+      }
+    }
+    Bytes operator[](Bytes index) const {
+      const __m512i column = _mm512_and_si512(index, _mm512_set1_epi8(0x0F));
+      const __m512i row = _mm512_and_si512(_mm512_srli_epi16(index, 4), _mm512_set1_epi8(0x0F));
+      __m512i found = _mm512_shuffle_epi8(rows[0], column);
+#pragma GCC unroll 16
+      for (int r = 1; r < 16; ++r) {
+        const __mmask64 here = _mm512_cmpeq_epi8_mask(row, _mm512_set1_epi8(static_cast<char>(r)));
+        found = _mm512_mask_shuffle_epi8(found, here, rows[r], column);
+      }
+      return found;
+    }
+  };
 
   static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
     const __m512i filled = _mm512_set1_epi8(static_cast<char>(shift.fill));
@@ -170,11 +194,35 @@ struct V {
 
 #include "kernels/tiles.inl"
 
+// A table in four registers. With AVX-512 VBMI, which not every CPU with VNNI has, one instruction finds 64 bytes in half of it.
+__attribute__((target("avx512vbmi"))) void look_up_wide(const std::uint8_t* in, std::int64_t count, const std::uint8_t* table,
+                                                        std::uint8_t* out) {
+  __m512i entries[4];
+  for (int i = 0; i < 4; ++i) entries[i] = _mm512_loadu_si512(table + 64 * i);
+  for (std::int64_t i = 0; i < count; i += 64) {
+    const __mmask64 wanted = count - i >= 64 ? ~__mmask64{0} : (__mmask64{1} << (count - i)) - 1;
+    const __m512i index = _mm512_maskz_loadu_epi8(wanted, in + i);
+    const __m512i low = _mm512_permutex2var_epi8(entries[0], index, entries[1]);  // takes the index modulo 128
+    const __m512i high = _mm512_permutex2var_epi8(entries[2], index, entries[3]);
+    _mm512_mask_storeu_epi8(out + i, wanted, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high));
+  }
+}
+
 }  // namespace
 }  // namespace avx512_vnni
 
 const Kernels& kernels_avx512_vnni() {
   static const Kernels kernels = avx512_vnni::all_kernels("avx512_vnni");
+  return kernels;
+}
+
+const Kernels& kernels_avx512_vnni_vbmi() {
+  static const Kernels kernels = [] {
+    Kernels same = kernels_avx512_vnni();
+    same.name = "avx512_vnni_vbmi";
+    same.look_up = avx512_vnni::look_up_wide;
+    return same;
+  }();
   return kernels;
 }
 

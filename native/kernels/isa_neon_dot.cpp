@@ -76,14 +76,43 @@ struct V {
     }
   }
 
-  static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by,
-                         std::uint8_t* out) {
-    const Addition k = by;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float sum = static_cast<float>(a[i]) * k.first + (static_cast<float>(b[i]) * k.second + k.constant);
-      out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, k.low), k.high)));
-    }
+  using Floats = float32x4_t;
+  static Floats all(float value) { return vdupq_n_f32(value); }
+  static Floats load_floats(const float* from) { return vld1q_f32(from); }
+  static Floats floats(const std::uint8_t* from) {
+    const float values[lanes] = {static_cast<float>(from[0]), static_cast<float>(from[1]), static_cast<float>(from[2]),
+                                 static_cast<float>(from[3])};
+    return vld1q_f32(values);
   }
+  static Floats plus(Floats a, Floats b) { return vaddq_f32(a, b); }
+  static Floats times(Floats a, Floats b) { return vmulq_f32(a, b); }
+  static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
+    vst1q_u8(out, clamped(vcvtnq_s32_f32(a), vcvtnq_s32_f32(b), vcvtnq_s32_f32(c), vcvtnq_s32_f32(d), to));
+  }
+
+  using Bytes = uint8x16_t;
+  static Bytes load_bytes(const std::uint8_t* from) { return vld1q_u8(from); }
+  static void store_bytes(std::uint8_t* to, Bytes bytes) { vst1q_u8(to, bytes); }
+  static Bytes same_pixels(std::uint32_t pixel) { return vreinterpretq_u8_u32(vdupq_n_u32(pixel)); }
+  static Bytes control(std::uint32_t channels) {
+    const std::uint32_t pixels[lanes] = {0, 0x04040404, 0x08080808, 0x0C0C0C0C};
+    return vaddq_u8(same_pixels(channels), vreinterpretq_u8_u32(vld1q_u32(pixels)));
+  }
+  static Bytes shuffled(Bytes bytes, Bytes control) { return vqtbl1q_u8(bytes, control); }
+  static Bytes either(Bytes a, Bytes b) { return vorrq_u8(a, b); }
+
+  struct Table {
+    uint8x16x4_t quarters[4];
+    explicit Table(const std::uint8_t* entries) {
+      for (int q = 0; q < 4; ++q) quarters[q] = vld1q_u8_x4(entries + 64 * q);
+    }
+    Bytes operator[](Bytes index) const {
+      Bytes found = vqtbl4q_u8(quarters[0], index);
+      // An index outside of a quarter leaves what is there.
+      for (std::uint8_t q = 1; q < 4; ++q) found = vqtbx4q_u8(found, quarters[q], vsubq_u8(index, vdupq_n_u8(64 * q)));
+      return found;
+    }
+  };
 
   static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
     in += shift.pixels * block;

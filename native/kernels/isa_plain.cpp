@@ -58,26 +58,81 @@ struct V {
     return sum;
   }
 
+  static std::uint8_t clamped(float steps, const Requantization& to) {
+    const float shifted = steps + static_cast<float>(to.zero_point);
+    return static_cast<std::uint8_t>(least(most(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
+  }
+
   static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                          const Requantization& to, std::uint8_t* out) {
-    const auto low = static_cast<float>(to.low);
-    const auto high = static_cast<float>(to.high);
     for (int c = 0; c < block; ++c) {
       for (int p = 0; p < vectors * lanes; ++p) {
-        const float scaled = static_cast<float>(sums[c * stride + p]) * multipliers[c];
-        const float shifted = rounded(scaled) + static_cast<float>(to.zero_point);
-        out[p * block + c] = static_cast<std::uint8_t>(least(most(shifted, low), high));
+        out[p * block + c] = clamped(rounded(static_cast<float>(sums[c * stride + p]) * multipliers[c]), to);
       }
     }
   }
 
-  static void add_values(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by,
-                         std::uint8_t* out) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float sum = static_cast<float>(a[i]) * by.first + (static_cast<float>(b[i]) * by.second + by.constant);
-      out[i] = static_cast<std::uint8_t>(rounded(least(most(sum, by.low), by.high)));
+  struct Floats {
+    float lane[lanes];
+  };
+  static Floats all(float value) { return {{value, value, value, value}}; }
+  static Floats load_floats(const float* from) { return {{from[0], from[1], from[2], from[3]}}; }
+  static Floats floats(const std::uint8_t* from) {
+    Floats values;
+    for (int l = 0; l < lanes; ++l) values.lane[l] = static_cast<float>(from[l]);
+    return values;
+  }
+  static Floats plus(Floats a, const Floats& b) {
+    for (int l = 0; l < lanes; ++l) a.lane[l] += b.lane[l];
+    return a;
+  }
+  static Floats times(Floats a, const Floats& b) {
+    for (int l = 0; l < lanes; ++l) a.lane[l] *= b.lane[l];
+    return a;
+  }
+  static void store_rounded(const Floats& a, const Floats& b, const Floats& c, const Floats& d, const Requantization& to,
+                            std::uint8_t* out) {
+    for (const Floats* values : {&a, &b, &c, &d}) {
+      for (const float value : values->lane) *out++ = clamped(rounded(value), to);
     }
   }
+
+  struct Bytes {
+    std::uint8_t byte[lanes * block];
+  };
+  static Bytes load_bytes(const std::uint8_t* from) {
+    Bytes bytes;
+    std::memcpy(bytes.byte, from, sizeof bytes.byte);
+    return bytes;
+  }
+  static void store_bytes(std::uint8_t* to, const Bytes& bytes) { std::memcpy(to, bytes.byte, sizeof bytes.byte); }
+  static Bytes same_pixels(std::uint32_t pixel) {
+    Bytes bytes;
+    for (int l = 0; l < lanes; ++l) std::memcpy(bytes.byte + l * block, &pixel, block);
+    return bytes;
+  }
+  static Bytes control(std::uint32_t channels) { return same_pixels(channels); }
+  static Bytes shuffled(const Bytes& bytes, const Bytes& control) {
+    Bytes result;
+    for (int b = 0; b < lanes * block; ++b) {
+      const int channel = control.byte[b];
+      result.byte[b] = channel < block ? bytes.byte[b / block * block + channel] : 0;
+    }
+    return result;
+  }
+  static Bytes either(Bytes a, const Bytes& b) {
+    for (int i = 0; i < lanes * block; ++i) a.byte[i] |= b.byte[i];
+    return a;
+  }
+
+  struct Table {
+    const std::uint8_t* entries;
+    explicit Table(const std::uint8_t* from) : entries(from) {}
+    Bytes operator[](Bytes index) const {
+      for (std::uint8_t& byte : index.byte) byte = entries[byte];
+      return index;
+    }
+  };
 
   static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_t* out) {
     for (std::int64_t plane = 0; plane < shift.planes; ++plane) {

@@ -49,8 +49,8 @@ struct Addition {
   float first = 0;
   float second = 0;
   float constant = 0;
-  float low = 0;
-  float high = 255;
+  std::int32_t low = 0;
+  std::int32_t high = 255;
 };
 
 struct Shift {
@@ -61,6 +61,16 @@ struct Shift {
   std::int64_t vectors = 0;  // of most_lanes pixels, in one plane
   const std::uint16_t* masks = nullptr;
   std::uint8_t fill = 0;
+};
+
+// How pixels of one plane are put together from the channels of others, place by place. Byte c of a control names the channel of its
+// source that becomes channel c, or is 0x80 for none; `constant` holds the bytes of channels that no source gives. The plane itself may
+// be a source: that is how channels stay what they are.
+struct Mix {
+  int count = 0;
+  const std::uint8_t* from[block] = {};
+  std::uint32_t controls[block] = {};
+  std::uint32_t constant = 0;
 };
 
 // How one register of pixels is put together from any places of a plane: index[l] picks a pixel of the two runs of `lanes` pixels
@@ -82,14 +92,24 @@ struct Kernels {
 
   // sum of a[i] * b[i] for i < count, a multiple of 64; both aligned.
   std::int32_t (*dot)(const std::uint8_t* a, const std::int8_t* b, std::int64_t count);
+  // Counts of these are multiples of 4.
   void (*add)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out);
   // clamp(rint(f32((a - zero_a) * (b - zero_b)) * multiplier) + zero_point)
   void (*multiply)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
                    float multiplier, const Requantization& to, std::uint8_t* out);
+  // The same by one pixel: b[i % 4].
+  void (*multiply_pixel)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
+                         float multiplier, const Requantization& to, std::uint8_t* out);
   // clamp(rint(f32(q - zero) * multiplier[i % 4] + offset[i % 4]) + zero_point)
   void (*affine)(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const float* multiplier, const float* offset,
                  const Requantization& to, std::uint8_t* out);
   void (*maximum)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out);
+  // out[i] = table[in[i]] of 256; `out` may be `in`.
+  void (*look_up)(const std::uint8_t* in, std::int64_t count, const std::uint8_t* table, std::uint8_t* out);
+  // Whole registers are read and written: as many pixels as the pitch of a plane has room for.
+  void (*mix_pixels)(const Mix& mix, std::int64_t pixels, std::uint8_t* out);
+  // out[4 * p + c] = channels[c * pitch + p]
+  void (*interleave)(const std::uint8_t* channels, std::int64_t pitch, std::int64_t pixels, std::uint8_t* out);
   // out[i] = in[step * i] on pixels of four bytes
   void (*stride_pixels)(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out);
   // Plane by plane, pixels of four bytes: out[16 * v + l] = in[16 * v + l + shift] where bit l of masks[v] is set, else `fill` in
@@ -105,6 +125,7 @@ const Kernels& kernels_plain();
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx_vnni();
 const Kernels& kernels_avx512_vnni();
+const Kernels& kernels_avx512_vnni_vbmi();  // the same, with tables looked up in registers
 const Kernels& kernels_neon_dot();
 
 }  // namespace paretrim

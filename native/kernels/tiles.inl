@@ -2,7 +2,10 @@
 // namespace of its own, so that every copy is compiled with that source's flags alone.
 //
 // V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
-// load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
+// load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...). For bytes as numbers: Floats, all(float), floats(const
+// uint8_t*), load_floats(const float*), plus, times, store_rounded(four Floats, Requantization, uint8_t*); rounding is to even. For
+// bytes as they are, lanes * 4 of them: Bytes, load_bytes, store_bytes, same_pixels(uint32), control(uint32), shuffled(Bytes, Bytes), either; Table
+// of 256 entries with operator[](Bytes).
 
 // As many sets as leave registers for the operands.
 constexpr int sets_in_registers(int vectors) {
@@ -97,38 +100,123 @@ void fill_all_sparse(Kernels& kernels, std::integer_sequence<int, vectors...>) {
   (fill_sparse<vectors + 1>(kernels), ...);
 }
 
-inline std::uint8_t clamped(float steps, const Requantization& to) {
-  const float shifted = steps + static_cast<float>(to.zero_point);
-  return static_cast<std::uint8_t>(least(most(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
+// Of what is done byte by byte: calls use(a, b, out) for every register of bytes. The rest of `count`, which must not be written
+// beyond, goes through registers of its own.
+template <typename Use>
+void by_registers(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out, const Use& use) {
+  constexpr std::int64_t bytes = V::lanes * block;
+  std::int64_t i = 0;
+  for (; i + bytes <= count; i += bytes) use(a + i, b + i, out + i);
+  if (i == count) return;
+  alignas(alignment) std::uint8_t last[3][bytes] = {};
+  const auto left = static_cast<std::size_t>(count - i);
+  std::memcpy(last[0], a + i, left);
+  std::memcpy(last[1], b + i, left);
+  use(last[0], last[1], last[2]);
+  std::memcpy(out + i, last[2], left);
+}
+
+// Four results of V::lanes bytes each, one behind the other.
+template <typename Value>
+void store_rounded(const Value& value, const Requantization& to, std::uint8_t* out) {
+  V::store_rounded(value(0), value(V::lanes), value(2 * V::lanes), value(3 * V::lanes), to, out);
+}
+
+void add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out) {
+  const typename V::Floats first = V::all(by.first);
+  const typename V::Floats second = V::all(by.second);
+  const typename V::Floats constant = V::all(by.constant);
+  const Requantization to{0, by.low, by.high};
+  by_registers(a, b, count, out, [&](const std::uint8_t* from_a, const std::uint8_t* from_b, std::uint8_t* here) {
+    const auto sum = [&](int i) {
+      const typename V::Floats added = V::plus(V::times(V::floats(from_b + i), second), constant);
+      return V::plus(V::times(V::floats(from_a + i), first), added);
+    };
+    store_rounded(sum, to, here);
+  });
+}
+
+// a and b are what their zero points leave. Differences and their product are whole numbers below 2^16, so exact.
+inline typename V::Floats product(typename V::Floats a, typename V::Floats b, typename V::Floats multiplier) {
+  return V::times(V::times(a, b), multiplier);
 }
 
 void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
-              float multiplier, const Requantization& to, std::uint8_t* out) {
-  const Requantization k = to;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int32_t product = (a[i] - zero_a) * (b[i] - zero_b);
-    out[i] = clamped(rounded(static_cast<float>(product) * multiplier), k);
-  }
+              float multiplier, const Requantization& given, std::uint8_t* out) {
+  const Requantization to = given;  // what is stored below cannot change it
+  const typename V::Floats less_a = V::all(static_cast<float>(-zero_a));
+  const typename V::Floats less_b = V::all(static_cast<float>(-zero_b));
+  const typename V::Floats factor = V::all(multiplier);
+  by_registers(a, b, count, out, [&](const std::uint8_t* from_a, const std::uint8_t* from_b, std::uint8_t* here) {
+    const auto value = [&](int i) { return product(V::plus(V::floats(from_a + i), less_a), V::plus(V::floats(from_b + i), less_b), factor); };
+    store_rounded(value, to, here);
+  });
+}
+
+// Four floats again and again.
+template <typename Of>
+typename V::Floats same_pixels(const Of& of) {
+  float values[V::lanes];
+  for (int i = 0; i < V::lanes; ++i) values[i] = of(i % block);
+  return V::load_floats(values);
+}
+
+void multiply_pixel(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
+                    float multiplier, const Requantization& given, std::uint8_t* out) {
+  const Requantization to = given;
+  const typename V::Floats less_a = V::all(static_cast<float>(-zero_a));
+  const typename V::Floats pixel = same_pixels([&](int c) { return static_cast<float>(b[c] - zero_b); });
+  const typename V::Floats factor = V::all(multiplier);
+  by_registers(a, a, count, out, [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) {
+    const auto value = [&](int i) { return product(V::plus(V::floats(from + i), less_a), pixel, factor); };
+    store_rounded(value, to, here);
+  });
 }
 
 void affine(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const float* multiplier, const float* offset,
-            const Requantization& to, std::uint8_t* out) {
-  constexpr int unit = 16;  // a whole number of pixels, so that the compiler sees plain vectors
-  float factors[unit];
-  float shifts[unit];
-  for (int i = 0; i < unit; ++i) {
-    factors[i] = multiplier[i % block];
-    shifts[i] = offset[i % block];
+            const Requantization& given, std::uint8_t* out) {
+  const Requantization to = given;
+  const typename V::Floats less = V::all(static_cast<float>(-zero));
+  const typename V::Floats factor = same_pixels([&](int c) { return multiplier[c]; });
+  const typename V::Floats shift = same_pixels([&](int c) { return offset[c]; });
+  by_registers(in, in, count, out, [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) {
+    const auto value = [&](int i) { return V::plus(V::times(V::plus(V::floats(from + i), less), factor), shift); };
+    store_rounded(value, to, here);
+  });
+}
+
+template <typename Table>
+void look_up(const std::uint8_t* in, std::int64_t count, const std::uint8_t* entries, std::uint8_t* out) {
+  const Table table(entries);
+  by_registers(in, in, count, out,
+               [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) { V::store_bytes(here, table[V::load_bytes(from)]); });
+}
+
+template <int count>
+void mix_planes(const Mix& mix, std::int64_t pixels, std::uint8_t* out) {
+  typename V::Bytes controls[count];
+  for (int s = 0; s < count; ++s) controls[s] = V::control(mix.controls[s]);
+  const typename V::Bytes constant = V::same_pixels(mix.constant);
+  for (std::int64_t i = 0; i < pixels * block; i += V::lanes * block) {
+    typename V::Bytes bytes = constant;
+    for (int s = 0; s < count; ++s) bytes = V::either(bytes, V::shuffled(V::load_bytes(mix.from[s] + i), controls[s]));
+    V::store_bytes(out + i, bytes);
   }
-  const Requantization k = to;
-  std::int64_t i = 0;
-  for (; i + unit <= count; i += unit) {
-    for (int j = 0; j < unit; ++j) {
-      out[i + j] = clamped(rounded(static_cast<float>(in[i + j] - zero) * factors[j] + shifts[j]), k);
-    }
-  }
-  for (; i < count; ++i) {
-    out[i] = clamped(rounded(static_cast<float>(in[i] - zero) * factors[i % unit] + shifts[i % unit]), k);
+}
+
+void mix_pixels(const Mix& mix, std::int64_t pixels, std::uint8_t* out) {
+  constexpr void (*by_count[])(const Mix&, std::int64_t, std::uint8_t*) = {mix_planes<1>, mix_planes<2>, mix_planes<3>, mix_planes<4>};
+  by_count[mix.count - 1](mix, pixels, out);
+}
+
+void interleave(const std::uint8_t* channels, std::int64_t pitch, std::int64_t pixels, std::uint8_t* out) {
+  const std::uint8_t* second = channels + pitch;
+  const std::uint8_t* third = second + pitch;
+  const std::uint8_t* fourth = third + pitch;
+  for (std::int64_t p = 0; p < pixels; ++p) {
+    const std::uint32_t pixel = channels[p] | static_cast<std::uint32_t>(second[p]) << 8U | static_cast<std::uint32_t>(third[p]) << 16U |
+                                static_cast<std::uint32_t>(fourth[p]) << 24U;
+    std::memcpy(out + p * block, &pixel, block);
   }
 }
 
@@ -147,10 +235,14 @@ Kernels all_kernels(const char* name) {
   fill_dense<16, 1>(kernels);
   kernels.requantize = V::requantize;
   kernels.dot = V::dot_product;
-  kernels.add = V::add_values;
+  kernels.add = add;
   kernels.multiply = multiply;
+  kernels.multiply_pixel = multiply_pixel;
   kernels.affine = affine;
   kernels.maximum = maximum;
+  kernels.look_up = look_up<V::Table>;
+  kernels.mix_pixels = mix_pixels;
+  kernels.interleave = interleave;
   kernels.stride_pixels = V::stride_pixels;
   kernels.shift_pixels = V::shift_pixels;
   kernels.pick_pixels = V::pick_pixels;

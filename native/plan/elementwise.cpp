@@ -54,20 +54,11 @@ class Multiply final : public Planes {
         requantization_(to),
         kernels_(kernels) {}
 
-  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
     const std::uint8_t* a = memory.at(reads[0]) + start(part);
-    std::uint8_t* out = memory.at(to_) + start(part);
-    if (!broadcast_) {
-      kernels_.multiply(a, zero_a_, memory.at(reads[1]) + start(part), zero_b_, count(), multiplier_, requantization_, out);
-      return;
-    }
-    constexpr std::int64_t room = sizeof scratch.bytes;
-    const std::uint8_t* factors = memory.at(reads[1]) + part * block;
-    for (std::int64_t i = 0; i < std::min(room, count()); i += block) std::memcpy(scratch.bytes + i, factors, block);
-    for (std::int64_t i = 0; i < count(); i += room) {
-      const std::int64_t here = std::min(room, count() - i);
-      kernels_.multiply(a + i, zero_a_, scratch.bytes, zero_b_, here, multiplier_, requantization_, out + i);
-    }
+    const std::uint8_t* b = memory.at(reads[1]) + (broadcast_ ? part * block : start(part));
+    const auto kernel = broadcast_ ? kernels_.multiply_pixel : kernels_.multiply;
+    kernel(a, zero_a_, b, zero_b_, count(), multiplier_, requantization_, memory.at(to_) + start(part));
   }
 
  private:
@@ -108,38 +99,42 @@ class Affine final : public Planes {
 
 class Table final : public Planes {
  public:
-  Table(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out)
-      : Planes(layout, {in}, out), table_(std::move(table)) {}
+  Table(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out, const Kernels& kernels)
+      : Planes(layout, {in}, out), table_(std::move(table)), kernels_(kernels) {}
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
-    const std::uint8_t* in = memory.at(reads[0]) + start(part);
-    std::uint8_t* out = memory.at(to_) + start(part);
-    for (std::int64_t i = 0; i < count(); ++i) out[i] = table_[in[i]];
+    kernels_.look_up(memory.at(reads[0]) + start(part), count(), table_.data(), memory.at(to_) + start(part));
   }
 
  private:
   const std::vector<std::uint8_t> table_;  // 256
+  const Kernels& kernels_;
 };
 
 // Pixels [C][H][W] to planes.
 class QuantizePixels final : public Planes {
  public:
-  QuantizePixels(const Layout& layout, const Tensor& table, Buffer out)
-      : Planes(layout, {images_buffer}, out), table_(table.bytes) {
+  QuantizePixels(const Layout& layout, const Tensor& table, Buffer out, const Kernels& kernels)
+      : Planes(layout, {images_buffer}, out), table_(table.bytes), kernels_(kernels) {
     table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
   }
   std::int64_t parts() const override { return layout_.blocks() * parts_of_a_plane(); }
-  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+    constexpr std::int64_t room = sizeof scratch.bytes / block;  // pixels
     const std::int64_t plane = part / parts_of_a_plane();
-    const std::int64_t row = part % parts_of_a_plane() * rows;
-    const std::int64_t first = row * layout_.width;
-    const std::int64_t count = std::min(rows, layout_.height - row) * layout_.width;
-    std::uint8_t* out = memory.at(to_) + start(plane) + first * block;
+    const std::int64_t first = part % parts_of_a_plane() * rows * layout_.width;
+    const std::int64_t last = std::min(first + rows * layout_.width, layout_.pixels());
     const std::int64_t channels = std::min<std::int64_t>(block, layout_.channels - plane * block);
-    if (channels < block) std::memset(out, 0, static_cast<std::size_t>(count * block));
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const std::uint8_t* in = memory.images + (plane * block + c) * layout_.pixels() + first;
-      const std::uint8_t* table = table_.data() + (plane * block + c) * 256;
-      for (std::int64_t p = 0; p < count; ++p) out[p * block + c] = table[in[p]];
+    const std::uint8_t* in = memory.images + plane * block * layout_.pixels();
+    const std::uint8_t* table = table_.data() + plane * block * 256;
+    std::uint8_t* out = memory.at(to_) + start(plane);
+    std::memset(scratch.bytes + channels * room, 0, static_cast<std::size_t>((block - channels) * room));
+    for (std::int64_t pixel = first; pixel < last; pixel += room) {
+      const std::int64_t here = std::min(room, last - pixel);
+      for (std::int64_t c = 0; c < channels; ++c) {
+        kernels_.look_up(in + c * layout_.pixels() + pixel, here, table + c * 256, scratch.bytes + c * room);
+      }
+      kernels_.interleave(scratch.bytes, room, here, out + pixel * block);
     }
   }
 
@@ -148,6 +143,7 @@ class QuantizePixels final : public Planes {
   std::int64_t parts_of_a_plane() const { return (layout_.height + rows - 1) / rows; }
 
   std::vector<std::uint8_t> table_;  // [channels, rounded up][256]
+  const Kernels& kernels_;
 };
 
 // float32 [C][H][W] to planes. NaN was refused before.
@@ -222,8 +218,8 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
                                              " leave float32 on the grid of scale " + std::to_string(node.type.scale));
   }
   by.constant = static_cast<float>(node.type.zero_point - zeros);
-  by.low = static_cast<float>(integer(node, "lo"));
-  by.high = static_cast<float>(integer(node, "hi"));
+  by.low = static_cast<std::int32_t>(integer(node, "lo"));
+  by.high = static_cast<std::int32_t>(integer(node, "hi"));
   return by;
 }
 
@@ -248,12 +244,13 @@ std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buf
   return std::make_unique<Affine>(Layout::of(node.type.shape), node, source.zero_point, in, out, kernels);
 }
 
-std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out) {
-  return std::make_unique<Table>(std::move(table), layout, in, out);
+std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out,
+                                 const Kernels& kernels) {
+  return std::make_unique<Table>(std::move(table), layout, in, out, kernels);
 }
 
-std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out) {
-  return std::make_unique<QuantizePixels>(Layout::of(node.type.shape), node.tensors.find("table")->second, out);
+std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const Kernels& kernels) {
+  return std::make_unique<QuantizePixels>(Layout::of(node.type.shape), node.tensors.find("table")->second, out, kernels);
 }
 
 std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) {

@@ -20,8 +20,9 @@ std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, Buffer 
 std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, Buffer a, Buffer b,
                                     Buffer out, const Kernels& kernels);
 std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels);
-std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out);
-std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out);
+std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out,
+                                 const Kernels& kernels);
+std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const Kernels& kernels);
 std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out);
 std::unique_ptr<Step> dequantize_step(const ValueType& source, Buffer in, Buffer out);
 

@@ -6,6 +6,133 @@
 namespace paretrim {
 namespace {
 
+constexpr std::uint32_t no_channel = 0x80808080U;  // controls of a Mix
+constexpr std::uint32_t all_channels = 0x03020100U;
+
+// Where the channels of one plane of the output come from.
+struct Plane {
+  std::int64_t index = 0;              // in the output
+  Mix mix;                             // as yet without places in memory
+  std::int64_t sources[block] = {};    // planes of the input
+  std::uint32_t kept = no_channel;     // channels that other moves write
+
+  // One plane of the input as it is.
+  bool whole() const { return mix.count == 1 && mix.controls[0] == all_channels; }
+  bool keeps() const { return kept != no_channel; }
+  std::uint32_t not_kept() const { return kept ^ (no_channel | all_channels); }
+};
+
+void set_byte(std::uint32_t& word, std::int64_t at, std::int64_t value) {
+  word = (word & ~(0xFFU << (8 * at))) | static_cast<std::uint32_t>(value) << (8 * at);
+}
+
+// Channel `to` of the plane is this channel of the input.
+void take(Plane& plane, std::int64_t to, std::int64_t channel) {
+  int source = 0;
+  while (source < plane.mix.count && plane.sources[source] != channel / block) ++source;
+  if (source == plane.mix.count) {
+    ++plane.mix.count;
+    plane.sources[source] = channel / block;
+    plane.mix.controls[source] = no_channel;
+  }
+  set_byte(plane.mix.controls[source], to, channel % block);
+}
+
+Plane plane_of(const Move& move, std::int64_t index) {
+  Plane plane;
+  plane.index = index;
+  const auto end = move.first_channel + static_cast<std::int64_t>(move.channels.size());
+  std::int64_t filled = 0;  // channels that there are
+  for (; filled < block && index * block + filled < move.out.channels; ++filled) {
+    const std::int64_t to = index * block + filled;
+    const bool moved = move.first_channel <= to && to < end;
+    const std::int64_t channel = moved ? move.channels[static_cast<std::size_t>(to - move.first_channel)] : 0;
+    if (!moved) {
+      set_byte(plane.kept, filled, filled);
+    } else if (channel < 0) {
+      set_byte(plane.mix.constant, filled, move.fill);
+    } else {
+      take(plane, filled, channel);
+    }
+  }
+  // Behind the last channel may be anything: best what makes of a plane a whole one.
+  for (; filled < block; ++filled) set_byte(plane.mix.controls[0], filled, filled);
+  return plane;
+}
+
+// Moves that leave every pixel in its place: planes are put together from planes, register by register.
+class MovingChannels final : public Step {
+ public:
+  MovingChannels(const Move& move, Buffer in, Buffer out, const Kernels& kernels)
+      : in_(move.in), out_(move.out), table_(move.table), kernels_(kernels) {
+    reads = {in};
+    writes = {out};
+    const auto end = move.first_channel + static_cast<std::int64_t>(move.channels.size());
+    for (std::int64_t plane = move.first_channel / block; plane * block < end; ++plane) planes_.push_back(plane_of(move, plane));
+  }
+
+  static bool possible(const Move& m) {
+    const bool filled = std::any_of(m.channels.begin(), m.channels.end(), [](std::int64_t channel) { return channel < 0; });
+    return m.in.height == m.out.height && m.in.width == m.out.width && m.row == 0 && m.column == 0 && m.row_step == 1 &&
+           m.column_step == 1 && m.out.pixels() > 1 && (m.table.empty() || !filled);
+  }
+
+  std::int64_t parts() const override { return static_cast<std::int64_t>(planes_.size()); }
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
+    const Plane& plane = planes_[static_cast<std::size_t>(part)];
+    const std::uint8_t* in = memory.at(reads[0]);
+    std::uint8_t* out = memory.at(writes[0]) + plane.index * out_.pitch();
+    const std::int64_t bytes = out_.pixels() * block;
+    if (plane.whole() && table_.empty()) {
+      std::memcpy(out, in + plane.sources[0] * in_.pitch(), static_cast<std::size_t>(bytes));
+    } else if (plane.whole()) {
+      kernels_.look_up(in + plane.sources[0] * in_.pitch(), bytes, table_.data(), out);
+    } else if (table_.empty()) {
+      Mix mix = at(plane, in, 0);
+      if (plane.keeps() || mix.count == 0) add_source(mix, out, plane.kept);
+      kernels_.mix_pixels(mix, out_.pixels(), out);
+    } else {
+      rescale(plane, in, scratch, out);
+    }
+  }
+
+ private:
+  // The sources of the mix from so many bytes after the first pixel on.
+  Mix at(const Plane& plane, const std::uint8_t* in, std::int64_t byte) const {
+    Mix mix = plane.mix;
+    for (int s = 0; s < mix.count; ++s) mix.from[s] = in + plane.sources[s] * in_.pitch() + byte;
+    return mix;
+  }
+
+  static void add_source(Mix& mix, const std::uint8_t* from, std::uint32_t control) {
+    mix.from[mix.count] = from;
+    mix.controls[mix.count] = control;
+    ++mix.count;
+  }
+
+  // Mixed, looked up, and only then beside what the output keeps.
+  void rescale(const Plane& plane, const std::uint8_t* in, Scratch& scratch, std::uint8_t* out) const {
+    constexpr std::int64_t room = sizeof scratch.bytes;
+    for (std::int64_t byte = 0; byte < out_.pixels() * block; byte += room) {
+      const std::int64_t here = std::min(room, out_.pixels() * block - byte);
+      kernels_.mix_pixels(at(plane, in, byte), here / block, scratch.bytes);
+      kernels_.look_up(scratch.bytes, here, table_.data(), scratch.bytes);
+      Mix beside;
+      add_source(beside, scratch.bytes, plane.not_kept());
+      if (plane.keeps()) add_source(beside, out + byte, plane.kept);
+      kernels_.mix_pixels(beside, here / block, out + byte);
+    }
+  }
+
+  const Layout in_;
+  const Layout out_;
+  const std::vector<std::uint8_t> table_;
+  const Kernels& kernels_;
+  std::vector<Plane> planes_;
+};
+
+// Moves that take other pixels: whole planes row by row where four neighbouring channels stay neighbours, else byte by byte.
 class Moving final : public Step {
  public:
   Moving(Move move, Buffer in, Buffer out, const Kernels& kernels) : move_(std::move(move)), kernels_(kernels) {
@@ -63,12 +190,6 @@ class Moving final : public Step {
 
   void move_plane(const std::uint8_t* in, std::uint8_t* to) const {
     const Move& m = move_;
-    const bool same = m.in.pixels() == m.out.pixels() && m.in.width == m.out.width && m.row == 0 && m.column == 0 &&
-                      m.row_step == 1 && m.column_step == 1;
-    if (same) {
-      std::memcpy(to, in, static_cast<std::size_t>(m.out.pixels() * block));
-      return;
-    }
     const std::int64_t first = std::min(m.out.width, m.column >= 0 ? 0 : (-m.column + m.column_step - 1) / m.column_step);
     const std::int64_t reach = m.column >= m.in.width ? 0 : (m.in.width - 1 - m.column) / m.column_step + 1;
     const std::int64_t last = std::max(first, std::min(m.out.width, reach));
@@ -135,6 +256,7 @@ std::optional<Move> joined(const Move& first, const Move& second) {
 }
 
 std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out, const Kernels& kernels) {
+  if (MovingChannels::possible(move)) return std::make_unique<MovingChannels>(move, in, out, kernels);
   return std::make_unique<Moving>(std::move(move), in, out, kernels);
 }
 

@@ -132,15 +132,15 @@ class Planner {
     const Layout layout = Layout::of(source.shape);
     switch (node.op) {
       case Op::quantize:
-        return source.quantized() ? quantize_pixels_step(node, out) : quantize_floats_step(node, out);
+        return source.quantized() ? quantize_pixels_step(node, out, kernels_) : quantize_floats_step(node, out);
       case Op::dequantize:
         return dequantize_step(source, in, out);
       case Op::batch_norm:
         return affine_step(node, source, in, out, kernels_);
       case Op::relu:
-        return table_step(relu_table(source.zero_point), layout, in, out);
+        return table_step(relu_table(source.zero_point), layout, in, out, kernels_);
       case Op::pointwise:
-        return table_step(tensor(node, "table").bytes, layout, in, out);
+        return table_step(tensor(node, "table").bytes, layout, in, out, kernels_);
       case Op::add: {
         const ValueType second = graph_.type_of(node.inputs[1]);
         return paretrim::add_step(addition_of(node, source, second), layout, in, buffer_of_[node.inputs[1]], out, kernels_);

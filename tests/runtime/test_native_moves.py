@@ -1,0 +1,87 @@
+"""Channels that change places, tables and products byte by byte, in every instruction set: the widths that real networks have and
+those that fit no register, bit for bit as in the reference interpreter."""
+
+import numpy as np
+import pytest
+from random_graphs import Builder, finish
+from test_native_bits import assert_same_bits, images_for
+
+from paretrim.runtime import instruction_sets, plan
+
+MAPS = ((1, 1), (1, 2), (3, 5), (7, 7), (13, 21))
+"""Of one pixel, within one register, and over several with a rest."""
+
+WIDTHS = ((8, 4, 12), (5, 3), (1, 1, 1, 1, 1), (2, 9, 1, 6), (58, 58), (3,), (1, 70, 2))
+"""Channels of the parts of a concatenation: whole planes, planes of two parts and of four."""
+
+
+def built(instruction_set, channels, extent, block):
+    """A graph of one block behind one convolution, planned on two threads."""
+    b = Builder(np.random.default_rng([channels, *extent]), quantized=True, shape=(3, *extent), count=2)
+    graph = finish(b, block(b, b.conv(b.start(), channels, kernel=1)))
+    return graph, plan(graph, instruction_set=instruction_set, threads=2, measure=False)
+
+
+def part(b, x, start, stop):
+    return b.simple("slice", [x], {"axis": 0, "start": start, "stop": stop, "step": 1})
+
+
+def cut_and_joined(widths):
+    """Slices of every width, each second one on a grid of its own, in reverse order."""
+
+    def block(b, x):
+        ends = np.cumsum([0, *widths]).tolist()
+        parts = [part(b, x, start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+        return b.simple("concat", [b.pointwise(p, "silu") if i % 2 else p for i, p in enumerate(parts)][::-1])
+
+    return block
+
+
+def shuffled(groups):
+    return lambda b, x: b.simple("channel_shuffle", [x], {"groups": groups})
+
+
+def widened(b, x):
+    """Channels of a filling before and behind, none of them on the border of a plane."""
+    return b.simple("pad", [x], {"before": (3, 0, 0), "after": (6, 0, 0)})
+
+
+def gated(b, x):
+    gate = b.pointwise(b.simple("adaptive_avg_pool", [x], {"output_size": (1, 1)}), "sigmoid")
+    return b.simple("mul", [gate, x])
+
+
+def squared(b, x):
+    return b.simple("mul", [x, b.pointwise(x, "silu")])
+
+
+BLOCKS = {
+    "joined": [(sum(widths), cut_and_joined(widths)) for widths in WIDTHS],
+    "shuffled": [(116, shuffled(2)), (9, shuffled(3)), (10, shuffled(5)), (64, shuffled(16))],
+    "widened": [(5, widened), (8, widened)],
+    "gated": [(6, gated), (17, gated)],
+    "squared": [(7, squared)],
+    "normalised": [(7, Builder.batch_norm), (16, Builder.batch_norm)],
+    "activated": [(7, lambda b, x: b.pointwise(x, "gelu")), (36, lambda b, x: b.pointwise(x, "tanh"))],
+}
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("extent", MAPS, ids=str)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_byte_arrives(instruction_set, extent, name):
+    for channels, block in BLOCKS[name]:
+        graph, session = built(instruction_set, channels, extent, block)
+        assert_same_bits(session, graph, images_for(graph, channels, 3))
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+def test_all_entries_of_a_table_are_found(instruction_set):
+    """Values 0 to 255 in every place of a register."""
+    b = Builder(np.random.default_rng(0), quantized=True, shape=(1, 16, 17), count=2)
+    b.images[:] = np.arange(2 * 16 * 17).reshape(b.images.shape) % 256
+    graph = finish(b, b.pointwise(b.start(), "mul_constant"))
+    session = plan(graph, instruction_set=instruction_set, measure=False)
+    for first in range(0, 256, 5):
+        images = ((np.arange(16 * 17) + first) % 256).astype(np.uint8).reshape(1, 1, 16, 17)
+        assert_same_bits(session, graph, images)
