@@ -27,19 +27,25 @@ Survivors surviving_blocks(const Weighted& layer) {
   survivors.planes = static_cast<std::size_t>(g.in.blocks());
   survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
   survivors.starts.push_back(0);
-  survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels * positions * ((depth + block - 1) / block + 1)));
+  const auto most = static_cast<std::size_t>(positions * ((depth + block - 1) / block + 1));  // of one channel
+  survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int64_t first = o / outputs * depth;
     const std::int8_t* weight = layer.weight + o * depth * positions;
+    std::size_t kept = survivors.blocks.size();
+    survivors.blocks.resize(kept + most);
     for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
       const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
       const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
       const std::int64_t lane = 8 * (first + begin - plane * block);
       for (std::int64_t position = 0; position < positions; ++position) {
         const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
-        if (word != 0) survivors.blocks.push_back({static_cast<std::uint32_t>(position * g.in.blocks() + plane), word});
+        // Written in any case and kept if it survives: which do is nothing that a branch could foresee.
+        survivors.blocks[kept] = {static_cast<std::uint32_t>(position * g.in.blocks() + plane), word};
+        kept += word != 0;
       }
     }
+    survivors.blocks.resize(kept);
     survivors.starts.push_back(survivors.blocks.size());
   }
   return survivors;

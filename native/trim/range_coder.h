@@ -87,6 +87,9 @@ class Decoder {
     return static_cast<std::uint32_t>(value);
   }
 
+  // Whether the stream ends where all is found, in a byte that says something: an encoder writes no other.
+  bool ended() const { return next_ == end_ && (begin_ == end_ || end_[-1] != 0); }
+
   // Bits of the stream that what was found so far stands for.
   double bits() const { return 8.0 * static_cast<double>(next_ - begin_) - std::log2(static_cast<double>(range_)); }
 

@@ -16,6 +16,11 @@
 namespace paretrim::trim {
 namespace {
 
+// Other bytes than an encoder's would give the same values.
+void check_end(const Decoder& decoder) {
+  if (!decoder.ended()) corrupt("its coded stream does not end where its values do");
+}
+
 enum Coding : std::uint8_t { verbatim = 0, modelled = 1 };       // of text and parameters
 enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2 };  // of weights
 
@@ -191,6 +196,7 @@ std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& piec
     bits.push_back(decoder.bits() - before);
     before = decoder.bits();
   });
+  check_end(decoder);
   return bits;
 }
 
@@ -229,6 +235,7 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
     bits.push_back(now - before);
     before = now;
   });
+  check_end(decoder);
   reader.finish();
   return bits;
 }
@@ -239,7 +246,7 @@ struct Way {
   Model model;
   std::uint64_t thousandths;
 };
-constexpr std::array<Way, 3> ways = {{{counted, 3}, {plain, 10}, {rich, 0}}};
+constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
 constexpr std::uint64_t few_bytes = 1 << 19;  // decoded: read within some milliseconds, whatever the way
 
 }  // namespace
@@ -295,6 +302,7 @@ std::vector<std::uint8_t> decode_text(const std::uint8_t* data, std::size_t size
   std::vector<std::uint8_t> bytes(decoded);
   Decoder decoder(data + 1, size - 1);
   TextModel().code(decoder, bytes.data(), bytes.size());
+  check_end(decoder);
   return bytes;
 }
 
@@ -312,7 +320,8 @@ std::vector<std::uint8_t> encode_parameters(const Graph& graph) {
 void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size) {
   if (coding_of(data, size, modelled) == modelled) {
     Decoder decoder(data + 1, size - 1);
-    return code_parameters(decoder, graph);
+    code_parameters(decoder, graph);
+    return check_end(decoder);
   }
   ByteReader reader(data + 1, size - 1);
   for (const Place& place : small_tensors(graph)) {

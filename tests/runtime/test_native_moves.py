@@ -1,6 +1,8 @@
 """Channels that change places, tables and products byte by byte, in every instruction set: the widths that real networks have and
 those that fit no register, bit for bit as in the reference interpreter."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from random_graphs import Builder, finish
@@ -31,7 +33,7 @@ def cut_and_joined(widths):
 
     def block(b, x):
         ends = np.cumsum([0, *widths]).tolist()
-        parts = [part(b, x, start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+        parts = [part(b, x, start, stop) for start, stop in pairwise(ends)]
         return b.simple("concat", [b.pointwise(p, "silu") if i % 2 else p for i, p in enumerate(parts)][::-1])
 
     return block

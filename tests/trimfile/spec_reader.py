@@ -194,7 +194,10 @@ def table_line(file: Bytes, index: int) -> Record:
 def text_record(record: Record) -> bytes:
     """The bytes of a structure or a provenance."""
     if record.coding == 1:
-        return read_text(Stream(record.data), record.decoded)
+        stream = Stream(record.data)
+        text = read_text(stream, record.decoded)
+        stream.end()
+        return text
     require(len(record.data) == record.decoded, f"it holds {len(record.data)} bytes and claims {record.decoded}")
     return record.data
 
@@ -441,7 +444,8 @@ def read_parameters(record: Record, structure: Structure) -> None:
             tensor.elements = np.frombuffer(file.take(tensor.bytes), held).tolist()
         file.end()
         return
-    numbers = Numbers(Stream(record.data))
+    stream = Stream(record.data)
+    numbers = Numbers(stream)
     for layer, tensor in small:
         bias = layer.tensors.get("bias")
         if tensor is bias and has_biases(layer):
@@ -454,6 +458,7 @@ def read_parameters(record: Record, structure: Structure) -> None:
             tensor.elements = numbers.bytes(tensor.count, predictions(structure.input, layer, tensor))
         if tensor.name == "weight_scale" and bias and has_biases(layer):
             bias.elements = numbers.biases(steps(layer, tensor))
+    stream.end()
 
 
 def has_biases(layer: Layer) -> bool:
@@ -522,6 +527,7 @@ def read_weights(record: Record, pieces: list[Piece]) -> None:
         if piece.count == 0:
             continue
         piece.tensor.elements += numbers.floats(piece.count) if piece.tensor.element == "<f4" else integers(piece)
+    stream.end()
     if symbols:
         symbols.end()
 
@@ -539,6 +545,7 @@ class Stream:
     """A binary arithmetic decoder."""
 
     def __init__(self, data: bytes) -> None:
+        self.data = data
         self.words = struct.iter_unpack(">H", data + bytes(len(data) % 2))
         self.range = 2**48 - 1
         self.code = 0
@@ -548,6 +555,11 @@ class Stream:
     def word(self) -> int:
         """The next word."""
         return int(next(self.words, (0,))[0])
+
+    def end(self) -> None:
+        """Nothing is left, and no zeros that say nothing."""
+        whole = next(self.words, None) is None and not self.data.endswith(b"\0")
+        require(whole, "its coded stream does not end where its values do")
 
     def fill(self) -> None:
         """Words until the range is wide enough."""

@@ -130,6 +130,15 @@ def test_well_sealed_records_of_changed_bytes_give_an_error_or_a_network_of_the_
                 assert len(graph.nodes) <= len(small().nodes) or record == 0
 
 
+@pytest.mark.parametrize("record", range(4))
+@pytest.mark.parametrize("added", [b"\0", bytes(9), b"hidden bytes"], ids=repr)
+def test_nothing_can_be_added_to_a_coded_stream(record, added):
+    """There is no room for what nobody reads, but in the few bytes that a decoder is ahead of what it finds."""
+    records = split(CONTENT)
+    records[record][3] += added
+    refused(join(records), r"record \d.*: its coded stream does not end where its values do")
+
+
 def forged(change):
     records = split(CONTENT)
     change(records)
@@ -299,6 +308,8 @@ def test_forged_provenance():
         ('{"format":1,"format":1}', "it repeats a key"),
         ('{"format":1,"recipe":NaN}', "it holds NaN"),
         ("{", "it is no JSON"),
+        (f'{{"format":1,"seconds":1{"0" * 400}}}', "it holds a whole number of 401 digits"),
+        ('{"format":1,"recipe":"\\ud800"}', "it is no JSON: 'utf-8' codec can't encode"),
         ('{"format":1,"recipe":1,"history":[],"measured":{}}', "recipe is a text"),
         ('{"format":1,"recipe":"","history":[],"measured":{"a":[]}}', "what was measured is numbers and texts"),
         ('{"format":1,"recipe":"","history":[{}],"measured":{}}', "a stage of the history has exactly"),

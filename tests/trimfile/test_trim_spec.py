@@ -392,5 +392,6 @@ def test_sealed_damage_is_refused_or_read_alike(path, index):
         else:
             assert parts_of_second(changed) == expected
             read += 1
-    # Any bytes are numbers and weights of some network; a structure and symbols are more easily none.
-    assert (read == DAMAGES) == (path == GOLDEN and index > 0)
+    # Most bytes are numbers and weights of some network, unless their stream would have ended elsewhere; a structure and symbols
+    # are more easily none.
+    assert (read > DAMAGES // 2) == (path == GOLDEN and index > 0)

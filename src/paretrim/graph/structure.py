@@ -12,7 +12,9 @@ _NODE_KEYS = {"name", "op", "inputs", "type", "attributes", "tensors", "layer"}
 
 
 def parse_strictly(text: str | bytes, place: str) -> object:
-    """The value of a JSON text without repeated keys, NaN or infinity; ``place`` begins the message of an error.
+    """The value of a JSON text without repeated keys, NaN, infinity, whole numbers above 64 bits or halves of characters.
+
+    ``place`` begins the message of an error.
 
     Raises:
         CorruptFile: it is no such text.
@@ -21,6 +23,12 @@ def parse_strictly(text: str | bytes, place: str) -> object:
     def refuse(constant: str) -> None:
         raise CorruptFile(f"{place} holds {constant}; numbers are finite")
 
+    def whole(digits: str) -> int:
+        value = int(digits)
+        if not -(2**63) <= value < 2**63:
+            raise CorruptFile(f"{place} holds a whole number of {len(digits)} digits; they have at most 64 bits")
+        return value
+
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         result = dict(pairs)
         if len(result) != len(pairs):
@@ -28,7 +36,9 @@ def parse_strictly(text: str | bytes, place: str) -> object:
         return result
 
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        value: object = json.loads(text, parse_constant=refuse, parse_int=whole, object_pairs_hook=unique)
+        json.dumps(value, ensure_ascii=False).encode()  # an escape can name half of a character
+        return value
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{place} is no JSON: {error}") from error
 
