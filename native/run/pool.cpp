@@ -1,5 +1,9 @@
 #include "run/pool.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 #include <chrono>
 #include <string>
 #include <system_error>
@@ -19,71 +23,95 @@ constexpr std::uint64_t one_call = 1U << 17U;
 
 std::uint64_t call_of(std::uint64_t gate) { return gate / one_call; }
 
+// Forks between the first pool and this process.
+std::atomic<std::uint64_t> forks{0};
+
+std::uint64_t forks_so_far() {
+#if defined(__unix__) || defined(__APPLE__)
+  static const int counted = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+  static_cast<void>(counted);  // without memory for it, forks stay unnoticed
+#endif
+  return forks.load(std::memory_order_relaxed);
+}
+
 }  // namespace
 
-Pool::Pool(int threads) {
-  workers_.reserve(static_cast<std::size_t>(threads) - 1);
+Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std::make_unique<Shared>()) {
+  std::vector<std::thread>& workers = shared_->workers;
+  workers.reserve(static_cast<std::size_t>(threads) - 1);
   try {
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { serve(thread); });
+    for (int thread = 1; thread < threads; ++thread) workers.emplace_back([&shared = *shared_, thread] { serve(shared, thread); });
   } catch (const std::system_error&) {
-    const std::size_t started = workers_.size() + 1;
+    const std::size_t started = workers.size() + 1;
     stop();  // no destructor runs for what was never made
     throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) + "; this machine starts no more than " +
                                                       std::to_string(started) + " for this process");
   }
 }
 
-Pool::~Pool() { stop(); }
+Pool::~Pool() {
+  if (inherited()) {
+    static_cast<void>(shared_.release());  // nobody is left to join, and who waits for them waits forever
+  } else {
+    stop();
+  }
+}
+
+bool Pool::inherited() const { return forks.load(std::memory_order_relaxed) != forks_; }
 
 void Pool::stop() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    stopping_.store(true);
+    const std::lock_guard<std::mutex> lock(shared_->mutex);
+    shared_->stopping.store(true);
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  shared_->wake.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
 }
 
 bool Pool::try_run(void (*work)(void*, int), void* context) {
-  const std::unique_lock<std::mutex> caller(callers_, std::try_to_lock);
+  if (inherited()) return false;
+  Shared& shared = *shared_;
+  const std::unique_lock<std::mutex> caller(shared.callers, std::try_to_lock);
   if (!caller.owns_lock()) return false;
-  work_ = work;
-  context_ = context;
-  left_.store(0, std::memory_order_relaxed);
-  // Sequentially consistent, as is sleeping_: a worker that falls asleep now is seen here, or sees the call.
-  gate_.store((call_of(gate_.load()) + 1) * one_call + open_bit);
-  if (sleeping_.load() > 0) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    wake_.notify_all();
+  shared.work = work;
+  shared.context = context;
+  shared.left.store(0, std::memory_order_relaxed);
+  // Sequentially consistent, as is `sleeping`: a worker that falls asleep now is seen here, or sees the call.
+  shared.gate.store((call_of(shared.gate.load()) + 1) * one_call + open_bit);
+  if (shared.sleeping.load() > 0) {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.wake.notify_all();
   }
   work(context, 0);
-  const auto taken = static_cast<int>(gate_.fetch_and(~open_bit) % open_bit);
-  spin_until([&] { return left_.load(std::memory_order_acquire) == taken; });
+  const auto taken = static_cast<int>(shared.gate.fetch_and(~open_bit) % open_bit);
+  spin_until([&] { return shared.left.load(std::memory_order_acquire) == taken; });
   return true;
 }
 
-void Pool::serve(int thread) {
+void Pool::serve(Shared& shared, int thread) {
   std::uint64_t seen = 0;
   for (;;) {
     const auto until = std::chrono::steady_clock::now() + patience;
-    const auto called = [&] { return call_of(gate_.load()) != seen || stopping_.load(std::memory_order_relaxed); };
+    const auto called = [&] { return call_of(shared.gate.load()) != seen || shared.stopping.load(std::memory_order_relaxed); };
     while (!called() && std::chrono::steady_clock::now() < until) {
       for (int i = 0; i < 64 && !called(); ++i) pause_briefly();
     }
     if (!called()) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      sleeping_.fetch_add(1);
-      wake_.wait(lock, called);
-      sleeping_.fetch_sub(1);
+      std::unique_lock<std::mutex> lock(shared.mutex);
+      shared.sleeping.fetch_add(1);
+      shared.wake.wait(lock, called);
+      shared.sleeping.fetch_sub(1);
     }
-    if (stopping_.load()) return;
-    std::uint64_t gate = gate_.load();
+    if (shared.stopping.load()) return;
+    std::uint64_t gate = shared.gate.load();
     seen = call_of(gate);
     bool entered = false;
-    while (!entered && (gate & open_bit) != 0 && call_of(gate) == seen) entered = gate_.compare_exchange_weak(gate, gate + 1);
+    while (!entered && (gate & open_bit) != 0 && call_of(gate) == seen) {
+      entered = shared.gate.compare_exchange_weak(gate, gate + 1);
+    }
     if (!entered) continue;
-    work_(context_, thread);
-    left_.fetch_add(1, std::memory_order_acq_rel);
+    shared.work(shared.context, thread);
+    shared.left.fetch_add(1, std::memory_order_acq_rel);
   }
 }
 

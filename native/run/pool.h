@@ -5,6 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -40,28 +41,37 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
 
   // Runs work(context, thread) on the calling thread (as thread 0) and on every worker that comes before the caller's own has
   // returned; returns when all of them have. A worker that has no core right now is not waited for, so `work` must be such that
-  // one thread can do all of it. False, with nothing run, if another caller has the pool.
+  // one thread can do all of it. False, with nothing run, if another caller has the pool, and in the child of a fork.
   bool try_run(void (*work)(void* context, int thread), void* context);
 
  private:
-  void serve(int thread);
+  // What the threads of a pool share.
+  struct Shared {
+    std::vector<std::thread> workers;
+    std::mutex callers;
+    std::mutex mutex;
+    std::condition_variable wake;
+    // The number of calls so far, above a bit that says whether the last one still takes workers, above how many it has taken.
+    std::atomic<std::uint64_t> gate{0};
+    std::atomic<int> left{0};
+    std::atomic<int> sleeping{0};
+    std::atomic<bool> stopping{false};
+    void (*work)(void*, int) = nullptr;
+    void* context = nullptr;
+  };
+
+  // Whether this process is a child, made by fork() since: it has none of the threads, and locks as they happened to be.
+  bool inherited() const;
+  static void serve(Shared& shared, int thread);
   void stop();
 
-  std::vector<std::thread> workers_;
-  std::mutex callers_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  // The number of calls so far, above a bit that says whether the last one still takes workers, above how many it has taken.
-  std::atomic<std::uint64_t> gate_{0};
-  std::atomic<int> left_{0};
-  std::atomic<int> sleeping_{0};
-  std::atomic<bool> stopping_{false};
-  void (*work_)(void*, int) = nullptr;
-  void* context_ = nullptr;
+  const int threads_;
+  const std::uint64_t forks_;  // before this pool was made
+  std::unique_ptr<Shared> shared_;
 };
 
 // The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the step

@@ -1,7 +1,10 @@
 """Opening files in the native runtime: what it takes, what it refuses in words, and the kernel choices it keeps."""
 
+import gc
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -196,3 +199,24 @@ def test_the_machine_is_described():
     assert paretrim.runtime.peak_multiply_adds_a_second() > paretrim.runtime.peak_multiply_adds_a_second("plain") / 2 > 0
     with pytest.raises(UnsupportedOperation, match="altivec"):
         paretrim.runtime.peak_multiply_adds_a_second("altivec")
+
+
+def test_the_child_of_a_fork_computes_alone_and_ends():
+    """As data loaders make them. It has none of the pool's threads, which nothing may wait for."""
+    session = paretrim.runtime.plan(GRAPH, threads=3)
+    expected = session(IMAGES)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(20)
+            status = 0 if all(np.array_equal(session(part), expected[: len(part)]) for part in (IMAGES[:1], IMAGES)) else 2
+            del session
+            gc.collect()
+            session = paretrim.runtime.plan(GRAPH, threads=2)  # with threads of its own again
+            status = status or (0 if np.array_equal(session(IMAGES), expected) else 3)
+            del session
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.testing.assert_array_equal(session(IMAGES), expected)
