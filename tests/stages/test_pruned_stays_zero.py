@@ -114,6 +114,13 @@ def test_first_and_last_take_part_if_asked():
     assert sum(int((~mask).sum()) for mask in masks) == round(0.5 * sum(mask.numel() for mask in masks))
 
 
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4"])
+def test_depthwise_convolutions_take_part_if_asked(pattern):
+    for asked, taking_part in ((False, [False, False, True, False]), (True, [False, True, True, False])):
+        network = prune(pattern=pattern, depthwise=asked).begin(dense("depthwise").network, resources("depthwise"))
+        assert [layer.mask is not None for layer in weighted_layers(network).values()] == taking_part
+
+
 def test_of_every_four_channels_two_stay():
     found = run_stage(dense("residual"), prune(pattern="2:4"), resources("residual"))
     for mask in prunable(found.network):
@@ -204,7 +211,9 @@ def test_settings_that_do_not_go_together_are_refused(settings, text):
 
 def test_a_network_of_one_layer_has_nothing_to_prune_by_default():
     one = Network(capture(nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)), SHAPE))
-    with pytest.raises(InvalidRecipe, match="left to prune in a network of 1 weighted layers; set first or last to true"):
+    with pytest.raises(
+        InvalidRecipe, match="left to prune in a network of 1 weighted layers; set first, last or depthwise to true"
+    ):
         prune().begin(one, resources("plain"))
     half = prune(last=True).begin(one, resources("plain"))
     assert int((weighted_layers(half)["1"].weight == 0).sum()) == 384

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.channels import attribute_number
 from paretrim.network import Network
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
@@ -37,7 +38,8 @@ class Prune:
     0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
     splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` (channels: ``global`` or ``uniform``).
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
-    whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay).
+    whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
+    ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
     Surviving channels are rounded up to ``multiple_of``.
 
     ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
@@ -64,6 +66,7 @@ class Prune:
     first: StrictBool = False
     last: StrictBool = False
     multiple_of: AtLeastOne = 1
+    depthwise: StrictBool = dataclasses.field(default=False, metadata=LATER)
     regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
     costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
 
@@ -168,10 +171,13 @@ class Prune:
             left_out.add(first.name)
         if not self.last:
             left_out.add(list(layers)[-1])
+        if not self.depthwise:
+            left_out.update(name for name, layer in layers.items() if _is_depthwise(network, name, layer))
         found = {name: layer for name, layer in layers.items() if name not in left_out}
         if not found:
             raise InvalidRecipe(
-                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first or last to true"
+                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first, last or depthwise"
+                " to true"
             )
         return found
 
@@ -185,6 +191,12 @@ class Prune:
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
+
+
+def _is_depthwise(network: Network, name: str, layer: Weighted) -> bool:
+    """As :func:`paretrim.graph.channels.is_depthwise`, on a network that is being trained."""
+    node = next(node for node in network.structure.nodes if node.name == name)
+    return node.op == "conv2d" and attribute_number(node, "groups") > 1 and layer.weight.shape[1] == 1
 
 
 def positions(network: Network, name: str) -> int:
