@@ -47,7 +47,8 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   const double tiles = std::ceil(static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes) / choice.vectors);
   const bool copied = choice.view != ViewKind::in_place;
   const double bands = choice.bands;
-  const auto bytes = static_cast<double>(copied ? view.bytes : g.in.bytes() / choice.bands);  // of a band
+  const std::int64_t slices = slices_of(layer).count;
+  const auto bytes = static_cast<double>(copied ? view.bytes : g.in.bytes() / choice.bands / slices);  // of a band of a slice
   const double at_once = bytes / std::max(1.0, tiles / bands) / choice.passes;  // what the innermost loops go over
   const double far = at_once > static_cast<double>(first_level_cache) ? 1.3 : 1.0;
   const bool whole_lines = g.out.width * block % static_cast<std::int64_t>(alignment) == 0;
@@ -58,8 +59,9 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
                                           : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
   // Threads share bands, and the channels of a band only where there are too few; then each of them copies it.
   const double copying = copied ? bytes / 64.0 * 8.0 : 0;
-  const double rounds = std::ceil(bands / threads);
-  const double share = bands >= threads ? rounds / bands : 1.0 / threads;
+  const double pieces = bands * static_cast<double>(slices);
+  const double rounds = std::ceil(pieces / threads);
+  const double share = pieces >= threads ? rounds / pieces : 1.0 / threads;
   const double finishing = tiles * channels * (3.0 + 2.0 * (choice.passes - 1) * (vectors + 1.0));
   return share * (united * tiles * each + finishing) + rounds * copying;
 }
@@ -71,7 +73,7 @@ std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, in
     const double united = united_blocks(survivors, static_cast<std::size_t>(grouped));
     for (const ViewKind kind : View::possible(layer.geometry)) {
       for (int bands = 1; bands <= most_bands; bands *= 2) {
-        const View view = view_for({kind, 1, 1, 1, bands}, layer.geometry);
+        const View view = view_for({kind, 1, 1, 1, bands}, layer);
         for (int vectors = 1; vectors <= std::min<std::int64_t>(all, most_vectors); ++vectors) {
           for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
             const Choice choice{kind, vectors, grouped, passes, bands};
@@ -141,7 +143,7 @@ Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, P
   if (!measure || candidates.size() == 1) return candidates.front().choice;
   candidates.resize(std::min(measured_candidates, candidates.size()));
   std::int64_t room = 0;
-  for (const Guess& guess : candidates) room = std::max(room, view_for(guess.choice, layer.geometry).bytes);
+  for (const Guess& guess : candidates) room = std::max(room, view_for(guess.choice, layer).bytes);
   Scratches own(1, room);
   Scratches others(pool.threads() - 1, room);
   Trials finalists;

@@ -11,8 +11,9 @@ namespace {
 
 constexpr std::int64_t parts_of_a_thread = 1;
 
-// A band of rows, in registers of pixels, and a range of output planes.
+// A band of rows of a slice, in registers of pixels, and a range of output planes.
 struct Task {
+  std::int64_t slice;
   std::int64_t band;
   std::int64_t row;           // the band's first
   std::int64_t first_vector;
@@ -56,23 +57,37 @@ std::vector<std::int64_t> even_ranges(const Survivors& survivors, std::int64_t p
   return ends;
 }
 
-// Bands, times ranges of output planes where threads outnumber bands.
-std::vector<Task> tasks_of(const Geometry& g, const Choice& choice, const Survivors& survivors, int threads,
+// Bands of every slice, times ranges of output planes where threads outnumber them.
+std::vector<Task> tasks_of(const Weighted& layer, const Choice& choice, const Survivors& survivors, int threads,
                            const Kernels& kernels) {
+  const Geometry& g = layer.geometry;
+  const Slices slices = slices_of(layer);
   const std::int64_t rows = rows_of_a_band(g, choice.bands);
   const std::int64_t wanted = threads == 1 ? 1 : (parts_of_a_thread * threads + choice.bands - 1) / choice.bands;
   const std::int64_t unit = std::max<std::int64_t>(1, choice.grouped / block);
-  const std::vector<std::int64_t> ends = even_ranges(survivors, g.out.blocks(), unit, wanted);
+  std::vector<std::int64_t> ends{slices.out_planes};  // of ranges, from the slice's first plane on
+  if (slices.count == 1) ends = even_ranges(survivors, g.out.blocks(), unit, wanted);
   std::vector<Task> tasks;
-  for (std::int64_t row = 0, band = 0; row < g.out.height; row += rows, ++band) {
-    const std::int64_t last = std::min(row + rows, g.out.height) * g.out.width;
-    std::int64_t plane = 0;
-    for (const std::int64_t end : ends) {
-      tasks.push_back({band, row, row * g.out.width / kernels.lanes, (last + kernels.lanes - 1) / kernels.lanes, plane, end});
-      plane = end;
+  for (std::int64_t slice = 0; slice < slices.count; ++slice) {
+    for (std::int64_t row = 0, band = 0; row < g.out.height; row += rows, ++band) {
+      const std::int64_t first_vector = row * g.out.width / kernels.lanes;
+      const std::int64_t last = std::min(row + rows, g.out.height) * g.out.width;
+      const std::int64_t base = slice * slices.out_planes;
+      std::int64_t plane = base;
+      for (const std::int64_t end : ends) {
+        tasks.push_back({slice, band, row, first_vector, (last + kernels.lanes - 1) / kernels.lanes, plane, base + end});
+        plane = base + end;
+      }
     }
   }
   return tasks;
+}
+
+// The geometry of one slice.
+Geometry sliced(const Weighted& layer) {
+  Geometry geometry = layer.geometry;
+  if (const Slices slices = slices_of(layer); slices.count > 1) geometry.in.channels = slices.in_planes * block;
+  return geometry;
 }
 
 // What sparse and dense tiles have in common: the tasks, and what happens to finished sums.
@@ -88,7 +103,8 @@ class Tiles : public Step {
         swapped_(layer.addition_swapped),
         operands_(operands),
         multipliers_(layer.multipliers),
-        tasks_(tasks_of(layer.geometry, choice, survivors, threads, kernels)),
+        slice_bytes_(slices_of(layer).in_planes * layer.geometry.in.pitch()),
+        tasks_(tasks_of(layer, choice, survivors, threads, kernels)),
         initial_(initial_sums(layer)) {
     const auto padded = static_cast<std::size_t>(rounded_up(output_.channels, most_grouped));
     multipliers_.resize(padded, 1.0F);
@@ -96,7 +112,7 @@ class Tiles : public Step {
     reads = {operands.input};
     if (addition_) reads.push_back(operands.added);
     writes = {operands.output};
-    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, layer.input_zero_point, kernels);
+    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, sliced(layer), layer.input_zero_point, kernels);
   }
 
   std::int64_t parts() const final { return static_cast<std::int64_t>(tasks_.size()); }
@@ -138,17 +154,19 @@ class Tiles : public Step {
   const bool swapped_;
   const Operands operands_;
   std::vector<float> multipliers_;
+  const std::int64_t slice_bytes_;  // of the input
   const std::vector<Task> tasks_;
   std::vector<std::int32_t> initial_;
 
  private:
   // A band's copies serve all of its parts that a thread computes one after the other.
   const std::uint8_t* activations(const Task& task, const Memory& memory, Scratch& scratch) const {
-    const std::uint8_t* in = memory.at(operands_.input);
+    const std::uint8_t* in = memory.at(operands_.input) + task.slice * slice_bytes_;
     if (!copier_) return in + task.first_vector * kernels_.lanes * block;
-    if (scratch.copied_for != this || scratch.copied_band != task.band) {
+    if (scratch.copied_for != this || scratch.copied_slice != task.slice || scratch.copied_band != task.band) {
       copier_->make(in, task.row, scratch.copies);
       scratch.copied_for = this;
+      scratch.copied_slice = task.slice;
       scratch.copied_band = task.band;
     }
     return scratch.copies;
@@ -261,17 +279,19 @@ class DenseTiles final : public Tiles {
 
 }  // namespace
 
-View view_for(const Choice& choice, const Geometry& geometry) {
-  Geometry band = geometry;
-  if (choice.view != ViewKind::in_place) band.out.height = rows_of_a_band(geometry, choice.bands);
+View view_for(const Choice& choice, const Weighted& layer) {
+  Geometry band = sliced(layer);
+  if (choice.view != ViewKind::in_place) band.out.height = rows_of_a_band(layer.geometry, choice.bands);
   return View::make(choice.view, band);
 }
 
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
   const auto views = View::possible(layer.geometry);
   if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
-  if (view_for(choice, layer.geometry).bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
-  if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > layer.geometry.in.blocks())) return false;
+  if (view_for(choice, layer).bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
+  const Slices slices = slices_of(layer);
+  if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
+  if (slices.count > 1 && slices.out_planes * block % choice.grouped != 0) return false;  // no group spans two
   // No band may be empty.
   if ((choice.bands - 1) * rows_of_a_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
   if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
@@ -285,7 +305,7 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
 Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels) {
   Computation result;
-  const View view = view_for(choice, layer.geometry);
+  const View view = view_for(choice, layer);
   result.copies_bytes = view.bytes;
   if (layer.geometry.out.pixels() == 1) {
     result.step = single_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result);

@@ -27,7 +27,16 @@ struct Weighted {
   bool addition_swapped = false;      // whether the convolution is its second operand
 };
 
-// Four weights of one output channel that are not all 0; `key` is kernel position * input planes + input plane.
+// Parts of a grouped convolution that share no channel: `count` of them, one behind the other, of so many planes each. Each is computed
+// like a convolution of its own, so that the copies of its few planes are read while they are near. One, if groups share planes.
+struct Slices {
+  std::int64_t count = 1;
+  std::int64_t in_planes = 0;
+  std::int64_t out_planes = 0;
+};
+Slices slices_of(const Weighted& layer);
+
+// Four weights of one output channel that are not all 0; `key` is kernel position * input planes + input plane, of its slice.
 struct Block {
   std::uint32_t key;
   std::uint32_t word;  // the four int8 weights, as they lie in memory
@@ -38,7 +47,7 @@ struct Survivors {
   std::vector<Block> blocks;
   std::vector<std::size_t> starts;
   std::size_t keys = 0;    // how many there may be in a channel
-  std::size_t planes = 0;  // of the input
+  std::size_t planes = 0;  // of the input of a slice
 
   std::size_t channels() const { return starts.size() - 1; }
 };
@@ -112,8 +121,8 @@ struct Computation {
 Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
                     const Kernels& kernels);
 
-// The view of a band's rows, or of all.
-View view_for(const Choice& choice, const Geometry& geometry);
+// The view of a slice, of a band's rows or of all.
+View view_for(const Choice& choice, const Weighted& layer);
 
 // The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
 Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);

@@ -18,13 +18,34 @@ std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_
 
 }  // namespace
 
+Slices slices_of(const Weighted& layer) {
+  constexpr std::int64_t near = 8 * 1024;  // bytes of input that come, copied three times, out of the first-level cache again
+  constexpr std::int64_t least = 8;        // slices that several threads find something to do in
+  const Geometry& g = layer.geometry;
+  const Slices whole{1, g.in.blocks(), g.out.blocks()};
+  if (layer.groups == 1 || g.in.pixels() == 1 || g.out.pixels() == 1) return whole;
+  const std::int64_t depth = g.in.channels / layer.groups;
+  const std::int64_t outputs = g.out.channels / layer.groups;
+  std::int64_t unit = 1;  // groups that fill whole planes
+  while (unit * depth % block != 0 || unit * outputs % block != 0) unit *= 2;
+  if (layer.groups % unit != 0) return whole;
+  const std::int64_t units = layer.groups / unit;
+  const std::int64_t bytes = unit * depth / block * g.in.pitch();
+  std::int64_t joined = 1;
+  for (std::int64_t many = 2; many <= units / least && many * bytes <= near; ++many) {
+    if (units % many == 0) joined = many;
+  }
+  return {units / joined, joined * unit * depth / block, joined * unit * outputs / block};
+}
+
 Survivors surviving_blocks(const Weighted& layer) {
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.channels / layer.groups;
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
+  const std::int64_t planes = slices_of(layer).in_planes;
   Survivors survivors;
-  survivors.planes = static_cast<std::size_t>(g.in.blocks());
+  survivors.planes = static_cast<std::size_t>(planes);
   survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
   survivors.starts.push_back(0);
   const auto most = static_cast<std::size_t>(positions * ((depth + block - 1) / block + 1));  // of one channel
@@ -41,7 +62,7 @@ Survivors surviving_blocks(const Weighted& layer) {
       for (std::int64_t position = 0; position < positions; ++position) {
         const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
         // Written in any case and kept if it survives: which do is nothing that a branch could foresee.
-        survivors.blocks[kept] = {static_cast<std::uint32_t>(position * g.in.blocks() + plane), word};
+        survivors.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
         kept += word != 0;
       }
     }

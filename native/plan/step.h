@@ -32,6 +32,7 @@ struct alignas(alignment) Scratch {
   // A convolution's shifted copies of its input: as much as the step asks for. What they hold serves all parts that share it.
   std::uint8_t* copies = nullptr;
   const void* copied_for = nullptr;  // the step, or none
+  std::int64_t copied_slice = 0;
   std::int64_t copied_band = 0;
 
   void begin_call() { copied_for = nullptr; }

@@ -79,6 +79,10 @@ LAYERS = {
     "groups that share blocks": layer((18, 5, 7), 12, (3, 3), groups=6, padding=EVERYWHERE),
     "depthwise": layer((19, 9, 16), 19, (3, 3), "columns", "positions", "bands", groups=19, padding=EVERYWHERE),
     "depthwise with two outputs": layer((7, 6, 5), 14, (3, 3), groups=7, padding=EVERYWHERE, stride=(2, 2)),
+    "slices of one plane": layer((32, 9, 16), 32, (3, 3), "columns", "positions", "bands", groups=32, padding=EVERYWHERE),
+    "slices of two planes": layer((64, 3, 5), 64, (3, 3), "columns", "positions", groups=64, padding=EVERYWHERE),
+    "strided slices with more outputs": layer((16, 9, 7), 32, (3, 3), groups=16, padding=EVERYWHERE, stride=(2, 2)),
+    "slices in place": layer((48, 5, 16), 24, (1, 1), "in place", "bands", groups=6),
     "a single column": layer((5, 40, 1), 6, (3, 1), "columns", "positions", "bands", padding=(1, 0, 1, 0)),
     "a single row": layer((5, 1, 40), 6, (1, 3), "positions", padding=(0, 1, 0, 1)),
 }
