@@ -6,6 +6,7 @@
 #include <set>
 
 #include "graph/attributes.h"
+#include "graph/counting.h"
 #include "graph/error.h"
 #include "graph/graph.h"
 #include "graph/shapes.h"
@@ -170,18 +171,6 @@ void check_bytes(std::string_view name, const Tensor& tensor) {
   }
 }
 
-// At most 128 * 2**31. In parts that fit into 32 bits: the compiler adds several at once.
-std::int64_t sum_of_magnitudes(const std::int8_t* values, std::int64_t count) {
-  constexpr std::int64_t part = 1 << 20;
-  std::int64_t sum = 0;
-  for (std::int64_t first = 0; first < count; first += part) {
-    std::int32_t here = 0;
-    for (std::int64_t i = first; i < std::min(first + part, count); ++i) here += std::abs(values[i]);
-    sum += here;
-  }
-  return sum;
-}
-
 // Without an early end, so that the compiler compares several at once.
 bool holds_lowest(const std::int8_t* values, std::int64_t count) {
   std::uint8_t least = 255;
@@ -208,7 +197,7 @@ void check_weight(const Node& node, const ValueType& source) {
     }
     const std::int8_t* const row = integers + output * depth;
     if (holds_lowest(row, depth)) corrupt("its weight holds -128; integer weights lie in -127..127");
-    const std::int64_t sum = sum_of_magnitudes(row, depth);
+    const std::int64_t sum = sum_in_parts(row, depth, [](std::int8_t value) { return std::abs(value); });
     const std::int64_t bound = sum * reach + std::abs(static_cast<std::int64_t>(biases[output]));
     if (bound > std::numeric_limits<std::int32_t>::max()) {
       corrupt("its accumulator can reach " + std::to_string(bound) + ", beyond int32; use smaller weights or a smaller bias");

@@ -10,8 +10,8 @@ static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
 static void store(std::int32_t* to, Sum sum) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sum); }
 static Pixels load(const std::uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
-// Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one converts to the
-// smallest int32.
+// Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one
+// converts to the smallest int32.
 static __m256i steps_of(__m256 value) { return _mm256_cvtps_epi32(_mm256_min_ps(value, _mm256_set1_ps(1048576.0F))); }
 
 // Bytes of a, b, c and d, in turns of four within either half.
@@ -58,7 +58,8 @@ static Bytes load_bytes(const std::uint8_t* from) { return load(from); }
 static void store_bytes(std::uint8_t* to, Bytes bytes) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes); }
 static Bytes same_pixels(std::uint32_t pixel) { return _mm256_set1_epi32(static_cast<std::int32_t>(pixel)); }
 static Bytes control(std::uint32_t channels) {
-  return _mm256_add_epi8(same_pixels(channels), _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C)));
+  const __m128i pixels = _mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C);
+  return _mm256_add_epi8(same_pixels(channels), _mm256_broadcastsi128_si256(pixels));
 }
 static Bytes shuffled(Bytes bytes, Bytes control) { return _mm256_shuffle_epi8(bytes, control); }
 static Bytes either(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }

@@ -36,8 +36,8 @@ struct V {
     return sum;
   }
 
-  // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one converts to the
-  // smallest int32.
+  // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one
+  // converts to the smallest int32.
   static __m512i steps_of(__m512 value) { return _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(1048576.0F))); }
 
   // Bytes of a, b, c and d, in turns of four within every 128-bit quarter.

@@ -63,9 +63,9 @@ struct Shift {
   std::uint8_t fill = 0;
 };
 
-// How pixels of one plane are put together from the channels of others, place by place. Byte c of a control names the channel of its
-// source that becomes channel c, or is 0x80 for none; `constant` holds the bytes of channels that no source gives. The plane itself may
-// be a source: that is how channels stay what they are.
+// How pixels of one plane are put together from the channels of others, place by place. Byte c of a control names the channel of
+// its source that becomes channel c, or is 0x80 for none; `constant` holds the bytes of channels that no source gives. The plane
+// itself may be a source: that is how channels stay what they are.
 struct Mix {
   int count = 0;
   const std::uint8_t* from[block] = {};
@@ -92,7 +92,7 @@ struct Kernels {
 
   // sum of a[i] * b[i] for i < count, a multiple of 64; both aligned.
   std::int32_t (*dot)(const std::uint8_t* a, const std::int8_t* b, std::int64_t count);
-  // Counts of these are multiples of 4.
+  // Of any count; `out` may be an operand.
   void (*add)(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const Addition& by, std::uint8_t* out);
   // clamp(rint(f32((a - zero_a) * (b - zero_b)) * multiplier) + zero_point)
   void (*multiply)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,

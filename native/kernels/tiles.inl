@@ -2,10 +2,13 @@
 // namespace of its own, so that every copy is compiled with that source's flags alone.
 //
 // V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
-// load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...). For bytes as numbers: Floats, all(float), floats(const
-// uint8_t*), load_floats(const float*), plus, times, store_rounded(four Floats, Requantization, uint8_t*); rounding is to even. For
-// bytes as they are, lanes * 4 of them: Bytes, load_bytes, store_bytes, same_pixels(uint32), control(uint32), shuffled(Bytes, Bytes), either; Table
-// of 256 entries with operator[](Bytes).
+// load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
+//
+// For bytes as numbers: Floats (lanes of them), all(float), floats(const uint8_t*), load_floats(const float*), plus, times,
+// store_rounded(four Floats, Requantization, uint8_t*), which rounds to even.
+//
+// For bytes as they are: Bytes (lanes * 4 of them), load_bytes, store_bytes, same_pixels(uint32), either, control(uint32) and
+// shuffled(Bytes, control), as Mix says; Table of 256 entries with operator[](Bytes).
 
 // As many sets as leave registers for the operands.
 constexpr int sets_in_registers(int vectors) {
@@ -136,11 +139,7 @@ void add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const
   });
 }
 
-// a and b are what their zero points leave. Differences and their product are whole numbers below 2^16, so exact.
-inline typename V::Floats product(typename V::Floats a, typename V::Floats b, typename V::Floats multiplier) {
-  return V::times(V::times(a, b), multiplier);
-}
-
+// Differences from zero points and products of these are whole numbers below 2^16, so exact.
 void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
               float multiplier, const Requantization& given, std::uint8_t* out) {
   const Requantization to = given;  // what is stored below cannot change it
@@ -148,14 +147,16 @@ void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b,
   const typename V::Floats less_b = V::all(static_cast<float>(-zero_b));
   const typename V::Floats factor = V::all(multiplier);
   by_registers(a, b, count, out, [&](const std::uint8_t* from_a, const std::uint8_t* from_b, std::uint8_t* here) {
-    const auto value = [&](int i) { return product(V::plus(V::floats(from_a + i), less_a), V::plus(V::floats(from_b + i), less_b), factor); };
+    const auto value = [&](int i) {
+      return V::times(V::times(V::plus(V::floats(from_a + i), less_a), V::plus(V::floats(from_b + i), less_b)), factor);
+    };
     store_rounded(value, to, here);
   });
 }
 
 // Four floats again and again.
 template <typename Of>
-typename V::Floats same_pixels(const Of& of) {
+typename V::Floats repeated(const Of& of) {
   float values[V::lanes];
   for (int i = 0; i < V::lanes; ++i) values[i] = of(i % block);
   return V::load_floats(values);
@@ -165,10 +166,10 @@ void multiply_pixel(const std::uint8_t* a, std::int32_t zero_a, const std::uint8
                     float multiplier, const Requantization& given, std::uint8_t* out) {
   const Requantization to = given;
   const typename V::Floats less_a = V::all(static_cast<float>(-zero_a));
-  const typename V::Floats pixel = same_pixels([&](int c) { return static_cast<float>(b[c] - zero_b); });
+  const typename V::Floats pixel = repeated([&](int c) { return static_cast<float>(b[c] - zero_b); });
   const typename V::Floats factor = V::all(multiplier);
   by_registers(a, a, count, out, [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) {
-    const auto value = [&](int i) { return product(V::plus(V::floats(from + i), less_a), pixel, factor); };
+    const auto value = [&](int i) { return V::times(V::times(V::plus(V::floats(from + i), less_a), pixel), factor); };
     store_rounded(value, to, here);
   });
 }
@@ -177,24 +178,24 @@ void affine(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const
             const Requantization& given, std::uint8_t* out) {
   const Requantization to = given;
   const typename V::Floats less = V::all(static_cast<float>(-zero));
-  const typename V::Floats factor = same_pixels([&](int c) { return multiplier[c]; });
-  const typename V::Floats shift = same_pixels([&](int c) { return offset[c]; });
+  const typename V::Floats factor = repeated([&](int c) { return multiplier[c]; });
+  const typename V::Floats shift = repeated([&](int c) { return offset[c]; });
   by_registers(in, in, count, out, [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) {
     const auto value = [&](int i) { return V::plus(V::times(V::plus(V::floats(from + i), less), factor), shift); };
     store_rounded(value, to, here);
   });
 }
 
-template <typename Table>
 void look_up(const std::uint8_t* in, std::int64_t count, const std::uint8_t* entries, std::uint8_t* out) {
-  const Table table(entries);
-  by_registers(in, in, count, out,
-               [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) { V::store_bytes(here, table[V::load_bytes(from)]); });
+  const V::Table table(entries);
+  by_registers(in, in, count, out, [&](const std::uint8_t* from, const std::uint8_t*, std::uint8_t* here) {
+    V::store_bytes(here, table[V::load_bytes(from)]);
+  });
 }
 
 template <int count>
 void mix_planes(const Mix& mix, std::int64_t pixels, std::uint8_t* out) {
-  typename V::Bytes controls[count];
+  typename V::Bytes controls[count + 1];
   for (int s = 0; s < count; ++s) controls[s] = V::control(mix.controls[s]);
   const typename V::Bytes constant = V::same_pixels(mix.constant);
   for (std::int64_t i = 0; i < pixels * block; i += V::lanes * block) {
@@ -205,8 +206,9 @@ void mix_planes(const Mix& mix, std::int64_t pixels, std::uint8_t* out) {
 }
 
 void mix_pixels(const Mix& mix, std::int64_t pixels, std::uint8_t* out) {
-  constexpr void (*by_count[])(const Mix&, std::int64_t, std::uint8_t*) = {mix_planes<1>, mix_planes<2>, mix_planes<3>, mix_planes<4>};
-  by_count[mix.count - 1](mix, pixels, out);
+  constexpr void (*by_count[])(const Mix&, std::int64_t, std::uint8_t*) = {mix_planes<0>, mix_planes<1>, mix_planes<2>,
+                                                                           mix_planes<3>, mix_planes<4>};
+  by_count[mix.count](mix, pixels, out);
 }
 
 void interleave(const std::uint8_t* channels, std::int64_t pitch, std::int64_t pixels, std::uint8_t* out) {
@@ -214,8 +216,8 @@ void interleave(const std::uint8_t* channels, std::int64_t pitch, std::int64_t p
   const std::uint8_t* third = second + pitch;
   const std::uint8_t* fourth = third + pitch;
   for (std::int64_t p = 0; p < pixels; ++p) {
-    const std::uint32_t pixel = channels[p] | static_cast<std::uint32_t>(second[p]) << 8U | static_cast<std::uint32_t>(third[p]) << 16U |
-                                static_cast<std::uint32_t>(fourth[p]) << 24U;
+    const std::uint32_t lower = channels[p] | static_cast<std::uint32_t>(second[p]) << 8U;
+    const std::uint32_t pixel = lower | static_cast<std::uint32_t>(third[p]) << 16U | static_cast<std::uint32_t>(fourth[p]) << 24U;
     std::memcpy(out + p * block, &pixel, block);
   }
 }
@@ -240,7 +242,7 @@ Kernels all_kernels(const char* name) {
   kernels.multiply_pixel = multiply_pixel;
   kernels.affine = affine;
   kernels.maximum = maximum;
-  kernels.look_up = look_up<V::Table>;
+  kernels.look_up = look_up;
   kernels.mix_pixels = mix_pixels;
   kernels.interleave = interleave;
   kernels.stride_pixels = V::stride_pixels;

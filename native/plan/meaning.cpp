@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "graph/attributes.h"
+#include "graph/counting.h"
 #include "plan/elementwise.h"
 
 namespace paretrim {
@@ -93,28 +94,12 @@ std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
   return table;
 }
 
-namespace {
-
-// In parts that fit into 32 bits: the compiler counts several at once.
-std::int64_t zeros_among(const std::int8_t* values, std::int64_t count) {
-  constexpr std::int64_t part = 1 << 20;
-  std::int64_t zeros = 0;
-  for (std::int64_t first = 0; first < count; first += part) {
-    std::int32_t here = 0;
-    for (std::int64_t i = first; i < std::min(first + part, count); ++i) here += values[i] == 0;
-    zeros += here;
-  }
-  return zeros;
-}
-
-}  // namespace
-
 void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued) {
   const Tensor& weight = tensor(node, "weight");
   const std::int8_t* values = weight.as<std::int8_t>();
   const auto pixels = static_cast<double>(layer.geometry.out.pixels());
   report.weights = static_cast<double>(weight.size());
-  report.zeros = static_cast<double>(zeros_among(values, weight.size()));
+  report.zeros = static_cast<double>(sum_in_parts(values, weight.size(), [](std::int8_t value) { return value == 0; }));
   report.multiply_adds = report.weights * pixels;
   report.useful_multiply_adds = (report.weights - report.zeros) * pixels;
   report.issued_multiply_adds = issued;

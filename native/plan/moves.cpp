@@ -14,7 +14,7 @@ struct Plane {
   std::int64_t index = 0;              // in the output
   Mix mix;                             // as yet without places in memory
   std::int64_t sources[block] = {};    // planes of the input
-  std::uint32_t kept = no_channel;     // channels that other moves write
+  std::uint32_t kept = no_channel;     // control of the channels that other moves write
 
   // One plane of the input as it is.
   bool whole() const { return mix.count == 1 && mix.controls[0] == all_channels; }
@@ -42,21 +42,21 @@ Plane plane_of(const Move& move, std::int64_t index) {
   Plane plane;
   plane.index = index;
   const auto end = move.first_channel + static_cast<std::int64_t>(move.channels.size());
-  std::int64_t filled = 0;  // channels that there are
-  for (; filled < block && index * block + filled < move.out.channels; ++filled) {
-    const std::int64_t to = index * block + filled;
+  std::int64_t lane = 0;
+  for (; lane < block && index * block + lane < move.out.channels; ++lane) {
+    const std::int64_t to = index * block + lane;
     const bool moved = move.first_channel <= to && to < end;
     const std::int64_t channel = moved ? move.channels[static_cast<std::size_t>(to - move.first_channel)] : 0;
     if (!moved) {
-      set_byte(plane.kept, filled, filled);
+      set_byte(plane.kept, lane, lane);
     } else if (channel < 0) {
-      set_byte(plane.mix.constant, filled, move.fill);
+      set_byte(plane.mix.constant, lane, move.fill);
     } else {
-      take(plane, filled, channel);
+      take(plane, lane, channel);
     }
   }
   // Behind the last channel may be anything: best what makes of a plane a whole one.
-  for (; filled < block; ++filled) set_byte(plane.mix.controls[0], filled, filled);
+  for (; lane < block && plane.mix.count > 0; ++lane) set_byte(plane.mix.controls[0], lane, lane);
   return plane;
 }
 
@@ -72,9 +72,8 @@ class MovingChannels final : public Step {
   }
 
   static bool possible(const Move& m) {
-    const bool filled = std::any_of(m.channels.begin(), m.channels.end(), [](std::int64_t channel) { return channel < 0; });
     return m.in.height == m.out.height && m.in.width == m.out.width && m.row == 0 && m.column == 0 && m.row_step == 1 &&
-           m.column_step == 1 && m.out.pixels() > 1 && (m.table.empty() || !filled);
+           m.column_step == 1 && m.out.pixels() > 1;
   }
 
   std::int64_t parts() const override { return static_cast<std::int64_t>(planes_.size()); }
@@ -90,7 +89,7 @@ class MovingChannels final : public Step {
       kernels_.look_up(in + plane.sources[0] * in_.pitch(), bytes, table_.data(), out);
     } else if (table_.empty()) {
       Mix mix = at(plane, in, 0);
-      if (plane.keeps() || mix.count == 0) add_source(mix, out, plane.kept);
+      if (plane.keeps()) add_source(mix, out, plane.kept);
       kernels_.mix_pixels(mix, out_.pixels(), out);
     } else {
       rescale(plane, in, scratch, out);

@@ -22,7 +22,7 @@ struct Move {
   std::int64_t column = 0;
   std::int64_t column_step = 1;
   std::uint8_t fill = 0;
-  std::vector<std::uint8_t> table;     // 256 entries applied to what is moved, or none
+  std::vector<std::uint8_t> table;     // 256 entries applied to what is moved, or none; not where anything is filled
 };
 
 // The one move that does `first` and then `second` (neither with a table), where their borders allow it.

@@ -36,8 +36,9 @@ class SinglePixel final : public Step {
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     const std::uint8_t* in = activations(memory, scratch);
-    const std::int64_t last = std::min(outputs_, (part + 1) * rows_of_a_part);
-    for (std::int64_t o = part * rows_of_a_part; o < last; ++o) {
+    const std::int64_t first = part * rows_of_a_part;
+    const std::int64_t last = std::min(outputs_, first + rows_of_a_part);
+    for (std::int64_t o = first; o < last; ++o) {
       const auto row = static_cast<std::size_t>(o);
       std::int32_t sum = 0;
       if (dense_) {
@@ -47,8 +48,12 @@ class SinglePixel final : public Step {
         kernels_.sparse[1](in, entries_.data(), starts_.data() + row, 1, initial_.data() + row, scratch.sums);
         sum = scratch.sums[0];
       }
-      finish(o, static_cast<float>(sum) * multipliers_[row], memory);
+      store(o, static_cast<float>(sum) * multipliers_[row], memory);
     }
+    if (!addition_) return;
+    std::uint8_t* own = memory.at(operands_.output) + first;
+    const std::uint8_t* other = memory.at(operands_.added) + first;
+    kernels_.add(swapped_ ? other : own, swapped_ ? own : other, last - first, *addition_, own);
   }
 
   std::int64_t bytes() const {
@@ -100,20 +105,15 @@ class SinglePixel final : public Step {
     }
   }
 
-  void finish(std::int64_t o, float scaled, const Memory& memory) const {
+  void store(std::int64_t o, float scaled, const Memory& memory) const {
     if (float_result_) {
       float* logits = operands_.output == logits_buffer ? memory.logits : reinterpret_cast<float*>(memory.at(operands_.output));
       logits[o] = scaled;
       return;
     }
     const float rounded = std::rint(scaled) + static_cast<float>(to_.zero_point);
-    const auto value =
+    memory.at(operands_.output)[o] =
         static_cast<std::uint8_t>(std::min(std::max(rounded, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
-    std::uint8_t* out = memory.at(operands_.output) + o;
-    *out = value;
-    if (!addition_) return;
-    const std::uint8_t* other = memory.at(operands_.added) + o;
-    kernels_.add(swapped_ ? other : &value, swapped_ ? &value : other, 1, *addition_, out);
   }
 
   const Kernels& kernels_;

@@ -16,7 +16,7 @@
 namespace paretrim::trim {
 namespace {
 
-// Other bytes than an encoder's would give the same values.
+// Anything could stand behind, and the values would be the same. (Of the few bytes that a decoder is ahead, that is still so.)
 void check_end(const Decoder& decoder) {
   if (!decoder.ended()) corrupt("its coded stream does not end where its values do");
 }

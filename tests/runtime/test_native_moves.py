@@ -8,6 +8,7 @@ import pytest
 from random_graphs import Builder, finish
 from test_native_bits import assert_same_bits, images_for
 
+from paretrim.graph.types import ValueType
 from paretrim.runtime import instruction_sets, plan
 
 MAPS = ((1, 1), (1, 2), (3, 5), (7, 7), (13, 21))
@@ -74,16 +75,18 @@ BLOCKS = {
 def test_every_byte_arrives(instruction_set, extent, name):
     for channels, block in BLOCKS[name]:
         graph, session = built(instruction_set, channels, extent, block)
-        assert_same_bits(session, graph, images_for(graph, channels, 3))
+        images = images_for(graph, channels, 3)
+        assert_same_bits(session, graph, images)
+        assert_same_bits(session, graph, images[:1])  # one image is shared by the threads, several are not
 
 
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 def test_all_entries_of_a_table_are_found(instruction_set):
-    """Values 0 to 255 in every place of a register."""
-    b = Builder(np.random.default_rng(0), quantized=True, shape=(1, 16, 17), count=2)
-    b.images[:] = np.arange(2 * 16 * 17).reshape(b.images.shape) % 256
-    graph = finish(b, b.pointwise(b.start(), "mul_constant"))
+    """Values 0 to 255 in every byte of a register; each of them is a logit."""
+    b = Builder(np.random.default_rng(0), quantized=True, shape=(4, 5, 7), count=2)
+    x = b.simple("flatten", [b.pointwise(b.start(), "silu")])
+    graph = b.graph(b.add("dequantize", [x], ValueType(b.types[x].shape)))
     session = plan(graph, instruction_set=instruction_set, measure=False)
-    for first in range(0, 256, 5):
-        images = ((np.arange(16 * 17) + first) % 256).astype(np.uint8).reshape(1, 1, 16, 17)
-        assert_same_bits(session, graph, images)
+    images = (np.arange(256)[:, None] + 37 * np.arange(4 * 5 * 7)).astype(np.uint8).reshape(256, 4, 5, 7)
+    assert len(np.unique(images[:, 1, 2, 3])) == 256
+    assert_same_bits(session, graph, images)

@@ -26,7 +26,7 @@ def parse_strictly(text: str | bytes, place: str) -> object:
     def whole(digits: str) -> int:
         value = int(digits)
         if not -(2**63) <= value < 2**63:
-            raise CorruptFile(f"{place} holds a whole number of {len(digits)} digits; they have at most 64 bits")
+            raise CorruptFile(f"{place} holds a whole number of {len(digits)} digits, beyond int64")
         return value
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -37,7 +37,9 @@ def parse_strictly(text: str | bytes, place: str) -> object:
 
     try:
         value: object = json.loads(text, parse_constant=refuse, parse_int=whole, object_pairs_hook=unique)
-        json.dumps(value, ensure_ascii=False).encode()  # an escape can name half of a character
+        json.dumps(
+            value, ensure_ascii=False, allow_nan=False
+        ).encode()  # an escape can name half of a character, 1e999 is infinity
         return value
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{place} is no JSON: {error}") from error

@@ -36,7 +36,7 @@ def encode(provenance: Provenance) -> str:
     """One line of JSON, the same for equal provenance; empty if nothing is known.
 
     Raises:
-        CorruptFile: a number is not finite or a setting is no plain value.
+        CorruptFile: a number is not finite or beyond int64, or a setting is no plain value.
     """
     if provenance == Provenance():
         return ""
@@ -47,9 +47,11 @@ def encode(provenance: Provenance) -> str:
         "measured": dict(provenance.measured),
     }
     try:
-        return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CorruptFile(f"provenance: {error}; it holds finite numbers, texts, truth values, lists and mappings") from error
+    parse_strictly(text, "provenance: it")  # what no reader takes is not written
+    return text
 
 
 def decode(text: str) -> Provenance:
