@@ -35,7 +35,7 @@ class PlannedStage:
     """One stage of a candidate, which has no name where there is only one.
 
     ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration. All three are 0
-    where the stage is ``finished``: an earlier run has done it.
+    where the stage is ``finished``, because an earlier run has done it, or ``shared``: a candidate above begins with the same.
     """
 
     candidate: str
@@ -47,6 +47,7 @@ class PlannedStage:
     begin_seconds: float
     seconds: float
     finished: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Prediction:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages and seeds, finished or not."""
-        return self.seeds * sum(stage.epochs for stage in self.stages)
+        """Epochs of all stages and seeds, finished or not; shared ones once."""
+        return self.seeds * sum(stage.epochs for stage in self.stages if not stage.shared)
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return all(stage.finished for stage in self.stages)
+        return all(stage.finished or stage.shared for stage in self.stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,25 +129,31 @@ def predict(
     logits = StoredTeacher(teacher or start.network, start.execution, images=0, classes=start.classes, folder=None)
     resources = start.resources(logits)
     chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
+    from_scratch = [FineTune(budget=dense)] if dense else []
     if dense:
-        chains.insert(0, ("", [FineTune(budget=dense)], int(dense_finished), start.network))
+        chains.insert(0, ("", from_scratch, int(dense_finished), start.network))
     left = any(done < len(stages) for _, stages, done, _ in chains)
     evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
     known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
+    met: set[tuple[object, ...]] = set()
     planned: list[PlannedStage] = []
     for name, stages, done, network in chains:
         before: frozenset[str] = frozenset()
         for position, stage in enumerate(stages, start=1):
             key = (_kind(stage), before)
             before |= _effects(stage)
+            beginning = (stages is from_scratch, *map(repr, stages[:position]))
+            shared = beginning in met
+            met.add(beginning)
             if position <= done:
-                planned.append(_finished(name, stage, resources))
+                planned.append(_finished(name, stage, resources, shared=shared))
                 continue
             if key not in known:
                 with located(f"planning stage {position} ({stage.name})"):
                     known[key] = _timed(network, stage, resources, evaluation=evaluation)
             network, like = known[key]
-            planned.append(replace(_scaled(like, stage, resources, evaluation=evaluation), candidate=name))
+            scaled = _scaled(like, stage, resources, evaluation=evaluation)
+            planned.append(_finished(name, stage, resources, shared=True) if shared else replace(scaled, candidate=name))
     if dense:
         planned[0] = replace(planned[0], name="dense")
     if dense and not dense_finished:
@@ -168,10 +175,10 @@ def describe(prediction: Prediction) -> str:
         if stage.candidate != above:
             rows.append(f"  {stage.candidate}:")
             above = stage.candidate
-        step = f"{1000 * stage.step_seconds:.1f}" if stage.epochs and not stage.finished else "–"
+        step = f"{1000 * stage.step_seconds:.1f}" if stage.step_seconds else "–"
         name = f"{'  ' if stage.candidate else ''}{stage.name}"
         steps = stage.epochs * stage.steps
-        predicted = "finished" if stage.finished else duration(stage.seconds)
+        predicted = "as above" if stage.shared else "finished" if stage.finished else duration(stage.seconds)
         rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
     time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
     total = f"{prediction.epochs} epochs, {time_left}"
@@ -223,10 +230,12 @@ def _effects(stage: Stage) -> frozenset[str]:
     return frozenset({"grids"} if isinstance(stage, Quantize) else ())
 
 
-def _finished(candidate: str, stage: Stage, resources: Resources) -> PlannedStage:
+def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: bool) -> PlannedStage:
+    """A stage that takes no time any more."""
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
-    return PlannedStage(candidate, _name(stage), epochs, steps, stage.budget.batch_size, 0.0, 0.0, 0.0, finished=True)
+    size = stage.budget.batch_size
+    return PlannedStage(candidate, _name(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
 
 
 def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Network, PlannedStage]:

@@ -48,6 +48,18 @@ def test_stages_of_a_kind_are_timed_once(start):
     assert "  most:\n    prune  " in text
 
 
+def test_what_candidates_begin_with_alike_is_trained_once(start):
+    half, most = Prune(sparsity=0.5, budget=Budget(epochs=1)), Prune(sparsity=0.9, budget=Budget(epochs=1))
+    ends = Quantize(budget=Budget(epochs=2)), Distill(budget=Budget(epochs=4))
+    found = predict(start, {"a": [half, ends[0]], "b": [half, ends[1]], "c": [most, ends[0]]}, dense=Budget(epochs=1))
+    assert [stage.shared for stage in found.stages] == [False, False, False, True, False, False, False]
+    assert found.epochs == 1 + (1 + 2) + 4 + (1 + 2)
+    assert found.seconds == sum(stage.seconds for stage in found.stages)
+    assert found.stages[3].seconds == 0
+    assert not found.finished
+    assert describe(found).count("as above") == 1
+
+
 def test_a_plan_says_what_a_stage_made_of_stages_is_made_of(start):
     found = predict(start, {"": [Together(parts=(Prune(), Distill()), budget=Budget(epochs=1))]})
     assert found.stages[0].name == "prune+distill"
