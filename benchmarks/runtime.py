@@ -3,8 +3,8 @@
     python benchmarks/runtime.py [--networks resnet18,...] [--zeros 0,80,90,95] [--threads 1,2] [--batch 1] [--weights FOLDER]
                                  [--startup] [--layers] [--effort standard] [--json] [--quick] [--markdown]
 
-Every network is pruned by magnitude in the 1x4 pattern, the same share in every layer but the first convolution and the
-classifier, and quantized, both without training: weights are random unless ``--weights`` names a folder that holds
+Every network is pruned by magnitude in the 1x4 pattern, the same share in every layer but the first convolution, depthwise
+convolutions and the classifier, and quantized, both without training: weights are random unless ``--weights`` names a folder that holds
 ``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open the ONNX file of
 the same network with 0 % zeros, since they compute every product whatever the weights are and gain nothing from zeros.
 

@@ -148,8 +148,9 @@ def _origins(origins: Iterable[Origin]) -> str:
 
 
 def _network(line: Line) -> str:
+    name = line.network.rpartition(":")[2]  # of a factory, without its module
     size = "" if line.origin.size == Origin.size else f", {line.origin.size} pixels"
-    return f"{line.network}{size}" if line.origin.weights == "random" else f"{line.network}{size}, {line.origin.weights}"
+    return f"{name}{size}" if line.origin.weights == "random" else f"{name}{size}, {line.origin.weights}"
 
 
 def _percent(share: float) -> str:
