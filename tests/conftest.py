@@ -1,8 +1,26 @@
 """Settings of all tests."""
 
+import pytest
 from hypothesis import settings
+
+IN_ONE_THREAD = {"cli", "pipeline", "stages", "train"}
+"""Folders whose tests train."""
 
 # The same examples in every run, and no deadline: a change is judged by what it does, not by chance or by how busy the
 # machine is. To look for new examples: pytest --hypothesis-profile=default
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request):
+    """Results are equal to the last bit for a fixed number of threads; tiny networks are fastest with one."""
+    if request.path.parent.name not in IN_ONE_THREAD:
+        yield
+        return
+    import torch  # takes seconds, which tests without it need not wait for
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

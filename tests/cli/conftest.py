@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from paretrim.cli import main
 
@@ -54,15 +53,6 @@ dense = { epochs = 1 }
 [stages.prune]
 sparsity = 0.5
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the processes that ``launch`` starts: results are equal to the last bit for a fixed number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
