@@ -4,9 +4,9 @@
                                  [--startup] [--layers] [--effort standard] [--json] [--quick] [--markdown]
 
 Every network is pruned by magnitude in the 1x4 pattern, the same share in every layer but the first convolution, depthwise
-convolutions and the classifier, and quantized, both without training: weights are random unless ``--weights`` names a folder that holds
-``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open the ONNX file of
-the same network with 0 % zeros, since they compute every product whatever the weights are and gain nothing from zeros.
+convolutions and the classifier, and quantized, both without training: weights are random unless ``--weights`` names a folder that
+holds ``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open the ONNX file
+of the same network with 0 % zeros, since they compute every product whatever the weights are and gain nothing from zeros.
 
 All arms of a network, every runtime on every number of threads, run interleaved in one session of ``docs/measurement.md``.
 Ratios are those of paired rounds with 95 % intervals: the time of the faster dense INT8 runtime on as many threads, divided by
