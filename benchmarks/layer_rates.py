@@ -36,7 +36,6 @@ def layer_lines(network: str, graphs: Mapping[float, Path], origin: Origin, prof
         for _ in range(profiles):
             peaks.append(peak_multiply_adds_a_second(session.instruction_set))
             taken.append(session.profile(image))
-        peak = max(peaks)  # what the CPU can do; whatever disturbs a measurement lowers it
         for times in zip(*taken, strict=True):
             one = times[0]
             node = nodes.get(one.name.split(" + ")[0])
@@ -44,8 +43,8 @@ def layer_lines(network: str, graphs: Mapping[float, Path], origin: Origin, prof
                 continue
             positions = one.multiply_adds // one.weights
             surviving = surviving_blocks(node.tensors["weight"]) * BLOCK * positions
-            rates = [surviving / max(time.time_ns, 1) * 1e9 / peak for time in times]
-            share = median(rates)
+            # Each by the peak of the same moment: a virtual core may have two speeds, for seconds on end.
+            share = median([surviving / max(time.time_ns, 1) * 1e9 / peak for time, peak in zip(times, peaks, strict=True)])
             yield LayerLine(
                 network=network,
                 zeros=zeros,
@@ -57,7 +56,7 @@ def layer_lines(network: str, graphs: Mapping[float, Path], origin: Origin, prof
                 share_of_peak=share.value,
                 share_of_peak_low=share.low,
                 share_of_peak_high=share.high,
-                peak_multiply_adds_a_second=peak,
+                peak_multiply_adds_a_second=max(peaks),
                 profiles=profiles,
                 origin=origin,
             )
