@@ -126,8 +126,8 @@ def _peak(lines: Sequence[LayerLine]) -> str:
     rows = []
     for key in dict.fromkeys((line.network, line.zeros) for line in large):
         here = [line for line in large if (line.network, line.zeros) == key]
-        work = sum(line.surviving_multiply_adds for line in here)
-        together = work / sum(line.time_us * 1e-6 * line.peak_multiply_adds_a_second for line in here)
+        whole = sum(line.time_us for line in here)
+        together = sum(line.time_us * line.share_of_peak for line in here) / whole
         slowest = min(here, key=lambda line: line.share_of_peak)
         reaching = sum(line.share_of_peak_low >= PEAK_GOAL.least for line in here)
         least = f"{_percent(slowest.share_of_peak)} ({slowest.layer})"
