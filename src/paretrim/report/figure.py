@@ -28,6 +28,7 @@ text { fill: var(--ink); font: 13px system-ui, -apple-system, "Segoe UI", Roboto
   font-variant-numeric: tabular-nums; }
 .paper { fill: var(--paper); }
 .soft { fill: var(--soft); font-size: 12px; }
+.label { paint-order: stroke; stroke: var(--paper); stroke-width: 4; stroke-linejoin: round; }
 .grid { stroke: var(--line); }
 .first { stroke: var(--dot); stroke-dasharray: 2 4; }
 .range { stroke: var(--accent); stroke-width: 2; }
