@@ -305,9 +305,14 @@ def _global_survivors(ordered: list[IntArray], scores: DoubleArray, sparsity: fl
     return [min(minimum, len(members)) + int(more) for members, more in zip(ordered, extra, strict=True)]
 
 
-def is_depthwise(node: Node) -> bool:
-    """Whether every input channel is a group of its own, so that the outputs belong to it."""
-    return node.op == "conv2d" and attribute_number(node, "groups") > 1 and node.tensors["weight"].shape[1] == 1
+def is_depthwise(node: Node, shape: tuple[int, ...] | None = None) -> bool:
+    """Whether every input channel is a group of its own, so that the outputs belong to it.
+
+    ``shape`` is that of the weight, for a node that does not hold it.
+    """
+    if node.op != "conv2d" or attribute_number(node, "groups") == 1:
+        return False
+    return (shape or node.tensors["weight"].shape)[1] == 1
 
 
 def channel_slice(node: Node, channels: int) -> slice:

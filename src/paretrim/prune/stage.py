@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import attribute_number
+from paretrim.graph.channels import is_depthwise
 from paretrim.network import Network
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
@@ -172,7 +172,8 @@ class Prune:
         if not self.last:
             left_out.add(list(layers)[-1])
         if not self.depthwise:
-            left_out.update(name for name, layer in layers.items() if _is_depthwise(network, name, layer))
+            weighted = (node for node in network.structure.nodes if node.name in layers)
+            left_out.update(node.name for node in weighted if is_depthwise(node, tuple(layers[node.name].weight.shape)))
         found = {name: layer for name, layer in layers.items() if name not in left_out}
         if not found:
             raise InvalidRecipe(
@@ -191,12 +192,6 @@ class Prune:
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
-
-
-def _is_depthwise(network: Network, name: str, layer: Weighted) -> bool:
-    """As :func:`paretrim.graph.channels.is_depthwise`, on a network that is being trained."""
-    node = next(node for node in network.structure.nodes if node.name == name)
-    return node.op == "conv2d" and attribute_number(node, "groups") > 1 and layer.weight.shape[1] == 1
 
 
 def positions(network: Network, name: str) -> int:
