@@ -37,9 +37,8 @@ def parse_strictly(text: str | bytes, place: str) -> object:
 
     try:
         value: object = json.loads(text, parse_constant=refuse, parse_int=whole, object_pairs_hook=unique)
-        json.dumps(
-            value, ensure_ascii=False, allow_nan=False
-        ).encode()  # an escape can name half of a character, 1e999 is infinity
+        # An escape can name half of a character, and 1e999 is infinity: neither could be written again.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         return value
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{place} is no JSON: {error}") from error
