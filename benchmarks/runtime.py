@@ -14,7 +14,7 @@ ours. Which runtime is the faster is decided by its median in the session. For s
 each on its own best number of threads, and on more than one thread the native runtime with itself on one.
 
 ``--startup`` adds the time from a file to its first logits in fresh processes; ``--layers`` the rate in every layer as a share of
-the CPU's peak. ``--json`` prints an object a line; ``--quick`` is resnet18 alone with wide intervals, in less than 50 seconds on
+the CPU's peak. ``--json`` prints an object a line; ``--quick`` is resnet18 alone with wide intervals, in about 50 seconds on
 two quiet cores. ``--markdown`` measures nothing and writes the tables of docs/speed.md from results/runtime.jsonl, which holds
 such lines. Run it on a quiet machine. What is to be reached stands in ``runtime_lines.py`` and is printed with a verdict.
 """
@@ -51,8 +51,8 @@ from paretrim.runtime import load
 OPENVINO = "openvino"
 PEERS = (OPENVINO, "onnxruntime")
 QUICK_NETWORK = "resnet18"
-QUICK_EFFORT = replace(QUICK, warmup_limit_seconds=0.4)
-"""Many arms: on an unquiet machine each would use up its warm-up."""
+QUICK_EFFORT = replace(QUICK, rounds=25, warmup_limit_seconds=0.2)
+"""Many arms: on an unquiet machine each would use up its warm-up. As few rounds as one window of the drift check has."""
 
 
 @dataclass(frozen=True)
