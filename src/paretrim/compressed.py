@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
-from torch.utils.data import DataLoader
 
 from paretrim.candidate import Candidate
+from paretrim.data.user_loader import Loader
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
@@ -82,8 +81,8 @@ class Compressed:
 
 def compress(
     model: nn.Module,
-    train_loader: DataLoader[Any],
-    validation_loader: DataLoader[Any],
+    train_loader: Loader,
+    validation_loader: Loader,
     *,
     stages: Sequence[Stage] | None = None,
     folder: Path | str = "paretrim-run",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from paretrim.capture import capture
 from paretrim.data.batches import Batches
-from paretrim.data.user_loader import loader_batches
+from paretrim.data.user_loader import Loader, loader_batches
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import InputSpec
 from paretrim.network import Network
@@ -23,8 +21,8 @@ from paretrim.train.execution import Execution
 
 def start_from_loaders(
     module: nn.Module,
-    train_loader: DataLoader[Any],
-    validation_loader: DataLoader[Any],
+    train_loader: Loader,
+    validation_loader: Loader,
     *,
     seed: int = 0,
     execution: Execution | None = None,

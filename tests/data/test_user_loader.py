@@ -87,3 +87,25 @@ def test_images_that_change_size_are_refused():
     source = loader_batches(DataLoader(mixed, batch_size=1))
     with pytest.raises(DataUnavailable, match=r"batch 1 of the loader has inputs \(3, 6, 6\), the first had \(3, 4, 5\)"):
         list(source.epoch(0))
+
+
+def test_any_loader_that_begins_anew_will_do():
+    batches = [(X[:6], Y[:6]), (X[6:], Y[6:])]
+    source = loader_batches(batches)
+    for epoch in range(2):
+        assert torch.equal(torch.cat([part.labels for part in source.epoch(epoch)]), Y)
+
+
+class Once(list):
+    """An iterator with a length, as some fast loaders are."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.pop(0)
+
+
+def test_loader_that_ends_for_good_is_refused():
+    with pytest.raises(DataUnavailable, match=r"the loader is an iterator \(Once\), which ends after one epoch"):
+        loader_batches(Once([(X, Y)]))

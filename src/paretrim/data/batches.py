@@ -171,13 +171,14 @@ def validation_batches(splits: Splits, *, batch_size: int, device: torch.device 
 
 
 def calibration_images(splits: Splits, count: int, *, seed: int) -> torch.Tensor:
-    """``count`` normalised training images without augmentation, float32 [count, C, H, W], classes in equal parts.
+    """``count`` normalised training images without augmentation, float32 [count, C, H, W] on the CPU, classes in equal parts.
 
     Raises:
         DataUnavailable: ``count`` is below 1 or above the number of training images.
     """
     chosen = balanced(splits.train.labels.cpu().numpy(), count, seed=seed)
-    return normalise(splits.train.select(torch.from_numpy(chosen)).images, normalisation_table(splits.mean, splits.std))
+    images = splits.train.select(torch.from_numpy(chosen)).images.cpu()  # training images may lie on a GPU already
+    return normalise(images, normalisation_table(splits.mean, splits.std))
 
 
 def _require_batches(images: ImageSet, batch_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

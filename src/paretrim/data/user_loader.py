@@ -1,29 +1,41 @@
-"""The user's own DataLoader as a source of batches."""
+"""The user's own loader as a source of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from paretrim.data.batches import Batch
 from paretrim.errors import DataUnavailable
 
 
+class Loader(Protocol):
+    """A ``torch.utils.data.DataLoader``, or whatever can be gone through as often as one likes and knows its length.
+
+    It yields pairs (inputs, labels) of tensors on any device.
+    """
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def __iter__(self) -> Iterator[object]:
+        """The batches, from the first."""
+
+
 @dataclass(frozen=True, eq=False)
 class LoaderBatches:
-    """A DataLoader of (inputs, labels), moved to ``device``; positions are unknown, so ``indices`` are None.
+    """A loader of (inputs, labels), moved to ``device``; positions are unknown, so ``indices`` are None.
 
     Inputs are floating point [B, C, H, W], normalised as the network wants them; labels are integers [B]. Where the loader
     was given a ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable;
     without one, epochs differ from run to run. Make it with :func:`loader_batches`.
     """
 
-    loader: DataLoader[Any]
+    loader: Loader
     sample_shape: tuple[int, int, int]
     device: torch.device | str
     seed: int
@@ -37,10 +49,10 @@ class LoaderBatches:
         Raises:
             DataUnavailable: the loader yields something else than described.
         """
-        if isinstance(self.loader.sampler, DistributedSampler):
-            self.loader.sampler.set_epoch(number)
-        generator: torch.Generator | None = self.loader.generator
-        if generator is not None:
+        sampler, generator = (getattr(self.loader, name, None) for name in ("sampler", "generator"))
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(number)
+        if isinstance(generator, torch.Generator):
             generator.manual_seed(self.seed * 1_000_003 + number)
         for position, item in enumerate(self.loader):
             inputs, labels = _checked(item, position)
@@ -53,11 +65,12 @@ class LoaderBatches:
             yield Batch(moved, labels.to(self.device, torch.int64, non_blocking=True), None)
 
 
-def loader_batches(loader: DataLoader[Any], *, device: torch.device | str = "cpu", seed: int = 0) -> LoaderBatches:
-    """Wrap a DataLoader; reads one batch to learn the shape.
+def loader_batches(loader: Loader, *, device: torch.device | str = "cpu", seed: int = 0) -> LoaderBatches:
+    """Wrap a loader; reads one batch to learn the shape.
 
     Raises:
-        DataUnavailable: the loader has no length, is empty, or does not yield (inputs, labels) as described.
+        DataUnavailable: the loader has no length, is empty, can be gone through only once, or does not yield (inputs, labels) as
+            described.
     """
     try:
         count = len(loader)
@@ -67,6 +80,11 @@ def loader_batches(loader: DataLoader[Any], *, device: torch.device | str = "cpu
         ) from error
     if not count:
         raise DataUnavailable("the loader has no batches; its data set is empty or smaller than a batch with drop_last")
+    if isinstance(loader, Iterator):
+        raise DataUnavailable(
+            f"the loader is an iterator ({type(loader).__name__}), which ends after one epoch; give an object whose __iter__ "
+            "begins anew, such as a DataLoader"
+        )
     inputs, _ = _checked(next(iter(loader)), 0)
     _, channels, height, width = inputs.shape
     return LoaderBatches(loader, (channels, height, width), device, seed)
