@@ -171,6 +171,30 @@ class OddNorms(Net):
         return self.n1(self.c1(x))
 
 
+class StandardisedConv(nn.Conv2d):
+    """Weights are standardised each time they are used, and scaled by a learned gain."""
+
+    def __init__(self, *settings):
+        super().__init__(*settings)
+        self.gain = nn.Parameter(torch.linspace(0.5, 1.5, self.out_channels).view(-1, 1, 1, 1))
+
+    def forward(self, x):
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, weight=(self.gain * 0.3).view(-1), training=True, momentum=0.0)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias, padding=1)
+
+
+class Standardised(Net):
+    def build(self):
+        self.c1, self.c2 = StandardisedConv(8, 8, 3), conv(8, 8)
+        self.c3 = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))
+
+    def body(self, x):
+        variance, mean = torch.var_mean(self.c2.weight, dim=[1, 2, 3], keepdim=True, unbiased=False)
+        x = F.conv2d(F.relu(self.c1(x)), (self.c2.weight - mean) / torch.sqrt(variance + 1e-5), padding=1)
+        return self.c3(F.relu(x * torch.tensor([0.5, -1.0] * 4).view(1, -1, 1, 1)))
+
+
 def sequential():
     return nn.Sequential(
         conv(3, 8), nn.BatchNorm2d(8), nn.ReLU6(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)
@@ -190,6 +214,7 @@ NETWORKS = {
     "pools": Pools,
     "two readers": TwoReaders,
     "odd norms": OddNorms,
+    "standardised": Standardised,
     "sequential": sequential,
 }
 

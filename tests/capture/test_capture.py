@@ -133,9 +133,9 @@ ERRORS = {
         r"layer 'extra' .* keeps no running statistics",
     ),
     "norm twice": (lambda: body(lambda self, x: self.norm(x)), r"layer 'norm' .* applied twice with the same statistics"),
-    "computed weight": (
-        lambda: body(lambda self, x: F.conv2d(x, self.extra.weight * 2), lambda: nn.Conv2d(8, 8, 1)),
-        r"outside the graph|is computed from|is not an activation",
+    "overwritten weight": (
+        lambda: body(lambda self, x: F.conv2d(x, self.extra.clone().mul_(2)), lambda: nn.Parameter(torch.zeros(8, 8, 1, 1))),
+        r"its argument clone is not an activation of the network",
     ),
     "weight of activations": (
         lambda: body(lambda _, x: x * F.conv2d(x, x).mean()),

@@ -25,6 +25,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.arrange import COPIES, VIEWS
 from paretrim.capture.call import Call, call_of, is_in_place
+from paretrim.capture.constants import is_constant
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.layers import LAYERS
 from paretrim.capture.pooling import POOLING
@@ -104,6 +105,8 @@ def _silence() -> Iterator[None]:
 
 
 def _convert(work: Work, node: FxNode) -> None:
+    if is_constant(work, node):
+        return
     if node.target is operator.getitem:
         _take_element(work, node)
         return

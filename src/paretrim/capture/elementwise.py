@@ -30,7 +30,7 @@ def _arithmetic(operation: str, *, scales: bool, inverts: bool) -> Callable[[Wor
         left, right = call.source, call.arguments["other"]
         if "alpha" in call.arguments and call.number("alpha") != 1:
             raise call.refused(f"alpha = {call.arguments['alpha']} is not known; scale the second operand first")
-        if not _is_activation(work, left) and not inverts:
+        if not inverts and not _is_activation(work, left) and _is_activation(work, right):
             left, right = right, left
         if isinstance(right, int | float):
             number = float(right)

@@ -48,7 +48,7 @@ def _bias(work: Work, call: Call) -> dict[str, Array]:
     if call.arguments["bias"] is None:
         return {}
     bias = work.constant(call.arguments["bias"])
-    assert bias is not None, "what computes a bias out of parameters is refused where it stands"
+    assert bias is not None, "what computes a bias out of activations is refused where it stands"
     return {"bias": bias.array}
 
 

@@ -31,7 +31,7 @@ Value = View | tuple[View, ...]
 
 @dataclass(frozen=True)
 class Constant:
-    """A parameter or buffer of the module."""
+    """A parameter or buffer of the module, or a tensor made from such, which then has the name of its first."""
 
     name: str
     tensor: torch.Tensor
@@ -47,7 +47,7 @@ class Work:
     """Nodes so far, and what each value of the exported program has become.
 
     Attributes:
-        constants: parameters and buffers by the name of their placeholder.
+        constants: parameters and buffers by the name of their placeholder, and what is computed from them alone.
         nodes: the graph so far.
         shapes: of every value of the graph.
         known: what a value of the program is in the graph.
@@ -55,7 +55,7 @@ class Work:
         owners: for every weight, the layer that uses it.
     """
 
-    constants: Mapping[str, Constant]
+    constants: dict[str, Constant]
     nodes: list[Node] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     known: dict[FxNode, Value] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Work:
             raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
         if found.name in self.owners:
             raise call.refused(f"it shares the weight '{found.name}' with '{self.owners[found.name]}'; give each its own copy")
-        path = found.name.removesuffix(".weight")
+        path = found.name.split(".parametrizations.")[0].removesuffix(".weight")
         self.owners[found.name] = call.layer or path
         return path, found.array
 
