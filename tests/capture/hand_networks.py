@@ -195,6 +195,82 @@ class Standardised(Net):
         return self.c3(F.relu(x * torch.tensor([0.5, -1.0] * 4).view(1, -1, 1, 1)))
 
 
+class ChannelAttention(Net):
+    """Efficient channel attention in its two spellings."""
+
+    def build(self):
+        self.near, self.far = nn.Conv1d(1, 1, 3, padding=1, bias=False), nn.Conv1d(1, 1, 5, padding="same")
+
+    def body(self, x):
+        gate = self.near(x.mean((2, 3)).view(x.shape[0], 1, -1))
+        x = x * gate.sigmoid().view(x.shape[0], -1, 1, 1).expand_as(x)
+        gate = self.far(F.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1)
+        return x * torch.sigmoid(gate).expand_as(x)
+
+
+class SelectiveKernels(Net):
+    def build(self):
+        self.paths = nn.ModuleList([conv(8, 8), conv(8, 8, padding=2, dilation=2)])
+        self.reduce, self.select = conv(8, 4, 1), conv(4, 16, 1)
+
+    def body(self, x):
+        x = torch.stack([F.relu(path(x)) for path in self.paths], dim=1)
+        chosen = self.select(F.relu(self.reduce(x.sum(1).mean((2, 3), keepdim=True))))
+        batch, channels, height, width = chosen.shape
+        chosen = torch.softmax(chosen.view(batch, 2, channels // 2, height, width), dim=1)
+        first, second = x[:, 0] * chosen[:, 0], x[:, 1] * chosen[:, 1]
+        return torch.sum(x * chosen, dim=1) + 0.5 * (first - second)
+
+
+class SplitAttention(Net):
+    def build(self):
+        self.conv, self.fc1, self.fc2 = conv(8, 16, groups=2), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 16, 1)
+
+    def body(self, x):
+        x = F.relu(self.conv(x), inplace=True)
+        batch, channels, height, width = x.shape
+        x = x.reshape((batch, 2, channels // 2, height, width))
+        attention = self.fc2(F.relu(self.fc1(x.sum(dim=1).mean((2, 3), keepdim=True))))
+        attention = F.softmax(attention.view(batch, 1, 2, -1).transpose(1, 2), dim=1).reshape(batch, -1).view(batch, -1, 1, 1)
+        return (x * attention.reshape((batch, 2, channels // 2, 1, 1))).sum(dim=1).contiguous()
+
+
+class Resolutions(Net):
+    """Maps of several sizes are brought to one."""
+
+    def build(self):
+        self.down, self.odd = conv(8, 8, stride=2), conv(8, 8, stride=2, padding=0)
+
+    def body(self, x):
+        low = F.relu(self.down(x))
+        x = x + F.interpolate(low, scale_factor=2, mode="nearest")
+        x = x * F.interpolate(torch.sigmoid(self.odd(x)), size=x.shape[-2:], mode="nearest")
+        return x + nn.Upsample(size=(8, 8))(x[:, :, ::4, ::2])
+
+
+class SamePadding(Net):
+    """As TensorFlow pads: more below and to the right than above and to the left, and for pooling with what never wins."""
+
+    def build(self):
+        self.c1 = conv(8, 8, stride=2, padding=0)
+
+    def body(self, x):
+        x = F.max_pool2d(F.pad(1 - x, (0, 1, 0, 1), value=-float("inf")), 3, 2)
+        return self.c1(F.pad(x, (0, 1, 0, 1)))
+
+
+class Means(Net):
+    def __init__(self):
+        super().__init__(32)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.stem(x)))
+        flat = x.view(x.size(0), x.size(1), -1).mean(-1)
+        rows = (1 - torch.sigmoid(x)).mean(3).mean(2)
+        whole = torch.relu(-x.flatten(2) + 1).view_as(x).mean([3, 2])
+        return self.head(torch.cat([flat, rows, whole, F.avg_pool2d(x, x.shape[-1])[:, :, 0, 0]], 1))
+
+
 def sequential():
     return nn.Sequential(
         conv(3, 8), nn.BatchNorm2d(8), nn.ReLU6(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)
@@ -215,6 +291,12 @@ NETWORKS = {
     "two readers": TwoReaders,
     "odd norms": OddNorms,
     "standardised": Standardised,
+    "channel attention": ChannelAttention,
+    "selective kernels": SelectiveKernels,
+    "split attention": SplitAttention,
+    "resolutions": Resolutions,
+    "same padding": SamePadding,
+    "means": Means,
     "sequential": sequential,
 }
 

@@ -103,7 +103,7 @@ ERRORS = {
     "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
     "layer norm": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),
-        r"layer 'extra' \(aten.layer_norm.default\): the operation is outside the graph; known are adaptive_avg_pool2d, add",
+        r"layer 'extra' \(aten.layer_norm.default\): the operation is outside the graph; known are adaptive_avg.* use BatchNorm",
     ),
     "transposed": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2)),
@@ -148,7 +148,7 @@ ERRORS = {
         r"last axis of \(8, 8, 8\); flatten first",
     ),
     "alpha": (lambda: body(lambda _, x: torch.add(x, x, alpha=2)), r"alpha = 2 is not known; scale the second operand"),
-    "difference": (lambda: body(lambda _, x: x - torch.tanh(x)), r"subtraction of one activation by another is not known"),
+    "scaled difference": (lambda: body(lambda _, x: torch.rsub(x, 1, alpha=2)), r"alpha = 2 is not known; scale the second"),
     "ratio": (lambda: body(lambda _, x: x / torch.sigmoid(x)), r"division of one activation by another is not known"),
     "row constant": (
         lambda: body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
@@ -167,12 +167,58 @@ ERRORS = {
     "pad mode": (lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), "reflect")), r"padding in mode 'reflect'|outside the graph"),
     "pad value": (
         lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
-        r"padding in mode 'constant' with 1.0; only zeros",
+        r"padding with 1.0; only zeros are known",
     ),
     "crop": (lambda: body(lambda _, x: F.pad(x, (-1, 0))), r"padding \[-1, 0\] of \(8, 8, 8\); it must be non-negative"),
+    "channels that never win": (
+        lambda: body(lambda _, x: x + F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf)[:, :8]),
+        r"padding \[0, 0, 0, 0, 0, 1\] of \(8, 8, 8\); it must be .* and with -inf the channels too",
+    ),
     "divisor": (lambda: body(lambda _, x: F.avg_pool2d(x, 2, divisor_override=3)), r"divisor_override = 3 is not known"),
     "mean": (lambda: body(lambda _, x: x + x.mean(1, keepdim=True)), r"a mean over axes \[1\] of \(8, 8, 8\)"),
     "whole mean": (lambda: body(lambda _, x: x * x.mean()), r"its form without 'dim' is not known"),
+    "padded for pooling": (
+        lambda: body(lambda _, x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)),
+        r"reads what was padded with -inf, which only a max pooling without padding may",
+    ),
+    "mean of padding": (
+        lambda: body(lambda _, x: x + F.pad(x, (0, 1, 0, 1), value=-torch.inf)[:, 0, None, :8, :8]),
+        r"a value of shape \(8, 8, 8\) seen as \(8, 9, 9\) has no 8 equal parts",
+    ),
+    "uneven parts": (
+        lambda: body(lambda _, x: x * x.view(-1, 16, 4, 8)[:, 0].mean((1, 2))[:, None, None, None]),
+        r"a value of shape \(8, 8, 8\) seen as \(16, 4, 8\) has no 16 equal parts along its channels",
+    ),
+    "one image": (lambda: body(lambda _, x: x + x[0]), r"one image is selected; every image must be computed alike"),
+    "stack": (lambda: body(lambda _, x: torch.stack([x, x], 2).sum(2)), r"stacking along axis 2 to \(8, 2, 8, 8\); only maps"),
+    "sum": (
+        lambda: body(lambda _, x: x * x.sum(1, keepdim=True)),
+        r"a sum over axes \[1\] of \(8, 8, 8\); only that over stacked",
+    ),
+    "softmax": (
+        lambda: Outer(lambda x: x.mean((2, 3)).softmax(1)),
+        r"softmax over axis 1 of \(5,\); only that over two alternatives .* returns its logits without it",
+    ),
+    "three alternatives": (
+        lambda: body(lambda _, x: torch.stack([x, x, x], 1).softmax(1).sum(1)),
+        r"softmax over axis 1 of \(3, 8, 8, 8\); only that over two",
+    ),
+    "convolution of rows": (
+        lambda: body(lambda self, x: self.extra(x.mean(3))[..., None], lambda: nn.Conv1d(8, 8, 1)),
+        r"a weight of shape \(8, 8, 1\) over \(8, 8\); only a convolution along the channels of one pixel",
+    ),
+    "odd size": (
+        lambda: body(lambda _, x: F.interpolate(F.pad(x, (0, 1, 0, 1)), size=(10, 9))),
+        r"pixels \[9, 9\] repeated to \[10, 9\]; only multiples are known",
+    ),
+    "odd factor": (
+        lambda: body(lambda _, x: F.interpolate(x, scale_factor=1.3)),
+        r"pixels \[8, 8\] repeated to \[10, 10\]; only multiples are known, and sizes near one that are given as sizes",
+    ),
+    "bilinear": (
+        lambda: body(lambda _, x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+        r"known are .*; use mode='nearest'",
+    ),
     "permute": (
         lambda: body(lambda _, x: x.permute(0, 2, 3, 1)),
         r"axes are permuted to \[0, 2, 3, 1\]; only the channel shuffle",
@@ -182,7 +228,7 @@ ERRORS = {
         r"a permuted tensor of shape \(512,\) is used before it is \(8, 8, 8\) again",
     ),
     "odd view": (
-        lambda: body(lambda _, x: F.relu(x.flatten(2)).view(-1, 8, 8, 8)),
+        lambda: body(lambda self, x: self.extra(x.flatten(2)).view(-1, 8, 8, 8), lambda: nn.Linear(64, 64)),
         r"sees a tensor of shape \(8, 8, 8\) as \(8, 64\)",
     ),
     "expand": (lambda: body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),

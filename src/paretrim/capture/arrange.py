@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
@@ -27,7 +28,8 @@ def _concat(work: Work, call: Call) -> Value:
     return work.emit(call, "concat", [work.read(call, part) for part in parts], shape=shape)
 
 
-def _cut(work: Work, call: Call, source: str, axis: int, *, start: int, stop: int, step: int) -> View:
+def cut(work: Work, call: Call, source: str, axis: int, *, start: int, stop: int, step: int) -> View:
+    """A slice of a value along an axis that is not the batch."""
     shape = work.shapes[source]
     if (start, stop, step) == (0, shape[axis], 1):
         return View(source, shape)
@@ -48,7 +50,7 @@ def _slice(work: Work, call: Call) -> Value:
     first = None if start is None else call.integer("start")
     stop = None if end is None else call.integer("end")
     first, stop, step = slice(first, stop, call.integer("step")).indices(shape[axis])
-    return _cut(work, call, source, axis, start=first, stop=stop, step=step)
+    return cut(work, call, source, axis, start=first, stop=stop, step=step)
 
 
 def _split(work: Work, call: Call) -> Value:
@@ -57,17 +59,23 @@ def _split(work: Work, call: Call) -> Value:
     if axis < 0:
         raise call.refused("the batch is split; every image must be computed alike")
     stops = [0, *accumulate(int(part.shape[axis + 1]) for part in call.node.meta["val"])]
-    return tuple(_cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
+    return tuple(cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
 
 
 def _pad(work: Work, call: Call) -> Value:
-    source = work.read(call, call.source)
+    source, value = work.read(call, call.source), call.arguments["value"]
     amounts, mode = list(call.integers("pad")), call.arguments.get("mode", "constant")
-    if mode != "constant" or call.arguments["value"] not in (None, 0):
-        raise call.refused(f"padding in mode '{mode}' with {call.arguments['value']}; only zeros are known")
-    if len(work.shapes[source]) != 3 or len(amounts) > 6 or min(amounts) < 0:
-        raise call.refused(f"padding {amounts} of {work.shapes[source]}; it must be non-negative and leave the batch alone")
+    if mode != "constant" or value not in (None, 0, -math.inf):
+        what = f"with {value}" if mode == "constant" else f"in mode '{mode}'"
+        raise call.refused(f"padding {what}; only zeros are known, and -inf in front of a max pooling")
+    if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6) or min(amounts) < 0:
+        raise call.refused(
+            f"padding {amounts} of {work.shapes[source]}; it must be non-negative and leave the batch alone, and with -inf the "
+            "channels too"
+        )
     amounts += [0] * (6 - len(amounts))
+    if value == -math.inf:
+        return View(source, call.shape(), never_wins=(amounts[2], amounts[0], amounts[3], amounts[1]))
     attributes: dict[str, Attribute] = {
         "before": (amounts[4], amounts[2], amounts[0]),
         "after": (amounts[5], amounts[3], amounts[1]),
@@ -79,7 +87,7 @@ def _reshape(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
     if math.prod(shape) != math.prod(view.shape):
         raise call.refused(f"{view.shape} becomes {shape}: the batch is mixed with another axis; keep the batch first and alone")
-    return View(view.name, shape, view.shuffled)
+    return replace(view, shape=shape)
 
 
 def _permute(work: Work, call: Call) -> Value:
@@ -93,10 +101,14 @@ def _permute(work: Work, call: Call) -> Value:
         order[first], order[second] = order[second], order[first]
     if order == list(range(rank)):
         return view
+    moved = [axis for axis in order[1:] if axis == 0 or view.shape[axis - 1] != 1]
+    if order[0] == 0 and moved == sorted(moved):  # only axes of one number change their place
+        return replace(view, shape=call.shape())
     base = work.shapes[view.name]
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
         raise call.refused(
-            f"axes are permuted to {order}; only the channel shuffle [N, g, C/g, H, W] -> [N, C/g, g, H, W] is known"
+            f"axes are permuted to {order}; only the channel shuffle [N, g, C/g, H, W] -> [N, C/g, g, H, W] is known; "
+            "keep the channels first"
         )
     return View(view.name, call.shape(), view.shape[0])
 
@@ -127,6 +139,8 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "flatten": _reshape,
         "view": _reshape,
         "reshape": _reshape,
+        "reshape_as": _reshape,
+        "view_as": _reshape,
         "squeeze": _reshape,
         "unsqueeze": _reshape,
         "transpose": _permute,

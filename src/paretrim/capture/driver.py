@@ -29,17 +29,34 @@ from paretrim.capture.constants import is_constant
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.layers import LAYERS
 from paretrim.capture.pooling import POOLING
+from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {**LAYERS, **ELEMENTWISE, **POOLING, **VIEWS, **COPIES}
+    {**LAYERS, **ELEMENTWISE, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
 )
 """How every known operation is written down."""
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
+
+_NORM = "statistics of the image itself cannot be folded into a layer, use BatchNorm"
+_ATTENTION = "attention and other products of matrices of activations have no place in it, take a network of convolutions"
+
+_INSTEAD: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "var", "var_mean", "std"), _NORM)
+    | dict.fromkeys(("matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention"), _ATTENTION)
+    | {
+        "adaptive_max_pool2d": "use a max pooling with the window written out",
+        "upsample_bilinear2d": "use mode='nearest'",
+        "upsample_bicubic2d": "use mode='nearest'",
+        "conv_transpose2d": "use an upsampling with mode='nearest' and a convolution",
+        "prelu": "use a leaky ReLU, whose slope is fixed",
+    }
+)
+"""What to do about operations that are met in practice."""
 
 _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 """Operations on sizes: the graph's batch is free, and its other sizes are fixed."""
@@ -120,12 +137,13 @@ def _convert(work: Work, node: FxNode) -> None:
     call = call_of(node)
     converter = CONVERTERS.get(call.operation)
     if converter is None:
-        raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}")
+        instead = _INSTEAD.get(call.operation, "write the layer with these")
+        raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}; {instead}")
     value = converter(work, call)
     work.known[node] = value
     if is_in_place(node):
         work.overwrite(call, value)
-    if is_in_place(node) or call.operation in VIEWS:
+    if is_in_place(node) or call.operation in VIEWS or call.operation in PARTS:
         work.share_memory(node, call.source)
 
 

@@ -15,15 +15,23 @@ _RANGES: Mapping[str, tuple[str, str]] = MappingProxyType({"hardtanh": ("min_val
 """Names of the bounds of clamping operations."""
 
 
-def _pointwise(work: Work, call: Call, source: str, function: str, constant: float | None = None) -> Value:
+def pointwise(work: Work, call: Call, source: View, function: str, constant: float | None = None) -> View:
+    """A function of graphs, by its name there."""
     attributes: dict[str, Attribute] = {"function": function}
     if constant is not None:
         attributes["constant"] = constant
-    name = f"{call.layer}.{function}".removeprefix(".")
-    return work.emit(call, "pointwise", [source], shape=work.shapes[source], attributes=attributes, name=name)
+    return _each(work, call, "pointwise", source, attributes=attributes, name=f"{call.layer}.{function}".removeprefix("."))
 
 
-def _arithmetic(operation: str, *, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]:
+def _each(
+    work: Work, call: Call, op: str, source: View, *, attributes: Mapping[str, Attribute] | None = None, name: str = ""
+) -> View:
+    """A node that treats every number of a value by itself, seen under the shape that the value is seen under."""
+    made = work.emit(call, op, [source.name], shape=work.shapes[source.name], attributes=attributes, name=name)
+    return View(made.name, source.shape)
+
+
+def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]:
     """Addition and multiplication and, with ``inverts``, their inverses: of two activations, or one and a constant."""
 
     def convert(work: Work, call: Call) -> Value:
@@ -36,13 +44,16 @@ def _arithmetic(operation: str, *, scales: bool, inverts: bool) -> Callable[[Wor
             number = float(right)
             if inverts:
                 number = 1.0 / number if scales else -number
-            return _pointwise(work, call, work.read(call, left), "mul_constant" if scales else "add_constant", number)
+            return pointwise(work, call, work.elements(call, left), "mul_constant" if scales else "add_constant", number)
         constant = work.constant(right)
         if constant is not None:
             return _affine(work, call, work.read(call, left), constant, scales=scales, inverts=inverts)
+        if scales and inverts:
+            raise call.refused("division of one activation by another is not known; only by a number or a constant tensor")
+        first, second = work.elements(call, left), work.elements(call, right)
         if inverts:
-            raise call.refused(f"{operation} of one activation by another is not known; only by a number or a constant tensor")
-        return _combine(work, call, "mul" if scales else "add", work.read(call, left), work.read(call, right))
+            second = pointwise(work, call, second, "mul_constant", -1.0)
+        return combine(work, call, "mul" if scales else "add", first, second)
 
     return convert
 
@@ -51,14 +62,16 @@ def _is_activation(work: Work, argument: object) -> bool:
     return any(argument is node for node in work.known)
 
 
-def _combine(work: Work, call: Call, op: str, first: str, second: str) -> Value:
-    shapes = work.shapes[first], work.shapes[second]
-    if op == "mul" and shapes[0] != shapes[1] and shapes[0][1:] == (1, 1):
+def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
+    """The sum or product of two activations; in a product [C, 1, 1] broadcasts against [C, H, W]."""
+    if op == "mul" and first.shape != second.shape and first.shape[-2:] == (1, 1):
         first, second = second, first
-    wide, narrow = work.shapes[first], work.shapes[second]
-    if wide != narrow and not (op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1)):
-        raise call.refused(f"operands of shapes {shapes[0]} and {shapes[1]}; only [C, 1, 1] broadcasts, in a product")
-    return work.emit(call, op, [first, second], shape=call.shape())
+    wide, narrow = work.shapes[first.name], work.shapes[second.name]
+    alike = first.shape == second.shape and wide == narrow
+    gated = op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1)
+    if not alike and not gated:
+        raise call.refused(f"operands of shapes {first.shape} and {second.shape}; only [C, 1, 1] broadcasts, in a product")
+    return View(work.emit(call, op, [first.name, second.name], shape=wide).name, first.shape)
 
 
 def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> Value:
@@ -94,10 +107,9 @@ def _constant_affine(work: Work, call: Call, source: str, gamma: FloatArray, bet
 
 
 def _relu(work: Work, call: Call) -> Value:
-    source = work.read(call, call.source)
     # A module that is a ReLU gives its name to the value, so that reports and hints find it.
     own = call.layer if "relu" in call.layer.rsplit(".", 1)[-1].lower() else ""
-    return work.emit(call, "relu", [source], shape=work.shapes[source], name=own)
+    return _each(work, call, "relu", work.elements(call, call.source), name=own)
 
 
 def _relu6(work: Work, call: Call) -> Value:
@@ -118,15 +130,26 @@ def _clamp_max(work: Work, call: Call) -> Value:
 
 
 def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | None) -> Value:
-    source = work.read(call, call.source)
+    source = work.elements(call, call.source)
     if maximum is None and minimum == 0:
-        return work.emit(call, "relu", [source], shape=work.shapes[source])
+        return _each(work, call, "relu", source)
     if minimum is not None and maximum is not None:
-        attributes: dict[str, Attribute] = {"minimum": minimum, "maximum": maximum}
-        return work.emit(call, "clamp", [source], shape=work.shapes[source], attributes=attributes)
+        return _each(work, call, "clamp", source, attributes={"minimum": minimum, "maximum": maximum})
     if minimum is not None:
-        return _pointwise(work, call, source, "clamp_min", minimum)
-    return _pointwise(work, call, source, "clamp_max", maximum)
+        return pointwise(work, call, source, "clamp_min", minimum)
+    return pointwise(work, call, source, "clamp_max", maximum)
+
+
+def _neg(work: Work, call: Call) -> Value:
+    return pointwise(work, call, work.elements(call, call.source), "mul_constant", -1.0)
+
+
+def _number_minus(work: Work, call: Call) -> Value:
+    """``rsub``: the second operand, a number, minus the first."""
+    if call.number("alpha") != 1:
+        raise call.refused(f"alpha = {call.arguments['alpha']} is not known; scale the second operand first")
+    negative = pointwise(work, call, work.elements(call, call.source), "mul_constant", -1.0)
+    return pointwise(work, call, negative, "add_constant", call.number("other"))
 
 
 def _scalar(function: str, fixed: Mapping[str, object] | None = None) -> Callable[[Work, Call], Value]:
@@ -136,21 +159,23 @@ def _scalar(function: str, fixed: Mapping[str, object] | None = None) -> Callabl
         for name, value in (fixed or {}).items():
             if call.arguments[name] != value:
                 raise call.refused(f"{function} with {name} = {call.arguments[name]} is not known; only {value} is")
-        return _pointwise(work, call, work.read(call, call.source), function)
+        return pointwise(work, call, work.elements(call, call.source), function)
 
     return convert
 
 
 def _leaky_relu(work: Work, call: Call) -> Value:
-    return _pointwise(work, call, work.read(call, call.source), "leaky_relu", call.number("negative_slope"))
+    return pointwise(work, call, work.elements(call, call.source), "leaky_relu", call.number("negative_slope"))
 
 
 ELEMENTWISE: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
-        "add": _arithmetic("addition", scales=False, inverts=False),
-        "sub": _arithmetic("subtraction", scales=False, inverts=True),
-        "mul": _arithmetic("multiplication", scales=True, inverts=False),
-        "div": _arithmetic("division", scales=True, inverts=True),
+        "add": _arithmetic(scales=False, inverts=False),
+        "sub": _arithmetic(scales=False, inverts=True),
+        "mul": _arithmetic(scales=True, inverts=False),
+        "div": _arithmetic(scales=True, inverts=True),
+        "neg": _neg,
+        "rsub": _number_minus,
         "relu": _relu,
         "relu6": _relu6,
         "hardtanh": _clamp,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, Pair
-from paretrim.capture.work import Value, Work
+from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Array, Attribute
 
 
@@ -34,6 +36,37 @@ def _conv2d(work: Work, call: Call) -> Value:
         "groups": call.integer("groups"),
     }
     return work.emit(call, "conv2d", [source], shape=call.shape(), attributes=attributes, tensors=tensors, name=path)
+
+
+def _conv1d(work: Work, call: Call) -> Value:
+    """A convolution along the channels of one pixel, as efficient channel attention has: a layer with one group per channel.
+
+    Every channel's k neighbours are put beside each other, where its group sees them.
+    """
+    view = work.view(call, call.source)
+    path, weight = work.weight(call, call.arguments["weight"])
+    steps = {*call.integers("stride"), *call.integers("dilation")}
+    if len(view.shape) != 2 or view.shape[0] != 1 or weight.shape[:2] != (1, 1) or steps != {1}:
+        raise call.refused(
+            f"a weight of shape {weight.shape} over {view.shape}; only a convolution along the channels of one pixel [1, C] with "
+            "a weight [1, 1, k], stride and dilation 1, is known; use Conv2d"
+        )
+    reach, count = weight.shape[2], call.shape()[1]
+    padding = call.arguments["padding"]
+    named = {"same": (reach - 1) // 2, "valid": 0}
+    before = named[padding] if isinstance(padding, str) else call.integers("padding")[0]
+    after = count + reach - 1 - view.shape[1] - before
+    pixel = work.settled(call, replace(view, shape=(view.shape[1], 1, 1)))
+    around: dict[str, Attribute] = {"before": (before, 0, 0), "after": (after, 0, 0)}
+    padded = work.emit(call, "pad", [pixel], shape=(count + reach - 1, 1, 1), attributes=around)
+    shifted = [cut(work, call, padded.name, 0, start=i, stop=i + count, step=1).name for i in range(reach)]
+    joined = work.emit(call, "concat", shifted, shape=(reach * count, 1, 1))
+    beside = work.emit(call, "channel_shuffle", [joined.name], shape=joined.shape, attributes={"groups": reach})
+    tensors: dict[str, Array] = {name: np.repeat(value, count, axis=0) for name, value in _bias(work, call).items()}
+    tensors["weight"] = np.repeat(weight.reshape(1, reach, 1, 1), count, axis=0)
+    attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": count}
+    made = work.emit(call, "conv2d", [beside.name], shape=(count, 1, 1), attributes=attributes, tensors=tensors, name=path)
+    return View(made.name, call.shape())
 
 
 def _linear(work: Work, call: Call) -> Value:
@@ -79,6 +112,7 @@ def _dropout(work: Work, call: Call) -> Value:
 
 LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
+        "conv1d": _conv1d,
         "conv2d": _conv2d,
         "linear": _linear,
         "batch_norm": _batch_norm,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,12 +18,19 @@ from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
 class View:
     """A value of the graph seen under another shape (without the batch), not yet written down as a node.
 
-    ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped.
+    ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
+    bottom, right) with minus infinity, already part of ``shape``.
     """
 
     name: str
     shape: tuple[int, ...]
     shuffled: int = 0
+    never_wins: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it holds the numbers of the value in the order of memory, and nothing else."""
+        return not self.shuffled and not any(self.never_wins)
 
 
 Value = View | tuple[View, ...]
@@ -97,8 +104,29 @@ class Work:
             self.known[argument] = settled
         return settled.name
 
+    def elements(self, call: Call, argument: object) -> View:
+        """The value behind an argument for an operation that treats every number by itself.
+
+        As :meth:`read`, but it may keep a shape that no node has, such as maps [P, C, H, W] stacked in one of [P * C, H, W].
+        """
+        view = self.view(call, argument)
+        if len(view.shape) > 3:
+            stacked = replace(view, shape=(math.prod(view.shape[:-2]), *view.shape[-2:]))
+            return View(self._settled(call, stacked).name, view.shape)
+        base = self.shapes[view.name]
+        if not view.plain or view.shape == base or len(view.shape) == 1 or view.shape == (base[0], 1, 1):
+            name = self.read(call, argument)
+            return View(name, self.shapes[name])
+        return view
+
+    def settled(self, call: Call, view: View) -> str:
+        """Name of a value that has the shape of this view, which is written down as a node if need be."""
+        return self._settled(call, view).name
+
     def _settled(self, call: Call, view: View) -> View:
         base = self.shapes[view.name]
+        if any(view.never_wins):
+            raise call.refused("it reads what was padded with -inf, which only a max pooling without padding may; pad with zeros")
         if view.shuffled:
             if view.shape != base:
                 raise call.refused(
