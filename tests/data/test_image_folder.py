@@ -81,6 +81,25 @@ def test_other_modes_nested_folders_and_other_files(folder):
     assert (data.train.images == 77).flatten(1).all(1).any()
 
 
+def test_sixteen_bits_keep_their_brightness(folder):
+    deep = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(deep).save(folder / "train" / "cat" / "0.png")
+    Image.fromarray(deep).save(folder / "train" / "cat" / "1.png", exif=exif)
+    data = read(folder)
+    expected = torch.from_numpy((deep >> 8).astype(np.uint8))
+    assert (data.train.images[0] == expected).all()
+    assert (data.train.images[1] == expected.rot90(2)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_unknown_range_are_refused(folder, kind):
+    Image.fromarray(np.linspace(0, 1, 64).reshape(8, 8).astype(kind)).save(folder / "train" / "cat" / "deep.tif")
+    with pytest.raises(DataUnavailable, match=r"train/cat/deep\.tif: its pixels have Pillow's mode [IF],.*; mend or remove them"):
+        read(folder)
+
+
 def test_pictures_are_turned_upright(folder):
     left_white = np.zeros((8, 8, 3), np.uint8)
     left_white[:, :4] = 255
@@ -127,13 +146,13 @@ def test_gigantic_picture_is_broken_not_fatal(folder, monkeypatch):
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_missing_folder(folder, missing):
     (folder / missing).rename(folder / "elsewhere")
-    name = {"train": "train", "test": "val"}[missing]
-    with pytest.raises(DataUnavailable, match=rf"has no folder '{name}'; it needs train/CLASS/ and test/CLASS/"):
+    name = {"train": "'train'", "test": "'test' or 'val'"}[missing]
+    with pytest.raises(DataUnavailable, match=rf"has no folder {name}; it needs train/CLASS/ and test/CLASS/"):
         read(folder)
 
 
 def test_missing_data_folder(tmp_path):
-    with pytest.raises(DataUnavailable, match="none' has no folder 'train'"):
+    with pytest.raises(DataUnavailable, match=r"there is no folder '.*none'; give one that holds train/CLASS/"):
         read(tmp_path / "none")
 
 

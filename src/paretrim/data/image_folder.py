@@ -54,12 +54,12 @@ def load_image_folder(folder: Path, *, size: int | None = None) -> Dataset:
         MissingDependency: Pillow is not installed.
     """
     pillow = _pillow()
+    if not folder.is_dir():
+        raise DataUnavailable(f"there is no folder '{folder}'; give one that holds train/CLASS/ and test/CLASS/ (or val/CLASS/)")
     held_out = folder / "test" if (folder / "test").is_dir() else folder / "val"
-    for needed in (folder / "train", held_out):
+    for needed, named in ((folder / "train", "'train'"), (held_out, "'test' or 'val'")):
         if not needed.is_dir():
-            raise DataUnavailable(
-                f"'{folder}' has no folder '{needed.name}'; it needs train/CLASS/ and test/CLASS/ (or val/CLASS/)"
-            )
+            raise DataUnavailable(f"'{folder}' has no folder {named}; it needs train/CLASS/ and test/CLASS/ (or val/CLASS/)")
     classes = _classes(folder / "train")
     others = _classes(held_out)
     if others != classes:
@@ -148,7 +148,9 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, size: int) -> tup
     broken = tuple(failure for failure in failures if failure)
     if len(broken) > TOLERATED * len(failures):
         shown = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
-        raise DataUnavailable(f"'{folder}': {len(broken)} of {len(failures)} images cannot be read, at most 1 % may: {shown}")
+        raise DataUnavailable(
+            f"'{folder}': {len(broken)} of {len(failures)} images cannot be read, at most 1 % may: {shown}; mend or remove them"
+        )
     good = np.array([not failure for failure in failures])
     labels = np.array(listing.labels, np.int64)[good]
     return ImageSet(torch.from_numpy(images[good] if broken else images), torch.from_numpy(labels)), broken
@@ -160,6 +162,12 @@ def _decoded(pillow: ModuleType, path: Path, size: int) -> Pixels:
     with pillow.open(path) as opened:
         # A palette with transparency needs the detour through RGBA; Pillow warns about the direct way.
         upright = ImageOps.exif_transpose(opened)
+        if upright.mode in ("I", "F"):
+            raise ValueError(
+                f"its pixels have Pillow's mode {upright.mode}, which does not say how bright white is; save it with 8 bits"
+            )
+        if upright.mode.startswith("I;16"):  # Pillow would cut off all above 255, which leaves a white picture
+            upright = pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         image = upright.convert("RGBA").convert("RGB") if "transparency" in upright.info else upright.convert("RGB")
         image = ImageOps.fit(image, (size, size), pillow.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).transpose(2, 0, 1)
