@@ -105,16 +105,17 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(at_desk, launch, tmp_pat
     assert _deeds(folder) == _deeds(tmp_path / "whole" / "run")
 
 
-def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path):
+@pytest.mark.parametrize(("number", "status_of_stop"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path, number, status_of_stop):
     # A run that cannot be over before it is stopped, however long this process has to wait for its turn.
     process = launch("run", "endless.toml", "--effort", "none", "--folder", tmp_path / "a run")
     _wait_for(process, "prune: epoch 1/1000000")
     status, out, err = command("run", "endless.toml", "--effort", "none", "--folder", tmp_path / "a run")
     assert (status, out) == (1, "")
     assert re.search(rf"in use by process {process.pid} on \S+ since 20\S+; wait until it is done", err)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status_of_stop
     assert out == ""
     assert "Traceback" not in err
     assert f"To go on: paretrim run endless.toml --effort none --folder '{tmp_path / 'a run'}'" in err

@@ -1,18 +1,27 @@
-"""From arguments to an exit code: 0 done, 1 failed, 2 usage, 3 a target was not met, 130 stopped by Ctrl-C."""
+"""From arguments to an exit code: 0 done, 1 failed, 2 usage, 3 a target was not met, 130 or 143 stopped."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from paretrim.cli.parser import build_parser
-from paretrim.cli.status import FAILED, STOPPED, USAGE
+from paretrim.cli.status import FAILED, STOPPED, TERMINATED, USAGE
 from paretrim.errors import InvalidRecipe, ParetrimError
 
 RESUMABLE = ("run", "compress", "study")
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: the command stops as for Ctrl-C. No Exception, so that nothing on the way takes it for a failure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,21 +33,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = build_parser().parse_args(given)
     command_line = shlex.join(["paretrim", *given])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
     try:
-        status = _perform(parsed, command_line)
-        sys.stdout.flush()
-        return status
+        with _terminable():
+            status = _perform(parsed, command_line)
+            sys.stdout.flush()
+            return status
     except ParetrimError as error:
         sys.stderr.write(f"paretrim: error: {error}\n")
         return USAGE if isinstance(error, InvalidRecipe) else FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Terminated) as stop:
         kept = f"; finished epochs and stages are kept. To go on: {command_line}" if parsed.command in RESUMABLE else ""
         sys.stderr.write(f"\nparetrim: stopped{kept}\n")
-        return STOPPED
+        return STOPPED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     except BrokenPipeError:
         # The reader of our output went away; with nowhere to write, Python must not try again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which schedulers and service managers send, stop a command like Ctrl-C. Only a main thread may ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _perform(parsed: argparse.Namespace, command_line: str) -> int:

@@ -8,3 +8,5 @@ MISSED = 3
 """Everything worked and a target was not met."""
 STOPPED = 130
 """Stopped by Ctrl-C, as shells number it."""
+TERMINATED = 143
+"""Stopped by SIGTERM, likewise."""
