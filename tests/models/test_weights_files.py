@@ -50,6 +50,10 @@ WRAPPED = {
     "plain": lambda state: state,
     "state_dict": lambda state: {"epoch": 7, "state_dict": state},
     "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+    "model_state_dict": lambda state: {"epoch": 7, "model_state_dict": state, "optimizer_state_dict": {}},
+    "net": lambda state: {"net": state, "acc": 93.1},
+    "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+    "compiled in parallel": lambda state: {f"_orig_mod.module.{key}": value for key, value in state.items()},
     "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
     "wrapped module.": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
     "no counters": lambda state: {key: value for key, value in state.items() if "num_batches" not in key},
@@ -63,6 +67,13 @@ WRAPPED = {
 def test_torch_files_are_loaded(tmp_path, form):
     network = zeroed()
     load_weights(network, saved(tmp_path / "w.pt", WRAPPED[form](tiny().state_dict())))
+    assert same(network, tiny())
+
+
+@pytest.mark.parametrize("form", ["plain", "module."])
+def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, form):
+    network = nn.Sequential(OrderedDict(module=zeroed()))
+    load_weights(network, saved(tmp_path / "w.pt", WRAPPED[form](nn.Sequential(OrderedDict(module=tiny())).state_dict())))
     assert same(network, tiny())
 
 
@@ -102,6 +113,12 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
     ):
         assert line in str(caught.value)
     assert same(network, tiny())
+
+
+def test_another_dtype_alone_says_what_to_do(tmp_path):
+    text = r"1 of another dtype(?s:.*)\nconvert them to the network's dtype and save them again"
+    with pytest.raises(WeightsMismatch, match=text):
+        load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).half()}))
 
 
 def test_long_lists_are_cut(tmp_path):
@@ -217,7 +234,8 @@ class Payload:
 
 
 def test_code_is_not_run(tmp_path, capsys):
-    with pytest.raises(CorruptFile, match=r"cannot read it as plain tensors \(UnpicklingError"):
+    text = r"cannot read it as plain tensors \(UnpicklingError: it also holds print\); save network"
+    with pytest.raises(CorruptFile, match=text):
         read_weights(saved(tmp_path / "w.pt", {"a": Payload()}))
     assert capsys.readouterr().out == ""
 

@@ -7,6 +7,7 @@ unpack to far more than they hold, nor tensors whose shape is larger than what i
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,14 +20,17 @@ from torch import nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located
 
-WRAPPERS = ("state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Top-level keys under which training scripts keep the weights."""
 
-PREFIX = "module."
-"""What DataParallel puts before every key."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every key; both may."""
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's step counter; older files lack it and nothing depends on it."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+"""The class or function that torch names when it refuses a file."""
 
 LISTED = 12
 """How many differing keys of a kind an error lists."""
@@ -35,7 +39,7 @@ LISTED = 12
 def load_weights(network: nn.Module, path: Path) -> None:
     """Fill ``network`` in place from a ``.safetensors`` file or a ``torch.save`` file that holds only tensors.
 
-    Keys must fit exactly; a top-level ``state_dict`` or ``model``, a ``module.`` before every key and a missing
+    Keys must fit exactly; one of :data:`WRAPPERS` around them, :data:`PREFIXES` before every one of them and a missing
     ``num_batches_tracked`` are accepted. On any error the network is unchanged.
 
     Raises:
@@ -43,9 +47,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
         CorruptFile: the file cannot be what it claims to be.
         WeightsMismatch: keys, shapes or dtypes differ from the network's; the message lists them.
     """
-    weights = read_weights(path)
+    expected = network.state_dict()
+    weights = _without_prefix(read_weights(path), expected)
     with located(f"weights '{path}'"):
-        _require_fit(network.state_dict(), weights)
+        _require_fit(expected, weights)
     network.load_state_dict(dict(weights), strict=False)
 
 
@@ -88,7 +93,9 @@ def _read_torch(content: bytes) -> object:
     try:
         return torch.load(archive, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling foreign bytes raises whatever it likes
-        reason = (str(error).splitlines() or [""])[0]
+        # torch's own text advises to switch the protection off.
+        foreign = _GLOBAL.search(str(error))
+        reason = f"it also holds {foreign[1]}" if foreign else (str(error).splitlines() or [""])[0]
         raise CorruptFile(
             f"torch cannot read it as plain tensors ({type(error).__name__}: {reason}); "
             "save network.state_dict() alone, best as .safetensors"
@@ -136,7 +143,7 @@ def _require_stored(members: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
-    """The mapping of tensors inside ``loaded``, without wrapper and without a common ``module.``."""
+    """The mapping of tensors inside ``loaded``, without wrapper."""
     if not isinstance(loaded, Mapping):
         raise WeightsMismatch(
             f"it holds an object of type {type(loaded).__name__}, not tensors by name; save network.state_dict()"
@@ -152,8 +159,16 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
         weights[key] = value.detach()
     if not weights:
         raise WeightsMismatch("it holds no tensor at all")
-    if all(key.startswith(PREFIX) for key in weights):
-        return {key.removeprefix(PREFIX): tensor for key, tensor in weights.items()}
+    return weights
+
+
+def _without_prefix(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """``weights`` without what wrappers put before every key; a network may itself have names that begin so."""
+    while not weights.keys() & expected.keys():
+        prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), "")
+        if not prefix:
+            break
+        weights = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
     return weights
 
 
@@ -190,10 +205,13 @@ def _require_fit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch
         _listing("of another dtype", [f"{key} file {given[key].dtype}, network {expected[key].dtype}" for key in dtypes]),
     ]
     if any(complaints):
+        hint = "check the network's name, its number of classes and of input channels"
+        if not (missing or unexpected or shapes):
+            hint = "convert them to the network's dtype and save them again"
         raise WeightsMismatch(
             f"they do not fit the network ({len(given)} tensors given, {len(expected)} expected)\n"
             + "\n".join(filter(None, complaints))
-            + "\ncheck the network's name, its number of classes and of input channels"
+            + f"\n{hint}"
         )
 
 
