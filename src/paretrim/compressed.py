@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 
 from torch import nn
@@ -103,10 +103,14 @@ def compress(
         report: told of progress while training.
 
     Raises:
+        InvalidRecipe: ``stages`` holds something else.
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, a stage failed, or the file does not compute what it should.
     """
     chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
+    for stage in chosen:
+        if isinstance(stage, type) or not is_dataclass(stage):
+            raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
     start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution)
     place = Path(folder)
     with hold(place):

@@ -82,6 +82,35 @@ def test_loader_without_length_is_refused():
         loader_batches(DataLoader(Stream(), batch_size=2))
 
 
+class Claimed(Stream):
+    def __len__(self):
+        return 4
+
+
+def test_loader_with_more_batches_than_its_length_is_refused():
+    source = loader_batches(DataLoader(Claimed(), batch_size=1))
+    with (
+        pytest.warns(UserWarning, match="Length of IterableDataset"),
+        pytest.raises(DataUnavailable, match="the loader gives more batches than its length, which is 4"),
+    ):
+        list(source.epoch(0))
+
+
+class Once(Claimed):
+    def __init__(self):
+        self.rest = iter(list(DATA)[:4])
+
+    def __iter__(self):
+        return self.rest
+
+
+def test_loader_that_is_used_up_is_refused():
+    source = loader_batches(DataLoader(Once(), batch_size=1))
+    list(source.epoch(0))
+    with pytest.raises(DataUnavailable, match=r"no batches in epoch 2 and says it has 4; it must be possible to go through"):
+        list(source.epoch(1))
+
+
 def test_images_that_change_size_are_refused():
     mixed = [(torch.rand(3, 4, 5), 0), (torch.rand(3, 6, 6), 1)]
     source = loader_batches(DataLoader(mixed, batch_size=1))
@@ -96,7 +125,7 @@ def test_any_loader_that_begins_anew_will_do():
         assert torch.equal(torch.cat([part.labels for part in source.epoch(epoch)]), Y)
 
 
-class Once(list):
+class Spent(list):
     """An iterator with a length, as some fast loaders are."""
 
     def __iter__(self):
@@ -107,5 +136,5 @@ class Once(list):
 
 
 def test_loader_that_ends_for_good_is_refused():
-    with pytest.raises(DataUnavailable, match=r"the loader is an iterator \(Once\), which ends after one epoch"):
-        loader_batches(Once([(X, Y)]))
+    with pytest.raises(DataUnavailable, match=r"the loader is an iterator \(Spent\), which ends after one epoch"):
+        loader_batches(Spent([(X, Y)]))

@@ -15,6 +15,7 @@ from paretrim.pipeline import run_stages
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.together import Together
+from paretrim.train.evaluate import accuracy
 
 
 def dataset():
@@ -94,6 +95,20 @@ def loader_of(images, labels):
     return DataLoader(TensorDataset(images, labels), 4)
 
 
+def test_labels_to_evaluate_on_are_classes():
+    train, _ = loaders()
+    wrong = loader_of(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 2, 9]))
+    start = start_from_loaders(nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)), train, wrong, execution=FLOAT32)
+    with pytest.raises(DataUnavailable, match=r"have labels 0\.\.9 and the network has 4 outputs \(0\.\.3\); correct the labels"):
+        accuracy(start.network, start.validation.epoch(0), torch.device("cpu"))
+
+
+def nan_network():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
+    nn.init.constant_(module[1].bias, torch.nan)
+    return module
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
@@ -111,6 +126,28 @@ def loader_of(images, labels):
             DataUnavailable,
             r"training images are \(3, 8, 8\) and validation images \(3, 9, 9\); they must be alike",
         ),
+        ({"train_loader": loader_of}, DataUnavailable, "the loader is of type function; it must"),
+        (
+            {"train_loader": loader_of(torch.full((4, 3, 8, 8), torch.nan), torch.arange(4))},
+            DataUnavailable,
+            "batch 0 of the loader has NaN or infinity among its inputs",
+        ),
+        (
+            {"module": torch.relu},
+            UnsupportedOperation,
+            "the model is of type builtin_function_or_method; it must be an nn.Module",
+        ),
+        (
+            {"module": nn.DataParallel(nn.Flatten())},
+            UnsupportedOperation,
+            r"the model is wrapped in DataParallel; give the module inside: model\.module",
+        ),
+        (
+            {"module": torch.compile(nn.Flatten(), backend="eager")},
+            UnsupportedOperation,
+            r"wrapped in OptimizedModule.*: model\._orig_mod",
+        ),
+        ({"module": nan_network()}, UnsupportedOperation, "'1.bias' of the model holds NaN or infinity"),
         ({"train_loader": loader_of(torch.zeros(0, 3, 8, 8), torch.arange(0))}, DataUnavailable, "the loader has no batches"),
     ],
 )

@@ -48,3 +48,9 @@ def test_without_stages_the_usual_three(own, tmp_path):
     assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
     with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx, \.trim or \.graph"):
         result.save(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("wrong", ["prune", paretrim.Prune])
+def test_stages_that_are_none(own, tmp_path, wrong):
+    with pytest.raises(InvalidRecipe, match=r"stages holds .*; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)"):
+        paretrim.compress(*own, stages=[wrong], folder=tmp_path)

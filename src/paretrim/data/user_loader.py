@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,7 +54,10 @@ class LoaderBatches:
             sampler.set_epoch(number)
         if isinstance(generator, torch.Generator):
             generator.manual_seed(self.seed * 1_000_003 + number)
+        position = -1
         for position, item in enumerate(self.loader):
+            if position == len(self):  # the learning rate has reached its end
+                raise DataUnavailable(f"the loader gives more batches than its length, which is {position}; correct the __len__")
             inputs, labels = _checked(item, position)
             if tuple(inputs.shape[1:]) != self.sample_shape:
                 raise DataUnavailable(
@@ -63,15 +66,25 @@ class LoaderBatches:
                 )
             moved = inputs.to(self.device, torch.float32, non_blocking=True).contiguous(memory_format=torch.channels_last)
             yield Batch(moved, labels.to(self.device, torch.int64, non_blocking=True), None)
+        if position < 0:
+            raise DataUnavailable(
+                f"the loader gives no batches in epoch {number + 1} and says it has {len(self)}; "
+                "it must be possible to go through its data set again and again"
+            )
 
 
 def loader_batches(loader: Loader, *, device: torch.device | str = "cpu", seed: int = 0) -> LoaderBatches:
     """Wrap a loader; reads one batch to learn the shape.
 
     Raises:
-        DataUnavailable: the loader has no length, is empty, can be gone through only once, or does not yield (inputs, labels) as
-            described.
+        DataUnavailable: it gives no batches, has no length, is empty, can be gone through only once, or does not yield
+            (inputs, labels) as described.
     """
+    if not isinstance(loader, Iterable):
+        raise DataUnavailable(
+            f"the loader is of type {type(loader).__name__}; it must be a torch.utils.data.DataLoader, or something else "
+            "of a length that gives batches"
+        )
     try:
         count = len(loader)
     except TypeError as error:
@@ -98,6 +111,10 @@ def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
     if inputs.ndim != 4 or not inputs.is_floating_point():
         raise DataUnavailable(
             f"{where} has inputs {inputs.dtype} {list(inputs.shape)}; they must be floating point [B, C, H, W], normalised"
+        )
+    if not bool(torch.isfinite(inputs.float().sum())):
+        raise DataUnavailable(
+            f"{where} has NaN or infinity among its inputs; mend or remove those images, or their normalisation"
         )
     if labels.shape != inputs.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise DataUnavailable(f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers [{len(inputs)}]")

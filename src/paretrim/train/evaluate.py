@@ -21,11 +21,12 @@ def predictions(network: Network, batches: Iterable[Batch], device: torch.device
     those of the reference interpreter, not by the float simulation of them that it trains with.
 
     Raises:
-        DataUnavailable: there are no batches.
+        DataUnavailable: there are no batches, or a label is none of the network's classes.
     """
     training = network.training
     network.eval().to(device)
     judged = IntegerNetwork(freeze(network), device) if network.quantizers() else network
+    outputs = network.structure.types[network.structure.output].shape[0]
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
@@ -34,7 +35,13 @@ def predictions(network: Network, batches: Iterable[Batch], device: torch.device
     network.train(training)
     if not found:
         raise DataUnavailable("there are no images to evaluate on; give validation data with at least one batch")
-    return torch.cat(found), torch.cat(labels)
+    known = torch.cat(labels)
+    if int(known.min()) < 0 or int(known.max()) >= outputs:
+        raise DataUnavailable(
+            f"the images to evaluate on have labels {int(known.min())}..{int(known.max())} and the network has {outputs} outputs "
+            f"(0..{outputs - 1}); correct the labels"
+        )
+    return torch.cat(found), known
 
 
 def accuracy(network: Network, batches: Iterable[Batch], device: torch.device) -> float:
