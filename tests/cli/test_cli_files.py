@@ -86,6 +86,16 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     assert "note: 1 image files cannot be read and were left out: a.png" in err
 
 
+def test_eval_says_how_images_of_a_folder_fit(command, files, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        image.new("RGB", (16, 16)).save(tmp_path / place / "0.png")
+    status, _, err = command("eval", files["dense"], "--data", f"imagefolder:{tmp_path}")
+    assert status == 1
+    assert "has (3, 16, 16); name the data it was made for, or resize its images with --image-size 8" in err
+
+
 def test_export_chooses_a_candidate_by_label(finished, files, command, command_json, tmp_path):
     status, found = command_json("export", finished, "--to", tmp_path / "last.onnx")
     assert status == 0
@@ -116,6 +126,7 @@ def test_export_of_a_trim_file(files, command, tmp_path):
         (["CANDIDATE", "--mean", "0.5,0.5", "--std", "1,1"], "--mean has 2 and --std 2 numbers; the network takes 1 channels"),
         (["FILE"], "is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder"),
         (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; name a file that ends in .onnx, .trim or .graph"),
+        (["runs/none"], "there is no file or folder 'runs/none'; check the path"),
         (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx, .trim or .graph file, or a candidate.safetensors"),
     ],
 )
@@ -177,6 +188,14 @@ def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_
     status, found = command_json("report", finished / "outcomes.jsonl")
     assert status == 0
     assert found["report"] is None
+
+
+def test_a_table_where_its_signs_cannot_be_written(finished, launch, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    process = launch("report", finished, "--out", tmp_path / "page.html")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "prune ? quantize" in out
 
 
 def test_a_report_made_again_keeps_its_title_and_the_command(at_desk, command, tmp_path):

@@ -22,6 +22,7 @@ from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, notes_console, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
+from paretrim.data.spec import FOLDER
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
@@ -87,6 +88,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
     if images.shape[1:] != shape:
         raise DataUnavailable(
             f"'{file}' takes images {shape} and '{parsed.data}' has {images.shape[1:]}; name the data it was made for"
+            + (f", or resize its images with --image-size {shape[1]}" if parsed.data.startswith(FOLDER) else "")
         )
     found = classes_of(runnable, images)
     right = int((found == labels).sum())

@@ -92,6 +92,8 @@ def kind_of(path: Path) -> str:
     """
     if path.is_dir():
         raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
+    if not path.suffix and not path.exists():
+        raise InvalidRecipe(f"there is no file or folder '{path}'; check the path")
     if path.suffix not in (GRAPH, TRIM, ONNX, CANDIDATE):
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx, .trim or .graph file, or a candidate.safetensors")
     return path.suffix
