@@ -22,7 +22,7 @@ FLAGS = (
 
 # Goes through every setting, sorts by every column, opens every recipe and walks along the points, then measures.
 PROBE = """
-const root = document.documentElement, report = { overlaps: [], outside: 0, marks: [], names: 0 };
+const root = document.documentElement, report = { overlaps: [], outside: 0, marks: [], names: 0, cut: 0, hidden: 0 };
 const within = (a, b) => a.left >= b.left - 1 && a.right <= b.right + 1 && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
 const cross = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 const inputs = [...document.querySelectorAll("input[name=view]")];
@@ -34,6 +34,10 @@ for (const input of inputs.length ? inputs : [null]) {
     const area = { left: axis.left - 1, right: axis.right + 1, top: all.top, bottom: axis.bottom + 8 };
     const dots = [...svg.querySelectorAll(".dot")].map((node) => node.getBoundingClientRect());
     report.marks.push(dots.length);
+    const front = svg.querySelector(".front").getBoundingClientRect();
+    report.cut += Math.abs(front.right - axis.right) > 1;
+    const reference = [...svg.querySelectorAll(".dot")].findIndex((node) => node.classList.contains("reference"));
+    report.hidden += reference !== dots.length - 1;
     const centre = (r) => {
       const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
       return { left: x, right: x, top: y, bottom: y };
@@ -112,6 +116,8 @@ def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> 
     assert report["width"] == width
     assert report["marks"] == [count] * 8
     assert report["outside"] == 0
+    assert report["cut"] == 0  # the line of the best reaches the right edge
+    assert report["hidden"] == 0  # nothing is drawn over the baseline
     assert report["overlaps"] == []
     assert report["names"] >= min(count, 5)
     assert report["sorted"]

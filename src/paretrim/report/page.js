@@ -115,11 +115,13 @@
       shape(svg, "line", { x1: Math.max(box.left, sx(p.x[1])), x2: Math.min(box.right, sx(p.x[2])), y1: p.py, y2: p.py, ...style });
     };
     if (!many) behind.forEach(errors);
-    behind.forEach((p) => mark(svg, p, many));
+    behind.filter((p) => !p.reference).forEach((p) => mark(svg, p, many));
     const steps = line.filter((p) => !p.under).map((p, k) => (k ? `H${p.px}V${p.py}` : `M${p.px},${p.py}`));
-    if (steps.length > 1) shape(svg, "path", { d: steps.join(""), class: "front" });
+    // To the right edge: what lies below the line there is beaten by its last point.
+    if (steps.length) shape(svg, "path", { d: `${steps.join("")}H${box.right}`, class: "front" });
     front.forEach(errors);
-    front.forEach((p) => mark(svg, p, many));
+    front.filter((p) => !p.reference).forEach((p) => mark(svg, p, many));
+    list.filter((p) => p.reference).forEach((p) => mark(svg, p, many)); // last, for others often lie on it
     const labels = names(svg, list, line, box, width);
     const ring = shape(svg, "circle", { r: 8.5, class: "ring", visibility: "hidden" });
     figure.state = { svg, list, box, width, height, ring, labels };
@@ -164,6 +166,8 @@
       { x: line[k].px, y: line[k].py - 1, width: p.px - line[k].px, height: 2 },
       { x: p.px - 1, y: p.py, width: 2, height: line[k].py - p.py },
     ]);
+    const last = line[line.length - 1];
+    steps.push({ x: last.px, y: last.py - 1, width: box.right - last.px, height: 2 });
     const inner = [];
     const halve = (a, b) => { const m = (a + b) >> 1; if (a <= b) { inner.push(line[m]); halve(a, m - 1); halve(m + 1, b); } };
     halve(1, line.length - 2);
