@@ -86,6 +86,20 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     assert "note: 1 image files cannot be read and were left out: a.png" in err
 
 
+def test_eval_refuses_other_classes(command, finished, monkeypatch, tmp_path):
+    from dataclasses import replace
+
+    from paretrim.data import load as loading
+
+    assert command("export", finished, "--to", tmp_path / "net.trim")[0] == 0
+    digits = load_digits()
+    names = ("extra", *digits.classes[:-1])
+    monkeypatch.setattr(loading, "load", lambda *_, **__: replace(digits, classes=names))
+    status, _, err = command("eval", tmp_path / "net.trim", "--data", "digits")
+    assert status == 1
+    assert "tells 10 classes (0, 1, 2, 3, 4, ...) apart and 'digits' has 10 classes (extra, 0, 1, 2, 3, ...)" in err
+
+
 def test_eval_says_how_images_of_a_folder_fit(command, files, tmp_path):
     image = pytest.importorskip("PIL.Image")
     for place in ("train/a", "train/b", "test/a", "test/b"):

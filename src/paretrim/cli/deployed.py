@@ -82,13 +82,19 @@ def evaluate(parsed: argparse.Namespace) -> int:
 
     file: Path = parsed.file
     shape, pixels = input_of(file)
-    images, labels = _test_images(parsed, pixels=pixels)
+    images, labels, classes = _test_images(parsed, pixels=pixels)
     runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
     if images.shape[1:] != shape:
         raise DataUnavailable(
             f"'{file}' takes images {shape} and '{parsed.data}' has {images.shape[1:]}; name the data it was made for"
             + (f", or resize its images with --image-size {shape[1]}" if parsed.data.startswith(FOLDER) else "")
+        )
+    known = read_graph(file).classes if kind_of(file) in GRAPHS else ()
+    if known and known != classes:
+        raise DataUnavailable(
+            f"'{file}' tells {_few(known)} apart and '{parsed.data}' has {_few(classes)}; "
+            "name data with the same classes: labels are compared by their places in these lists"
         )
     found = classes_of(runnable, images)
     right = int((found == labels).sum())
@@ -180,7 +186,7 @@ def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
         )
     ((shape, pixels),) = kinds
     if parsed.data:
-        images, _ = _test_images(parsed, pixels=pixels)
+        images, _, _ = _test_images(parsed, pixels=pixels)
         return images[:RANDOM_IMAGES]
     stream = np.random.default_rng(parsed.seed)
     if pixels:
@@ -192,8 +198,12 @@ def _input(shape: tuple[int, ...], pixels: bool) -> str:
     return f"{'uint8 pixels' if pixels else 'float32 images'} {list(shape)}"
 
 
-def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | Normalised, Labels]:
-    """The test images as the file takes them, with their labels."""
+def _few(classes: Sequence[str]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
+
+
+def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | Normalised, Labels, tuple[str, ...]]:
+    """The test images as the file takes them, with their labels and the names of all classes."""
     from paretrim.data.load import load
     from paretrim.data.spec import DataSpec
 
@@ -207,10 +217,10 @@ def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | 
     images: Pixels = dataset.test.images.numpy()
     labels: Labels = dataset.test.labels.numpy()
     if pixels:
-        return images, labels
+        return images, labels, dataset.classes
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (dataset.mean, dataset.std))
     normalised: Normalised = ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
-    return normalised, labels
+    return normalised, labels, dataset.classes
 
 
 def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
