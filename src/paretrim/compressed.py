@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
 from torch import nn
 
 from paretrim.candidate import Candidate
@@ -20,7 +22,8 @@ from paretrim.judge import Deployed, deploy
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.own import start_from_loaders
-from paretrim.pipeline import run_stages
+from paretrim.pipeline import finished_stages, run_stages
+from paretrim.progress import Watcher, silent, told, watching
 from paretrim.recipe import digest_of, stage_settings
 from paretrim.search.ladder import usual_stages
 from paretrim.stage import Stage
@@ -88,6 +91,7 @@ def compress(
     folder: Path | str = "paretrim-run",
     seed: int = 0,
     execution: Execution | None = None,
+    data_name: str = "",
     report: Report | None = None,
 ) -> Compressed:
     """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
@@ -100,7 +104,9 @@ def compress(
         folder: where checkpoints and files are kept.
         seed: feeds every random stream.
         execution: device and arithmetic; None chooses them for this machine.
-        report: told of progress while training.
+        data_name: a name for the training data, to be changed when they do: of them only the first images and the number of
+            batches tell whether stages in the folder are taken up again, of the validation data everything.
+        report: told of progress while training; None shows it on standard error, as the command line does.
 
     Raises:
         InvalidRecipe: ``stages`` holds something else.
@@ -111,12 +117,25 @@ def compress(
     for stage in chosen:
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
-    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution)
+    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution, data_name=data_name)
     place = Path(folder)
-    with hold(place):
-        candidate = run_stages(start, chosen, place, report=report)[-1]
+    with hold(place), _watching(report) as watcher:
+        earlier, _ = finished_stages(start, chosen, place)
+        if earlier:
+            watcher.note(f"{earlier} of {len(chosen)} stages are taken up from '{place}'")
+        candidates = run_stages(
+            start, chosen, place, report=watcher.tick, finished=lambda _, done: watcher.note(told(done.history[-1]))
+        )
+        candidate = candidates[-1]
         key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen]})
         return Compressed(candidate, deploy(candidate, start, place / "deployed" / key))
+
+
+def _watching(report: Report | None) -> AbstractContextManager[Watcher]:
+    """A terminal's bars or a log's lines, unless the caller has a display of its own."""
+    if report is None:
+        return watching(Console(stderr=True))
+    return nullcontext(replace(silent(), tick=report))
 
 
 def write_graph(graph: Graph, path: Path) -> Path:

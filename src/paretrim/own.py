@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from paretrim.capture import capture
-from paretrim.data.batches import Batches
+from paretrim.data.batches import Batch, Batches
 from paretrim.data.user_loader import Loader, loader_batches
 from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
 from paretrim.graph.types import InputSpec
@@ -50,8 +50,9 @@ def start_from_loaders(
         execution: device and arithmetic; by default the best there is.
         calibration_images: how many; fewer where the loader has fewer.
         classes: names of the K classes, kept in deployed files.
-        data_name: changes when the data do, so that results of other data are not taken up again. The calibration images and the
-            lengths of both loaders are looked at in any case.
+        data_name: a name for the training data, to be changed when they do, so that results of other data are not taken up
+            again. The validation set, the first training images and the lengths of both loaders are looked at in any case; going
+            through all training images only to compare them would cost an epoch of loading.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
@@ -69,19 +70,19 @@ def start_from_loaders(
         train = loader_batches(train_loader, device=device, seed=seed)
         validation = loader_batches(validation_loader, device=device, seed=seed)
         calibration, labels = _first(train, calibration_images)
+        contents = [_content([(calibration, labels)]), _content(validation.epoch(0))]
     if train.sample_shape != validation.sample_shape:
         raise DataUnavailable(
             f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
         )
     network = _captured(module, train.sample_shape, classes, labels)
-    facts = {"name": data_name, "lengths": [len(train), len(validation)], "calibration": _content(calibration, labels)}
     return Start(
         network=network,
         train=lambda _size: train,
         validation=validation,
         calibration=calibration,
         spec=InputSpec(train.sample_shape),
-        data_digest=digest_of(facts),
+        data_digest=digest_of({"name": data_name, "lengths": [len(train), len(validation)], "contents": contents}),
         images=None,
         seed=seed,
         execution=execution,
@@ -125,8 +126,11 @@ def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat(inputs)[:count].contiguous(), torch.cat(labels)[:count]
 
 
-def _content(images: Tensor, labels: Tensor) -> str:
-    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
-    digest.update(images.numpy().data)
-    digest.update(labels.contiguous().numpy().data)
+def _content(batches: Iterable[tuple[Tensor, Tensor] | Batch]) -> str:
+    """A digest of all images and labels."""
+    digest = hashlib.sha256()
+    for images, labels, *_ in batches:
+        digest.update(repr(tuple(images.shape)).encode())
+        digest.update(images.cpu().contiguous().numpy().data)
+        digest.update(labels.cpu().contiguous().numpy().data)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 if TYPE_CHECKING:
+    from paretrim.history import StageOutcome
     from paretrim.train.fit import Tick
 
 LINE_SECONDS = 10.0
@@ -69,6 +70,12 @@ def lines(console: Console, *, clock: Callable[[], float] = time.monotonic) -> W
 def described(tick: Tick) -> str:
     """Loss, running accuracy and time left of a moment in training."""
     return f"loss {tick.loss:.3f}, accuracy {100 * tick.accuracy:.1f} %, {duration(tick.seconds_left)} left"
+
+
+def told(outcome: StageOutcome) -> str:
+    """What a finished stage did to the accuracy."""
+    before, after = 100 * outcome.accuracy_before, 100 * outcome.accuracy_after
+    return f"{outcome.name} done: validation accuracy {before:.2f} % → {after:.2f} %"
 
 
 def duration(seconds: float) -> str:

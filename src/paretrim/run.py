@@ -23,7 +23,7 @@ from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start, run_stages, train_dense
-from paretrim.progress import Watcher, silent
+from paretrim.progress import Watcher, silent, told
 from paretrim.recipe import Recipe, digest_of, stage_settings
 from paretrim.report import page
 from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_commands
@@ -115,7 +115,7 @@ def carry_out(
         folder,
         teacher=ready.teacher,
         report=watcher.tick,
-        finished=lambda name, done: watcher.note(_told(name, done)),
+        finished=lambda _, done: watcher.note(told(done.history[-1])),
     )
     entries = [
         Entry(_label(opened.recipe, count), replace(opened.recipe, stages=stages[:count]), candidate)
@@ -277,11 +277,6 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
 def _essence(outcome: Outcome) -> tuple[object, ...]:
     scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime, outcome.onnx_accuracy)
     return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, *scores)
-
-
-def _told(name: str, candidate: Candidate) -> str:
-    last = candidate.history[-1]
-    return f"{name} done: validation accuracy {100 * last.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
 
 
 def _worth(label: str, files: Deployed, judgement: Judgement) -> str:

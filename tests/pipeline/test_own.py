@@ -89,6 +89,14 @@ def test_what_tells_runs_apart():
     keys = {begun().key(), begun(seed=1).key(), begun(data_name="v2").key(), begun(calibration_images=9).key()}
     assert len(keys) == 4
     assert begun().key() in keys
+    train, _ = loaders()
+    images, labels = dataset().tensors
+    for place in (0, -1):  # a label of the validation set was mended
+        mended = labels.clone()
+        mended[place] = (mended[place] + 1) % CLASSES
+        torch.manual_seed(7)
+        keys.add(start_from_loaders(NETWORKS["residual"](), train, loader_of(images, mended), execution=FLOAT32).key())
+    assert len(keys) == 6
 
 
 def loader_of(images, labels):

@@ -6,7 +6,7 @@ import paretrim.runtime
 from paretrim.errors import InvalidRecipe
 
 
-def test_five_lines_take_a_module_to_a_file(own, tmp_path):
+def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):
     module, train, validation = own
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     stages = [
@@ -15,6 +15,10 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path):
     ]
     result = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
     path = result.save(tmp_path / "net.onnx")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "prune: epoch 1/1, loss " in printed.err
+    assert "quantize done: validation accuracy " in printed.err
 
     assert all((tensor == before[name]).all() for name, tensor in module.state_dict().items())
     assert [stage.name for stage in result.history] == ["prune", "quantize"]
@@ -34,16 +38,18 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path):
 
     again = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
     assert again.history == result.history  # seconds and all: nothing was trained again
+    assert f"2 of 2 stages are taken up from '{tmp_path / 'run'}'" in capsys.readouterr().err.replace("\n", "")
     assert again.save(tmp_path / "net.graph").stat().st_size > 0
     session = paretrim.runtime.load(again.save(tmp_path / "net.trim"))
     np.testing.assert_array_equal(session(images), paretrim.open_runnable(tmp_path / "net.graph", runtime="reference")(images))
     assert (tmp_path / "net.trim").read_bytes() == again.deployed.trim.read_bytes()
 
 
-def test_without_stages_the_usual_three(own, tmp_path):
+def test_without_stages_the_usual_three(own, tmp_path, capsys):
     module, train, validation = own
     ticks = []
     result = paretrim.compress(module, train, validation, folder=tmp_path, report=ticks.append)
+    assert capsys.readouterr().err == ""
     assert [(stage.name, stage.epochs) for stage in result.history] == [("prune", 2), ("quantize", 4), ("distill", 4)]
     assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
     with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx, \.trim or \.graph"):

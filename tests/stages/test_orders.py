@@ -9,7 +9,7 @@ from tiny import NONE, SHORT, STAGES, dense, prune, resources, same, state
 
 from paretrim.constraints import weighted_layers
 from paretrim.distill.stage import Distill
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.finetune import FineTune
 from paretrim.freeze import freeze
 from paretrim.graph.fusion import grid_values
@@ -95,6 +95,12 @@ def test_quantization_aware_training_keeps_what_was_learned():
     found = run_stage(dense("residual"), Quantize(budget=replace(SHORT, learning_rate=0.01)), resources("residual"))
     assert learned > 0.8
     assert found.history[-1].accuracy_after > learned - 0.1
+
+
+def test_a_stage_that_diverges_without_any_loss_telling_fails():
+    wild = Quantize(budget=replace(SHORT, learning_rate=1e6))
+    with pytest.raises(TrainingFailed, match=r"\(quantize\): weights or statistics became infinite or NaN in epoch 1; lower the"):
+        run_stage(dense("plain"), wild, resources("plain"))
 
 
 def test_learned_scales_move_and_stay_positive():

@@ -189,7 +189,7 @@ def test_weights_that_break_in_the_last_step_are_noticed(monkeypatch):
         return torch.zeros(()), torch.zeros(len(batch.labels), CLASSES)
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", breaking)
-    with pytest.raises(TrainingFailed, match="weights became infinite or NaN in epoch 1; lower the learning rate"):
+    with pytest.raises(TrainingFailed, match="weights or statistics became infinite or NaN in epoch 1; lower the learning rate"):
         fit(network("plain"), plan(), resources("plain"))
 
 

@@ -191,10 +191,11 @@ class _Work:
             raise TrainingFailed(f"the loss became {loss} by epoch {epoch + 1}, step {step + 1}; {self._calmer()}")
 
     def _check_weights(self, epoch: int) -> None:
-        """The very last step of an epoch may spoil the weights without any loss telling."""
-        sums = torch.stack([parameter.detach().float().sum() for parameter in self.network.parameters()])
+        """The last steps of an epoch may spoil weights and statistics of BatchNorm without any loss telling."""
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        sums = torch.stack([tensor.detach().float().sum() for tensor in tensors if tensor.is_floating_point()])
         if not bool(torch.isfinite(sums).all()):
-            raise TrainingFailed(f"weights became infinite or NaN in epoch {epoch + 1}; {self._calmer()}")
+            raise TrainingFailed(f"weights or statistics became infinite or NaN in epoch {epoch + 1}; {self._calmer()}")
 
     def _calmer(self) -> str:
         rate = self.plan.budget.learning_rate
