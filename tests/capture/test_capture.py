@@ -114,6 +114,10 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
         r"layer 'extra' \(aten.zeros.default\): the operation is outside",
     ),
+    "twice": (
+        lambda: body(lambda self, x: self.extra(self.extra(x)), lambda: conv(8, 8)),
+        r"layer 'extra' .* it is called a second time with the same weight; make a layer of its own for each call",
+    ),
     "shared": (shared, r"layer 'extra.1' .* it shares the weight 'extra.1.weight' with 'extra.0'; give each its own copy"),
     "control flow": (
         lambda: body(lambda self, x: x if x.sum() > 0 else -x),
@@ -258,3 +262,12 @@ def test_classes_must_fit_the_logits():
 
 def test_every_converter_is_reached_by_name():
     assert all(name == name.removesuffix("_") and "." not in name for name in CONVERTERS)
+
+
+def test_memory_that_runs_out_is_called_so(monkeypatch):
+    def export(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch.export, "export", export)
+    with pytest.raises(UnsupportedOperation, match="memory ran out while Linear was captured; free some, or raise the limit"):
+        capture(nn.Linear(2, 2), (2,))

@@ -54,6 +54,7 @@ def test_version(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["run", "r.toml", "--threads", "0"], "'0' has a number below 1"),
+        (["eval", "a.trim", "--threads", "1,2"], "'1,2' is a list; write one number"),
         (["run", "r.toml", "--threads", "two"], "'two' is not a list of whole numbers; write for instance 1,2"),
         (["eval", "f.onnx", "--data", "digits", "--mean", "a,b"], "'a,b' is not a list of numbers"),
         (["run", "r.toml", "--effort", "heroic"], "invalid choice: 'heroic'"),

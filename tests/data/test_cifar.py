@@ -133,6 +133,23 @@ def test_half_unpacked_folder_is_completed(small, tmp_path):
     assert len(load_cifar(layout, [tmp_path]).test) == RECORDS
 
 
+def test_what_a_folder_lacks_is_named_where_it_cannot_be_had(small, tmp_path, monkeypatch):
+    layout, files = small
+
+    def download(url, path, *, md5, progress):
+        raise DataUnavailable("no network")
+
+    monkeypatch.setattr(cifar, "download", download)
+    with pytest.raises(DataUnavailable, match=r"^no network$"):
+        locate(layout, [tmp_path])
+    (tmp_path / layout.folder).mkdir(exist_ok=True)
+    for name in files:
+        if name != layout.test.name:
+            (tmp_path / layout.folder / name).write_bytes(b"there")
+    with pytest.raises(DataUnavailable, match=rf"^'.*{layout.folder}' lacks {layout.test.name}; no network$"):
+        locate(layout, [tmp_path])
+
+
 def test_nothing_lands_outside_the_folder(small, tmp_path):
     layout, files = small
     link = tarfile.TarInfo(f"{layout.folder}/{layout.test.name}")

@@ -98,6 +98,10 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     with _silence():
         try:
             return torch.export.export(private, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        except MemoryError as error:
+            raise UnsupportedOperation(
+                f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
+            ) from error
         except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
             first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
             lines = _LINE.findall(str(error))

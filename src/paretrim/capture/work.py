@@ -153,7 +153,10 @@ class Work:
         if found is None:
             raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
         if found.name in self.owners:
-            raise call.refused(f"it shares the weight '{found.name}' with '{self.owners[found.name]}'; give each its own copy")
+            owner = self.owners[found.name]
+            if owner == call.layer:
+                raise call.refused("it is called a second time with the same weight; make a layer of its own for each call")
+            raise call.refused(f"it shares the weight '{found.name}' with '{owner}'; give each its own copy")
         path = found.name.split(".parametrizations.")[0].removesuffix(".weight")
         self.owners[found.name] = call.layer or path
         return path, found.array

@@ -55,6 +55,14 @@ def counts(text: str) -> tuple[int, ...]:
     return found
 
 
+def count(text: str) -> int:
+    """One whole number of at least 1."""
+    found = counts(text)
+    if len(found) > 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is a list; write one number")
+    return found[0]
+
+
 def words(text: str) -> tuple[str, ...]:
     """Words separated by commas, each once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -197,7 +205,7 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     _add_data(parser, required=True)
     parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads (default: %(default)s)")
 
 
 def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:

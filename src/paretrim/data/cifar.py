@@ -146,12 +146,23 @@ def locate(layout: BinaryLayout, places: Sequence[Path], *, progress: Progress |
         with FileLock(place / f".{layout.archive}.lock"):
             if not _complete(layout, place / layout.folder):
                 _fetch(layout, place, progress)
+    except DataUnavailable as error:
+        raise DataUnavailable(f"{_lacking(layout, places)}{error}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataUnavailable(
             f"{layout.name} cannot be unpacked in '{place}' ({reason}); name a folder that can be written"
         ) from error
     return place / layout.folder
+
+
+def _lacking(layout: BinaryLayout, places: Sequence[Path]) -> str:
+    """What the first folder that holds some of the files lacks, as the beginning of a sentence; nothing if there is none."""
+    for folder in (folder for place in places for folder in (place / layout.folder, place)):
+        missing = [file.name for file in layout.files if not (folder / file.name).is_file()]
+        if 0 < len(missing) < len(layout.files):
+            return f"'{folder}' lacks {', '.join(missing)}; "
+    return ""
 
 
 def _complete(layout: BinaryLayout, folder: Path) -> bool:

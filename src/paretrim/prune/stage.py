@@ -94,7 +94,8 @@ class Prune:
             )
         if pattern.sparsity is not None and abs(pattern.sparsity - self.sparsity) > 1e-9:
             raise InvalidRecipe(
-                f"prune: pattern {self.pattern} has sparsity {pattern.sparsity}, given is {self.sparsity}; set it to that"
+                f"prune: pattern {self.pattern} has sparsity {pattern.sparsity} and no other; sparsity is {self.sparsity} "
+                f"(0.8 where none is given), so write sparsity = {pattern.sparsity}"
             )
 
     def begin(self, network: Network, resources: Resources, /) -> Network:

@@ -192,13 +192,16 @@
       const free = spots.map(([x, y]) => ({ x, y: y - 11, width: w, height: h })).filter((b) =>
         b.x >= box.left + 2 && b.x + w <= box.right && b.y >= box.top - 8 && b.y + h <= box.bottom - 2 &&
         !taken.some((other) => hits(b, other)) && !dots.some((dot) => hits(b, dot)));
-      const clear = free.find((b) => !clutter.some((other) => hits(b, other)));
-      const spot = clear ?? (p.reference || few.length ? free[0] : undefined);
+      // A name belongs to the point it stands next to: where another is as near, a line leads to its own.
+      const gap = (b, q) => Math.hypot(Math.max(b.x - q.px, 0, q.px - b.x - w), Math.max(b.y - q.py, 0, q.py - b.y - h));
+      const own = (b) => !list.some((q) => q !== p && !q.under && gap(b, q) < gap(b, p) + 3);
+      const clear = free.filter((b) => !clutter.some((other) => hits(b, other))), must = p.reference || few.length ? free : [];
+      const spot = clear.find(own) ?? must.find(own) ?? clear[0] ?? must[0];
       if (!spot) { text.remove(); continue; }
       text.setAttribute("x", spot.x); text.setAttribute("y", spot.y + 11);
       taken.push(spot);
       const ends = { x2: Math.max(spot.x, Math.min(p.px, spot.x + w)), y2: Math.max(spot.y + 2, Math.min(p.py, spot.y + h - 2)) };
-      if (Math.hypot(ends.x2 - p.px, ends.y2 - p.py) > 14) shape(svg, "line", { x1: p.px, y1: p.py, ...ends, class: "leader" });
+      if (!own(spot) || Math.hypot(ends.x2 - p.px, ends.y2 - p.py) > 14) shape(svg, "line", { x1: p.px, y1: p.py, ...ends, class: "leader" });
     }
     return taken;
   };
