@@ -171,7 +171,7 @@ def _highlight(title: str, point: Point, *, reference: Point, setting: Setting |
         speed = point.speeds[setting]
         named = ", ".join(speed.baselines)
         parts.append(speed_claim(speed) + ("" if reference.label in speed.baselines else f" than {named}"))
-    return Highlight(title, point.label, f"{' and '.join(parts)} at {difference}", caveat)
+    return Highlight(title, point.label, f"{' and '.join(parts)}, accuracy {difference}", caveat)
 
 
 def _half(estimate: Estimate) -> float:
