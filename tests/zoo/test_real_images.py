@@ -72,5 +72,5 @@ def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path)
     assert (classes("onnxruntime") == expected).mean() >= 0.999
     # OpenVINO rounds near ties otherwise; without the second rounding before sums it was 99.6 % (docs/integer-graph.md).
     fused = classes("openvino")
-    assert (fused == expected).mean() >= 0.997
+    assert (fused == expected).mean() >= 0.998
     assert abs((fused == labels).mean() - (expected == labels).mean()) <= 0.001

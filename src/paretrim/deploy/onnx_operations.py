@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Node
+from paretrim.graph.types import Node, ValueType
 from paretrim.graph.windows import adaptive_bounds
 
 
@@ -86,20 +88,30 @@ def _mul(writer: Writer, node: Node) -> None:
 
 
 def _add(writer: Writer, node: Node) -> None:
-    writer.finish(node, "Add", [_rounded(writer, node, index) for index in range(len(node.inputs))])
+    if not node.type.quantized:
+        writer.finish(node, "Add", [writer.real(name) for name in node.inputs])
+        return
+    first, second = (writer.types[name] for name in node.inputs)
+    # Only what is no convolution: behind a second pair with a scale of its own ONNX Runtime would find new scales for both pairs.
+    moved = next((index for index, name in enumerate(node.inputs) if writer.makers.get(name) != "conv2d"), None)
+    scale, out = sum_scales(node, (first, second), moved)
+    kinds = [replace(kind, scale=scale) if index == moved else kind for index, kind in enumerate((first, second))]
+    writer.finish(node, "Add", [_addend(writer, node, index, kind) for index, kind in enumerate(kinds)], scale=out)
 
 
-def _rounded(writer: Writer, node: Node, index: int) -> str:
-    """Input ``index`` of a sum as float32 values that every runtime has rounded to their grid.
+def _addend(writer: Writer, node: Node, index: int, kind: ValueType) -> str:
+    """Input ``index`` of a sum as float32 values, rounded by every runtime; on the grid of ``kind``, unless a convolution.
 
     OpenVINO computes a convolution and the sum behind it in one kernel that carries the convolution's result in float32, so its
-    rounding is left out. A second pair of QuantizeLinear and DequantizeLinear on the same grid changes no value and makes that
-    kernel round; ONNX Runtime removes it.
+    rounding is left out. A second pair of QuantizeLinear and DequantizeLinear changes no value and makes that kernel round; ONNX
+    Runtime removes it.
     """
-    name, kind = node.inputs[index], writer.types[node.inputs[index]]
-    if not kind.quantized or writer.makers.get(name) != "conv2d":
+    name = node.inputs[index]
+    if writer.makers.get(name) == "conv2d":
+        return writer.rounded(name, f"{node.name}/rounded_{index}")
+    if kind.scale == writer.types[name].scale:
         return writer.real(name)
-    return writer.rounded(name, f"{node.name}/rounded_{index}")
+    return writer.dequantize(name, f"{node.name}/addend_{index}", kind)
 
 
 def _concat(writer: Writer, node: Node) -> None:

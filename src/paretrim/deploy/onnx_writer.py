@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,20 +88,32 @@ class Writer:
 
     def dequantize(self, quantized: str, output: str, kind: ValueType) -> str:
         """uint8 to float32 on the grid of ``kind``."""
-        return self.add("DequantizeLinear", [quantized, *self._grid(quantized, kind)], output)
+        return self.add("DequantizeLinear", [quantized, *self._grid(quantized, kind, output)], output)
 
     def quantize(self, real: str, output: str, kind: ValueType) -> str:
         """float32 to uint8 on the grid of ``kind``."""
-        return self.add("QuantizeLinear", [real, *self._grid(output, kind)], output, name=f"{output}/quantize")
+        return self.add(
+            "QuantizeLinear", [real, *self._grid(output, kind, f"{output}/quantize")], output, name=f"{output}/quantize"
+        )
 
     def rounded(self, name: str, output: str) -> str:
         """A quantized value as float32, rounded to its own grid once more: the same values, through ``output``."""
-        grid = self._grid(name, self.types[name])
+        grid = self._grid(name, self.types[name], output)
         self.add("QuantizeLinear", [self.real(name), *grid], output)
         return self.add("DequantizeLinear", [output, *grid], f"{output}/real")
 
-    def finish(self, node: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, OnnxAttribute] | None = None) -> None:
+    def finish(
+        self,
+        node: Node,
+        op: str,
+        inputs: Sequence[str],
+        attributes: Mapping[str, OnnxAttribute] | None = None,
+        *,
+        scale: float | None = None,
+    ) -> None:
         """Append the last operation of a node: its result takes the node's name, clamped and quantized where the graph says so.
+
+        ``scale`` quantizes with another than the result's own, a hair off (:mod:`paretrim.deploy.onnx_sums`).
 
         A clamp to the whole grid is what the saturation of QuantizeLinear does. A narrower one acts on the quantized value,
         after a first QuantizeLinear: there the runtimes still fuse the operation itself, and the result is the same.
@@ -110,20 +122,23 @@ class Writer:
             self.add(op, inputs, node.name, attributes)
             return
         result = self.add(op, inputs, f"{node.name}/float", attributes, name=node.name)
+        kind = node.type if scale is None else replace(node.type, scale=scale)
         settings = settings_of(node).values
         low, high = settings.get("lo", 0), settings.get("hi", 255)
         assert isinstance(low, int)
         assert isinstance(high, int)
         if (low, high) != (0, 255):
-            wide = self.quantize(result, f"{node.name}/unclamped", node.type)
-            real = self.dequantize(wide, f"{node.name}/unclamped/real", node.type)
-            bounds = [np.float32((bound - node.type.zero_point) * node.type.scale) for bound in (low, high)]
+            wide = self.quantize(result, f"{node.name}/unclamped", kind)
+            real = self.dequantize(wide, f"{node.name}/unclamped/real", kind)
+            bounds = [np.float32((bound - kind.zero_point) * kind.scale) for bound in (low, high)]
             names = [self.constant(f"{node.name}/{name}", bound) for name, bound in zip(("low", "high"), bounds, strict=True)]
             result = self.add("Clip", [real, *names], f"{node.name}/clamped")
-        self.quantize(result, node.name, node.type)
+        self.quantize(result, node.name, kind)
 
-    def _grid(self, name: str, kind: ValueType) -> tuple[str, str]:
-        scale, zero_point = f"{name}/scale", f"{name}/zero_point"
+    def _grid(self, name: str, kind: ValueType, own: str) -> tuple[str, str]:
+        """Constants of a grid, shared wherever the value ``name`` is on its own grid: OpenVINO then rounds more exactly."""
+        holder = name if kind.scale == self.types.get(name, kind).scale else own
+        scale, zero_point = f"{holder}/scale", f"{holder}/zero_point"
         self.constant(scale, kind.scale)
         self.constant(zero_point, kind.zero_point, np.uint8)
         return scale, zero_point
