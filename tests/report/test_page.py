@@ -70,7 +70,14 @@ def test_the_page_is_well_formed_and_loads_nothing(outcomes: tuple[fakes.Outcome
 def test_the_page_says_everything() -> None:
     text = page.render(fakes.orders(3), title="Six orders", reproduce=["paretrim study orders"])
     for words in (
-        *("<h1>Six orders</h1>", "smaller and", "faster, accuracy ", "The frontier", "Does the order matter?", "Recipes and layers"),
+        *(
+            "<h1>Six orders</h1>",
+            "smaller and",
+            "faster, accuracy ",
+            "The frontier",
+            "Does the order matter?",
+            "Recipes and layers",
+        ),
         *("Latency in full", "A/A floor", "load average 1.4 at the start", "Example Zen 5", "avx512_vnni", "onnxruntime 1.31.1"),
         *(
             "0123abc",
