@@ -7,25 +7,42 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
+import warnings
+from types import ModuleType
 
 import torch
 from torch import nn
 
 
 @functools.cache
-def _declared() -> torch.library.Library:
-    """Two operators that torchvision built for CUDA misses beside a CPU torch; it imports once they have schemas."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+def models() -> ModuleType:
+    """``torchvision.models``.
+
+    torchvision built for CUDA misses two operators beside a torch for the CPU; it imports once they have schemas.
+
+    Raises:
+        ImportError: torchvision is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module("torchvision.models")
+        except RuntimeError:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            for operator in ("nms", "qnms"):
+                _DECLARED.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            return importlib.import_module("torchvision.models")
+
+
+_DECLARED = torch.library.Library("torchvision", "FRAGMENT")
+"""Declarations last as long as this object."""
 
 
 def _network(name: str, classes: int = 1000, channels: int = 3) -> nn.Module:
     assert channels == 3, "torchvision's networks take three channels"
-    _declared()
-    network: nn.Module = getattr(importlib.import_module("torchvision.models"), name)(weights=None, num_classes=classes)
+    network: nn.Module = getattr(models(), name)(weights=None, num_classes=classes)
     return network.eval()
 
 

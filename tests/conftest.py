@@ -1,5 +1,8 @@
 """Settings of all tests."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -24,3 +27,16 @@ def one_thread(request):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def torchvision_models():
+    """``torchvision.models``, imported as the benchmarks do it."""
+    place = Path(__file__).parents[1] / "benchmarks" / "torchvision_networks.py"
+    spec = importlib.util.spec_from_file_location("torchvision_networks", place)
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    try:
+        return networks.models()
+    except ImportError:
+        pytest.skip("torchvision is not installed")

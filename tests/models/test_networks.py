@@ -1,7 +1,3 @@
-import importlib
-import sys
-import warnings
-
 import pytest
 import torch
 
@@ -38,32 +34,6 @@ TORCHVISION = {
     name: name.removesuffix("_imagenet").removesuffix("_224") for name in NETWORKS if name.endswith(("_imagenet", "_224"))
 }
 SMALL = [name for name in NETWORKS if name not in TORCHVISION]
-
-
-def with_declared_operators():
-    """Declare the two operators without which torchvision's CUDA build does not import beside CPU torch."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    declared = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return declared
-
-
-@pytest.fixture(scope="module")
-def torchvision_models():
-    declared = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            models = importlib.import_module("torchvision.models")
-        except ImportError:
-            pytest.skip("torchvision is not installed")
-        except RuntimeError:
-            declared = with_declared_operators()
-            models = importlib.import_module("torchvision.models")
-    yield models
-    del declared  # the declarations last as long as this object
 
 
 @pytest.mark.parametrize(("name", "classes"), PARAMETERS)

@@ -50,6 +50,7 @@ def forked(start, stages, folder, killer=None):
     if child == 0:
         code = 1
         try:
+            torch.set_num_threads(1)  # here, for a pool of threads does not survive a fork
             if killer:
                 killer()
             with hold(folder):
@@ -103,7 +104,6 @@ def finish(start, stages, folder):
 
 def main(root, seed):
     """All scenarios; a JSON line."""
-    torch.set_num_threads(1)
     recipe = parse_recipe(RECIPE)
     start, _ = start_from(recipe)
     stages = recipe.stages

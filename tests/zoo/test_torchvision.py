@@ -1,7 +1,5 @@
 """The usual families, as torchvision writes them, at small image sizes."""
 
-import warnings
-
 import pytest
 import torch
 from chain import (
@@ -34,36 +32,23 @@ SIZES = {
 QUICK = {"resnet18", "shufflenet_v2_x0_5"}
 
 
-@pytest.fixture(scope="module")
-def models():
-    """torchvision built for CUDA misses two operators beside a CPU torch; with their schemas declared its models work."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = pytest.importorskip("torchvision.models", exc_type=(ImportError, RuntimeError))
-    yield found
-    library._destroy()
-
-
-def built(models, name):
+def built(torchvision_models, name):
     torch.manual_seed(0)
     settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = getattr(models, name)(weights=None, num_classes=10, **settings)
+    model = getattr(torchvision_models, name)(weights=None, num_classes=10, **settings)
     if name == "vgg11_bn":
         model.classifier = nn.Linear(512 * 49, 10)  # its own has a hundred million weights and nothing new
     return trained(model)
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SIZES])
-def test_families_from_module_to_file(models, name, tmp_path):
-    network, images, expected = captured(built(models, name), (3, SIZES[name], SIZES[name]))
+def test_families_from_module_to_file(torchvision_models, name, tmp_path):
+    network, images, expected = captured(built(torchvision_models, name), (3, SIZES[name], SIZES[name]))
     assert_frozen_float_is_the_network(network, images, expected)
     graph = assert_integers_are_the_fake_quantized_network(network, images)
     assert_the_file_runs_in_int8(graph, images, tmp_path)
 
 
-def test_convnext_is_refused_by_layer(models):
+def test_convnext_is_refused_by_layer(torchvision_models):
     with pytest.raises(UnsupportedOperation, match=r"layer 'features.0.1' .* axes are permuted to \[0, 2, 3, 1\]"):
-        capture(models.convnext_tiny(weights=None).eval(), (3, 32, 32))
+        capture(torchvision_models.convnext_tiny(weights=None).eval(), (3, 32, 32))
