@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,8 @@ def launch(desk):
 
     def start(*arguments):
         environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+        # Shells start what runs in the background with Ctrl-C ignored, and it would be for the command too.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [sys.executable, "-m", "paretrim", *map(str, arguments)],
             cwd=desk,
@@ -127,6 +130,7 @@ def launch(desk):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        signal.signal(signal.SIGINT, before)
         started.append(process)
         return process
 

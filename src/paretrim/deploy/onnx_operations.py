@@ -92,11 +92,19 @@ def _add(writer: Writer, node: Node) -> None:
         writer.finish(node, "Add", [writer.real(name) for name in node.inputs])
         return
     first, second = (writer.types[name] for name in node.inputs)
-    # Only what is no convolution: behind a second pair with a scale of its own ONNX Runtime would find new scales for both pairs.
-    moved = next((index for index, name in enumerate(node.inputs) if writer.makers.get(name) != "conv2d"), None)
+    moved = next((index for index, name in enumerate(node.inputs) if _may_move(writer, name)), None)
     scale, out = sum_scales(node, (first, second), moved)
     kinds = [replace(kind, scale=scale) if index == moved else kind for index, kind in enumerate((first, second))]
     writer.finish(node, "Add", [_addend(writer, node, index, kind) for index, kind in enumerate(kinds)], scale=out)
+
+
+def _may_move(writer: Writer, name: str) -> bool:
+    """Whether an input of a sum may be read on a scale of its own, a hair off.
+
+    Not a convolution: behind a second pair with a scale of its own ONNX Runtime would find new scales for both pairs. Nor a value
+    with negative numbers, as sums without a ReLU have: OpenVINO would compute the convolutions that read it in float32.
+    """
+    return writer.makers.get(name) != "conv2d" and writer.types[name].zero_point == 0
 
 
 def _addend(writer: Writer, node: Node, index: int, kind: ValueType) -> str:
