@@ -69,8 +69,9 @@ class _RoundTensor(torch.autograd.Function):
             step = float(scale)
             rounded = torch.mul(x, 1.0 / step).round_().clamp_(low, high).mul_(step)
         else:  # no waiting for the device, and a scale of full precision; a compiler fuses this into one pass
-            step_tensor = scale.float()
-            rounded = ((x.float() / step_tensor).round().clamp(low, high) * step_tensor).to(x.dtype)
+            rounded = (x / scale).round().clamp(low, high) * scale  # in float32, as the scale is
+            if rounded.dtype != x.dtype:  # torch 2.11 loses the scale's gradient where a conversion that does nothing is compiled
+                rounded = rounded.to(x.dtype)
         ctx.save_for_backward(x, rounded, scale)
         return rounded
 

@@ -21,6 +21,9 @@ from paretrim.fake_quantize import ActivationQuantizer
 from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node
 
+SMALLEST_EPSILON = float(np.finfo(np.float32).tiny)
+"""What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
+
 
 class BatchNorm(nn.Module):
     """Per-channel normalisation with running statistics; tensors named as in the graph."""
@@ -46,7 +49,8 @@ class BatchNorm(nn.Module):
         """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
         batch_statistics = self.training and not self.frozen and self.epsilon > 0
         gamma, beta = (self.gamma, self.beta) if self.alive is None else (self.gamma * self.alive, self.beta * self.alive)
-        return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, self.epsilon)
+        epsilon = max(self.epsilon, SMALLEST_EPSILON)
+        return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, epsilon)
 
 
 @dataclass(frozen=True, eq=False)
