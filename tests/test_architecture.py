@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "paretrim"
 
 LEVELS = (
+    {"visible"},
     {"errors"},
     {"files", "history"},
     {"graph", "lock"},
@@ -59,6 +60,7 @@ TORCH_FREE = {
     "run_folder",
     "study.store",
     "timing",
+    "visible",
 }
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
 

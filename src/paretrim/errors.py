@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from paretrim.visible import visible, visible_lines
+
 
 class ParetrimError(Exception):
-    """Base of every deliberate error. The command line prints it without a traceback and exits with 1."""
+    """Base of every deliberate error. The command line prints it without a traceback and exits with 1.
+
+    Messages quote names out of files and folders; what does not print in them never reaches a terminal or a log.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible_lines(message))
 
 
 class InvalidRecipe(ParetrimError):
@@ -60,6 +68,15 @@ class CannotWrite(ParetrimError):
 
 class UnstableMachine(ParetrimError):
     """Latency cannot be measured honestly here and now."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Kind and first line of an exception that other people's code raised, in one line that is safe to show."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an exception of the user's own may fail even at this
+        lines = []
+    return visible(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from paretrim.visible import visible, visible_lines
+
 if TYPE_CHECKING:
     from paretrim.history import StageOutcome
     from paretrim.train.fit import Tick
@@ -97,7 +99,7 @@ def _bars(console: Console, shown: Progress) -> Watcher:
         if name not in tasks:
             for task in tasks.values():
                 shown.update(task, visible=False)
-            tasks[name] = shown.add_task(name, said="")
+            tasks[name] = shown.add_task(visible(name), said="")
         shown.update(tasks[name], completed=done, total=total or None, said=said, visible=True)
         if done == total:
             # A later stage of the same name gets a bar of its own.
@@ -115,7 +117,7 @@ def _bars(console: Console, shown: Progress) -> Watcher:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible_lines(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _fetched(done: int, total: int) -> str:

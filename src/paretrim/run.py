@@ -30,6 +30,7 @@ from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, ke
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
 from paretrim.timing import Setting, arms_of, latencies_of, time_files
+from paretrim.visible import visible
 
 TIMED_IMAGES = 512
 """Distinct test images that are timed; more would only fill the disk of every measuring process."""
@@ -95,7 +96,7 @@ def open_recipe(recipe: Recipe, watcher: Watcher) -> Opened:
     """
     dataset = load(recipe.data, progress=watcher.fetched)
     if dataset.broken:
-        shown = ", ".join(dataset.broken[:5]) + (", ..." if len(dataset.broken) > 5 else "")
+        shown = ", ".join(map(visible, dataset.broken[:5])) + (", ..." if len(dataset.broken) > 5 else "")
         watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
     watcher.note(_described(dataset))
     start, test = start_from(recipe, dataset)
@@ -218,7 +219,7 @@ def timed(
 
 def _described(dataset: Dataset) -> str:
     """What is about to be trained on, so that a wrong folder or size is seen before training."""
-    names = ", ".join(dataset.classes[:5]) + (", ..." if len(dataset.classes) > 5 else "")
+    names = ", ".join(map(visible, dataset.classes[:5])) + (", ..." if len(dataset.classes) > 5 else "")
     counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     size = "×".join(map(str, dataset.train.sample_shape))
     return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({names})"

@@ -19,14 +19,13 @@ from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
 from paretrim.cli.layers import show_layers
-from paretrim.cli.output import emit, notes_console, say, show_rows
+from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
 from paretrim.data.spec import FOLDER
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
-from paretrim.progress import watching
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.run_folder import graph_file_in, index_of
@@ -208,7 +207,7 @@ def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | 
     from paretrim.data.spec import DataSpec
 
     spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=parsed.image_size, mean=parsed.mean, std=parsed.std)
-    with watching(notes_console()) as watcher:
+    with at_work() as watcher:
         dataset = load(spec, progress=watcher.fetched)
         if dataset.broken:
             watcher.note(

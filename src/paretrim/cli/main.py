@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from paretrim.cli.failures import TRACEBACK, explained
 from paretrim.cli.parser import build_parser
 from paretrim.cli.status import FAILED, STOPPED, TERMINATED, USAGE
-from paretrim.errors import InvalidRecipe, ParetrimError
+from paretrim.cli.streams import guarded_streams
+from paretrim.errors import InvalidRecipe, UnsupportedOperation
+from paretrim.visible import visible_lines
 
 RESUMABLE = ("run", "compress", "study")
 
@@ -27,30 +30,41 @@ class _Terminated(BaseException):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``arguments`` are those of the process if None.
 
+    Nothing leaves it but that code: what was foreseen is one message, what was not is one too, and names the way to its
+    traceback (:data:`TRACEBACK`).
+
     Raises:
         SystemExit: the arguments are not understood (2), or help or the version was asked for (0).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = build_parser().parse_args(given)
     command_line = shlex.join(["paretrim", *given])
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
+    with guarded_streams():
+        try:
+            parsed = _parsed(given)
+            with _terminable():
+                status = _perform(parsed, command_line)
+                sys.stdout.flush()
+                return status
+        except (KeyboardInterrupt, _Terminated) as stop:
+            kept = f"; finished epochs and stages are kept. To go on: {command_line}" if given and given[0] in RESUMABLE else ""
+            sys.stderr.write(f"\nparetrim: stopped{kept}\n")
+            return STOPPED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+        except Exception as error:
+            said = explained(error)
+            if said:
+                sys.stderr.write(f"paretrim: error: {said}\n")
+            if os.environ.get(TRACEBACK):
+                sys.stderr.write(visible_lines(traceback.format_exc()))
+            return USAGE if isinstance(error, InvalidRecipe) else FAILED
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """The arguments; help that is asked for is written before the process ends."""
     try:
-        with _terminable():
-            status = _perform(parsed, command_line)
-            sys.stdout.flush()
-            return status
-    except ParetrimError as error:
-        sys.stderr.write(f"paretrim: error: {error}\n")
-        return USAGE if isinstance(error, InvalidRecipe) else FAILED
-    except (KeyboardInterrupt, _Terminated) as stop:
-        kept = f"; finished epochs and stages are kept. To go on: {command_line}" if parsed.command in RESUMABLE else ""
-        sys.stderr.write(f"\nparetrim: stopped{kept}\n")
-        return STOPPED if isinstance(stop, KeyboardInterrupt) else TERMINATED
-    except BrokenPipeError:
-        # The reader of our output went away; with nowhere to write, Python must not try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return build_parser().parse_args(given)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
 
 
 @contextmanager
@@ -71,7 +85,17 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _perform(parsed: argparse.Namespace, command_line: str) -> int:
-    """The command's work. Its module is imported only now: help must not wait for torch."""
+    """The command's work. A network's own code may end the program, which is no success of the command."""
+    try:
+        return _chosen(parsed, command_line)
+    except SystemExit as end:
+        raise UnsupportedOperation(
+            f"code outside of Paretrim ended the program (SystemExit: {end.code}); take sys.exit out of the network or its data"
+        ) from end
+
+
+def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
+    """The command. Its module is imported only now: help must not wait for torch."""
     match parsed.command:
         case "run" | "compress" | "plan" | "study":
             from paretrim.cli import running

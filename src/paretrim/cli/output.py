@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from paretrim.progress import Watcher, watching
+from paretrim.visible import visible, visible_lines
+
 WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
 
 
-def notes_console() -> Console:
-    """Where progress and notes go."""
-    return Console(stderr=True)
+@contextmanager
+def at_work() -> Iterator[Watcher]:
+    """Show progress and notes until the block ends; what a network's own code prints goes there too, and not among results."""
+    with redirect_stdout(sys.stderr), watching(Console(stderr=True)) as watcher:
+        yield watcher
 
 
 def result_console() -> Console:
@@ -26,7 +32,7 @@ def result_console() -> Console:
 
 def say(text: str) -> None:
     """Write lines for people."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible_lines(text) + "\n")
 
 
 def emit(value: object) -> None:
@@ -42,5 +48,5 @@ def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(heading, justify="right" if position else "left", no_wrap=bool(position), overflow="fold")
     for row in rows:
         # Names are data: no markup is read from them.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     result_console().print(table)

@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="paretrim",
         description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target was not met, 130 stopped by Ctrl-C, "
-        "143 by SIGTERM",
+        "143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds to an error where in the code it arose",
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

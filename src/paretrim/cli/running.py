@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.output import emit, notes_console, result_console, say
+from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
@@ -23,7 +23,7 @@ from paretrim.models.catalog import NETWORKS
 from paretrim.outcome import Outcome
 from paretrim.pipeline import finished_dense, finished_stages
 from paretrim.planning import Prediction, describe, for_seeds, predict
-from paretrim.progress import Watcher, watching
+from paretrim.progress import Watcher
 from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
@@ -43,7 +43,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     recipe = _read(parsed)
     measuring = _measuring(parsed)
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
-    with hold(folder), watching(notes_console()) as watcher:
+    with hold(folder), at_work() as watcher:
         opened = _open(recipe, watcher)
         _note_plan(opened, {"": recipe.stages}, folder, watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
@@ -62,7 +62,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     native = measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
     rungs = ladder(parsed.epochs, targets, budget=_budget(parsed), native=native)
     folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
-    with hold(folder), watching(notes_console()) as watcher:
+    with hold(folder), at_work() as watcher:
         opened = _open(recipe, watcher)
         _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher)
         found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
@@ -96,7 +96,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = _compress_recipe(parsed)
         chains = {rung.name: rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))}
-    with watching(notes_console()) as watcher:
+    with at_work() as watcher:
         prediction = for_seeds(_predict(_open(recipe, watcher), chains, parsed.folder), seeds)
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
@@ -111,7 +111,7 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
     measuring = _measuring(parsed)
     folder: Path = parsed.folder or Path("runs") / grid.name
     results: Path = parsed.results or Path("results") / grid.name
-    with hold(folder), watching(notes_console()) as watcher:
+    with hold(folder), at_work() as watcher:
         outcomes = run_study(grid, folder, results, report=watcher.tick, say=watcher.note)
         if measuring:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)

@@ -11,6 +11,7 @@ from paretrim.cli.status import DONE
 from paretrim.report import wording
 from paretrim.run_folder import STORE, delivered_by
 from paretrim.trimfile import Inspection, Provenance, inspect
+from paretrim.visible import visible
 
 
 def provenance_of(folder: Path, label: str) -> Provenance:
@@ -50,7 +51,7 @@ def show(parsed: argparse.Namespace) -> int:
         known = found.provenance
         stages = " → ".join(stage.name for stage in known.history) or "no stages"
         facts = ", ".join(f"{name} {value}" for name, value in known.measured.items())
-        say("; ".join(part for part in (f"recipe {known.recipe}" if known.recipe else "", stages, facts) if part))
+        say(visible("; ".join(part for part in (f"recipe {known.recipe}" if known.recipe else "", stages, facts) if part)))
     return DONE
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from paretrim.bench.types import Estimate
 from paretrim.outcome import Outcome, StageOutcome
@@ -11,6 +10,7 @@ from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, Speed
 from paretrim.report.view import View, points_with_layers
+from paretrim.visible import escape
 
 FEW = 12
 """Up to so many recipes are listed together; of more, the dominated ones are folded away."""
@@ -71,7 +71,7 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
     facts.append(("versions", "; ".join(dict.fromkeys(_versions(run.versions) for run in runs))))
     facts.append(("commit", ", ".join(dict.fromkeys(run.commit for run in runs))))
     facts.append(("seeds", ", ".join(map(str, sorted({run.seed for run in runs})))))
-    commands = f"<pre><code>{escape(chr(10).join(reproduce))}</code></pre>" if reproduce else ""
+    commands = f"<pre><code>{chr(10).join(map(escape, reproduce))}</code></pre>" if reproduce else ""
     seeds = "the same seeds give the same training; latencies agree within their intervals on the same machine"
     return (
         f'<section id="provenance"><h2>Where the numbers come from</h2>{_facts(facts)}<h4>To reproduce</h4>'

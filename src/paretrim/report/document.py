@@ -15,6 +15,7 @@ from paretrim.report.figure import accuracy_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
 from paretrim.report.patterns import prices
 from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
+from paretrim.visible import visible
 
 Row = Sequence[str]
 
@@ -323,9 +324,8 @@ def _table(heading: Row, rows: Sequence[Row], *, left: int, last_left: bool = Fa
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: names are data, and no markup, HTML or line break is read from them."""
-    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
     # An underscore between letters is no markup, and names are full of them.
-    return re.sub(r"([\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", printable)
+    return re.sub(r"([\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", visible(text))
 
 
 def _address(path: str) -> str:

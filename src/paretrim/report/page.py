@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from paretrim.outcome import Outcome
 from paretrim.report import details, sections
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
+from paretrim.visible import escape, visible
 
 
 def write(
@@ -54,7 +54,7 @@ def render(
     style, script = _resource("page.css"), _resource("page.js")
     # No name can become markup: outside of JSON everything is escaped, and inside of it "<" is written as \u003c. The policy
     # is a second lock: only this style and this script run, and nothing is loaded from anywhere.
-    data = json.dumps(payload(view), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps(_visible(payload(view)), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
     body = "".join(
         (
@@ -75,6 +75,15 @@ def render(
         f"<footer>Written by Paretrim {escape(__version__)}.</footer>\n"
         f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script></body></html>\n'
     )
+
+
+def _visible(value: object) -> object:
+    """The same value with every text in it safe to draw."""
+    if isinstance(value, Mapping):
+        return {visible(str(key)): _visible(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_visible(inner) for inner in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def _resource(name: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
 from paretrim.report.view import View
+from paretrim.visible import escape
 
 KEY = (
     ('<circle cx="11" cy="7" r="5" class="dot best"/>', "on the frontier"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
+from paretrim.visible import escape
 
 LETTER, CAPITAL, WIDE = 7.2, 9.6, 12.6
 """Room for a letter of a label, a capital, and an m or a w of either kind: fonts differ, so with something to spare."""
@@ -23,4 +23,4 @@ def room(label: str) -> float:
 
 def content(text: str) -> str:
     """Content of an element: escaped, and without control characters, which XML forbids."""
-    return escape("".join(character if character.isprintable() else "\ufffd" for character in text))
+    return escape(text)

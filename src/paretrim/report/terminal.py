@@ -15,6 +15,7 @@ from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, aggregate, setting_name, settings_of
+from paretrim.visible import visible, visible_lines
 
 GAP = 2
 LABEL_WIDTH = 26
@@ -116,7 +117,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     """Every column that says something about these points."""
     columns = [
         Column("#", lambda row: str(row.number), 90),
-        Column("label", lambda row: row.point.label, 100, right=False),
+        Column("label", lambda row: visible(row.point.label), 100, right=False),
         Column("accuracy", lambda row: wording.accuracy(row.point.accuracy), 99),
         Column(wording.size_heading(points), lambda row: wording.size(row.point.size.value), 98),
         Column("zeros", lambda row: wording.percent(row.point.sparsity, 1), 65),
@@ -185,4 +186,4 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list
 
 def _printable(content: str, *, style: str = "") -> Text:
     """Names are data: no markup is read from them and no control character reaches the terminal."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in content), style=style)
+    return Text(visible_lines(content), style=style)

@@ -1,0 +1,46 @@
+"""What a command says when it fails: one message for each thing that can go wrong, and for everything else too."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import paretrim
+from paretrim.cli.streams import OutputLost
+from paretrim.errors import ParetrimError, reason_of
+from paretrim.visible import visible
+
+TRACEBACK = "PARETRIM_TRACEBACK"
+"""Environment variable that makes every error show where in the code it came from."""
+
+_ALLOCATOR = "can't allocate memory"
+"""How torch says that the memory of the machine ran out; that of a GPU has a class of its own."""
+
+
+def explained(error: Exception) -> str:
+    """The message; empty where there is nobody to read it. Its lines after the first are indented: no name can forge one."""
+    if isinstance(error, OutputLost):
+        return f"the standard output cannot be written: {error.reason}; write to another file or disk" if error.reason else ""
+    return _meant(error).replace("\n", "\n  ")
+
+
+def _meant(error: Exception) -> str:
+    if isinstance(error, ParetrimError):
+        return str(error)
+    reason = reason_of(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _ALLOCATOR in reason:
+        return f"memory ran out ({reason}); close other programs, or choose fewer or smaller images or a smaller batch size"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"'{visible(str(error.filename))}': " if error.filename is not None else ""
+        return f"{place}{error.strerror}; check that the path is right, may be used and has room on its disk"
+    return (
+        f"unexpected {reason}{_place(error)}; this is a fault in Paretrim, so please report it with the traceback "
+        f"that {TRACEBACK}=1 in the environment shows"
+    )
+
+
+def _place(error: Exception) -> str:
+    """Where in the package it happened."""
+    package = Path(paretrim.__file__).parent
+    inside = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(package)]
+    return f" ({Path(inside[-1].filename).relative_to(package)}, line {inside[-1].lineno})" if inside else ""

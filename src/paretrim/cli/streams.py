@@ -1,0 +1,83 @@
+"""The standard streams of a command: what happens when nobody can read them any more."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO, cast
+
+
+class OutputLost(Exception):
+    """The standard output cannot be written. ``reason`` is the system's; empty where the reader only went away."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Guarded:
+    """A stream that tells ``lost`` when it cannot be written, and is then pointed at nothing.
+
+    Without that Python would try again at its end, and end with a message and an exit code of its own.
+    """
+
+    def __init__(self, stream: TextIO, lost: Callable[[OSError], None]) -> None:
+        self._stream = stream
+        self._lost = lost
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write all of it."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a stream of a test has no number
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+        self._lost(error)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Let the loss of the standard output be an :class:`OutputLost`, and the loss of standard error no reason to stop."""
+    before = sys.stdout, sys.stderr
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
+    output, notes = _open(sys.stdout), _open(sys.stderr)
+    sys.stdout = cast(TextIO, _Guarded(output, _raise_lost))
+    sys.stderr = cast(TextIO, _Guarded(notes, lambda _: None))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _raise_lost(error: OSError) -> None:
+    raise OutputLost("" if error.errno == errno.EPIPE else error.strerror or str(error))
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream, or one that refuses to be written where the process was started with it closed.
+
+    It takes the number that is free: a file opened later would get it, and whatever a library prints would go in there.
+    """
+    return stream or os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
