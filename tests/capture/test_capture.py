@@ -238,6 +238,22 @@ ERRORS = {
     "expand": (lambda: body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),
     "cast": (lambda: body(lambda _, x: x.double()), r"activations are cast to torch.float64; capture a float32 network"),
     "overwritten view": (lambda: body(overwritten), r"it overwrites .*, which lies in the same memory, is read afterwards"),
+    "batch statistics in eval": (
+        lambda: body(lambda self, x: F.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True)),
+        r"training = True: it normalises by the statistics of the batch also in eval; pass training=self.training",
+    ),
+    "rounded ratio": (
+        lambda: body(lambda _, x: torch.div(x, 0.5, rounding_mode="floor")),
+        r"layer 'the network itself' \(aten.div.Tensor_mode\): its argument rounding_mode = 'floor' is not known; only the def",
+    ),
+    "dropout in eval": (
+        lambda: body(lambda _, x: F.dropout(x, 0.5)),
+        r"train = True: it drops at random also in eval; use nn.Drop",
+    ),
+    "other type": (
+        lambda: body(lambda _, x: x.view(torch.int32).view(torch.float32)),
+        r"activations are cast to torch.int32; capture a float32",
+    ),
     "tensor bound": (
         lambda: body(lambda self, x: x.clamp(min=self.extra), lambda: nn.Parameter(torch.zeros(1))),
         r"its min is p_extra; only a fixed number is known",
@@ -251,6 +267,20 @@ def test_what_the_graph_cannot_hold_is_named(name):
     torch.manual_seed(0)
     with pytest.raises(UnsupportedOperation, match=message):
         capture(build().eval(), SHAPE)
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.2), nn.Dropout2d(0.2), nn.Dropout(0.2, inplace=True)])
+def test_what_is_changed_in_place_behind_a_dropout_is_changed_in_front_of_it(dropout):
+    def forward(self, x):
+        before = self.extra[0](x)
+        behind = self.extra[1](before)
+        behind += x
+        return before + behind
+
+    module = body(forward, lambda: nn.ModuleList([conv(8, 8), dropout])).eval()
+    images = torch.rand(3, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(Network(capture(module, SHAPE)).eval()(images), module(images), rtol=1e-5, atol=1e-5)
 
 
 def test_classes_must_fit_the_logits():

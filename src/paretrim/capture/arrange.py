@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-import torch
-
 from paretrim.capture.call import Call
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
@@ -56,6 +54,7 @@ def _slice(work: Work, call: Call) -> Value:
 def _split(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
     axis = call.integer("dim") % (len(work.shapes[source]) + 1) - 1
+    call.no_effect("chunks", "split_size", "split_sizes")
     if axis < 0:
         raise call.refused("the batch is split; every image must be computed alike")
     stops = [0, *accumulate(int(part.shape[axis + 1]) for part in call.node.meta["val"])]
@@ -85,6 +84,7 @@ def _pad(work: Work, call: Call) -> Value:
 
 def _reshape(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
+    call.no_effect("dim", "start_dim", "end_dim", "shape", "size", "other", "dtype")
     if math.prod(shape) != math.prod(view.shape):
         raise call.refused(f"{view.shape} becomes {shape}: the batch is mixed with another axis; keep the batch first and alone")
     return replace(view, shape=shape)
@@ -114,20 +114,16 @@ def _permute(work: Work, call: Call) -> Value:
 
 
 def _same(work: Work, call: Call) -> Value:
+    call.no_effect("dtype", "other")
     return work.view(call, call.source)
 
 
 def _expand(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
+    call.no_effect("size", "other")
     if shape != view.shape and view.shape != (shape[0], 1, 1):
         raise call.refused(f"{view.shape} is expanded to {shape}; only [C, 1, 1] broadcasts")
     return view
-
-
-def _cast(work: Work, call: Call) -> Value:
-    if call.result_dtype() != torch.float32:
-        raise call.refused(f"activations are cast to {call.result_dtype()}; capture a float32 network")
-    return work.view(call, call.source)
 
 
 VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -150,7 +146,7 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "alias": _same,
         "expand": _expand,
         "expand_as": _expand,
-        "to": _cast,
+        "to": _same,
     }
 )
 """Operations whose result may lie in the memory of their input."""

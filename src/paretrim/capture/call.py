@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch.fx import Node as FxNode
@@ -14,12 +13,41 @@ from paretrim.errors import UnsupportedOperation
 Pair = tuple[int, int]
 
 
+_NO_NUMBERS = frozenset({"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled"})
+"""Arguments that say where and how a result lies in memory, and never which numbers it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments(Mapping[str, object]):
+    """Arguments of a call by name, which notes the names that were read."""
+
+    values_by_name: Mapping[str, object]
+    read: set[str] = field(default_factory=set)
+
+    def __getitem__(self, name: str) -> object:
+        value = self.values_by_name[name]
+        self.read.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values_by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
-    """An ATen operation as it was called; arguments that were left out have their defaults."""
+    """An ATen operation as it was called; arguments that were left out have their defaults.
+
+    A converter accounts for every argument: it reads it, or says that it has no effect. What is left must be at its default.
+    """
 
     node: FxNode
-    arguments: Mapping[str, object]
+    arguments: Arguments
 
     @property
     def layer(self) -> str:
@@ -36,11 +64,39 @@ class Call:
     @property
     def source(self) -> object:
         """The first argument."""
-        return next(iter(self.arguments.values()))
+        return self.arguments[next(iter(self.arguments))]
 
     def refused(self, why: str) -> UnsupportedOperation:
         """The error that names this operation and its layer."""
         return UnsupportedOperation(f"layer '{self.layer or 'the network itself'}' ({self.node.target}): {why}")
+
+    def no_effect(self, *names: str) -> None:
+        """Account for arguments that change no number of the result, or only what its shape and element type say already."""
+        self.arguments.read.update(names)
+
+    def require(self, name: str, value: object, why: str) -> None:
+        """Refuse an argument that has any other value than this one."""
+        if self.argument(name) != value:
+            raise self.refused(f"{name} = {self.arguments[name]}: {why}")
+
+    def require_all_read(self) -> None:
+        """Refuse an argument that the converter has not accounted for and that is not at its default.
+
+        Raises:
+            UnsupportedOperation: there is one; the message names it, its value and the default.
+        """
+        assert isinstance(self.node.target, torch._ops.OpOverload)
+        for argument in self.node.target._schema.arguments:
+            if argument.name in self.arguments.read or argument.name in _NO_NUMBERS:
+                continue
+            value = self.arguments.values_by_name[argument.name]
+            optional = argument.has_default_value() or str(argument.type).startswith("Optional")
+            if not optional:
+                raise self.refused(f"its form with {argument.name} = {value} is not known; use another form of the operation")
+            if value != argument.default_value:
+                raise self.refused(
+                    f"its argument {argument.name} = {value!r} is not known; only the default, {argument.default_value!r}, is"
+                )
 
     def shape(self) -> tuple[int, ...]:
         """Shape of the result without the batch; everything but the batch must be a plain number."""
@@ -93,11 +149,12 @@ class Call:
             raise self.refused(f"its {name} is {value}; only a fixed number is known")
         return float(value)
 
-    def result_dtype(self) -> torch.dtype:
-        """Element type of the result."""
-        dtype = self.node.meta["val"].dtype
-        assert isinstance(dtype, torch.dtype)
-        return dtype
+    def result_dtypes(self) -> set[torch.dtype]:
+        """Element types of the results."""
+        result = self.node.meta["val"]
+        return {
+            part.dtype for part in (result if isinstance(result, list | tuple) else [result]) if isinstance(part, torch.Tensor)
+        }
 
 
 def is_in_place(node: FxNode) -> bool:
@@ -113,4 +170,4 @@ def call_of(node: FxNode) -> Call:
     for index, argument in enumerate(node.target._schema.arguments):
         default = argument.default_value if argument.has_default_value() else None
         values[argument.name] = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name, default)
-    return Call(node, MappingProxyType(values))
+    return Call(node, Arguments(values))

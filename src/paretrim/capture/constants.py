@@ -21,21 +21,21 @@ def is_constant(work: Work, node: FxNode) -> bool:
 
     An operation all of whose tensors are constants is computed here. One that overwrites its input is left alone.
     """
-    if node.name in work.constants:
+    if node in work.constants:
         return True
     sources = node.all_input_nodes
     renames = str(node.target).startswith("aten.detach")
-    if not sources or not all(source.name in work.constants for source in sources) or (is_in_place(node) and not renames):
+    if not sources or not all(source in work.constants for source in sources) or (is_in_place(node) and not renames):
         return False
     assert callable(node.target)
     with torch.no_grad():
-        args, keywords = map_arg((node.args, node.kwargs), lambda source: work.constants[source.name].tensor)
+        args, keywords = map_arg((node.args, node.kwargs), lambda source: work.constants[source].tensor)
         result = node.target(*args, **keywords)
-    name = work.constants[sources[0].name].name
+    name = work.constants[sources[0]].name
     if isinstance(result, torch.Tensor):
-        work.constants[node.name] = Constant(name, result)
+        work.constants[node] = Constant(name, result)
         return True
     parts = [user for user in node.users if user.target is operator.getitem]
     for part in parts:
-        work.constants[part.name] = Constant(name, result[part.args[1]])
+        work.constants[part] = Constant(name, result[part.args[1]])
     return len(parts) == len(node.users)

@@ -2,7 +2,8 @@
 
 A network is captured once, before anything else happens to it; every stage then works on the captured form. So an operation
 outside the graph is refused by name before a minute has been spent training, and what is trained is what is frozen.
-To support a further ATen operation add a function and a row to one of the tables of converters.
+To support a further ATen operation add a function and a row to one of the tables of converters. The function reads every argument
+of the operation, or says that it has no effect: one that it leaves unread must be at its default, or the network is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from torch.export import ExportedProgram
 from torch.fx import Node as FxNode
 
 from paretrim.capture.arrange import COPIES, VIEWS
-from paretrim.capture.call import Call, call_of, is_in_place
+from paretrim.capture.call import Arguments, Call, call_of, is_in_place
 from paretrim.capture.constants import is_constant
 from paretrim.capture.elementwise import ELEMENTWISE
-from paretrim.capture.layers import LAYERS
+from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.work import Constant, Value, View, Work
@@ -78,7 +79,8 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     state = {**exported.state_dict, **exported.constants}
     signature = exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    work = Work({placeholder: Constant(name, state[name]) for placeholder, name in sources.items()})
+    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    work = Work({node: Constant(sources[node.name], state[sources[node.name]]) for node in placeholders if node.name in sources})
     work.shapes[INPUT] = shape
     output = ""
     for node in exported.graph.nodes:
@@ -143,12 +145,16 @@ def _convert(work: Work, node: FxNode) -> None:
     if converter is None:
         instead = _INSTEAD.get(call.operation, "write the layer with these")
         raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}; {instead}")
+    if strange := call.result_dtypes() - {torch.float32}:
+        raise call.refused(f"activations are cast to {strange.pop()}; capture a float32 network")
     value = converter(work, call)
+    call.require_all_read()
     work.known[node] = value
     if is_in_place(node):
         work.overwrite(call, value)
-    if is_in_place(node) or call.operation in VIEWS or call.operation in PARTS:
-        work.share_memory(node, call.source)
+    same = is_in_place(node) or call.operation in SAME
+    if same or call.operation in VIEWS or call.operation in PARTS:
+        work.share_memory(node, call.source, same=same)
 
 
 def _take_element(work: Work, node: FxNode) -> None:
@@ -167,7 +173,7 @@ def _output(work: Work, node: FxNode, wanted: Sequence[object]) -> str:
     )
     if len(results) != 1 or len(wanted) != 1:
         raise UnsupportedOperation(f"the network returns {len(wanted)} values; it must return the logits [N, classes] alone")
-    return work.read(Call(node, {}), results[0])
+    return work.read(Call(node, Arguments({})), results[0])
 
 
 def _check_logits(shape: tuple[int, ...], classes: int) -> None:

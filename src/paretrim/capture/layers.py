@@ -90,6 +90,8 @@ def _batch_norm(work: Work, call: Call) -> Value:
     mean, variance = (work.constant(call.arguments[name]) for name in ("running_mean", "running_var"))
     if mean is None or variance is None:
         raise call.refused("it keeps no running statistics, so it cannot be folded; use track_running_stats=True")
+    call.require("training", False, "it normalises by the statistics of the batch also in eval; pass training=self.training")
+    call.no_effect("momentum")
     channels = mean.tensor.numel()
     gamma, beta = (work.constant(call.arguments[name]) for name in ("weight", "bias"))
     tensors: dict[str, Array] = {
@@ -107,6 +109,9 @@ def _batch_norm(work: Work, call: Call) -> Value:
 
 def _dropout(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
+    if call.number("p") > 0:
+        call.require("train", False, "it drops at random also in eval; use nn.Dropout, or pass training=self.training")
+    call.no_effect("train")
     return work.emit(call, "dropout", [source], shape=work.shapes[source], attributes={"probability": call.number("p")})
 
 
@@ -120,3 +125,6 @@ LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "feature_dropout": _dropout,
     }
 )
+
+SAME = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
+"""Operations whose result is, in eval, their very input: what is then changed in place is changed under both names."""

@@ -23,6 +23,7 @@ def _window(call: Call, shape: tuple[int, ...], *, dilation: Pair) -> dict[str, 
     window, padding = call.pair("kernel_size"), call.pair("padding")
     stride = call.pair("stride") if call.arguments["stride"] else window
     sizes, results = shape[1:], call.shape()[1:]
+    call.no_effect("ceil_mode")
     # How far the last window reaches beyond the image; where the windows end inside it, the padding that was asked for.
     beyond = [(results[i] - 1) * stride[i] + dilation[i] * (window[i] - 1) + 1 - sizes[i] - padding[i] for i in (0, 1)]
     after = [max(beyond[i], padding[i]) for i in (0, 1)]
@@ -53,6 +54,7 @@ def _avg_pool(work: Work, call: Call) -> Value:
 
 def _adaptive_avg_pool(work: Work, call: Call) -> Value:
     source, shape = work.read(call, call.source), call.shape()
+    call.no_effect("output_size")
     if shape == work.shapes[source]:
         return View(source, shape)
     return work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": (shape[1], shape[2])})
@@ -61,6 +63,7 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
 def _mean(work: Work, call: Call) -> Value:
     view = work.view(call, call.source)
     base, axes = work.shapes[view.name], {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
+    call.no_effect("keepdim", "dtype")
     whole = len(base) == 3 and view.shape == (base[0], base[1] * base[2]) and axes == {2} and view.plain
     if not whole and (len(view.shape) != 3 or not axes <= {2, 3} or not axes):
         raise call.refused(f"a mean over axes {sorted(axes)} of {view.shape}; only that over height, width or both is known")
@@ -97,6 +100,7 @@ def _floors(call: Call, pairs: tuple[Pair, ...]) -> bool:
     """Whether result i of n over size S is pixel ``floor(i * S / n)``; torch multiplies by a factor, rounded or given."""
     (height, down), (width, across) = pairs
     pixels = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
+    call.no_effect(*call.arguments)  # all of them are tried
     target = call.node.target
     assert isinstance(target, torch._ops.OpOverload)
     found = target(pixels, *call.node.args[1:], **call.node.kwargs)[0, 0]

@@ -37,6 +37,7 @@ def _part(work: Work, call: Call, view: View, index: int) -> View:
 def _sum(work: Work, call: Call) -> Value:
     view = work.view(call, call.source)
     axes = {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
+    call.no_effect("keepdim", "dtype")
     if axes != {1} or work.shapes[view.name][0] == view.shape[0]:
         raise call.refused(
             f"a sum over axes {sorted(axes)} of {view.shape}; only that over stacked maps (axis 1 of [P, C, H, W]) is known"
@@ -50,6 +51,7 @@ def _sum(work: Work, call: Call) -> Value:
 def _softmax(work: Work, call: Call) -> Value:
     """A choice between two is a sigmoid of their difference."""
     view = work.view(call, call.source)
+    call.no_effect("dtype")
     if call.integer("dim") % (len(view.shape) + 1) != 1 or view.shape[0] != 2 or len(view.shape) == 1:
         raise call.refused(
             f"softmax over axis {call.arguments['dim']} of {view.shape}; only that over two alternatives (axis 1 of [2, ...]) is "

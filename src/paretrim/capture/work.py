@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.fx import Node as FxNode
 
-from paretrim.capture.call import Call, is_in_place
+from paretrim.capture.call import Call
 from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
 
 
@@ -54,19 +54,21 @@ class Work:
     """Nodes so far, and what each value of the exported program has become.
 
     Attributes:
-        constants: parameters and buffers by the name of their placeholder, and what is computed from them alone.
+        constants: parameters and buffers by their placeholder, and what is computed from them alone.
         nodes: the graph so far.
         shapes: of every value of the graph.
         known: what a value of the program is in the graph.
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
+        tensors: for every value of the program, the values that are the very same tensor under another name.
         owners: for every weight, the layer that uses it.
     """
 
-    constants: dict[str, Constant]
+    constants: dict[FxNode, Constant]
     nodes: list[Node] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     known: dict[FxNode, Value] = field(default_factory=dict)
     memory: dict[FxNode, list[FxNode]] = field(default_factory=dict)
+    tensors: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
 
     def emit(
@@ -145,7 +147,7 @@ class Work:
 
     def constant(self, argument: object) -> Constant | None:
         """The parameter or buffer behind an argument, else None."""
-        return self.constants.get(argument.name) if isinstance(argument, FxNode) else None
+        return self.constants.get(argument) if isinstance(argument, FxNode) else None
 
     def weight(self, call: Call, argument: object) -> tuple[str, FloatArray]:
         """Layer path and value of a weight; refuses one that another layer already uses."""
@@ -166,22 +168,25 @@ class Work:
         target = call.source
         if not isinstance(target, FxNode):
             return
-        old = self.known[target]
+        same = self.tensors.get(target, [target])
         for other in self.memory.get(target, []):
-            if other is target:
-                continue
-            if is_in_place(other) and self.known[other] == old:  # the same tensor under another name
-                self.known[other] = value
-            elif any(call.node < user for user in other.users):
+            if other not in same and any(call.node < user for user in other.users):
                 raise call.refused(
                     f"it overwrites '{target}', and '{other}', which lies in the same memory, is read afterwards; "
                     "use the form that is not in place"
                 )
-        self.known[target] = value
+        for other in same:
+            self.known[other] = value
 
-    def share_memory(self, node: FxNode, source: object) -> None:
-        """Note that ``node`` may be a view of ``source``."""
+    def share_memory(self, node: FxNode, source: object, *, same: bool = False) -> None:
+        """Note that ``node`` may be a view of ``source``, or is the same tensor."""
         if isinstance(source, FxNode):
-            members = self.memory.setdefault(source, [source])
-            members.append(node)
-            self.memory[node] = members
+            _join(self.memory, node, source)
+            if same:
+                _join(self.tensors, node, source)
+
+
+def _join(groups: dict[FxNode, list[FxNode]], node: FxNode, source: FxNode) -> None:
+    members = groups.setdefault(source, [source])
+    members.append(node)
+    groups[node] = members

@@ -1,0 +1,183 @@
+"""Every argument of every operation that capture knows is heeded, or refused by name."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import fx
+
+from paretrim.capture.call import Arguments, Call
+from paretrim.capture.driver import CONVERTERS, _convert
+from paretrim.capture.work import Constant, View, Work
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.types import INPUT, Graph, InputSpec
+from paretrim.network import Network
+
+SHAPE = (8, 6, 6)
+IMAGES = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+PARAMETERS = {
+    "weight": torch.randn(8, 8, 3, 3, generator=torch.Generator().manual_seed(1)),
+    "bias": torch.linspace(-1, 1, 8),
+    "running_mean": torch.linspace(0, 1, 8),
+    "running_var": torch.linspace(1, 2, 8),
+}
+FITTING = {
+    "adaptive_avg_pool2d": {"output_size": [2, 3]},
+    "batch_norm": {"weight": torch.linspace(1, 2, 8), "training": False, "momentum": 0.1, "eps": 1e-5, "cudnn_enabled": False},
+    "cat": {"dim": 1},
+    "chunk": {"chunks": 2, "dim": 1},
+    "clamp": {"min": -0.5, "max": 0.5},
+    "conv1d": {"self": (1, 8), "weight": torch.ones(1, 1, 3), "bias": torch.ones(1), "padding": [1]},
+    "constant_pad_nd": {"pad": [1, 2, 0, 1]},
+    "dropout": {"p": 0.5, "train": False},
+    "feature_dropout": {"p": 0.5, "train": False},
+    "expand": {"size": [2, *SHAPE]},
+    "flatten": {"start_dim": 1},
+    "linear": {"self": (288,), "weight": torch.randn(3, 288), "bias": torch.ones(3)},
+    "mean": {"dim": [2, 3]},
+    "pad": {"pad": [1, 2, 0, 1]},
+    "permute": {"dims": [0, 1, 2, 3]},
+    "reshape": {"shape": [2, 288]},
+    "select": {"dim": 1, "index": 3},
+    "slice": {"dim": 1, "start": 1, "end": 7},
+    "softmax": {"self": (2, 4, 36), "dim": 1},
+    "split": {"split_size": 4, "split_sizes": [3, 5], "dim": 1},
+    "split_with_sizes": {"split_sizes": [3, 5], "dim": 1},
+    "squeeze": {"self": (8, 1, 1), "dim": 3},
+    "stack": {"dim": 1},
+    "sum": {"self": (2, 4, 6, 6), "dim": [1]},
+    "to": {"dtype": torch.float32, "device": torch.device("cpu")},
+    "transpose": {"dim0": 1, "dim1": 1},
+    "unsqueeze": {"self": (288,), "dim": -1},
+    "upsample_nearest2d": {"output_size": [12, 12], "scales_h": None, "scales_w": None, "scale_factors": None},
+    "view": {"size": [2, 288], "dtype": torch.float32},
+}
+"""Arguments with which an operation can be written down, where those made up from its schema do not fit; the input's shape as
+``self``."""
+
+USUAL = {"Tensor": "activation", "number": 2, "int": 2, "float": 0.5, "bool": False, "List[int]": [2, 2]}
+"""For an argument without a default."""
+
+OTHER = {
+    "int": lambda given: [given + 1, given - 1, 2],
+    "float": lambda given: [given + 0.75, given / 2],
+    "number": lambda given: [given + 0.75, -2],
+    "bool": lambda given: [not given],
+    "str": lambda _: ["floor", "trunc", "tanh", "reflect", "circular", "same", "valid"],
+    "ScalarType": lambda _: [torch.float64, torch.int32, torch.bfloat16],
+    "MemoryFormat": lambda _: [torch.channels_last],
+    "List[int]": lambda _: [[2], [2, 2], [3, 3], [1, 0], [2, 1], [1, 2], [2, 8, 36]],
+    "List[float]": lambda _: [[2.0, 2.0], [1.5, 1.5]],
+}
+"""Further values to try, by the kind of the argument, from the value that fits."""
+
+
+def overloads(operation):
+    for name in (operation, f"{operation}_"):
+        packet = getattr(torch.ops.aten, name, None)
+        for overload in packet.overloads() if packet else ():
+            found = getattr(packet, overload)
+            if isinstance(found, torch._ops.OpOverload) and _is_usual(found._schema, overload):
+                yield found
+
+
+def _is_usual(schema, overload):
+    """Whether torch.export can meet it: of tensors, with no result handed in, no named axes, no types of scripts only."""
+    kinds = [str(argument.type) for argument in schema.arguments]
+    return (
+        schema.arguments[0].name in ("self", "input", "tensors")
+        and "Tensor" in kinds[0]
+        and not any(argument.is_out for argument in schema.arguments)
+        and "prim" not in overload
+        and "Dimname" not in str(schema)
+        and "names" not in overload
+    )
+
+
+def kind_of(argument):
+    """The type of an argument without ``Optional``."""
+    kind = str(argument.real_type)
+    return kind.removeprefix("Optional[").removesuffix("]") if kind.startswith("Optional") else kind
+
+
+def made_up(operation, schema):
+    """Arguments by name that fit an overload, with the input's shape under the name of the first."""
+    fitting, first = FITTING.get(operation, {}), schema.arguments[0].name
+    found = {first: fitting.get("self", SHAPE)}
+    for argument in schema.arguments[1:]:
+        name, kind = argument.name, str(argument.real_type)
+        usual = argument.default_value if argument.has_default_value() else USUAL.get(kind)
+        found[name] = fitting.get(name, PARAMETERS.get(name, usual))
+    return found
+
+
+def written_down(target, values):
+    """What capture makes of one operation, its numbers, and those of torch; raises UnsupportedOperation where it is refused."""
+    graph = fx.Graph()
+    shape = next(iter(values.values()))
+    work = Work({})
+    image = graph.placeholder("x")
+    base = SHAPE if math.prod(shape) == math.prod(SHAPE) else (8, 1, 1)
+    image.meta["val"] = seen = IMAGES[:, :, : base[1], : base[2]].reshape(2, *shape)
+    work.shapes[INPUT] = base
+    work.known[image] = View(INPUT, shape)
+    symbols, numbers = {}, {}
+    for name, value in values.items():
+        symbols[name], numbers[name] = value, value
+        first = name == next(iter(values))
+        if first or (isinstance(value, str) and value == "activation"):
+            several = name == "tensors"
+            symbols[name], numbers[name] = ([image, image], [seen.clone(), seen.clone()]) if several else (image, seen.clone())
+        elif isinstance(value, torch.Tensor):
+            symbols[name] = graph.placeholder(name)
+            work.constants[symbols[name]], numbers[name] = Constant(name, value), value.clone()
+    expected = target(**numbers)
+    if isinstance(expected, torch.Tensor) and expected.shape[:1] != (2,):
+        raise UnsupportedOperation("the batch is moved")
+    named = {argument.name: symbols.pop(argument.name) for argument in target._schema.arguments if argument.kwarg_only}
+    node = graph.call_function(target, tuple(symbols.values()), named)
+    node.meta["val"] = expected
+    for index, part in enumerate(expected if isinstance(expected, list) else ()):
+        graph.call_function(torch.ops.aten.select.int, (node, index)).meta["val"] = part
+    _convert(work, node)
+    value = work.known[node]
+    views = value if isinstance(value, tuple) else (value,)
+    names = [work.settled(Call(node, Arguments({})), _as_base(work, view)) for view in views]
+    network = Network(Graph(InputSpec(base), tuple(work.nodes), names[0], ())).eval()
+    found = [network.features(seen.reshape(2, *base), (name,))[name] for name in names]
+    return [view.shape for view in views], found, list(expected) if isinstance(expected, list | tuple) else [expected]
+
+
+def _as_base(work, view):
+    return replace(view, shape=work.shapes[view.name]) if view.plain else view
+
+
+def is_right(target, values):
+    """Whether torch's numbers come out; False where the operation is refused or does not take these arguments."""
+    try:
+        shapes, found, expected = written_down(target, values)
+    except UnsupportedOperation:
+        return False
+    except (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError):
+        return False  # not arguments of this operation
+    for shape, ours, theirs in zip(shapes, found, expected, strict=True):
+        assert tuple(theirs.shape[1:]) == shape, (target, values)
+        assert theirs.dtype == torch.float32, (target, values)
+        torch.testing.assert_close(ours.reshape(theirs.shape), theirs, rtol=1e-5, atol=1e-5, msg=f"{target} with {values}")
+    return True
+
+
+@pytest.mark.parametrize("operation", sorted(CONVERTERS))
+def test_an_argument_is_heeded_or_refused(operation):
+    torch.manual_seed(0)
+    fits = []
+    for target in overloads(operation):
+        fitting = made_up(operation, target._schema)
+        fits.append(is_right(target, fitting))
+        for argument in target._schema.arguments[1:]:
+            given = fitting[argument.name]
+            start = given if isinstance(given, int | float) else 0
+            for other in OTHER.get(kind_of(argument), lambda _: [])(start):
+                is_right(target, fitting | {argument.name: other})
+    assert any(fits), f"FITTING has no arguments with which {operation} can be captured"
