@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from paretrim import trimfile
 from paretrim.bench.machine import describe, versions
@@ -21,7 +23,7 @@ from paretrim.errors import ExportMismatch
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import run as interpret
-from paretrim.graph.types import Graph
+from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start
@@ -66,7 +68,8 @@ class Judgement:
     """Accuracy of one candidate on the test set, as fractions: in the training framework, of its files, and how often they agree.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.integer_network`), as the native
-    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.outcome.Outcome`.
+    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.outcome.Outcome`. ``right`` says of every test
+    image whether the deployed file classifies it right: a bit an image, in base64, for comparisons image by image.
     """
 
     trained_accuracy: float
@@ -77,6 +80,12 @@ class Judgement:
     onnx_accuracy: float
     onnx_agreement: float
     onnx_runtime: str
+    right: str
+
+    def right_images(self) -> npt.NDArray[np.bool_]:
+        """Whether the deployed file classifies each test image right, [N]."""
+        packed = np.frombuffer(base64.b64decode(self.right), np.uint8)
+        return np.unpackbits(packed, count=self.test_images).astype(bool)
 
 
 def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
@@ -92,7 +101,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     if onnx.exists() and trim.exists():
         return Deployed(trimfile.read(trim), onnx, trim)
     graph = freeze(candidate.network, start.spec)
-    images = _images_for_checks(start)
+    images = as_the_file_takes(start.calibration[:CHECKED_IMAGES], start.spec)
     export_onnx(graph, onnx)
     _check_onnx(graph, onnx, images)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
@@ -103,12 +112,12 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     return Deployed(graph, onnx, trim)
 
 
-def _images_for_checks(start: Start) -> Values:
-    """Calibration images (training data) as the deployed files take them."""
-    images: npt.NDArray[np.float32] = start.calibration[:CHECKED_IMAGES].cpu().numpy()
-    if not start.spec.takes_pixels:
+def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
+    """Normalised images as a deployed file takes them: as they are, or turned back into the pixels they came from."""
+    images: npt.NDArray[np.float32] = inputs.cpu().numpy()
+    if not spec.takes_pixels:
         return images
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (start.spec.mean, start.spec.std))
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
     pixels: npt.NDArray[np.uint8] = np.clip(np.rint((images * std + mean) * 255), 0, 255).astype(np.uint8)
     return pixels
 
@@ -163,6 +172,7 @@ def judge(
         onnx_accuracy=float((exported == test.labels).mean()),
         onnx_agreement=float((exported == shipped).mean()),
         onnx_runtime=onnx_runtime,
+        right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
     )
 
 

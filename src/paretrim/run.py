@@ -26,7 +26,8 @@ from paretrim.pipeline import Start, run_stages, train_dense
 from paretrim.progress import Watcher, silent, told
 from paretrim.recipe import Recipe, digest_of, stage_settings
 from paretrim.report import page
-from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_commands
+from paretrim.report.choice import Choice
+from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
 from paretrim.timing import Setting, arms_of, latencies_of, time_files
@@ -65,9 +66,10 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Delivered:
-    """What came out, in the order of the entries: the files and one outcome each."""
+    """What came out, in the order of the entries: the files, what they are worth on test images, and one outcome each."""
 
     deployed: tuple[Deployed, ...]
+    judgements: tuple[Judgement, ...]
     outcomes: tuple[Outcome, ...]
 
 
@@ -170,8 +172,14 @@ def deliver(
     ]
     write_atomically(folder / INDEX, json.dumps(index, indent=1).encode())
     keep_commands(folder, reproduce)
-    page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce)
-    return Delivered(tuple(deployed), outcomes)
+    write_page(outcomes, folder, reproduce=reproduce, choice=None)
+    return Delivered(tuple(deployed), tuple(judgements), outcomes)
+
+
+def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
+    """Write the report into the run folder, and keep what was chosen, if anything was."""
+    keep_choice(folder, choice)
+    page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce, choice=choice)
 
 
 def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from paretrim.bench.raw import load_session
 from paretrim.errors import CorruptFile
 from paretrim.files import write_atomically
 from paretrim.outcome import Outcome
+from paretrim.report.choice import Choice
 from paretrim.study import store
 
 ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
@@ -23,6 +25,9 @@ INDEX = "index.json"
 
 COMMANDS = "reproduce.json"
 """The commands that make the folder's numbers again, as they were given."""
+
+CHOICE = "choice.json"
+"""What a search towards targets chose, and why; only in folders of ``paretrim compress``."""
 
 STORE = "outcomes.jsonl"
 REPORT = "report.html"
@@ -53,6 +58,39 @@ def commands_of(folder: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, TypeError) as error:
+        raise CorruptFile(
+            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
+        ) from error
+
+
+def keep_choice(folder: Path, choice: Choice | None) -> None:
+    """Write down what was chosen; with None, take away what an earlier command chose.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    path = folder / CHOICE
+    if choice is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, json.dumps(dataclasses.asdict(choice), indent=1).encode())
+
+
+def choice_of(folder: Path) -> Choice | None:
+    """What :func:`keep_choice` wrote; None where there is no such file.
+
+    Raises:
+        CorruptFile: it is damaged.
+    """
+    path = folder / CHOICE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        targets, said, problems = ([*map(str, facts[key])] for key in ("targets", "facts", "problems"))
+        words = str(facts["label"]), str(facts["file"]), tuple(targets), str(facts["reason"])
+        return Choice(*words, tuple(said), tuple(problems))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,46 @@ def test_without_targets_the_whole_ladder_is_reported(at_desk, shelf, command):
     assert status == 0
     assert out.count("of channels removed, INT8") >= 3
     assert "90% zeros, INT8" in out
-    assert "no targets were given; best is the smallest within 1 point of the dense network" in out
+    assert "\ntargets: none were given\n" in out
+    assert "\nwhy: " in out
+    assert "all targets are met" not in out
+
+
+def test_a_drop_that_the_images_cannot_show_is_not_said_to_be_met(at_desk, shelf, command):
+    status, out, err = command("compress", *OWN, "--folder", shelf, "--max-drop", "0.5")
+    assert status == 3
+    assert "validation images cannot show that accuracy drops by at most 0.5 points: it takes 765 and more" in err
+    assert "\ntargets: accuracy drops by at most 0.5 points (--max-drop)\n" in out
+    last = out.splitlines()[-1]
+    assert last.startswith(("target not shown to be met: accuracy drops by ", "target missed: accuracy drops by "))
+    page = (shelf / "report.html").read_text()
+    assert last.split(": ", 1)[1] in page
+    assert "all targets are met" not in (out + page).lower()
+
+
+def test_a_larger_share_of_the_images_validates(at_desk, command_json, tmp_path):
+    """The first 250 of the images that are validated on: all that are fewer are counted."""
+    _, few = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run")
+    _, more = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run", "--validation", "0.15")
+    assert (few["images"], more["images"]) == (143, 215)
+
+
+def test_a_drop_that_is_shown_is_met_and_the_page_names_the_choice(at_desk, shelf, command, command_json):
+    status, out, _ = command("compress", *OWN, "--folder", shelf, "--max-drop", "20")
+    assert status == 0
+    assert out.splitlines()[-1] == "all targets are met"
+    best = re.search(r"^best: (.*?) \(validation accuracy", out, re.MULTILINE)[1]
+    for made_again in (False, True):
+        if made_again:
+            command("report", shelf)
+        page = (shelf / "report.html").read_text()
+        assert f"<dt>chosen</dt><dd>{best} (best.trim)</dd>" in page
+        assert "<dt>targets</dt><dd>accuracy drops by at most 20 points (--max-drop)</dd>" in page
+        assert re.findall(r"<div><dt>(.*?)</dt>", page) == ["Chosen"]
+        assert re.findall(r'<span class="who">(.*?)</span>', page) == [best]
+    _, found = command_json("compress", *OWN, "--folder", shelf, "--max-drop", "20")
+    assert (found["best"]["candidate"], found["missed"], found["not_shown"], found["contradicted"]) == (best, [], [], [])
+    assert all(one["validation_drop"]["low"] <= one["validation_drop"]["high"] for one in found["tried"])
 
 
 @pytest.mark.parametrize(
@@ -65,6 +105,7 @@ def test_without_targets_the_whole_ladder_is_reported(at_desk, shelf, command):
         (["--epochs", "-1"], "--epochs is -1; it must be 0 or more"),
         (["--batch-size", "0"], "--batch-size is 0; it must be above 0"),
         (["--learning-rate", "-0.1"], "--learning-rate is -0.1; it must be above 0"),
+        (["--validation", "1"], "validation is 1.0; it must lie between 0 and 1, without the ends"),
         (["--data", "cifar11"], "there is no data set 'cifar11'; did you mean"),
         (["--model", "no_such_module:make"], "importing 'no_such_module' failed"),
     ],

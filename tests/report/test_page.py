@@ -13,8 +13,10 @@ from pathlib import Path
 import fakes
 import pytest
 
+from paretrim.bench.types import Estimate
 from paretrim.errors import InvalidRecipe
 from paretrim.report import page, svg
+from paretrim.report.choice import Choice
 
 VOID = {"meta", "input", "br", "path", "circle", "line", "rect"}
 OPTIONAL = {"td", "th", "tr", "thead", "tbody"}
@@ -173,3 +175,50 @@ def test_imports_without_torch() -> None:
 def test_print_hides_what_only_a_pointer_can_use() -> None:
     style = page.render(fakes.baseline(1), title="Print").split("@media print", 1)[1]
     assert "fieldset label:has(input:not(:checked)), .tip, svg .ring { display: none; }" in style
+
+
+CHOICE = Choice(
+    "PQD",
+    "best.trim",
+    ("accuracy drops by at most 5 points (--max-drop)",),
+    "the smallest of them",
+    ("validation: it drops", "test: it drops more"),
+    (),
+)
+
+
+def test_the_page_names_the_choice_and_recommends_no_other() -> None:
+    text = page.render(fakes.orders(1), choice=CHOICE)
+    parsed(text)
+    for words in (*CHOICE.targets, "PQD (best.trim)", CHOICE.reason, *CHOICE.facts, "All targets are met."):
+        assert words in text
+    assert re.findall(r"<div><dt>(.*?)</dt>", text) == ["Chosen"]
+    assert re.findall(r'<span class="who">(.*?)</span>', text) == ["PQD"]
+    assert "within 1 point" not in text
+
+
+def test_the_page_says_what_speaks_against_the_choice() -> None:
+    problem = "the test images contradict the choice: accuracy drops by 15 points"
+    text = page.render(fakes.orders(1), choice=replace(CHOICE, problems=(problem,)))
+    parsed(text)
+    assert "The test images contradict the choice: accuracy drops by 15 points." in text
+    assert "All targets are met" not in text
+
+
+@pytest.mark.parametrize("choice", [None, CHOICE])
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"floor": Estimate(1.0, 0.74, 1.24)}, "the baseline measured 0.74 to 1.24 times as fast as its own copy"),
+        ({"noise": ("process 1: tasks waited for a CPU 98% of the time (limit 10%)",)}, "tasks waited for a CPU 98% of the time"),
+    ],
+)
+def test_times_that_their_session_calls_into_question_make_no_headline(changed, said, choice) -> None:
+    sound = fakes.orders(1)
+    bad = [replace(one, latencies=tuple(replace(latency, **changed) for latency in one.latencies)) for one in sound]
+    before, after = (re.search(r"<header>.*?</header>", page.render(o, choice=choice), re.DOTALL)[0] for o in (sound, bad))
+    assert "faster" in before
+    assert "No speed is named here" not in before
+    assert "faster" not in after.replace(said, "")
+    assert "smaller" in after
+    assert f"No speed is named here, because the times are not sound: {said}" in after

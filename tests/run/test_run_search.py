@@ -1,28 +1,45 @@
+import base64
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paretrim.bench.types import Estimate
 from paretrim.errors import InvalidRecipe
+from paretrim.judge import Judgement
+from paretrim.run import Delivered
+from paretrim.search.climb import _found
+from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
     Reference,
     Targets,
     Tried,
-    best_of,
+    choose,
     climb,
     ladder,
     misses,
     split_epochs,
+    too_few_images,
+    unshown,
     usual_stages,
     weighed,
 )
 from paretrim.train.budget import Budget
 
 DENSE = Reference(accuracy=0.90, images=1000, classes=10)
+MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)
+"""So many images that every interval is next to nothing."""
 RUNGS = {rung.name: rung for rung in ladder(10, Targets(), budget=Budget())}
 
 
-def _tried(name, accuracy, size, *, p50=None, entropy=0.0):
-    return Tried(RUNGS[name], accuracy, size, entropy, p50)
+def _tried(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images):
+    """A candidate that is wrong wherever the dense network is, or right wherever that is."""
+    changed = round((DENSE.accuracy - accuracy) * images)
+    drop = Drop(max(changed, 0), max(-changed, 0), images)
+    latency = None if p50 is None else Estimate(p50, 0.99 * p50, 1.01 * p50)
+    return Tried(RUNGS[name], accuracy, drop, size, entropy, latency)
 
 
 @given(st.integers(0, 1000), st.lists(st.floats(0.01, 10), min_size=1, max_size=5))
@@ -61,13 +78,15 @@ def test_zeros_are_left_out_where_they_cannot_help():
     assert families(Targets(), native=False) == {"int8", "zeros", "channels"}
 
 
-def _climb(accuracies, targets, sizes=None):
+def _climb(accuracies, targets, sizes=None, reference=DENSE):
     notes = []
     tried = climb(
         tuple(RUNGS.values()),
         targets,
-        DENSE,
-        attempt=lambda rung: Tried(rung, accuracies.get(rung.name, 0.9), (sizes or {}).get(rung.name, 100), 0.0),
+        reference,
+        attempt=lambda rung: _tried(
+            rung.name, accuracies.get(rung.name, 0.9), (sizes or {}).get(rung.name, 100), images=reference.images
+        ),
         note=notes.append,
     )
     return [one.rung.name for one in tried], notes
@@ -81,7 +100,7 @@ def test_a_clear_miss_ends_its_family_and_no_other():
 
 
 def test_a_miss_within_the_noise_ends_nothing():
-    names, notes = _climb({"80% zeros, INT8": 0.885}, Targets(max_drop=0.01))  # its interval reaches 0.903
+    names, notes = _climb({"80% zeros, INT8": 0.885}, Targets(max_drop=0.01))  # the drop may be 0.9 points
     assert names == list(RUNGS)
     assert notes == []
 
@@ -118,10 +137,10 @@ def test_a_candidate_at_chance_meets_no_target():
 
 
 TRIED = (
-    _tried("INT8", 0.898, 300, p50=0.5, entropy=250),
-    _tried("80% zeros, INT8", 0.895, 300, p50=0.5, entropy=120),
-    _tried("25% of channels removed, INT8", 0.880, 200, p50=0.7),
-    _tried("50% of channels removed, INT8", 0.600, 100, p50=0.2),
+    _tried("INT8", 0.898, 300, p50=0.5, entropy=250, images=MANY.images),
+    _tried("80% zeros, INT8", 0.895, 300, p50=0.5, entropy=120, images=MANY.images),
+    _tried("25% of channels removed, INT8", 0.880, 200, p50=0.7, images=MANY.images),
+    _tried("50% of channels removed, INT8", 0.600, 100, p50=0.2, images=MANY.images),
 )
 
 
@@ -129,24 +148,24 @@ TRIED = (
     ("targets", "best"),
     [
         (Targets(), 1),  # smallest within a point; of equal files the one with less entropy
-        (Targets(max_drop=0.02), 2),
+        (Targets(max_drop=0.021), 2),
         (Targets(max_drop=0.0), 0),  # none: the most accurate
-        (Targets(max_drop=0.02, max_latency_ms=1.0), 1),  # the fastest of those that meet both
-        (Targets(max_drop=0.02, max_latency_ms=0.1), 1),  # none: the fastest that is accurate enough
+        (Targets(max_drop=0.021, max_latency_ms=1.0), 1),  # the fastest of those that meet both
+        (Targets(max_drop=0.021, max_latency_ms=0.1), 1),  # none: the fastest that is accurate enough
         (Targets(max_bytes=250), 2),  # the most accurate of those small enough
         (Targets(max_bytes=50), 3),  # none: the smallest
         (Targets(max_latency_ms=0.3), 3),
     ],
 )
 def test_the_best_of_them(targets, best):
-    assert best_of(TRIED, targets, DENSE) is TRIED[best]
+    assert choose(TRIED, targets, MANY)[0] is TRIED[best]
 
 
 @pytest.mark.parametrize("targets", [Targets(), Targets(max_bytes=60), Targets(max_latency_ms=0.15), Targets(max_drop=0.01)])
 def test_one_at_chance_is_best_only_where_all_are(targets):
-    useless = _tried("75% of channels removed, INT8", 0.11, 50, p50=0.1)
-    assert best_of((*TRIED, useless), targets, DENSE) in TRIED
-    assert best_of((useless,), targets, DENSE) is useless
+    useless = _tried("75% of channels removed, INT8", 0.10, 50, p50=0.1, images=MANY.images)
+    assert choose((*TRIED, useless), targets, MANY)[0] in TRIED
+    assert choose((useless,), targets, MANY)[0] is useless
 
 
 def test_misses_say_by_how_much():
@@ -159,6 +178,94 @@ def test_misses_say_by_how_much():
     assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
     (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
     assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
+
+
+FEW = Reference(accuracy=26 / 36, images=36, classes=4)
+
+
+def _of_few(name, lost, won, size):
+    return Tried(RUNGS[name], (26 - lost + won) / 36, Drop(lost, won, 36), size, 0.0)
+
+
+def test_too_few_images_show_nothing_and_the_choice_says_how_many_would():
+    """One image of 36 lost is 2.78 points, within the 5 that are allowed, and may be 14."""
+    targets = Targets(max_drop=0.05)
+    careful, light = _of_few("INT8", 0, 0, 300), _of_few("80% zeros, INT8", 1, 0, 100)
+    best, reason = choose((careful, light), targets, FEW)
+    assert best is careful
+    assert reason == "none of those tried is shown to lose at most 5 points; this one comes nearest to it"
+    assert misses(light, targets, FEW) == ()
+    assert unshown(light, targets) == (
+        "accuracy drops by 2.78 points on 36 images (95 % interval -7.13 to 14.17), which does not show that it is within "
+        "--max-drop 5; about 370 images like these would be needed: add images, validate on a larger share of them "
+        "(--validation), or allow more",
+    )
+    assert too_few_images(targets, FEW) == (
+        "warning: 36 validation images cannot show that accuracy drops by at most 5 points: it takes 73 and more; add images, "
+        "validate on a larger share of them (--validation), or allow more"
+    )
+    assert too_few_images(targets, Reference(0.9, 73, 4)) == ""
+    assert too_few_images(Targets(max_bytes=1), FEW) == ""
+    assert too_few_images(Targets(max_drop=0.0), MANY).endswith(
+        "no number of images can, unless a candidate is the more accurate one"
+    )
+
+
+def test_a_drop_that_is_larger_than_allowed_is_missed_whatever_its_interval():
+    one = _of_few("INT8", 3, 0, 300)
+    assert unshown(one, Targets(max_drop=0.05)) == ()
+    assert misses(one, Targets(max_drop=0.05), FEW) == (
+        "accuracy drops by 8.33 points on validation images, 3.33 more than --max-drop 5",
+    )
+
+
+def test_no_number_of_images_shows_a_drop_that_is_just_what_is_allowed():
+    (said,) = unshown(_tried("INT8", 0.89, 300), Targets(max_drop=0.01))
+    assert said.endswith("no number of images would, as the drop is not below it; allow more")
+
+
+def test_a_latency_is_met_with_its_whole_interval():
+    one = _tried("INT8", 0.9, 300, p50=1.0)  # 0.99 to 1.01
+    assert unshown(one, Targets(max_latency_ms=1.02)) == ()
+    assert unshown(one, Targets(max_latency_ms=1.005)) == (
+        "the median latency is 1 ms (95 % interval 0.99 to 1.01), which does not show that it is within --max-latency-ms 1.005; "
+        "measure longer (--effort) or on a quieter machine, or allow more",
+    )
+    assert unshown(one, Targets(max_latency_ms=0.995)) == ()  # missed, and said so elsewhere
+
+
+def test_the_climb_goes_on_to_what_shows_the_target_unless_nothing_could():
+    targets = Targets(max_drop=0.01, max_bytes=100)
+    assert _climb({"INT8": 0.895}, targets)[0] == ["INT8", "INT8 trained"]  # by 0.5 points, at most 1.16
+    assert _climb({"INT8": 0.899}, targets, reference=Reference(0.9, 300, 10))[0] == ["INT8"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "place", "reason"),
+    [
+        (Targets(), 1, "the smallest of those tried that are shown to lose at most 1 point"),
+        (Targets(max_bytes=250), 2, "the most accurate of those tried that meet the targets"),
+        (Targets(max_bytes=50), 3, "none of those tried meets the targets; this is the smallest"),
+        (Targets(0.021, 1.0), 1, "the fastest of those tried that meet the targets and are shown to lose at most 2.1 points"),
+        (
+            Targets(0.021, 0.1),
+            1,
+            "none of those tried meets all targets; this is the fastest that is shown to lose at most 2.1 points",
+        ),
+        (Targets(0.0), 0, "none of those tried is shown to lose at most 0 points; this one comes nearest to it"),
+    ],
+)
+def test_a_choice_says_why(targets, place, reason):
+    assert choose(TRIED, targets, MANY) == (TRIED[place], reason)
+
+
+def test_targets_in_words():
+    assert Targets().in_words() == ()
+    assert Targets(0.005, 2.0, 1000).in_words() == (
+        "accuracy drops by at most 0.5 points (--max-drop)",
+        "median latency of at most 2 ms (--max-latency-ms)",
+        "a .trim file of at most 1,000 bytes (--max-bytes)",
+    )
 
 
 def test_what_a_candidate_is_worth():
@@ -177,3 +284,31 @@ def test_what_a_candidate_is_worth():
 def test_targets_that_make_no_sense(targets, said):
     with pytest.raises(InvalidRecipe, match=said):
         Targets(**targets)
+
+
+def _judgement(right):
+    kept = base64.b64encode(np.packbits(right).tobytes()).decode()
+    return Judgement(0.9, 0.9, 1.0, len(right), "paretrim", 0.9, 1.0, "onnxruntime", kept)
+
+
+@pytest.mark.parametrize(
+    ("lost", "contradicts"),
+    [(54, True), (20, False)],  # 15 points [11.7, 19.0], 5.56 points [3.6, 8.4]
+)
+def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(tmp_path, lost, contradicts):
+    """36 of 36 validation images right with both; of 360 test images the candidate loses some."""
+    right = np.arange(360) >= 60
+    worse, fine = right & (np.arange(360) >= 60 + lost), right
+    tried = [
+        Tried(RUNGS["INT8"], 1.0, Drop(0, 0, 100), 100, 0.0),
+        Tried(RUNGS["80% zeros, INT8"], 1.0, Drop(0, 0, 100), 300, 0.0),
+    ]
+    outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
+    delivered = Delivered((), tuple(map(_judgement, (right, worse, fine))), outcomes)
+    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path)
+    assert found.best is tried[0]
+    assert found.test_drop == Drop(lost, 0, 360)
+    assert found.met is not contradicts
+    assert found.facts()[1].startswith(f"test: accuracy drops by {100 * lost / 360:.2f} points on 360 images (95 % interval ")
+    said = f"the test images contradict the choice: accuracy drops by {found.test_drop}, more than --max-drop 5"
+    assert found.problems() == ((said,) if contradicts else ())

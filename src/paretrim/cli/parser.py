@@ -18,8 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="paretrim",
         description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
-        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target was not met, 130 stopped by Ctrl-C, "
-        "143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds to an error where in the code it arose",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target is missed or not shown to be met, 130 stopped "
+        "by Ctrl-C, 143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds to an error where in the code it arose",
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -114,9 +114,14 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--model", required=required, metavar="NAME", help=text)
     parser.add_argument("--weights", metavar="FILE", help="weights as .safetensors, or as a torch file of plain tensors")
     _add_data(parser, required=required)
+    text = "share of the training images of every class that is kept for validation (default: 0.1)"
+    parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
     targets = parser.add_argument_group("targets")
     targets.add_argument(
-        "--max-drop", type=float, metavar="POINTS", help="largest loss of validation accuracy, in percentage points"
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="largest loss of validation accuracy, in percentage points; met where the 95 %% interval shows it",
     )
     targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
     targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")

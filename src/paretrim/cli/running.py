@@ -70,9 +70,8 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
         _show(found.outcomes, folder, parsed)
-        say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, beside it {BEST_ONNX}")
-        say("\n".join(f"target missed: {text}" for text in found.missed) if found.missed else _met(targets))
-    return MISSED if found.missed else DONE
+        _say_found(found, targets)
+    return DONE if found.met else MISSED
 
 
 def plan(parsed: argparse.Namespace, _: str) -> int:
@@ -147,6 +146,7 @@ def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
         "name": parsed.data,
         "folder": parsed.data_folder,
         "image_size": parsed.image_size,
+        "validation": parsed.validation,
         "mean": parsed.mean,
         "std": parsed.std,
     }
@@ -242,7 +242,8 @@ def _found_json(found: Found) -> dict[str, object]:
             "validation_accuracy": one.accuracy,
             "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
-            "p50_ms": one.p50_ms,
+            "validation_drop": dataclasses.asdict(one.drop.interval),
+            "p50_ms": None if one.p50_ms is None else one.p50_ms.value,
         }
         for one in found.tried
     ]
@@ -250,16 +251,22 @@ def _found_json(found: Found) -> dict[str, object]:
         "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": str(found.file.with_name(BEST_ONNX))},
         "dense_validation_accuracy": found.reference.accuracy,
         "tried": tried,
+        "reason": found.reason,
+        "test_drop": dataclasses.asdict(found.test_drop.interval),
         "missed": list(found.missed),
+        "not_shown": list(found.unshown),
+        "contradicted": list(found.contradicted),
     }
 
 
-def _met(targets: Targets) -> str:
-    if targets == Targets():
-        return "no targets were given; best is the smallest within 1 point of the dense network"
-    if targets.max_drop is None:
-        return "all targets are met; no --max-drop was given, so best is the most accurate of those tried that meet them"
-    return "all targets are met"
+def _say_found(found: Found, targets: Targets) -> None:
+    """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
+    say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
+    say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, beside it {BEST_ONNX}")
+    say(f"why: {found.reason}")
+    say("\n".join(found.facts()))
+    if targets != Targets():
+        say("\n".join(found.problems()) or "all targets are met")
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from paretrim.errors import MissingDependency
 from paretrim.outcome import Outcome
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
-from paretrim.run_folder import REPORT, STORE, commands_of, delivered_by, distributions
+from paretrim.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions
 from paretrim.study import store
 
 
@@ -27,7 +27,8 @@ def report(parsed: argparse.Namespace) -> int:
     if out:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
         commands = dict.fromkeys(command for source in sources if source.is_dir() for command in commands_of(source))
-        page.write(outcomes, out, title=parsed.title, distributions=shapes, reproduce=tuple(commands))
+        choice = choice_of(sources[0]) if len(sources) == 1 and sources[0].is_dir() else None
+        page.write(outcomes, out, title=parsed.title, distributions=shapes, reproduce=tuple(commands), choice=choice)
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:

@@ -9,6 +9,20 @@ PLACE = re.compile(r"process(?:es)? ([\d, ]+): ")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
+SPOILING = (
+    "tasks waited for a CPU",
+    "the hypervisor took",
+    "its own threads waited for a core",
+    "this container is stopped",
+)
+"""Remarks that contain one of these mean that other work took the CPU while latency was measured."""
+
+
+def spoiling(remarks: Iterable[str]) -> tuple[str, ...]:
+    """Those of the remarks for which a session's times carry no headline, shortened."""
+    return shortened(remark for remark in remarks if any(said in remark for said in SPOILING))
+
+
 def shortened(remarks: Iterable[str]) -> tuple[str, ...]:
     """Remarks that differ only in their process and their first number become one, with the number's range.
 

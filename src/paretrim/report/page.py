@@ -12,6 +12,7 @@ from pathlib import Path
 from paretrim import __version__, files
 from paretrim.outcome import Outcome
 from paretrim.report import details, sections
+from paretrim.report.choice import Choice
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 from paretrim.visible import escape, visible
@@ -24,17 +25,19 @@ def write(
     title: str | None = None,
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
+    choice: Choice | None = None,
 ) -> None:
     """Write the report of a results store to ``path``, atomically.
 
     ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
-    shapes to the table; ``reproduce`` are the commands that make the numbers again.
+    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
         OutOfSpace: the disk is full.
     """
-    files.write_atomically(path, render(outcomes, title=title, distributions=distributions, reproduce=reproduce).encode())
+    text = render(outcomes, title=title, distributions=distributions, reproduce=reproduce, choice=choice)
+    files.write_atomically(path, text.encode())
 
 
 def render(
@@ -43,6 +46,7 @@ def render(
     title: str | None = None,
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
+    choice: Choice | None = None,
 ) -> str:
     """The page as text; see :func:`write`.
 
@@ -58,7 +62,7 @@ def render(
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
     body = "".join(
         (
-            sections.headline(view, title=title),
+            sections.headline(view, title=title, choice=choice),
             sections.frontier(view),
             sections.orders(view),
             sections.table(view),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paretrim.report import svg, wording
+from paretrim.report.choice import Choice
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
 from paretrim.report.view import View
@@ -18,8 +19,8 @@ KEY = (
 )
 
 
-def headline(view: View, *, title: str) -> str:
-    """Title, what was measured, and the best points in words."""
+def headline(view: View, *, title: str, choice: Choice | None) -> str:
+    """Title, what was measured, what was chosen for which targets, and the best points in words."""
     points = view.points
     runs = sum(len(point.runs) for point in points)
     first = points[0].runs[0]
@@ -28,15 +29,39 @@ def headline(view: View, *, title: str) -> str:
     dates = sorted(run.created[:10] for point in points for run in point.runs)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     meta = [f"{networks} on {first.data}", f"study {studies}", _count(len(points), "point"), _count(runs, "run"), when]
-    found = wording.highlights(points, ranks=view.standings[0], setting=view.settings[0], baseline=view.baseline)
+    found = wording.highlights(
+        points,
+        ranks=view.standings[0],
+        setting=view.settings[0],
+        baseline=view.baseline,
+        chosen=None if choice is None else choice.label,
+    )
     cards = "".join(
         f'<div><dt>{escape(one.title)}</dt><dd class="claim">{escape(one.claim)}</dd>'
         f'<dd><span class="who">{escape(one.label)}</span> <span class="meta">Accuracy: {escape(one.caveat)}.</span></dd></div>'
         for one in found
     )
-    measured = f'<p class="note">Latency with {escape(view.name(view.settings[0]))}.</p>' if found and view.settings[0] else ""
-    cards = f'<dl class="highlights">{cards}</dl>{measured}' if cards else ""
-    return f'<header><h1>{escape(title)}</h1><p class="meta">{escape(" · ".join(meta))}</p>{cards}</header>'
+    notes = [f"Latency with {view.name(view.settings[0])}."] if found and view.settings[0] else []
+    if doubts := wording.speed_doubts(points, view.settings[0]):
+        notes = [f"No speed is named here, because the times are not sound: {'; '.join(doubts)}."]
+    cards = f'<dl class="highlights">{cards}</dl>' if cards else ""
+    measured = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    meta_line = f'<p class="meta">{escape(" · ".join(meta))}</p>'
+    return f"<header><h1>{escape(title)}</h1>{meta_line}{_chosen(choice) if choice else ''}{cards}{measured}</header>"
+
+
+def _chosen(choice: Choice) -> str:
+    """What was asked for, what was chosen and why, and what speaks against it."""
+    rows = [
+        ("targets", "; ".join(choice.targets) or "none were given"),
+        ("chosen", f"{choice.label} ({choice.file})"),
+        ("why", choice.reason),
+        *(("", fact) for fact in choice.facts),
+    ]
+    facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>" for key, text in rows)
+    problems = "".join(f"<li>{escape(problem[:1].upper() + problem[1:])}.</li>" for problem in choice.problems)
+    met = '<p class="note">All targets are met.</p>' if choice.targets and not problems else ""
+    return f'<dl class="facts choice">{facts}</dl>{f"<ul class=problems>{problems}</ul>" if problems else met}'
 
 
 def frontier(view: View) -> str:

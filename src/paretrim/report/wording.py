@@ -142,33 +142,51 @@ def accuracy_claim(point: Point, reference: Point) -> tuple[str, str]:
 
 
 def highlights(
-    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, baseline: Point | None
+    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, baseline: Point | None, chosen: str | None
 ) -> tuple[Highlight, ...]:
-    """The frontier points worth naming first: the fastest and the smallest that stay within :data:`TOLERANCE`.
+    """What to name first: the point that was chosen, else the fastest and the smallest within :data:`TOLERANCE`.
 
-    They are compared with the baseline, or with the most accurate point if there is none.
+    They are compared with the baseline, or with the most accurate point if there is none. No speed is named from times that
+    their own session calls into question.
     """
     reference = baseline or max(all_points, key=lambda point: point.accuracy.value)
+    picks = [("Chosen", point) for point in all_points if point.label == chosen and point is not reference]
+    if chosen is None:
+        picks = _best(all_points, ranks=ranks, setting=setting, reference=reference)
+    return tuple(_highlight(title, point, reference=reference, setting=setting) for title, point in picks)
+
+
+def speed_doubts(among: Sequence[Point], setting: Setting | None) -> tuple[str, ...]:
+    """Why no speed is named in a headline, each reason once; none where the times are sound or there are none."""
+    known = [point.speeds[setting] for point in among if setting in point.speeds] if setting is not None else []
+    return tuple(dict.fromkeys(doubt for speed in known for doubt in speed.doubts))
+
+
+def _best(
+    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, reference: Point
+) -> list[tuple[str, Point]]:
+    """The frontier points worth naming, and as what."""
     others = [point for point, rank in zip(all_points, ranks, strict=True) if rank.on_frontier and point is not reference]
     close = [point for point in others if point.accuracy.value >= reference.accuracy.value - TOLERANCE]
     limit = f"within {100 * TOLERANCE:.0f} point of {reference.label}"
-    picks: list[tuple[str, Point]] = []
-    if close and setting is not None:
-        picks.append((f"Fastest {limit}", min(close, key=lambda point: point.speeds[setting].p50_ms.value)))
-    if close:
-        picks.append((f"Smallest {limit}", min(close, key=lambda point: point.size.value)))
-    if not close and others:
-        picks.append((f"Most accurate besides {reference.label}", max(others, key=lambda point: point.accuracy.value)))
-    if len(picks) == 2 and picks[0][1] is picks[1][1]:
-        picks = [(f"Smallest and fastest {limit}", picks[0][1])]
-    return tuple(_highlight(title, point, reference=reference, setting=setting) for title, point in picks)
+    if not close:
+        return (
+            [(f"Most accurate besides {reference.label}", max(others, key=lambda point: point.accuracy.value))] if others else []
+        )
+    smallest = min(close, key=lambda point: point.size.value)
+    if setting is None or speed_doubts(all_points, setting):
+        return [(f"Smallest {limit}", smallest)]
+    fastest = min(close, key=lambda point: point.speeds[setting].p50_ms.value)
+    if fastest is smallest:
+        return [(f"Smallest and fastest {limit}", smallest)]
+    return [(f"Fastest {limit}", fastest), (f"Smallest {limit}", smallest)]
 
 
 def _highlight(title: str, point: Point, *, reference: Point, setting: Setting | None) -> Highlight:
     difference, caveat = accuracy_claim(point, reference)
     parts = [size_claim(point, reference)]
-    if setting is not None:
-        speed = point.speeds[setting]
+    speed = point.speeds.get(setting) if setting is not None else None
+    if speed is not None and not speed.doubts:
         named = ", ".join(speed.baselines)
         parts.append(speed_claim(speed) + ("" if reference.label in speed.baselines else f" than {named}"))
     return Highlight(title, point.label, f"{' and '.join(parts)}, accuracy {difference}", caveat)

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from paretrim.bench.types import Estimate
 from paretrim.candidate import Candidate
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
-from paretrim.judge import Deployed
+from paretrim.judge import Deployed, as_the_file_takes
 from paretrim.outcome import Outcome
-from paretrim.pipeline import run_stages
+from paretrim.pipeline import Start, run_stages
 from paretrim.planning import doubt
 from paretrim.progress import Watcher
-from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense
+from paretrim.report.choice import Choice
+from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense, write_page
 from paretrim.run_folder import TIMINGS
-from paretrim.search.ladder import Reference, Rung, Targets, Tried, best_of, climb, misses, weighed
+from paretrim.runtime import load as open_session
+from paretrim.search.drop import Drop, Right, drop_between
+from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
 from paretrim.train.evaluate import predictions
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
@@ -26,14 +32,40 @@ DENSE = "dense"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What came out: everything tried, the best of it, its file, and the targets it misses in words (none: all are met)."""
+    """What came out: everything tried, the best of it, and its file.
+
+    ``missed`` are the targets it misses, ``unshown`` those that too few images or too much noise leave open, ``contradicted``
+    those that the test images show to be missed; all in words, and all are met where there are none. The test images have no
+    part in the choice: ``test_drop`` is only told.
+    """
 
     reference: Reference
     tried: tuple[Tried, ...]
     best: Tried
     file: Path
+    reason: str
+    test_drop: Drop
     missed: tuple[str, ...]
+    unshown: tuple[str, ...]
+    contradicted: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether every target is shown to be met, and no test image speaks against it."""
+        return not (self.missed or self.unshown or self.contradicted)
+
+    def problems(self) -> tuple[str, ...]:
+        """What speaks against the choice, a line each."""
+        return (
+            *(f"target missed: {text}" for text in self.missed),
+            *(f"target not shown to be met: {text}" for text in self.unshown),
+            *(f"the test images contradict the choice: {text}" for text in self.contradicted),
+        )
+
+    def facts(self) -> tuple[str, ...]:
+        """What the choice costs in accuracy, on the images that decided and on those that did not."""
+        return (f"validation: accuracy drops by {self.best.drop}", f"test: accuracy drops by {self.test_drop}")
 
 
 def compress_towards(
@@ -54,9 +86,11 @@ def compress_towards(
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
     """
     ready = with_dense(opened, folder, watcher)
-    reference = _reference(ready)
-    if doubtful := doubt(reference.accuracy, reference.images, ready.start.classes):
-        watcher.note(doubtful)
+    dense_right = _dense_right(ready.start)
+    reference = Reference(float(dense_right.mean()), len(dense_right), ready.start.classes)
+    for warning in (doubt(reference.accuracy, reference.images, reference.classes), too_few_images(targets, reference)):
+        if warning:
+            watcher.note(warning)
     entries = [Entry(DENSE, replace(ready.recipe, stages=()), Candidate(ready.start.network))]
     tried: list[Tried] = []
 
@@ -64,48 +98,86 @@ def compress_towards(
         watcher.note(f"candidate: {rung.name}")
         candidate = run_stages(ready.start, rung.stages, folder, teacher=ready.teacher, report=watcher.tick)[-1]
         entries.append(Entry(rung.name, replace(ready.recipe, stages=rung.stages, label=rung.name), candidate))
-        found = _weighed(
-            rung, entries, ready, folder, measuring=measuring if targets.max_latency_ms is not None else None, watcher=watcher
-        )
+        latency = None
+        if measuring and targets.max_latency_ms is not None:
+            latency = _latency(entries, ready, folder, measuring, watcher)
+        found = _weighed(entries[-1], rung, ready, folder, dense_right=dense_right, latency=latency)
         tried.append(found)
-        best = best_of(tried, targets, reference)
+        best, _ = choose(tried, targets, reference)
         _keep(ship(entries[1 + tried.index(best)], ready, folder), folder)
         watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.rung.name}")
         return found
 
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
     delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
+    found = _found(tried, delivered, targets, reference, folder)
+    _keep(delivered.deployed[1 + found.tried.index(found.best)], folder)
+    choice = Choice(found.best.rung.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
+    write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
+    return found
+
+
+def _found(tried: Sequence[Tried], delivered: Delivered, targets: Targets, reference: Reference, folder: Path) -> Found:
+    """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
     final = _with_final_latencies(tried, delivered)
-    best = best_of(final, targets, reference)
-    _keep(delivered.deployed[1 + final.index(best)], folder)
-    return Found(reference, final, best, folder / BEST, misses(best, targets, reference), delivered.outcomes)
+    best, reason = choose(final, targets, reference)
+    dense, *others = delivered.judgements
+    test_drop = drop_between(dense.right_images(), others[final.index(best)].right_images())
+    contradicted = []
+    if targets.max_drop is not None and test_drop.beyond(targets.max_drop):
+        contradicted.append(f"accuracy drops by {test_drop}, more than --max-drop {100 * targets.max_drop:g}")
+    return Found(
+        reference=reference,
+        tried=final,
+        best=best,
+        file=folder / BEST,
+        reason=reason,
+        test_drop=test_drop,
+        missed=misses(best, targets, reference),
+        unshown=unshown(best, targets),
+        contradicted=tuple(contradicted),
+        outcomes=delivered.outcomes,
+    )
 
 
-def _reference(opened: Opened) -> Reference:
-    start = opened.start
+def _dense_right(start: Start) -> Right:
+    """Which validation images the dense network classifies right."""
     found, labels = predictions(start.network, start.validation.epoch(0), start.execution.torch_device())
-    return Reference(float((found == labels).double().mean()), len(labels), start.classes)
+    return np.asarray((found == labels).numpy(), np.bool_)
 
 
-def _weighed(
-    rung: Rung, entries: Sequence[Entry], opened: Opened, folder: Path, *, measuring: Measuring | None, watcher: Watcher
-) -> Tried:
-    """The newest entry on the scales: its file, and its latency beside the dense network's if that is asked for."""
+def _file_right(files: Deployed, start: Start) -> Right:
+    """Which validation images the deployed file classifies right."""
+    session = open_session(files.trim, measure=False)
+    found = [
+        session(as_the_file_takes(batch.inputs, start.spec)).argmax(1) == batch.labels.cpu().numpy()
+        for batch in start.validation.epoch(0)
+    ]
+    return np.concatenate(found)
+
+
+def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: Measuring, watcher: Watcher) -> Estimate:
+    """Median latency of the newest entry, timed beside the dense network."""
     dense, newest = entries[0], entries[-1]
     files = ship(newest, opened, folder)
-    latency = None
-    if measuring:
-        first = replace(measuring, settings=measuring.settings[:1])
-        place = folder / TIMINGS / "candidates" / files.onnx.parent.name
-        pair = {dense.label: ship(dense, opened, folder).onnx, newest.label: files.onnx}
-        found = timed(pair, opened.test, first, place, watcher=watcher)[newest.label]
-        if not found:
-            runtime = first.settings[0].runtime
-            raise InvalidRecipe(f"'{newest.label}' cannot run in {runtime}; name another runtime first in --runtimes")
-        latency = found[0].p50_ms.value
+    first = replace(measuring, settings=measuring.settings[:1])
+    place = folder / TIMINGS / "candidates" / files.onnx.parent.name
+    pair = {dense.label: ship(dense, opened, folder).onnx, newest.label: files.onnx}
+    found = timed(pair, opened.test, first, place, watcher=watcher)[newest.label]
+    if not found:
+        runtime = first.settings[0].runtime
+        raise InvalidRecipe(f"'{newest.label}' cannot run in {runtime}; name another runtime first in --runtimes")
+    return found[0].p50_ms
+
+
+def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Tried:
+    """A candidate on the scales: its file, and what that makes of the validation images."""
+    files = ship(entry, opened, folder)
+    right = _file_right(files, opened.start)
     return Tried(
         rung=rung,
-        accuracy=newest.candidate.history[-1].accuracy_after,
+        accuracy=float(right.mean()),
+        drop=drop_between(dense_right, right),
         trim_bytes=files.trim.stat().st_size,
         entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
         p50_ms=latency,
@@ -115,9 +187,7 @@ def _weighed(
 def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered) -> tuple[Tried, ...]:
     """What all files took in one session together replaces what each took on its own."""
     latencies = [outcome.latencies for outcome in delivered.outcomes[1:]]
-    return tuple(
-        replace(one, p50_ms=found[0].p50_ms.value) if found else one for one, found in zip(tried, latencies, strict=True)
-    )
+    return tuple(replace(one, p50_ms=found[0].p50_ms) if found else one for one, found in zip(tried, latencies, strict=True))
 
 
 def _keep(best: Deployed, folder: Path) -> None:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from paretrim.bench.statistics import accuracy_interval
+from paretrim.bench.types import Estimate
 from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe
 from paretrim.planning import beats_guessing
 from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
+from paretrim.search.drop import Drop, fewest_images, images_needed
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
 
@@ -22,7 +23,7 @@ SHARES = (0.2, 0.4, 0.4)
 """Epochs of pruning, quantizing and distilling as shares of a candidate's total."""
 
 USUAL_DROP = 0.01
-"""Where nothing is asked for, the best is the smallest within this fraction of the dense network's accuracy."""
+"""Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the accuracy."""
 
 ZEROS = (0.5, 0.8, 0.9)
 """Of single weights, or in the 1x4 blocks that the native runtime skips."""
@@ -59,6 +60,22 @@ class Targets:
         """Whether the file's size or speed is bounded."""
         return self.max_latency_ms is not None or self.max_bytes is not None
 
+    @property
+    def allowed_drop(self) -> float | None:
+        """The drop that decides which candidates come into question; None where only size or speed do."""
+        return self.max_drop if self.max_drop is not None or self.limits else USUAL_DROP
+
+    def in_words(self) -> tuple[str, ...]:
+        """Every target, as a person would say it."""
+        said = []
+        if self.max_drop is not None:
+            said.append(f"accuracy drops by at most {100 * self.max_drop:g} points (--max-drop)")
+        if self.max_latency_ms is not None:
+            said.append(f"median latency of at most {self.max_latency_ms:g} ms (--max-latency-ms)")
+        if self.max_bytes is not None:
+            said.append(f"a .trim file of at most {self.max_bytes:,} bytes (--max-bytes)")
+        return tuple(said)
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -72,13 +89,14 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a rung came to: accuracy on the validation images, bytes of its ``.trim`` file and its median latency."""
+    """What a rung came to: accuracy and its drop on the validation images, bytes of its ``.trim`` file and its median latency."""
 
     rung: Rung
     accuracy: float
+    drop: Drop
     trim_bytes: int
     entropy_bytes: float
-    p50_ms: float | None = None
+    p50_ms: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -158,8 +176,10 @@ def climb(
     A family ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
     are bounded, everything ends with the first rung that meets all targets: the next ones are lighter, not more accurate. Where
     INT8 meets them and no drop of accuracy is named, INT8 is trained as well, which is as light and usually more accurate.
+    A drop counts as met once it is shown; with too few images to show it for any rung, its estimate has to do.
     """
     allowed = targets.max_drop
+    hopeless = allowed is not None and not can_show(reference, allowed)
     closed: frozenset[str] = frozenset()
     tried: list[Tried] = []
     met = False
@@ -171,25 +191,49 @@ def climb(
             continue
         found = attempt(rung)
         tried.append(found)
-        if allowed is not None and _clearly_below(found.accuracy, reference, allowed):
+        if allowed is not None and found.drop.beyond(allowed):
             closed |= rung.closes
-        met = met or (targets.limits and not misses(found, targets, reference))
+        shown = hopeless or not unshown(found, targets)
+        met = met or (targets.limits and shown and not misses(found, targets, reference))
     return tuple(tried)
 
 
-def best_of(tried: Sequence[Tried], targets: Targets, reference: Reference) -> Tried:
-    """The candidate to keep: of those that meet everything the lightest, else the nearest.
+def choose(tried: Sequence[Tried], targets: Targets, reference: Reference) -> tuple[Tried, str]:
+    """The candidate to keep and why: of those that meet everything the lightest, else the nearest.
 
-    Light is fast where latency is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those
-    that meet them is kept. One that is no better than guessing is kept only where all are.
+    A drop of accuracy is met where it is shown: its whole 95 % interval is within what is allowed. Light is fast where latency
+    is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those that meet them is kept. One
+    that is no better than guessing is kept only where all are.
     """
-    allowed = targets.max_drop if targets.max_drop is not None or targets.limits else USUAL_DROP
-    tried = [one for one in tried if not _guesses(one, reference)] or tried
-    accurate = [one for one in tried if allowed is None or reference.accuracy - one.accuracy <= allowed + 1e-9]
-    meeting = [one for one in accurate if not misses(one, Targets(None, targets.max_latency_ms, targets.max_bytes), reference)]
-    if (allowed is None and meeting) or not accurate:
-        return max(meeting or tried, key=lambda one: one.accuracy)
-    return min(meeting or accurate, key=lambda one: _weight(one, targets))
+    allowed = targets.allowed_drop
+    known = [one for one in tried if not _guesses(one, reference)] or list(tried)
+    fitting = [one for one in known if not _too_heavy(one, targets)]
+    light = "fastest" if targets.max_latency_ms is not None else "smallest"
+
+    def weight(one: Tried) -> tuple[float, ...]:
+        return _weight(one, targets)
+
+    if allowed is None:
+        if fitting:
+            return max(fitting, key=lambda one: one.accuracy), "the most accurate of those tried that meet the targets"
+        return min(known, key=weight), f"none of those tried meets the targets; this is the {light}"
+    loses = f"shown to lose at most {100 * allowed:g} point{'' if allowed == 0.01 else 's'}"
+    shown = [one for one in known if one.drop.within(allowed)]
+    inside = [one for one in shown if one in fitting]
+    if inside:
+        return min(inside, key=weight), f"the {light} of those tried that {'meet the targets and ' * targets.limits}are {loses}"
+    if shown:
+        return min(shown, key=weight), f"none of those tried meets all targets; this is the {light} that is {loses}"
+    close = [one for one in known if not one.drop.exceeds(allowed)] or known
+    nearest = [one for one in close if one in fitting] or close
+    best = min(nearest, key=lambda one: (one.drop.interval.high, *weight(one)))
+    return best, f"none of those tried is {loses}; this one comes nearest to it"
+
+
+def can_show(reference: Reference, allowed: float) -> bool:
+    """Whether there are images enough to show a drop within ``allowed`` at least for a candidate that differs on none."""
+    needed = fewest_images(allowed)
+    return needed is not None and needed <= reference.images
 
 
 def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...]:
@@ -200,26 +244,50 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
             f"{100 * one.accuracy:.2f} % of {reference.images:,} validation images is not shown to be better than guessing among "
             f"{reference.classes} classes; allow more bytes or milliseconds, or train longer (--epochs)"
         )
-    drop = reference.accuracy - one.accuracy
-    if targets.max_drop is not None and drop > targets.max_drop + 1e-9:
-        over = 100 * (drop - targets.max_drop)
-        text = f"accuracy drops by {100 * drop:.2f} points on validation images"
+    if targets.max_drop is not None and one.drop.exceeds(targets.max_drop):
+        over = 100 * (one.drop.value - targets.max_drop)
+        text = f"accuracy drops by {100 * one.drop.value:.2f} points on validation images"
         said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
-    if targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms > targets.max_latency_ms:
-        over = one.p50_ms - targets.max_latency_ms
-        said.append(
-            f"the median latency is {one.p50_ms:.3g} ms, {over:.3g} ms more than --max-latency-ms {targets.max_latency_ms:g}"
-        )
+    if targets.max_latency_ms is not None and _too_slow(one, targets):
+        p50 = 0.0 if one.p50_ms is None else one.p50_ms.value
+        over = p50 - targets.max_latency_ms
+        said.append(f"the median latency is {p50:.3g} ms, {over:.3g} ms more than --max-latency-ms {targets.max_latency_ms:g}")
     if targets.max_bytes is not None and one.trim_bytes > targets.max_bytes:
         over = one.trim_bytes - targets.max_bytes
         said.append(f"the .trim file has {one.trim_bytes:,} bytes, {over:,} more than --max-bytes {targets.max_bytes:,}")
     return tuple(said)
 
 
+def unshown(one: Tried, targets: Targets) -> tuple[str, ...]:
+    """Targets that a candidate meets by its estimates and not with the whole interval, in words."""
+    said = []
+    drop, latency = targets.max_drop, targets.max_latency_ms
+    if drop is not None and not one.drop.exceeds(drop) and not one.drop.within(drop):
+        text = f"accuracy drops by {one.drop}, which does not show that it is within --max-drop {100 * drop:g}"
+        said.append(f"{text}; {_remedy(one.drop, drop)}")
+    if latency is not None and one.p50_ms is not None and one.p50_ms.value <= latency < one.p50_ms.high:
+        span = f"{one.p50_ms.value:.3g} ms (95 % interval {one.p50_ms.low:.3g} to {one.p50_ms.high:.3g})"
+        text = f"the median latency is {span}, which does not show that it is within --max-latency-ms {latency:g}"
+        said.append(f"{text}; measure longer (--effort) or on a quieter machine, or allow more")
+    return tuple(said)
+
+
+def too_few_images(targets: Targets, reference: Reference) -> str:
+    """A warning where no candidate's drop can be shown to be within its target, else an empty string."""
+    allowed = targets.max_drop
+    if allowed is None or can_show(reference, allowed):
+        return ""
+    needed = fewest_images(allowed)
+    text = f"warning: {reference.images:,} validation images cannot show that accuracy drops by at most {100 * allowed:g} points"
+    if needed is None:
+        return f"{text}: no number of images can, unless a candidate is the more accurate one"
+    return f"{text}: it takes {needed:,} and more; add images, validate on a larger share of them (--validation), or allow more"
+
+
 def weighed(one: Tried, reference: Reference) -> str:
     """What a candidate is worth, in words."""
     change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
-    latency = "" if one.p50_ms is None else f", {one.p50_ms:.3g} ms"
+    latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
     return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
 
 
@@ -231,12 +299,23 @@ def _guesses(one: Tried, reference: Reference) -> bool:
     return not beats_guessing(one.accuracy, reference.images, reference.classes)
 
 
-def _clearly_below(accuracy: float, reference: Reference, allowed: float) -> bool:
-    interval = accuracy_interval(round(accuracy * reference.images), reference.images)
-    return interval.high < reference.accuracy - allowed
+def _too_heavy(one: Tried, targets: Targets) -> bool:
+    return _too_slow(one, targets) or (targets.max_bytes is not None and one.trim_bytes > targets.max_bytes)
+
+
+def _too_slow(one: Tried, targets: Targets) -> bool:
+    return targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms.value > targets.max_latency_ms
+
+
+def _remedy(drop: Drop, allowed: float) -> str:
+    needed = images_needed(drop, allowed)
+    if needed is None:
+        return "no number of images would, as the drop is not below it; allow more"
+    more = "add images, validate on a larger share of them (--validation), or allow more"
+    return f"about {needed:,} images like these would be needed: {more}"
 
 
 def _weight(one: Tried, targets: Targets) -> tuple[float, ...]:
     """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
     sizes = (float(one.trim_bytes), one.entropy_bytes, -one.accuracy)
-    return (one.p50_ms, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes
+    return (one.p50_ms.value, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -1,0 +1,129 @@
+"""How much accuracy a candidate loses against the dense network, judged image by image.
+
+Both networks classify the same images, so only the images on which one of them is right and the other is wrong say anything.
+That makes the interval of the difference far narrower than the intervals of the two accuracies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.statistics import CONFIDENCE
+from paretrim.bench.types import Estimate
+
+Right = npt.NDArray[np.bool_]
+"""For every image whether a network classifies it right, [N]."""
+
+MOST_IMAGES = 10**9
+"""Where more images than this would be needed, no number is given."""
+
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Of ``images``, ``lost`` only the dense network has right and ``won`` only the candidate."""
+
+    lost: int
+    won: int
+    images: int
+
+    @cached_property
+    def interval(self) -> Estimate:
+        """The loss of accuracy as a fraction of the images, with its 95 % interval."""
+        return interval(self.lost, self.won, self.images)
+
+    @property
+    def value(self) -> float:
+        """The loss of accuracy as a fraction of the images; negative where the candidate is more accurate."""
+        return (self.lost - self.won) / self.images
+
+    def exceeds(self, allowed: float) -> bool:
+        """Whether the loss on these images is more than is allowed."""
+        return self.value > allowed + 1e-9
+
+    def within(self, allowed: float) -> bool:
+        """Whether the whole interval is within what is allowed: the images show that the loss is no larger."""
+        return self.interval.high <= allowed + 1e-9
+
+    def beyond(self, allowed: float) -> bool:
+        """Whether the whole interval is above what is allowed: the images show that the loss is larger."""
+        return self.interval.low > allowed
+
+    def __str__(self) -> str:
+        """The loss in points with its interval and the number of images."""
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        return f"{100 * self.value:.2f} points on {self.images:,} images (95 % interval {low:.2f} to {high:.2f})"
+
+
+def drop_between(dense: Right, candidate: Right) -> Drop:
+    """The drop from the dense network to the candidate on the same images in the same order."""
+    return Drop(int((dense & ~candidate).sum()), int((~dense & candidate).sum()), len(dense))
+
+
+def interval(lost: float, won: float, images: float) -> Estimate:
+    """The paired difference (lost - won) / images with its 95 % score interval. Counts need not be whole.
+
+    Source: Tango 1998, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
+    Statistics in Medicine 17.
+    """
+    value = (lost - won) / images
+    ends = []
+    for end, sign in ((-1.0, 1.0), (1.0, -1.0)):
+        inside, outside = value, end
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            if sign * _score(middle, lost, won, images) <= _Z:
+                inside = middle
+            else:
+                outside = middle
+        ends.append(inside)
+    return Estimate(value, ends[0], ends[1])
+
+
+def images_needed(drop: Drop, allowed: float) -> int | None:
+    """About how many images show that a drop is within ``allowed``, if the networks differ on them as often as on these.
+
+    None where no number would, because the drop is not below what is allowed.
+    """
+
+    def shown(images: int) -> bool:
+        scale = images / drop.images
+        return interval(drop.lost * scale, drop.won * scale, images).high <= allowed
+
+    if drop.value >= allowed:
+        return None
+    high = 1
+    while not shown(high):
+        high *= 2
+        if high > MOST_IMAGES:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
+
+
+def fewest_images(allowed: float) -> int | None:
+    """How many images show a drop within ``allowed`` for a candidate that agrees with the dense network on all of them."""
+    return images_needed(Drop(0, 0, 1), allowed)
+
+
+def _score(difference: float, lost: float, won: float, images: float) -> float:
+    """Tango's statistic: how far the counts are from a true ``difference``, in standard deviations."""
+    # The likelihood's maximum under that difference, for the share of images that only the candidate has right.
+    b = (2 * images - lost + won) * difference - lost - won
+    c = -won * difference * (1 - difference)
+    share = (math.sqrt(max(b * b - 8 * images * c, 0.0)) - b) / (4 * images)
+    variance = images * (2 * share + difference * (1 - difference))
+    away = lost - won - images * difference
+    if variance <= 1e-12 * images:
+        return math.copysign(math.inf, away) if abs(away) > 1e-9 * images else 0.0
+    return away / math.sqrt(variance)
