@@ -43,6 +43,9 @@ std::vector<Rules> make_rules() {
   return rules;
 }
 
+// Made when the library is loaded and never destroyed: no thread can be found making it by a fork, or using it by an exit.
+const std::vector<Rules>& all_rules = *new std::vector<Rules>(make_rules());
+
 const AttributeRule* rule_named(Op op, std::string_view name) {
   for (const AttributeRule& rule : attribute_rules(op)) {
     if (rule.name == name) return &rule;
@@ -121,8 +124,7 @@ std::vector<std::int64_t> of_length(const Node& node, std::string_view name, std
 }  // namespace
 
 const std::vector<AttributeRule>& attribute_rules(Op op) {
-  static const std::vector<Rules> rules = make_rules();
-  return rules.at(static_cast<std::size_t>(op));
+  return all_rules.at(static_cast<std::size_t>(op));
 }
 
 void check_attributes(const Node& node) {

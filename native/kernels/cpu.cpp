@@ -60,10 +60,9 @@ std::vector<const Kernels*> find_kernels() { return {&kernels_plain()}; }
 
 #endif
 
-const std::vector<const Kernels*>& known_kernels() {
-  static const std::vector<const Kernels*> kernels = find_kernels();
-  return kernels;
-}
+// Found when the library is loaded and never destroyed: no thread can be found asking by a fork, or using them by an exit. All
+// kernels that this CPU runs have been asked for then.
+const std::vector<const Kernels*>& known_kernels = *new std::vector<const Kernels*>(find_kernels());
 
 }  // namespace
 
@@ -91,7 +90,7 @@ std::string cpu_name() {
 
 const Kernels& kernels_named(const std::string& name) {
   std::string names;
-  for (const Kernels* kernels : known_kernels()) {
+  for (const Kernels* kernels : known_kernels) {
     if (name.empty() || name == kernels->name) return *kernels;
     names += (names.empty() ? "" : ", ") + std::string(kernels->name);
   }
@@ -100,7 +99,7 @@ const Kernels& kernels_named(const std::string& name) {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Kernels* kernels : known_kernels()) names.emplace_back(kernels->name);
+  for (const Kernels* kernels : known_kernels) names.emplace_back(kernels->name);
   return names;
 }
 

@@ -10,6 +10,7 @@
 
 #include "graph/error.h"
 #include "onnxruntime/ort_abi.h"
+#include "run/forks.h"
 #include "run/network.h"
 #include "trim/reader.h"
 
@@ -177,19 +178,20 @@ CustomOp described() {
 
 using Domain = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>;
 
+// Sessions look into the operator and its domains as long as they live, and may live until the process ends: none is ever released.
+const CustomOp network = described();
+std::vector<Domain>& kept = *new std::vector<Domain>;  // guarded by brief_mutex()
+
 void add_to(const Api& api, SessionOptions* options) {
-  // Sessions look into the domain and the operator as long as they live: both stay until the library is unloaded.
-  static const CustomOp network = described();
-  static std::mutex mutex;
-  static std::vector<Domain> kept;
   CustomOpDomain* made = nullptr;
   require(api.CreateCustomOpDomain("paretrim", &made));
   Domain domain(made, api.ReleaseCustomOpDomain);
   require(api.CustomOpDomain_Add(domain.get(), &network));
-  const std::lock_guard<std::mutex> lock(mutex);
-  kept.reserve(kept.size() + 1);  // so that nothing can fail once the options hold the domain
-  require(api.AddCustomOpDomain(options, domain.get()));
-  kept.push_back(std::move(domain));
+  {
+    const std::lock_guard<std::mutex> lock(brief_mutex());
+    kept.push_back(std::move(domain));  // first, so that nothing can fail once the options hold it
+  }
+  require(api.AddCustomOpDomain(options, made));
 }
 
 Status* too_old(const ApiBase& base) noexcept {

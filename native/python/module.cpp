@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "python/graph_of.h"
 #include "python/trim_binding.h"
+#include "python/unlocked.h"
 #include "run/network.h"
 #include "trim/reader.h"
 
@@ -51,7 +52,7 @@ void translate(const std::exception_ptr& thrown, void*) {
 
 std::unique_ptr<Network> plan(Graph&& graph, int threads, const std::string& instruction_set, bool measure,
                               const std::string& choices) {
-  const nb::gil_scoped_release others_may_run;
+  const Unlocked others_may_run;
   Settings settings;
   settings.threads = threads;
   settings.instruction_set = instruction_set;
@@ -94,7 +95,7 @@ Logits run(const Network& network, const Images& images) {
   const std::size_t count = images.shape(0);
   Logits logits = logits_of(network, count, false);
   float* to = logits.data();
-  const nb::gil_scoped_release others_may_run;
+  const Unlocked others_may_run;
   if (count > 0) network.run(data, static_cast<std::int64_t>(count), to);
   return logits;
 }
@@ -105,7 +106,7 @@ nb::tuple profile(const Network& network, const Images& image) {
   std::vector<std::int64_t> nanoseconds;
   {
     float* to = logits.data();
-    const nb::gil_scoped_release others_may_run;
+    const Unlocked others_may_run;
     network.profile(data, to, nanoseconds);
   }
   return nb::make_tuple(logits, nanoseconds);
@@ -118,6 +119,7 @@ void check(nb::handle graph) { validate(graph_of(graph)); }
 NB_MODULE(_native, m) {
   m.attr("version") = PARETRIM_VERSION;
   nb::register_exception_translator(translate);
+  nb::set_leak_warnings(false);  // a thread that the end of the interpreter finds in a call keeps its network
 
   nb::class_<LayerReport>(m, "LayerReport")
       .def_ro("name", &LayerReport::name)
@@ -156,7 +158,7 @@ NB_MODULE(_native, m) {
       [](const nb::bytes& content, int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
         const auto* data = static_cast<const std::uint8_t*>(content.data());
         const auto read = [&] {
-          const nb::gil_scoped_release others_may_run;
+          const Unlocked others_may_run;
           return read_trim(data, content.size(), threads);
         };
         return plan(read(), threads, instruction_set, measure, choices);
@@ -167,7 +169,7 @@ NB_MODULE(_native, m) {
   m.def(
       "peak_multiply_adds_a_second",
       [](const std::string& set) {
-        const nb::gil_scoped_release others_may_run;
+        const Unlocked others_may_run;
         return peak_multiply_adds_a_second(set);
       },
       nb::arg("instruction_set"));

@@ -10,6 +10,7 @@
 
 #include "graph/error.h"
 #include "python/graph_of.h"
+#include "python/unlocked.h"
 #include "trim/reader.h"
 #include "trim/writer.h"
 
@@ -52,9 +53,8 @@ nb::object array_of(Tensor&& tensor) {
   return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.data(), owner, nullptr, dtype_of(tensor.dtype)));
 }
 
-const std::string& name_of(const Graph& graph, std::uint32_t value) {
-  static const std::string images = "images";
-  return value == 0 ? images : graph.nodes[value - 1].name;
+std::string name_of(const Graph& graph, std::uint32_t value) {
+  return value == 0 ? "images" : graph.nodes[value - 1].name;
 }
 
 // The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, output, classes.
@@ -80,7 +80,7 @@ nb::tuple read(const nb::bytes& content, int threads) {
   TrimContents found;
   {
     const auto* data = static_cast<const std::uint8_t*>(content.data());
-    const nb::gil_scoped_release others_may_run;
+    const Unlocked others_may_run;
     found = read_trim_contents(data, content.size(), threads);
   }
   nb::list tensors, records;
@@ -93,7 +93,7 @@ nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
   const Graph copy = graph_of(graph);
   std::vector<std::uint8_t> file;
   {
-    const nb::gil_scoped_release others_may_run;
+    const Unlocked others_may_run;
     file = write_trim(copy, {provenance}, threads);
   }
   return nb::bytes(file.data(), file.size());

@@ -11,6 +11,7 @@
 #include "kernels/cpu.h"
 #include "plan/aligned.h"
 #include "plan/plan.h"
+#include "run/forks.h"
 #include "run/pool.h"
 #include "run/saved_choices.h"
 #include "run/together.h"
@@ -61,9 +62,9 @@ struct Network::Impl {
     for (const std::int64_t extent : input.shape) image_bytes *= extent;
     const std::string identity = identity_of(given, kernels);
     const std::vector<std::string> chosen = choices_for(identity, settings.choices);
-    choices_used = !chosen.empty();
     pool = std::make_unique<Pool>(settings.threads);
     plan = make_plan(given, kernels, *pool, settings.measure, chosen);
+    choices_used = !chosen.empty() && plan.choices == chosen;  // what was left out or impossible was chosen anew
     choices = joined_choices(identity, plan.choices);
     worker_scratch = std::make_unique<Scratches>(settings.threads - 1, plan.copies_bytes);
     idle.reserve(std::max<std::size_t>(64, 2 * static_cast<std::size_t>(settings.threads)));
@@ -72,7 +73,7 @@ struct Network::Impl {
 
   std::unique_ptr<Workspace> take() {
     {
-      const std::lock_guard<std::mutex> lock(mutex);
+      const std::lock_guard<std::mutex> lock(brief_mutex());
       if (!idle.empty()) {
         std::unique_ptr<Workspace> workspace = std::move(idle.back());
         idle.pop_back();
@@ -84,7 +85,7 @@ struct Network::Impl {
 
   // Never allocates: what there is no room for is let go.
   void give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard<std::mutex> lock(mutex);
+    const std::lock_guard<std::mutex> lock(brief_mutex());
     if (idle.size() < idle.capacity()) idle.push_back(std::move(workspace));
   }
 
@@ -167,8 +168,7 @@ struct Network::Impl {
   bool choices_used = false;
   std::unique_ptr<Scratches> worker_scratch;  // of the pool's other threads; only the caller who has the pool uses it
   std::unique_ptr<Pool> pool;
-  std::mutex mutex;
-  std::vector<std::unique_ptr<Workspace>> idle;
+  std::vector<std::unique_ptr<Workspace>> idle;  // guarded by brief_mutex()
 };
 
 Network::Network(Graph graph, const Settings& settings) {

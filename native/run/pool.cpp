@@ -1,14 +1,11 @@
 #include "run/pool.h"
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
-
 #include <chrono>
 #include <string>
 #include <system_error>
 
 #include "graph/error.h"
+#include "run/forks.h"
 
 namespace paretrim {
 namespace {
@@ -22,17 +19,6 @@ constexpr std::uint64_t open_bit = 1U << 16U;
 constexpr std::uint64_t one_call = 1U << 17U;
 
 std::uint64_t call_of(std::uint64_t gate) { return gate / one_call; }
-
-// Forks between the first pool and this process.
-std::atomic<std::uint64_t> forks{0};
-
-std::uint64_t forks_so_far() {
-#if defined(__unix__) || defined(__APPLE__)
-  static const int counted = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
-  static_cast<void>(counted);  // without memory for it, forks stay unnoticed
-#endif
-  return forks.load(std::memory_order_relaxed);
-}
 
 }  // namespace
 
@@ -57,7 +43,7 @@ Pool::~Pool() {
   }
 }
 
-bool Pool::inherited() const { return forks.load(std::memory_order_relaxed) != forks_; }
+bool Pool::inherited() const { return forks_so_far() != forks_; }
 
 void Pool::stop() {
   {

@@ -86,11 +86,12 @@ bool cpu_has_sha() {
   __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "0"(7), "2"(0));
   return (b >> 29 & 1) && __builtin_cpu_supports("sse4.1");
 }
+
+const bool fast = cpu_has_sha();
 #endif
 
 void absorb(std::uint32_t* state, const std::uint8_t* data, std::size_t chunks) {
 #if defined(__x86_64__)
-  static const bool fast = cpu_has_sha();
   if (fast) return absorb_x86(state, data, chunks);
 #endif
   absorb_plain(state, data, chunks);

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from paretrim.errors import CannotWrite, OutOfSpace
 
+_TRIM = b"\x89TRIM\r\n\x1a"
+
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
 
@@ -37,6 +39,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):  # on a read-only disk this fails too, and says less
                 aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def is_trim_file(path: Path) -> bool:
+    """Whether a file is a ``.trim`` file by its first bytes, whatever its name; by its name where it does not begin as any does.
+
+    A file that cannot be read counts by its name too: whoever opens it says why.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_TRIM)) == _TRIM or path.suffix == ".trim"
+    except (OSError, ValueError):
+        return path.suffix == ".trim"
 
 
 def clear_torn(folder: Path, *, within: Sequence[str]) -> None:

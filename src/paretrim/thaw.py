@@ -12,6 +12,7 @@ from paretrim import trimfile
 from paretrim.constraints import set_mask_, weighted_layers
 from paretrim.errors import UnsupportedOperation
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.files import is_trim_file
 from paretrim.graph import storage
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.shapes import settings_of
@@ -30,9 +31,10 @@ def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
         UnsupportedOperation: the name ends in something else, or the graph cannot be trained.
     """
     path = Path(path)
-    if path.suffix not in (".trim", ".graph"):
+    holds_trim = is_trim_file(path)
+    if not holds_trim and path.suffix != ".graph":
         raise UnsupportedOperation(f"'{path}' ends in '{path.suffix}'; a network that trains is read from a .trim or .graph file")
-    graph = trimfile.read(path) if path.suffix == ".trim" else storage.load(path)
+    graph = trimfile.read(path) if holds_trim else storage.load(path)
     return thaw(graph), graph.input
 
 

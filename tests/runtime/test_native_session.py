@@ -11,10 +11,12 @@ import pytest
 from random_graphs import random_graph
 
 import paretrim.runtime
+from paretrim import trimfile
+from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
-from paretrim.graph import interpreter
+from paretrim.graph import interpreter, storage
 from paretrim.graph.storage import save
-from paretrim.runtime.choices import choices_file, keep_choices, read_choices
+from paretrim.runtime.choices import LARGEST_FILE, choices_file, keep_choices, read_choices
 
 GRAPH, IMAGES = random_graph(3, quantized=True)
 FLOAT_GRAPH, FLOAT_IMAGES = random_graph(3, quantized=True, pixels=False)
@@ -99,6 +101,13 @@ def test_a_file_that_cannot_run_is_named(tmp_path):
         paretrim.runtime.load(tmp_path / "model.onnx")
     with pytest.raises(CorruptFile, match=r"there is no file '.*none.graph'; check the path"):
         paretrim.runtime.load(tmp_path / "none.graph")
+    for load in (paretrim.runtime.load, trimfile.read, open_reference):
+        with pytest.raises(CorruptFile, match="cannot be read: File name too long"):
+            load("n" * 5000)
+        with pytest.raises(CorruptFile, match="cannot be read: File name too long"):
+            load("n" * 5000 + ".trim")
+    with pytest.raises(CorruptFile, match=r"the path is 7; give the path of a .trim or .graph file"):
+        paretrim.runtime.load(7)
     (tmp_path / "broken.graph").write_bytes(b"nothing")
     with pytest.raises(CorruptFile, match=r"broken.graph': it has 7 bytes"):
         paretrim.runtime.load(tmp_path / "broken.graph")
@@ -107,15 +116,60 @@ def test_a_file_that_cannot_run_is_named(tmp_path):
         paretrim.runtime.load(tmp_path / "float.graph")
 
 
+def open_reference(path):
+    return open_runnable(path, runtime="reference")
+
+
+@pytest.mark.parametrize("name", ["model.TRIM", "model.trim.bak", "model", "model.onnx", "model.graph", ".trim"])
+def test_a_trim_file_is_one_under_any_name(tmp_path, name):
+    path = tmp_path / name
+    trimfile.write(GRAPH, path)
+    expected = interpreter.run(GRAPH, IMAGES)
+    for load in (paretrim.runtime.load, open_reference, lambda path: open_runnable(path, runtime="paretrim")):
+        np.testing.assert_array_equal(load(path)(IMAGES), expected)
+    assert storage.to_bytes(trimfile.read(path)) == storage.to_bytes(GRAPH)
+    with pytest.raises(UnsupportedOperation, match=f"{name}' is a .trim file; open it in the runtime paretrim or reference"):
+        open_runnable(path, runtime="onnxruntime")
+
+
 def test_settings_that_do_not_exist_are_named():
     with pytest.raises(UnsupportedOperation, match="threads is 0; a runtime computes with at least 1"):
         paretrim.runtime.plan(GRAPH, threads=0)
     with pytest.raises(UnsupportedOperation, match="threads is 5000; a call computes with 1 to 1024"):
         paretrim.runtime.plan(GRAPH, threads=5000)
+    for threads in ("2", 2.0, None, True, -1):
+        with pytest.raises(UnsupportedOperation, match=f"threads is {threads!r}; a runtime computes with at least 1"):
+            paretrim.runtime.plan(GRAPH, threads=threads)
+    with pytest.raises(UnsupportedOperation, match=f"threads is {10**30}; a call computes with 1 to 1024"):
+        paretrim.runtime.plan(GRAPH, threads=10**30)
+    assert paretrim.runtime.plan(GRAPH, threads=np.int64(2), measure=False).threads == 2
     with pytest.raises(UnsupportedOperation, match=r"altivec.*plain"):
         paretrim.runtime.plan(GRAPH, instruction_set="altivec")
-    with pytest.raises(DataUnavailable, match="calls is 0; a profile takes at least 1"):
-        paretrim.runtime.plan(GRAPH, measure=False).profile(IMAGES[0], calls=0)
+    with pytest.raises(UnsupportedOperation, match="instruction_set is 7; it is the name of one"):
+        paretrim.runtime.plan(GRAPH, instruction_set=7)
+    session = paretrim.runtime.plan(GRAPH, measure=False)
+    for calls in (0, "3", 2.5, None, True):
+        with pytest.raises(DataUnavailable, match=f"calls is {calls!r}; a profile takes at least 1"):
+            session.profile(IMAGES[0], calls=calls)
+    for image, given in ((IMAGES, r"\[\d+, 3, 8, 8\]"), (IMAGES[0].tolist(), "a list"), (None, "a NoneType")):
+        with pytest.raises(DataUnavailable, match=f"the image is {given}; a profile takes one image as a NumPy array"):
+            session.profile(image)
+
+
+def test_any_number_of_images_in_any_order_of_memory(monkeypatch):
+    session = paretrim.runtime.plan(GRAPH, threads=2, measure=False)
+    assert session(IMAGES[:0]).shape == (0, 5)
+    expected = session(IMAGES)
+    for images in (np.asfortranarray(IMAGES), np.repeat(IMAGES, 2, axis=0)[::2], IMAGES.view(np.ma.MaskedArray)):
+        np.testing.assert_array_equal(session(images), expected)
+    np.testing.assert_array_equal(session(IMAGES[::-1]), expected[::-1])
+    for images in (np.array(7, np.uint8), IMAGES.astype(object), IMAGES.astype(">u2"), IMAGES[..., None], IMAGES[:, :, :0]):
+        with pytest.raises(DataUnavailable, match=r"images are .*; the network takes uint8 \[N, 3, 8, 8\]"):
+            session(images)
+    # More than any machine holds: a batch that is one image in memory.
+    endless = np.broadcast_to(IMAGES[:1], (2**45, *IMAGES.shape[1:]))
+    with pytest.raises(DataUnavailable, match="images at once need more memory than there is; give fewer in one call"):
+        session(endless)
 
 
 def test_kernel_choices_are_kept_beside_the_file_and_used_again(file):
@@ -146,12 +200,53 @@ def test_choices_of_another_network_are_measured_again(file):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"\xff\xfe", b'{"format": 9}', b'{"format": 1, "choices": {"best, 1 thread": 7}}', b"[" * 9999]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b'{"format": 9}',
+        b'{"format": NaN}',
+        b'{"format": 1, "choices": [7]}',
+        b'{"format": 1, "choices": {"best, 1 thread": 7}}',
+        b'{"format": 1, "choices": {"best, 1 thread": "\\ud800"}}',
+        b'{"format": 1, "choices": {"best, 1 thread": "", "\\udfff": ""}}',
+        b'{"format": 1, "choices": {"best, 1 thread": "\\u0000"}}',
+        b'{"format": 1, "choices": {"best, 1 thread": 1' + b"0" * 5000 + b"}}",
+        b"[" * 9999,
+        b"[" * 999_999,
+        b" " * (LARGEST_FILE + 1),
+        b'{"format": 1, "choices": {"of another machine": "' + b"x" * (LARGEST_FILE - 60) + b'"}}',
+    ],
+    ids=lambda content: repr(content[:60]),
 )
 def test_damaged_choices_are_measured_again(file, content):
     choices_file(file).write_bytes(content)
     assert not paretrim.runtime.load(file).network.choices_were_used
     assert paretrim.runtime.load(file).network.choices_were_used
+
+
+def in_the_way(place, kind):
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "loop of links":
+        place.symlink_to(place)
+    else:
+        place.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop of links", "endless device"])
+def test_what_is_no_file_of_choices_is_not_read(file, kind):
+    in_the_way(choices_file(file), kind)
+    np.testing.assert_array_equal(paretrim.runtime.load(file)(IMAGES), interpreter.run(GRAPH, IMAGES))
+
+
+def test_a_name_too_long_for_choices_beside_it_loads(file):
+    longest = file.with_name("n" * 249 + ".graph")
+    file.rename(longest)
+    np.testing.assert_array_equal(paretrim.runtime.load(longest)(IMAGES), interpreter.run(GRAPH, IMAGES))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +255,10 @@ def test_damaged_choices_are_measured_again(file, content):
 )
 def test_choices_that_make_no_sense_do_no_harm(file, change):
     text = paretrim.runtime.load(file).network.choices
-    keep_choices(file, {"best, 1 thread": change(text)})
+    keep_choices(file, {}, {"best, 1 thread": change(text)})
+    again = paretrim.runtime.load(file).network
+    assert again.choices_were_used == (again.choices == change(text))
+    assert read_choices(file)["best, 1 thread"] == again.choices
     np.testing.assert_array_equal(paretrim.runtime.load(file)(IMAGES), interpreter.run(GRAPH, IMAGES))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from paretrim.deploy.runnable import read_graph
 from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located
+from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Graph, InputSpec
 
@@ -85,13 +86,15 @@ def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file, by its name.
+    """The kind of a file: a ``.trim`` file by its first bytes, others by their names.
 
     Raises:
         InvalidRecipe: the name is of no kind known here.
     """
     if path.is_dir():
         raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
+    if is_trim_file(path):
+        return TRIM
     if not path.suffix and not path.exists():
         raise InvalidRecipe(f"there is no file or folder '{path}'; check the path")
     if path.suffix not in (GRAPH, TRIM, ONNX, CANDIDATE):

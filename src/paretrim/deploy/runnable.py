@@ -11,6 +11,7 @@ import numpy as np
 from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
+from paretrim.files import is_trim_file
 from paretrim.graph.interpreter import run
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
@@ -88,8 +89,8 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     path = Path(path)
     if runtime not in RUNTIMES:
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
-    if threads < 1:
-        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
+    if not isinstance(threads, int) or threads < 1:
+        raise UnsupportedOperation(f"threads is {threads!r}; a runtime computes with at least 1")
     if runtime == "reference":
         return ReferenceRunnable(read_graph(path), threads)
     if runtime == NATIVE:
@@ -156,7 +157,7 @@ def read_graph(path: Path) -> Graph:
         CorruptFile: the file is missing, damaged or no network.
         MissingDependency: a ``.trim`` file, and the native library is not built.
     """
-    if path.suffix == ".trim":
+    if is_trim_file(path):
         from paretrim.trimfile import read
 
         return read(path)
@@ -164,5 +165,11 @@ def read_graph(path: Path) -> Graph:
 
 
 def _require_onnx(path: Path) -> None:
-    if not path.is_file():
+    if is_trim_file(path):
+        raise UnsupportedOperation(f"'{path}' is a .trim file; open it in the runtime {NATIVE} or reference")
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise CorruptFile(f"ONNX file '{path}' cannot be read: {error.strerror}") from error
+    if not found:
         raise CorruptFile(f"ONNX file '{path}' does not exist")

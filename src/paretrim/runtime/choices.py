@@ -36,21 +36,30 @@ def read_choices(path: Path) -> Kept:
     """Choices kept for a deployed file; none where nothing readable is kept."""
     place = choices_file(path)
     try:
-        if place.stat().st_size > LARGEST_FILE:
+        # Only a plain file is opened: a pipe would keep the reader waiting.
+        if not place.is_file() or place.stat().st_size > LARGEST_FILE:
             return {}
         content = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return {}
-    kept = content.get("choices")
-    if not isinstance(kept, dict) or not all(isinstance(value, str) for value in kept.values()):
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            return {}
+        kept = content.get("choices")
+        if not isinstance(kept, dict) or not all(isinstance(value, str) for value in kept.values()):
+            return {}
+        "".join((*kept, *kept.values())).encode()  # an escape in JSON can name half of a character
+    except (OSError, ValueError, RecursionError, MemoryError):
         return {}
     return kept
 
 
-def keep_choices(path: Path, kept: Kept) -> None:
-    """Write the choices beside a deployed file; in a folder that does not allow it nothing happens."""
-    content = json.dumps({"format": FORMAT, "choices": kept}, sort_keys=True, indent=1)
+def keep_choices(path: Path, kept: Kept, new: Kept) -> None:
+    """Write choices beside a deployed file: the new ones, and those ``kept`` before if the file stays short enough to be read.
+
+    In a folder that does not allow it nothing happens.
+    """
+    content = _content(kept | new)
     with contextlib.suppress(ParetrimError):
-        write_atomically(choices_file(path), content.encode())
+        write_atomically(choices_file(path), content if len(content) <= LARGEST_FILE else _content(new))
+
+
+def _content(kept: Kept) -> bytes:
+    return json.dumps({"format": FORMAT, "choices": kept}, sort_keys=True, indent=1).encode()

@@ -12,6 +12,7 @@ import numpy as np
 
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
+from paretrim.files import is_trim_file
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -26,6 +27,9 @@ PROFILE_CALLS = 50
 
 LARGEST_FILE = 2**32
 """Bytes of a ``.trim`` file; beyond this it is no compressed vision network, and reading it would take the machine's memory."""
+
+MOST_THREADS = 1024
+"""Threads of one call, as the native library allows them."""
 
 UNTIMED_CALLS = 5
 """Calls before those of a profile, which bring the network into the caches."""
@@ -76,7 +80,7 @@ class Session:
         Images that do not lie in order in memory are copied first.
 
         Raises:
-            DataUnavailable: they are no array, of another shape or type, or hold NaN or infinity.
+            DataUnavailable: they are no array, of another shape or type, hold NaN or infinity, or are too many for the memory.
         """
         if not isinstance(images, np.ndarray):
             raise DataUnavailable(
@@ -85,16 +89,24 @@ class Session:
         if images.shape == self.shape:
             raise DataUnavailable(f"images are one image {list(images.shape)}; give a batch of one: images[None]")
         check_images(images, self.shape, pixels=self.takes_pixels)
-        return self.network.run(_in_order(images))
+        try:
+            return self.network.run(_in_order(images))
+        except MemoryError as error:
+            raise DataUnavailable(
+                f"{len(images):,} images at once need more memory than there is; give fewer in one call"
+            ) from error
 
     def profile(self, image: Values, *, calls: int = PROFILE_CALLS) -> tuple[LayerTime, ...]:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
 
         Raises:
-            DataUnavailable: the image is not what the network takes, or ``calls`` is below 1.
+            DataUnavailable: the image is not what the network takes, or ``calls`` is no whole number from 1.
         """
-        if calls < 1:
-            raise DataUnavailable(f"calls is {calls}; a profile takes at least 1")
+        if not is_whole(calls) or calls < 1:
+            raise DataUnavailable(f"calls is {calls!r}; a profile takes at least 1")
+        if not isinstance(image, np.ndarray) or image.shape != self.shape:
+            given = list(image.shape) if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+            raise DataUnavailable(f"the image is {given}; a profile takes one image as a NumPy array {list(self.shape)}")
         self(image[None])  # which checks it
         ordered = _in_order(image)
         times = [self.network.profile(ordered)[1] for _ in range(UNTIMED_CALLS + calls)]
@@ -132,14 +144,14 @@ def load(
         CorruptFile: the file is missing, damaged or of a newer format.
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
-    path = Path(path)
+    path = _path_of(path)
     make = _maker(path)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
         network = _planned(make, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
     if remember and measure and not network.choices_were_used:
-        keep_choices(path, kept | {place: network.choices})
+        keep_choices(path, kept, {place: network.choices})
     return _session(network)
 
 
@@ -148,14 +160,35 @@ def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: 
     return _session(_planned(partial(native.plan_graph, graph), threads, instruction_set, measure=measure, choices=""))
 
 
+def is_whole(number: object) -> bool:
+    """Whether a setting is a whole number, NumPy's included."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _path_of(path: Path | str) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise CorruptFile(f"the path is {path!r}; give the path of a .trim or .graph file as a text or a Path") from error
+
+
 def _in_order(images: Values) -> Values:
     return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
 
 
 def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
-    if threads < 1:
-        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
-    return make(threads=threads, instruction_set=instruction_set, measure=measure, choices=choices)
+    if not is_whole(threads) or threads < 1:
+        raise UnsupportedOperation(f"threads is {threads!r}; a runtime computes with at least 1")
+    if threads > MOST_THREADS:
+        raise UnsupportedOperation(f"threads is {threads}; a call computes with 1 to {MOST_THREADS}")
+    if not isinstance(instruction_set, str):
+        raise UnsupportedOperation(f"instruction_set is {instruction_set!r}; it is the name of one, or '' for the best")
+    try:
+        return make(threads=int(threads), instruction_set=instruction_set, measure=bool(measure), choices=choices)
+    except MemoryError as error:
+        raise UnsupportedOperation(
+            f"planning the network on {threads} thread{'s' * (threads > 1)} needs more memory than there is; free some"
+        ) from error
 
 
 def _session(network: Network) -> Session:
@@ -172,16 +205,20 @@ def _session(network: Network) -> Session:
 
 def _maker(path: Path) -> Callable[..., Network]:
     """What plans the network of a file, given the settings."""
+    if is_trim_file(path):
+        with located(f"trim file '{path}'"):
+            return partial(native.plan_trim, content_of(path))
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
             f"'{path}' is an ONNX file; the native runtime opens the .trim or .graph file beside it, or write one from the"
             " candidate with paretrim export"
         )
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+    if not found:
         raise CorruptFile(f"there is no file '{path}'; check the path")
-    if path.suffix == ".trim":
-        with located(f"trim file '{path}'"):
-            return partial(native.plan_trim, content_of(path))
     # Reading a graph file needs the package safetensors, which a device that only runs networks need not have.
     from paretrim.graph.storage import load as load_graph
 
@@ -199,5 +236,7 @@ def content_of(path: Path) -> bytes:
         if size > LARGEST_FILE:
             raise CorruptFile(f"it has {size:,} bytes; a trim file has at most {LARGEST_FILE:,}")
         return path.read_bytes()
-    except OSError as error:
-        raise CorruptFile(f"it cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise CorruptFile(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
+    except MemoryError as error:
+        raise CorruptFile(f"its {size:,} bytes are more than there is memory for") from error

@@ -12,7 +12,7 @@ from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.types import Dtype, Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
-from paretrim.runtime.session import content_of
+from paretrim.runtime.session import MOST_THREADS, content_of, is_whole
 from paretrim.trimfile import provenance as texts
 from paretrim.trimfile.provenance import Provenance
 
@@ -70,13 +70,16 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
     """The content of a file. Equal networks give equal bytes, whatever the number of threads; errors as in :func:`write`."""
     _require_threads(threads)
     validate(graph)
-    return native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=threads)
+    return native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=min(threads, MOST_THREADS))
 
 
 def from_bytes(content: bytes, *, threads: int = THREADS) -> TrimFile:
     """What is in the content of a file; errors as in :func:`read`."""
     _require_threads(threads)
-    values, text, tensors, records = native.read_trim(content, threads=threads)
+    try:
+        values, text, tensors, records = native.read_trim(content, threads=min(threads, MOST_THREADS))
+    except MemoryError as error:
+        raise CorruptFile(f"what its {len(content):,} bytes stand for needs more memory than there is") from error
     try:
         graph = _graph(values)
         validate(graph)
@@ -92,8 +95,8 @@ def from_bytes(content: bytes, *, threads: int = THREADS) -> TrimFile:
 
 
 def _require_threads(threads: int) -> None:
-    if threads < 1:
-        raise UnsupportedOperation(f"threads is {threads}; a file is coded by at least 1")
+    if not is_whole(threads) or threads < 1:
+        raise UnsupportedOperation(f"threads is {threads!r}; a file is coded by at least 1")
 
 
 def _graph(values: GraphValues) -> Graph:
