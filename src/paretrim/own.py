@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +11,12 @@ from torch import Tensor, nn
 from paretrim.capture import capture
 from paretrim.data.batches import Batch, Batches
 from paretrim.data.user_loader import Loader, loader_batches
-from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
+from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import InputSpec
 from paretrim.network import Network
 from paretrim.pipeline import Start
 from paretrim.recipe import digest_of
 from paretrim.train.execution import Execution
-
-WRAPPERS: Mapping[str, str] = MappingProxyType(
-    {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
-)
-"""Modules around a module, which torch.export does not go through, and where they keep it."""
 
 
 def start_from_loaders(
@@ -90,7 +84,6 @@ def start_from_loaders(
 
 
 def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[str], labels: Tensor) -> Network:
-    _require_plain(module)
     graph = capture(module, shape, classes=classes)
     logits = graph.types[graph.output].shape[0]
     low, high = int(labels.min()), int(labels.max())
@@ -100,18 +93,6 @@ def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[
             f"(0..{logits - 1}); number the classes from 0, or give the module as many outputs as there are classes"
         )
     return Network(graph)
-
-
-def _require_plain(module: nn.Module) -> None:
-    """Refuse what cannot be captured or trained for a reason that capturing and training would not name."""
-    kind = type(module).__name__
-    if not isinstance(module, nn.Module):
-        raise UnsupportedOperation(f"the model is of type {kind}; it must be an nn.Module")
-    if kind in WRAPPERS:
-        raise UnsupportedOperation(f"the model is wrapped in {kind}; give the module inside: model.{WRAPPERS[kind]}")
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UnsupportedOperation(f"'{name}' of the model holds NaN or infinity; its training had failed")
 
 
 def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import fx
 
-from paretrim.capture.call import Arguments, Call
+from paretrim.capture.call import Arguments, Call, call_of
 from paretrim.capture.driver import CONVERTERS, _convert
 from paretrim.capture.work import Constant, View, Work
 from paretrim.errors import UnsupportedOperation
@@ -181,3 +181,12 @@ def test_an_argument_is_heeded_or_refused(operation):
             for other in OTHER.get(kind_of(argument), lambda _: [])(start):
                 is_right(target, fitting | {argument.name: other})
     assert any(fits), f"FITTING has no arguments with which {operation} can be captured"
+
+
+def test_a_form_whose_own_argument_is_not_known_is_refused():
+    graph = fx.Graph()
+    node = graph.call_function(torch.ops.aten.view.dtype, (graph.placeholder("x"), torch.int32))
+    call = call_of(node)
+    assert call.source is node.args[0]
+    with pytest.raises(UnsupportedOperation, match=r"its form with dtype = torch.int32 is not known; use another form of the"):
+        call.require_all_read()

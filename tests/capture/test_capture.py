@@ -137,10 +137,6 @@ ERRORS = {
         r"layer 'extra' .* keeps no running statistics",
     ),
     "norm twice": (lambda: body(lambda self, x: self.norm(x)), r"layer 'norm' .* applied twice with the same statistics"),
-    "overwritten weight": (
-        lambda: body(lambda self, x: F.conv2d(x, self.extra.clone().mul_(2)), lambda: nn.Parameter(torch.zeros(8, 8, 1, 1))),
-        r"its argument clone is not an activation of the network",
-    ),
     "weight of activations": (
         lambda: body(lambda _, x: x * F.conv2d(x, x).mean()),
         r"its weight is computed from activations or other",

@@ -117,6 +117,18 @@ def nan_network():
     return module
 
 
+def test_numbers_that_the_network_does_not_use_may_be_anything():
+    module = NETWORKS["depthwise"]()
+    module.register_buffer("best_loss", torch.tensor(torch.inf))
+    start_from_loaders(module, *loaders(), execution=FLOAT32)
+
+
+def negative_variance():
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, CLASSES))
+    module[0].running_var[1] = -1
+    return module
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
@@ -145,16 +157,7 @@ def nan_network():
             UnsupportedOperation,
             "the model is of type builtin_function_or_method; it must be an nn.Module",
         ),
-        (
-            {"module": nn.DataParallel(nn.Flatten())},
-            UnsupportedOperation,
-            r"the model is wrapped in DataParallel; give the module inside: model\.module",
-        ),
-        (
-            {"module": torch.compile(nn.Flatten(), backend="eager")},
-            UnsupportedOperation,
-            r"wrapped in OptimizedModule.*: model\._orig_mod",
-        ),
+        ({"module": negative_variance()}, UnsupportedOperation, "'0.running_var' of the model is -1 in a channel, and a"),
         ({"module": nan_network()}, UnsupportedOperation, "'1.bias' of the model holds NaN or infinity"),
         ({"train_loader": loader_of(torch.zeros(0, 3, 8, 8), torch.arange(0))}, DataUnavailable, "the loader has no batches"),
     ],

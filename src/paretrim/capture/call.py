@@ -59,7 +59,7 @@ class Call:
     @property
     def operation(self) -> str:
         """Name without namespace, overload and the underscore of in-place forms: ``add`` of ``aten.add_.Tensor``."""
-        return str(self.node.target).removeprefix("aten.").split(".")[0].removesuffix("_")
+        return operation_of(self.node)
 
     @property
     def source(self) -> object:
@@ -157,10 +157,20 @@ class Call:
         }
 
 
+def operation_of(node: FxNode) -> str:
+    """Name of an ATen operation: :attr:`Call.operation`."""
+    return str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_")
+
+
 def is_in_place(node: FxNode) -> bool:
     """Whether an ATen operation overwrites its first argument."""
     name = str(node.target)
     return name.startswith("aten.") and name.split(".")[1].endswith("_")
+
+
+def is_random(node: FxNode) -> bool:
+    """Whether an operation may draw random numbers."""
+    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
 def call_of(node: FxNode) -> Call:

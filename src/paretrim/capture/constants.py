@@ -12,30 +12,56 @@ import torch
 from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
-from paretrim.capture.call import is_in_place
+from paretrim.capture.call import is_in_place, is_random
 from paretrim.capture.work import Constant, Work
 
 
 def is_constant(work: Work, node: FxNode) -> bool:
     """Whether the value of a node is known before any image is seen; it is then among the constants.
 
-    An operation all of whose tensors are constants is computed here. One that overwrites its input is left alone.
+    An operation all of whose tensors are constants, or that makes a tensor of nothing but its arguments, is computed here.
     """
     if node in work.constants:
         return True
     sources = node.all_input_nodes
-    renames = str(node.target).startswith("aten.detach")
-    if not sources or not all(source in work.constants for source in sources) or (is_in_place(node) and not renames):
+    if not all(source in work.constants for source in sources) or not _is_repeatable(node) or changes_constant(work, node):
         return False
     assert callable(node.target)
     with torch.no_grad():
         args, keywords = map_arg((node.args, node.kwargs), lambda source: work.constants[source].tensor)
-        result = node.target(*args, **keywords)
-    name = work.constants[sources[0]].name
-    if isinstance(result, torch.Tensor):
-        work.constants[node] = Constant(name, result)
-        return True
+        result = node.target(*args, **keywords)  # in the order of the program, so that what is changed in place is
+    name = work.constants[sources[0]].name if sources else node.name
     parts = [user for user in node.users if user.target is operator.getitem]
-    for part in parts:
-        work.constants[part] = Constant(name, result[part.args[1]])
-    return len(parts) == len(node.users)
+    made = {node: result} if isinstance(result, torch.Tensor) else {part: result[part.args[1]] for part in parts}
+    for value, tensor in made.items():
+        work.constants[value] = constant = Constant(name, tensor)
+        if any(work.constants[source].memory in work.changed for source in sources):
+            work.changed.add(constant.memory)
+    return node in made or len(parts) == len(node.users)
+
+
+def changes_constant(work: Work, node: FxNode) -> bool:
+    """Whether a node overwrites a parameter or buffer, such as a counter, or anything else by what depends on the image.
+
+    What it overwrites is noted: nothing may read it from then on, for it is another at every call.
+    """
+    target = node.args[0] if node.args else None
+    if not isinstance(target, FxNode) or target not in work.constants or not is_in_place(node) or _renames(node):
+        return False
+    memory = work.constants[target].memory
+    kept = any(source.op == "placeholder" and constant.memory == memory for source, constant in work.constants.items())
+    if not kept and all(source in work.constants for source in node.all_input_nodes):
+        return False
+    work.changed.add(memory)
+    work.constants[node] = work.constants[target]
+    return True
+
+
+def _is_repeatable(node: FxNode) -> bool:
+    """Whether an operation can be computed beforehand: it has a tensor or makes one, and draws no random numbers."""
+    tensor = isinstance(node.meta.get("val"), torch.Tensor)
+    return (tensor or bool(node.all_input_nodes)) and not is_random(node)
+
+
+def _renames(node: FxNode) -> bool:
+    return str(node.target).startswith("aten.detach")

@@ -8,28 +8,26 @@ of the operation, or says that it has no effect: one that it leaves unread must 
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
-import logging
 import operator
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import nn
-from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature, OutputKind
+from torch.fx import Graph as FxGraph
 from torch.fx import Node as FxNode
 
 from paretrim.capture.arrange import COPIES, VIEWS
-from paretrim.capture.call import Arguments, Call, call_of, is_in_place
-from paretrim.capture.constants import is_constant
+from paretrim.capture.call import Arguments, Call, call_of, is_in_place, is_random, operation_of
+from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
+from paretrim.capture.private import private_copy
+from paretrim.capture.program import program_of
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
@@ -40,8 +38,8 @@ CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
 )
 """How every known operation is written down."""
 
-_LINE = re.compile(r'File "([^"]+)", line (\d+)')
-"""A place in the user's code, as torch.export names it."""
+SHARING = frozenset({*VIEWS, *PARTS, *SAME})
+"""Operations whose result may lie in the memory of their input."""
 
 _NORM = "statistics of the image itself cannot be folded into a layer, use BatchNorm"
 _ATTENTION = "attention and other products of matrices of activations have no place in it, take a network of convolutions"
@@ -59,6 +57,8 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
 )
 """What to do about operations that are met in practice."""
 
+_NAMES_IN_TORCH = MappingProxyType({"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"})
+
 _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 """Operations on sizes: the graph's batch is free, and its other sizes are fixed."""
 
@@ -75,7 +75,7 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
         UnsupportedOperation: the module cannot be exported, or uses an operation the graph does not have; the message names the
             layer.
     """
-    exported = _export(module, shape)
+    exported = program_of(private_copy(module), shape)
     state = {**exported.state_dict, **exported.constants}
     signature = exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
@@ -83,53 +83,43 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     work = Work({node: Constant(sources[node.name], state[sources[node.name]]) for node in placeholders if node.name in sources})
     work.shapes[INPUT] = shape
     output = ""
+    needed = _needed(exported.graph, set(work.constants))
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name not in sources:
             work.known[node] = View(INPUT, shape)
-        elif node.op == "call_function":
+        elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
             _convert(work, node)
         elif node.op == "output":
-            output = _output(work, node, signature.user_outputs)
+            output = _output(work, node, signature)
     _check_logits(work.shapes[output], len(classes))
-    return _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
+    graph = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
+    _check_weights(graph)
+    return graph
 
 
-def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
-    private = copy.deepcopy(module).cpu().float().eval()
-    sample = torch.zeros(2, *shape)
-    with _silence():
-        try:
-            return torch.export.export(private, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        except MemoryError as error:
-            raise UnsupportedOperation(
-                f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
-            ) from error
-        except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
-            lines = _LINE.findall(str(error))
-            place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
-            raise UnsupportedOperation(
-                f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
-                f"free batch size: {first}{place}. Data-dependent control flow and fixed batch sizes are the usual causes"
-            ) from error
+def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
+    """What the output is computed from. Whatever overwrites a tensor counts, unless that is a buffer."""
+    needed: set[FxNode] = set()
+    for node in reversed(graph.nodes):
+        overwrites = is_in_place(node)
+        if overwrites and _memory_of(node) in buffers:
+            continue
+        if node.op == "output" or node in needed or overwrites:
+            needed.update((node, *node.all_input_nodes))
+    return needed
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep torch's warnings, log and print-outs of whole programs away: what matters of them stands in the error."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(before)
+def _memory_of(node: FxNode) -> FxNode:
+    """The value whose memory an operation overwrites or shows, as far as that is known."""
+    while is_in_place(node) or (node.op == "call_function" and operation_of(node) in SHARING):
+        source = node.args[0]
+        if not isinstance(source, FxNode):
+            break
+        node = source
+    return node
 
 
 def _convert(work: Work, node: FxNode) -> None:
-    if is_constant(work, node):
-        return
     if node.target is operator.getitem:
         _take_element(work, node)
         return
@@ -141,7 +131,17 @@ def _convert(work: Work, node: FxNode) -> None:
             raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only those are known")
         return
     call = call_of(node)
+    for source in node.all_input_nodes:
+        if (constant := work.constant(source)) is not None and constant.memory in work.changed:
+            raise call.refused(
+                f"it reads '{constant.name}', which the network itself changes at every call; a file keeps nothing from one "
+                "call to the next, so leave the change out in eval"
+            )
     converter = CONVERTERS.get(call.operation)
+    if converter is None and is_random(node):
+        raise call.refused(
+            "it draws random numbers also in eval, and a file computes the same at every call; leave it out in eval"
+        )
     if converter is None:
         instead = _INSTEAD.get(call.operation, "write the layer with these")
         raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}; {instead}")
@@ -153,7 +153,7 @@ def _convert(work: Work, node: FxNode) -> None:
     if is_in_place(node):
         work.overwrite(call, value)
     same = is_in_place(node) or call.operation in SAME
-    if same or call.operation in VIEWS or call.operation in PARTS:
+    if same or call.operation in SHARING:
         work.share_memory(node, call.source, same=same)
 
 
@@ -166,13 +166,13 @@ def _take_element(work: Work, node: FxNode) -> None:
     work.share_memory(node, source)
 
 
-def _output(work: Work, node: FxNode, wanted: Sequence[object]) -> str:
+def _output(work: Work, node: FxNode, signature: ExportGraphSignature) -> str:
     returned = node.args[0]
-    results = (
-        [item for item in returned if isinstance(item, FxNode) and item.name in wanted] if isinstance(returned, tuple) else []
-    )
-    if len(results) != 1 or len(wanted) != 1:
-        raise UnsupportedOperation(f"the network returns {len(wanted)} values; it must return the logits [N, classes] alone")
+    assert isinstance(returned, tuple)
+    kinds = [result.kind for result in signature.output_specs]
+    results = [item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+    if len(results) != 1 or not isinstance(results[0], FxNode):
+        raise UnsupportedOperation(f"the network returns {len(results)} values; it must return the logits [N, classes] alone")
     return work.read(Call(node, Arguments({})), results[0])
 
 
@@ -185,6 +185,16 @@ def _check_logits(shape: tuple[int, ...], classes: int) -> None:
         raise UnsupportedOperation(
             f"the network returns {shape[0]} logits and the data has {classes} classes; build the network with {classes} outputs"
         )
+
+
+def _check_weights(graph: Graph) -> None:
+    for node in graph.nodes:
+        for name, value in node.tensors.items():
+            place = f"'{node.name}.{_NAMES_IN_TORCH.get(name, name)}' of the model"
+            if not np.isfinite(value).all():
+                raise UnsupportedOperation(f"{place} holds NaN or infinity; its training had failed")
+            if name == "variance" and (lowest := float(value.min())) < 0:
+                raise UnsupportedOperation(f"{place} is {lowest:g} in a channel, and a variance is at least 0; it is damaged")
 
 
 def _without_dead(graph: Graph) -> Graph:

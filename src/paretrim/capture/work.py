@@ -44,6 +44,11 @@ class Constant:
     tensor: torch.Tensor
 
     @property
+    def memory(self) -> int:
+        """Where its numbers lie: two that share memory have the same."""
+        return self.tensor.untyped_storage().data_ptr()
+
+    @property
     def array(self) -> FloatArray:
         """A float32 copy."""
         return np.array(self.tensor.detach().to(torch.float32).cpu().numpy(), dtype=np.float32)
@@ -60,6 +65,7 @@ class Work:
         known: what a value of the program is in the graph.
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
         tensors: for every value of the program, the values that are the very same tensor under another name.
+        changed: memory of constants that the network changes while it runs.
         owners: for every weight, the layer that uses it.
     """
 
@@ -69,6 +75,7 @@ class Work:
     known: dict[FxNode, Value] = field(default_factory=dict)
     memory: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     tensors: dict[FxNode, list[FxNode]] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
 
     def emit(

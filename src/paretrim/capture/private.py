@@ -1,0 +1,129 @@
+"""A copy of the user's module to look at: in eval, in float32, on the CPU, without the wrappers around it.
+
+``copy.deepcopy`` fails on much that modules hold: a feature kept from the last forward, a lock, an open file. None of it is
+needed, so what cannot be copied is shared.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.errors import UnsupportedOperation
+
+WRAPPERS: Mapping[str, str] = MappingProxyType(
+    {
+        "AveragedModel": "module",
+        "DataParallel": "module",
+        "DistributedDataParallel": "module",
+        "OptimizedModule": "_orig_mod",
+    }
+)
+"""Modules that do nothing but call the module inside, and where they keep it."""
+
+_HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of torch: averaged, parallel or compiled ones."""
+    while type(module).__name__ in WRAPPERS:
+        inside = getattr(module, WRAPPERS[type(module).__name__], None)
+        if not isinstance(inside, nn.Module):
+            break
+        module = inside
+    return module
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval, in float32, on the CPU, that shares no parameter or buffer with the module.
+
+    Raises:
+        UnsupportedOperation: it is no module, or its weights hold no numbers yet.
+    """
+    if not isinstance(module, nn.Module):
+        raise UnsupportedOperation(f"the model is of type {type(module).__name__}; it must be an nn.Module")
+    module = unwrapped(module)
+    _require_numbers(module)
+    with torch.no_grad():
+        copied = _copied(module)
+        for part in copied.modules():
+            part.training = False
+        return copied.cpu().float()
+
+
+def _require_numbers(module: nn.Module) -> None:
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise UnsupportedOperation(
+                f"layer '{path or 'the network itself'}' is TorchScript (torch.jit.script or trace), which cannot be looked at; "
+                "build the network with the module that it was made from, and load the weights into that with load_state_dict"
+            )
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            place = f"{path}.{name}".removeprefix(".")
+            if nn.parameter.is_lazy(tensor):
+                raise UnsupportedOperation(
+                    f"'{place}' of the model has no shape yet, as in layers named Lazy... before their first call; call the "
+                    "model on one batch first, and load its weights"
+                )
+            if tensor is not None and tensor.is_meta:
+                raise UnsupportedOperation(
+                    f"'{place}' of the model is on the device 'meta', where tensors hold no numbers; call "
+                    "model.to_empty(device='cpu') and load its weights"
+                )
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Every module new, every tensor new, everything else deeply copied where it can be."""
+    memo: dict[int, object] = {}
+    parts = list(module.modules())
+    for part in parts:
+        memo[id(part)] = part.__class__.__new__(part.__class__)
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is not None and id(tensor) not in memo:
+                memo[id(tensor)] = _like(tensor)
+    for part in parts:
+        new = memo[id(part)]
+        assert isinstance(new, nn.Module)
+        new.__dict__.update({name: _attribute(name, value, memo) for name, value in part.__dict__.items()})
+    copied = memo[id(module)]
+    assert isinstance(copied, nn.Module)
+    return copied
+
+
+def _like(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    return nn.Parameter(copied, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+
+
+def _attribute(name: str, value: object, memo: dict[int, object]) -> object:
+    """A copy of an attribute, or the attribute itself where it has none."""
+    if name in _HELD_BY_MODULES:
+        assert isinstance(value, dict)
+        return type(value)((key, memo.get(id(item), item)) for key, item in value.items())
+    _detach_all(value, memo)
+    tried = dict(memo)
+    try:
+        copied = copy.deepcopy(value, tried)
+    except Exception:  # anything may go wrong in the copying code of somebody's class
+        return value
+    memo.update(tried)
+    return copied
+
+
+def _detach_all(value: object, memo: dict[int, object], depth: int = 4) -> None:
+    """Give computed tensors, and what threads wait for, within plain containers something to be copied to."""
+    if id(value) in memo:
+        return
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+    elif isinstance(value, type(threading.Lock()) | type(threading.RLock())):
+        memo[id(value)] = value
+    elif depth and isinstance(value, dict | list | tuple | set | frozenset):
+        for item in (*value, *(value.values() if isinstance(value, dict) else ())):
+            _detach_all(item, memo, depth - 1)

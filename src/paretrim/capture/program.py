@@ -1,0 +1,138 @@
+"""The program of a module: its ATen operations in one list, with nothing nested in them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import logging
+import operator
+import re
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import Graph as FxGraph
+from torch.fx import GraphModule
+from torch.fx import Node as FxNode
+
+from paretrim.errors import UnsupportedOperation
+
+_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+"""A place in the user's code, as torch.export names it."""
+
+_GUARDS = ("data-dependent", "Constraints violated", "unbacked")
+"""What torch.export says where a decision or a size depends on the images or on how many there are."""
+
+_CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
+
+
+def program_of(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    """Export a private copy with a free batch. Blocks such as ``torch.no_grad()`` are opened: their operations stand in the list.
+
+    Raises:
+        UnsupportedOperation: torch cannot export it, or it holds control flow.
+    """
+    exported = _exported(module, shape)
+    _inline(exported.graph_module)
+    return exported
+
+
+def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    sample = torch.zeros(2, *shape)
+    batch = {0: torch.export.Dim("batch", min=1)}
+    with silence():
+        try:
+            return torch.export.export(module, (sample,), dynamic_shapes=((batch,),) if _is_variadic(module) else (batch,))
+        except MemoryError as error:
+            raise UnsupportedOperation(
+                f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
+            ) from error
+        except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
+            text = str(error)
+            first = next(iter(text.strip().splitlines()), type(error).__name__).rstrip(". ")
+            lines = _LINE.findall(text)
+            place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
+            hint = ""
+            if not _runs(module, sample):
+                hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
+            elif any(sign in text for sign in _GUARDS):
+                hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
+            raise UnsupportedOperation(
+                f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
+                f"free batch size: {first}{place}{hint}"
+            ) from error
+
+
+def _runs(module: nn.Module, images: torch.Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            module(images)
+    except Exception:  # the user's own code
+        return False
+    return True
+
+
+def _is_variadic(module: nn.Module) -> bool:
+    """Whether ``forward`` takes its image among ``*args``."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep torch's warnings, log and print-outs of whole programs away: what matters of them stands in the error."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _inline(owner: GraphModule) -> None:
+    """Put the operations of nested graphs in the place of the block that holds them."""
+    for node in list(owner.graph.nodes):
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.HigherOrderOperator):
+            continue
+        name = str(node.target)
+        if name in _CONTROL_FLOW:
+            raise UnsupportedOperation(
+                f"the network decides with torch's '{name}' while it runs, and a file holds one fixed list of operations; write "
+                "the branch that is taken in eval without it"
+            )
+        nested = [item for item in node.args if isinstance(item, FxNode) and item.op == "get_attr"]
+        if name == "wrap_with_autocast" and node.args[0] == "cpu" and node.args[2]:
+            raise UnsupportedOperation(
+                f"the network computes in {node.args[1]} inside torch.autocast, and is captured in float32; enter autocast "
+                "around the call of the network, not inside"
+            )
+        if len(nested) != 1 or not isinstance(inner := owner.get_submodule(str(nested[0].target)), GraphModule):
+            raise UnsupportedOperation(f"the network uses torch's '{name}', which is not known; write its operations out")
+        _inline(inner)
+        given = node.args[node.args.index(nested[0]) + 1 :]
+        _replace(owner.graph, node, inner, given)
+    owner.graph.lint()
+
+
+def _replace(graph: FxGraph, node: FxNode, inner: GraphModule, given: tuple[object, ...]) -> None:
+    """Copy a nested graph in front of the block, and let those who read the block's results read the copies."""
+    inputs = [item for item in inner.graph.nodes if item.op == "placeholder"]
+    copies: dict[FxNode, FxNode] = {}
+    for placeholder, value in zip(inputs, given, strict=True):
+        assert isinstance(value, FxNode)
+        copies[placeholder] = value
+    with graph.inserting_before(node):
+        results = graph.graph_copy(inner.graph, copies)
+    for user in list(node.users):
+        index = user.args[1]
+        assert user.target is operator.getitem
+        assert isinstance(index, int)
+        assert isinstance(results, tuple | list)
+        user.replace_all_uses_with(results[index])
+        graph.erase_node(user)
+    graph.erase_node(node)
