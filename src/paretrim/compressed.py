@@ -49,6 +49,8 @@ class Compressed:
             first, last = self.history[0], self.history[-1]
             accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
             said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, {100 * last.sparsity:.1f} % zeros, {said}"
+        if self.deployed.onnx_problem:
+            said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
         return f"Compressed({said})"
 
     @property
@@ -73,12 +75,17 @@ class Compressed:
 
         Raises:
             InvalidRecipe: the name ends in something else.
+            ExportMismatch: the ONNX file failed its check, or could not be written; the others are not concerned.
             OutOfSpace: the disk is full.
         """
         target = Path(path)
-        if target.suffix != self.deployed.trim.suffix:
+        if target.suffix == ".onnx":
+            source = self.deployed.delivered_onnx()
+        elif target.suffix == self.deployed.trim.suffix:
+            source = self.deployed.trim
+        else:
             return write_graph(self.graph, target)
-        write_atomically(target, self.deployed.trim.read_bytes())
+        write_atomically(target, source.read_bytes())
         return target
 
 
@@ -111,7 +118,7 @@ def compress(
     Raises:
         InvalidRecipe: ``stages`` holds something else.
         RunInUse: another process works in the folder.
-        ParetrimError: the module cannot be captured, a stage failed, or the file does not compute what it should.
+        ParetrimError: the module cannot be captured, a stage failed, or the ``.trim`` file does not compute what it should.
     """
     chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
     for stage in chosen:
@@ -128,7 +135,10 @@ def compress(
         )
         candidate = candidates[-1]
         key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen]})
-        return Compressed(candidate, deploy(candidate, start, place / "deployed" / key))
+        deployed = deploy(candidate, start, place / "deployed" / key)
+        if deployed.onnx_problem:
+            watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
+        return Compressed(candidate, deployed)
 
 
 def _watching(report: Report | None) -> AbstractContextManager[Watcher]:

@@ -18,8 +18,8 @@ from paretrim.bench.machine import describe, versions
 from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import ELSEWHERE, NATIVE, Runnable, open_runnable, verify
-from paretrim.errors import ExportMismatch
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, REFERENCE, Runnable, open_runnable, verify
+from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import run as interpret
@@ -28,7 +28,7 @@ from paretrim.graph.windows import Values
 from paretrim.outcome import Outcome
 from paretrim.pipeline import Start
 from paretrim.recipe import Recipe, canonical
-from paretrim.run_folder import ONNX_FILE, TRIM_FILE
+from paretrim.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.runtime import load as open_session
 from paretrim.start import TestSet
 from paretrim.train.evaluate import predictions
@@ -45,8 +45,8 @@ CHECKED_IMAGES = 256
 EXACT_IMAGES = 32
 """Images on which the native runtime has to give the very bits of the reference interpreter."""
 
-UNCHECKED = "unchecked.trim"
-"""A ``.trim`` file that was not seen to compute what its graph means; what is wrong keeps this name."""
+UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
+"""Files that were not seen to compute what their graph means; what is wrong keeps this name."""
 
 BATCH = 250
 
@@ -55,12 +55,31 @@ BATCH = 250
 class Deployed:
     """The files of one candidate.
 
-    ``onnx`` runs in ONNX Runtime and OpenVINO; ``trim`` in the reference interpreter and, if integer, natively.
+    ``trim`` runs in the reference interpreter and, if integer, natively; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
+    file could not be written or failed its check, it is None and ``onnx_problem`` says why.
     """
 
     graph: Graph
-    onnx: Path
+    onnx: Path | None
     trim: Path
+    onnx_problem: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.trim.parent
+
+    def delivered_onnx(self) -> Path:
+        """The ONNX file.
+
+        Raises:
+            ExportMismatch: there is none.
+        """
+        if self.onnx is None:
+            raise ExportMismatch(
+                f"there is no ONNX file of '{self.trim}': {self.onnx_problem}; the .trim file was checked and runs in paretrim"
+            )
+        return self.onnx
 
 
 @dataclass(frozen=True)
@@ -68,8 +87,9 @@ class Judgement:
     """Accuracy of one candidate on the test set, as fractions: in the training framework, of its files, and how often they agree.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.integer_network`), as the native
-    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.outcome.Outcome`. ``right`` says of every test
-    image whether the deployed file classifies it right: a bit an image, in base64, for comparisons image by image.
+    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.outcome.Outcome`; those of the ONNX file are
+    None where there is none. ``right`` says of every test image whether the deployed file classifies it right: a bit an image, in
+    base64, for comparisons image by image.
     """
 
     trained_accuracy: float
@@ -77,9 +97,9 @@ class Judgement:
     agreement: float
     test_images: int
     runtime: str
-    onnx_accuracy: float
-    onnx_agreement: float
-    onnx_runtime: str
+    onnx_accuracy: float | None
+    onnx_agreement: float | None
+    onnx_runtime: str | None
     right: str
 
     def right_images(self) -> npt.NDArray[np.bool_]:
@@ -91,25 +111,44 @@ class Judgement:
 def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
     """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
 
-    ``recipe`` is the digest that the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same
-    network with the same history is the same file.
+    The ONNX file is delivered only if it passes its check; the ``.trim`` file does not wait for it. ``recipe`` is the digest that
+    the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same network with the same history is
+    the same file.
 
     Raises:
-        ExportMismatch: a file does not compute what the graph means.
+        ExportMismatch: the ``.trim`` file does not compute what the graph means.
     """
     onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
-    if onnx.exists() and trim.exists():
-        return Deployed(trimfile.read(trim), onnx, trim)
+    if trim.exists():
+        if onnx.exists():
+            return Deployed(trimfile.read(trim), onnx, trim)
+        if problem := onnx_problem_in(folder, versions()):
+            return Deployed(trimfile.read(trim), None, trim, problem)
     graph = freeze(candidate.network, start.spec)
     images = as_the_file_takes(start.calibration[:CHECKED_IMAGES], start.spec)
-    export_onnx(graph, onnx)
-    _check_onnx(graph, onnx, images)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
     unchecked = folder / UNCHECKED
     trimfile.write(graph, unchecked, Provenance(recipe, history))
     _check_trim(graph, unchecked, images[:EXACT_IMAGES])
     unchecked.replace(trim)
-    return Deployed(graph, onnx, trim)
+    return _with_onnx(Deployed(graph, onnx, trim), images)
+
+
+def _with_onnx(deployed: Deployed, images: Values) -> Deployed:
+    """The same with the ONNX file written and checked, or without it and why."""
+    onnx, unchecked = deployed.folder / ONNX_FILE, deployed.folder / UNCHECKED_ONNX
+    try:
+        export_onnx(deployed.graph, unchecked)
+        _check_onnx(deployed.graph, unchecked, images)
+    except OutOfSpace:
+        raise
+    except ParetrimError as error:
+        keep_onnx_problem(deployed.folder, str(error), versions())
+        onnx.unlink(missing_ok=True)
+        return replace(deployed, onnx=None, onnx_problem=str(error))
+    unchecked.replace(onnx)
+    (deployed.folder / ONNX_PROBLEM).unlink(missing_ok=True)
+    return deployed
 
 
 def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
@@ -138,7 +177,7 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
     All kernels give the same bits, so the runtime need not measure which of them are fast.
     """
     runnable: Runnable
-    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime="reference")
+    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime=REFERENCE)
     found, expected = runnable(images), interpret(graph, images)
     if found.shape != expected.shape or found.tobytes() != expected.tobytes():
         same = sum(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=False))
@@ -154,24 +193,30 @@ def judge(
     """Accuracy of the files themselves on the whole test set, beside the number of the training framework.
 
     An integer network is judged by its ``.trim`` file in the native runtime. That computes no floating point: such a network is
-    judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is.
+    judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is; without one by its ``.trim`` file in the
+    reference interpreter.
     """
     device = start.execution.torch_device()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
-    exported = classes_of(open_runnable(deployed.onnx, runtime=onnx_runtime, threads=threads), test.images)
-    shipped, runtime = exported, onnx_runtime
+    exported = None
+    if deployed.onnx is not None:
+        exported = classes_of(open_runnable(deployed.onnx, runtime=onnx_runtime, threads=threads), test.images)
     if deployed.graph.quantized:
         # Whatever kernels it chooses, their integers are the same.
         shipped, runtime = classes_of(open_session(deployed.trim, threads=threads, measure=False), test.images), NATIVE
+    elif exported is not None:
+        shipped, runtime = exported, onnx_runtime
+    else:
+        shipped, runtime = classes_of(open_runnable(deployed.trim, runtime=REFERENCE), test.images), REFERENCE
     return Judgement(
         trained_accuracy=float((trained.numpy() == test.labels).mean()),
         deployed_accuracy=float((shipped == test.labels).mean()),
         agreement=float((shipped == trained.numpy()).mean()),
         test_images=len(test.labels),
         runtime=runtime,
-        onnx_accuracy=float((exported == test.labels).mean()),
-        onnx_agreement=float((exported == shipped).mean()),
-        onnx_runtime=onnx_runtime,
+        onnx_accuracy=None if exported is None else float((exported == test.labels).mean()),
+        onnx_agreement=None if exported is None else float((exported == shipped).mean()),
+        onnx_runtime=None if exported is None else onnx_runtime,
         right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
     )
 
@@ -187,8 +232,8 @@ def outcome_of(
 ) -> Outcome:
     """One line for the results store."""
     layers = summarize_weights(deployed.graph)
-    weight_bytes = sum(layer.bytes for layer in layers)
-    file_bytes = deployed.onnx.stat().st_size
+    file_bytes = None if deployed.onnx is None else deployed.onnx.stat().st_size
+    above_entropy = sum(layer.bytes - layer.entropy_bytes for layer in layers)
     return Outcome(
         study=facts.study,
         recipe=facts.recipe,
@@ -202,9 +247,9 @@ def outcome_of(
         agreement=judgement.agreement,
         test_images=judgement.test_images,
         runtime=judgement.runtime,
-        file=deployed.onnx.name,
+        file=None if deployed.onnx is None else deployed.onnx.name,
         file_bytes=file_bytes,
-        entropy_bytes=file_bytes - weight_bytes + sum(layer.entropy_bytes for layer in layers),
+        entropy_bytes=None if file_bytes is None else file_bytes - above_entropy,
         weights=sum(layer.weights for layer in layers),
         zeros=sum(layer.zeros for layer in layers),
         layers=layers,
@@ -219,6 +264,7 @@ def outcome_of(
         onnx_accuracy=judgement.onnx_accuracy,
         onnx_agreement=judgement.onnx_agreement,
         onnx_runtime=judgement.onnx_runtime,
+        onnx_problem=deployed.onnx_problem,
     )
 
 

@@ -9,9 +9,10 @@ from paretrim.bench.types import LATER, Latency, Machine
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome as StageOutcome
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``; 3 what the ONNX file
-computes, and ``in_place_of`` of a latency; ``deployed_accuracy`` is that of the ONNX file in lines before 3."""
+computes, and ``in_place_of`` of a latency; ``deployed_accuracy`` is that of the ONNX file in lines before 3. In 4 there may be no
+ONNX file, and ``onnx_problem`` says why."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Outcome:
     ``.trim`` file of an integer network in ``paretrim``, the ONNX file of one in floating point elsewhere. ``agreement`` is the
     share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its size; what it
     computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
-    ``entropy_bytes`` is the ONNX file with its weights at their own entropy.
+    ``entropy_bytes`` is the ONNX file with its weights at their own entropy. All of these are None where the ONNX file could
+    not be written or failed its check, for the reason ``onnx_problem``.
     ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
     """
 
@@ -38,9 +40,9 @@ class Outcome:
     agreement: float
     test_images: int
     runtime: str
-    file: str
-    file_bytes: int
-    entropy_bytes: float
+    file: str | None
+    file_bytes: int | None
+    entropy_bytes: float | None
     weights: int
     zeros: int
     layers: tuple[WeightSummary, ...]
@@ -55,6 +57,7 @@ class Outcome:
     onnx_accuracy: float | None = field(default=None, metadata=LATER)
     onnx_agreement: float | None = field(default=None, metadata=LATER)
     onnx_runtime: str | None = field(default=None, metadata=LATER)
+    onnx_problem: str | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property

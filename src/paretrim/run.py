@@ -27,7 +27,7 @@ from paretrim.progress import Watcher, silent, told
 from paretrim.recipe import Recipe, digest_of, stage_settings
 from paretrim.report import page
 from paretrim.report.choice import Choice
-from paretrim.run_folder import INDEX, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands
+from paretrim.run_folder import INDEX, ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
 from paretrim.timing import Setting, arms_of, latencies_of, time_files
@@ -154,7 +154,9 @@ def deliver(
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(_judged(entry, files, opened, onnx_runtime))
         watcher.note(_worth(entry.label, files, judgements[-1]))
-    files_by_label = {entry.label: files.onnx for entry, files in zip(entries, deployed, strict=True)}
+        if files.onnx_problem:
+            watcher.note(f"{entry.label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}")
+    files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
         latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher)
@@ -165,7 +167,7 @@ def deliver(
         )
         for entry, files, judgement in zip(entries, deployed, judgements, strict=True)
     )
-    places = [files.onnx.parent.relative_to(folder) for files in deployed]
+    places = [files.folder.relative_to(folder) for files in deployed]
     index = [
         {"label": outcome.label, "recipe": outcome.recipe, "seed": outcome.seed, "folder": place.as_posix()}
         for outcome, place in zip(outcomes, places, strict=True)
@@ -186,7 +188,7 @@ def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
     """The deployed files of one candidate, in a folder named by everything that decides them.
 
     Raises:
-        ParetrimError: the network cannot be exported, or the file does not compute what the graph means.
+        ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what the graph means.
     """
     # The recipe's own digest would not do: it names a weights file, and this key knows its content.
     key = digest_of(
@@ -205,7 +207,8 @@ def timed(
 ) -> dict[str, tuple[Latency, ...]]:
     """Latencies of every file in every setting that can run it, the first file being the baseline.
 
-    A session that ``folder`` keeps of exactly these files, measured as hard, is not measured again.
+    ``files`` are the places of ONNX files by name (:func:`paretrim.timing.arms_of`). A session that ``folder`` keeps of exactly
+    these files, measured as hard, is not measured again.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     baseline = next(iter(files))
@@ -244,8 +247,8 @@ def _facts(entry: Entry, folder: Path) -> Facts:
 
 def _judged(entry: Entry, files: Deployed, opened: Opened, onnx_runtime: str) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept."""
-    kept = files.onnx.with_name(f"judgement-{onnx_runtime}.json")
-    sha256 = digest(files.onnx) + digest(files.trim)
+    kept = files.folder / f"judgement-{onnx_runtime}.json"
+    sha256 = "".join(digest(file) for file in (files.onnx, files.trim) if file is not None)
     try:
         facts = json.loads(kept.read_text(encoding="utf-8"))
         if facts.pop("sha256") == sha256:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paretrim.bench.raw import load_session
@@ -19,6 +20,9 @@ ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
 
 OLDER_GRAPH_FILE = "model.graph"
 """What earlier versions wrote in place of :data:`TRIM_FILE`."""
+
+ONNX_PROBLEM = "onnx-problem.json"
+"""Says why there is no :data:`ONNX_FILE`, and which versions of packages found that out."""
 
 INDEX = "index.json"
 """What the latest command in a folder delivered: label, recipe digest, seed and folder of the files, one entry a candidate."""
@@ -123,6 +127,24 @@ def graph_file_in(folder: Path) -> Path:
     raise CorruptFile(f"'{folder}' has neither {TRIM_FILE} nor {OLDER_GRAPH_FILE}; run the command that made it again")
 
 
+def keep_onnx_problem(folder: Path, problem: str, versions: Mapping[str, str]) -> None:
+    """Write down why the candidate deployed into ``folder`` has no ONNX file.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / ONNX_PROBLEM, json.dumps({"problem": problem, "versions": dict(versions)}, indent=1).encode())
+
+
+def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> str | None:
+    """What :func:`keep_onnx_problem` wrote; with ``versions`` only what these found out."""
+    try:
+        facts = json.loads((folder / ONNX_PROBLEM).read_text(encoding="utf-8"))
+        return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or damaged: exporting again finds it out again
+
+
 def delivered_by(path: Path) -> tuple[Outcome, ...]:
     """Outcomes of a store file, or of what the latest command in a run folder delivered; of repeated runs the newest.
 
@@ -160,7 +182,8 @@ def _refuse_without_outcomes(folder: Path) -> None:
     """Say what to do with a folder in which stages are finished and nothing was judged."""
     if not (folder / "stages").is_dir():
         return
-    files = sorted((folder / "deployed").glob("*/model.onnx"), key=lambda file: file.stat().st_mtime)
+    kinds = ((folder / "deployed").glob(f"*/{name}") for name in (TRIM_FILE, ONNX_FILE))
+    files = sorted(itertools.chain(*kinds), key=lambda file: file.stat().st_mtime)
     if not files:
         raise CorruptFile(f"'{folder}' has no outcomes yet: the run in it is not finished; give its command again")
     raise CorruptFile(

@@ -27,13 +27,15 @@ class Setting:
 
 
 def arms_of(files: Mapping[str, Path], setting: Setting) -> tuple[Arm, ...]:
-    """Arms of one session about a runtime, from ONNX files by name.
+    """Arms of one session about a runtime, from the places of ONNX files by name.
 
     In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
-    such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms.
+    such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms. A network whose ONNX
+    file was not delivered has no arm where it would need one.
     """
+    there = {name for name, path in files.items() if path.is_file()}
     if setting.runtime != NATIVE:
-        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items())
+        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items() if name in there)
     graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
     integer = {name for name, path in graphs.items() if read_graph(path).quantized}
     if not integer:
@@ -43,6 +45,7 @@ def arms_of(files: Mapping[str, Path], setting: Setting) -> tuple[Arm, ...]:
         if name in integer
         else Arm(name, str(path), ELSEWHERE, setting.threads)
         for name, path in files.items()
+        if name in integer | there
     )
 
 
@@ -57,14 +60,16 @@ def time_files(
 ) -> dict[str, tuple[Latency, ...]]:
     """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
 
-    Which arms there are, says :func:`arms_of`. With a ``folder`` the raw samples are kept there.
+    Where the baseline has no arm, the first that has one takes its place. Which arms there are, says :func:`arms_of`. With
+    a ``folder`` the raw samples are kept there.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in settings:
         arms = arms_of(files, setting)
         if not arms:
             continue
-        session = measure(arms, images, baseline=baseline, effort=effort)
+        first = baseline if baseline in {arm.name for arm in arms} else arms[0].name
+        session = measure(arms, images, baseline=first, effort=effort)
         if folder:
             save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
         for name, latency in latencies_of(session, setting).items():

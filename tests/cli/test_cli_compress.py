@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from paretrim import judge
+from paretrim.errors import UnsupportedOperation
 from paretrim.run_folder import delivered_by
 
 OWN = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs", "6", "--epochs", "2", "--effort", "none")
@@ -161,3 +163,18 @@ def test_plans_of_nothing(arguments, said, at_desk, command):
     status, _, err = command("plan", *arguments)
     assert status == 2
     assert said in err
+
+
+def test_without_an_onnx_file_the_best_is_delivered_alone(at_desk, command, command_json, tmp_path, monkeypatch):
+    def refuse(graph, path):
+        raise UnsupportedOperation("not this network")
+
+    monkeypatch.setattr(judge, "export_onnx", refuse)
+    (tmp_path / "best.onnx").write_text("of an earlier best")
+    arguments = ("compress", *OWN, "--folder", tmp_path, "--max-bytes", "1000000")
+    status, out, err = command(*arguments)
+    assert (status, (tmp_path / "best.trim").exists(), (tmp_path / "best.onnx").exists()) == (0, True, False)
+    assert f"in {tmp_path / 'best.trim'}, without an ONNX file" in out.replace("\n", " ")
+    assert "INT8: its .trim file is delivered and no ONNX file: not this network" in err
+    _, found = command_json(*arguments)
+    assert found["best"]["onnx"] is None

@@ -176,6 +176,8 @@ def test_misses_say_by_how_much():
         "the .trim file has 1,200 bytes, 200 more than --max-bytes 1,000",
     )
     assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
+    (unknown,) = misses(_tried("INT8", 0.895, 1000), Targets(None, 2.0), DENSE)
+    assert unknown == "there is no latency to hold against --max-latency-ms 2: the candidate has no ONNX file"
     (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
     assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
 

@@ -21,7 +21,7 @@ from paretrim.bench.types import Estimate, Latency, Machine
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
-from paretrim.outcome import Outcome
+from paretrim.outcome import FORMAT, Outcome
 from paretrim.study import store
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -104,7 +104,7 @@ def test_a_line_of_the_first_format_reads_and_writes_as_it_was() -> None:
     assert store.decode(line).trim_bytes is None
     assert store.encode(store.decode(line)) == line
     newer = store.decode(store.encode(one(trim_bytes=7, onnx_accuracy=0.5)))
-    assert (newer.trim_bytes, newer.onnx_accuracy, newer.format) == (7, 0.5, 3)
+    assert (newer.trim_bytes, newer.onnx_accuracy, newer.format) == (7, 0.5, FORMAT)
 
 
 def test_equal_outcomes_are_equal_lines() -> None:
@@ -160,10 +160,13 @@ def test_what_cannot_be_stored_is_refused(changes: dict[str, Any], message: str)
         ("", "line: not a JSON line"),
         ("[" * 100_000, "line: not a JSON line"),
         ("[]", r"line: is \[\] \(list\); allowed is an object"),
-        ("{}", "line: has format None; allowed is a whole number from 1 to 3"),
+        ("{}", f"line: has format None; allowed is a whole number from 1 to {FORMAT}"),
         ('{"format": true}', "has format True"),
-        ('{"format": 4}', "has format 4 and this version of paretrim reads up to 3; install a newer one"),
-        ('{"format": 0}', "has format 0; allowed is a whole number from 1 to 3"),
+        (
+            f'{{"format": {FORMAT + 1}}}',
+            f"has format {FORMAT + 1} and this version of paretrim reads up to {FORMAT}; install a newer one",
+        ),
+        ('{"format": 0}', f"has format 0; allowed is a whole number from 1 to {FORMAT}"),
         ('{"format": 1, "format": 1}', "key 'format' occurs twice"),
         (edited(extra=1), "keys of Outcome do not match: unknown 'extra'; allowed are study, recipe"),
         ('{"format": 1}', "missing 'agreement', 'commit'"),

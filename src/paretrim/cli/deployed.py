@@ -24,11 +24,11 @@ from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of_candida
 from paretrim.cli.status import DONE
 from paretrim.data.spec import FOLDER
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
-from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.errors import DataUnavailable, ExportMismatch, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.report import wording
 from paretrim.report.noise import shortened
-from paretrim.run_folder import graph_file_in, index_of
+from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
@@ -240,6 +240,10 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
 
         trimfile.write(graph, path, _provenance(source, parsed))
         return path
+    if path.suffix == ONNX and source.is_dir():
+        place = _place_in(source, parsed)
+        if problem := onnx_problem_in(place):
+            raise ExportMismatch(f"'{place}' has no ONNX file: {problem}; its .trim file was checked and runs in paretrim")
     from paretrim.compressed import write_graph
 
     return write_graph(graph, path)
@@ -268,12 +272,17 @@ def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
     """The graph of the last candidate a run folder delivered, or of the one with the label asked for."""
     if parsed.mean or parsed.std:
         raise InvalidRecipe("--mean and --std are for a lone candidate; the files of a run folder take pixels already")
+    return read_graph(graph_file_in(_place_in(folder, parsed)))
+
+
+def _place_in(folder: Path, parsed: argparse.Namespace) -> Path:
+    """Where the files of that candidate are."""
     entries = index_of(folder)
     labels = [str(entry["label"]) for entry in entries]
     label = parsed.label or labels[-1]
     if label not in labels:
         raise InvalidRecipe(f"'{folder}' has no candidate '{label}'; it has {', '.join(labels)}")
-    return read_graph(graph_file_in(folder / str(entries[labels.index(label)]["folder"])))
+    return folder / str(entries[labels.index(label)]["folder"])
 
 
 def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:

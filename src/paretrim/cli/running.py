@@ -28,7 +28,7 @@ from paretrim.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
-from paretrim.search.climb import BEST_ONNX, Found, compress_towards
+from paretrim.search.climb import Found, compress_towards
 from paretrim.search.ladder import Targets, ladder, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
@@ -248,7 +248,7 @@ def _found_json(found: Found) -> dict[str, object]:
         for one in found.tried
     ]
     return {
-        "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": str(found.file.with_name(BEST_ONNX))},
+        "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": found.onnx and str(found.onnx)},
         "dense_validation_accuracy": found.reference.accuracy,
         "tried": tried,
         "reason": found.reason,
@@ -262,7 +262,8 @@ def _found_json(found: Found) -> dict[str, object]:
 def _say_found(found: Found, targets: Targets) -> None:
     """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
-    say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, beside it {BEST_ONNX}")
+    beside = "without an ONNX file" if found.onnx is None else f"beside it {found.onnx.name}"
+    say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
     say(f"why: {found.reason}")
     say("\n".join(found.facts()))
     if targets != Targets():

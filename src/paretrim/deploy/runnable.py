@@ -17,10 +17,10 @@ from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 
-NATIVE, ELSEWHERE = "paretrim", "onnxruntime"
-"""The native runtime, and where networks in floating point run, which it cannot compute."""
+NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
+"""The native runtime, where networks in floating point run, which it cannot compute, and the interpreter that defines both."""
 
-RUNTIMES = (NATIVE, ELSEWHERE, "openvino", "reference")
+RUNTIMES = (NATIVE, ELSEWHERE, "openvino", REFERENCE)
 """What :func:`open_runnable` opens: ``onnxruntime`` and ``openvino`` an ``.onnx`` file, the others a graph file."""
 
 VERIFIED_AT_ONCE = 64
@@ -65,7 +65,7 @@ class ReferenceRunnable:
 
     graph: Graph
     threads: int = 1
-    runtime: str = "reference"
+    runtime: str = REFERENCE
     version: str = __version__
 
     def __call__(self, images: Values) -> FloatArray:
@@ -91,7 +91,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
     if not isinstance(threads, int) or threads < 1:
         raise UnsupportedOperation(f"threads is {threads!r}; a runtime computes with at least 1")
-    if runtime == "reference":
+    if runtime == REFERENCE:
         return ReferenceRunnable(read_graph(path), threads)
     if runtime == NATIVE:
         from paretrim.runtime import load as open_session

@@ -105,8 +105,9 @@ def _recipe(i: int, point: Point, *, layers: bool) -> str:
 
 
 def _files(run: Outcome) -> str:
-    beside = "" if run.trim_bytes is None else f", its .trim file ({run.trim_bytes:,} bytes)"
-    return f"{run.file} ({run.file_bytes:,} bytes){beside}"
+    files = [] if run.file_bytes is None else [f"{run.file} ({run.file_bytes:,} bytes)"]
+    files += [] if run.trim_bytes is None else [f"its .trim file ({run.trim_bytes:,} bytes)"]
+    return ", ".join(files) + (f"; no ONNX file: {run.onnx_problem}" if run.onnx_problem else "")
 
 
 def _run_accuracy(run: Outcome) -> str:

@@ -214,17 +214,18 @@ def _size(points: Sequence[Point]) -> str:
             point.label,
             wording.percent(point.sparsity, 1),
             *([wording.size(point.size.value)] if trim else []),
-            wording.size(point.file_bytes.value),
+            wording.onnx_size(point),
             wording.size(point.entropy_bytes),
         )
         for point in points
     ]
     headings = ("arm", "zeros", *((".trim", "ONNX") if trim else ("file",)), "weights' entropy")
+    missing = "".join(f" {_plain(text)}." for text in wording.missing_onnx(points))
     note = (
         "Zeros are counted in the exported weights. The weights' entropy is what an ideal order-0 coder, layer by layer, would "
         "need for the weights alone; files hold everything else too. Values are means over seeds."
     )
-    return f"## Size\n\n{_table(headings, rows, left=1)}\n\n{note}"
+    return f"## Size\n\n{_table(headings, rows, left=1)}\n\n{note}{missing}"
 
 
 def _latency(points: Sequence[Point]) -> str:

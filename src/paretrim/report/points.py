@@ -62,8 +62,9 @@ class Point:
     """One label over its seeds. Accuracies are fractions of the test set; ``runs`` are in order of seed.
 
     ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
-    the smallest and the largest ONNX file; ``trim_bytes`` is the same of the ``.trim`` files, of all points or of none. ``drift``
-    is deployed minus trained accuracy, ``entropy_bytes`` the order-0 entropy of the weights alone, means over seeds.
+    the smallest and the largest ONNX file, None where some run has none; ``trim_bytes`` is the same of the ``.trim``
+    files, of all points or of none. ``drift`` is deployed minus trained accuracy, ``entropy_bytes`` the order-0 entropy of the
+    weights alone, means over seeds.
     """
 
     label: str
@@ -72,7 +73,7 @@ class Point:
     basis: str
     drift: float
     agreement: float
-    file_bytes: Estimate
+    file_bytes: Estimate | None
     entropy_bytes: float
     sparsity: float
     speeds: Mapping[Setting, Speed]
@@ -81,7 +82,14 @@ class Point:
     @property
     def size(self) -> Estimate:
         """Bytes that decide the frontier: of the ``.trim`` files, or of the ONNX files where a line lacks the others."""
-        return self.trim_bytes or self.file_bytes
+        size = self.trim_bytes or self.file_bytes
+        assert size is not None, "aggregate refuses such points"
+        return size
+
+    @property
+    def onnx_problems(self) -> tuple[str, ...]:
+        """Why runs have no ONNX file, each reason once."""
+        return tuple(dict.fromkeys(run.onnx_problem for run in self.runs if run.onnx_problem))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -105,7 +113,8 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
     Labels that several studies or networks share are made distinct by adding the study or the network.
 
     Raises:
-        InvalidRecipe: no outcomes, several data sets, a label with two orders of stages, or a label with a seed twice.
+        InvalidRecipe: no outcomes, several data sets, a label with two orders of stages, a label with a seed twice, or sizes of
+            two kinds of file.
     """
     if not outcomes:
         raise InvalidRecipe("there are no outcomes to report; run a study first or check the path of its store")
@@ -117,6 +126,12 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
         groups.setdefault((outcome.study, outcome.network, outcome.label), []).append(outcome)
     # Sizes of different kinds of file do not compare: one kind for all points.
     trim = all(outcome.trim_bytes is not None for outcome in outcomes)
+    alone = next((outcome.label for outcome in outcomes if outcome.file_bytes is None), None)
+    if alone is not None and not trim:
+        raise InvalidRecipe(
+            f"'{alone}' has no ONNX file, and other outcomes are from before .trim files, so their sizes do not compare; report "
+            "them apart"
+        )
     labels = [label for _, _, label in groups]
     studies = {study for study, _, _ in groups}
     points = []
@@ -183,6 +198,7 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     else:
         accuracy = wilson_interval(accuracies[0], runs[0].test_images)
         basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"
+    file_sizes = [run.file_bytes for run in runs if run.file_bytes is not None]
     trim_sizes = [run.trim_bytes for run in runs if trim and run.trim_bytes is not None]
     return Point(
         label=label,
@@ -191,7 +207,7 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
         basis=basis,
         drift=fmean(run.deployed_accuracy - run.trained_accuracy for run in runs),
         agreement=fmean(run.agreement for run in runs),
-        file_bytes=_range([run.file_bytes for run in runs]),
+        file_bytes=_range(file_sizes) if len(file_sizes) == len(runs) else None,
         entropy_bytes=fmean(sum(layer.entropy_bytes for layer in run.layers) for run in runs),
         sparsity=fmean(run.sparsity for run in runs),
         speeds=MappingProxyType(_speeds(runs)),

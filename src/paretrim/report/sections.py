@@ -114,11 +114,12 @@ def table(view: View) -> str:
     notes = (
         "Speed-up is against " + (_baselines(view) or "nothing") + ", from paired rounds." if view.settings[0] is not None else ""
     )
+    missing = "".join(f" {text}." for text in wording.missing_onnx(view.points))
     shape = " Distributions are relative to each point's own median; heights are square roots." if distributions else ""
     return (
         '<section id="points"><h2>All points</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="note">{escape(notes + shape)} Deployed − trained is in percentage points. The weights\' entropy is '
+        f'<p class="note">{escape(notes + shape + missing)} Deployed − trained is in percentage points. The weights\' entropy is '
         "what an ideal order-0 coder would need for them alone; files hold everything else too. Click a heading to sort.</p>"
         "</section>"
     )
@@ -179,7 +180,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
         rank = view.standings[j][i]
         cells.append(f"<td class={'yes' if rank.on_frontier else 'no'}{shown}>{escape(wording.standing(rank))}")
     cells += [
-        *([_bytes_cell(point.file_bytes.value)] if view.has_trim else []),
+        *([_bytes_cell(point.file_bytes.value) if point.file_bytes else "<td>none"] if view.has_trim else []),
         f"<td>{wording.percent(point.sparsity, 1)}",
         _bytes_cell(point.entropy_bytes),
         f"<td>{wording.points(point.drift)}",

@@ -83,6 +83,7 @@ def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting
         notes.append(f"frontier: accuracy, {wording.size_cost(points)} and p50 with {setting_name(chosen, settings)}")
     if beside := wording.stand_ins(points):
         notes.append(beside)
+    notes += wording.missing_onnx(points)
     heard = [remark for point in points for speed in point.speeds.values() for remark in speed.noise]
     remarks = shortened(dict.fromkeys(heard))
     if remarks:
@@ -123,7 +124,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
         Column("zeros", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]
     if any(point.trim_bytes for point in points):
-        columns.append(Column("ONNX", lambda row: wording.size(row.point.file_bytes.value), 64))
+        columns.append(Column("ONNX", lambda row: wording.onnx_size(row.point), 64))
     for i, setting in enumerate(settings):
         name = setting_name(setting, settings).replace(", ", "\n")
         columns.append(Column(f"p50 ms\n{name}", _latency(setting), 97 if i == 0 else 60 - 2 * i))

@@ -57,6 +57,20 @@ def stand_ins(among: Sequence[Point]) -> str:
     )
 
 
+def onnx_size(point: Point) -> str:
+    """Bytes of the ONNX file, or that there is none."""
+    return size(point.file_bytes.value) if point.file_bytes else "none"
+
+
+def missing_onnx(among: Sequence[Point]) -> list[str]:
+    """Which points have no ONNX file, and why."""
+    return [
+        f"{point.label} has no ONNX file, and no latency where one is needed: {problem}"
+        for point in among
+        for problem in point.onnx_problems
+    ]
+
+
 def milliseconds(value: float) -> str:
     """Three significant digits, without the unit."""
     return _three_digits(value)

@@ -20,7 +20,7 @@ from paretrim.planning import doubt
 from paretrim.progress import Watcher
 from paretrim.report.choice import Choice
 from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense, write_page
-from paretrim.run_folder import TIMINGS
+from paretrim.run_folder import ONNX_FILE, TIMINGS
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
 from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
@@ -32,7 +32,7 @@ DENSE = "dense"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What came out: everything tried, the best of it, and its file.
+    """What came out: everything tried, the best of it, and its files; ``onnx`` is None where there is no ONNX file.
 
     ``missed`` are the targets it misses, ``unshown`` those that too few images or too much noise leave open, ``contradicted``
     those that the test images show to be missed; all in words, and all are met where there are none. The test images have no
@@ -49,6 +49,7 @@ class Found:
     unshown: tuple[str, ...]
     contradicted: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
+    onnx: Path | None = None
 
     @property
     def met(self) -> bool:
@@ -80,7 +81,8 @@ def compress_towards(
 ) -> Found:
     """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.trim`` and ``best.onnx``.
 
-    Latency targets refer to the first of the measured settings.
+    Where the ONNX file of the best failed its check there is no ``best.onnx``. Latency targets refer to the first of the measured
+    settings.
 
     Raises:
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
@@ -111,7 +113,7 @@ def compress_towards(
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
     delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
     found = _found(tried, delivered, targets, reference, folder)
-    _keep(delivered.deployed[1 + found.tried.index(found.best)], folder)
+    found = replace(found, onnx=_keep(delivered.deployed[1 + found.tried.index(found.best)], folder))
     choice = Choice(found.best.rung.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
     write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
     return found
@@ -156,18 +158,18 @@ def _file_right(files: Deployed, start: Start) -> Right:
     return np.concatenate(found)
 
 
-def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: Measuring, watcher: Watcher) -> Estimate:
-    """Median latency of the newest entry, timed beside the dense network."""
+def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: Measuring, watcher: Watcher) -> Estimate | None:
+    """Median latency of the newest entry, timed beside the dense network; None where it has no ONNX file and needs one."""
     dense, newest = entries[0], entries[-1]
     files = ship(newest, opened, folder)
     first = replace(measuring, settings=measuring.settings[:1])
-    place = folder / TIMINGS / "candidates" / files.onnx.parent.name
-    pair = {dense.label: ship(dense, opened, folder).onnx, newest.label: files.onnx}
+    place = folder / TIMINGS / "candidates" / files.folder.name
+    pair = {one.label: made.folder / ONNX_FILE for one, made in ((dense, ship(dense, opened, folder)), (newest, files))}
     found = timed(pair, opened.test, first, place, watcher=watcher)[newest.label]
-    if not found:
+    if not found and files.onnx is not None:
         runtime = first.settings[0].runtime
         raise InvalidRecipe(f"'{newest.label}' cannot run in {runtime}; name another runtime first in --runtimes")
-    return found[0].p50_ms
+    return found[0].p50_ms if found else None
 
 
 def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Tried:
@@ -190,6 +192,11 @@ def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered) -> tuple
     return tuple(replace(one, p50_ms=found[0].p50_ms) if found else one for one, found in zip(tried, latencies, strict=True))
 
 
-def _keep(best: Deployed, folder: Path) -> None:
-    for source, name in ((best.trim, BEST), (best.onnx, BEST_ONNX)):
-        write_atomically(folder / name, source.read_bytes())
+def _keep(best: Deployed, folder: Path) -> Path | None:
+    """Copy the files of the best to where they are looked for; the ONNX file, if there is one."""
+    write_atomically(folder / BEST, best.trim.read_bytes())
+    if best.onnx is None:
+        (folder / BEST_ONNX).unlink(missing_ok=True)
+        return None
+    write_atomically(folder / BEST_ONNX, best.onnx.read_bytes())
+    return folder / BEST_ONNX

@@ -248,8 +248,11 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
         over = 100 * (one.drop.value - targets.max_drop)
         text = f"accuracy drops by {100 * one.drop.value:.2f} points on validation images"
         said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
-    if targets.max_latency_ms is not None and _too_slow(one, targets):
-        p50 = 0.0 if one.p50_ms is None else one.p50_ms.value
+    if targets.max_latency_ms is not None and one.p50_ms is None:
+        limit = f"--max-latency-ms {targets.max_latency_ms:g}"
+        said.append(f"there is no latency to hold against {limit}: the candidate has no ONNX file")
+    if targets.max_latency_ms is not None and one.p50_ms is not None and _too_slow(one, targets):
+        p50 = one.p50_ms.value
         over = p50 - targets.max_latency_ms
         said.append(f"the median latency is {p50:.3g} ms, {over:.3g} ms more than --max-latency-ms {targets.max_latency_ms:g}")
     if targets.max_bytes is not None and one.trim_bytes > targets.max_bytes:
@@ -304,7 +307,8 @@ def _too_heavy(one: Tried, targets: Targets) -> bool:
 
 
 def _too_slow(one: Tried, targets: Targets) -> bool:
-    return targets.max_latency_ms is not None and one.p50_ms is not None and one.p50_ms.value > targets.max_latency_ms
+    """Whether a candidate misses the latency asked for, or cannot be timed."""
+    return targets.max_latency_ms is not None and (one.p50_ms is None or one.p50_ms.value > targets.max_latency_ms)
 
 
 def _remedy(drop: Drop, allowed: float) -> str:

@@ -13,6 +13,7 @@ from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, with_l
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages, train_dense
 from paretrim.recipe import Recipe
+from paretrim.run_folder import ONNX_FILE
 from paretrim.start import captured, start_from
 from paretrim.study.grid import DENSE, Grid
 from paretrim.study.store import append, latest, read
@@ -50,7 +51,7 @@ def run_study(
             recipe = grid.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
                 say(f"{grid.name}: seed {seed}, {label}")
-                append(store, _run(grid, recipe, dataset, folder, report))
+                append(store, _run(grid, recipe, dataset, folder, report=report, say=say))
     return _stored(store)
 
 
@@ -73,11 +74,11 @@ def time_study(
     images = load(grid.base.data).test.images.numpy()
     for seed in grid.seeds:
         outcomes = {o.label: o for o in _stored(store) if o.seed == seed and o.label in labels}
-        wanted = _wanted(tuple(outcomes.values()), settings)
-        if set(outcomes) != labels or all(wanted <= _timed(o) for o in outcomes.values()):
+        integer = any(map(_integer, outcomes.values()))
+        if set(outcomes) != labels or all(_wanted(o, settings, integer=integer) <= _timed(o) for o in outcomes.values()):
             continue
         say(f"{grid.name}: timing seed {seed}")
-        files = {label: deployed_folder(folder, outcome.recipe, seed) / "model.onnx" for label, outcome in outcomes.items()}
+        files = {label: deployed_folder(folder, outcome.recipe, seed) / ONNX_FILE for label, outcome in outcomes.items()}
         found = time_files(files, images, baseline=DENSE, settings=settings, effort=effort, folder=folder / "timings" / str(seed))
         for label, outcome in outcomes.items():
             append(store, with_latencies(outcome, found[label]))
@@ -89,13 +90,15 @@ def deployed_folder(folder: Path, digest: str, seed: int) -> Path:
     return folder / "deployed" / f"{digest}-{seed}"
 
 
-def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, report: Report | None) -> Outcome:
+def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, *, report: Report | None, say: Say) -> Outcome:
     start, test = start_from(recipe, dataset)
     start = train_dense(start, recipe.dense, folder, report=report)
     teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
     candidate = run_stages(start, recipe.stages, folder, teacher=teacher, report=report)[-1]
     place = deployed_folder(folder, recipe.digest, recipe.seed)
     deployed: Deployed = deploy(candidate, start, place, recipe=recipe.digest)
+    if deployed.onnx_problem:
+        say(f"{recipe.title}: its .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
     judgement = judge(candidate, deployed, test, start)
     return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
 
@@ -108,10 +111,21 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
     return next((o for o in outcomes if o.recipe == recipe.digest and o.seed == recipe.seed), None)
 
 
-def _wanted(outcomes: Sequence[Outcome], settings: Sequence[Setting]) -> set[tuple[str, int]]:
-    """Runtimes and threads of the sessions a seed can have: one about the native runtime needs an integer network."""
-    integer = any(layer.dtype == "int8" for outcome in outcomes for layer in outcome.layers)
-    return {(setting.runtime, setting.threads) for setting in settings if integer or setting.runtime != NATIVE}
+def _wanted(outcome: Outcome, settings: Sequence[Setting], *, integer: bool) -> set[tuple[str, int]]:
+    """Runtimes and threads of the sessions that can time a network; ``integer``: whether its seed has an integer network.
+
+    A session about the native runtime needs one. An integer network needs no ONNX file there; all others do, and everywhere else.
+    """
+    native = integer and (_integer(outcome) or outcome.file is not None)
+    return {
+        (setting.runtime, setting.threads)
+        for setting in settings
+        if (native if setting.runtime == NATIVE else outcome.file is not None)
+    }
+
+
+def _integer(outcome: Outcome) -> bool:
+    return any(layer.dtype == "int8" for layer in outcome.layers)
 
 
 def _timed(outcome: Outcome) -> set[tuple[str, int]]:

@@ -1,0 +1,161 @@
+"""What is right is delivered: a .trim file does not wait for an ONNX file that fails its check or cannot be written."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import paretrim
+from paretrim import judge
+from paretrim.bench.effort import Effort
+from paretrim.candidate import Candidate
+from paretrim.cli import main
+from paretrim.data.load import load
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.errors import ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
+from paretrim.judge import deploy
+from paretrim.progress import silent
+from paretrim.quantize.stage import Quantize
+from paretrim.report import document, terminal
+from paretrim.run import Measuring, run_recipe
+from paretrim.start import start_from
+from paretrim.study import store
+from paretrim.study.grid import Grid
+from paretrim.study.runner import run_study, time_study
+from paretrim.timing import Setting
+
+LEAST = Effort(
+    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
+)
+BOTH = (Setting("paretrim", 1), Setting("onnxruntime", 1))
+
+
+@pytest.fixture
+def wrong_export(monkeypatch):
+    """Integer networks are exported with the bias of the last layer upside down; returns the paths written to."""
+    written = []
+
+    def export(graph, path):
+        written.append(path)
+        *nodes, last = graph.nodes
+        if graph.quantized:
+            flipped = {**last.tensors, "bias": last.tensors["bias"][::-1] + np.arange(-4, 6, dtype=np.int32) * 10**6}
+            last = replace(last, tensors=flipped)
+        export_onnx(replace(graph, nodes=(*nodes, last)), path)
+
+    monkeypatch.setattr(judge, "export_onnx", export)
+    return written
+
+
+def refuse(error):
+    def export(graph, path):
+        raise error
+
+    return export
+
+
+@pytest.fixture
+def start(recipe):
+    return start_from(recipe, load(recipe.data))[0]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_network_in_floats_whose_onnx_file_cannot_be_written_is_delivered(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "export_onnx", refuse(UnsupportedOperation("two values would be named 'x'")))
+    deployed = deploy(Candidate(start.network), start, tmp_path)
+    assert (deployed.onnx, deployed.onnx_problem) == (None, "two values would be named 'x'")
+    assert names(tmp_path) == ["model.trim", "onnx-problem.json"]
+    # What was found out once is known; other versions of the packages may do better.
+    monkeypatch.setattr(judge, "export_onnx", export_onnx)
+    assert deploy(Candidate(start.network), start, tmp_path).onnx_problem == "two values would be named 'x'"
+    facts = json.loads((tmp_path / "onnx-problem.json").read_text())
+    (tmp_path / "onnx-problem.json").write_text(json.dumps(facts | {"versions": {"onnx": "0.1"}}))
+    assert deploy(Candidate(start.network), start, tmp_path).onnx == tmp_path / "model.onnx"
+    assert names(tmp_path) == ["model.onnx", "model.trim"]
+
+
+def test_a_full_disk_is_no_reason_to_go_without_an_onnx_file(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "export_onnx", refuse(OutOfSpace("the disk is full")))
+    with pytest.raises(OutOfSpace, match="the disk is full"):
+        deploy(Candidate(start.network), start, tmp_path)
+    assert names(tmp_path) == ["model.trim"]
+    monkeypatch.undo()
+    assert deploy(Candidate(start.network), start, tmp_path).onnx_problem is None
+
+
+def test_a_run_goes_on_without_an_onnx_file_and_says_so(recipe, tmp_path, wrong_export, capsys):
+    notes = []
+    watcher = replace(silent(), note=notes.append)
+    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST), watcher=watcher)
+    assert dense.file == pruned.file == "model.onnx"
+    assert (quantized.file, quantized.file_bytes, quantized.entropy_bytes, quantized.onnx_accuracy) == (None, None, None, None)
+    assert "/unchecked.onnx' agrees with the reference interpreter on " in quantized.onnx_problem
+    assert quantized.runtime == "paretrim"
+    assert [(latency.runtime, latency.baseline) for latency in quantized.latencies] == [("paretrim", "dense")]
+    assert len(dense.latencies) == 2
+    said = f"{quantized.label}: its .trim file is delivered and no ONNX file: {quantized.onnx_problem}"
+    assert said in notes
+    assert store.latest(store.read(tmp_path / "outcomes.jsonl")) == (dense, pruned, quantized)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{quantized.label} has no ONNX file, and no latency where one is needed: " in page
+    told = " ".join(terminal.text([dense, pruned, quantized], width=200).split())
+    assert f"{quantized.label} has no ONNX file, and no latency where one is needed: " in told
+    assert "| none |" in document.render([dense, pruned, quantized], title="x")
+
+    exports = len(wrong_export)
+    assert run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST)) == (dense, pruned, quantized)
+    assert len(wrong_export) == exports
+    assert main(["export", str(tmp_path), "--to", str(tmp_path / "a.onnx")]) == 1
+    assert "has no ONNX file: '" in capsys.readouterr().err
+    assert not (tmp_path / "a.onnx").exists()
+    assert main(["export", str(tmp_path), "--to", str(tmp_path / "a.trim")]) == 0
+    assert main(["export", str(tmp_path), "--label", "dense", "--to", str(tmp_path / "a.onnx")]) == 0
+
+    with pytest.raises(InvalidRecipe, match=rf"'{quantized.label}' has no ONNX file, and other outcomes are from before \.trim"):
+        terminal.text([replace(dense, trim_bytes=None), quantized])
+
+
+def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(recipe, tmp_path, monkeypatch):
+    def export(graph, path):
+        if not graph.quantized:
+            raise UnsupportedOperation("not this one")
+        export_onnx(graph, path)
+
+    monkeypatch.setattr(judge, "export_onnx", export)
+    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST))
+    assert (dense.runtime, dense.deployed_accuracy) == ("reference", dense.trained_accuracy)
+    assert (dense.latencies, pruned.latencies) == ((), ())
+    assert [(latency.runtime, latency.baseline) for latency in quantized.latencies] == [
+        ("paretrim", quantized.label),
+        ("onnxruntime", quantized.label),
+    ]
+
+
+def test_a_study_goes_on_and_is_timed_once(recipe, tmp_path, wrong_export):
+    grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
+    said = []
+    first = run_study(grid, tmp_path / "run", tmp_path / "results", say=said.append)
+    assert [outcome.file for outcome in first] == ["model.onnx", None]
+    assert any("its .trim file is delivered and no ONNX file: " in text for text in said)
+    timed = time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH)
+    assert [len(outcome.latencies) for outcome in timed] == [2, 1]
+    said.clear()
+    assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, say=said.append) == timed
+    assert said == []
+
+
+def test_a_result_without_an_onnx_file(own, tmp_path, wrong_export, capsys):
+    module, train, validation = own
+    stages = [Quantize(budget=paretrim.Budget(epochs=0))]
+    result = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
+    assert "the .trim file is delivered and no ONNX file: " in capsys.readouterr().err
+    assert ", no ONNX file: '" in repr(result)
+    with pytest.raises(ExportMismatch, match=r"there is no ONNX file of '.*model\.trim': .* agrees with the reference"):
+        result.save(tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+    assert result.save(tmp_path / "x.trim").stat().st_size > 0
+    assert result.save(tmp_path / "x.graph").stat().st_size > 0
