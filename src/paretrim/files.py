@@ -8,15 +8,24 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from paretrim.errors import CannotWrite, OutOfSpace
+from paretrim.errors import CannotWrite, InvalidRecipe, OutOfSpace
+from paretrim.visible import brief
 
 _TRIM = b"\x89TRIM\r\n\x1a"
 
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
+
+LONGEST_NAME = 100
+"""Bytes of a name that becomes a folder."""
+
+_FORBIDDEN = frozenset('/\\:*?"<>|')
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+"""Names that Windows keeps for devices, whatever ending they have."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -51,6 +60,46 @@ def is_trim_file(path: Path) -> bool:
             return file.read(len(_TRIM)) == _TRIM or path.suffix == ".trim"
     except (OSError, ValueError):
         return path.suffix == ".trim"
+
+
+def read_regular(path: Path, *, at_most: int) -> bytes:
+    """The content of a file that was named from outside: a regular file of at most so many bytes.
+
+    Raises:
+        OSError: it is missing, may not be read, is larger, or is a folder, a pipe or a device; ``strerror`` says which.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for somebody to write
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "its path holds a zero character", str(path)) from error
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device and no file", str(path))
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
+    return content
+
+
+def require_name(name: object, what: str) -> str:
+    """A name out of a file that becomes the name of a folder: it stays one part of a path, on every system.
+
+    Raises:
+        InvalidRecipe: it does not; ``what`` names the key.
+    """
+    if (
+        isinstance(name, str)
+        and name.isprintable()
+        and len(name.encode()) <= LONGEST_NAME
+        and name == name.strip(" .")
+        and not _FORBIDDEN & set(name)
+        and name.partition(".")[0].lower() not in ("", *_RESERVED)
+    ):
+        return name
+    raise InvalidRecipe(
+        f"{what} is {brief(name)}; it names a folder, so write 1 to {LONGEST_NAME} printable characters without any of "
+        f"{' '.join(sorted(_FORBIDDEN))}, no dot or space at either end, and no reserved name like con or nul"
+    )
 
 
 def clear_torn(folder: Path, *, within: Sequence[str]) -> None:

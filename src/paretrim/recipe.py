@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ from pydantic_core import ErrorDetails
 
 from paretrim.data.spec import DataSpec
 from paretrim.distill.stage import Distill
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import InvalidRecipe, reason_of
+from paretrim.files import read_regular
 from paretrim.finetune import FineTune
 from paretrim.models.spec import ModelSpec
 from paretrim.prune.stage import Prune
@@ -29,6 +31,24 @@ from paretrim.stage import LATER, Stage
 from paretrim.together import Together
 from paretrim.train.budget import STRICT, AtLeastOne, Budget
 from paretrim.train.execution import Execution
+from paretrim.visible import QUOTED, brief
+
+LARGEST_TOML = 2**18
+"""Bytes of a recipe or a study. Those that people write have a few thousand."""
+
+DEEPEST = 32
+"""Most parts of a dotted key, and most brackets inside each other."""
+
+LONGEST_LABEL = 200
+
+_STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)|'{3}(?:[^']|'(?!''))*+(?:'{3,5}|\Z)'''
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+""",
+    re.DOTALL,
+)
+"""Texts and comments of a TOML file, also those that do not end; in time that grows with the file and no faster."""
+
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 _Settings = TypeVar("_Settings")
 
@@ -54,6 +74,10 @@ class Recipe:
     calibration_images: AtLeastOne = 512
     execution: Execution = Field(default_factory=Execution)
     label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
+            raise InvalidRecipe(f"label is {brief(self.label)}; write at most {LONGEST_LABEL} printable characters")
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -127,25 +151,55 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         InvalidRecipe: the file is missing or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, at_most=LARGEST_TOML).decode("utf-8-sig")
+        _require_shallow(text)
+        table = tomllib.loads(text)
     except OSError as error:
         raise InvalidRecipe(f"{what} '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecipe(f"{what} '{path}' is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and numbers of thousands of digits
+        raise InvalidRecipe(f"{what} '{path}' is not TOML: {reason_of(error).partition(': ')[2]}") from error
+    _require_64_bits(table, f"{what} '{path}'")
+    return table
 
 
-def parse_recipe(table: Mapping[str, Any], where: str = "recipe") -> Recipe:
+def _require_shallow(text: str) -> None:
+    """Refuse what takes a parser long or deep: it looks at every part of a dotted key once for each part before it."""
+    bare = _STRING_OR_COMMENT.sub("_", text)
+    if _LONG_KEY.search(bare):
+        raise ValueError(f"a dotted key has more than {DEEPEST} parts")
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"brackets are nested more than {DEEPEST} deep")
+
+
+def _require_64_bits(value: object, place: str) -> None:
+    """Refuse whole numbers beyond what TOML promises; Python could not even write the largest into a message."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _require_64_bits(inner, f"{place}: {key[:QUOTED]}")
+    elif isinstance(value, list):
+        for inner in value:
+            _require_64_bits(inner, place)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidRecipe(f"{place} is a whole number beyond 64 bits; write a smaller one")
+
+
+def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     """A recipe from nested tables, as TOML gives them.
 
     Raises:
         InvalidRecipe: a key is unknown or missing, or a value is not allowed.
     """
+    if not isinstance(table, Mapping):
+        raise InvalidRecipe(f"{where} is {brief(table)}; write it as a table")
     if "arms" in table:
         raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; carry it out with paretrim study")
     given = dict(table)
     listed = given.pop("stages", [])
     if not isinstance(listed, list):
-        raise InvalidRecipe(f"{where}: stages is {listed!r}; write each stage as a [[stages]] table")
+        raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a [[stages]] table")
     stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
     return _checked(Recipe, {**given, "stages": stages}, where)
 
@@ -163,11 +217,11 @@ def parse_stage(table: object, where: str) -> Stage:
     if name not in STAGES:
         near = difflib.get_close_matches(name, STAGES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(STAGES)}"
-        raise InvalidRecipe(f"{where}: there is no stage '{name}'; {hint}")
+        raise InvalidRecipe(f"{where}: there is no stage {brief(name)}; {hint}")
     if name == Together.name:
         parts = settings.get("parts", [])
         if not isinstance(parts, list):
-            raise InvalidRecipe(f"{where}.parts is {parts!r}; write each part as a table with a key stage")
+            raise InvalidRecipe(f"{where}.parts is {brief(parts)}; write each part as a table with a key stage")
         settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
     return cast(Stage, _checked(STAGES[name], settings, where))
 
@@ -183,7 +237,7 @@ def _checked(kind: type[_Settings], settings: Mapping[str, object], where: str) 
 
 def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
     """One sentence for one of pydantic's findings: the key, what was given, what is allowed."""
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part)[:QUOTED] for part in problem["loc"])
     key = f"{where}.{path}" if path else where
     if problem["type"] == "unexpected_keyword_argument":
         known = sorted(field.name for field in dataclasses.fields(_owner(kind, problem["loc"])))
@@ -191,7 +245,7 @@ def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
         return f"{key}: there is no such key; " + (f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}")
     if problem["type"] in ("missing", "missing_argument"):
         return f"{key} is missing"
-    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _owner(kind: type, location: tuple[object, ...]) -> type:

@@ -11,6 +11,9 @@ import html
 REPLACEMENT = "\ufffd"
 """Stands for a character that does not print: a control character, a change of direction, a lone surrogate."""
 
+QUOTED = 80
+"""Most characters that :func:`brief` gives."""
+
 
 def visible(text: str) -> str:
     """The text in one line, with :data:`REPLACEMENT` for every character that does not print."""
@@ -20,6 +23,15 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """The same for a text of several lines, which stay."""
     return "\n".join(map(visible, text.split("\n")))
+
+
+def brief(value: object) -> str:
+    """A value as Python writes it, in one line and cut where it is long: what an error quotes of what it was given."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a structure as deep
+        text = f"of type {type(value).__name__}"
+    return visible(text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}...")
 
 
 def escape(text: str) -> str:

@@ -39,6 +39,21 @@ OWN = """
         def __init__(self, classes):
             super().__init__()
             self.fc = nn.Linear(4, classes)
+
+    def leaves():
+        raise SystemExit(3)
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    def nothing():
+        pass
+
+    def unspeakable():
+        class Unspeakable(BaseException):
+            def __str__(self):
+                raise ValueError
+        raise Unspeakable
 """
 
 
@@ -48,6 +63,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_networks.py").write_text(textwrap.dedent(OWN))
     (tmp_path / "broken_networks.py").write_text("import no_such_package_at_all\n")
     (tmp_path / "empty_networks.py").write_text("")
+    (tmp_path / "gone_networks.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -106,6 +122,11 @@ def test_own_class_is_a_factory(own):
     assert isinstance(build(ModelSpec("own_networks:Network"), classes=5, channels=2), nn.Module)
 
 
+def test_stopping_in_a_factory_stops(own):
+    with pytest.raises(KeyboardInterrupt):
+        build(ModelSpec("own_networks:stopped"), classes=5, channels=2)
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
@@ -120,6 +141,12 @@ def test_own_class_is_a_factory(own):
             "broken_networks:f",
             "importing 'broken_networks' failed with ModuleNotFoundError: No module named 'no_such_package_at_all'",
         ),
+        ("own_networks:leaves", "the factory failed with SystemExit: 3; correct it"),
+        ("own_networks:unspeakable", "the factory failed with Unspeakable; correct it"),
+        ("sys:exit", "the factory failed with SystemExit; correct it, or name another"),
+        ("gone_networks:f", "importing 'gone_networks' failed with SystemExit: 0; run from"),
+        ("own_networks:nothing", "the factory returned None; it must return an nn.Module"),
+        ("own_networks:Network.__class__", "has no 'Network.__class__'; near it are Network"),
         ("no_such_networks:f", "importing 'no_such_networks' failed.*PYTHONPATH"),
     ],
 )

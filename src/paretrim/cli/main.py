@@ -17,14 +17,14 @@ from paretrim.cli.failures import TRACEBACK, explained
 from paretrim.cli.parser import build_parser
 from paretrim.cli.status import FAILED, STOPPED, TERMINATED, USAGE
 from paretrim.cli.streams import guarded_streams
-from paretrim.errors import InvalidRecipe, UnsupportedOperation
+from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
 from paretrim.visible import visible_lines
 
 RESUMABLE = ("run", "compress", "study")
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: the command stops as for Ctrl-C. No Exception, so that nothing on the way takes it for a failure."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: the command stops as for Ctrl-C, and nothing on the way takes it for a failure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 status = _perform(parsed, command_line)
                 sys.stdout.flush()
                 return status
-        except (KeyboardInterrupt, _Terminated) as stop:
+        except KeyboardInterrupt as stop:
             kept = f"; finished epochs and stages are kept. To go on: {command_line}" if given and given[0] in RESUMABLE else ""
             sys.stderr.write(f"\nparetrim: stopped{kept}\n")
-            return STOPPED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+            return TERMINATED if isinstance(stop, _Terminated) else STOPPED
         except Exception as error:
             said = explained(error)
             if said:
@@ -88,9 +88,11 @@ def _perform(parsed: argparse.Namespace, command_line: str) -> int:
     """The command's work. A network's own code may end the program, which is no success of the command."""
     try:
         return _chosen(parsed, command_line)
-    except SystemExit as end:
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as end:
         raise UnsupportedOperation(
-            f"code outside of Paretrim ended the program (SystemExit: {end.code}); take sys.exit out of the network or its data"
+            f"code outside of Paretrim ended the program ({reason_of(end)}); take sys.exit out of the network or its data"
         ) from end
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import math
 
 from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
+from paretrim.visible import brief
 
 DATA_SETS = ("digits", "cifar10", "cifar100")
 """Data sets known by name; any other images come as ``imagefolder:DIR``."""
 
 FOLDER = "imagefolder:"
+
+MOST = 10**9
+"""Above any count or size that makes sense."""
+
+LARGEST_MEAN, LEAST_STD = 1e6, 1e-6
+"""Normalised pixels within these bounds are finite in float32, and so are their squares."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -53,9 +59,13 @@ class DataSpec:
     def __post_init__(self) -> None:
         self._check_name()
         if self.folder is not None and self.name not in ("cifar10", "cifar100"):
-            raise InvalidRecipe(f"folder '{self.folder}' does not apply to '{self.name}'; only CIFAR is looked for in a folder")
+            raise InvalidRecipe(
+                f"folder {brief(self.folder)} does not apply to {brief(self.name)}; only CIFAR is looked for in a folder"
+            )
         if self.image_size is not None and not self.image_folder:
-            raise InvalidRecipe(f"image_size {self.image_size} does not apply to '{self.name}'; only an imagefolder is resized")
+            raise InvalidRecipe(
+                f"image_size {self.image_size} does not apply to {brief(self.name)}; only an imagefolder is resized"
+            )
         if not 0 < self.validation < 1:
             raise InvalidRecipe(f"validation is {self.validation}; it must lie between 0 and 1, without the ends")
         for key, value, least in (
@@ -65,8 +75,8 @@ class DataSpec:
             ("crop_padding", self.crop_padding, 0),
             ("cutout", self.cutout, 0),
         ):
-            if value is not None and value < least:
-                raise InvalidRecipe(f"{key} is {value}; it must be {least} or more")
+            if value is not None and not least <= value <= MOST:
+                raise InvalidRecipe(f"{key} is {value}; it must be {least} or more, and at most {MOST}")
         self._check_normalisation()
 
     @property
@@ -79,7 +89,7 @@ class DataSpec:
             return
         near = difflib.get_close_matches(self.name, DATA_SETS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(DATA_SETS)}."
-        raise InvalidRecipe(f"there is no data set '{self.name}'; {hint} For your own images write 'imagefolder:DIR'")
+        raise InvalidRecipe(f"there is no data set {brief(self.name)}; {hint} For your own images write 'imagefolder:DIR'")
 
     def _check_normalisation(self) -> None:
         if (self.mean is None) != (self.std is None):
@@ -88,7 +98,14 @@ class DataSpec:
             return
         if len(self.mean) != len(self.std):
             raise InvalidRecipe(f"mean has {len(self.mean)} numbers and std {len(self.std)}; both need one per channel")
-        if not all(math.isfinite(value) for value in self.mean):
-            raise InvalidRecipe(f"mean is {self.mean}; every number must be finite")
-        if not all(0 < value < math.inf for value in self.std):
-            raise InvalidRecipe(f"std is {self.std}; every deviation must be above 0 and finite")
+        if not all(abs(value) <= LARGEST_MEAN for value in self.mean):
+            raise InvalidRecipe(f"mean is {self.mean}; every number must be finite, and at most {LARGEST_MEAN:g} in size")
+        if not all(LEAST_STD <= value <= 1 / LEAST_STD for value in self.std):
+            raise InvalidRecipe(
+                f"std is {self.std}; every deviation must be above 0 and finite, from {LEAST_STD:g} to {1 / LEAST_STD:g}"
+            )
+        if min(self.mean) > 1 and min(self.std) > 1:  # every normalised pixel would be below 0
+            raise InvalidRecipe(
+                f"mean {self.mean} and std {self.std} seem to be in units of pixels from 0 to 255; "
+                "they are in units of pixel / 255, so divide them by 255"
+            )

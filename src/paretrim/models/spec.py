@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.models.catalog import NETWORKS
 from paretrim.models.weights import load_weights
+from paretrim.visible import brief
 
 OWN_NETWORK = "for your own network write 'package.module:factory', a function that returns an nn.Module"
 
@@ -34,7 +36,7 @@ class ModelSpec:
         if ":" not in self.network and self.network not in NETWORKS:
             raise InvalidRecipe(_unknown(self.network))
         if ":" in self.network and not all(_split(self.network)):
-            raise InvalidRecipe(f"network '{self.network}' names no module or no factory; {OWN_NETWORK}")
+            raise InvalidRecipe(f"network {brief(self.network)} names no module or no factory; {OWN_NETWORK}")
         if self.weights == "":
             raise InvalidRecipe("weights is an empty path; name a .safetensors or .pt file, or leave the key out to start fresh")
 
@@ -66,39 +68,46 @@ def _split(network: str) -> tuple[str, str]:
 def _unknown(network: str) -> str:
     near = difflib.get_close_matches(network, NETWORKS, n=3, cutoff=0.5)
     hint = f"near it are {', '.join(near)}" if near else f"known are {', '.join(NETWORKS)}"
-    return f"there is no network '{network}'; {hint}; {OWN_NETWORK}"
+    return f"there is no network {brief(network)}; {hint}; {OWN_NETWORK}"
 
 
 def _own(network: str, *, classes: int, channels: int) -> nn.Module:
     factory = _imported(network)
     given = {"classes": classes, "channels": channels}
-    try:
+    with _explained(f"network {brief(network)}: the factory failed", "correct it, or name another"):
         taken = {name: value for name, value in given.items() if _takes(factory, name)}
         made = factory(**taken)
-    except Exception as error:
-        raise InvalidRecipe(f"network '{network}': the factory failed with {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
-        raise InvalidRecipe(f"network '{network}': the factory returned {_described(made)}; it must return an nn.Module")
+        raise InvalidRecipe(f"network {brief(network)}: the factory returned {_described(made)}; it must return an nn.Module")
     return made
+
+
+@contextmanager
+def _explained(what: str, advice: str) -> Iterator[None]:
+    """The user's own code runs inside: whatever it raises, ``sys.exit`` too, is one error; Ctrl-C stays what it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise InvalidRecipe(f"{what} with {reason_of(error)}; {advice}") from error
 
 
 def _imported(network: str) -> Callable[..., object]:
     module_name, factory_name = _split(network)
-    try:
+    advice = "run from an environment in which it can be imported (its folder on PYTHONPATH, or installed)"
+    with _explained(f"network {brief(network)}: importing {brief(module_name)} failed", advice):
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise InvalidRecipe(
-            f"network '{network}': importing '{module_name}' failed with {type(error).__name__}: {error}; "
-            "run from an environment in which it can be imported (its folder on PYTHONPATH, or installed)"
-        ) from error
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     factory: object = vars(module).get(factory_name)
     if factory is None:
         near = difflib.get_close_matches(factory_name, names, n=3, cutoff=0.4)
         hint = f"near it are {', '.join(near)}" if near else f"it has {', '.join(names) or 'no functions'}"
-        raise InvalidRecipe(f"network '{network}': module '{module_name}' has no '{factory_name}'; {hint}")
+        raise InvalidRecipe(f"network {brief(network)}: module {brief(module_name)} has no {brief(factory_name)}; {hint}")
     if not callable(factory):
-        raise InvalidRecipe(f"network '{network}': '{factory_name}' is {_described(factory)}; it must be a function or class")
+        raise InvalidRecipe(
+            f"network {brief(network)}: {brief(factory_name)} is {_described(factory)}; it must be a function or class"
+        )
     return factory
 
 

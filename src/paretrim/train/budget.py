@@ -14,11 +14,17 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed
 From Python a wrong value is pydantic's ``ValidationError``, which names it; recipes make it an ``InvalidRecipe`` with the key.
 """
 
+LARGEST = 1e12
+"""Far above any setting that makes sense, and small enough that float32 holds products of two."""
+
+MOST = 10**9
+"""Likewise for what is counted, so that 64 bits hold products of two."""
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
-Positive = Annotated[float, Field(gt=0.0, strict=True)]
-NotNegative = Annotated[float, Field(ge=0.0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST, strict=True)]
+NotNegative = Annotated[float, Field(ge=0.0, le=LARGEST, strict=True)]
+Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+AtLeastOne = Annotated[int, Field(ge=1, le=MOST, strict=True)]
 
 LEAST_WARMUP = 1e-3
 """Share of the rate at which a warm-up begins: at rate 0 the first step would only fill the momentum."""

@@ -14,6 +14,7 @@ from torch import nn
 from paretrim.bench.machine import describe
 from paretrim.errors import InvalidRecipe
 from paretrim.train.budget import STRICT
+from paretrim.visible import brief
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -39,9 +40,9 @@ class Execution:
         try:
             device = torch.device(self.device)
         except RuntimeError as error:
-            raise InvalidRecipe(f"device '{self.device}' is unknown; write auto, cpu, cuda or cuda:0") from error
+            raise InvalidRecipe(f"device {brief(self.device)} is unknown; write auto, cpu, cuda or cuda:0") from error
         if device.type not in ("cpu", "cuda"):
-            raise InvalidRecipe(f"device '{self.device}' is not supported; write auto, cpu, cuda or cuda:0")
+            raise InvalidRecipe(f"device {brief(self.device)} is not supported; write auto, cpu, cuda or cuda:0")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise InvalidRecipe(
                 f"device '{self.device}' is not there: {torch.cuda.device_count()} CUDA devices are seen; write auto or cpu"
