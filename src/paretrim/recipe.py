@@ -201,7 +201,7 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     if not isinstance(listed, list):
         raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a [[stages]] table")
     stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
-    return _checked(Recipe, {**given, "stages": stages}, where)
+    return checked(Recipe, {**given, "stages": stages}, where)
 
 
 def parse_stage(table: object, where: str) -> Stage:
@@ -223,10 +223,15 @@ def parse_stage(table: object, where: str) -> Stage:
         if not isinstance(parts, list):
             raise InvalidRecipe(f"{where}.parts is {brief(parts)}; write each part as a table with a key stage")
         settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
-    return cast(Stage, _checked(STAGES[name], settings, where))
+    return cast(Stage, checked(STAGES[name], settings, where))
 
 
-def _checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -> _Settings:
+def checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -> _Settings:
+    """Settings of a kind, made of values from outside; ``where`` names their place in errors.
+
+    Raises:
+        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
+    """
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except InvalidRecipe as error:

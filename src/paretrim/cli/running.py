@@ -24,7 +24,7 @@ from paretrim.outcome import Outcome
 from paretrim.pipeline import finished_dense, finished_stages
 from paretrim.planning import Prediction, describe, for_seeds, predict
 from paretrim.progress import Watcher
-from paretrim.recipe import Recipe, parse_recipe, read_recipe
+from paretrim.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
@@ -36,6 +36,7 @@ from paretrim.study.grid import is_study, read_grid
 from paretrim.study.runner import run_study, time_study
 from paretrim.timing import Setting
 from paretrim.train.budget import Budget
+from paretrim.visible import brief
 
 
 def run(parsed: argparse.Namespace, command_line: str) -> int:
@@ -128,8 +129,8 @@ def _read(parsed: argparse.Namespace) -> Recipe:
 def _overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
     """The recipe with seed and device of the command line."""
     if parsed.seed is not None:
-        if parsed.seed < 0:
-            raise InvalidRecipe(f"--seed is {parsed.seed}; it must be 0 or more")
+        if not 0 <= parsed.seed < 2**32:
+            raise InvalidRecipe(f"--seed is {parsed.seed}; it must be 0 or more, and at most {2**32 - 1}")
         recipe = replace(recipe, seed=parsed.seed)
     if parsed.device is not None:
         recipe = replace(recipe, execution=replace(recipe.execution, device=parsed.device))
@@ -162,16 +163,12 @@ def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
 
 def _budget(parsed: argparse.Namespace) -> Budget:
     """What all stages of the ladder share."""
-    given = {"learning_rate": parsed.learning_rate, "batch_size": parsed.batch_size}
+    named = {"learning_rate": parsed.learning_rate, "batch_size": parsed.batch_size}
+    given = {key: value for key, value in named.items() if value is not None}
     for key, value in given.items():
-        if value is not None and value <= 0:
-            raise InvalidRecipe(f"--{key.replace('_', '-')} is {value:g}; it must be above 0")
-    usual = Budget()
-    return replace(
-        usual,
-        learning_rate=usual.learning_rate if parsed.learning_rate is None else parsed.learning_rate,
-        batch_size=usual.batch_size if parsed.batch_size is None else parsed.batch_size,
-    )
+        if not value > 0:
+            raise InvalidRecipe(f"--{key.replace('_', '-')} is {brief(value)}; it must be above 0")
+    return checked(Budget, given, "compress")
 
 
 def _targets(parsed: argparse.Namespace) -> Targets:

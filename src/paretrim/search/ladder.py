@@ -17,7 +17,7 @@ from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.search.drop import Drop, fewest_images, images_needed
 from paretrim.stage import Stage
-from paretrim.train.budget import Budget
+from paretrim.train.budget import MOST, Budget
 
 SHARES = (0.2, 0.4, 0.4)
 """Epochs of pruning, quantizing and distilling as shares of a candidate's total."""
@@ -112,13 +112,13 @@ def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...
     """Whole epochs that add up to ``total``, as near the shares as can be (largest remainders first).
 
     Raises:
-        InvalidRecipe: the total is negative.
+        InvalidRecipe: the total is out of range.
 
     >>> split_epochs(10)
     (2, 4, 4)
     """
-    if total < 0:
-        raise InvalidRecipe(f"--epochs is {total}; it must be 0 or more")
+    if not 0 <= total <= MOST:
+        raise InvalidRecipe(f"--epochs is {total}; it must be 0 or more, and at most {MOST}")
     exact = [total * share / sum(shares) for share in shares]
     whole = [math.floor(value) for value in exact]
     by_remainder = sorted(range(len(exact)), key=lambda index: whole[index] - exact[index])
