@@ -81,6 +81,20 @@ def read_regular(path: Path, *, at_most: int) -> bytes:
     return content
 
 
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there and may be looked at; no name is too long or too odd to ask."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_file()
+    return False
+
+
+def is_folder(path: Path) -> bool:
+    """Likewise for a folder."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
 def require_name(name: object, what: str) -> str:
     """A name out of a file that becomes the name of a folder: it stays one part of a path, on every system.
 

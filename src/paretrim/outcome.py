@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 
-from paretrim.bench.types import LATER, Latency, Machine
+from paretrim.bench.types import LATER, Estimate, Latency, Machine
+from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome as StageOutcome
+from paretrim.visible import brief
 
 FORMAT = 4
 """Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``; 3 what the ONNX file
@@ -64,3 +66,54 @@ class Outcome:
     def sparsity(self) -> float:
         """Share of zero weights in the deployed file, in [0, 1]."""
         return self.zeros / self.weights if self.weights else 0.0
+
+
+MOST, LARGEST, LEAST = 2**53, 1e15, 1e-12
+"""Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe to calculate with."""
+
+_FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "accuracy_before", "accuracy_after"}) | frozenset(
+    {"trained_accuracy", "deployed_accuracy", "onnx_accuracy", "agreement", "onnx_agreement"}
+)
+_POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "batch", "samples", "processes"})
+"""Counts that are never 0."""
+
+
+def require_plausible(outcome: Outcome, place: str) -> None:
+    """Refuse numbers that nobody can have measured: a line of results may come from anywhere, and is calculated with.
+
+    Raises:
+        CorruptFile: an accuracy is no fraction, a count is negative, a time is 0, and the like; ``place`` names the file.
+    """
+    place = f"{place}: outcome '{outcome.label}', seed {outcome.seed}"
+    _require(outcome, "", place)
+    counts = {"zeros": (outcome.zeros, outcome.weights)}
+    counts |= {f"layers[{i}].zeros": (layer.zeros, layer.weights) for i, layer in enumerate(outcome.layers)}
+    for name, (zeros, weights) in counts.items():
+        if zeros > weights:
+            raise CorruptFile(f"{place}: {name} is {zeros} of {weights} weights; {_AGAIN}")
+
+
+_AGAIN = "restore the file from a copy, or run the command that made it again"
+
+
+def _require(value: object, name: str, place: str) -> None:
+    if isinstance(value, Estimate):
+        for part in ("value", "low", "high"):
+            _within(getattr(value, part), LEAST, LARGEST, f"{name}.{part}", place)
+    elif is_dataclass(value):
+        for field_ in fields(value):
+            if field_.name != "settings":  # of any form; shown as it is and never calculated with
+                _require(getattr(value, field_.name), f"{name}.{field_.name}".lstrip("."), place)
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            _require(inner, f"{name}[{index}]", place)
+    elif isinstance(value, float):
+        last = name.rpartition(".")[2]
+        _within(value, LEAST if last == "min_ms" else 0, 1 if last in _FRACTIONS else LARGEST, name, place)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        _within(value, int(name.rpartition(".")[2] in _POSITIVE), MOST, name, place)
+
+
+def _within(value: float, least: float, most: float, name: str, place: str) -> None:
+    if not least <= value <= most:
+        raise CorruptFile(f"{place}: {name} is {brief(value)}; it must lie from {least:g} to {most:g}; {_AGAIN}")

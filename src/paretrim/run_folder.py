@@ -10,10 +10,11 @@ from pathlib import Path
 
 from paretrim.bench.raw import load_session
 from paretrim.errors import CorruptFile
-from paretrim.files import write_atomically
-from paretrim.outcome import Outcome
+from paretrim.files import is_file, is_folder, read_regular, write_atomically
+from paretrim.outcome import Outcome, require_plausible
 from paretrim.report.choice import Choice
 from paretrim.study import store
+from paretrim.visible import brief
 
 ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
 """Names of a candidate's deployed files: for ONNX Runtime and OpenVINO, and for the native runtime and the reference."""
@@ -32,6 +33,9 @@ COMMANDS = "reproduce.json"
 
 CHOICE = "choice.json"
 """What a search towards targets chose, and why; only in folders of ``paretrim compress``."""
+
+LARGEST_JSON = 2**24
+"""Bytes of the small files beside the outcomes."""
 
 STORE = "outcomes.jsonl"
 REPORT = "report.html"
@@ -55,13 +59,13 @@ def commands_of(folder: Path) -> tuple[str, ...]:
     """
     path = folder / COMMANDS
     try:
-        commands = json.loads(path.read_text(encoding="utf-8"))
+        commands = json.loads(read_regular(path, at_most=LARGEST_JSON))
         if not isinstance(commands, list):
             raise TypeError(f"{type(commands).__name__} and no list")
         return tuple(str(command) for command in commands)
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error
@@ -88,13 +92,13 @@ def choice_of(folder: Path) -> Choice | None:
     """
     path = folder / CHOICE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_regular(path, at_most=LARGEST_JSON))
         targets, said, problems = ([*map(str, facts[key])] for key in ("targets", "facts", "problems"))
         words = str(facts["label"]), str(facts["file"]), tuple(targets), str(facts["reason"])
         return Choice(*words, tuple(said), tuple(problems))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error
@@ -151,11 +155,13 @@ def delivered_by(path: Path) -> tuple[Outcome, ...]:
     Raises:
         CorruptFile: there is no such store, or it or the folder's index is damaged.
     """
-    source = path / STORE if path.is_dir() else path
-    if not source.is_file():
+    source = path / STORE if is_folder(path) else path
+    if not is_file(source):
         _refuse_without_outcomes(path)
         raise CorruptFile(f"'{path}' holds no outcomes: there is no file '{source}'; give a run folder or a .jsonl store")
     outcomes = store.latest(store.read(source))
+    for outcome in outcomes:
+        require_plausible(outcome, f"'{source}'")
     if not path.is_dir() or not (path / INDEX).exists():
         return outcomes
     wanted = {(entry["recipe"], entry["seed"]) for entry in index_of(path)}
@@ -172,15 +178,27 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
     if not path.exists():
         _refuse_without_outcomes(folder)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [{key: entry[key] for key in ("label", "recipe", "seed", "folder")} for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries = json.loads(read_regular(path, at_most=LARGEST_JSON))
+        if not isinstance(entries, list):
+            raise TypeError(f"{type(entries).__name__} and no list")
+        return [_entry(entry) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error
+
+
+def _entry(facts: Mapping[str, object]) -> dict[str, str | int]:
+    """One entry of the index; its folder is one below the run folder."""
+    label, recipe, seed, folder = (facts[key] for key in ("label", "recipe", "seed", "folder"))
+    if not isinstance(label, str) or not isinstance(recipe, str) or not isinstance(folder, str) or type(seed) is not int:
+        raise TypeError("an entry has a label, a recipe and a folder, which are texts, and a seed, which is a whole number")
+    if not folder.isprintable() or not folder or Path(folder).is_absolute() or ".." in Path(folder).parts:
+        raise ValueError(f"folder {brief(folder)} of an entry is none below the run folder")
+    return {"label": label, "recipe": recipe, "seed": seed, "folder": folder}
 
 
 def _refuse_without_outcomes(folder: Path) -> None:
     """Say what to do with a folder in which stages are finished and nothing was judged."""
-    if not (folder / "stages").is_dir():
+    if not is_folder(folder / "stages"):
         return
     kinds = ((folder / "deployed").glob(f"*/{name}") for name in (TRIM_FILE, ONNX_FILE))
     files = sorted(itertools.chain(*kinds), key=lambda file: file.stat().st_mtime)

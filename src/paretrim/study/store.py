@@ -91,7 +91,13 @@ def inspect(path: Path) -> Contents:
         FileNotFoundError: there is no such file.
         CorruptFile: a line other than a torn last one is broken.
     """
-    *whole, last = path.read_bytes().split(b"\n")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check its permissions, or give another file") from error
+    *whole, last = content.split(b"\n")
     outcomes = [_decode_bytes(line, place=f"'{path}', line {number}") for number, line in enumerate(whole, start=1)]
     if not last:
         return Contents(tuple(outcomes), torn=0)

@@ -14,8 +14,8 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed
 From Python a wrong value is pydantic's ``ValidationError``, which names it; recipes make it an ``InvalidRecipe`` with the key.
 """
 
-LARGEST = 1e12
-"""Far above any setting that makes sense, and small enough that float32 holds products of two."""
+LARGEST = 1e30
+"""Far above any setting that makes sense; float32 holds it, and so it does what an optimizer divides it by."""
 
 MOST = 10**9
 """Likewise for what is counted, so that 64 bits hold products of two."""
