@@ -12,7 +12,7 @@ from torch import nn
 
 from paretrim.candidate import Candidate
 from paretrim.data.user_loader import Loader
-from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.onnx_check import export_checked
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.storage import save
@@ -153,10 +153,11 @@ def write_graph(graph: Graph, path: Path) -> Path:
 
     Raises:
         InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.
+        ExportMismatch: an ONNX file would not compute what the graph means.
         OutOfSpace: the disk is full.
     """
     if path.suffix == ".onnx":
-        export_onnx(graph, path)
+        export_checked(graph, path)
     elif path.suffix == ".graph":
         save(graph, path)
     elif path.suffix == ".trim":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,16 +77,43 @@ def integer_report(path: Path) -> IntegerReport:
         CorruptFile: ONNX Runtime cannot read the file.
         MissingDependency: ONNX Runtime or onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
+    onnx = _onnx()
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         _open(path, 1, optimized)
         executed = [node for node in onnx.load(optimized).graph.node if node.op_type in _CONVOLUTIONS]
     known = [node.name for node in onnx.load(path).graph.node if node.op_type in _CONVOLUTIONS]
     return report_of(((node.name, node.op_type in _INTEGER_CONVOLUTIONS) for node in executed), known)
+
+
+def intermediate_values(path: Path, names: Collection[str], images: Values) -> dict[str, Values]:
+    """The values of these names that operations of the file compute, on ``images`` [N, C, H, W].
+
+    Raises:
+        CorruptFile: ONNX Runtime cannot read or run the file.
+        MissingDependency: ONNX Runtime or onnx is not installed.
+    """
+    onnx = _onnx()
+    model = onnx.load(path)
+    there = [name for node in model.graph.node for name in node.output if name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in there)
+    with tempfile.TemporaryDirectory() as folder:
+        exposed = Path(folder) / "exposed.onnx"
+        onnx.save(model, exposed)
+        session, version = _open(exposed, 1)
+    try:
+        return dict(zip(there, session.run(there, {INPUT: images}), strict=True))
+    except Exception as error:  # as above
+        raise CorruptFile(f"ONNX Runtime {version} cannot run '{path}': {error}") from error
+
+
+def _onnx() -> ModuleType:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
+    return onnx
 
 
 def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[InferenceSession, str]:

@@ -1,0 +1,192 @@
+"""Checks an ONNX file node by node: every value against the interpreter on the very inputs it had in ONNX Runtime.
+
+Classes alone say little. In an untrained network, or between two classes that are nearly tied, a single value that was rounded
+to the neighbouring step can change the class of an image; and a wrong layer may change none. Node by node, a difference neither
+grows nor fades on its way to the logits, so it can be held against what the order of float32 operations explains
+(docs/measurement.md).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_values
+from paretrim.errors import DataUnavailable, ExportMismatch
+from paretrim.files import write_atomically
+from paretrim.graph.functions import pointwise_table
+from paretrim.graph.interpreter import compute, run
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
+from paretrim.graph.windows import Values
+
+CHECKED_IMAGES = 8
+"""Images of a check. Every one brings as many cases as a node has values."""
+
+CHECKED_BYTES = 2**28
+"""Memory for the values of all nodes; large networks are checked on fewer images."""
+
+ROUNDING = 2.0**-18
+"""Relative change of a scale that explains a value on the neighbouring step.
+
+Scales of the file are at most 2 * 16 units in the last place off the graph's (:mod:`paretrim.deploy.onnx_sums`), which is half of
+it, and an operation rounds a handful of times by 2**-24 each.
+"""
+
+UNEXPLAINED = 1e-3
+"""Largest share of a node's values that may be one step off without that explanation: runtimes approximate some functions."""
+
+FLOAT_ERROR = 1e-4
+"""Largest error of a float32 value, as a share of the largest value of its node."""
+
+FLIPS = 0.03
+"""Largest share of images whose class may change where the file cannot be seen to compute what was checked node by node."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one node differs: the share of its values that rounding does not explain, and the largest difference of any.
+
+    ``worst`` counts in steps where the value is quantized, else in shares of the largest value.
+    """
+
+    node: Node
+    share: float
+    worst: float
+
+    def __str__(self) -> str:
+        """The difference in words."""
+        unit = "steps" if self.node.type.quantized else "of the largest value"
+        worst = f"{self.worst:.0f}" if self.node.type.quantized else f"{self.worst:.2g}"
+        return (
+            f"node '{self.node.name}' ({self.node.op}, layer '{self.node.layer}') is the first that differs: given the same "
+            f"inputs, {self.share:.2%} of its values, by up to {worst} {unit}"
+        )
+
+
+def check_onnx(graph: Graph, path: Path, images: Values) -> None:
+    """Check that ONNX Runtime computes what the graph means, up to the order of float32 operations.
+
+    Args:
+        graph: what the file was written from.
+        path: the ``.onnx`` file.
+        images: [N, C, H, W] as the graph takes them; the first are used.
+
+    Raises:
+        DataUnavailable: there are no images, or they do not fit the graph.
+        ExportMismatch: the file computes something else; the message names the first node that differs.
+        CorruptFile: ONNX Runtime cannot read the file.
+        MissingDependency: ONNX Runtime or onnx is not installed.
+    """
+    if not len(images):
+        raise DataUnavailable("no images were given to check the ONNX file on; give at least one")
+    size = sum(int(np.prod(node.type.shape)) * (1 if node.type.quantized else 4) for node in graph.nodes)
+    chosen = images[: max(1, min(CHECKED_IMAGES, CHECKED_BYTES // size))]
+    runnable = OnnxRuntimeRunnable.open(path, 1)
+    found = intermediate_values(path, [node.name for node in graph.nodes], chosen)
+    for node in graph.nodes:
+        difference = _difference(node, graph, found, chosen)
+        if difference is not None:
+            raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
+    _check_whole(graph, runnable, np.asarray(found[graph.output], np.float32), images=chosen)
+
+
+def export_checked(graph: Graph, path: Path) -> None:
+    """Write an ONNX file that was checked on noise, for want of the data; an existing file is replaced in one step.
+
+    Raises:
+        ExportMismatch: the file does not compute what the graph means, and is not written.
+        ParetrimError: see :func:`paretrim.deploy.onnx_file.export_onnx`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "unchecked.onnx"
+        export_onnx(graph, file)
+        try:
+            check_onnx(graph, file, random_images(graph))
+        except ExportMismatch as error:
+            raise ExportMismatch(f"'{path}' is not written: {error}") from error
+        write_atomically(path, file.read_bytes())
+
+
+def random_images(graph: Graph) -> Values:
+    """Images for a check where no data are at hand: noise, which reaches every step of a value's grid sooner than pictures do."""
+    stream, shape = np.random.default_rng(0), (CHECKED_IMAGES, *graph.input.shape)
+    if graph.input.takes_pixels:
+        return stream.integers(0, 256, shape, np.uint8)
+    return stream.standard_normal(shape, np.float32)
+
+
+def _difference(node: Node, graph: Graph, found: dict[str, Values], images: Values) -> Difference | None:
+    """How a node differs on the inputs it had, if it does; a value that the file does not hold is computed and added."""
+    inputs = tuple(images if name == INPUT else found[name] for name in node.inputs)
+    kinds = tuple(graph.types[name] for name in node.inputs)
+    expected = compute(node, inputs, kinds, graph.input)
+    actual = found.setdefault(node.name, expected)
+    if actual.shape != expected.shape:
+        return Difference(node, 1.0, np.inf)
+    if not node.type.quantized:
+        return _float_difference(node, actual, expected)
+    if np.array_equal(actual, expected):
+        return None
+    low, high = expected, expected
+    for other, others in _rescaled(node, kinds):
+        value = compute(other, inputs, others, graph.input)
+        low, high = np.minimum(low, value), np.maximum(high, value)
+    share = float(np.mean((actual < low) | (actual > high)))
+    worst = int(np.abs(actual.astype(np.int16) - expected).max())
+    return Difference(node, share, worst) if worst > 1 or share > UNEXPLAINED else None
+
+
+def _float_difference(node: Node, actual: Values, expected: Values) -> Difference | None:
+    largest = float(np.abs(expected).max(initial=np.finfo(np.float32).tiny))
+    errors = np.abs(actual.astype(np.float64) - expected) / largest
+    wrong = np.logical_not(errors <= FLOAT_ERROR)  # so is NaN
+    return Difference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
+
+
+def _rescaled(node: Node, kinds: tuple[ValueType, ...]) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:
+    """The node with everything that decides its rounding a hair smaller and larger, one at a time."""
+    for factor in (1 - ROUNDING, 1 + ROUNDING):
+        scaled = replace(node, type=_scaled(node.type, factor))
+        if node.op == "pointwise":
+            settings = settings_of(node)
+            function, constant = settings.text("function"), settings.number("constant")
+            scaled = replace(scaled, tensors={"table": pointwise_table(function, constant, kinds[0], scaled.type)})
+        yield scaled, kinds
+        if node.op == "add":  # terms of opposite sign are larger than their sum
+            for index, kind in enumerate(kinds):
+                yield node, (*kinds[:index], _scaled(kind, factor), *kinds[index + 1 :])
+        if node.op == "batch_norm":
+            for name, tensor in node.tensors.items():
+                yield replace(node, tensors={**node.tensors, name: tensor.astype(np.float32) * np.float32(factor)}), kinds
+
+
+def _scaled(kind: ValueType, factor: float) -> ValueType:
+    return replace(kind, scale=float(np.float32(kind.scale * factor)))
+
+
+def _check_whole(graph: Graph, runnable: OnnxRuntimeRunnable, checked: FloatArray, *, images: Values) -> None:
+    """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied."""
+    logits = runnable(images)
+    if np.array_equal(logits, checked):
+        return
+    expected = run(graph, images)
+    noise = float(np.abs(checked - expected).max() + FLOAT_ERROR * np.abs(expected).max())
+    flips = float(np.mean(beyond_noise(expected, logits, noise)))
+    if flips > FLIPS or not np.isfinite(logits).all():
+        raise ExportMismatch(
+            f"in ONNX Runtime {runnable.version} every node is right on its own, and the whole file gives another class on "
+            f"{flips:.1%} of {len(images)} images, by more than rounding explains; please report this network"
+        )
+
+
+def beyond_noise(expected: FloatArray, logits: FloatArray, noise: float) -> npt.NDArray[np.bool_]:
+    """Images [N] whose class changed, from one that was ahead of the new one by more than ``noise`` in both logits explains."""
+    rows, found = np.arange(len(expected)), logits.argmax(axis=1)
+    return np.asarray(expected.max(axis=1) - expected[rows, found] > 2 * noise)

@@ -1,0 +1,219 @@
+"""The check of ONNX files: a mistake in one layer is found and named in any network, and rounding is no mistake."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from random_graphs import BLOCKS, Builder, finish, random_graph
+from torch import nn
+
+from paretrim.data.digits import load_digits
+from paretrim.deploy import onnx_check, onnx_operations
+from paretrim.deploy.onnx_check import check_onnx, export_checked, random_images
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.errors import DataUnavailable, ExportMismatch
+from paretrim.freeze import freeze
+from paretrim.own import start_from_loaders
+from paretrim.pipeline import run_stages
+from paretrim.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+
+
+class Branches(nn.Module):
+    """Every operation whose grids differ: a depthwise convolution, a gate, a sum, a concat, a shuffle, pools."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8))
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.narrow = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        self.pool = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, images):
+        x = self.stem(images)
+        x = torch.relu(self.depthwise(x) * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True))) + x)
+        x = torch.cat([self.narrow(x), x], 1)
+        x = x.reshape(-1, 2, 8, 8, 8).transpose(1, 2).reshape(-1, 16, 8, 8)
+        return self.head(self.pool(x).mean((2, 3)))
+
+
+@pytest.fixture(scope="module", params=["untrained", "trained"])
+def deployed(request, tmp_path_factory):
+    """An integer graph and images for it."""
+    torch.manual_seed(0)
+    digits = load_digits()
+    images, labels = digits.train.images.float() / 255 - 0.5, digits.train.labels
+    module = Branches()
+    if request.param == "trained":
+        optimizer = torch.optim.Adam(module.parameters(), 0.01)
+        for _ in range(8):
+            for some in torch.randperm(len(images)).split(64):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(images[some]), labels[some]).backward()
+                optimizer.step()
+        module.eval()
+        assert (module(images).argmax(1) == labels).float().mean() > 0.75
+    batches = [(images[first : first + 64], labels[first : first + 64]) for first in range(0, 256, 64)]
+    start = start_from_loaders(module.eval(), batches, batches)
+    (_, candidate) = run_stages(start, [Quantize(budget=Budget(epochs=0))], tmp_path_factory.mktemp("stages"))
+    return freeze(candidate.network, start.spec), images[:64].numpy()
+
+
+def changed(graph, node, **changes):
+    return replace(graph, nodes=tuple(replace(one, **changes) if one.name == node.name else one for one in graph.nodes))
+
+
+def weights_rescaled(node):
+    return {"tensors": {**node.tensors, "weight_scale": node.tensors["weight_scale"] * np.float32(1.01)}}
+
+
+def channels_swapped(node):
+    weight = node.tensors["weight"]
+    axis = 0 if weight.shape[1] == 1 else 1
+    return {"tensors": {**node.tensors, "weight": np.ascontiguousarray(np.flip(weight, axis))}}
+
+
+def padding_moved(node):
+    top, left, bottom, right = node.attributes["padding"]
+    return {"attributes": {**node.attributes, "padding": (top - 1, left, bottom + 1, right)}}
+
+
+def reversed_inputs(node):
+    return {"inputs": node.inputs[::-1]}
+
+
+def other_groups(node):
+    return {"attributes": {"groups": 8}}
+
+
+MISTAKES = [
+    *((op, change) for op in ("conv2d", "linear") for change in (weights_rescaled, channels_swapped)),
+    *((op, padding_moved) for op in ("conv2d", "avg_pool")),
+    ("concat", reversed_inputs),
+    ("channel_shuffle", other_groups),
+]
+
+
+@pytest.mark.parametrize(("op", "mistake"), MISTAKES)
+def test_a_mistake_in_one_layer_is_found_and_named(deployed, tmp_path, op, mistake):
+    graph, images = deployed
+    export_onnx(graph, tmp_path / "a.onnx")
+    check_onnx(graph, tmp_path / "a.onnx", images)
+    nodes = [node for node in graph.nodes if node.op == op]
+    if mistake is padding_moved:
+        nodes = [node for node in nodes if any(node.attributes.get("padding", ()))]
+    assert nodes
+    for node in nodes:
+        export_onnx(changed(graph, node, **mistake(node)), tmp_path / "a.onnx")
+        with pytest.raises(ExportMismatch, match=rf"in ONNX Runtime \S+ node '{node.name}' \({op}, layer '.*'\) is the first"):
+            check_onnx(graph, tmp_path / "a.onnx", images)
+        with pytest.raises(ExportMismatch, match=rf"node '{node.name}' "):
+            check_onnx(graph, tmp_path / "a.onnx", random_images(graph))
+
+
+@pytest.mark.parametrize("op", ["quantize", "conv2d", "mul", "add", "concat", "avg_pool", "adaptive_avg_pool", "pointwise"])
+def test_a_wrong_scale_is_found_and_named(deployed, tmp_path, op):
+    """Half a percent off in the file, so that most results are on their right step."""
+    graph, images = deployed
+    export_onnx(graph, tmp_path / "a.onnx")
+    nodes = [node for node in graph.nodes if node.op == op and node.type.quantized]
+    assert nodes
+    for node in nodes:
+        model = onnx.load(tmp_path / "a.onnx")
+        writers = [one for one in model.graph.node if one.op_type == "QuantizeLinear"]
+        outputs = {node.name, f"{node.name}/unclamped", f"{node.name}/part_0", f"{node.name}/part_1"}
+        names = {one.input[1] for one in writers if one.output[0] in outputs}
+        for constant in model.graph.initializer:
+            if constant.name in names:
+                scale = onnx.numpy_helper.to_array(constant) * np.float32(1.005)
+                constant.CopyFrom(onnx.numpy_helper.from_array(scale, constant.name))
+        onnx.save(model, tmp_path / "b.onnx")
+        with pytest.raises(ExportMismatch, match=rf"node '{node.name}' \({op}, layer '.*'\) is the first"):
+            check_onnx(graph, tmp_path / "b.onnx", images)
+
+
+def test_a_mistake_in_floats_is_found_and_named(tmp_path):
+    graph, images = random_graph(4, quantized=False)
+    export_onnx(graph, tmp_path / "a.onnx")
+    check_onnx(graph, tmp_path / "a.onnx", images)
+    for node in graph.nodes:
+        if "weight" in node.tensors:
+            tensors = {**node.tensors, "weight": np.ascontiguousarray(np.flip(node.tensors["weight"], 1))}
+            export_onnx(changed(graph, node, tensors=tensors), tmp_path / "a.onnx")
+            with pytest.raises(ExportMismatch, match=rf"node '{node.name}' .* of its values, by up to \S+ of the largest value"):
+                check_onnx(graph, tmp_path / "a.onnx", images)
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_every_block_passes(tmp_path, pixels):
+    for quantized in (True, False):
+        for index, block in enumerate(BLOCKS):
+            b = Builder(np.random.default_rng(index), quantized=quantized, pixels=pixels)
+            graph = finish(b, block(b, b.conv(b.start(), 4)))
+            export_onnx(graph, tmp_path / "a.onnx")
+            check_onnx(graph, tmp_path / "a.onnx", b.images)
+
+
+def test_what_rounding_explains_is_no_mistake(tmp_path, monkeypatch):
+    """Scales a few units in the last place off, as by another order of operations; and then a hundred times as far."""
+    exact = onnx_operations.sum_scales
+    b = Builder(np.random.default_rng(3), quantized=True, shape=(3, 16, 16), count=8)
+    x = b.conv(b.start(), 8)
+    total = b.simple("add", [b.conv(x, 8, relu=False), x])
+    graph = finish(b, total)
+    for units, wrong in ((20, False), (4000, True)):
+
+        def off(*given, units=units):
+            moved, out = exact(*given)
+            return moved, float(np.float32(out * (1 + units * 2.0**-23)))
+
+        monkeypatch.setattr(onnx_operations, "sum_scales", off)
+        export_onnx(graph, tmp_path / "a.onnx")
+        if wrong:
+            with pytest.raises(ExportMismatch, match=rf"node '{total}' \(add"):
+                check_onnx(graph, tmp_path / "a.onnx", b.images)
+        else:
+            check_onnx(graph, tmp_path / "a.onnx", b.images)
+
+
+def test_a_file_that_is_wrong_only_as_a_whole_is_refused(tmp_path, monkeypatch):
+    graph, images = random_graph(6, quantized=True)
+    export_onnx(graph, tmp_path / "right.onnx")
+    right = onnx_check.intermediate_values(tmp_path / "right.onnx", [node.name for node in graph.nodes], images)
+    *nodes, last = graph.nodes
+    tensors = {**last.tensors, "weight": -last.tensors["weight"], "bias": -last.tensors["bias"]}
+    export_onnx(replace(graph, nodes=(*nodes, replace(last, tensors=tensors))), tmp_path / "a.onnx")
+    monkeypatch.setattr(onnx_check, "intermediate_values", lambda *_: dict(right))
+    with pytest.raises(
+        ExportMismatch, match=r"every node is right on its own, and the whole file gives another class on 100\.0%"
+    ):
+        check_onnx(graph, tmp_path / "a.onnx", images)
+
+
+def test_a_class_changes_within_the_noise_or_beyond_it():
+    expected = np.array([[1.0, 0.9, 0.0], [1.0, 0.5, 0.0], [1.0, 0.5, 0.0]], np.float32)
+    logits = np.array([[0.9, 1.0, 0.0], [0.5, 1.0, 0.0], [0.6, 0.5, 0.0]], np.float32)
+    np.testing.assert_array_equal(onnx_check.beyond_noise(expected, logits, 0.1), [False, True, False])
+
+
+def test_without_data_noise_is_checked(tmp_path, monkeypatch):
+    graph, _ = random_graph(5, quantized=True, pixels=False)
+    assert random_images(graph).dtype == np.float32
+    export_checked(graph, tmp_path / "a.onnx")
+    before = (tmp_path / "a.onnx").read_bytes()
+    other = changed(graph, graph.nodes[1], **weights_rescaled(graph.nodes[1]))
+    monkeypatch.setattr(onnx_check, "export_onnx", lambda _, path: export_onnx(other, path))
+    with pytest.raises(ExportMismatch, match=rf"a\.onnx' is not written: in ONNX Runtime \S+ node '{graph.nodes[1].name}'"):
+        export_checked(graph, tmp_path / "a.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+    assert (tmp_path / "a.onnx").read_bytes() == before
+
+
+def test_no_images_are_named(tmp_path):
+    graph, images = random_graph(5, quantized=True)
+    with pytest.raises(DataUnavailable, match="no images were given to check the ONNX file on; give at least one"):
+        check_onnx(graph, tmp_path / "a.onnx", images[:0])
