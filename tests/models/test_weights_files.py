@@ -1,10 +1,14 @@
+import argparse
 import io
+import json
+import os
 import pickle
 import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -277,3 +281,141 @@ def test_every_truncation_and_flipped_byte_is_an_error_of_ours_or_harmless(tmp_p
             continue
         # safetensors has no checksum: its values may change unseen. In an archive of torch.save everything is covered.
         assert kind == "safetensors" or all(torch.equal(found[key], state[key]) for key in state)
+
+
+def resnet_zoo_file(path: Path) -> Path:
+    """A file as training scripts of 2018 wrote them: not zipped, from several GPUs, with the accuracy beside the weights."""
+    state = OrderedDict((f"module.{key}", value) for key, value in tiny().state_dict().items() if "num_batches" not in key)
+    torch.save({"state_dict": state, "best_prec1": 91.73}, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def test_older_torch_files_are_loaded(tmp_path):
+    network = zeroed()
+    load_weights(network, resnet_zoo_file(tmp_path / "resnet20-12fca82f.th"))
+    assert torch.equal(network.conv.weight, tiny().conv.weight)
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_every_form_may_be_older(tmp_path, form):
+    network = zeroed()
+    torch.save(WRAPPED[form](tiny().state_dict()), tmp_path / "w.th", _use_new_zipfile_serialization=False)
+    load_weights(network, tmp_path / "w.th")
+    assert same(network, tiny())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.float64(93.1),
+        np.float32(1.5),
+        np.int64(7),
+        np.bool_(True),
+        np.arange(3.0),
+        np.array([["a"]]),
+        argparse.Namespace(lr=0.1, arch="resnet20"),
+        {"best": [np.float64(1.0)]},
+    ],
+    ids=str,
+)
+def test_numbers_and_arguments_beside_the_weights_are_passed_over(tmp_path, zipped, beside):
+    network = zeroed()
+    checkpoint = {"best_acc": beside, "state_dict": tiny().state_dict(), "again": beside}
+    torch.save(checkpoint, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    load_weights(network, tmp_path / "w.pt")
+    assert same(network, tiny())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numpy_among_the_weights_is_named(tmp_path, zipped):
+    torch.save({"conv.weight": np.ones(3)}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsMismatch, match=r"entry 'conv\.weight' is of type _reconstruct, not a tensor"):
+        read_weights(tmp_path / "w.pt")
+
+
+class Runs:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        Runs(exec, ("raise SystemExit('run')",)),
+        Runs(os.system, ("exit 1",)),
+        Runs(np.load, ("x",)),
+        Runs(os.mkdir, ("made",)),
+    ],
+    ids=range(4),
+)
+def test_older_files_run_nothing_either(tmp_path, beside, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "x": beside}, tmp_path / "w.th", _use_new_zipfile_serialization=False)
+    with pytest.raises(
+        CorruptFile, match=r"torch cannot read it as plain tensors \(UnpicklingError: it also holds [\w.]+\); save"
+    ):
+        read_weights(tmp_path / "w.th")
+    assert not (tmp_path / "made").exists()
+
+
+def test_older_files_that_are_cut_off_or_lie_are_refused(tmp_path):
+    whole = resnet_zoo_file(tmp_path / "w.th").read_bytes()
+    for end in range(15, len(whole), 7):
+        (tmp_path / "cut.th").write_bytes(whole[:end])
+        with pytest.raises(ParetrimError, match=r"weights '.*cut\.th'"):
+            read_weights(tmp_path / "cut.th")
+    torch.save({"a": torch.ones(4)}, tmp_path / "a.th", _use_new_zipfile_serialization=False)
+    honest = (tmp_path / "a.th").read_bytes()
+    assert honest.count(b"K\x04\x85") == 1  # the shape
+    (tmp_path / "big.th").write_bytes(honest.replace(b"K\x04\x85", b"J\x00\x00\x00\x10\x85"))
+    with pytest.raises(CorruptFile, match="torch cannot read it as plain tensors"):
+        read_weights(tmp_path / "big.th")
+
+
+def safetensors_file(path: Path, header: object, data: bytes) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        *(("F8_E4M3", 4), ("F8_E5M2", 4), ("F8_E8M0", 4), ("F8_E4M3FNUZ", 4), ("F4", 2), ("F6_E2M3", 3)),
+        *(("U16", 8), ("U32", 16), ("U64", 32), ("C64", 32), ("F5", 4), ("", 4)),
+    ],
+)
+def test_types_that_no_network_here_has_are_named(tmp_path, dtype, size):
+    file = safetensors_file(
+        tmp_path / "a.safetensors", {"a": {"dtype": dtype, "shape": [4], "data_offsets": [0, size]}}, bytes(size)
+    )
+    said = (
+        r"tensor 'a' has the type torch\.\w+; read are float64|tensors of type \w+, which torch does not know|not a valid safet"
+    )
+    with pytest.raises(CorruptFile, match=said):
+        read_weights(file)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{",
+        b"{" * 3000,
+        b'{"a":' * 3000,
+        b"{}" + b"\xff" * 9,
+        {"a": 1},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}},
+        {"__metadata__": {"a": 1}},
+    ],
+    ids=range(10),
+)
+def test_headers_that_nobody_wrote(tmp_path, header):
+    with pytest.raises(ParetrimError, match=r"weights '.*a\.safetensors': (not a valid safetensors file|it holds no tensor)"):
+        read_weights(safetensors_file(tmp_path / "a.safetensors", header, bytes(4)))

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
-from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located
+from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located, reason_of
+from paretrim.files import is_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Top-level keys under which training scripts keep the weights."""
@@ -32,12 +32,42 @@ COUNTER = "num_batches_tracked"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 """The class or function that torch names when it refuses a file."""
 
+_ZIP = b"PK\x03\x04"
+_OLDER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of ``torch.save`` begin: a zip archive since torch 1.6, and before that a pickle with torch's own number."""
+
+_READ = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+"""Types of tensors that networks here can have."""
+
 LISTED = 12
 """How many differing keys of a kind an error lists."""
 
 
+class _Ignored:
+    """Stands for an object beside the weights that training scripts keep there. Nothing of it is made, called or looked at."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+_IGNORED = {
+    name: type(name.rpartition(".")[2], (_Ignored,), {})
+    for name in (
+        *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
+        *("numpy.dtype", "numpy.ndarray", "argparse.Namespace"),
+    )
+}
+"""What a NumPy number or array and parsed arguments are pickled as, each with a class that takes its place and does nothing."""
+
+
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill ``network`` in place from a ``.safetensors`` file or a ``torch.save`` file that holds only tensors.
+    """Fill ``network`` in place from a ``.safetensors`` file or a ``torch.save`` file of any age that holds only tensors.
 
     Keys must fit exactly; one of :data:`WRAPPERS` around them, :data:`PREFIXES` before every one of them and a missing
     ``num_batches_tracked`` are accepted. On any error the network is unchanged.
@@ -64,11 +94,14 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
         CorruptFile: the file is damaged, is neither format, or holds tensors that are not plain.
         WeightsMismatch: it holds something other than tensors by name.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise InvalidRecipe(f"there is no weights file '{path}'; name a .safetensors or .pt file")
     with located(f"weights '{path}'"):
-        content = path.read_bytes()
-        loaded = _read_torch(content) if content.startswith(b"PK\x03\x04") else _read_safetensors(content)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InvalidRecipe(f"the file cannot be read: {error.strerror}; check its permissions") from error
+        loaded = _read_torch(content) if content.startswith((_ZIP, _OLDER)) else _read_safetensors(content)
         weights = _unwrapped(loaded)
         for key, tensor in weights.items():
             _require_plain(key, tensor)
@@ -78,20 +111,24 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
 def _read_safetensors(content: bytes) -> Mapping[str, object]:
     if content[8:9] != b"{":
         raise CorruptFile(
-            "it is neither a safetensors file nor a zip archive of torch.save (torch 1.6 or later); "
-            "if it is an older torch file, load it where you trust it and save its state_dict again"
+            "it is neither a safetensors file nor a zip archive or older file of torch.save; "
+            "if it is in another format, load it where you trust it and save its state_dict again"
         )
     try:
         loaded: Mapping[str, object] = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise CorruptFile(f"not a valid safetensors file: {error}; download or save it again") from error
+    except Exception as error:  # damaged headers and types that torch lacks raise whatever they like
+        unknown = (
+            f"tensors of type {error.args[0]}, which torch does not know" if isinstance(error, KeyError) else reason_of(error)
+        )
+        raise CorruptFile(f"not a valid safetensors file: {unknown}; download or save it again") from error
     return loaded
 
 
 def _read_torch(content: bytes) -> object:
-    archive = _clean_archive(content)
+    archive = _clean_archive(content) if content.startswith(_ZIP) else io.BytesIO(content)
     try:
-        return torch.load(archive, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(kind, name) for name, kind in _IGNORED.items()]):
+            return torch.load(archive, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling foreign bytes raises whatever it likes
         # torch's own text advises to switch the protection off.
         foreign = _GLOBAL.search(str(error))
@@ -174,6 +211,9 @@ def _without_prefix(weights: Mapping[str, torch.Tensor], expected: Mapping[str, 
 
 def _require_plain(key: str, tensor: torch.Tensor) -> None:
     """Refuse tensors that are not dense numbers in memory of their own size."""
+    if tensor.dtype not in _READ and not tensor.is_quantized:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _READ)
+        raise CorruptFile(f"tensor '{key}' has the type {tensor.dtype}; read are {known}, so convert it and save it again")
     if (
         tensor.layout is not torch.strided
         or tensor.is_quantized
