@@ -55,6 +55,8 @@ def is_trim_file(path: Path) -> bool:
 
     A file that cannot be read counts by its name too: whoever opens it says why.
     """
+    if not is_file(path):  # opening a pipe would wait for somebody to write
+        return path.suffix == ".trim"
     try:
         with path.open("rb") as file:
             return file.read(len(_TRIM)) == _TRIM or path.suffix == ".trim"
@@ -75,8 +77,9 @@ def read_regular(path: Path, *, at_most: int) -> bytes:
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "it is a pipe or a device and no file", str(path))
-        content = file.read(at_most + 1)
-    if len(content) > at_most:
+        most = min(at_most, max(os.fstat(handle).st_size, 2**16))  # the memory is taken first, so no more than it has
+        content = file.read(most + 1)
+    if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
     return content
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paretrim.capture import capture
 from paretrim.data.batches import Batch, Batches
-from paretrim.data.user_loader import Loader, loader_batches
+from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import InputSpec
 from paretrim.network import Network
@@ -87,6 +87,11 @@ def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[
     graph = capture(module, shape, classes=classes)
     logits = graph.types[graph.output].shape[0]
     low, high = int(labels.min()), int(labels.max())
+    if logits == 1:
+        raise DataUnavailable(
+            f"{type(module).__name__} returns one number for each image, as for regression or binary classification with one "
+            f"output; for two classes give it two outputs. {SUPPORTED}"
+        )
     if low < 0 or high >= logits:
         raise DataUnavailable(
             f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits} logits "

@@ -1,3 +1,4 @@
+import os
 import sys
 
 import numpy as np
@@ -54,6 +55,26 @@ def test_squares_of_one_size_keep_it(folder):
     for path in folder.rglob("*.png"):
         picture(path, size=(225, 225))
     assert load(whole).train.sample_shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"\x1b[2J", "a\u202eb".encode()])
+def test_class_folders_whose_names_do_not_print_are_refused(folder, name):
+    picture(folder / "train" / os.fsdecode(name) / "0.png")
+    with pytest.raises(
+        DataUnavailable, match=r"class folder '.*' in '.*train' has a name that is no UTF-8 or does not print; rename"
+    ):
+        read(folder)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(DataUnavailable, match=r"'.*' cannot be read: '.*train': Permission denied; check its permissions"):
+        read(folder)
+    with pytest.raises(DataUnavailable, match="File name too long"):
+        read("x" * 5000)
 
 
 def test_val_serves_where_there_is_no_test(folder):

@@ -62,6 +62,40 @@ def test_other_batches_are_explained(tensors, message):
         loader_batches(DataLoader(TensorDataset(*tensors), batch_size=4))
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            torch.zeros(len(Y), 4, 5, dtype=torch.long),
+            r"labels torch.int64 \[4, 4, 5\]; .*as for segmentation or another task with a target",
+        ),
+        (torch.zeros(len(Y), 1, 4, 5), r"labels torch.float32 \[4, 1, 4, 5\]; .*as for segmentation"),
+        (torch.zeros(len(Y)), "these are as for regression or binary classification with one output"),
+        (torch.zeros(len(Y), 1), "these are as for regression"),
+        (
+            torch.zeros(len(Y), 6, dtype=torch.long),
+            "several numbers for each image are as for multi-label classification, soft labels",
+        ),
+        (torch.zeros(len(Y), 6), "as for multi-label classification, soft labels or boxes"),
+    ],
+)
+def test_other_tasks_are_told_what_is_supported(labels, message):
+    with pytest.raises(DataUnavailable, match=message) as failed:
+        loader_batches(DataLoader(TensorDataset(X, labels), batch_size=4))
+    assert "one class for each image; other tasks are not supported yet (see Limits in the README)" in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "target", [{"boxes": torch.zeros(2, 4), "labels": torch.zeros(2)}, [{"boxes": torch.zeros(2, 4)}], [torch.zeros(2, 5)]]
+)
+def test_detectors_are_told_too(target):
+    loader = DataLoader([(X[0], target)] * 4, batch_size=2, collate_fn=lambda items: tuple(zip(*items, strict=True)))
+    with pytest.raises(
+        DataUnavailable, match=r"\(inputs, labels\), and holds tuple, tuple, as for object detection\. Paretrim compr"
+    ):
+        loader_batches(loader)
+
+
 def test_loader_of_dictionaries_is_explained():
     with pytest.raises(DataUnavailable, match="batch 0 of the loader is of type dict"):
         loader_batches(DataLoader([{"x": 1}], batch_size=1))

@@ -146,6 +146,11 @@ def negative_variance():
             DataUnavailable,
             r"training images are \(3, 8, 8\) and validation images \(3, 9, 9\); they must be alike",
         ),
+        (
+            {"module": nn.Sequential(nn.Flatten(), nn.Linear(192, 1))},
+            DataUnavailable,
+            "Sequential returns one number for each image, as for regression or binary classification with one output; for two",
+        ),
         ({"train_loader": loader_of}, DataUnavailable, "the loader is of type function; it must"),
         (
             {"train_loader": loader_of(torch.full((4, 3, 8, 8), torch.nan), torch.arange(4))},

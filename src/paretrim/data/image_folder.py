@@ -20,6 +20,7 @@ import torch
 
 from paretrim.data.types import Augmentation, Dataset, ImageSet, content_digest
 from paretrim.errors import DataUnavailable, MissingDependency
+from paretrim.visible import brief
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 224
@@ -53,7 +54,14 @@ def load_image_folder(folder: Path, *, size: int | None = None) -> Dataset:
             not fit into memory.
         MissingDependency: Pillow is not installed.
     """
-    pillow = _pillow()
+    try:
+        return _loaded(_pillow(), folder, size)
+    except OSError as error:
+        place = f"'{error.filename}': " if error.filename else ""
+        raise DataUnavailable(f"'{folder}' cannot be read: {place}{error.strerror}; check its permissions") from error
+
+
+def _loaded(pillow: ModuleType, folder: Path, size: int | None) -> Dataset:
     if not folder.is_dir():
         raise DataUnavailable(f"there is no folder '{folder}'; give one that holds train/CLASS/ and test/CLASS/ (or val/CLASS/)")
     held_out = folder / "test" if (folder / "test").is_dir() else folder / "val"
@@ -87,7 +95,14 @@ def _pillow() -> ModuleType:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    found = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    odd = next((name for name in found if not name.isprintable()), None)
+    if odd is not None:
+        raise DataUnavailable(
+            f"class folder {brief(odd)} in '{folder}' has a name that is no UTF-8 or does not print; rename it, "
+            "deployed files carry the names of the classes"
+        )
+    return found
 
 
 def _listed(folder: Path, classes: tuple[str, ...]) -> _Listing:
@@ -113,7 +128,7 @@ def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
         try:
             with pillow.open(path) as opened:
                 width, height = opened.size
-        except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError):
+        except Exception:  # what Pillow raises for damaged files differs from format to format
             continue  # reading it says what is wrong with it
         if width != height or width > DEFAULT_SIZE or common not in (None, width):
             return DEFAULT_SIZE
@@ -139,7 +154,7 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, size: int) -> tup
     def decode(index: int) -> str:
         try:
             images[index] = _decoded(pillow, listing.paths[index], size)
-        except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
+        except Exception as error:  # what Pillow raises for damaged files differs from format to format
             return f"{listing.paths[index].relative_to(folder)}: {error}"
         return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,13 @@ from torch.utils.data.distributed import DistributedSampler
 
 from paretrim.data.batches import Batch
 from paretrim.errors import DataUnavailable
+from paretrim.visible import QUOTED
+
+SUPPORTED = (
+    "Paretrim compresses networks that tell classes apart, one class for each image; other tasks are not supported yet "
+    "(see Limits in the README)"
+)
+"""What users of other tasks are told."""
 
 
 class Loader(Protocol):
@@ -106,7 +113,9 @@ def loader_batches(loader: Loader, *, device: torch.device | str = "cpu", seed: 
 def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
     where = f"batch {position} of the loader"
     if not isinstance(item, (tuple, list)) or len(item) != 2 or not all(isinstance(part, torch.Tensor) for part in item):
-        raise DataUnavailable(f"{where} is of type {type(item).__name__}; it must be a pair of tensors (inputs, labels)")
+        raise DataUnavailable(
+            f"{where} is of type {type(item).__name__}; it must be a pair of tensors (inputs, labels){_parts(item)}. {SUPPORTED}"
+        )
     inputs, labels = item
     if inputs.ndim != 4 or not inputs.is_floating_point():
         raise DataUnavailable(
@@ -117,5 +126,29 @@ def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
             f"{where} has NaN or infinity among its inputs; mend or remove those images, or their normalisation"
         )
     if labels.shape != inputs.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise DataUnavailable(f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers [{len(inputs)}]")
+        raise DataUnavailable(
+            f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers "
+            f"[{len(inputs)}]{_task(labels, inputs)}. {SUPPORTED}"
+        )
     return inputs, labels
+
+
+def _parts(item: object) -> str:
+    """What a batch that is no pair of tensors holds, and which task has such batches."""
+    if isinstance(item, Mapping):
+        return f", and has the keys {', '.join(map(str, item))[:QUOTED]}"
+    if not isinstance(item, (tuple, list)):
+        return ""
+    held = f", and holds {', '.join(type(part).__name__ for part in item[:4])}"
+    return f"{held}, as for object detection" if any(isinstance(part, (tuple, list, Mapping)) for part in item) else held
+
+
+def _task(labels: torch.Tensor, inputs: torch.Tensor) -> str:
+    """The task that has labels of this shape and type."""
+    if labels.ndim >= 3:
+        return "; these are as for segmentation or another task with a target for every pixel"
+    if labels.ndim == 2 and labels.shape[1] > 1 and len(labels) == len(inputs):
+        return "; several numbers for each image are as for multi-label classification, soft labels or boxes"
+    if labels.is_floating_point() and len(labels) == len(inputs):
+        return "; these are as for regression or binary classification with one output"
+    return ""
