@@ -28,7 +28,7 @@ LEVELS = (
     {"fake_quantize"},
     {"constraints"},
     {"capture", "network"},
-    {"freeze", "integer_network", "thaw"},
+    {"agreement", "freeze", "integer_network", "thaw"},
     {"settle"},
     {"train"},
     {"candidate", "stage"},

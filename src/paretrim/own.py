@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from paretrim.capture import capture
+from paretrim.agreement import captured_network
 from paretrim.data.batches import Batch, Batches
 from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
 from paretrim.errors import DataUnavailable, InvalidRecipe
-from paretrim.graph.types import InputSpec
-from paretrim.network import Network
+from paretrim.graph.types import Graph, InputSpec
 from paretrim.pipeline import Start
 from paretrim.recipe import digest_of
 from paretrim.train.execution import Execution
@@ -69,7 +68,8 @@ def start_from_loaders(
         raise DataUnavailable(
             f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
         )
-    network = _captured(module, train.sample_shape, classes, labels)
+    network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
+    _require_fitting_labels(labels, module, network.structure)
     return Start(
         network=network,
         train=lambda _size: train,
@@ -83,8 +83,7 @@ def start_from_loaders(
     )
 
 
-def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[str], labels: Tensor) -> Network:
-    graph = capture(module, shape, classes=classes)
+def _require_fitting_labels(labels: Tensor, module: nn.Module, graph: Graph) -> None:
     logits = graph.types[graph.output].shape[0]
     low, high = int(labels.min()), int(labels.max())
     if logits == 1:
@@ -97,7 +96,6 @@ def _captured(module: nn.Module, shape: tuple[int, int, int], classes: Sequence[
             f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits} logits "
             f"(0..{logits - 1}); number the classes from 0, or give the module as many outputs as there are classes"
         )
-    return Network(graph)
 
 
 def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from paretrim.capture import capture
+from paretrim.agreement import IMAGES, captured_network
 from paretrim.data.batches import EvalBatches, calibration_images, train_batches, validation_batches
 from paretrim.data.load import load
 from paretrim.data.split import split
@@ -73,7 +73,9 @@ def captured(spec: ModelSpec, dataset: Dataset, *, seed: int) -> Network:
     torch.manual_seed(seed)
     shape = dataset.train.sample_shape
     module = build(spec, classes=len(dataset.classes), channels=shape[0])
-    return Network(capture(module, shape, classes=dataset.classes))
+    few = dataset.train.select(torch.arange(min(IMAGES, len(dataset.train))))
+    images = next(EvalBatches(images=few, batch_size=IMAGES, mean=dataset.mean, std=dataset.std).epoch(0)).inputs
+    return captured_network(module, shape, classes=dataset.classes, images=images)
 
 
 def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:

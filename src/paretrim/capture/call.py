@@ -52,9 +52,7 @@ class Call:
     @property
     def layer(self) -> str:
         """Path of the user's module that the operation stands in; empty for the network itself."""
-        stack = self.node.meta.get("nn_module_stack") or {}
-        path = str(list(stack.values())[-1][0]) if stack else ""
-        return path.removeprefix("L['self'].").removeprefix("L['self']")
+        return layer_of(self.node)
 
     @property
     def operation(self) -> str:
@@ -155,6 +153,13 @@ class Call:
         return {
             part.dtype for part in (result if isinstance(result, list | tuple) else [result]) if isinstance(part, torch.Tensor)
         }
+
+
+def layer_of(node: FxNode) -> str:
+    """Path of the module that an operation stands in: :attr:`Call.layer`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.removeprefix("L['self'].").removeprefix("L['self']")
 
 
 def operation_of(node: FxNode) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.export.graph_signature import ExportGraphSignature, OutputKind
 from torch.fx import Graph as FxGraph
+from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
 from paretrim.capture.arrange import COPIES, VIEWS
@@ -26,7 +27,7 @@ from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
-from paretrim.capture.private import private_copy
+from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import program_of
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.work import Constant, Value, View, Work
@@ -75,13 +76,40 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
         UnsupportedOperation: the module cannot be exported, or uses an operation the graph does not have; the message names the
             layer.
     """
-    exported = program_of(private_copy(module), shape)
+    return look_at(module, shape, classes=classes).graph
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A captured network beside what it was captured from.
+
+    Attributes:
+        graph: the network.
+        module: a private copy of the module that has not run yet.
+        program: the operations of the module in one list.
+        inputs: the parameters and buffers that the program takes, in order; None stands for the images.
+        values: what every operation of the program became in the graph.
+    """
+
+    graph: Graph
+    module: nn.Module
+    program: GraphModule
+    inputs: tuple[torch.Tensor | None, ...]
+    values: Mapping[FxNode, View]
+
+
+def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Captured:
+    """As :func:`capture`, with what is needed to compare the graph with the module."""
+    private = private_copy(module)
+    unused = reading_copy(private)
+    exported = program_of(private, shape)
     state = {**exported.state_dict, **exported.constants}
     signature = exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
     work = Work({node: Constant(sources[node.name], state[sources[node.name]]) for node in placeholders if node.name in sources})
     work.shapes[INPUT] = shape
+    values: dict[FxNode, View] = {}
     output = ""
     needed = _needed(exported.graph, set(work.constants))
     for node in exported.graph.nodes:
@@ -89,12 +117,15 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             work.known[node] = View(INPUT, shape)
         elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
             _convert(work, node)
+            if isinstance(value := work.known.get(node), View):
+                values[node] = value
         elif node.op == "output":
             output = _output(work, node, signature)
     _check_logits(work.shapes[output], len(classes))
     graph = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
     _check_weights(graph)
-    return graph
+    inputs = tuple(state[sources[node.name]] if node.name in sources else None for node in placeholders)
+    return Captured(graph, unused, exported.graph_module, inputs, values)
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import torch
@@ -56,6 +56,11 @@ def private_copy(module: nn.Module) -> nn.Module:
         return copied.cpu().float()
 
 
+def reading_copy(module: nn.Module) -> nn.Module:
+    """A copy of a private copy that may run without the other noticing: it shares the parameters and nothing else."""
+    return _copied(module, tuple(module.parameters()))
+
+
 def _require_numbers(module: nn.Module) -> None:
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
@@ -77,9 +82,9 @@ def _require_numbers(module: nn.Module) -> None:
                 )
 
 
-def _copied(module: nn.Module) -> nn.Module:
+def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
     """Every module new, every tensor new, everything else deeply copied where it can be."""
-    memo: dict[int, object] = {}
+    memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     parts = list(module.modules())
     for part in parts:
         memo[id(part)] = part.__class__.__new__(part.__class__)

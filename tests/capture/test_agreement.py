@@ -1,0 +1,202 @@
+"""A captured network that is not its module, and modules that give no one answer, are found before anything is trained."""
+
+import random
+from types import MappingProxyType
+
+import pytest
+import torch
+from hand_networks import NETWORKS, SIZE, Net, conv, made, trained
+from torch import nn
+from torch.nn import functional as F
+
+from paretrim import agreement
+from paretrim.agreement import captured_network
+from paretrim.capture import driver
+from paretrim.capture.elementwise import pointwise
+from paretrim.errors import UnsupportedOperation
+
+SHAPE = (3, SIZE, SIZE)
+IMAGES = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def body(function):
+    class Custom(Net):
+        def build(self):
+            self.c, self.act = conv(8, 8), nn.SiLU()
+
+        def body(self, x):
+            return function(self, x)
+
+    torch.manual_seed(0)
+    return trained(Custom())
+
+
+def agrees(module, images=IMAGES):
+    return captured_network(module, SHAPE, images=images)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_agree_far_within_the_bound(name, monkeypatch):
+    monkeypatch.setattr(agreement, "TOLERANCE", 3e-6)
+    monkeypatch.setattr(agreement, "_is_rounding", lambda *_: False)
+    agrees(made(name))
+
+
+def test_nothing_of_the_callers_is_disturbed():
+    module = body(lambda self, x: F.dropout(self.c(x), 0.5, self.training)).train()
+    before, state = {key: value.clone() for key, value in module.state_dict().items()}, torch.get_rng_state()
+    network = agrees(module)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert module.training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_module_runs_twice_and_the_images_are_few():
+    seen = []
+
+    def count(self, x):
+        if not torch.compiler.is_exporting():
+            seen.append(len(x))
+        return x
+
+    agrees(body(count))
+    assert seen == [2, 1]
+
+
+@pytest.mark.parametrize("error", [1.001, 1.01, 2.0])
+def test_the_first_layer_that_is_captured_wrongly_is_named(error, monkeypatch):
+    right = driver.CONVERTERS["silu"]
+
+    def wrong(work, call):
+        return pointwise(work, call, right(work, call), "mul_constant", error)
+
+    module = body(lambda self, x: torch.sigmoid(self.c(self.act(x)) + 1))
+    monkeypatch.setattr(driver, "CONVERTERS", MappingProxyType({**driver.CONVERTERS, "silu": wrong}))
+    with pytest.raises(
+        UnsupportedOperation, match=r"not what the module computes: .* first in layer 'act' \(aten.silu.default\)"
+    ):
+        agrees(module)
+
+
+def test_rounding_that_a_network_amplifies_is_no_difference():
+    def cancelled(self, x):
+        return (x + 3e4) - 3e4 + 0.1 * self.c(x)
+
+    agrees(body(cancelled))
+
+
+class OnlyWhenExported(Net):
+    def build(self):
+        self.c, self.d = conv(8, 8), conv(8, 8)
+
+    def body(self, x):
+        x = self.c(x)
+        return self.d(x) if torch.compiler.is_exporting() else x + self.d(x)
+
+
+class Doubling(nn.Module):
+    def forward(self, x):
+        return x if torch.compiler.is_exporting() else 2 * x
+
+
+def test_a_module_that_is_another_when_it_is_looked_at():
+    with pytest.raises(UnsupportedOperation, match=r"is not what the module computes: .* first in layer 'head'; write"):
+        agrees(trained(OnlyWhenExported()))
+    module = body(lambda self, x: self.act(self.c(x)))
+    module.act = Doubling()
+    with pytest.raises(UnsupportedOperation, match=r"is not what the module computes: .* first in layer 'act'; write"):
+        agrees(module)
+
+
+class Hookless(nn.Module):
+    def register_forward_hook(self, *_, **__):
+        raise RuntimeError("no hooks here")
+
+    def forward(self, x):
+        return x if torch.compiler.is_exporting() else 2 * x
+
+
+def test_a_layer_that_takes_no_hooks_is_compared_at_the_output():
+    module = body(lambda self, x: self.act(self.c(x)))
+    module.act = Hookless()
+    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+        agrees(module)
+
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x if torch.compiler.is_exporting() else x + 0.1 * torch.randn_like(x)
+
+
+class Moody(nn.Module):
+    def forward(self, x):
+        return x * random.random()
+
+
+class Remembers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+class AcrossTheBatch(nn.Module):
+    def forward(self, x):
+        return x if torch.compiler.is_exporting() else x - x.mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Noisy, r"two runs of the network on the same images differ, first in layer 'act': it is random in eval"),
+        (Moody, r"two runs of the network on the same images differ, first in layer 'act': it is random in eval"),
+        (Remembers, r"two runs of the network on the same images differ, first in layer 'act': .* or keeps something from call"),
+        (AcrossTheBatch, r"the network's result for an image depends on the other images of its batch"),
+    ],
+)
+def test_modules_that_give_no_one_answer(layer, message):
+    module = body(lambda self, x: self.act(self.c(x)))
+    module.act = layer()
+    with pytest.raises(UnsupportedOperation, match=message):
+        agrees(module)
+
+
+def test_numbers_that_overflow_are_told_with_their_first_layer():
+    module = body(lambda self, x: self.act(self.c(x)))
+    with torch.no_grad():
+        module.norm.weight.mul_(1e20)
+        module.c.weight.mul_(1e25)
+    with pytest.raises(UnsupportedOperation, match="NaN or infinity for 2 of 2 images, first in layer 'c'; look at its weights"):
+        agrees(module)
+
+
+def test_there_must_be_something_to_compress():
+    with pytest.raises(UnsupportedOperation, match="no convolution and no linear layer, so it has nothing to compress"):
+        agrees(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+
+
+def test_without_images_random_ones_are_compared():
+    module = body(lambda self, x: self.act(self.c(x)))
+    captured_network(module, SHAPE)
+    module.act = AcrossTheBatch()
+    with pytest.raises(UnsupportedOperation, match="depends on the other images"):
+        captured_network(module, SHAPE)
+
+
+def test_a_module_that_runs_in_float32_only_is_judged_by_float32():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = body(lambda self, x: (x + 3e3) - 3e3 + self.c(x))
+
+        def forward(self, x):
+            if x.dtype != torch.float32:
+                raise TypeError
+            return self.inner(x)
+
+    agrees(Single().eval())
