@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from paretrim.fake_quantize import SMALLEST_SCALE, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range
+from paretrim.fake_quantize import SMALLEST_ROW, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range
 
 
 def textbook(x, scale, zero_point, low, high):
@@ -109,7 +109,7 @@ def test_observed_ranges_are_followed_while_training_only(zero_point, span, layo
 def test_an_observed_weight_scale_is_its_range():
     weight = torch.tensor([[1.0, -2.0], [0.0, 0.0]])
     quantizer = WeightQuantizer(weight, bits=8, scales="observed")
-    torch.testing.assert_close(quantizer.scale_for(weight * 3), torch.tensor([6 / 127, SMALLEST_SCALE]))
+    torch.testing.assert_close(quantizer.scale_for(weight * 3), 6 / 127 * torch.tensor([1.0, SMALLEST_ROW]), rtol=1e-6, atol=0)
     assert not list(quantizer.parameters())
 
 
@@ -132,7 +132,8 @@ def test_grids_cover_their_range_and_hold_zero():
     assert grid_for_range(0.5, 2.0) == Grid(2 / 255, 0)
     assert grid_for_range(-1.0, 1.0) == Grid(2 / 255, 128)
     assert grid_for_range(-3.0, -1.0) == Grid(3 / 255, 255)
-    assert grid_for_range(0.0, 0.0) == Grid(SMALLEST_SCALE, 0)
+    assert grid_for_range(0.0, 0.0) == Grid(1 / 255, 0)
+    assert grid_for_range(0.0, 1e-30) == Grid(1e-30 / 255, 0)
 
 
 @pytest.mark.slow

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from paretrim.code_length import cheapest, code_lengths
 
-SMALLEST_SCALE = 1e-8
-"""Scales are kept above this: a tensor of zeros must not make a grid without steps."""
+SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny)
+"""No step is below this, the smallest normal float32. What is usual for a step depends on the unit of the values alone."""
+
+SMALLEST_ROW = 2.0**-24
+"""Least step of an output channel, as a share of the largest step of its layer: weights far below the others are zeros."""
 
 TOP = 255
 """Highest level of an activation grid."""
@@ -32,9 +35,12 @@ class Grid:
 
 
 def grid_for_range(low: float, high: float) -> Grid:
-    """The grid that covers [low, high] and holds 0 exactly; zero point 0 when nothing is negative."""
+    """The grid that covers [low, high] and holds 0 exactly; zero point 0 when nothing is negative.
+
+    Zeros alone fit any grid and get that of [0, 1].
+    """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / TOP, SMALLEST_SCALE)
+    scale = max((high - low or 1.0) / TOP, SMALLEST_SCALE)
     return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
@@ -192,7 +198,8 @@ class ActivationQuantizer(nn.Module):
         low, high = torch.aminmax(_in_memory_order(x))
         below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
         span = (high.clamp_min(0) - below).float() / TOP
-        self.scale.lerp_(span.clamp_min(SMALLEST_SCALE), self.momentum)
+        # A batch of zeros says nothing about the step.
+        self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
@@ -229,8 +236,11 @@ class WeightQuantizer(nn.Module):
         self.register_buffer("zeros", torch.zeros(rows, dtype=torch.int32, device=weight.device), persistent=False)
 
     def _observed(self, weight: Tensor) -> Tensor:
-        peak = weight.reshape(weight.shape[0], -1).abs().amax(1)
-        return cast(Tensor, (peak * self.clip / self.top).clamp_min(SMALLEST_SCALE))
+        step = weight.reshape(weight.shape[0], -1).abs().amax(1) * self.clip / self.top
+        largest = step.amax()
+        # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
+        usual = float(weight[0].numel()) ** -0.5 / self.top
+        return step.maximum(torch.where(largest > 0, largest * SMALLEST_ROW, usual)).clamp_min(SMALLEST_SCALE)
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""
@@ -255,7 +265,9 @@ class WeightQuantizer(nn.Module):
         steps = weight.detach() / columns
         if self.price is None or self.lengths is None:
             return torch.round(steps).clamp(-self.top, self.top)
-        return cheapest(steps, self.lengths, self.price.reshape(columns.shape) / columns.square())
+        mantissas, exponents = torch.frexp(columns)  # a square of its own may leave float32
+        price = torch.ldexp(torch.ldexp(self.price.reshape(columns.shape), -exponents), -exponents)
+        return cheapest(steps, self.lengths, price / mantissas.square())
 
     def recount_(self, weight: Tensor) -> None:
         """Count the price list anew, in the integers of this weight [Co, ...]. Only where bits have a price."""

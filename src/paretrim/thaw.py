@@ -41,7 +41,8 @@ def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
 def thaw(graph: Graph) -> Network:
     """A network that takes normalised images and freezes to the weights of ``graph``, bit for bit.
 
-    Of an integer graph every layer has its quantizer with the integers' own scales (learned from here on), every value its grid.
+    Of an integer graph every layer has its quantizer with the integers' own scales (learned from here on) and as many bits as its
+    own largest integer needs, every value its grid.
     BatchNorm stays folded; the factors of one that stands alone, and the scale of a channel without weights, may come back one
     rounding away. Every weight that is 0 is masked: it stays 0 through all later stages. Give ``graph.input`` to ``freeze`` for a
     file that takes what this one took.
@@ -110,10 +111,8 @@ class _Thawing:
     def put_on_grids_(self, network: Network) -> None:
         """The quantizers, as the integer graph has them."""
         integers = {self.names[node.name]: node.tensors for node in self.graph.nodes if node.op in WEIGHTED}
-        largest = max(
-            (int(np.abs(tensors["weight"].astype(np.int16)).max(initial=0)) for tensors in integers.values()), default=0
-        )
         for name, layer in weighted_layers(network).items():
+            largest = int(np.abs(integers[name]["weight"].astype(np.int16)).max(initial=0))
             quantizer = WeightQuantizer(layer.weight.detach(), bits=max(largest.bit_length() + 1, 2), scales="learned")
             quantizer.scale = torch.nn.Parameter(torch.from_numpy(np.array(integers[name]["weight_scale"])))
             layer.quantizer = quantizer

@@ -141,3 +141,23 @@ def test_sums_beyond_int32_are_refused():
     )
     with pytest.raises(UnsupportedOperation, match=message):
         lower(graph, {INPUT: grid(1.0)}, codes)
+
+
+def test_scales_whose_product_leaves_float32_are_refused():
+    graph = layer((6, 4, 3, 3), gamma=np.ones(6), beta=np.zeros(6))
+    codes = {"conv": WeightCodes(np.ones((6, 4, 3, 3), np.int8), np.full(6, 1e-20, f32))}
+    message = (
+        "layer 'conv': steps of its weights are 8.7e-19 to 8.7e-19, those of its input 1e-30 and of its result 1e-30; a product"
+    )
+    with pytest.raises(UnsupportedOperation, match=message):
+        lower(graph, {INPUT: grid(float(f32(1e-30))), "norm": grid(float(f32(1e-30)))}, codes)
+
+
+def test_small_logits_keep_their_weights():
+    node = Node("head", "linear", (INPUT,), ValueType((2,)), {}, {"weight": np.zeros((2, 3), f32)}, "head")
+    weight = np.arange(6, dtype=np.int8).reshape(2, 3)
+    lowered = lower(
+        Graph(InputSpec((3,)), (node,), "head"), {INPUT: grid(1.0)}, {"head": WeightCodes(weight, np.full(2, 1e-30, f32))}
+    )
+    np.testing.assert_array_equal(lowered.nodes[-1].tensors["weight"], weight)
+    np.testing.assert_array_equal(lowered.nodes[-1].tensors["weight_scale"], np.full(2, 1e-30, f32))

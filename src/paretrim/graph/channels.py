@@ -6,9 +6,9 @@ same form a *class*, the smallest thing that can be removed. Classes that occur 
 *coupled set*, such as the channels of all residual outputs of one stage: a value is made of whole sets, so a value never
 empties while every set keeps a channel.
 
-Removing a class equals zeroing the rows (weight, bias, ``batch_norm`` vectors) that produce it, as long as the functions on
-the way map 0 to 0. One that does not, such as a sigmoid whose result is convolved, leaves a constant behind that the smaller
-network lacks. The gate of a squeeze-and-excitation block is safe: its product with the zeroed channel is zero.
+Removing a class equals zeroing the columns of the weights that read it. Zeroing the rows (weight, bias, ``batch_norm`` vectors)
+that produce it is not always the same: a function on the way that does not map 0 to 0, like a sigmoid, leaves a constant behind
+that the smaller network lacks.
 
 Float graphs, NumPy only. Source: the dependency graph of Fang et al. 2023 (DepGraph, arXiv 2301.12900), on operations of the
 graph instead of modules.

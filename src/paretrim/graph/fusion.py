@@ -62,3 +62,19 @@ def grid_values(graph: Graph) -> tuple[str, ...]:
         if run.head.op not in GRID_PRESERVING | {"dropout"} and not final:
             names.append(run.end.name)
     return tuple(names)
+
+
+def grid_holders(graph: Graph) -> dict[str, str]:
+    """For every value that exists in the integer graph, and the input, the value whose grid it is on.
+
+    The logits of a final weighted layer have none.
+    """
+    own = frozenset(grid_values(graph))
+    holders = {INPUT: INPUT}
+    for run in fuse(graph):
+        name = run.end.name
+        if name in own:
+            holders[name] = name
+        elif run.head.op in GRID_PRESERVING | {"dropout"}:
+            holders[name] = holders[run.head.inputs[0]]
+    return holders

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.checks import SMALLEST_SCALE
 from paretrim.graph.fold import affine_of, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
@@ -28,7 +29,8 @@ _SAME_SCALE, _SAME_BIAS = 2.0**-20, 2.0**-12
 """How far a folded scale (as a share of itself) and bias (in output steps) may be off what they were made, by float32."""
 
 _SMALLEST_MULTIPLIER = 2.0**-60
-"""Least factor from accumulator to output steps: 2**31 of it are no step at all."""
+"""Least factor from accumulator to output steps: 2**31 of it are no step at all. Logits have no steps; there it is the least
+share of the layer's largest factor."""
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -177,17 +179,20 @@ def _integer_tensors(
     integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
     exact = codes.scale.astype(np.float64) * np.abs(factor)
     empty: npt.NDArray[np.bool_] = np.logical_not(integers.reshape(len(integers), -1).any(axis=1))
-    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
-    exact = np.where(empty, np.maximum(np.abs(bias), 2.0**-20) / source / 2**20, exact)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
     # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
-    least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * output / source)
+    step = output / source if types[1].quantized else float(exact.max(initial=0, where=~empty))
+    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
+    held = np.where(bias == 0, np.maximum(2.0**-20 * output, 2.0**-80 * source), np.abs(bias)) / source / 2**20
+    exact = np.where(empty, held, exact)
+    least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * step)
     scale = np.maximum(exact, least).astype(np.float32)
     integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
     if types[1].quantized:
         scale, bias_integers = _plain_where_so(scale, bias, empty, (source, output))
     else:
         bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
+    _require_normal(scale, (source, output), head)
     reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
     if reach.max() >= 2**31:
         channel = int(reach.argmax())
@@ -196,6 +201,18 @@ def _integer_tensors(
             f"it has {integers[0].size:,} weights per channel, split the layer or remove weights"
         )
     return {"weight": integers.astype(np.int8), "weight_scale": scale, "bias": bias_integers.astype(np.int32)}
+
+
+def _require_normal(scale: FloatArray, scales: tuple[float, float], head: Node) -> None:
+    """Refuse scales that float32, or their product with the input's and ratio with the output's, does not hold in full."""
+    source, output = scales
+    own = scale.astype(np.float64)
+    chain = np.stack([own, own * source, own * source / output])
+    if chain.min() < SMALLEST_SCALE or chain.max() > np.finfo(np.float32).max:
+        raise UnsupportedOperation(
+            f"layer '{head.layer}': steps of its weights are {own.min():.2g} to {own.max():.2g}, those of its input {source:.2g} "
+            f"and of its result {output:.2g}; a product or ratio of them leaves float32, so rescale the weights or the images"
+        )
 
 
 def _plain_where_so(

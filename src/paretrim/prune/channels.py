@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
-from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores, is_depthwise
 from paretrim.graph.restrict import Kept, Restriction, restrict
+from paretrim.graph.types import Node
 from paretrim.network import Network
 
 IntArray = npt.NDArray[np.int64]
@@ -18,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 def choose_channels(
     network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int
 ) -> tuple[ChannelGroups, IntArray]:
-    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says.
+    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says, silenced ones first.
 
     Source: Li et al. 2017 (arXiv 1608.08710) with the L2 norm, grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
     """
@@ -29,23 +30,49 @@ def choose_channels(
             rows = layer.effective_weight().reshape(len(layer.weight), -1)
             norms[name] = rows.double().norm(dim=1).cpu().numpy()
     scores = group_scores(groups, norms, mean=True)
+    # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
+    living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))
+    scores[living] = np.maximum(scores[living], np.finfo(np.float64).tiny)
     return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of)
 
 
-def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
-    """Make the removed channels compute zero: what the smaller network will be, at full size."""
+def silenced(network: Network, groups: ChannelGroups) -> IntArray:
+    """The classes of channels that :func:`silence_` has silenced, ascending."""
+    found = [np.empty(0, dtype=np.int64)]
     for name, layer in weighted_layers(network).items():
-        alive = _alive(groups, name, removed, layer.weight.device)
-        rows = alive.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
-        set_mask_(layer, rows.clone() if layer.mask is None else layer.mask & rows)  # a mask is written to on resumption
+        if layer.alive is not None:
+            found.append(groups.classes[name][layer.alive.cpu().numpy() == 0])
+    return np.unique(np.concatenate(found))
+
+
+def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
+    """Make the network compute what the smaller one will, at full size: removed channels are 0 and nobody reads them.
+
+    Both are needed: a function on the way, like a sigmoid, may make something else of the 0, and the step of a weight that is
+    observed must not depend on columns that will be gone.
+    """
+    nodes = {node.name: node for node in network.structure.nodes}
+    for name, layer in weighted_layers(network).items():
+        alive = _alive(groups.classes[name], removed, layer.weight.device)
+        mask = alive[:, None] & _alive(_columns(nodes[name], layer, groups), removed, layer.weight.device)
+        mask = mask.reshape(*mask.shape, *[1] * (layer.weight.dim() - 2)).expand_as(layer.weight)
+        set_mask_(layer, mask.clone() if layer.mask is None else layer.mask & mask)  # a mask is written to on resumption
         layer.alive = alive.float() if layer.alive is None else layer.alive * alive
     for name, batch_norm in network.batch_norms().items():
-        alive = _alive(groups, name, removed, batch_norm.gamma.device)
+        alive = _alive(groups.classes[name], removed, batch_norm.gamma.device)
         batch_norm.alive = alive.float() if batch_norm.alive is None else batch_norm.alive * alive
 
 
-def _alive(groups: ChannelGroups, name: str, removed: IntArray, device: torch.device) -> Tensor:
-    return torch.from_numpy(~np.isin(groups.classes[name], removed)).to(device)
+def _columns(node: Node, layer: Weighted, groups: ChannelGroups) -> IntArray:
+    """The classes of the channels that the columns of a weight read; -1 where every row reads its own."""
+    columns = layer.weight.shape[1]
+    if is_depthwise(node, tuple(layer.weight.shape)):
+        return np.full(columns, -1, dtype=np.int64)
+    return groups.classes[node.inputs[0]][:columns]  # all groups of a convolution lose the same relative positions
+
+
+def _alive(classes: IntArray, removed: IntArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(~np.isin(classes, removed)).to(device)
 
 
 def without_channels(network: Network, groups: ChannelGroups, removed: IntArray) -> Network:

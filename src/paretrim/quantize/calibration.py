@@ -6,7 +6,8 @@ error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import TrainingFailed
-from paretrim.fake_quantize import TOP, Grid, grid_for_range
+from paretrim.fake_quantize import SMALLEST_SCALE, TOP, Grid, grid_for_range
+from paretrim.graph.fusion import Fused, fuse, grid_holders
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import Graph
 from paretrim.network import Network
 
 Calibrator = Literal["minmax", "percentile", "mse"]
@@ -27,24 +31,66 @@ CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 _CHUNK = 64
 """Images per forward pass: bounds the memory of calibration."""
 
+_SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
+"""Values that reach less far leave a calibrator no room above the smallest step."""
+
+_FINEST = 1 / 32
+"""Least step of a result, as a share of what its inputs can differ by; ONNX Runtime refuses averages from 1/256 on."""
+
 
 def calibrate(
     network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float
 ) -> dict[str, Grid]:
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
+    Grids follow the unit of the values, whatever it is. A value that is 0 on all images gets a grid like those of its inputs.
+
     Raises:
-        TrainingFailed: there are no images, or a value is not finite.
+        TrainingFailed: there are no images, a value is not finite, or all of it lies below what float32 can divide into steps.
     """
     if len(images) == 0:
         raise TrainingFailed("quantization needs calibration images and there are none; give at least one training batch")
     ranges = _ranges(network, names, images)
     if method == "minmax":
-        return {name: grid_for_range(low, high) for name, (low, high) in ranges.items()}
-    histograms = _histograms(network, ranges, images)
-    if method == "percentile":
-        return {name: _percentile_grid(histograms[name], *ranges[name], percentile) for name in names}
-    return {name: _mse_grid(histograms[name], *ranges[name]) for name in names}
+        grids = {name: grid_for_range(low, high) for name, (low, high) in ranges.items()}
+    else:
+        histograms = _histograms(network, ranges, images)
+        if method == "percentile":
+            grids = {name: _percentile_grid(histograms[name], *ranges[name], percentile) for name in names}
+        else:
+            grids = {name: _mse_grid(histograms[name], *ranges[name]) for name in names}
+    return _beside_inputs(network.structure, grids, {name for name, (low, high) in ranges.items() if low == high})
+
+
+def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
+    """The grids, where no step is finer than its inputs give a meaning to; ``dead`` values get the step of their inputs."""
+    result, holders = dict(grids), grid_holders(graph)
+    for run in fuse(graph):
+        name = run.end.name
+        sources = [holders[source] for source in run.head.inputs]
+        if name not in grids or not grids.keys() >= set(sources):
+            continue
+        inputs = [result[source].scale for source in sources]
+        grid = result[name]
+        if name in dead:
+            result[name] = Grid(max(inputs), 0)
+        else:
+            result[name] = Grid(max(grid.scale, _FINEST * _quantum(run, graph, inputs)), grid.zero_point)
+    return result
+
+
+def _quantum(run: Fused, graph: Graph, steps: list[float]) -> float:
+    """By how much two results of an operation on grids of these ``steps`` differ at least; 0 where that depends on weights."""
+    op = run.head.op
+    if op == "mul":
+        return steps[0] * steps[1]
+    if op in ("add", "concat"):
+        return min(steps)
+    if op == "avg_pool":
+        return steps[0] / math.prod(settings_of(run.head).pair("window"))
+    if op == "adaptive_avg_pool":
+        return steps[0] / math.prod(graph.types[run.head.inputs[0]].shape[1:])
+    return 0.0
 
 
 def _chunks(network: Network, names: tuple[str, ...], images: Tensor) -> Iterator[dict[str, Tensor]]:
@@ -65,6 +111,14 @@ def _ranges(network: Network, names: tuple[str, ...], images: Tensor) -> dict[st
                     f"the value '{name}' is not finite on calibration images; check the weights and the normalisation"
                 )
             ranges[name] = (min(ranges[name][0], low), max(ranges[name][1], high))
+    layers = {node.name: node.layer for node in network.structure.nodes}
+    for name, (low, high) in ranges.items():
+        if 0 < high - low < _SMALLEST_RANGE:
+            raise TrainingFailed(
+                f"the value '{name}' (layer '{layers.get(name, name)}') lies in {low:.2g}..{high:.2g} on calibration images, "
+                "where float32 has no room for steps; rescale the images or the weights before it, so that it reaches "
+                f"{_SMALLEST_RANGE:.2g}"
+            )
     return ranges
 
 
@@ -113,7 +167,11 @@ def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: f
     For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image.
     """
     rows = weight.detach().reshape(len(weight), -1).abs()
-    peak = rows.amax(1).clamp_min(1e-12)
+    # In units of a power of two, which changes no digit: squares of float32 leave it at 1e-19 and 1e19.
+    _, exponents = torch.frexp(rows.amax(1, keepdim=True))
+    rows = torch.ldexp(rows, -exponents)
+    peak = rows.amax(1)
+    peak = torch.where(peak > 0, peak, 1.0)
     if method == "minmax":
         return torch.ones_like(peak)
     if method == "percentile":

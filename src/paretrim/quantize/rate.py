@@ -28,6 +28,9 @@ _SAMPLE = 8
 _LEAST_SHARE = 1e-4
 """A channel counts as at least this sensitive, in units of its layer's mean: few images cannot tell 0 from little."""
 
+_INSENSITIVE = 2.0**-86
+"""Sensitivity of a layer to which nothing on calibration images is sensitive: its bits are worth next to everything."""
+
 ROUNDS = 8
 """How often integers are chosen and counted before training."""
 
@@ -53,24 +56,36 @@ def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[
         rows = fisher.reshape(len(fisher), -1).sum(1) / alive.reshape(len(fisher), -1).sum(1).clamp_min(1)
         if not bool(torch.isfinite(rows).all()):
             raise TrainingFailed(f"layer '{name}': a gradient on calibration images is not finite; check the weights")
-        least = (rows.mean() * _LEAST_SHARE).clamp_min(torch.finfo(torch.float32).tiny * 2**40)
-        found[name] = 2 * rate / (weights * rows.clamp_min(least))
+        least = rows.mean() * _LEAST_SHARE
+        worth = 2 * rate / (weights * torch.where(least > 0, rows.maximum(least), _INSENSITIVE))
+        found[name] = torch.ldexp(torch.ldexp(worth, _unit(layer)), _unit(layer))
+        if not bool((torch.isfinite(found[name]) & (found[name] >= SMALLEST_SCALE)).all()):
+            raise TrainingFailed(
+                f"layer '{name}': its weights reach {float(layer.weight.detach().abs().max()):.2g}, and what a bit is worth in "
+                "squares of them leaves float32; rescale the weights, or set rate to 0"
+            )
     return found
 
 
 def _fisher(network: Network, layers: dict[str, Weighted], images: Tensor, seed: int) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight."""
+    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight, counted in its unit."""
     device = next(network.parameters()).device
     random = torch.Generator().manual_seed(seed)
     parameters = [layer.weight for layer in layers.values()]
     sums = [torch.zeros_like(weight) for weight in parameters]
+    units = {name: _unit(layer) for name, layer in layers.items()}
     for part in torch.split(images, _SAMPLE):
         logits = network(part.to(device)).float()
         labels = torch.multinomial(logits.detach().nan_to_num().softmax(1).cpu(), 1, generator=random)[:, 0].to(device)
         loss = functional.cross_entropy(logits, labels, reduction="sum")
-        for total, gradient in zip(sums, torch.autograd.grad(loss, parameters), strict=True):
-            total.add_(gradient.square())
+        for name, total, gradient in zip(layers, sums, torch.autograd.grad(loss, parameters), strict=True):
+            total.add_(torch.ldexp(gradient, units[name]).square())
     return {name: total / len(images) for name, total in zip(layers, sums, strict=True)}
+
+
+def _unit(layer: Weighted) -> Tensor:
+    """The power of two that the largest weight lies below, int32 []: in units of it no square leaves float32."""
+    return torch.frexp(layer.weight.detach().abs().amax())[1]
 
 
 def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Tensor:
@@ -79,9 +94,9 @@ def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Ten
     Halving a step costs a bit and leaves a quarter of the error step^2 / 12, so the best is where ``step^2 = 6 price / ln 2``. No
     step is beyond the largest weight of its channel.
     """
-    peak = weight.reshape(len(weight), -1).abs().amax(1).clamp_min(SMALLEST_SCALE)
+    peak = weight.reshape(len(weight), -1).abs().amax(1)
     step = torch.minimum((6 * price / math.log(2)).sqrt(), peak)
-    return torch.maximum(clips, step * top / peak)
+    return torch.where(peak > 0, torch.maximum(clips, step * top / peak), clips)
 
 
 def recount_(network: Network) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
 from paretrim.constraints import weighted_layers
-from paretrim.fake_quantize import ActivationQuantizer, Scales, WeightQuantizer
+from paretrim.errors import TrainingFailed
+from paretrim.fake_quantize import SMALLEST_SCALE, ActivationQuantizer, Scales, WeightQuantizer
 from paretrim.graph.fusion import grid_values
 from paretrim.network import Network
 from paretrim.quantize.calibration import Calibrator, calibrate, weight_clips
@@ -19,6 +22,9 @@ from paretrim.stage import LATER
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+
+SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
+"""Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,6 +63,7 @@ class Quantize:
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
         for name, layer in weighted_layers(private).items():
             weight = layer.effective_weight().detach()
+            _require_steps(name, weight)
             clip = weight_clips(weight, bits=self.weight_bits, method=self.calibrator, percentile=self.percentile)
             if self.rate:
                 clip = coarser_clips(weight, clip, worth[name], 2 ** (self.weight_bits - 1) - 1)
@@ -76,3 +83,15 @@ class Quantize:
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default, and what bits are worth."""
         return (rate_term(self.rate),) if self.rate else ()
+
+
+def _require_steps(name: str, weight: Tensor) -> None:
+    """Refuse a layer whose weights lie where float32 cannot divide them into steps; one without any weight is fine."""
+    largest = float(weight.abs().max())
+    if not 0 <= largest < math.inf:
+        raise TrainingFailed(f"layer '{name}': its largest weight is {largest}; the training before had failed")
+    if 0 < largest < SMALLEST_WEIGHT:
+        raise TrainingFailed(
+            f"layer '{name}': its weights reach {largest:.2g}, where float32 has no room for steps; rescale them so that they "
+            f"reach {SMALLEST_WEIGHT:.2g}"
+        )
