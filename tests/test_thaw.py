@@ -18,6 +18,7 @@ from paretrim.candidate import Candidate
 from paretrim.capture import capture
 from paretrim.constraints import weighted_layers
 from paretrim.errors import UnsupportedOperation
+from paretrim.fake_quantize import WeightQuantizer
 from paretrim.finetune import FineTune
 from paretrim.freeze import freeze
 from paretrim.graph import storage
@@ -136,3 +137,19 @@ def test_other_files_and_huge_biases_are_refused(tmp_path):
     huge = replace(last, tensors={**last.tensors, "bias": last.tensors["bias"] + 2**24})
     with pytest.raises(UnsupportedOperation, match=f"layer '{last.layer}': a bias is .* steps.*fewer than 8,388,608 exactly"):
         thaw(replace(graph, nodes=(*graph.nodes[:-1], huge)))
+
+
+@pytest.mark.parametrize("bits", [(8, 4, 2, 4), (2, 8, 4, 8), (4, 2, 8, 2)])
+def test_every_layer_has_the_bits_of_its_own_integers(bits):
+    """No layer gets those of the widest one, wherever in the network that is."""
+    network = Quantize(budget=NONE, calibrator="minmax").begin(dense("without_norm").network, resources("without_norm"))
+    for layer, count in zip(weighted_layers(network).values(), bits, strict=True):
+        layer.quantizer = WeightQuantizer(layer.masked_weight().detach(), bits=count, scales="learned")
+    graph = freeze(network)
+    thawed = thaw(graph)
+    assert tuple(layer.quantizer.bits for layer in weighted_layers(thawed).values()) == bits
+    assert_equal_graphs(freeze(thawed), graph)
+    stage = FineTune(budget=SHORT)
+    trained = run_stage(Candidate(thawed), stage, resources("without_norm"))
+    for layer, count in zip(weighted_layers(trained.network).values(), bits, strict=True):
+        assert layer.quantizer.integers(layer.masked_weight())[0].abs().max() <= 2 ** (count - 1) - 1

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Graph, Node
 
 IntArray = npt.NDArray[np.int64]
@@ -120,8 +121,8 @@ def channel_groups(graph: Graph) -> ChannelGroups:
                 f"node '{node.name}' (layer '{node.layer}') is quantized; remove channels from the float graph before lowering it"
             )
         inputs = [values[name] for name in node.inputs]
-        if node.op == "slice" and node.attributes["axis"] == 0 and node.attributes["step"] != 1:
-            fixed.append((inputs[0], f"channels taken in steps of {node.attributes['step']} by '{node.name}'"))
+        if node.op == "slice" and node.attributes["axis"] == 0 and (step := attribute_number(node, "step")) != 1:
+            fixed.append((inputs[0], f"channels taken in steps of {step} by '{node.name}'"))
         if node.op == "flatten":
             values[node.name] = np.repeat(inputs[0], math.prod(shapes[node.inputs[0]][1:]))
         else:
@@ -322,14 +323,10 @@ def channel_slice(node: Node, channels: int) -> slice:
 
 
 def attribute_number(node: Node, name: str) -> int:
-    """An attribute that is an integer."""
-    value = node.attributes[name]
-    assert isinstance(value, int), f"'{name}' of node '{node.name}' is not an integer"
-    return value
+    """An attribute that is an integer, or what it means to leave it out."""
+    return settings_of(node).integer(name)
 
 
 def attribute_numbers(node: Node, name: str) -> tuple[int, ...]:
-    """An attribute that is a tuple of integers."""
-    value = node.attributes[name]
-    assert isinstance(value, tuple), f"'{name}' of node '{node.name}' is not a tuple"
-    return value
+    """An attribute that is a tuple of integers, or what it means to leave it out."""
+    return settings_of(node).integers(name)

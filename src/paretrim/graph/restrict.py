@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import ChannelGroups, IntArray, attribute_numbers, channel_slice, is_depthwise
+from paretrim.graph.channels import ChannelGroups, IntArray, attribute_number, attribute_numbers, channel_slice, is_depthwise
 from paretrim.graph.types import WEIGHTED, Array, Attribute, Graph, Node
 
 
@@ -94,7 +94,7 @@ def _changed_attributes(node: Node, groups: ChannelGroups, positions: Mapping[st
     inputs = positions[node.inputs[0]]
     if node.op == "conv2d" and is_depthwise(node):
         return {"groups": len(inputs)}
-    if node.op == "slice" and node.attributes["axis"] == 0 and node.attributes["step"] == 1:
+    if node.op == "slice" and node.attributes["axis"] == 0 and attribute_number(node, "step") == 1:
         # Survivors of consecutive channels are consecutive among the survivors.
         start = int(np.searchsorted(inputs, channel_slice(node, len(groups.classes[node.inputs[0]])).start))
         return {"start": start, "stop": start + len(positions[node.name])}
