@@ -240,7 +240,8 @@ class WeightQuantizer(nn.Module):
         largest = step.amax()
         # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
         usual = float(weight[0].numel()) ** -0.5 / self.top
-        return step.maximum(torch.where(largest > 0, largest * SMALLEST_ROW, usual)).clamp_min(SMALLEST_SCALE)
+        least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
+        return cast(Tensor, step.maximum(least).clamp_min(SMALLEST_SCALE))
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""
