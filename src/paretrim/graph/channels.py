@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
-from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Graph, Node
 
 IntArray = npt.NDArray[np.int64]
@@ -323,10 +322,14 @@ def channel_slice(node: Node, channels: int) -> slice:
 
 
 def attribute_number(node: Node, name: str) -> int:
-    """An attribute that is an integer, or what it means to leave it out."""
-    return settings_of(node).integer(name)
+    """An attribute that is an integer; ``step`` and ``groups`` are 1 where they are left out."""
+    value = node.attributes.get(name, 1) if name in ("step", "groups") else node.attributes[name]
+    assert isinstance(value, int), f"'{name}' of node '{node.name}' is not an integer"
+    return value
 
 
 def attribute_numbers(node: Node, name: str) -> tuple[int, ...]:
-    """An attribute that is a tuple of integers, or what it means to leave it out."""
-    return settings_of(node).integers(name)
+    """An attribute that is a tuple of integers."""
+    value = node.attributes[name]
+    assert isinstance(value, tuple), f"'{name}' of node '{node.name}' is not a tuple"
+    return value
