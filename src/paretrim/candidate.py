@@ -22,10 +22,15 @@ from paretrim.train.checkpoint import load_state, save_state
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network and what was done to it. Masks and quantizers are read from the network, never stored twice."""
+    """A network and what was done to it. Masks and quantizers are read from the network, never stored twice.
+
+    ``mean`` and ``std`` are what its images were normalised with, in units of pixel / 255; empty where that is not known.
+    """
 
     network: Network
     history: tuple[StageOutcome, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -47,6 +52,7 @@ def save_candidate(candidate: Candidate, path: Path) -> None:
         "activations": activations,
         "weights": weights,
         "history": [dataclasses.asdict(stage) for stage in candidate.history],
+        **({"mean": candidate.mean, "std": candidate.std} if candidate.std else {}),
     }
     save_state(path, network.state_dict(), facts)
 
@@ -61,9 +67,10 @@ def load_candidate(path: Path) -> Candidate:
     try:
         network = _restored(tensors, facts)
         history = tuple(StageOutcome(**stage) for stage in facts["history"])
+        mean, std = (tuple(map(float, facts.get(key, ()))) for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
         raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
-    return Candidate(network.eval(), history)
+    return Candidate(network.eval(), history, mean, std)
 
 
 def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Network:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What one stage did. Accuracies are on the validation split, as fractions; ``bits`` are those of the widest weight."""
+    """What one stage did. Accuracies are on the validation split, as fractions; ``bits`` are those of the widest weight.
+
+    ``seconds`` are those of pruning or calibration at its beginning and of training.
+    """
 
     name: str
     settings: Mapping[str, object]

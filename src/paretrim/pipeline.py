@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +94,9 @@ def run_stage(
     """
     before = candidate.history[-1].accuracy_after if candidate.history else _validate(candidate.network, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
+        began = time.monotonic()
         network = stage.begin(candidate.network, resources)
+        began_seconds = time.monotonic() - began
         plan = Plan(
             stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs
         )
@@ -105,13 +108,17 @@ def run_stage(
         name=stage.name,
         settings=stage_settings(stage),
         epochs=stage.budget.epochs,
-        seconds=seconds,
+        seconds=began_seconds + seconds,
         sparsity=sparsity(network),
         bits=weight_bits(network),
         accuracy_before=before,
         accuracy_after=after,
     )
-    return Candidate(network, (*candidate.history, outcome))
+    return replace(candidate, network=network, history=(*candidate.history, outcome))
+
+
+def _first(start: Start) -> Candidate:
+    return Candidate(start.network, mean=start.spec.mean, std=start.spec.std)
 
 
 def _validate(network: Network, resources: Resources) -> float:
@@ -124,7 +131,7 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
         return start
     stage = FineTune(budget=budget)
     with located("training the dense network"):
-        trained = _stored(_dense_key(start, stage), Candidate(start.network), stage, start.resources(None), folder, report)
+        trained = _stored(_dense_key(start, stage), _first(start), stage, start.resources(None), folder, report)
     return replace(start, network=trained.network)
 
 
@@ -154,7 +161,7 @@ def run_stages(
     root, *keys = _keys(start, stages, teacher)
     resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
     require_space(folder, _needed_bytes(start, stages, resources))
-    candidates = [Candidate(start.network)]
+    candidates = [_first(start)]
     for key, stage in zip(keys, stages, strict=True):
         candidates.append(_stored(key, candidates[-1], stage, resources, folder, report))
         if finished:

@@ -70,6 +70,88 @@ def test_eval_normalises_for_a_file_that_takes_floats(candidate, command, comman
     assert floats["accuracy"]["value"] > 0.2
 
 
+MEAN, STD = (0.3,), (0.25,)
+
+
+@pytest.fixture
+def other(candidate, tmp_path):
+    """A candidate whose images were normalised otherwise than the data set's own way."""
+    from dataclasses import replace
+
+    from paretrim.candidate import load_candidate, save_candidate
+
+    path = tmp_path / "other.safetensors"
+    save_candidate(replace(load_candidate(candidate), mean=MEAN, std=STD), path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".trim", ".onnx"])
+def test_a_file_of_floats_keeps_what_its_images_were_normalised_with(other, ending, command, command_json, tmp_path):
+    file = tmp_path / f"floats{ending}"
+    assert command("export", other, "--to", file)[0] == 0
+    status, found = command_json("eval", file, "--data", "digits")
+    assert status == 0
+    assert found["normalisation"] == {"source": "kept in the file", "mean": [0.3], "std": [0.25]}
+    command("export", other, "--to", tmp_path / "pixels.onnx", "--mean=0.3", "--std=0.25")
+    assert found["accuracy"] == command_json("eval", tmp_path / "pixels.onnx", "--data", "digits")[1]["accuracy"]
+    out = command("eval", file, "--data", "digits", "--mean=0.3", "--std=0.25")[1]
+    assert "; images were normalised with mean 0.3 and std 0.25, kept in the file\n" in out
+    status, _, err = command("eval", file, "--data", "digits", "--mean=0.5", "--std=0.25")
+    assert status == 2
+    assert "was made for images normalised with mean 0.3 and std 0.25, and --mean and --std are others; leave them out" in err
+
+
+def test_what_a_trim_file_keeps_goes_into_the_onnx_file_made_of_it(other, command, command_json, tmp_path):
+    command("export", other, "--to", tmp_path / "a.trim")
+    command("export", tmp_path / "a.trim", "--to", tmp_path / "b.onnx")
+    assert command_json("eval", tmp_path / "b.onnx", "--data", "digits")[1]["normalisation"]["mean"] == [0.3]
+
+
+def test_candidates_of_a_run_know_their_normalisation(candidate, command, tmp_path):
+    command("export", candidate, "--to", tmp_path / "a.trim")
+    data = load_digits()
+    out = command("eval", tmp_path / "a.trim", "--data", "digits")[1]
+    assert f"normalised with mean {data.mean[0]:.4g} and std {data.std[0]:.4g}, kept in the file" in out
+
+
+def test_eval_says_that_a_file_does_not_say(candidate, command, command_json, tmp_path):
+    from dataclasses import replace
+
+    from paretrim.candidate import load_candidate, save_candidate
+
+    save_candidate(replace(load_candidate(candidate), mean=(), std=()), tmp_path / "older.safetensors")
+    command("export", tmp_path / "older.safetensors", "--to", tmp_path / "a.onnx")
+    out = command("eval", tmp_path / "a.onnx", "--data", "digits")[1]
+    assert "the default of the data 'digits'; the file does not say which it wants, so give --mean and --std if it" in out
+    found = command_json("eval", tmp_path / "a.onnx", "--data", "digits", "--mean=0.3", "--std=0.25")[1]
+    assert found["normalisation"]["source"] == "from the command line"
+
+
+def test_eval_refuses_a_normalisation_that_a_file_of_pixels_would_not_use(files, command):
+    trim = files["dense"].with_name("model.trim")
+    data = load_digits()
+    own = f"--mean={data.mean[0]!r}", f"--std={data.std[0]!r}"
+    status, out, _ = command("eval", trim, "--data", "digits", *own)
+    assert status == 0
+    assert f"; pixels went in, and the file normalises them itself with mean {data.mean[0]:.4g} and std" in out
+    for file, options in ((trim, ("--mean=0.5", "--std=0.5")), (files["dense"], own)):
+        status, _, err = command("eval", file, "--data", "digits", *options)
+        assert status == 2
+        assert "takes pixels and normalises them itself" in err
+        assert "leave out --mean and --std" in err
+
+
+@pytest.mark.parametrize("kept", ["a,b", "0.1,,x"])
+def test_a_normalisation_that_is_none_is_refused(other, command, tmp_path, kept):
+    command("export", other, "--to", tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    next(one for one in model.metadata_props if one.key == "mean").value = kept
+    onnx.save(model, tmp_path / "a.onnx")
+    status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
+    assert status == 1
+    assert f"keeps '{kept}' as its mean or std; it must be numbers separated by commas" in err
+
+
 def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     from dataclasses import replace
 
@@ -86,16 +168,18 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     assert "note: 1 image files cannot be read and were left out: a.png" in err
 
 
-def test_eval_refuses_other_classes(command, finished, monkeypatch, tmp_path):
+@pytest.mark.parametrize("ending", [".trim", ".onnx", ".graph"])
+def test_eval_refuses_other_classes(command, finished, monkeypatch, tmp_path, ending):
     from dataclasses import replace
 
     from paretrim.data import load as loading
 
-    assert command("export", finished, "--to", tmp_path / "net.trim")[0] == 0
+    file = tmp_path / f"net{ending}"
+    assert command("export", finished, "--to", file)[0] == 0
     digits = load_digits()
     names = ("extra", *digits.classes[:-1])
     monkeypatch.setattr(loading, "load", lambda *_, **__: replace(digits, classes=names))
-    status, _, err = command("eval", tmp_path / "net.trim", "--data", "digits")
+    status, _, err = command("eval", file, "--data", "digits")
     assert status == 1
     assert "tells 10 classes (0, 1, 2, 3, 4, ...) apart and 'digits' has 10 classes (extra, 0, 1, 2, 3, ...)" in err
 

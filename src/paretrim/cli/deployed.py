@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.bench.effort import EFFORTS
 from paretrim.bench.protocol import measure
@@ -18,13 +17,26 @@ from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import accuracy_interval, summarize
 from paretrim.bench.types import Arm, Estimate, Latency
+from paretrim.cli.images import images_for, require_fit
 from paretrim.cli.layers import show_layers
-from paretrim.cli.output import at_work, emit, say, show_rows
-from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, graph_of_candidate, input_of, kind_of, weights_of
+from paretrim.cli.output import emit, say, show_rows
+from paretrim.cli.reading import (
+    CANDIDATE,
+    GRAPHS,
+    MEAN,
+    ONNX,
+    STD,
+    TRIM,
+    described,
+    graph_of_candidate,
+    input_of,
+    kind_of,
+    normalisation_facts,
+    weights_of,
+)
 from paretrim.cli.status import DONE
-from paretrim.data.spec import FOLDER
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
-from paretrim.errors import DataUnavailable, ExportMismatch, InvalidRecipe
+from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.report import wording
 from paretrim.report.noise import shortened
@@ -32,10 +44,6 @@ from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
-
-Pixels = npt.NDArray[np.uint8]
-Normalised = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
 
 RANDOM_IMAGES = 4 * CHECKED
 """Distinct images where no data are named; latency does not depend on what they show."""
@@ -80,32 +88,25 @@ def evaluate(parsed: argparse.Namespace) -> int:
     from paretrim.judge import classes_of
 
     file: Path = parsed.file
-    shape, pixels = input_of(file)
-    images, labels, classes = _test_images(parsed, pixels=pixels)
+    known = described(file)
+    test = images_for(parsed, file, known)
     runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
-    if images.shape[1:] != shape:
-        raise DataUnavailable(
-            f"'{file}' takes images {shape} and '{parsed.data}' has {images.shape[1:]}; name the data it was made for"
-            + (f", or resize its images with --image-size {shape[1]}" if parsed.data.startswith(FOLDER) else "")
-        )
-    known = read_graph(file).classes if kind_of(file) in GRAPHS else ()
-    if known and known != classes:
-        raise DataUnavailable(
-            f"'{file}' tells {_few(known)} apart and '{parsed.data}' has {_few(classes)}; "
-            "name data with the same classes: labels are compared by their places in these lists"
-        )
-    found = classes_of(runnable, images)
+    require_fit(file, known, test, parsed.data)
+    labels, prepared = test.labels, test.preparation
+    found = classes_of(runnable, test.images)
     right = int((found == labels).sum())
     accuracy = accuracy_interval(right, len(labels))
     size = file.stat().st_size
     if parsed.json:
-        facts = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime, "runtime_version": runnable.version}
-        emit(facts | {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size})
+        facts: dict[str, object] = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime}
+        facts["runtime_version"] = runnable.version
+        facts |= {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size}
+        emit(facts | {"normalisation": dataclasses.asdict(prepared)})
     else:
         interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
         say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
-        say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}")
+        say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}; {prepared.in_words(parsed.data)}")
     return DONE
 
 
@@ -185,8 +186,7 @@ def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
         )
     ((shape, pixels),) = kinds
     if parsed.data:
-        images, _, _ = _test_images(parsed, pixels=pixels)
-        return images[:RANDOM_IMAGES]
+        return images_for(parsed, files[0], described(files[0])).images[:RANDOM_IMAGES]
     stream = np.random.default_rng(parsed.seed)
     if pixels:
         return stream.integers(0, 256, (RANDOM_IMAGES, *shape), np.uint8)
@@ -195,31 +195,6 @@ def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
 
 def _input(shape: tuple[int, ...], pixels: bool) -> str:
     return f"{'uint8 pixels' if pixels else 'float32 images'} {list(shape)}"
-
-
-def _few(classes: Sequence[str]) -> str:
-    return f"{len(classes)} classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
-
-
-def _test_images(parsed: argparse.Namespace, *, pixels: bool) -> tuple[Pixels | Normalised, Labels, tuple[str, ...]]:
-    """The test images as the file takes them, with their labels and the names of all classes."""
-    from paretrim.data.load import load
-    from paretrim.data.spec import DataSpec
-
-    spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=parsed.image_size, mean=parsed.mean, std=parsed.std)
-    with at_work() as watcher:
-        dataset = load(spec, progress=watcher.fetched)
-        if dataset.broken:
-            watcher.note(
-                f"note: {len(dataset.broken)} image files cannot be read and were left out: {', '.join(dataset.broken[:5])}"
-            )
-    images: Pixels = dataset.test.images.numpy()
-    labels: Labels = dataset.test.labels.numpy()
-    if pixels:
-        return images, labels, dataset.classes
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (dataset.mean, dataset.std))
-    normalised: Normalised = ((images.astype(np.float32) / 255 - mean) / std).astype(np.float32)
-    return normalised, labels, dataset.classes
 
 
 def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
@@ -244,6 +219,12 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
         place = _place_in(source, parsed)
         if problem := onnx_problem_in(place):
             raise ExportMismatch(f"'{place}' has no ONNX file: {problem}; its .trim file was checked and runs in paretrim")
+    if path.suffix == ONNX:
+        from paretrim.deploy.onnx_file import export_onnx
+
+        known = {} if graph.input.takes_pixels else _provenance(source, parsed).measured
+        export_onnx(graph, path, facts={key: str(known[key]) for key in (MEAN, STD) if key in known})
+        return path
     from paretrim.compressed import write_graph
 
     return write_graph(graph, path)
@@ -264,7 +245,9 @@ def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
     if kind_of(source) == CANDIDATE:
         from paretrim.candidate import load_candidate
 
-        return Provenance(history=load_candidate(source).history)
+        candidate = load_candidate(source)
+        kept = {} if parsed.std else normalisation_facts(candidate.mean, candidate.std)
+        return Provenance(history=candidate.history, measured=kept)
     return Provenance()
 
 

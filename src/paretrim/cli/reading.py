@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, locat
 from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Graph, InputSpec
+from paretrim.visible import brief
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -18,26 +21,79 @@ GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
 GRAPHS = (GRAPH, TRIM)
 """Files that hold a graph itself, which the native runtime and the reference interpreter run."""
 
+MEAN, STD = "mean", "std"
+"""Under these names files that take normalised images keep what those were normalised with."""
+
 _UINT8 = 2
 """TensorProto.UINT8, fixed by the ONNX standard."""
 
 
-def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
-    """Shape (C, H, W) of the images a deployed file takes, and whether they are uint8 pixels.
+@dataclass(frozen=True)
+class Described:
+    """What a deployed file says about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
+
+    ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
+    empty where the file does not say.
+    """
+
+    shape: tuple[int, ...]
+    pixels: bool
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def described(path: Path) -> Described:
+    """What a deployed file takes.
 
     Raises:
         CorruptFile: the file is missing or is not what its name says.
         InvalidRecipe: the name is not that of a deployed file.
     """
     if kind_of(path) in GRAPHS:
-        spec = read_graph(path).input
-        return spec.shape, spec.takes_pixels
+        graph = read_graph(path)
+        spec = graph.input
+        mean, std = spec.mean, spec.std
+        if not spec.takes_pixels and kind_of(path) == TRIM:
+            from paretrim import trimfile
+
+            measured = trimfile.open_file(path).provenance.measured
+            mean, std = (_numbers(measured.get(key, ""), path) for key in (MEAN, STD))
+        return Described(spec.shape, spec.takes_pixels, graph.classes, mean, std)
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
             f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
         )
-    images = _onnx_model(path).graph.input[0].type.tensor_type
-    return tuple(int(side.dim_value) for side in images.shape.dim[1:]), images.elem_type == _UINT8
+    model = _onnx_model(path)
+    images = model.graph.input[0].type.tensor_type
+    facts = {one.key: one.value for one in model.metadata_props}
+    return Described(
+        shape=tuple(int(side.dim_value) for side in images.shape.dim[1:]),
+        pixels=images.elem_type == _UINT8,
+        classes=tuple(facts["classes"].split("\n")) if facts.get("classes") else (),
+        mean=_numbers(facts.get(MEAN, ""), path),
+        std=_numbers(facts.get(STD, ""), path),
+    )
+
+
+def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
+    """Shape (C, H, W) of the images a deployed file takes, and whether they are uint8 pixels; errors as in :func:`described`."""
+    known = described(path)
+    return known.shape, known.pixels
+
+
+def normalisation_facts(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
+    """The normalisation of the images a network was trained on, as files that take normalised images keep it; {} if unknown."""
+    return {MEAN: ",".join(map(repr, mean)), STD: ",".join(map(repr, std))} if std else {}
+
+
+def _numbers(text: object, path: Path) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in str(text).split(",") if part)
+    except ValueError as error:
+        raise CorruptFile(
+            f"'{path}' keeps {brief(text)} as its mean or std; it must be numbers separated by commas, so export the file again"
+        ) from error
 
 
 def weights_of(path: Path) -> tuple[WeightSummary, ...]:

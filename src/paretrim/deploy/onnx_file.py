@@ -6,7 +6,9 @@ DequantizeLinear and a QuantizeLinear, the form that ONNX Runtime and OpenVINO r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +38,12 @@ LOGITS = "logits"
 """Name of the output of the file."""
 
 
-def export_onnx(graph: Graph, path: Path | str) -> None:
+def export_onnx(graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({})) -> None:
     """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
 
     The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
-    float32 [N, classes]. Equal graphs give equal bytes. Class names stand in the metadata under ``classes``, one a line.
+    float32 [N, classes]. Equal graphs give equal bytes. Class names stand in the metadata under ``classes``, one a line;
+    ``facts`` are written beside them.
 
     Raises:
         UnsupportedOperation: the graph breaks a rule of its operations.
@@ -50,11 +53,11 @@ def export_onnx(graph: Graph, path: Path | str) -> None:
         OutOfSpace: the disk is full; the old file is intact.
     """
     validate(graph)
-    model = _model(graph)
+    model = _model(graph, facts)
     write_atomically(Path(path), model.SerializeToString(deterministic=True))
 
 
-def _model(graph: Graph) -> ModelProto:
+def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> ModelProto:
     try:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
@@ -75,8 +78,9 @@ def _model(graph: Graph) -> ModelProto:
     model = helper.make_model(
         body, producer_name="paretrim", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
-    if graph.classes:
-        helper.set_model_props(model, {"classes": "\n".join(graph.classes)})
+    props = {**({"classes": "\n".join(graph.classes)} if graph.classes else {}), **facts}
+    if props:
+        helper.set_model_props(model, props)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,0 +1,131 @@
+"""The test images of ``eval`` and ``bench``, as a file takes them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.cli.output import at_work
+from paretrim.cli.reading import Described
+from paretrim.data.spec import FOLDER
+from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.visible import visible
+
+Pixels = npt.NDArray[np.uint8]
+Normalised = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+FILE, KEPT, GIVEN, DEFAULT = "the file itself", "kept in the file", "from the command line", "the default of the data"
+"""Where a normalisation comes from."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty numbers are not known here."""
+
+    source: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def in_words(self, data: str) -> str:
+        """One sentence for people."""
+        numbers = f" with {_numbers(self.mean, self.std)}" if self.std else ""
+        if self.source == FILE:
+            return f"pixels went in, and the file normalises them itself{numbers}"
+        hint = "; the file does not say which it wants, so give --mean and --std if it was trained with others"
+        which = f"{self.source} '{data}'{hint}" if self.source == DEFAULT else self.source
+        return f"images were normalised{numbers}, {which}"
+
+
+@dataclass(frozen=True, eq=False)
+class TestImages:
+    """Images as a file takes them, labels int64 [N], the names of all classes, and how the images were prepared."""
+
+    __test__ = False  # not a test class, whatever its name says to a test runner
+
+    images: Pixels | Normalised
+    labels: Labels
+    classes: tuple[str, ...]
+    preparation: Preparation
+
+
+def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> TestImages:
+    """The test images that the options name, prepared for a file.
+
+    Raises:
+        InvalidRecipe: --mean and --std are others than the file's own.
+        DataUnavailable: the data cannot be read.
+    """
+    from paretrim.data.load import load
+    from paretrim.data.spec import DataSpec
+
+    _require_no_contradiction(parsed, file, known)
+    kept = not known.pixels and bool(known.std)
+    mean, std = (known.mean, known.std) if kept else (parsed.mean, parsed.std)
+    spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=parsed.image_size, mean=mean, std=std)
+    with at_work() as watcher:
+        dataset = load(spec, progress=watcher.fetched)
+        if dataset.broken:
+            shown = ", ".join(map(visible, dataset.broken[:5]))
+            watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+    images: Pixels = dataset.test.images.numpy()
+    labels: Labels = dataset.test.labels.numpy()
+    if known.pixels:
+        return TestImages(images, labels, dataset.classes, Preparation(FILE, known.mean, known.std))
+    source = KEPT if kept else DEFAULT if parsed.mean is None else GIVEN
+    return TestImages(
+        _normalised(images, dataset.mean, dataset.std),
+        labels,
+        dataset.classes,
+        Preparation(source, dataset.mean, dataset.std),
+    )
+
+
+def _normalised(pixels: Pixels, means: Sequence[float], deviations: Sequence[float]) -> Normalised:
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (means, deviations))
+    return ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+
+
+def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: Described) -> None:
+    if (parsed.mean is None and parsed.std is None) or (known.std and (parsed.mean, parsed.std) == (known.mean, known.std)):
+        return
+    own = f" with {_numbers(known.mean, known.std)}" if known.std else ""
+    if known.pixels:
+        raise InvalidRecipe(f"'{file}' takes pixels and normalises them itself{own}; leave out --mean and --std")
+    if known.std:
+        raise InvalidRecipe(
+            f"'{file}' was made for images normalised{own}, and --mean and --std are others; leave them out to use its own"
+        )
+
+
+def _numbers(mean: Sequence[float], std: Sequence[float]) -> str:
+    means, deviations = (", ".join(f"{value:.4g}" for value in values) for values in (mean, std))
+    return f"mean {means} and std {deviations}"
+
+
+def require_fit(file: Path, known: Described, found: TestImages, data: str) -> None:
+    """Refuse images of another size and data of other classes than the file was made for.
+
+    Raises:
+        DataUnavailable: they are.
+    """
+    shape = found.images.shape[1:]
+    if shape != known.shape:
+        raise DataUnavailable(
+            f"'{file}' takes images {known.shape} and '{data}' has {shape}; name the data it was made for"
+            + (f", or resize its images with --image-size {known.shape[1]}" if data.startswith(FOLDER) else "")
+        )
+    if known.classes and known.classes != found.classes:
+        raise DataUnavailable(
+            f"'{file}' tells {_few(known.classes)} apart and '{data}' has {_few(found.classes)}; "
+            "name data with the same classes: labels are compared by their places in these lists"
+        )
+
+
+def _few(classes: Sequence[str]) -> str:
+    return f"{len(classes)} classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
