@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_scale
 from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
@@ -67,7 +68,8 @@ def _batch_norm(writer: Writer, node: Node) -> None:
     offset = node.tensors["offset"].astype(np.float64) * node.type.scale
     factor = writer.constant(f"{node.name}/multiplier", multiplier.reshape(per_channel))
     term = writer.constant(f"{node.name}/offset", offset.reshape(per_channel))
-    writer.finish(node, "Add", [writer.add("Mul", [real, factor], f"{node.name}/mul"), term])
+    scale = batch_norm_scale(node, source, multiplier, offset)
+    writer.finish(node, "Add", [writer.add("Mul", [real, factor], f"{node.name}/mul"), term], scale=scale)
 
 
 def _clamp(writer: Writer, node: Node) -> None:
@@ -84,7 +86,9 @@ def _relu(writer: Writer, node: Node) -> None:
 
 
 def _mul(writer: Writer, node: Node) -> None:
-    writer.finish(node, "Mul", [writer.real(name) for name in node.inputs])
+    kinds = [writer.types[name] for name in node.inputs]
+    scale = product_scale(node, kinds) if node.type.quantized else None
+    writer.finish(node, "Mul", [writer.real(name) for name in node.inputs], scale=scale)
 
 
 def _add(writer: Writer, node: Node) -> None:
@@ -130,7 +134,8 @@ def _concat(writer: Writer, node: Node) -> None:
         parts = [_onto_grid(writer, node, index) for index in range(len(node.inputs))]
         writer.add("Concat", parts, node.name, {"axis": 1})
         return
-    writer.finish(node, "Concat", [writer.real(name) for name in node.inputs], {"axis": 1})
+    scale = concat_scale(node, list(kinds.values())) if node.type.quantized else None
+    writer.finish(node, "Concat", [writer.real(name) for name in node.inputs], {"axis": 1}, scale=scale)
 
 
 def _onto_grid(writer: Writer, node: Node, index: int) -> str:
@@ -138,7 +143,7 @@ def _onto_grid(writer: Writer, node: Node, index: int) -> str:
     name, kind = node.inputs[index], writer.types[node.inputs[index]]
     if (kind.scale, kind.zero_point) == (node.type.scale, node.type.zero_point):
         return name
-    return writer.quantize(writer.real(name), f"{node.name}/part_{index}", node.type)
+    return writer.quantize(writer.real(name), f"{node.name}/part_{index}", replace(node.type, scale=concat_scale(node, [kind])))
 
 
 def _slice(writer: Writer, node: Node) -> None:

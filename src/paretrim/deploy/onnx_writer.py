@@ -130,8 +130,12 @@ class Writer:
         if (low, high) != (0, 255):
             wide = self.quantize(result, f"{node.name}/unclamped", kind)
             real = self.dequantize(wide, f"{node.name}/unclamped/real", kind)
-            bounds = [np.float32((bound - kind.zero_point) * kind.scale) for bound in (low, high)]
-            names = [self.constant(f"{node.name}/{name}", bound) for name, bound in zip(("low", "high"), bounds, strict=True)]
+            # An end of the grid is no bound: OpenVINO 2026.4 would move it by a step, a hair inside its own range.
+            bounds = {"low": low if low > 0 else None, "high": high if high < 255 else None}
+            names = [
+                "" if bound is None else self.constant(f"{node.name}/{name}", (bound - kind.zero_point) * kind.scale)
+                for name, bound in bounds.items()
+            ]
             result = self.add("Clip", [real, *names], f"{node.name}/clamped")
         self.quantize(result, node.name, kind)
 

@@ -1,0 +1,96 @@
+"""Scales of results, moved by a few units in the last place so that every runtime rounds them as the graph says.
+
+Runtimes multiply and divide by scales in orders of their own. That matters only where a result lies so near a tie that the last
+bit of a float32 decides, but the inputs that lead there may be common, and then it is a step off in every image. Where all inputs
+can be listed (256 of a concat and of each channel of a BatchNorm, 65,536 pairs of a product), the scale of the result is chosen
+with which all known orders give the graph's step for all of them. Sums have their own search (:mod:`paretrim.deploy.onnx_sums`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from paretrim.graph.interpreter import compute
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import Array, FloatArray, InputSpec, Node, ValueType
+
+REACH = 16
+"""Units in the last place by which a scale may move."""
+
+_Form = Callable[[FloatArray], FloatArray]
+"""Steps above the zero point, not rounded, for candidates of the result's scale [candidates, 1]."""
+
+
+def concat_scale(node: Node, kinds: Sequence[ValueType]) -> float:
+    """Scale for the result of a quantized ``concat``, or of what moves one of its inputs to its grid."""
+    steps = np.arange(256, dtype=np.uint8)
+    found: list[tuple[FloatArray, FloatArray]] = []
+    expected = []
+    for kind in dict.fromkeys((kind.scale, kind.zero_point) for kind in kinds):
+        source = ValueType((256, 1, 1), "uint8", *kind)
+        if kind != (node.type.scale, node.type.zero_point):
+            found.append((np.subtract(steps, kind[1], dtype=np.float32), np.full(256, kind[0], np.float32)))
+            expected.append(_expected(node, [steps.reshape(1, 256, 1, 1)], [source]))
+    if not found:
+        return node.type.scale
+    centered: FloatArray = np.concatenate([values for values, _ in found])
+    scales: FloatArray = np.concatenate([values for _, values in found])
+    return _moved(
+        node, np.concatenate(expected), [lambda out: np.asarray(centered * (scales / out)), *_divided(centered * scales)]
+    )
+
+
+def product_scale(node: Node, kinds: Sequence[ValueType]) -> float:
+    """Scale for the result of a quantized ``mul``."""
+    first, second = (kind for kind in kinds)
+    pairs = [np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(shape), (1, 1, 256, 256)) for shape in ((256, 1), (1, 256))]
+    expected = _expected(node, pairs, [ValueType((1, 256, 256), "uint8", kind.scale, kind.zero_point) for kind in kinds])
+    a, b = (pair.reshape(-1).astype(np.float32) - kind.zero_point for pair, kind in zip(pairs, kinds, strict=True))
+    product = a * b
+    scales = np.float32(first.scale) * np.float32(second.scale)
+    apart = (a * np.float32(first.scale)) * (b * np.float32(second.scale))
+    return _moved(node, expected, [lambda out: product * (scales / out), *_divided(product * scales), *_divided(apart)])
+
+
+def batch_norm_scale(node: Node, source: ValueType, factor: Array, term: Array) -> float:
+    """Scale for the result of a quantized ``batch_norm`` that is written as a product with ``factor`` and a sum with ``term``."""
+    channels = len(factor.reshape(-1))
+    steps = np.broadcast_to(np.arange(256, dtype=np.uint8), (1, channels, 1, 256))
+    expected = _expected(node, [steps], [ValueType((channels, 1, 256), "uint8", source.scale, source.zero_point)])
+    real = (steps[0, :, 0].astype(np.float32) - source.zero_point) * np.float32(source.scale)
+    factors, terms = (np.asarray(value, np.float32).reshape(-1, 1) for value in (factor, term))
+    separately = (real * factors + terms).reshape(-1)
+    fused = (real.astype(np.float64) * factors + terms).astype(np.float32).reshape(-1)
+    return _moved(node, expected, [*_divided(separately), *_divided(fused)])
+
+
+def _expected(node: Node, inputs: Sequence[Array], kinds: Sequence[ValueType]) -> Array:
+    return compute(node, tuple(inputs), tuple(kinds), InputSpec((1, 1, 1))).reshape(-1)
+
+
+def _divided(real: FloatArray) -> tuple[_Form, _Form]:
+    """By the scale, and by a multiplication with its reciprocal."""
+    return lambda out: real / out, lambda out: real * (np.float32(1) / out)
+
+
+def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
+    """The scale nearest to the node's own with which no form gives another step, or as few as possible.
+
+    Each form is tried with the zero point added before and after the rounding.
+    """
+    low, high = (settings_of(node).integer(name) for name in ("lo", "hi")) if node.op != "concat" else (0, 255)
+    zero_point = np.float32(node.type.zero_point)
+    moves = np.arange(-REACH, REACH + 1, dtype=np.int32)
+    moves = moves[np.argsort(np.abs(moves), kind="stable")]
+    scales = (np.float32(node.type.scale).view(np.int32) + moves).view(np.float32)[:, None]
+    with np.errstate(all="ignore"):  # at the ends of float32 a candidate may be useless
+        exact = forms[0](scales[:1])[0] + zero_point
+        near = np.abs(exact - np.floor(exact) - 0.5) <= 2.0**-12
+        wrong = np.zeros(len(moves))
+        for form in forms:
+            steps = form(scales)[:, near]
+            for rounded in (np.rint(steps) + zero_point, np.rint(steps + zero_point)):
+                wrong += (np.clip(rounded, low, high) != expected[near]).sum(1)
+    return float(scales[int(wrong.argmin()), 0])
