@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from paretrim import trimfile
@@ -23,6 +24,7 @@ from paretrim.deploy.runnable import ELSEWHERE, NATIVE, REFERENCE, Runnable, ope
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
+from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.interpreter import run as interpret
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
@@ -36,7 +38,7 @@ from paretrim.train.evaluate import predictions
 from paretrim.trimfile import Provenance
 
 EXACT_IMAGES = 32
-"""Images on which the native runtime has to give the very bits of the reference interpreter."""
+"""Images on which the native runtime has to give the very bits of the reference interpreter; of a large network fewer."""
 
 UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 """Files that were not seen to compute what their graph means; what is wrong keeps this name."""
@@ -118,7 +120,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
         if problem := onnx_problem_in(folder, versions()):
             return Deployed(trimfile.read(trim), None, trim, problem)
     graph = freeze(candidate.network, start.spec)
-    images = as_the_file_takes(start.calibration[:EXACT_IMAGES], start.spec)
+    images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
     unchecked = folder / UNCHECKED
     trimfile.write(graph, unchecked, Provenance(recipe, history))
@@ -171,15 +173,23 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
 
 
 def judge(
-    candidate: Candidate, deployed: Deployed, test: TestSet, start: Start, *, onnx_runtime: str = ELSEWHERE, threads: int = 1
+    candidate: Candidate,
+    deployed: Deployed,
+    test: TestSet,
+    start: Start,
+    *,
+    onnx_runtime: str = ELSEWHERE,
+    threads: int | None = None,
 ) -> Judgement:
     """Accuracy of the files themselves on the whole test set, beside the number of the training framework.
+
+    Every file is run once, on ``threads`` threads: by default as many as torch computes with.
 
     An integer network is judged by its ``.trim`` file in the native runtime. That computes no floating point: such a network is
     judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is; without one by its ``.trim`` file in the
     reference interpreter.
     """
-    device = start.execution.torch_device()
+    device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
     exported = None
     if deployed.onnx is not None:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from random_graphs import BLOCKS, FUNCTIONS, Builder, finish, random_graph
 
 from paretrim.errors import CorruptFile, DataUnavailable
-from paretrim.graph import functions, windows
+from paretrim.graph import functions, interpreter, windows
 from paretrim.graph.interpreter import compute, run, values
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
@@ -280,3 +281,14 @@ def test_nan_on_the_way_to_integers_is_refused():
     node = Node("q", "quantize", ("x",), byte_type((1,), 1.0, 0), layer="head")
     with pytest.raises(CorruptFile, match=r"node 'q' \(layer 'head'\) would quantize NaN"):
         compute(node, (np.array([[np.nan]], f32),), (ValueType((1,)),), SPEC)
+
+
+def test_large_networks_are_checked_on_fewer_images():
+    b = Builder(np.random.default_rng(0), quantized=True, shape=(4, 6, 6), pixels=False)
+    graph = b.graph(b.linear(b.simple("flatten", [b.start()]), 5, logits=True))
+    assert graph.multiply_adds == 4 * 6 * 6 * 5
+    assert interpreter.affordable_images(graph, 32) == 32
+    tall = replace(graph.nodes[-1], type=replace(graph.nodes[-1].type, shape=(interpreter.CHECKED_WORK // (3 * 144),)))
+    assert interpreter.affordable_images(replace(graph, nodes=(*graph.nodes[:-1], tall)), 32) == 3
+    tall = replace(tall, type=replace(tall.type, shape=(interpreter.CHECKED_WORK,)))
+    assert interpreter.affordable_images(replace(graph, nodes=(*graph.nodes[:-1], tall)), 32) == 1

@@ -8,7 +8,9 @@ import pytest
 from paretrim import judge, trimfile
 from paretrim.candidate import Candidate
 from paretrim.data.load import load
+from paretrim.deploy import onnx_check
 from paretrim.errors import CorruptFile, ExportMismatch
+from paretrim.graph import interpreter
 from paretrim.graph.storage import save
 from paretrim.judge import deploy
 from paretrim.pipeline import run_stages
@@ -100,3 +102,25 @@ def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, t
     assert graph_file_in(place) == trim
     with pytest.raises(CorruptFile, match=r"has neither model\.trim nor model\.graph; run the command that made it again"):
         graph_file_in(tmp_path)
+
+
+def test_checks_ask_the_slow_interpreter_for_few_images_of_a_large_network(start, quantized, tmp_path, monkeypatch):
+    interpreted, compared = [], []
+
+    def counted(graph, images):
+        interpreted.append(len(images))
+        return interpret(graph, images)
+
+    def seen(path, names, images):
+        compared.append(len(images))
+        return values(path, names, images)
+
+    interpret, values = judge.interpret, onnx_check.intermediate_values
+    monkeypatch.setattr(judge, "interpret", counted)
+    monkeypatch.setattr(onnx_check, "intermediate_values", seen)
+    work = judge.freeze(quantized.network).multiply_adds
+    for name, images in (("small", 1000), ("large", 5), ("huge", 0.5)):
+        monkeypatch.setattr(interpreter, "CHECKED_WORK", images * work)
+        deploy(quantized, start, tmp_path / name)
+    assert interpreted == [32, 5, 1]
+    assert compared == [8, 5, 1]

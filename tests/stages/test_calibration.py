@@ -99,3 +99,15 @@ def test_no_images_and_infinite_values_are_refused():
     images = torch.full((2, 3, 8, 8), torch.inf)
     with pytest.raises(TrainingFailed, match="the value 'images' is not finite on calibration images; check the weights"):
         calibrate(network, names, images, method="minmax", percentile=99.0)
+
+
+@pytest.mark.parametrize(("bits", "shape"), [(8, (5, 3000)), (8, (70, 16, 5, 5)), (4, (7, 999)), (2, (3, 70000)), (8, (4, 1))])
+def test_stopping_early_and_in_parts_changes_no_clip(bits, shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(bits)) ** 3
+    weight[0] = 0
+    rows = weight.reshape(len(weight), -1).abs()
+    peak, top = rows.amax(1).clamp_min(1e-12), 2 ** (bits - 1) - 1
+    steps = [(peak * ratio / top)[:, None] for ratio in CLIP_RATIOS]
+    errors = torch.stack([(((rows / step).round().clamp(max=top) * step - rows) ** 2).sum(1) for step in steps])
+    expected = torch.tensor(CLIP_RATIOS)[errors.argmin(0)]
+    assert torch.equal(weight_clips(weight, bits=bits, method="mse", percentile=0.0), expected)

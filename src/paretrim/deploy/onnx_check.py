@@ -21,7 +21,7 @@ from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_value
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
 from paretrim.graph.functions import pointwise_table
-from paretrim.graph.interpreter import compute, run
+from paretrim.graph.interpreter import affordable_images, compute, run
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
 from paretrim.graph.windows import Values
@@ -87,7 +87,7 @@ def check_onnx(graph: Graph, path: Path, images: Values) -> None:
     if not len(images):
         raise DataUnavailable("no images were given to check the ONNX file on; give at least one")
     size = sum(int(np.prod(node.type.shape)) * (1 if node.type.quantized else 4) for node in graph.nodes)
-    chosen = images[: max(1, min(CHECKED_IMAGES, CHECKED_BYTES // size))]
+    chosen = images[: max(1, min(affordable_images(graph, CHECKED_IMAGES), CHECKED_BYTES // size))]
     runnable = OnnxRuntimeRunnable.open(path, 1)
     found = intermediate_values(path, [node.name for node in graph.nodes], chosen)
     for node in graph.nodes:

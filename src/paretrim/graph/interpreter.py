@@ -14,6 +14,14 @@ from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values, Windows
 
+CHECKED_WORK = 8 * 10**9
+"""Multiply-adds that one check may take here, seconds and not minutes: of a large network it sees fewer images."""
+
+
+def affordable_images(graph: Graph, most: int) -> int:
+    """How many images a check computes here: ``most``, or as many as :data:`CHECKED_WORK` allows, and at least one."""
+    return max(1, min(most, int(CHECKED_WORK // max(graph.multiply_adds, 1))))
+
 
 def run(graph: Graph, images: Values, *, batch: int = 64) -> FloatArray:
     """Logits, float32 [N, classes].

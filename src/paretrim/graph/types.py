@@ -131,6 +131,12 @@ class Graph:
         types = self.types
         return any(types[n.inputs[0]].quantized for n in self.nodes if n.op in WEIGHTED)
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image in its convolutions and linear layers."""
+        layers = (node for node in self.nodes if node.op in WEIGHTED)
+        return sum(node.type.size * int(np.prod(node.tensors["weight"].shape[1:])) for node in layers)
+
     def consumers(self) -> dict[str, tuple[Node, ...]]:
         """Nodes that read each value."""
         result: dict[str, list[Node]] = {name: [] for name in self.types}

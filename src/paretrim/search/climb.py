@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from paretrim.bench.types import Estimate
 from paretrim.candidate import Candidate
@@ -150,7 +151,7 @@ def _dense_right(start: Start) -> Right:
 
 def _file_right(files: Deployed, start: Start) -> Right:
     """Which validation images the deployed file classifies right."""
-    session = open_session(files.trim, measure=False)
+    session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
     found = [
         session(as_the_file_takes(batch.inputs, start.spec)).argmax(1) == batch.labels.cpu().numpy()
         for batch in start.validation.epoch(0)

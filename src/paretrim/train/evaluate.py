@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from paretrim.data.batches import Batch
-from paretrim.errors import DataUnavailable
+from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
 from paretrim.freeze import freeze
+from paretrim.graph.types import Graph
 from paretrim.integer_network import IntegerNetwork
 from paretrim.network import Network
+from paretrim.runtime import plan
 
 
 def predictions(network: Network, batches: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
     """Top-1 classes and labels, int64 [N] each, on the CPU. The mode of the network is restored.
 
     A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit
-    those of the reference interpreter, not by the float simulation of them that it trains with.
+    those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime on a CPU,
+    in torch on a GPU.
 
     Raises:
         DataUnavailable: there are no batches, or a label is none of the network's classes.
     """
     training = network.training
     network.eval().to(device)
-    judged = IntegerNetwork(freeze(network), device) if network.quantizers() else network
+    judged = _integers(freeze(network), device) if network.quantizers() else network
     outputs = network.structure.types[network.structure.output].shape[0]
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
@@ -42,6 +45,18 @@ def predictions(network: Network, batches: Iterable[Batch], device: torch.device
             f"(0..{outputs - 1}); correct the labels"
         )
     return torch.cat(found), known
+
+
+def _integers(graph: Graph, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What computes the logits of an integer graph that takes normalised images; both ways give the same bits."""
+    if device.type == "cpu":
+        try:
+            session = plan(graph, threads=torch.get_num_threads(), measure=False)
+        except (UnsupportedOperation, CorruptFile):
+            pass  # not for the native runtime; the check of the deployed file says why
+        else:
+            return lambda images: torch.from_numpy(session(images.float().numpy()))
+    return IntegerNetwork(graph, device)
 
 
 def accuracy(network: Network, batches: Iterable[Batch], device: torch.device) -> float:

@@ -1,0 +1,69 @@
+"""Accuracy of a quantized network: by the native runtime on a CPU, by torch where that cannot run it, the same either way."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import NONE, dense, resources
+
+from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.freeze import freeze
+from paretrim.graph.interpreter import run
+from paretrim.integer_network import IntegerNetwork
+from paretrim.pipeline import run_stage
+from paretrim.quantize.stage import Quantize
+from paretrim.train import evaluate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["residual", "depthwise"])
+def quantized(request):
+    given = resources(request.param)
+    return run_stage(dense(request.param), Quantize(budget=NONE), given).network, given.validation
+
+
+def never(*_arguments, **_settings):
+    raise AssertionError("the other way was taken")
+
+
+def test_both_ways_give_the_bits_of_the_interpreter(quantized):
+    network, validation = quantized
+    graph = freeze(network)
+    images = torch.cat([batch.inputs for batch in validation.epoch(0)])
+    with torch.inference_mode():
+        found = [evaluate._integers(graph, CPU)(images), IntegerNetwork(graph, CPU)(images)]
+    expected = run(graph, images.numpy())
+    for logits in found:
+        assert logits.dtype == torch.float32
+        np.testing.assert_array_equal(logits.numpy().view(np.uint32), expected.view(np.uint32))
+
+
+def test_a_cpu_does_not_compute_integers_in_torch(quantized, monkeypatch):
+    network, validation = quantized
+    expected = evaluate.predictions(network, validation.epoch(0), CPU)
+    monkeypatch.setattr(evaluate, "IntegerNetwork", never)
+    assert all(map(torch.equal, evaluate.predictions(network, validation.epoch(0), CPU), expected))
+
+
+def test_another_device_computes_integers_in_torch(quantized, monkeypatch):
+    graph = freeze(quantized[0])
+    monkeypatch.setattr(evaluate, "plan", never)
+    assert isinstance(evaluate._integers(graph, torch.device("meta")), IntegerNetwork)
+
+
+@pytest.mark.parametrize("error", [UnsupportedOperation, CorruptFile])
+def test_what_the_native_runtime_refuses_is_computed_in_torch(quantized, monkeypatch, error):
+    def refuse(*_arguments, **_settings):
+        raise error("not here")
+
+    network, validation = quantized
+    expected = evaluate.predictions(network, validation.epoch(0), CPU)
+    monkeypatch.setattr(evaluate, "plan", refuse)
+    assert all(map(torch.equal, evaluate.predictions(network, validation.epoch(0), CPU), expected))
+
+
+def test_images_in_any_order_of_memory(quantized):
+    network, validation = quantized
+    batches = list(validation.epoch(0))
+    turned = [batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last)) for batch in batches]
+    assert all(map(torch.equal, evaluate.predictions(network, turned, CPU), evaluate.predictions(network, batches, CPU)))
