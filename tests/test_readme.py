@@ -79,10 +79,12 @@ def test_the_readme_names_every_command():
 
 
 def test_the_recipe_of_the_readme_is_the_one_of_the_demo(tmp_path: Path):
-    (block,) = _blocks("toml")
+    block, pretrained = _blocks("toml")
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
+    (tmp_path / "pretrained.toml").write_text(pretrained, encoding="utf-8")
+    assert read_recipe(tmp_path / "pretrained.toml").data.train_images == 10000
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

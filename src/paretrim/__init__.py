@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from paretrim.bench.statistics import summarize
     from paretrim.bench.types import Arm
     from paretrim.candidate import Candidate, load_candidate
-    from paretrim.compressed import Compressed, compress
+    from paretrim.compressed import Compressed, compress, to_int8
     from paretrim.data.spec import DataSpec
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
@@ -69,6 +69,7 @@ __all__ = [
     "run_stages",
     "start_from_loaders",
     "summarize",
+    "to_int8",
 ]
 
 _HOMES: Mapping[str, str] = MappingProxyType(
@@ -102,6 +103,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "run_stages": "pipeline",
         "start_from_loaders": "own",
         "summarize": "bench.statistics",
+        "to_int8": "compressed",
     }
 )
 """Module of every public name. Type checkers read the imports above; a test holds that both say the same."""

@@ -24,6 +24,7 @@ from paretrim.network import Network
 from paretrim.own import start_from_loaders
 from paretrim.pipeline import finished_stages, run_stages
 from paretrim.progress import Watcher, silent, told, watching
+from paretrim.quantize.stage import Quantize
 from paretrim.recipe import digest_of, stage_settings
 from paretrim.search.ladder import usual_stages
 from paretrim.stage import Stage
@@ -139,6 +140,33 @@ def compress(
         if deployed.onnx_problem:
             watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
         return Compressed(candidate, deployed)
+
+
+def to_int8(
+    model: nn.Module,
+    train_loader: Loader,
+    validation_loader: Loader,
+    *,
+    folder: Path | str = "paretrim-int8",
+    execution: Execution | None = None,
+    report: Report | None = None,
+) -> Compressed:
+    """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
+
+    Args:
+        model: as for :func:`compress`.
+        train_loader: its first 512 images set the quantizers.
+        validation_loader: batches for the accuracies in the history.
+        folder: where files are kept.
+        execution: device and arithmetic; None chooses them for this machine.
+        report: told of progress; None shows it on standard error.
+
+    Raises:
+        RunInUse: another process works in the folder.
+        ParetrimError: the module cannot be captured, or the file does not compute what it should.
+    """
+    stages = [Quantize(budget=Budget(epochs=0))]
+    return compress(model, train_loader, validation_loader, stages=stages, folder=folder, execution=execution, report=report)
 
 
 def _watching(report: Report | None) -> AbstractContextManager[Watcher]:

@@ -71,6 +71,25 @@ def test_a_drop_that_the_images_cannot_show_is_not_said_to_be_met(at_desk, shelf
     assert "all targets are met" not in (out + page).lower()
 
 
+def test_only_the_candidates_that_are_named_are_tried(at_desk, shelf, command_json):
+    for options, names in (
+        (("--int8",), ["INT8"]),
+        (("--candidates", "int8-trained,int8"), ["INT8", "INT8 trained"]),
+    ):
+        status, found = command_json("compress", *OWN, "--folder", shelf, *options)
+        assert status == 0
+        assert [one["candidate"] for one in found["tried"]] == names
+
+
+def test_an_epoch_can_be_shortened(at_desk, command_json, tmp_path):
+    _, found = command_json(
+        "plan", *OWN[:4], "--epochs", "1", "--train-images", "200", "--batch-size", "100", "--candidates", "zeros"
+    )
+    trained = [stage for stage in found["stages"] if stage["epochs"]]
+    assert trained
+    assert {stage["steps"] for stage in trained} == {2}
+
+
 def test_a_larger_share_of_the_images_validates(at_desk, command_json, tmp_path):
     """The first 250 of the images that are validated on: all that are fewer are counted."""
     _, few = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run")
@@ -107,6 +126,8 @@ def test_a_drop_that_is_shown_is_met_and_the_page_names_the_choice(at_desk, shel
         (["--epochs", "-1"], "--epochs is -1; it must be 0 or more"),
         (["--batch-size", "0"], "--batch-size is 0; it must be above 0"),
         (["--learning-rate", "-0.1"], "--learning-rate is -0.1; it must be above 0"),
+        (["--candidates", "int4"], "--candidates names 'int4'; choose from int8, int8-trained, zeros, blocks, channels"),
+        (["--train-images", "100000"], "100000 images were asked for, allowed are 1 to 1294"),
         (["--validation", "1"], "validation is 1.0; it must lie between 0 and 1, without the ends"),
         (["--learning-rate", "nan"], "--learning-rate is nan; it must be above 0"),
         (["--learning-rate", "1e308"], "compress.learning_rate is 1e+308: input should be less than or equal to"),

@@ -60,3 +60,10 @@ def test_without_stages_the_usual_three(own, tmp_path, capsys):
 def test_stages_that_are_none(own, tmp_path, wrong):
     with pytest.raises(InvalidRecipe, match=r"stages holds .*; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)"):
         paretrim.compress(*own, stages=[wrong], folder=tmp_path)
+
+
+def test_int8_in_one_line(own, tmp_path):
+    result = paretrim.to_int8(*own, folder=tmp_path)
+    (stage,) = result.history
+    assert (stage.name, stage.epochs, stage.bits) == ("quantize", 0, 8)
+    assert result.graph.quantized

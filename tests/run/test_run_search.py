@@ -13,6 +13,7 @@ from paretrim.run import Delivered
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
+    KINDS,
     Reference,
     Targets,
     Tried,
@@ -23,6 +24,7 @@ from paretrim.search.ladder import (
     split_epochs,
     too_few_images,
     unshown,
+    usual_kinds,
     usual_stages,
     weighed,
 )
@@ -31,7 +33,7 @@ from paretrim.train.budget import Budget
 DENSE = Reference(accuracy=0.90, images=1000, classes=10)
 MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)
 """So many images that every interval is next to nothing."""
-RUNGS = {rung.name: rung for rung in ladder(10, Targets(), budget=Budget())}
+RUNGS = {rung.name: rung for rung in ladder(10, KINDS, budget=Budget())}
 
 
 def _tried(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images):
@@ -63,19 +65,28 @@ def test_the_usual_split():
 
 def test_the_ladder_costs_the_same_on_every_trained_rung():
     assert [sum(stage.budget.epochs for stage in rung.stages) for rung in RUNGS.values()] == [0] + [10] * 10
-    assert [rung.name for rung in ladder(0, Targets(), budget=Budget())][:2] == ["INT8", "50% zeros, INT8"]
+    assert [rung.name for rung in ladder(0, KINDS, budget=Budget())][:2] == ["INT8", "50% zeros, INT8"]
 
 
 def test_zeros_are_left_out_where_they_cannot_help():
-    def families(targets, native=True):
-        return {rung.family for rung in ladder(10, targets, budget=Budget(), native=native)}
-
     for targets in (Targets(max_latency_ms=1.0), Targets(max_latency_ms=1.0, max_bytes=1)):
-        assert families(targets) == {"int8", "blocks", "channels"}
-        assert families(targets, native=False) == {"int8", "channels"}
-    assert families(Targets(max_bytes=1)) == {"int8", "zeros", "channels"}
-    assert families(Targets()) == {"int8", "zeros", "blocks", "channels"}
-    assert families(Targets(), native=False) == {"int8", "zeros", "channels"}
+        assert usual_kinds(targets) == {"int8", "int8-trained", "blocks", "channels"}
+        assert usual_kinds(targets, native=False) == {"int8", "int8-trained", "channels"}
+    assert usual_kinds(Targets(max_bytes=1)) == {"int8", "int8-trained", "zeros", "channels"}
+    assert usual_kinds(Targets()) == set(KINDS)
+    assert usual_kinds(Targets(), native=False) == {"int8", "int8-trained", "zeros", "channels"}
+
+
+def test_candidates_are_those_that_are_asked_for():
+    assert [rung.name for rung in ladder(10, ("int8",), budget=Budget())] == ["INT8"]
+    assert [rung.name for rung in ladder(10, ("zeros", "int8-trained"), budget=Budget())] == [
+        "INT8 trained",
+        *(f"{share}% zeros, INT8" for share in (50, 80, 90)),
+    ]
+    with pytest.raises(InvalidRecipe, match="--candidates names 'int4'; choose from int8, int8-trained, zeros, blocks, channels"):
+        ladder(10, ("int8", "int4"), budget=Budget())
+    with pytest.raises(InvalidRecipe, match="--candidates int8-trained leaves nothing to try with --epochs 0; train, or name"):
+        ladder(0, ("int8-trained",), budget=Budget())
 
 
 def _climb(accuracies, targets, sizes=None, reference=DENSE):

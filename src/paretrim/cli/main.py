@@ -104,6 +104,10 @@ def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
 
             commands = {"run": running.run, "compress": running.compress, "plan": running.plan, "study": running.study}
             return commands[parsed.command](parsed, command_line)
+        case "quantize":
+            from paretrim.cli import quantizing
+
+            return quantizing.quantize(parsed, command_line)
         case "bench" | "eval" | "export" | "inspect":
             from paretrim.cli import deployed
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
 
+NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
+WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
+
 NO_TIMING = "none"
 """The effort that measures no latency at all."""
 
@@ -25,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_compress(commands)
+    _add_quantize(commands)
     _add_plan(commands)
     _add_bench(commands)
     _add_eval(commands)
@@ -83,10 +87,10 @@ def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, 
     return parser
 
 
-def _add_measuring(parser: argparse.ArgumentParser) -> None:
+def _add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> None:
     efforts = (*EFFORTS, NO_TIMING)
     parser.add_argument(
-        "--effort", choices=efforts, default="quick", help="how hard latency is measured, none: not at all (default: %(default)s)"
+        "--effort", choices=efforts, default=effort, help="how hard latency is measured, none: not at all (default: %(default)s)"
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
     text = (
@@ -109,13 +113,20 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
 
 
-def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    text = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
-    parser.add_argument("--model", required=required, metavar="NAME", help=text)
-    parser.add_argument("--weights", metavar="FILE", help="weights as .safetensors, or as a torch file of plain tensors")
-    _add_data(parser, required=required)
+def _add_split(parser: argparse.ArgumentParser) -> None:
     text = "share of the training images of every class that is kept for validation (default: 0.1)"
     parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
+    text = "train on so many of the other images alone, every class in equal parts: an epoch is that short (default: all)"
+    parser.add_argument("--train-images", type=count, metavar="N", help=text)
+    text = "training images that quantizers are set on (default: 512, or as many as there are)"
+    parser.add_argument("--calibration-images", type=count, metavar="N", help=text)
+
+
+def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("--model", required=required, metavar="NAME", help=NETWORK)
+    parser.add_argument("--weights", metavar="FILE", help=WEIGHTS)
+    _add_data(parser, required=required)
+    _add_split(parser)
     targets = parser.add_argument_group("targets")
     targets.add_argument(
         "--max-drop",
@@ -125,6 +136,11 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
     targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
+    candidates = parser.add_argument_group("candidates").add_mutually_exclusive_group()
+    text = "kinds to try, of int8, int8-trained, zeros, blocks, channels (default: all that can help with the targets)"
+    candidates.add_argument("--candidates", type=words, metavar="NAME,...", help=text)
+    text = "try INT8 without training alone, the same as --candidates int8"
+    candidates.add_argument("--int8", dest="candidates", action="store_const", const=("int8",), help=text)
     training = parser.add_argument_group("training")
     text = "epochs of each candidate over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
     training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
@@ -168,6 +184,27 @@ def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_network(parser, required=True)
     _add_place(parser, "runs/ and the names of network and data")
     _add_measuring(parser)
+
+
+def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "quantize",
+        "make an INT8 file of a trained network, without training it any further",
+        examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
+        "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
+    )
+    parser.add_argument("model", metavar="MODEL", help=NETWORK)
+    parser.add_argument("--weights", metavar="FILE", help=f"{WEIGHTS}; needed for the networks of this package")
+    _add_data(parser, required=True)
+    _add_split(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
+    text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
+    parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
+    text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
+    parser.add_argument("--rate", type=float, metavar="NATS", help=text)
+    _add_place(parser, "runs/ and the names of network and data, then -int8")
+    _add_measuring(parser, effort=NO_TIMING)
 
 
 def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -29,7 +29,7 @@ from paretrim.report import page, terminal
 from paretrim.run import Measuring, Opened, carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
 from paretrim.search.climb import Found, compress_towards
-from paretrim.search.ladder import Targets, ladder, weighed
+from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.stage import Stage
 from paretrim.study import store
 from paretrim.study.grid import is_study, read_grid
@@ -42,13 +42,13 @@ from paretrim.visible import brief
 def run(parsed: argparse.Namespace, command_line: str) -> int:
     """Carry out a recipe."""
     recipe = _read(parsed)
-    measuring = _measuring(parsed)
+    measuring = measuring_of(parsed)
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), at_work() as watcher:
-        opened = _open(recipe, watcher)
+        opened = open_noting(recipe, watcher)
         _note_plan(opened, {"": recipe.stages}, folder, watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
-    _show(done.outcomes, folder, parsed)
+    show(done.outcomes, folder, parsed)
     if not parsed.json:
         say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
     return DONE
@@ -57,20 +57,20 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
     """Compress without a recipe, and say which target was missed."""
     recipe, targets = _compress_recipe(parsed), _targets(parsed)
-    measuring = _measuring(parsed)
+    measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
     native = measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
-    rungs = ladder(parsed.epochs, targets, budget=_budget(parsed), native=native)
-    folder: Path = parsed.folder or Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}"
+    rungs = _rungs(parsed, targets, native=native)
+    folder: Path = parsed.folder or folder_for(parsed)
     with hold(folder), at_work() as watcher:
-        opened = _open(recipe, watcher)
+        opened = open_noting(recipe, watcher)
         _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher)
         found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     if parsed.json:
-        emit({**_outcomes_json(found.outcomes, folder), **_found_json(found)})
+        emit({**outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
-        _show(found.outcomes, folder, parsed)
+        show(found.outcomes, folder, parsed)
         _say_found(found, targets)
     return DONE if found.met else MISSED
 
@@ -85,7 +85,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         if parsed.folder is not None:
             raise InvalidRecipe("plan looks into a folder for a recipe and for compress, not for a study; leave out --folder")
         grid = read_grid(parsed.recipe)
-        recipe = _overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
+        recipe = overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
         seeds = len(grid.seeds) if parsed.seed is None else 1
         chains = {label: stages for label, stages in grid.arms if stages}
     elif parsed.recipe:
@@ -95,9 +95,9 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = _compress_recipe(parsed)
-        chains = {rung.name: rung.stages for rung in ladder(parsed.epochs, _targets(parsed), budget=_budget(parsed))}
+        chains = {rung.name: rung.stages for rung in _rungs(parsed, _targets(parsed))}
     with at_work() as watcher:
-        prediction = for_seeds(_predict(_open(recipe, watcher), chains, parsed.folder), seeds)
+        prediction = for_seeds(_predict(open_noting(recipe, watcher), chains, parsed.folder), seeds)
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:
@@ -108,7 +108,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
 def study(parsed: argparse.Namespace, command_line: str) -> int:
     """Carry out a study."""
     grid = read_grid(parsed.study)
-    measuring = _measuring(parsed)
+    measuring = measuring_of(parsed)
     folder: Path = parsed.folder or Path("runs") / grid.name
     results: Path = parsed.results or Path("results") / grid.name
     with hold(folder), at_work() as watcher:
@@ -117,16 +117,16 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
         keep_commands(results, (command_line,))
         page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
-    _show(outcomes, results, parsed)
+    show(outcomes, results, parsed)
     return DONE
 
 
 def _read(parsed: argparse.Namespace) -> Recipe:
     recipe = read_recipe(parsed.recipe)
-    return _overridden(recipe, parsed)
+    return overridden(recipe, parsed)
 
 
-def _overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
+def overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
     """The recipe with seed and device of the command line."""
     if parsed.seed is not None:
         if not 0 <= parsed.seed < 2**32:
@@ -137,28 +137,43 @@ def _overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
     return recipe
 
 
-def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
-    """The recipe that the options of ``compress`` amount to, without stages."""
-    if parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
-        raise InvalidRecipe(
-            f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
-        )
+def recipe_of(parsed: argparse.Namespace, **parts: object) -> Recipe:
+    """The recipe that the options about network and data amount to, with further tables."""
     data = {
         "name": parsed.data,
         "folder": parsed.data_folder,
         "image_size": parsed.image_size,
         "validation": parsed.validation,
+        "train_images": parsed.train_images,
         "mean": parsed.mean,
         "std": parsed.std,
     }
     table: dict[str, object] = {
         "model": {"network": parsed.model, "weights": parsed.weights},
         "data": {key: value for key, value in data.items() if value is not None},
+        **parts,
     }
-    if parsed.dense_epochs:
-        size = {} if parsed.batch_size is None else {"batch_size": parsed.batch_size}
-        table["dense"] = {"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size}
-    return _overridden(parse_recipe(table, "compress"), parsed)
+    if parsed.calibration_images is not None:
+        table["calibration_images"] = parsed.calibration_images
+    return overridden(parse_recipe(table, parsed.command), parsed)
+
+
+def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
+    """The recipe that the options of ``compress`` amount to, without stages."""
+    if parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
+        raise InvalidRecipe(
+            f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
+        )
+    if not parsed.dense_epochs:
+        return recipe_of(parsed)
+    size = {} if parsed.batch_size is None else {"batch_size": parsed.batch_size}
+    return recipe_of(parsed, dense={"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size})
+
+
+def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
+    """The candidates that are asked for, or those that can help with the targets."""
+    kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
+    return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 
 
 def _budget(parsed: argparse.Namespace) -> Budget:
@@ -176,7 +191,8 @@ def _targets(parsed: argparse.Namespace) -> Targets:
     return Targets(drop, parsed.max_latency_ms, parsed.max_bytes)
 
 
-def _measuring(parsed: argparse.Namespace) -> Measuring | None:
+def measuring_of(parsed: argparse.Namespace) -> Measuring | None:
+    """Where and how hard latency is measured; None where it is not."""
     if parsed.effort == NO_TIMING:
         return None
     able = [runtime for runtime in RUNTIMES if runtime != "reference"]
@@ -192,7 +208,8 @@ def _installed(runtime: str) -> bool:
     return runtime == NATIVE or find_spec(runtime) is not None
 
 
-def _open(recipe: Recipe, watcher: Watcher) -> Opened:
+def open_noting(recipe: Recipe, watcher: Watcher) -> Opened:
+    """Open the recipe; its own network may be a module of the working folder."""
     if any(spec is not None and ":" in spec.network for spec in (recipe.model, recipe.teacher)):
         # At the end of the path: a file here must not stand in for a module of Python or of a package.
         sys.path.append(str(Path.cwd()))
@@ -216,15 +233,17 @@ def _note_plan(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Pa
     watcher.note("nothing is left to train" if prediction.finished else describe(prediction))
 
 
-def _show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) -> None:
+def show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) -> None:
+    """The table, or everything as JSON if that is asked for."""
     if parsed.json:
-        emit(_outcomes_json(outcomes, folder))
+        emit(outcomes_json(outcomes, folder))
         return
     terminal.show(outcomes, result_console())
     say(f"page: {folder / REPORT}")
 
 
-def _outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object]:
+def outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object]:
+    """What every command that measures writes as JSON."""
     return {
         "folder": str(folder),
         "report": str(folder / REPORT),
@@ -265,6 +284,11 @@ def _say_found(found: Found, targets: Targets) -> None:
     say("\n".join(found.facts()))
     if targets != Targets():
         say("\n".join(found.problems()) or "all targets are met")
+
+
+def folder_for(parsed: argparse.Namespace, ending: str = "") -> Path:
+    """Where a command keeps everything if no folder is named."""
+    return Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}{ending}"
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ All choices are made on validation images and on the deployed files; test images
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from paretrim.bench.types import Estimate
@@ -29,8 +29,10 @@ ZEROS = (0.5, 0.8, 0.9)
 """Of single weights, or in the 1x4 blocks that the native runtime skips."""
 CHANNELS = (0.25, 0.5, 0.75)
 
-INT8 = "int8"
-"""The family of rungs that keep every weight."""
+INT8, TRAINED, SINGLE, BLOCKS, REMOVED = "int8", "int8-trained", "zeros", "blocks", "channels"
+"""Kinds of candidates: INT8 without training, trained INT8, single zeros, zeros in 1x4 blocks, removed channels."""
+
+KINDS = (INT8, TRAINED, SINGLE, BLOCKS, REMOVED)
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Rung:
-    """One candidate of the ladder. If it clearly misses the accuracy, the families in ``closes`` are not tried any further."""
+    """One candidate of the ladder. If it clearly misses the accuracy, the kinds in ``closes`` are not tried any further."""
 
     name: str
-    family: str
+    kind: str
     stages: tuple[Stage, ...]
     closes: frozenset[str]
 
@@ -137,30 +139,46 @@ def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", bu
     )
 
 
-def ladder(epochs: int, targets: Targets, *, budget: Budget, native: bool = True) -> tuple[Rung, ...]:
-    """The rungs for a total of ``epochs`` each, cheapest first.
+def usual_kinds(targets: Targets, *, native: bool = True) -> frozenset[str]:
+    """Kinds of candidates that can help with these targets.
 
     Single zeros cost the least accuracy and make the ``.trim`` file smaller, but leave few blocks for the native runtime to skip:
     they are left out where latency is bounded. Zeros in 1x4 blocks make it faster: they are left out where only bytes are
     bounded, and where latency is not measured in the native runtime (``native``), since other runtimes gain nothing from them.
     """
+    useless = {SINGLE} if targets.max_latency_ms is not None else set()
+    if not native or (targets.max_latency_ms is None and targets.max_bytes is not None):
+        useless.add(BLOCKS)
+    return frozenset(KINDS) - useless
+
+
+def ladder(epochs: int, kinds: Collection[str], *, budget: Budget) -> tuple[Rung, ...]:
+    """The rungs of these kinds for a total of ``epochs`` each, cheapest first.
+
+    Raises:
+        InvalidRecipe: there is no such kind, or nothing is left to try.
+    """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise InvalidRecipe(f"--candidates names '{unknown[0]}'; choose from {', '.join(KINDS)}")
     quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
     trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
     rungs = [Rung("INT8", INT8, (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
     if epochs:
-        rungs.append(Rung("INT8 trained", INT8, trained, frozenset({"zeros", "blocks", "channels"})))
-    if targets.max_latency_ms is None:
-        for share in ZEROS:
-            stages = usual_stages(epochs, sparsity=share, pattern="unstructured", budget=budget)
-            rungs.append(Rung(f"{share:.0%} zeros, INT8", "zeros", stages, frozenset({"zeros"})))
-    if native and (targets.max_latency_ms is not None or targets.max_bytes is None):
-        for share in ZEROS:
-            stages = usual_stages(epochs, sparsity=share, budget=budget)
-            rungs.append(Rung(f"{share:.0%} zeros in 1x4 blocks, INT8", "blocks", stages, frozenset({"blocks"})))
-    for share in CHANNELS:
-        stages = usual_stages(epochs, sparsity=share, pattern=CHANNEL, budget=budget)
-        rungs.append(Rung(f"{share:.0%} of channels removed, INT8", "channels", stages, frozenset({"channels"})))
-    return tuple(rungs)
+        rungs.append(Rung("INT8 trained", TRAINED, trained, frozenset({SINGLE, BLOCKS, REMOVED})))
+    for kind, shares, pattern, name in (
+        (SINGLE, ZEROS, "unstructured", "zeros"),
+        (BLOCKS, ZEROS, "1x4", "zeros in 1x4 blocks"),
+        (REMOVED, CHANNELS, CHANNEL, "of channels removed"),
+    ):
+        for share in shares:
+            stages = usual_stages(epochs, sparsity=share, pattern=pattern, budget=budget)
+            rungs.append(Rung(f"{share:.0%} {name}, INT8", kind, stages, frozenset({kind})))
+    chosen = tuple(rung for rung in rungs if rung.kind in kinds)
+    if not chosen:
+        raise InvalidRecipe(
+            f"--candidates {','.join(kinds)} leaves nothing to try with --epochs {epochs}; train, or name another kind"
+        )
+    return chosen
 
 
 def climb(
@@ -173,7 +191,7 @@ def climb(
 ) -> tuple[Tried, ...]:
     """Try the rungs in order, leaving out what cannot help any more.
 
-    A family ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
+    A kind ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
     are bounded, everything ends with the first rung that meets all targets: the next ones are lighter, not more accurate. Where
     INT8 meets them and no drop of accuracy is named, INT8 is trained as well, which is as light and usually more accurate.
     A drop counts as met once it is shown; with too few images to show it for any rung, its estimate has to do.
@@ -184,9 +202,9 @@ def climb(
     tried: list[Tried] = []
     met = False
     for rung in rungs:
-        if met and (allowed is not None or rung.family != INT8):
+        if met and (allowed is not None or rung.kind != TRAINED):
             break
-        if rung.family in closed:
+        if rung.kind in closed:
             note(f"{rung.name}: left out, a lighter candidate clearly misses the accuracy")
             continue
         found = attempt(rung)

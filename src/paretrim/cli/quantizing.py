@@ -1,0 +1,68 @@
+"""``quantize``: a trained network as INT8 files, without training."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from paretrim.cli.output import at_work, emit, say
+from paretrim.cli.running import folder_for, measuring_of, open_noting, outcomes_json, recipe_of, show
+from paretrim.cli.status import DONE
+from paretrim.errors import InvalidRecipe
+from paretrim.files import write_atomically
+from paretrim.judge import Deployed
+from paretrim.lock import hold
+from paretrim.models.catalog import NETWORKS
+from paretrim.recipe import Recipe
+from paretrim.run import carry_out
+from paretrim.search.drop import drop_between
+
+LABEL = "INT8"
+FILE, ONNX_FILE = "int8.trim", "int8.onnx"
+
+
+def quantize(parsed: argparse.Namespace, command_line: str) -> int:
+    """Quantize a network without training, and say what it costs in accuracy on the test images."""
+    out: Path | None = parsed.out
+    if out is not None and out.suffix not in (".trim", ".onnx"):
+        raise InvalidRecipe(f"--out is '{out}'; name a file that ends in .trim or .onnx")
+    recipe, measuring = _recipe(parsed), measuring_of(parsed)
+    folder: Path = parsed.folder or folder_for(parsed, "-int8")
+    with hold(folder), at_work() as watcher:
+        opened = open_noting(recipe, watcher)
+        done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        files = _written(done.deployed[-1], folder, out)
+    dense, int8 = done.judgements
+    drop = drop_between(dense.right_images(), int8.right_images())
+    if parsed.json:
+        names = [str(file) for file in files]
+        emit({**outcomes_json(done.outcomes, folder), "files": names, "test_drop": dataclasses.asdict(drop.interval)})
+        return DONE
+    show(done.outcomes, folder, parsed)
+    say(f"test: accuracy drops by {drop}")
+    for file in files:
+        say(f"wrote {file}: {file.stat().st_size:,} bytes")
+    return DONE
+
+
+def _recipe(parsed: argparse.Namespace) -> Recipe:
+    if parsed.model in NETWORKS and parsed.weights is None:
+        raise InvalidRecipe(
+            f"network '{parsed.model}' comes untrained; give its --weights FILE, or train it first with: "
+            f"paretrim compress --int8 --model {parsed.model} --data {parsed.data} --dense-epochs N"
+        )
+    given = {"weight_bits": parsed.weight_bits, "rate": parsed.rate}
+    stage = {"stage": "quantize", "budget": {"epochs": 0}, **{key: value for key, value in given.items() if value is not None}}
+    return recipe_of(parsed, stages=[stage], label=LABEL)
+
+
+def _written(files: Deployed, folder: Path, out: Path | None) -> list[Path]:
+    """The INT8 files in the folder, and where the user wants one of them."""
+    written = []
+    for source, name in ((files.trim, FILE), (files.onnx, ONNX_FILE)):
+        copies = [folder / name, *([out] if out is not None and out.suffix == source.suffix else [])]
+        for copy in copies:
+            write_atomically(copy, source.read_bytes())
+        written += copies
+    return written

@@ -1,0 +1,50 @@
+import pytest
+
+from paretrim import trimfile
+
+DATA = ("--data", "digits", "--calibration-images", "64")
+
+
+def test_one_line_makes_int8_files(at_desk, command, tmp_path):
+    made = tmp_path / "made"
+    status, out, _ = command("quantize", "cli_tiny_network:make", *DATA, "--folder", made, "--out", tmp_path / "tiny.trim")
+    assert status == 0
+    assert "test: accuracy drops by " in out
+    for file in (made / "int8.trim", tmp_path / "tiny.trim", made / "int8.onnx"):
+        assert f"wrote {file}: {file.stat().st_size:,} bytes\n" in out
+    assert (made / "int8.trim").read_bytes() == (tmp_path / "tiny.trim").read_bytes()
+    graph = trimfile.read(tmp_path / "tiny.trim")
+    assert graph.quantized
+    assert graph.input.takes_pixels
+
+
+def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path):
+    status, found = command_json(
+        "quantize", "cli_tiny_network:make", *DATA, "--folder", tmp_path / "run", "--weight-bits", "7", "--rate", "0.001"
+    )
+    assert status == 0
+    dense, int8 = found["outcomes"]
+    assert (dense["label"], int8["label"]) == ("dense", "INT8")
+    (stage,) = int8["settings"]["stages"]
+    assert (stage["weight_bits"], stage["rate"], stage["budget"]["epochs"]) == (7, 0.001, 0)
+    assert int8["settings"]["calibration_images"] == 64
+    drop = found["test_drop"]
+    assert drop["value"] == pytest.approx(dense["deployed_accuracy"] - int8["deployed_accuracy"])
+    assert drop["low"] <= drop["value"] <= drop["high"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["resnet20"],
+            "network 'resnet20' comes untrained; give its --weights FILE, or train it first with: paretrim compress --int8",
+        ),
+        (["cli_tiny_network:make", "--out", "x.bin"], "--out is 'x.bin'; name a file that ends in .trim or .onnx"),
+        (["cli_tiny_network:make", "--weight-bits", "9"], "weight_bits is 9: input should be less than or equal to 8"),
+    ],
+)
+def test_options_that_are_wrong(options, said, at_desk, command, tmp_path):
+    status, out, err = command("quantize", *options, *DATA, "--folder", tmp_path / "run")
+    assert (status, out) == (2, "")
+    assert said in err
