@@ -15,6 +15,7 @@ from paretrim.data.user_loader import Loader
 from paretrim.deploy.onnx_check import export_checked
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
+from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.storage import save
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
@@ -26,6 +27,8 @@ from paretrim.pipeline import finished_stages, run_stages
 from paretrim.progress import Watcher, silent, told, watching
 from paretrim.quantize.stage import Quantize
 from paretrim.recipe import digest_of, stage_settings
+from paretrim.report import wording
+from paretrim.report.zeros import prunable_sparsity
 from paretrim.search.ladder import usual_stages
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
@@ -48,8 +51,9 @@ class Compressed:
         said = f"{self.deployed.trim.stat().st_size:,} bytes in '{self.deployed.trim}'"
         if self.history:
             first, last = self.history[0], self.history[-1]
+            zeros = wording.zeros(prunable_sparsity(summarize_weights(self.graph), self.history), last.sparsity)
             accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
-            said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, {100 * last.sparsity:.1f} % zeros, {said}"
+            said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, zeros: {zeros}, {said}"
         if self.deployed.onnx_problem:
             said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
         return f"Compressed({said})"

@@ -258,6 +258,7 @@ def outcome_of(
         onnx_agreement=judgement.onnx_agreement,
         onnx_runtime=judgement.onnx_runtime,
         onnx_problem=deployed.onnx_problem,
+        classes=deployed.graph.types[deployed.graph.output].shape[0],
     )
 
 

@@ -27,7 +27,8 @@ class Outcome:
     computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
     ``entropy_bytes`` is the ONNX file with its weights at their own entropy. All of these are None where the ONNX file could
     not be written or failed its check, for the reason ``onnx_problem``.
-    ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
+    ``classes`` is the number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from
+    before the field.
     """
 
     study: str
@@ -60,6 +61,7 @@ class Outcome:
     onnx_agreement: float | None = field(default=None, metadata=LATER)
     onnx_runtime: str | None = field(default=None, metadata=LATER)
     onnx_problem: str | None = field(default=None, metadata=LATER)
+    classes: int | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property

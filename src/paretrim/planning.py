@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from paretrim.bench.statistics import accuracy_interval
+from paretrim.constraints import weighted_layers
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
 from paretrim.finetune import FineTune
@@ -55,7 +56,8 @@ class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
     ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
-    is left to do. All of it happens once for each of ``seeds``.
+    is left to do. ``zeros`` are the shares of zeros that its stages ask for: of the prunable weights, and what that makes of all.
+    All of it happens once for each of ``seeds``.
     """
 
     stages: tuple[PlannedStage, ...]
@@ -65,6 +67,7 @@ class Prediction:
     accuracy: float | None = None
     images: int = 0
     seeds: int = 1
+    zeros: tuple[tuple[float, float], ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -159,7 +162,8 @@ def predict(
     if dense and not dense_finished:
         score, images = None, 0
     disk = _disk(start, list(recipes.values()))
-    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images)
+    zeros = _zeros(start.network, list(recipes.values()))
+    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images, zeros=zeros)
 
 
 def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
@@ -183,8 +187,9 @@ def describe(prediction: Prediction) -> str:
     time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
     total = f"{prediction.epochs} epochs, {time_left}"
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
+    zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
-    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *each, *rows])
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *zeros, *each, *rows])
 
 
 def beats_guessing(accuracy: float, images: int, classes: int) -> bool:
@@ -287,6 +292,19 @@ def _evaluated(start: Start) -> tuple[float, float, int]:
 
 def _parameters(network: Network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _zeros(network: Network, recipes: Sequence[Sequence[Stage]]) -> tuple[tuple[float, float], ...]:
+    """What stages that prune weights ask of the dense network: shares of the prunable weights and of all, each pair once."""
+    weights = {name: layer.weight.numel() for name, layer in weighted_layers(network).items()}
+    stages = [stage for recipe in recipes for stage in recipe]
+    parts = [part for stage in stages for part in (stage.parts if isinstance(stage, Together) else (stage,))]
+    found: dict[tuple[float, float], None] = {}
+    for part in parts:
+        if isinstance(part, Prune) and part.pattern != CHANNEL:
+            prunable = sum(weights[name] for name in part.layers_of(network))
+            found[part.sparsity, part.sparsity * prunable / sum(weights.values())] = None
+    return tuple(found)
 
 
 def _disk(start: Start, recipes: Sequence[Sequence[Stage]]) -> int:

@@ -1,6 +1,9 @@
 import pytest
 
 from paretrim import trimfile
+from paretrim.cli.quantizing import _written
+from paretrim.errors import ExportMismatch
+from paretrim.judge import Deployed
 
 DATA = ("--data", "digits", "--calibration-images", "64")
 
@@ -48,3 +51,16 @@ def test_options_that_are_wrong(options, said, at_desk, command, tmp_path):
     status, out, err = command("quantize", *options, *DATA, "--folder", tmp_path / "run")
     assert (status, out) == (2, "")
     assert said in err
+
+
+def test_an_onnx_file_that_is_wanted_and_not_there_is_an_error(tmp_path):
+    trim = tmp_path / "model.trim"
+    trim.write_bytes(b"file")
+    (tmp_path / "int8.onnx").write_bytes(b"old")
+    files = Deployed(None, None, trim, "it has no words for this")
+    assert _written(files, tmp_path, tmp_path / "out.trim") == [tmp_path / "int8.trim", tmp_path / "out.trim"]
+    assert not (tmp_path / "int8.onnx").exists()
+    with pytest.raises(
+        ExportMismatch, match=r"no ONNX file to write to '.*out\.onnx': it has no words for this; .*int8\.trim is"
+    ):
+        _written(files, tmp_path, tmp_path / "out.onnx")

@@ -84,9 +84,9 @@ def test_the_page_says_everything() -> None:
         *(
             "0123abc",
             "paretrim study orders",
-            "temperature = 4",
-            "hints = [layer2, layer3]",
-            "schedule = (kind = cubic, start = 0)",
+            "<td>temperature<td>4",
+            "<td>hints<td>[layer2, layer3]",
+            "<td>schedule.kind<td>cubic",
         ),
         *("dominated by PQD", "no difference shown", "Bonferroni", "t interval over 3 seeds"),
     ):

@@ -79,11 +79,11 @@ def test_the_page_draws_the_one_and_lists_the_other(tmp_path):
 
 def test_the_study_s_page_has_a_column_for_each():
     text = document.render(LINES)
-    assert "| arm | zeros | .trim | ONNX | weights' entropy |" in text
+    assert "| arm | zeros of all | .trim | ONNX | weights' entropy |" in text
     assert re.search(r"\| sparse \|[^|]*\| 1\.23 MB \| 11\.0 MB \|", text)
     assert "\n- accuracy and .trim bytes: FP32 baseline, sparse\n" in text
     old = document.render(OLD)
-    assert "| arm | zeros | file | weights' entropy |" in old
+    assert "| arm | zeros of all | file | weights' entropy |" in old
     assert "\n- accuracy and bytes: FP32 baseline, sparse, narrow\n" in old
 
 

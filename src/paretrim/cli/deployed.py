@@ -37,6 +37,7 @@ from paretrim.cli.reading import (
 from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe
+from paretrim.files import write_atomically
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.report import wording
 from paretrim.report.noise import shortened
@@ -205,15 +206,12 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
             raise InvalidRecipe(
                 f"--native writes an ONNX file, and '{path}' ends in '{path.suffix}'; name one that ends in .onnx"
             )
-        from paretrim import trimfile
         from paretrim.deploy.onnx_operator import export_operator
 
-        export_operator(trimfile.to_bytes(graph, _provenance(source, parsed)), path, threads=parsed.native)
+        export_operator(_trim_bytes(graph, source, parsed), path, threads=parsed.native)
         return path
     if path.suffix == TRIM:
-        from paretrim import trimfile
-
-        trimfile.write(graph, path, _provenance(source, parsed))
+        write_atomically(path, _trim_bytes(graph, source, parsed))
         return path
     if path.suffix == ONNX and source.is_dir():
         place = _place_in(source, parsed)
@@ -230,16 +228,22 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
     return write_graph(graph, path)
 
 
+def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes:
+    """The ``.trim`` file of ``export``: where there is one, that very file, so that its bytes are those that were judged."""
+    shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
+    if kind_of(shipped) == TRIM:
+        return shipped.read_bytes()
+    from paretrim import trimfile
+
+    return trimfile.to_bytes(graph, _provenance(source, parsed))
+
+
 def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
-    """What is known about how the network of ``export`` was made."""
+    """What is known about how the network of ``export`` was made, where no file holds it."""
     if source.is_dir():
         from paretrim.cli.trim import provenance_of
 
         return provenance_of(source, parsed.label or str(index_of(source)[-1]["label"]))
-    if kind_of(source) == TRIM:
-        from paretrim import trimfile
-
-        return trimfile.open_file(source).provenance
     from paretrim.trimfile import Provenance
 
     if kind_of(source) == CANDIDATE:

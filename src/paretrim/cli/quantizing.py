@@ -9,7 +9,7 @@ from pathlib import Path
 from paretrim.cli.output import at_work, emit, say
 from paretrim.cli.running import folder_for, measuring_of, open_noting, outcomes_json, recipe_of, show
 from paretrim.cli.status import DONE
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.judge import Deployed
 from paretrim.lock import hold
@@ -58,11 +58,22 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
 
 
 def _written(files: Deployed, folder: Path, out: Path | None) -> list[Path]:
-    """The INT8 files in the folder, and where the user wants one of them."""
+    """The INT8 files in the folder, and where the user wants one of them.
+
+    Raises:
+        ExportMismatch: the ONNX file is wanted, and there is none.
+    """
     written = []
     for source, name in ((files.trim, FILE), (files.onnx, ONNX_FILE)):
-        copies = [folder / name, *([out] if out is not None and out.suffix == source.suffix else [])]
-        for copy in copies:
+        here, wanted = folder / name, out if out is not None and out.suffix == Path(name).suffix else None
+        if source is None:
+            here.unlink(missing_ok=True)  # one of an earlier run
+            if wanted is not None:
+                raise ExportMismatch(
+                    f"there is no ONNX file to write to '{wanted}': {files.onnx_problem}; {folder / FILE} is written"
+                )
+            continue
+        for copy in (here, *([wanted] if wanted is not None else [])):
             write_atomically(copy, source.read_bytes())
-        written += copies
+            written.append(copy)
     return written

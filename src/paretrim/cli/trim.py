@@ -9,6 +9,7 @@ from pathlib import Path
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.status import DONE
 from paretrim.report import wording
+from paretrim.report.zeros import prunable_sparsity
 from paretrim.run_folder import STORE, delivered_by
 from paretrim.trimfile import Inspection, Provenance, inspect
 from paretrim.visible import visible
@@ -45,8 +46,11 @@ def show(parsed: argparse.Namespace) -> int:
             }
         )
         return DONE
+    prunable = prunable_sparsity(found.layers, found.provenance.history)
     show_rows(("layer", "shape", "format", "zeros", "bits/weight", "bytes", "share"), _rows(found))
+    zeros, weights = (sum(getattr(layer, name) for layer in found.layers) for name in ("zeros", "weights"))
     say(f"{parsed.file}: {found.file_bytes:,} bytes, whole and undamaged")
+    say(f"zeros: {wording.zeros(prunable, zeros / max(weights, 1))}")
     if found.provenance != Provenance():
         known = found.provenance
         stages = " → ".join(stage.name for stage in known.history) or "no stages"

@@ -129,13 +129,13 @@ class Prune:
         return ()
 
     def _mask_(self, network: Network, sparsity: float) -> Network:
-        layers = self._layers(network)
+        layers = self.layers_of(network)
         for name, mask in self._masks(network, sparsity).items():
             set_mask_(layers[name], mask)
         return network
 
     def _masks(self, network: Network, sparsity: float) -> dict[str, Tensor]:
-        layers = self._layers(network)
+        layers = self.layers_of(network)
         weights = {name: layer.weight.detach() for name, layer in layers.items()}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
         return self._chosen(network, weights, sparsity, alive)
@@ -153,18 +153,22 @@ class Prune:
     def _most_on_the_way(self, network: Network) -> float:
         """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
         pattern = parse_pattern(self.pattern)
-        layers = self._layers(network).values()
+        layers = self.layers_of(network).values()
         blocks = sum(math.prod(block_shape(layer.weight.shape, pattern)) for layer in layers)
         return 1 - len(layers) / blocks
 
     def _regrouped(self, network: Network) -> Network:
-        names = tuple(self._layers(network))
+        names = tuple(self.layers_of(network))
         return regrouped(
             network, names, parse_pattern(self.pattern), lambda weights: self._chosen(network, weights, self.sparsity)
         )
 
-    def _layers(self, network: Network) -> dict[str, Weighted]:
-        """The layers that take part."""
+    def layers_of(self, network: Network) -> dict[str, Weighted]:
+        """The layers of a network that take part.
+
+        Raises:
+            InvalidRecipe: there are none.
+        """
         layers = weighted_layers(network)
         left_out = set()
         first = next((node for node in network.structure.nodes if node.op == "conv2d"), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from paretrim.bench.types import Estimate
 from paretrim.outcome import Outcome, StageOutcome
@@ -93,14 +93,13 @@ def _recipe(i: int, point: Point, *, layers: bool) -> str:
         ("file", "; ".join(map(_files, point.runs))),
         ("run in", ", ".join(dict.fromkeys(run.runtime for run in point.runs))),
     ]
-    if first.settings:
-        facts.append(("settings", _settings(first.settings)))
     seed = f", seed {first.seed}" if len(point.runs) > 1 else ""
     stages = f"<h4>Stages{seed}</h4>{_stages(first.history)}" if first.history else ""
+    settings = f"<h4>Settings</h4>{_settings_table(first)}" if first.settings or first.history else ""
     counted = f'<h4>Layers{seed}</h4><div class="wide layers" data-point="{i}"></div>' if layers and first.layers else ""
     return (
         f'<details id="p{i}"><summary>{escape(point.label)} <span class="range">{escape(brief)}</span></summary>'
-        f"<div>{_facts(facts)}{stages}{counted}</div></details>"
+        f"<div>{_facts(facts)}{stages}{settings}{counted}</div></details>"
     )
 
 
@@ -122,23 +121,43 @@ def _run_accuracy(run: Outcome) -> str:
 
 
 def _stages(history: Sequence[StageOutcome]) -> str:
-    head = "".join(f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros", "bits", "epochs", "seconds"))
+    head = "".join(
+        f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros of all", "bits", "epochs", "seconds")
+    )
     rows = "".join(
         f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
         f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
-        f"<td>{stage.bits}<td>{stage.epochs}<td>{stage.seconds:,.0f}<td class=free>{escape(_settings(stage.settings))}"
+        f"<td>{stage.bits}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
         for stage in history
     )
-    return f'<div class="wide"><table><thead><tr>{head}<th class=left>settings</thead><tbody>{rows}</table></div>'
+    return f'<div class="wide"><table><thead><tr>{head}</thead><tbody>{rows}</table></div>'
 
 
-def _settings(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} = {_plain(value)}" for key, value in settings.items())
+def _settings_table(run: Outcome) -> str:
+    """What each stage was told, and the rest of the recipe: one setting a row."""
+    parts = [(f"{number}. {stage.name}", stage.settings) for number, stage in enumerate(run.history, start=1)]
+    parts.append(("recipe", {key: value for key, value in run.settings.items() if key != "stages"}))
+    rows = "".join(
+        f"<tr><td>{escape(part)}<td>{escape(name)}<td>{escape(value)}"
+        for part, settings in parts
+        for name, value in _flat(settings)
+    )
+    head = "<th>of<th>setting<th>value"
+    return f'<div class="wide"><table class="settings"><thead><tr>{head}</thead><tbody>{rows}</table></div>'
+
+
+def _flat(settings: Mapping[str, object], before: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting by its full name, as a recipe would write it."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", _plain(value)
 
 
 def _plain(value: object) -> str:
     if isinstance(value, Mapping):
-        return f"({_settings(value)})"
+        return f"({', '.join(f'{key} = {_plain(inner)}' for key, inner in value.items())})"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_plain, value))}]"
     if isinstance(value, bool) or value is None:

@@ -209,9 +209,11 @@ def _tally(differences: Sequence[Difference], first: Point) -> str:
 
 def _size(points: Sequence[Point]) -> str:
     trim = any(point.trim_bytes for point in points)
+    pruned = any(point.prunable_sparsity is not None for point in points)
     rows = [
         (
             point.label,
+            *([NONE if point.prunable_sparsity is None else wording.percent(point.prunable_sparsity, 1)] if pruned else []),
             wording.percent(point.sparsity, 1),
             *([wording.size(point.size.value)] if trim else []),
             wording.onnx_size(point),
@@ -219,11 +221,18 @@ def _size(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    headings = ("arm", "zeros", *((".trim", "ONNX") if trim else ("file",)), "weights' entropy")
+    headings = (
+        "arm",
+        *(["zeros of prunable"] if pruned else []),
+        "zeros of all",
+        *((".trim", "ONNX") if trim else ("file",)),
+        "weights' entropy",
+    )
     missing = "".join(f" {_plain(text)}." for text in wording.missing_onnx(points))
     note = (
-        "Zeros are counted in the exported weights. The weights' entropy is what an ideal order-0 coder, layer by layer, would "
-        "need for the weights alone; files hold everything else too. Values are means over seeds."
+        "Zeros are counted in the exported weights: among those of the layers that pruning takes weights from, and among all. "
+        "The weights' entropy is what an ideal order-0 coder, layer by layer, would need for the weights alone; files hold "
+        "everything else too. Values are means over seeds."
     )
     return f"## Size\n\n{_table(headings, rows, left=1)}\n\n{note}{missing}"
 

@@ -18,16 +18,18 @@ class Rank:
     """Where a point stands in one setting.
 
     ``measured`` is False where the point has no latency in the setting; such a point is compared with nobody.
-    ``dominated_by`` is the label of a frontier point at least as good everywhere and better somewhere, or "".
+    ``dominated_by`` is the label of a frontier point at least as good everywhere and better somewhere, or "". ``guesses`` is
+    True where the accuracy is not shown to be better than guessing: however small and fast such a point is, it is of no use.
     """
 
     measured: bool
     dominated_by: str
+    guesses: bool = False
 
     @property
     def on_frontier(self) -> bool:
-        """Measured, and no other point dominates it."""
-        return self.measured and not self.dominated_by
+        """Measured, better than guessing, and no other point dominates it."""
+        return self.measured and not self.dominated_by and not self.guesses
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ def ranks(points: Sequence[Point], setting: Setting | None) -> tuple[Rank, ...]:
     Of several points that dominate one, the most accurate frontier point is named.
     """
     costs = [costs_of(point, setting) for point in points]
-    known = [(cost, point) for cost, point in zip(costs, points, strict=True) if cost is not None]
+    known = [(cost, point) for cost, point in zip(costs, points, strict=True) if cost is not None and not point.guesses]
     kept = non_dominated([cost for cost, _ in known])
     front = sorted((cost, point.label) for (cost, point), keep in zip(known, kept, strict=True) if keep)
     result = []
-    for cost in costs:
+    for cost, point in zip(costs, points, strict=True):
         above = next((label for other, label in front if cost is not None and dominates(other, cost)), "")
-        result.append(Rank(measured=cost is not None, dominated_by=above))
+        result.append(Rank(measured=cost is not None, dominated_by=above, guesses=point.guesses))
     return tuple(result)
 
 

@@ -13,6 +13,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.outcome import Outcome
 from paretrim.report.noise import spoiling
 from paretrim.report.statistics import mean_interval, wilson_interval
+from paretrim.report.zeros import prunable_sparsity
 
 FLOOR_LIMIT = 1.1
 """A session in which the same file may be this many times as fast as itself says nothing about other files."""
@@ -64,7 +65,9 @@ class Point:
     ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
     the smallest and the largest ONNX file, None where some run has none; ``trim_bytes`` is the same of the ``.trim``
     files, of all points or of none. ``drift`` is deployed minus trained accuracy, ``entropy_bytes`` the order-0 entropy of the
-    weights alone, means over seeds.
+    weights alone, means over seeds. ``sparsity`` is the share of zeros among all weights, ``prunable_sparsity`` among those of
+    layers that were pruned, None if none was. ``classes`` is how many classes there are to guess among, None where the lines
+    do not say.
     """
 
     label: str
@@ -78,6 +81,13 @@ class Point:
     sparsity: float
     speeds: Mapping[Setting, Speed]
     trim_bytes: Estimate | None = None
+    prunable_sparsity: float | None = None
+    classes: int | None = None
+
+    @property
+    def guesses(self) -> bool:
+        """Whether the accuracy is not shown to be better than guessing: its interval reaches down to that of equal chances."""
+        return self.classes is not None and self.accuracy.low <= 1 / self.classes
 
     @property
     def size(self) -> Estimate:
@@ -199,6 +209,8 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
         accuracy = wilson_interval(accuracies[0], runs[0].test_images)
         basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"
     file_sizes = [run.file_bytes for run in runs if run.file_bytes is not None]
+    shares = [prunable_sparsity(run.layers, run.history) for run in runs]
+    prunable = [share for share in shares if share is not None]
     trim_sizes = [run.trim_bytes for run in runs if trim and run.trim_bytes is not None]
     return Point(
         label=label,
@@ -212,6 +224,8 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
         sparsity=fmean(run.sparsity for run in runs),
         speeds=MappingProxyType(_speeds(runs)),
         trim_bytes=_range(trim_sizes) if trim_sizes else None,
+        prunable_sparsity=fmean(prunable) if prunable else None,
+        classes=runs[0].classes,
     )
 
 

@@ -87,7 +87,8 @@ def frontier(view: View) -> str:
         f'<section id="frontier"><h2>The frontier</h2>{several}'
         f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
-        f"means, and neighbours whose bars overlap may swap places with other seeds. A filled point "
+        f"means, and neighbours whose bars overlap may swap places with other seeds. A point that is not shown to be better "
+        f"than guessing is never on it. A filled point "
         f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
@@ -107,7 +108,8 @@ def table(view: View) -> str:
             head += _heading("speed-up", tip=True, attributes=shown)
         head += _heading("standing", left=True, tip=True, attributes=shown)
     head += _heading("ONNX", tip=True) if view.has_trim else ""
-    head += _heading("zeros", tip=True) + "".join(map(_heading, ("weights' entropy", "deployed − trained", "seeds")))
+    head += _heading("zeros of prunable", tip=True) if _prunes(view) else ""
+    head += _heading("zeros of all", tip=True) + "".join(map(_heading, ("weights' entropy", "deployed − trained", "seeds")))
     head += _heading("order", left=True) if _orders_say_more(view) else ""
     shapes = [_sample_range(view, setting) for setting in view.settings]
     rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
@@ -162,6 +164,7 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
 
 def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[float, float]]) -> str:
     point = view.points[i]
+    prunable = point.prunable_sparsity
     cells = [
         f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
         f"<td>{wording.accuracy(point.accuracy)}",
@@ -181,6 +184,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
         cells.append(f"<td class={'yes' if rank.on_frontier else 'no'}{shown}>{escape(wording.standing(rank))}")
     cells += [
         *([_bytes_cell(point.file_bytes.value) if point.file_bytes else "<td>none"] if view.has_trim else []),
+        *([f"<td>{'–' if prunable is None else wording.percent(prunable, 1)}"] if _prunes(view) else []),
         f"<td>{wording.percent(point.sparsity, 1)}",
         _bytes_cell(point.entropy_bytes),
         f"<td>{wording.points(point.drift)}",
@@ -189,6 +193,11 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
     if _orders_say_more(view):
         cells.append(f"<td class=left>{escape(wording.order(point.order))}")
     return f"<tr>{''.join(cells)}"
+
+
+def _prunes(view: View) -> bool:
+    """Whether some point has pruned weights."""
+    return any(point.prunable_sparsity is not None for point in view.points)
 
 
 def _orders_say_more(view: View) -> bool:

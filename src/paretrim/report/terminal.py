@@ -121,8 +121,10 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
         Column("label", lambda row: visible(row.point.label), 100, right=False),
         Column("accuracy", lambda row: wording.accuracy(row.point.accuracy), 99),
         Column(wording.size_heading(points), lambda row: wording.size(row.point.size.value), 98),
-        Column("zeros", lambda row: wording.percent(row.point.sparsity, 1), 65),
+        Column("zeros\nof all", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]
+    if any(point.prunable_sparsity is not None for point in points):
+        columns.insert(4, Column("zeros of\nprunable", _prunable, 66))
     if any(point.trim_bytes for point in points):
         columns.append(Column("ONNX", lambda row: wording.onnx_size(row.point), 64))
     for i, setting in enumerate(settings):
@@ -139,9 +141,16 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     return columns
 
 
+def _prunable(row: Row) -> str:
+    share = row.point.prunable_sparsity
+    return "–" if share is None else wording.percent(share, 1)
+
+
 def _standing(row: Row) -> str:
     if not row.rank.measured:
         return "not measured"
+    if row.rank.guesses:
+        return "no, guesses"
     return f"no, see {row.beaten_by}" if row.beaten_by else "yes"
 
 

@@ -96,6 +96,12 @@ def percent(fraction: float, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
+def zeros(prunable: float | None, total: float) -> str:
+    """The share of zeros: 90.0 % of the prunable weights, 80.9 % of all."""
+    of_all = f"{percent(total, 1)} of all"
+    return of_all if prunable is None else f"{percent(prunable, 1)} of the prunable weights, {of_all}"
+
+
 def points(fraction: float, digits: int = 2) -> str:
     """A signed difference of fractions in percentage points, without the unit."""
     text = f"{100 * fraction:+.{digits}f}"
@@ -118,9 +124,11 @@ def order(stages: Sequence[str]) -> str:
 
 
 def standing(rank: Rank) -> str:
-    """Frontier, dominated by whom, or not measured."""
+    """Frontier, dominated by whom, no better than guessing, or not measured."""
     if not rank.measured:
         return "not measured"
+    if rank.guesses:
+        return "no better than guessing"
     return f"dominated by {rank.dominated_by}" if rank.dominated_by else "frontier"
 
 

@@ -166,8 +166,8 @@ def ladder(epochs: int, kinds: Collection[str], *, budget: Budget) -> tuple[Rung
     if epochs:
         rungs.append(Rung("INT8 trained", TRAINED, trained, frozenset({SINGLE, BLOCKS, REMOVED})))
     for kind, shares, pattern, name in (
-        (SINGLE, ZEROS, "unstructured", "zeros"),
-        (BLOCKS, ZEROS, "1x4", "zeros in 1x4 blocks"),
+        (SINGLE, ZEROS, "unstructured", "of prunable weights zero"),
+        (BLOCKS, ZEROS, "1x4", "of prunable weights zero in 1x4 blocks"),
         (REMOVED, CHANNELS, CHANNEL, "of channels removed"),
     ):
         for share in shares:
