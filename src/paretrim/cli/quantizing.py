@@ -54,7 +54,7 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
         )
     given = {"weight_bits": parsed.weight_bits, "rate": parsed.rate}
     stage = {"stage": "quantize", "budget": {"epochs": 0}, **{key: value for key, value in given.items() if value is not None}}
-    return recipe_of(parsed, stages=[stage], label=LABEL)
+    return recipe_of(parsed, {"stages": [stage], "label": LABEL})
 
 
 def _written(files: Deployed, folder: Path, out: Path | None) -> list[Path]:

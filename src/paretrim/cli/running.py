@@ -137,7 +137,7 @@ def overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
     return recipe
 
 
-def recipe_of(parsed: argparse.Namespace, **parts: object) -> Recipe:
+def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe:
     """The recipe that the options about network and data amount to, with further tables."""
     data = {
         "name": parsed.data,
@@ -165,9 +165,10 @@ def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
         )
     if not parsed.dense_epochs:
-        return recipe_of(parsed)
+        return recipe_of(parsed, {})
     size = {} if parsed.batch_size is None else {"batch_size": parsed.batch_size}
-    return recipe_of(parsed, dense={"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size})
+    dense = {"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size}
+    return recipe_of(parsed, {"dense": dense})
 
 
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
