@@ -90,6 +90,12 @@ def test_an_epoch_can_be_shortened(at_desk, command_json, tmp_path):
     assert {stage["steps"] for stage in trained} == {2}
 
 
+def test_an_epoch_of_more_images_than_there_are(at_desk, command):
+    status, _, err = command("plan", *OWN[:4], "--train-images", "100000")
+    assert status == 1
+    assert "100000 images were asked for, allowed are 1 to 1294, the size of the training set" in err
+
+
 def test_a_larger_share_of_the_images_validates(at_desk, command_json, tmp_path):
     """The first 250 of the images that are validated on: all that are fewer are counted."""
     _, few = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run")
@@ -127,7 +133,6 @@ def test_a_drop_that_is_shown_is_met_and_the_page_names_the_choice(at_desk, shel
         (["--batch-size", "0"], "--batch-size is 0; it must be above 0"),
         (["--learning-rate", "-0.1"], "--learning-rate is -0.1; it must be above 0"),
         (["--candidates", "int4"], "--candidates names 'int4'; choose from int8, int8-trained, zeros, blocks, channels"),
-        (["--train-images", "100000"], "100000 images were asked for, allowed are 1 to 1294"),
         (["--validation", "1"], "validation is 1.0; it must lie between 0 and 1, without the ends"),
         (["--learning-rate", "nan"], "--learning-rate is nan; it must be above 0"),
         (["--learning-rate", "1e308"], "compress.learning_rate is 1e+308: input should be less than or equal to"),
