@@ -7,11 +7,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
 
+from paretrim.outcome import Outcome
 from paretrim.report import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,6 +69,8 @@ for (const node of document.querySelectorAll("details")) node.open = true;
 requestAnimationFrame(() => setTimeout(() => {
   report.layers = document.querySelectorAll(".layers tbody tr").length;
   report.wide = document.scrollingElement.scrollWidth > innerWidth;
+  const cropped = (node) => node.scrollWidth > node.clientWidth + 1;
+  report.cropped = [...document.querySelectorAll(".wide, pre")].filter(cropped).map((node) => node.innerText.slice(0, 80));
   report.width = innerWidth;
   report.visible = [...document.querySelectorAll("#points thead th")].filter((node) => node.offsetParent).length;
   report.error = root.dataset.error ?? "";
@@ -95,14 +100,13 @@ def opened(path: Path, profile: Path, *, width: int) -> dict[str, str]:
     return {key: html.unescape(value) for key, value in re.findall(r'data-(\w+)="([^"]*)"', root[0])}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("count", [1, 7, 200])
-def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> None:
-    outcomes = {1: fakes.baseline(1), 7: fakes.orders(2)}.get(count) or fakes.many(count)
+def probed(outcomes: tuple[Outcome, ...], tmp_path: Path, *, width: int, reproduce: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the probe found on the page of these outcomes, in a frame of that width."""
     text = page.render(
-        outcomes, title="A title long enough to wrap on a telephone", distributions=fakes.distributions(outcomes, 40)
+        outcomes,
+        title="A title long enough to wrap on a telephone",
+        distributions=fakes.distributions(outcomes, 40),
+        reproduce=reproduce,
     )
     path = tmp_path / "page.html"
     # The page's own policy forbids foreign scripts, so the probe is added without it; the next test opens the page as it is.
@@ -110,7 +114,16 @@ def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> 
     path.write_text(bare.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(width=width), encoding="utf-8")
-    report = json.loads(opened(frame, tmp_path / "profile", width=1500)["probe"])
+    return dict(json.loads(opened(frame, tmp_path / "profile", width=1500)["probe"]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("count", [1, 7, 200])
+def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> None:
+    outcomes = {1: fakes.baseline(1), 7: fakes.orders(2)}.get(count) or fakes.many(count)
+    report = probed(outcomes, tmp_path, width=width)
     assert report["error"] == ""
     assert report["ready"] == "yes"
     assert report["width"] == width
@@ -146,3 +159,22 @@ def test_a_picture_can_be_taken(tmp_path: Path) -> None:
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,844", f"--screenshot={picture}"]
     subprocess.run([*command, path.as_uri()], capture_output=True, timeout=120, check=True)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+def test_tables_and_commands_fit_a_page_of_1400_pixels(tmp_path: Path) -> None:
+    """With all columns there are: two kinds of files, two kinds of zeros, latencies, distributions and orders."""
+    made = {"order": ("prune", "quantize", "distill"), "sparsity": 0.8, "bits": 8, "gain": 5.0}
+    labels = ("90% of prunable zero in 1x4 blocks, INT8", "75% of channels removed, INT8")
+    outcomes = [
+        replace(one, trim_bytes=1_234_567) for one in (*fakes.baseline(1), *(fakes.outcome(name, **made) for name in labels))
+    ]
+    pruned = [
+        replace(one, history=tuple(replace(stage, settings={"stage": stage.name, **stage.settings}) for stage in one.history))
+        for one in outcomes
+    ]
+    command = "paretrim compress --model package.module:factory --weights " + "/a/long/path" * 20 + " --max-drop 1"
+    report = probed(tuple(pruned), tmp_path, width=1400, reproduce=(command,))
+    assert report["cropped"] == []
+    assert report["visible"] >= 13

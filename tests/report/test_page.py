@@ -195,6 +195,7 @@ def test_the_page_names_the_choice_and_recommends_no_other() -> None:
     assert re.findall(r"<div><dt>(.*?)</dt>", text) == ["Chosen"]
     assert re.findall(r'<span class="who">(.*?)</span>', text) == ["PQD"]
     assert "within 1 point" not in text
+    assert '<span class="meta">test: it drops more.</span>' in text
 
 
 def test_the_page_says_what_speaks_against_the_choice() -> None:

@@ -65,7 +65,7 @@ def test_the_usual_split():
 
 def test_the_ladder_costs_the_same_on_every_trained_rung():
     assert [sum(stage.budget.epochs for stage in rung.stages) for rung in RUNGS.values()] == [0] + [10] * 10
-    assert [rung.name for rung in ladder(0, KINDS, budget=Budget())][:2] == ["INT8", "50% of prunable weights zero, INT8"]
+    assert [rung.name for rung in ladder(0, KINDS, budget=Budget())][:2] == ["INT8", "50% of prunable zero, INT8"]
 
 
 def test_zeros_are_left_out_where_they_cannot_help():
@@ -81,7 +81,7 @@ def test_candidates_are_those_that_are_asked_for():
     assert [rung.name for rung in ladder(10, ("int8",), budget=Budget())] == ["INT8"]
     assert [rung.name for rung in ladder(10, ("zeros", "int8-trained"), budget=Budget())] == [
         "INT8 trained",
-        *(f"{share}% of prunable weights zero, INT8" for share in (50, 80, 90)),
+        *(f"{share}% of prunable zero, INT8" for share in (50, 80, 90)),
     ]
     with pytest.raises(InvalidRecipe, match="--candidates names 'int4'; choose from int8, int8-trained, zeros, blocks, channels"):
         ladder(10, ("int8", "int4"), budget=Budget())
@@ -104,14 +104,14 @@ def _climb(accuracies, targets, sizes=None, reference=DENSE):
 
 
 def test_a_clear_miss_ends_its_family_and_no_other():
-    names, notes = _climb({"80% of prunable weights zero, INT8": 0.5}, Targets(max_drop=0.01))
-    assert "90% of prunable weights zero, INT8" not in names
+    names, notes = _climb({"80% of prunable zero, INT8": 0.5}, Targets(max_drop=0.01))
+    assert "90% of prunable zero, INT8" not in names
     assert names[-1] == "75% of channels removed, INT8"
-    assert notes == ["90% of prunable weights zero, INT8: left out, a lighter candidate clearly misses the accuracy"]
+    assert notes == ["90% of prunable zero, INT8: left out, a lighter candidate clearly misses the accuracy"]
 
 
 def test_a_miss_within_the_noise_ends_nothing():
-    names, notes = _climb({"80% of prunable weights zero, INT8": 0.885}, Targets(max_drop=0.01))  # the drop may be 0.9 points
+    names, notes = _climb({"80% of prunable zero, INT8": 0.885}, Targets(max_drop=0.01))  # the drop may be 0.9 points
     assert names == list(RUNGS)
     assert notes == []
 
@@ -126,8 +126,8 @@ def test_without_an_allowed_drop_nothing_is_left_out():
 
 
 def test_the_first_that_meets_a_limit_ends_the_climb():
-    sizes = {"INT8": 300, "INT8 trained": 300, "50% of prunable weights zero, INT8": 90}
-    assert _climb({}, Targets(max_bytes=100), sizes)[0] == ["INT8", "INT8 trained", "50% of prunable weights zero, INT8"]
+    sizes = {"INT8": 300, "INT8 trained": 300, "50% of prunable zero, INT8": 90}
+    assert _climb({}, Targets(max_bytes=100), sizes)[0] == ["INT8", "INT8 trained", "50% of prunable zero, INT8"]
 
 
 def test_a_limit_that_int8_meets_has_it_trained_too_unless_a_drop_is_named():
@@ -149,7 +149,7 @@ def test_a_candidate_at_chance_meets_no_target():
 
 TRIED = (
     _tried("INT8", 0.898, 300, p50=0.5, entropy=250, images=MANY.images),
-    _tried("80% of prunable weights zero, INT8", 0.895, 300, p50=0.5, entropy=120, images=MANY.images),
+    _tried("80% of prunable zero, INT8", 0.895, 300, p50=0.5, entropy=120, images=MANY.images),
     _tried("25% of channels removed, INT8", 0.880, 200, p50=0.7, images=MANY.images),
     _tried("50% of channels removed, INT8", 0.600, 100, p50=0.2, images=MANY.images),
 )
@@ -203,13 +203,13 @@ def _of_few(name, lost, won, size):
 def test_too_few_images_show_nothing_and_the_choice_says_how_many_would():
     """One image of 36 lost is 2.78 points, within the 5 that are allowed, and may be 14."""
     targets = Targets(max_drop=0.05)
-    careful, light = _of_few("INT8", 0, 0, 300), _of_few("80% of prunable weights zero, INT8", 1, 0, 100)
+    careful, light = _of_few("INT8", 0, 0, 300), _of_few("80% of prunable zero, INT8", 1, 0, 100)
     best, reason = choose((careful, light), targets, FEW)
     assert best is careful
     assert reason == "none of those tried is shown to lose at most 5 points; this one comes nearest to it"
     assert misses(light, targets, FEW) == ()
     assert unshown(light, targets) == (
-        "accuracy drops by 2.78 points on 36 images (95 % interval -7.13 to 14.17), which does not show that it is within "
+        "accuracy drops by 2.78 points on 36 images (95 % interval −7.13 to 14.17), which does not show that it is within "
         "--max-drop 5; about 370 images like these would be needed: add images, validate on a larger share of them "
         "(--validation), or allow more",
     )
@@ -274,6 +274,7 @@ def test_a_choice_says_why(targets, place, reason):
 
 def test_targets_in_words():
     assert Targets().in_words() == ()
+    assert Targets(0.01).in_words() == ("accuracy drops by at most 1 point (--max-drop)",)
     assert Targets(0.005, 2.0, 1000).in_words() == (
         "accuracy drops by at most 0.5 points (--max-drop)",
         "median latency of at most 2 ms (--max-latency-ms)",
@@ -314,7 +315,7 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
     worse, fine = right & (np.arange(360) >= 60 + lost), right
     tried = [
         Tried(RUNGS["INT8"], 1.0, Drop(0, 0, 100), 100, 0.0),
-        Tried(RUNGS["80% of prunable weights zero, INT8"], 1.0, Drop(0, 0, 100), 300, 0.0),
+        Tried(RUNGS["80% of prunable zero, INT8"], 1.0, Drop(0, 0, 100), 300, 0.0),
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
     delivered = Delivered((), tuple(map(_judgement, (right, worse, fine))), outcomes)

@@ -36,10 +36,12 @@ def headline(view: View, *, title: str, choice: Choice | None) -> str:
         baseline=view.baseline,
         chosen=None if choice is None else choice.label,
     )
+    # One run gives no interval over seeds, but the two files of a choice were compared image by image.
+    caveats = [f"Accuracy: {one.caveat}" if choice is None else choice.facts[-1] for one in found]
     cards = "".join(
         f'<div><dt>{escape(one.title)}</dt><dd class="claim">{escape(one.claim)}</dd>'
-        f'<dd><span class="who">{escape(one.label)}</span> <span class="meta">Accuracy: {escape(one.caveat)}.</span></dd></div>'
-        for one in found
+        f'<dd><span class="who">{escape(one.label)}</span> <span class="meta">{escape(caveat)}.</span></dd></div>'
+        for one, caveat in zip(found, caveats, strict=True)
     )
     notes = [f"Latency with {view.name(view.settings[0])}."] if found and view.settings[0] else []
     if doubts := wording.speed_doubts(points, view.settings[0]):

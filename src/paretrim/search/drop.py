@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from paretrim.bench.statistics import CONFIDENCE
 from paretrim.bench.types import Estimate
+from paretrim.report.wording import MINUS
 
 Right = npt.NDArray[np.bool_]
 """For every image whether a network classifies it right, [N]."""
@@ -58,8 +59,13 @@ class Drop:
 
     def __str__(self) -> str:
         """The loss in points with its interval and the number of images."""
-        low, high = 100 * self.interval.low, 100 * self.interval.high
-        return f"{100 * self.value:.2f} points on {self.images:,} images (95 % interval {low:.2f} to {high:.2f})"
+        value, low, high = (f"{100 * one:.2f}" for one in (self.value, self.interval.low, self.interval.high))
+        return f"{value} points on {self.images:,} images (95 % interval {low} to {high})".replace("-", MINUS)
+
+
+def in_points(fraction: float) -> str:
+    """A share of the images in percentage points: 0.5 points, 1 point."""
+    return f"{100 * fraction:g} point{'' if f'{100 * fraction:g}' == '1' else 's'}"
 
 
 def drop_between(dense: Right, candidate: Right) -> Drop:

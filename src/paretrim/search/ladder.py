@@ -15,7 +15,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.planning import beats_guessing
 from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
-from paretrim.search.drop import Drop, fewest_images, images_needed
+from paretrim.search.drop import Drop, fewest_images, images_needed, in_points
 from paretrim.stage import Stage
 from paretrim.train.budget import MOST, Budget
 
@@ -71,7 +71,7 @@ class Targets:
         """Every target, as a person would say it."""
         said = []
         if self.max_drop is not None:
-            said.append(f"accuracy drops by at most {100 * self.max_drop:g} points (--max-drop)")
+            said.append(f"accuracy drops by at most {in_points(self.max_drop)} (--max-drop)")
         if self.max_latency_ms is not None:
             said.append(f"median latency of at most {self.max_latency_ms:g} ms (--max-latency-ms)")
         if self.max_bytes is not None:
@@ -166,8 +166,8 @@ def ladder(epochs: int, kinds: Collection[str], *, budget: Budget) -> tuple[Rung
     if epochs:
         rungs.append(Rung("INT8 trained", TRAINED, trained, frozenset({SINGLE, BLOCKS, REMOVED})))
     for kind, shares, pattern, name in (
-        (SINGLE, ZEROS, "unstructured", "of prunable weights zero"),
-        (BLOCKS, ZEROS, "1x4", "of prunable weights zero in 1x4 blocks"),
+        (SINGLE, ZEROS, "unstructured", "of prunable zero"),
+        (BLOCKS, ZEROS, "1x4", "of prunable zero in 1x4 blocks"),
         (REMOVED, CHANNELS, CHANNEL, "of channels removed"),
     ):
         for share in shares:
@@ -235,7 +235,7 @@ def choose(tried: Sequence[Tried], targets: Targets, reference: Reference) -> tu
         if fitting:
             return max(fitting, key=lambda one: one.accuracy), "the most accurate of those tried that meet the targets"
         return min(known, key=weight), f"none of those tried meets the targets; this is the {light}"
-    loses = f"shown to lose at most {100 * allowed:g} point{'' if allowed == 0.01 else 's'}"
+    loses = f"shown to lose at most {in_points(allowed)}"
     shown = [one for one in known if one.drop.within(allowed)]
     inside = [one for one in shown if one in fitting]
     if inside:
@@ -299,7 +299,7 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
     if allowed is None or can_show(reference, allowed):
         return ""
     needed = fewest_images(allowed)
-    text = f"warning: {reference.images:,} validation images cannot show that accuracy drops by at most {100 * allowed:g} points"
+    text = f"warning: {reference.images:,} validation images cannot show that accuracy drops by at most {in_points(allowed)}"
     if needed is None:
         return f"{text}: no number of images can, unless a candidate is the more accurate one"
     return f"{text}: it takes {needed:,} and more; add images, validate on a larger share of them (--validation), or allow more"
