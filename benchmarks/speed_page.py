@@ -50,6 +50,7 @@ def _against(lines: Sequence[LatencyLine]) -> str:
         (
             _network(line),
             _percent(line.zeros),
+            f"{100 * line.zeros_found:.1f} %",
             f"{line.threads}{' (best)' if line.fastest_threads else ''}",
             str(line.batch),
             f"{line.ours_p50_ms:.3f}",
@@ -62,7 +63,8 @@ def _against(lines: Sequence[LatencyLine]) -> str:
     ]
     heading = (
         "network",
-        "zeros",
+        "zeros of prunable",
+        "zeros of all",
         "threads",
         "batch",
         "ours, ms",
@@ -88,7 +90,7 @@ def _threads(lines: Sequence[LatencyLine]) -> str:
         for line, found in scaled
         if found
     ]
-    return _table(("network", "zeros", "threads", "batch", "times one thread", "goal"), rows)
+    return _table(("network", "zeros of prunable", "threads", "batch", "times one thread", "goal"), rows)
 
 
 def _startup(lines: Sequence[StartupLine]) -> str:
@@ -108,7 +110,7 @@ def _startup(lines: Sequence[StartupLine]) -> str:
     ]
     heading = (
         "network",
-        "zeros",
+        "zeros of prunable",
         "file",
         "bytes",
         "threads",
@@ -132,7 +134,7 @@ def _peak(lines: Sequence[LayerLine]) -> str:
         reaching = sum(line.share_of_peak_low >= PEAK_GOAL.least for line in here)
         least = f"{_percent(slowest.share_of_peak)} ({slowest.layer})"
         rows.append((_network(here[0]), _percent(key[1]), _percent(together), least, f"{reaching} of {len(here)}"))
-    heading = ("network", "zeros", "together", "slowest layer", f"layers that reach {_percent(PEAK_GOAL.least)}")
+    heading = ("network", "zeros of prunable", "together", "slowest layer", f"layers that reach {_percent(PEAK_GOAL.least)}")
     return _table(heading, rows)
 
 

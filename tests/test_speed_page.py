@@ -211,7 +211,7 @@ def test_a_changed_number_changes_the_page_and_a_second_making_does_not(tmp_path
     assert page.page_of(made, results) == made
     assert made.startswith("Before\n")
     assert made.endswith(f"{page.END}\nafter\n")
-    assert "| resnet18 | 80 % | 2 (best) | 1 | 0.400 | openvino 0.800 | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in made
+    assert "| resnet18 | 80 % | 79.0 % | 2 (best) | 1 | 0.400 | openvino 0.800 | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in made
     assert "| resnet18 | 0 % | 2 | 1 | 2.00 [2.00, 2.00] | reaches 1.7 |" in made
     assert "| resnet18 | 80 % | .trim | 1,234,567 | 1 | 80.0 [78.0, 82.0] | 90 | 300 | within 100 ms |" in made
     assert "| resnet18 | 80 % | 80 % | 60 % (layer1) | 1 of 2 |" in made  # 10 µs at 60 %, 20 µs at 90 %

@@ -112,7 +112,8 @@ def compress(
         model: takes float images [N, C, H, W] as the loaders give them and returns logits; it is not changed.
         train_loader: batches of (inputs, labels) for training and calibration.
         validation_loader: batches for the accuracies in the history.
-        stages: in order; None prunes 80 % of the weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4 epochs.
+        stages: in order; None prunes 80 % of the prunable weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4
+            epochs.
         folder: where checkpoints and files are kept.
         seed: feeds every random stream.
         execution: device and arithmetic; None chooses them for this machine.

@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -245,6 +246,16 @@ def test_a_latency_is_met_with_its_whole_interval():
         "measure longer (--effort) or on a quieter machine, or allow more",
     )
     assert unshown(one, Targets(max_latency_ms=0.995)) == ()  # missed, and said so elsewhere
+
+
+def test_a_latency_from_a_session_that_doubts_itself_shows_nothing():
+    one = replace(_tried("INT8", 0.9, 300, p50=1.0), doubts=("tasks waited for a CPU 98% of the time (limit 10%)",))
+    assert unshown(one, Targets(max_latency_ms=2.0)) == (
+        "the latency was measured while the machine was not quiet (tasks waited for a CPU 98% of the time (limit 10%)); measure "
+        "again on a quieter machine, with another --effort",
+    )
+    assert unshown(one, Targets(max_bytes=1000)) == ()
+    assert unshown(one, Targets(max_latency_ms=0.5)) == ()  # missed, and said so elsewhere
 
 
 def test_the_climb_goes_on_to_what_shows_the_target_unless_nothing_could():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from paretrim.bench.types import Estimate
+
 PLACE = re.compile(r"process(?:es)? ([\d, ]+): ")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -18,9 +20,18 @@ SPOILING = (
 """Remarks that contain one of these mean that other work took the CPU while latency was measured."""
 
 
-def spoiling(remarks: Iterable[str]) -> tuple[str, ...]:
-    """Those of the remarks for which a session's times carry no headline, shortened."""
-    return shortened(remark for remark in remarks if any(said in remark for said in SPOILING))
+FLOOR_LIMIT = 1.1
+"""A session in which the same file may be this many times as fast as itself says nothing about other files."""
+
+
+def doubts(remarks: Iterable[str], floor: Estimate) -> tuple[str, ...]:
+    """Why a session's times carry no claim, in words: what its own checks found; none where it was sound."""
+    found = shortened(remark for remark in remarks if any(said in remark for said in SPOILING))
+    wide = floor.low < 1 / FLOOR_LIMIT or floor.high > FLOOR_LIMIT
+    return (
+        *found,
+        *([f"the baseline measured {floor.low:.2f} to {floor.high:.2f} times as fast as its own copy"] if wide else []),
+    )
 
 
 def shortened(remarks: Iterable[str]) -> tuple[str, ...]:

@@ -11,12 +11,9 @@ from paretrim.bench.types import Estimate, Latency
 from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe
 from paretrim.outcome import Outcome
-from paretrim.report.noise import spoiling
+from paretrim.report.noise import doubts
 from paretrim.report.statistics import mean_interval, wilson_interval
 from paretrim.report.zeros import prunable_sparsity
-
-FLOOR_LIMIT = 1.1
-"""A session in which the same file may be this many times as fast as itself says nothing about other files."""
 
 
 @dataclass(frozen=True, order=True)
@@ -52,10 +49,8 @@ class Speed:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why no headline may be made of these times, in words: what the session's own checks found; none where it was sound."""
-        wide = self.floor.low < 1 / FLOOR_LIMIT or self.floor.high > FLOOR_LIMIT
-        floor = f"the baseline measured {self.floor.low:.2f} to {self.floor.high:.2f} times as fast as its own copy"
-        return (*spoiling(self.noise), *([floor] if wide else []))
+        """Why no headline may be made of these times, in words; none where their session was sound."""
+        return doubts(self.noise, self.floor)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from paretrim.pipeline import Start, run_stages
 from paretrim.planning import doubt
 from paretrim.progress import Watcher
 from paretrim.report.choice import Choice
+from paretrim.report.noise import doubts
 from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense, write_page
 from paretrim.run_folder import ONNX_FILE, TIMINGS
 from paretrim.runtime import load as open_session
@@ -190,7 +191,10 @@ def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_ri
 def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered) -> tuple[Tried, ...]:
     """What all files took in one session together replaces what each took on its own."""
     latencies = [outcome.latencies for outcome in delivered.outcomes[1:]]
-    return tuple(replace(one, p50_ms=found[0].p50_ms) if found else one for one, found in zip(tried, latencies, strict=True))
+    return tuple(
+        replace(one, p50_ms=found[0].p50_ms, doubts=doubts(found[0].noise, found[0].floor)) if found else one
+        for one, found in zip(tried, latencies, strict=True)
+    )
 
 
 def _keep(best: Deployed, folder: Path) -> Path | None:

@@ -91,7 +91,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a rung came to: accuracy and its drop on the validation images, bytes of its ``.trim`` file and its median latency."""
+    """What a rung came to: accuracy and its drop on the validation images, bytes of its ``.trim`` file and its median latency.
+
+    ``doubts`` are what the session that took the latency found against itself.
+    """
 
     rung: Rung
     accuracy: float
@@ -99,6 +102,7 @@ class Tried:
     trim_bytes: int
     entropy_bytes: float
     p50_ms: Estimate | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,9 @@ def unshown(one: Tried, targets: Targets) -> tuple[str, ...]:
         span = f"{one.p50_ms.value:.3g} ms (95 % interval {one.p50_ms.low:.3g} to {one.p50_ms.high:.3g})"
         text = f"the median latency is {span}, which does not show that it is within --max-latency-ms {latency:g}"
         said.append(f"{text}; measure longer (--effort) or on a quieter machine, or allow more")
+    if latency is not None and one.doubts and not _too_slow(one, targets):
+        text = f"the latency was measured while the machine was not quiet ({'; '.join(one.doubts)})"
+        said.append(f"{text}; measure again on a quieter machine, with another --effort")
     return tuple(said)
 
 
