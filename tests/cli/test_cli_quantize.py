@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from paretrim import trimfile
@@ -12,7 +14,10 @@ def test_one_line_makes_int8_files(at_desk, command, tmp_path):
     made = tmp_path / "made"
     status, out, _ = command("quantize", "cli_tiny_network:make", *DATA, "--folder", made, "--out", tmp_path / "tiny.trim")
     assert status == 0
-    assert "test: accuracy drops by " in out
+    (lost,) = re.findall(r"^test: accuracy drops by .*$", out, re.MULTILINE)
+    page = (made / "report.html").read_text()
+    assert re.findall(r"<dt>chosen</dt><dd>(.*?)</dd>", page) == ["INT8 (int8.trim)"]
+    assert lost in page
     for file in (made / "int8.trim", tmp_path / "tiny.trim", made / "int8.onnx"):
         assert f"wrote {file}: {file.stat().st_size:,} bytes\n" in out
     assert (made / "int8.trim").read_bytes() == (tmp_path / "tiny.trim").read_bytes()

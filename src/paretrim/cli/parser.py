@@ -178,7 +178,7 @@ def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
         commands,
         "compress",
         "compress a network without a recipe, towards targets",
-        examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --max-drop 0.5\n"
+        examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --validation 0.3 --max-drop 2\n"
         "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
     )
     _add_network(parser, required=True)

@@ -15,7 +15,8 @@ from paretrim.judge import Deployed
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.recipe import Recipe
-from paretrim.run import carry_out
+from paretrim.report.choice import Choice
+from paretrim.run import carry_out, write_page
 from paretrim.search.drop import drop_between
 
 LABEL = "INT8"
@@ -33,14 +34,17 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         opened = open_noting(recipe, watcher)
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
         files = _written(done.deployed[-1], folder, out)
-    dense, int8 = done.judgements
-    drop = drop_between(dense.right_images(), int8.right_images())
+        dense, int8 = done.judgements
+        drop = drop_between(dense.right_images(), int8.right_images())
+        lost = f"test: accuracy drops by {drop}"
+        choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())
+        write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
     if parsed.json:
         names = [str(file) for file in files]
         emit({**outcomes_json(done.outcomes, folder), "files": names, "test_drop": dataclasses.asdict(drop.interval)})
         return DONE
     show(done.outcomes, folder, parsed)
-    say(f"test: accuracy drops by {drop}")
+    say(lost)
     for file in files:
         say(f"wrote {file}: {file.stat().st_size:,} bytes")
     return DONE
