@@ -39,8 +39,10 @@ from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.types import Graph, InputSpec
+from paretrim.history import StageOutcome
 from paretrim.report import wording
 from paretrim.report.noise import shortened
+from paretrim.report.zeros import prunable_sparsity
 from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
 
 if TYPE_CHECKING:
@@ -154,7 +156,17 @@ def inspect(parsed: argparse.Namespace) -> int:
     rows.append(("all weights", "", "", wording.percent(zeros / max(count, 1), 1), f"{total:,}", f"{entropy:,.0f}", ""))
     show_rows(("layer", "shape", "format", "zeros", "bytes", "entropy bytes", "share"), rows)
     say(f"{parsed.file}: {parsed.file.stat().st_size:,} bytes")
+    say(f"zeros: {wording.zeros(prunable_sparsity(weights, _history(parsed.file)), zeros / max(count, 1))}")
     return DONE
+
+
+def _history(file: Path) -> tuple[StageOutcome, ...]:
+    """What the stages did, where a file says so."""
+    if kind_of(file) != CANDIDATE:
+        return ()
+    from paretrim.candidate import load_candidate
+
+    return load_candidate(file).history
 
 
 def _runtime(name: str) -> str:
@@ -239,11 +251,15 @@ def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes
 
 
 def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
-    """What is known about how the network of ``export`` was made, where no file holds it."""
+    """What is known about how the network of ``export`` was made."""
     if source.is_dir():
         from paretrim.cli.trim import provenance_of
 
         return provenance_of(source, parsed.label or str(index_of(source)[-1]["label"]))
+    if kind_of(source) == TRIM:
+        from paretrim import trimfile
+
+        return trimfile.open_file(source).provenance
     from paretrim.trimfile import Provenance
 
     if kind_of(source) == CANDIDATE:
