@@ -20,7 +20,7 @@ compile() { # COMPILER SANITIZERS SOURCES..
     shift 2
     "$compiler" -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror \
         -fsanitize="$sanitizers" -fno-sanitize-recover=all -I "$root/native" "$@" "$root/native/fuzz/trim_fuzz.cpp" \
-        "$root"/native/trim/*.cpp "$root/native/graph/graph.cpp" -pthread -o trim_fuzz
+        "$root"/native/trim/*.cpp "$root"/native/graph/*.cpp -pthread -o trim_fuzz
 }
 
 if [[ "${FUZZ_DRIVER:-}" != own ]] && echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |

@@ -8,6 +8,7 @@
 #include "graph/attributes.h"
 #include "graph/counting.h"
 #include "graph/error.h"
+#include "graph/functions.h"
 #include "graph/graph.h"
 #include "graph/shapes.h"
 
@@ -53,17 +54,31 @@ bool keeps_grid(Op op) {
   }
 }
 
-// Length in characters of well-formed UTF-8 without control characters; nothing else can be printed in a message.
+struct CodePoints {
+  std::uint32_t first, last;
+};
+
+// Control characters, and those that show nothing or turn the direction of what is around them. As in paretrim/graph/checks.py.
+constexpr CodePoints unseen[] = {{0x0, 0x1F},        {0x7F, 0x9F},       {0xAD, 0xAD},       {0x61C, 0x61C},
+                                 {0x180E, 0x180E},   {0x200B, 0x200F},   {0x2028, 0x202E},   {0x2060, 0x206F},
+                                 {0xD800, 0xDFFF},   {0xFEFF, 0xFEFF},   {0xFFF0, 0xFFFB},   {0xE0000, 0xE0FFF}};
+
+// 1 to 500 characters of well-formed UTF-8 that can all be seen.
 bool printable(std::string_view name) {
   std::size_t characters = 0;
   for (std::size_t index = 0; index < name.size(); ++characters) {
     const auto lead = static_cast<unsigned char>(name[index]);
     const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-    if (length == 0 || length > name.size() - index || (length == 1 && (lead < 0x20 || lead == 0x7F))) return false;
+    if (length == 0 || length > name.size() - index) return false;
+    std::uint32_t point = length == 1 ? lead : lead & (0x7FU >> length);
     for (std::size_t next = 1; next < length; ++next) {
-      if ((static_cast<unsigned char>(name[index + next]) & 0xC0) != 0x80) return false;
+      const auto byte = static_cast<unsigned char>(name[index + next]);
+      if ((byte & 0xC0) != 0x80) return false;
+      point = point << 6U | (byte & 0x3FU);
     }
-    if (lead == 0xC2 && static_cast<unsigned char>(name[index + 1]) < 0xA0) return false;  // the second set of controls
+    for (const CodePoints& range : unseen) {
+      if (range.first <= point && point <= range.last) return false;
+    }
     index += length;
   }
   return characters >= 1 && characters <= longest_name;
@@ -146,19 +161,23 @@ struct Wanted {
   std::string_view name;
   Dtype dtype;
   Shape shape;
+  bool may_be_missing = false;
 };
 
 std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
   const std::int64_t channels = node.type.shape[0];
   if (weighted(node.op)) {
-    return {{"weight", Dtype::int8, node.tensors.find("weight")->second.shape},
-            {"weight_scale", Dtype::float32, {channels}},
-            {"bias", Dtype::int32, {channels}}};
+    const Shape& weight = node.tensors.find("weight")->second.shape;
+    if (!source.quantized()) return {{"weight", Dtype::float32, weight}, {"bias", Dtype::float32, {channels}, true}};
+    return {{"weight", Dtype::int8, weight}, {"weight_scale", Dtype::float32, {channels}}, {"bias", Dtype::int32, {channels}}};
   }
   if (node.op == Op::batch_norm) {
-    return {{"multiplier", Dtype::float32, {channels}}, {"offset", Dtype::float32, {channels}}};
+    std::vector<Wanted> wanted;
+    const std::vector<std::string_view> integer = {"multiplier", "offset"}, real = {"gamma", "beta", "mean", "variance"};
+    for (const std::string_view name : source.quantized() ? integer : real) wanted.push_back({name, Dtype::float32, {channels}});
+    return wanted;
   }
-  if (node.op == Op::pointwise) return {{"table", Dtype::uint8, {256}}};
+  if (node.op == Op::pointwise && source.quantized()) return {{"table", Dtype::uint8, {256}}};
   if (node.op == Op::quantize && source.quantized()) return {{"table", Dtype::uint8, {channels, 256}}};
   return {};
 }
@@ -205,45 +224,97 @@ void check_weight(const Node& node, const ValueType& source) {
   }
 }
 
-void check_tensors(const Node& node, const ValueType& source) {
-  const std::vector<Wanted> wanted = wanted_tensors(node, source);
-  for (const Wanted& one : wanted) {
+// Types and shapes of all tensors; their bytes need not be there.
+void check_tensor_types(const Node& node, const ValueType& source) {
+  std::size_t wanted = 0;
+  for (const Wanted& one : wanted_tensors(node, source)) {
     const auto found = node.tensors.find(one.name);
+    if (found == node.tensors.end() && one.may_be_missing) continue;
     if (found == node.tensors.end()) corrupt("it lacks the tensor '" + std::string(one.name) + "'");
+    ++wanted;
     const Tensor& tensor = found->second;
     if (tensor.dtype != one.dtype || tensor.shape != one.shape) {
       corrupt("its " + std::string(one.name) + " is " + dtype_text(tensor.dtype) + " " + text_of(tensor.shape) + "; it must be " +
               dtype_text(one.dtype) + " " + text_of(one.shape));
     }
-    if (tensor.dtype == Dtype::float32 &&
-        !std::all_of(tensor.as<float>(), tensor.as<float>() + tensor.size(), [](float v) { return std::isfinite(v); })) {
-      corrupt("its " + std::string(one.name) + " holds NaN or infinity");
-    }
   }
-  if (node.tensors.size() != wanted.size()) {
-    corrupt("it has " + std::to_string(node.tensors.size()) + " tensors; it must have " + std::to_string(wanted.size()));
+  if (node.tensors.size() != wanted) {
+    corrupt("it has " + std::to_string(node.tensors.size()) + " tensors; it must have " + std::to_string(wanted));
   }
-  if (weighted(node.op)) check_weight(node, source);
 }
 
-void check_node(const Graph& graph, const Node& node) {
+// A table is the function that it stands for. One step is left to other mathematics libraries: a last bit of exp can turn a tie.
+void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
+  const Tensor& table = node.tensors.find("table")->second;
+  int worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(int{table.bytes[i]} - int{expected[i]}));
+  if (worst > 1) {
+    corrupt("its table differs from the function it stands for by " + std::to_string(worst) +
+            " steps; build it with paretrim.graph.functions");
+  }
+}
+
+// What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add.
+void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
+  const bool rescales = node.op == Op::add || node.op == Op::mul || node.op == Op::concat || node.op == Op::avg_pool ||
+                        node.op == Op::adaptive_avg_pool;
+  if (!rescales) return;
+  float largest = 0, sum = 0;
+  float all = 1;
+  for (const ValueType& input : inputs) {
+    const float ratio = input.scale / node.type.scale;
+    largest = std::max(largest, ratio);
+    sum += ratio;
+    all *= input.scale;
+  }
+  if (node.op == Op::mul) largest = all / node.type.scale;
+  if (node.op == Op::add) largest = std::max(largest, 255.0F * sum);
+  if (!std::isfinite(largest)) {
+    corrupt("the scales of its inputs leave float32 on its grid of scale " + std::to_string(node.type.scale) +
+            "; give it a coarser grid");
+  }
+}
+
+void check_contents(const Graph& graph, const Node& node, const ValueType& source) {
+  for (const auto& [name, tensor] : node.tensors) {
+    check_bytes(name, tensor);
+    if (tensor.dtype == Dtype::float32 &&
+        !std::all_of(tensor.as<float>(), tensor.as<float>() + tensor.size(), [](float v) { return std::isfinite(v); })) {
+      corrupt("its " + name + " holds NaN or infinity");
+    }
+  }
+  if (weighted(node.op)) check_weight(node, source);
+  if (node.op == Op::pointwise) check_table(node, pointwise_table(node, source));
+  if (node.op == Op::quantize && source.quantized()) check_table(node, pixel_table(graph.input, node.type));
+}
+
+std::vector<ValueType> inputs_of(const Graph& graph, const Node& node) {
+  std::vector<ValueType> inputs;
+  for (const std::uint32_t value : node.inputs) inputs.push_back(graph.type_of(value));
+  return inputs;
+}
+
+void check_integer_node(const Graph& graph, const Node& node) {
+  const std::vector<ValueType> inputs = inputs_of(graph, node);
+  check_types(graph, node, inputs);
+  check_contents(graph, node, inputs[0]);
+}
+
+void check_node_structure(const Graph& graph, const Node& node) {
   check_grid(node.type);
   check_attributes(node);
-  for (const auto& [name, tensor] : node.tensors) check_bytes(name, tensor);
-  std::vector<ValueType> inputs;
+  if (node.op == Op::pointwise) check_function(node);
+  const std::vector<ValueType> inputs = inputs_of(graph, node);
   std::vector<Shape> shapes;
-  for (const std::uint32_t value : node.inputs) {
-    inputs.push_back(graph.type_of(value));
-    shapes.push_back(inputs.back().shape);
-  }
+  for (const ValueType& input : inputs) shapes.push_back(input.shape);
   const Shape shape = infer_shape(node, shapes);
   if (shape != node.type.shape) {
     corrupt("its type has shape " + text_of(node.type.shape) + " and its operation computes " + text_of(shape));
   }
-  check_types(graph, node, inputs);
-  check_tensors(node, inputs[0]);
+  check_tensor_types(node, inputs[0]);
   if (node.type.quantized()) {
     check_clamp(node);
+    check_ratios(node, inputs);
   } else if (node.attributes.count("lo") + node.attributes.count("hi") > 0) {
     unsupported("lo and hi clamp quantized values and the result is float32");
   }
@@ -261,20 +332,31 @@ void check_names(const Graph& graph) {
   }
 }
 
-}  // namespace
-
-void validate(const Graph& graph) {
-  check_input(graph.input);
-  check_names(graph);
+// Adds the node's name to what its check throws.
+template <typename Check>
+void check_nodes(const Graph& graph, const Check& check) {
   for (const Node& node : graph.nodes) {
     try {
-      check_node(graph, node);
+      check(graph, node);
     } catch (const Error& error) {
       const std::string place =
           "node '" + node.name + "' (layer '" + node.layer + "', " + std::string(name_of(node.op)) + "): ";
       throw Error(error.kind, place + error.what());
     }
   }
+}
+
+}  // namespace
+
+void validate(const Graph& graph) {
+  check_structure(graph);
+  check_nodes(graph, check_integer_node);
+}
+
+void check_structure(const Graph& graph) {
+  check_input(graph.input);
+  check_names(graph);
+  check_nodes(graph, check_node_structure);
   if (graph.output > graph.nodes.size()) unsupported("the output is produced by no node");
   const ValueType logits = graph.type_of(graph.output);
   if (graph.output == 0 || logits.quantized() || logits.shape.size() != 1) {

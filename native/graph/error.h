@@ -15,8 +15,28 @@ enum class ErrorKind {
 
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind(kind) {}
+  Error(ErrorKind kind, const std::string& message) : std::runtime_error(shown(message)), kind(kind) {}
   const ErrorKind kind;
+
+ private:
+  // A message may quote a file of anybody: what would steer a terminal stands as its number.
+  static std::string shown(const std::string& message) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string result;
+    for (std::size_t i = 0; i < message.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(message[i]);
+      const auto next = static_cast<unsigned char>(i + 1 < message.size() ? message[i + 1] : 0);
+      const bool second_set = byte == 0xC2 && next >= 0x80 && next < 0xA0;  // controls beyond ASCII, in UTF-8
+      if (byte >= 0x20 && byte != 0x7F && !second_set) {
+        result += message[i];
+        continue;
+      }
+      const unsigned char control = second_set ? next : byte;
+      result += {'\\', 'x', digits[control >> 4U], digits[control & 15U]};
+      i += second_set ? 1 : 0;
+    }
+    return result;
+  }
 };
 
 }  // namespace paretrim

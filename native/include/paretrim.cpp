@@ -20,7 +20,6 @@ struct paretrim_network {
 namespace {
 
 constexpr std::int64_t largest_file = std::int64_t{1} << 32;
-constexpr std::int32_t most_readers = 64;  // threads that decode a file; whether so many may run it is for the network to say
 
 thread_local std::string last_error;
 
@@ -66,11 +65,15 @@ paretrim_status guarded(const Work& work) noexcept {
   throw paretrim::Error(paretrim::ErrorKind::data_unavailable, why);
 }
 
-paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int32_t threads) {
+paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int32_t threads, double limit) {
+  if (!(limit > 0)) refuse("limit is " + std::to_string(limit) + "; it must be above 0");
   paretrim::Settings settings;
   settings.threads = threads;
-  auto network = std::unique_ptr<paretrim_network>(
-      new paretrim_network{{paretrim::read_trim(bytes, size, std::clamp(threads, 1, most_readers)), settings}, {}});
+  settings.measured_work = paretrim::measured_work(size, limit);
+  // Whether so many threads may run it is for the network to say.
+  const paretrim::ReadSettings reading = {std::clamp(threads, 1, paretrim::most_readers), limit, true, {}};
+  auto network =
+      std::unique_ptr<paretrim_network>(new paretrim_network{{paretrim::read_trim(bytes, size, reading), settings}, {}});
   network->instruction_set = network->network.instruction_set();
   return network.release();
 }
@@ -96,20 +99,32 @@ const char* paretrim_version(void) { return PARETRIM_VERSION; }
 const char* paretrim_last_error(void) { return last_error.c_str(); }
 
 paretrim_network* paretrim_load_bytes(const void* bytes, size_t size, int32_t threads) {
+  double limit = 1;
+  if (guarded([&] { limit = paretrim::usual_limit(); }) != PARETRIM_OK) return nullptr;
+  return paretrim_load_bytes_limit(bytes, size, threads, limit);
+}
+
+paretrim_network* paretrim_load_bytes_limit(const void* bytes, size_t size, int32_t threads, double limit) {
   paretrim_network* network = nullptr;
   guarded([&] {
     if (bytes == nullptr) refuse("bytes is NULL; give the content of a .trim file");
-    network = planned(static_cast<const std::uint8_t*>(bytes), size, threads);
+    network = planned(static_cast<const std::uint8_t*>(bytes), size, threads, limit);
   });
   return network;
 }
 
 paretrim_network* paretrim_load_file(const char* path, int32_t threads) {
+  double limit = 1;
+  if (guarded([&] { limit = paretrim::usual_limit(); }) != PARETRIM_OK) return nullptr;
+  return paretrim_load_file_limit(path, threads, limit);
+}
+
+paretrim_network* paretrim_load_file_limit(const char* path, int32_t threads, double limit) {
   paretrim_network* network = nullptr;
   guarded([&] {
     if (path == nullptr) refuse("path is NULL; give the path of a .trim file");
     const std::vector<std::uint8_t> content = content_of(path);
-    network = planned(content.data(), content.size(), threads);
+    network = planned(content.data(), content.size(), threads, limit);
   });
   return network;
 }

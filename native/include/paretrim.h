@@ -45,6 +45,11 @@ PARETRIM_API const char* paretrim_last_error(void);
 PARETRIM_API paretrim_network* paretrim_load_file(const char* path, int32_t threads);
 PARETRIM_API paretrim_network* paretrim_load_bytes(const void* bytes, size_t size, int32_t threads);
 
+/* The same for a file that is trusted: it may take `limit` times the memory and work that are usual for its size. Above, it is 1, or
+ * what the environment variable PARETRIM_LIMIT says. */
+PARETRIM_API paretrim_network* paretrim_load_file_limit(const char* path, int32_t threads, double limit);
+PARETRIM_API paretrim_network* paretrim_load_bytes_limit(const void* bytes, size_t size, int32_t threads, double limit);
+
 PARETRIM_API paretrim_status paretrim_describe(const paretrim_network* network, paretrim_info* info);
 
 /* Name of a class, or NULL where the file names none. Lives as long as the network. */

@@ -17,8 +17,6 @@
 namespace paretrim::ort {
 namespace {
 
-constexpr std::int64_t most_readers = 64;  // threads that decode a file; whether so many may run it is for the network to say
-
 // A status of ONNX Runtime's own on its way through C++.
 struct Refusal {
   Status* status;
@@ -90,10 +88,13 @@ std::unique_ptr<Network> network_of(const Api& api, const KernelInfo* info) {
   const std::vector<char> file = file_of(api, info);
   Settings settings;
   settings.threads = threads_of(api, info);
-  const int readers = static_cast<int>(std::clamp<std::int64_t>(settings.threads, 1, most_readers));
+  // Whether so many threads may run it is for the network to say.
+  const int readers = std::clamp(settings.threads, 1, most_readers);
   try {
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(file.data());
-    return std::make_unique<Network>(read_trim(bytes, file.size(), readers), settings);
+    const double limit = usual_limit();
+    settings.measured_work = measured_work(file.size(), limit);
+    return std::make_unique<Network>(read_trim(bytes, file.size(), {readers, limit, true, {}}), settings);
   } catch (const Error& error) {
     refuse(error.kind, error.what());
   }

@@ -88,21 +88,34 @@ std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, in
   return found;
 }
 
-// One choice for one layer, with buffers of its own, ready to be timed.
+// Buffers for the trials of one layer, one after the other.
+class TrialMemory {
+ public:
+  enum { input = 2, output, added, count };
+
+  explicit TrialMemory(const Geometry& geometry) : logits_(static_cast<std::size_t>(geometry.out.channels)) {
+    offsets_[output] = geometry.in.bytes();
+    offsets_[added] = offsets_[output] + std::max<std::int64_t>(geometry.out.bytes(), geometry.out.channels * 4 + slack);
+    arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + geometry.out.bytes()));
+    for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
+  }
+
+  Memory memory() { return {nullptr, logits_.data(), arena_.data(), offsets_}; }
+
+ private:
+  std::int64_t offsets_[count] = {};
+  Aligned<std::uint8_t> arena_;
+  std::vector<float> logits_;
+};
+
+// One choice for one layer, ready to be timed.
 class Trial {
  public:
-  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, Pool& pool, const Kernels& kernels)
-      : choice_(choice),
-        progress_(1, pool.threads()),
-        logits_(static_cast<std::size_t>(layer.geometry.out.channels)),
-        pool_(pool) {
-    Computation computation = compute(layer, survivors, choice, {input, output, added}, pool.threads(), kernels);
+  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool, const Kernels& kernels)
+      : choice_(choice), memory_(memory), progress_(1, pool.threads()), pool_(pool) {
+    const Operands operands{TrialMemory::input, TrialMemory::output, TrialMemory::added};
+    Computation computation = compute(layer, survivors, choice, operands, pool.threads(), kernels);
     steps_.push_back(std::move(computation.step));
-    offsets_[output] = layer.geometry.in.bytes();
-    const std::int64_t result = std::max<std::int64_t>(layer.geometry.out.bytes(), layer.geometry.out.channels * 4 + slack);
-    offsets_[added] = offsets_[output] + result;
-    arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + layer.geometry.out.bytes()));
-    for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
   }
 
   const Choice& choice() const { return choice_; }
@@ -110,7 +123,7 @@ class Trial {
 
   // Keeps the shortest time: whatever disturbs a run makes it longer.
   void run(int times, Scratch& own, Scratches& others) {
-    const Memory memory{nullptr, logits_.data(), arena_.data(), offsets_};
+    const Memory memory = memory_.memory();
     for (int i = 0; i < times; ++i) {
       const auto start = std::chrono::steady_clock::now();
       progress_.run(steps_, memory, own, others, pool_);
@@ -120,13 +133,10 @@ class Trial {
   }
 
  private:
-  enum { input = 2, output, added, count };
   Choice choice_;
+  TrialMemory& memory_;
   Steps steps_;
   Progress progress_;
-  std::int64_t offsets_[count] = {};
-  Aligned<std::uint8_t> arena_;
-  std::vector<float> logits_;
   Pool& pool_;
   std::int64_t best_ = std::numeric_limits<std::int64_t>::max();
 };
@@ -137,6 +147,13 @@ bool faster(const std::unique_ptr<Trial>& a, const std::unique_ptr<Trial>& b) { 
 
 }  // namespace
 
+double work_of_choosing(const Weighted& layer, const Survivors& survivors) {
+  constexpr double runs = measured_candidates * first_look + most_finalists * turns * 2;
+  constexpr double a_byte = 8;  // copied, read or written
+  const auto products = static_cast<double>(survivors.blocks.size() * block) * static_cast<double>(layer.geometry.out.pixels());
+  return runs * (products + a_byte * static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes()));
+}
+
 Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels) {
   std::vector<Guess> candidates = guesses(layer, survivors, pool.threads(), kernels);
   if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
@@ -146,9 +163,10 @@ Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, P
   for (const Guess& guess : candidates) room = std::max(room, view_for(guess.choice, layer).bytes);
   Scratches own(1, room);
   Scratches others(pool.threads() - 1, room);
+  TrialMemory memory(layer.geometry);
   Trials finalists;
   for (const Guess& guess : candidates) {
-    finalists.push_back(std::make_unique<Trial>(layer, survivors, guess.choice, pool, kernels));
+    finalists.push_back(std::make_unique<Trial>(layer, survivors, guess.choice, memory, pool, kernels));
     finalists.back()->run(first_look, own.at(0), others);
     std::stable_sort(finalists.begin(), finalists.end(), faster);
     if (finalists.size() > most_finalists) finalists.pop_back();  // its weights take memory

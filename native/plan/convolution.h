@@ -127,4 +127,7 @@ View view_for(const Choice& choice, const Weighted& layer);
 // The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
 Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
 
+// Multiply-adds that measuring a layer executes, roughly.
+double work_of_choosing(const Weighted& layer, const Survivors& survivors);
+
 }  // namespace paretrim

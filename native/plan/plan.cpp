@@ -26,8 +26,8 @@ const Tensor& tensor(const Node& node, std::string_view name) { return node.tens
 
 class Planner {
  public:
-  Planner(const Graph& graph, const Kernels& kernels, Pool& pool, bool measure, const std::vector<std::string>& chosen)
-      : graph_(graph), kernels_(kernels), pool_(pool), measure_(measure), chosen_(chosen) {}
+  Planner(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen)
+      : graph_(graph), kernels_(kernels), pool_(pool), settings_(settings), chosen_(chosen) {}
 
   Plan make() {
     find_uses();
@@ -37,6 +37,7 @@ class Planner {
     lives_.resize(2);  // the caller's input and output have no place in the arena
     buffer_of_[0] = images_buffer;
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      ask(settings_.poll);
       if (needed_[i + 1] && buffer_of_[i + 1] < 0) add_node(i);
     }
     settle_memory();
@@ -240,14 +241,20 @@ class Planner {
     fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
   }
 
-  Choice choice_for(const Node& node, const Weighted& layer, const Survivors& survivors) const {
+  // Whether there is work left to measure this layer with.
+  bool measured(const Weighted& layer, const Survivors& survivors) {
+    measured_work_ += work_of_choosing(layer, survivors);
+    return settings_.measure && measured_work_ <= settings_.measured_work;
+  }
+
+  Choice choice_for(const Node& node, const Weighted& layer, const Survivors& survivors) {
     const std::size_t index = plan_.choices.size();
     if (index < chosen_.size()) {
       const std::optional<Choice> saved = choice_from(chosen_[index]);
       if (saved && possible(*saved, layer, kernels_)) return *saved;
     }
     try {
-      return choose(layer, survivors, measure_, pool_, kernels_);
+      return choose(layer, survivors, measured(layer, survivors), pool_, kernels_);
     } catch (const std::length_error& error) {
       refuse(node, error.what());
     }
@@ -262,7 +269,8 @@ class Planner {
   const Graph& graph_;
   const Kernels& kernels_;
   Pool& pool_;
-  const bool measure_;
+  const Settings& settings_;
+  double measured_work_ = 0;  // so far, in multiply-adds
   const std::vector<std::string>& chosen_;
   Plan plan_;
   std::uint32_t logits_ = 0;                       // value: the output, or what it only reshapes
@@ -274,8 +282,8 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, bool measure, const std::vector<std::string>& chosen) {
-  return Planner(graph, kernels, pool, measure, chosen).make();
+Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen) {
+  return Planner(graph, kernels, pool, settings, chosen).make();
 }
 
 }  // namespace paretrim

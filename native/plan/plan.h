@@ -24,6 +24,6 @@ struct Plan {
 
 // The pool's threads are those that will run the plan; kernels are measured on them. `chosen` are earlier Plan::choices of the same graph and kernels, or empty: then every layer chooses.
 // Throws unsupported_operation or corrupt_file, naming the node and its layer.
-Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, bool measure, const std::vector<std::string>& chosen);
+Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen);
 
 }  // namespace paretrim

@@ -6,6 +6,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "graph/error.h"
@@ -50,15 +51,35 @@ void translate(const std::exception_ptr& thrown, void*) {
   }
 }
 
-std::unique_ptr<Network> plan(Graph&& graph, int threads, const std::string& instruction_set, bool measure,
-                              const std::string& choices) {
-  const Unlocked others_may_run;
+Settings settings_of(int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
   Settings settings;
   settings.threads = threads;
   settings.instruction_set = instruction_set;
   settings.measure = measure;
   settings.choices = choices;
-  return std::make_unique<Network>(std::move(graph), settings);
+  return settings;
+}
+
+std::unique_ptr<Network> plan_graph(nb::handle object, int threads, const std::string& instruction_set, bool measure,
+                                    const std::string& choices) {
+  Graph graph = graph_of(object);
+  Settings settings = settings_of(threads, instruction_set, measure, choices);
+  return interruptible([&](const Poll& poll) {
+    settings.poll = poll;
+    return std::make_unique<Network>(std::move(graph), settings);
+  });
+}
+
+std::unique_ptr<Network> plan_trim(const nb::bytes& content, int threads, const std::string& instruction_set, bool measure,
+                                   const std::string& choices, double limit) {
+  const auto* data = static_cast<const std::uint8_t*>(content.data());
+  const std::size_t size = content.size();
+  Settings settings = settings_of(threads, instruction_set, measure, choices);
+  settings.measured_work = measured_work(size, limit);
+  return interruptible([&](const Poll& poll) {
+    settings.poll = poll;
+    return std::make_unique<Network>(read_trim(data, size, {std::min(threads, most_readers), limit, true, poll}), settings);
+  });
 }
 
 // Pointer to images [..., C, H, W] with `dimensions` axes, of the type the network takes, lying in order in this machine's memory.
@@ -147,23 +168,11 @@ NB_MODULE(_native, m) {
       .def_prop_ro("peak_bytes", &Network::peak_bytes)
       .def_prop_ro("weight_bytes", &Network::weight_bytes);
 
-  m.def(
-      "plan_graph",
-      [](nb::handle graph, int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
-        return plan(graph_of(graph), threads, instruction_set, measure, choices);
-      },
-      nb::arg("graph"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"), nb::arg("measure"), nb::arg("choices"));
-  m.def(
-      "plan_trim",
-      [](const nb::bytes& content, int threads, const std::string& instruction_set, bool measure, const std::string& choices) {
-        const auto* data = static_cast<const std::uint8_t*>(content.data());
-        const auto read = [&] {
-          const Unlocked others_may_run;
-          return read_trim(data, content.size(), threads);
-        };
-        return plan(read(), threads, instruction_set, measure, choices);
-      },
-      nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"), nb::arg("measure"), nb::arg("choices"));
+  m.def("plan_graph", &plan_graph, nb::arg("graph"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"),
+        nb::arg("measure"), nb::arg("choices"));
+  m.def("plan_trim", &plan_trim, nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"),
+        nb::arg("measure"), nb::arg("choices"), nb::arg("limit") = 1.0);
+  m.def("usual_limit", &usual_limit);
   m.def("check", &check, nb::arg("graph"));
   m.def("instruction_sets", &instruction_sets);
   m.def(

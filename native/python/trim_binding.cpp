@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -76,13 +77,12 @@ nb::tuple values_of(Graph&& graph) {
   return nb::make_tuple(input, nodes, name_of(graph, graph.output), nb::tuple(nb::cast(graph.classes)));
 }
 
-nb::tuple read(const nb::bytes& content, int threads) {
-  TrimContents found;
-  {
-    const auto* data = static_cast<const std::uint8_t*>(content.data());
-    const Unlocked others_may_run;
-    found = read_trim_contents(data, content.size(), threads);
-  }
+nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked) {
+  const auto* data = static_cast<const std::uint8_t*>(content.data());
+  const std::size_t size = content.size();
+  TrimContents found = interruptible([&](const Poll& poll) {
+    return read_trim_contents(data, size, {std::min(threads, most_readers), limit, checked, poll});
+  });
   nb::list tensors, records;
   for (const TrimPart& part : found.tensors) tensors.append(nb::make_tuple(part.name, part.tensor, part.bytes));
   for (const TrimPart& part : found.records) records.append(nb::make_tuple(part.name, part.bytes));
@@ -102,7 +102,8 @@ nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
 }  // namespace
 
 void bind_trim(nb::module_& module) {
-  module.def("read_trim", &read, nb::arg("content"), nb::kw_only(), nb::arg("threads"));
+  module.def("read_trim", &read, nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("limit") = 1.0,
+             nb::arg("checked") = true);
   module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"));
 }
 

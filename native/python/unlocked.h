@@ -1,10 +1,13 @@
 // Code that runs without Python's lock.
 #pragma once
 
-#include <Python.h>
+#include <nanobind/nanobind.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
+
+#include "graph/poll.h"
 
 namespace paretrim {
 
@@ -39,5 +42,31 @@ class Unlocked {
 
   PyThreadState* state_;
 };
+
+// Runs work(poll) without Python's lock. Where a signal's handler raises (Ctrl-C), the work ends at its next poll and what was raised
+// goes on. Handlers run in the main thread of Python alone.
+template <typename Work>
+auto interruptible(const Work& work) {
+  struct Stopped {};
+  std::atomic<bool> stopped{false};
+  {
+    Unlocked unlocked;
+    const auto own = std::this_thread::get_id();
+    auto next = std::chrono::steady_clock::now();
+    const Poll poll = [&] {
+      if (std::this_thread::get_id() == own && std::chrono::steady_clock::now() >= next) {
+        unlocked.locked([&] { stopped = PyErr_CheckSignals() != 0; });
+        next = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+      }
+      if (stopped) throw Stopped();
+    };
+    try {
+      return work(poll);
+    } catch (...) {
+      if (!stopped) throw;
+    }
+  }
+  throw nanobind::python_error();
+}
 
 }  // namespace paretrim

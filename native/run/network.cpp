@@ -63,7 +63,7 @@ struct Network::Impl {
     const std::string identity = identity_of(given, kernels);
     const std::vector<std::string> chosen = choices_for(identity, settings.choices);
     pool = std::make_unique<Pool>(settings.threads);
-    plan = make_plan(given, kernels, *pool, settings.measure, chosen);
+    plan = make_plan(given, kernels, *pool, settings, chosen);
     choices_used = !chosen.empty() && plan.choices == chosen;  // what was left out or impossible was chosen anew
     choices = joined_choices(identity, plan.choices);
     worker_scratch = std::make_unique<Scratches>(settings.threads - 1, plan.copies_bytes);

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/poll.h"
 
 namespace paretrim {
 
@@ -15,6 +17,8 @@ struct Settings {
   std::string instruction_set;  // "" for the best this CPU has, else a name of instruction_sets()
   bool measure = true;          // choose kernels by measuring them; false takes rules of thumb (deterministic, instant)
   std::string choices;          // what an earlier Network::choices() gave; ignored if made for another CPU, graph or version
+  double measured_work = std::numeric_limits<double>::infinity();  // multiply-adds that measuring may execute; then rules of thumb
+  Poll poll;                    // called between layers while they are planned
 };
 
 // What one step of the plan costs and how it is computed.

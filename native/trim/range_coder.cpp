@@ -25,7 +25,7 @@ std::vector<std::uint8_t> Encoder::finish() {
     put(low_ >> 32);
     low_ = (low_ & 0xffffffff) << 16;
   }
-  while (!bytes_.empty() && bytes_.back() == 0) bytes_.pop_back();
+  for (; !bytes_.empty() && bytes_.back() == 0; ++left_out_) bytes_.pop_back();
   return std::move(bytes_);
 }
 

@@ -10,10 +10,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "trim/bytes.h"
+
 namespace paretrim::trim {
 
 inline constexpr std::uint64_t whole_range = (std::uint64_t{1} << 48) - 1;
 inline constexpr std::uint64_t smallest_range = std::uint64_t{1} << 32;
+inline constexpr int most_silent = 64;  // bytes behind the end of a stream that a decoder takes as zeros
 
 class Encoder {
  public:
@@ -42,6 +45,8 @@ class Encoder {
 
   // The bytes written. Zeros at their end are left out, as a decoder reads zeros behind the end.
   std::vector<std::uint8_t> finish();
+  // Whether what `finish` left out is no more than a decoder takes.
+  bool readable() const { return left_out_ <= most_silent; }
 
  private:
   void shift() {
@@ -54,6 +59,7 @@ class Encoder {
   std::uint64_t low_ = 0;
   std::uint64_t range_ = whole_range;
   std::vector<std::uint8_t> bytes_;
+  std::size_t left_out_ = 0;
 };
 
 class Decoder {
@@ -108,9 +114,12 @@ class Decoder {
       next_ += 2;
       return word;
     }
-    const std::uint64_t word = next_ < end_ ? std::uint64_t{*next_} << 8 : 0;
-    next_ = end_;
-    return word;
+    if (next_ == end_) {
+      silent_ += 2;
+      if (silent_ > most_silent) corrupt("its coded stream ends before its values do");
+      return 0;
+    }
+    return std::uint64_t{*next_++} << 8;
   }
 
   const std::uint8_t* begin_;
@@ -118,6 +127,7 @@ class Decoder {
   const std::uint8_t* end_;
   std::uint64_t code_ = 0;
   std::uint64_t range_ = whole_range;
+  int silent_ = 0;  // bytes taken behind the end
 };
 
 }  // namespace paretrim::trim

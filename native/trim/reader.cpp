@@ -2,9 +2,11 @@
 
 #include <new>
 
+#include "trim/budget.h"
 #include "trim/bytes.h"
 #include "trim/container.h"
 #include "trim/parallel.h"
+#include "trim/provenance.h"
 #include "trim/records.h"
 #include "trim/structure.h"
 #include "trim/utf8.h"
@@ -85,21 +87,26 @@ std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector
 
 }  // namespace
 
-TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, int threads) {
+TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
   const std::vector<Record> records = trim::open_container(data, size);
   TrimContents contents;
   Graph& graph = contents.graph;
   std::size_t at = 0;
   reading(records, at++, [&](const Record& record) {
+    trim::check_text(record.decoded, record.stored, settings.limit);
     const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
     graph = trim::parse_structure(bytes.data(), bytes.size());
     total(graph, trim::large_tensors(graph));
+    if (settings.checked) check_structure(graph);
+    trim::check_budget(graph, size, settings.limit);
   });
   if (records[at].kind == RecordKind::provenance) {
     reading(records, at++, [&](const Record& record) {
+      trim::check_text(record.decoded, record.stored, settings.limit);
       const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
       contents.provenance.assign(bytes.begin(), bytes.end());
       if (!trim::is_utf8(contents.provenance)) trim::corrupt("it is no UTF-8");
+      trim::check_provenance(contents.provenance);
     });
   }
   const auto pieces = agreed_pieces(graph, records, at + 1);
@@ -115,9 +122,9 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, int 
     trim::corrupt("records of weights: their bytes are more than this machine has room for");
   }
   std::vector<std::vector<double>> bits(pieces.size());
-  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) {
+  trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {
     reading(records, at + i, [&](const Record& record) {
-      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored);
+      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored, settings.poll);
     });
   });
   contents.tensors = parts_of(graph, pieces, bits);
@@ -128,8 +135,8 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, int 
   return contents;
 }
 
-Graph read_trim(const std::uint8_t* data, std::size_t size, int threads) {
-  return std::move(read_trim_contents(data, size, threads).graph);
+Graph read_trim(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
+  return std::move(read_trim_contents(data, size, settings).graph);
 }
 
 }  // namespace paretrim

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/poll.h"
 
 namespace paretrim {
 
@@ -25,9 +26,23 @@ struct TrimContents {
   std::vector<TrimPart> records;    // header, then the records
 };
 
-// Throws corrupt_file with the name of the record. The graph fits together (sizes, names, order); whether it keeps the rules of its
-// operations is for `validate` to say.
-TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, int threads);
-Graph read_trim(const std::uint8_t* data, std::size_t size, int threads);
+inline constexpr int most_readers = 64;  // threads that decode a file
+
+struct ReadSettings {
+  int threads = 1;
+  double limit = 1;     // how many times the usual memory and work a file may take: SPEC.md, "Budget"
+  bool checked = true;  // whether the graph's structure must keep the rules of its operations, which is seen before weights are decoded
+  Poll poll;            // called between rows of weights, by every thread
+};
+
+// 1, or what the environment variable PARETRIM_LIMIT says. Throws unsupported_operation where that is no number above 0.
+double usual_limit();
+
+// Multiply-adds that choosing kernels for the network of a file of so many bytes may execute.
+double measured_work(std::uint64_t file_bytes, double limit);
+
+// Throws corrupt_file with the name of the record. What tensors hold is for `validate` to look at.
+TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings);
+Graph read_trim(const std::uint8_t* data, std::size_t size, const ReadSettings& settings);
 
 }  // namespace paretrim

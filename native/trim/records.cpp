@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 
+#include "graph/functions.h"
 #include "trim/bytes.h"
 #include "trim/numbers.h"
 #include "trim/range_coder.h"
@@ -52,9 +53,10 @@ std::vector<std::uint8_t> with_coding(std::uint8_t coding, const std::vector<std
   return result;
 }
 
-// The coded form, or the bytes themselves where that is shorter.
-std::vector<std::uint8_t> shorter(const std::vector<std::uint8_t>& coded, const std::vector<std::uint8_t>& bytes) {
-  return coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
+// The coded form, or the bytes themselves where that is shorter or no decoder would read the other to its end.
+std::vector<std::uint8_t> shorter(Encoder& encoder, const std::vector<std::uint8_t>& bytes) {
+  const std::vector<std::uint8_t> coded = encoder.finish();
+  return encoder.readable() && coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
 }
 
 // The table from pixels to the first grid is a formula of exact operations, and so its own best prediction. Empty for others.
@@ -66,16 +68,7 @@ std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) 
   const bool fits = node.op == Op::quantize && node.inputs.size() == 1 && node.inputs[0] == 0 && place.name == "table" &&
                     table.dtype == Dtype::uint8 && table.shape == shape && input.mean.size() == input.std.size();
   if (!fits) return {};
-  std::vector<std::uint8_t> result;
-  result.reserve(input.mean.size() * 256);
-  for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
-    for (int pixel = 0; pixel < 256; ++pixel) {
-      const double normalised = (pixel / 255.0 - input.mean[channel]) / input.std[channel];
-      const double value = std::rint(normalised / static_cast<double>(node.type.scale)) + node.type.zero_point;
-      result.push_back(value >= 255 ? 255 : value > 0 ? static_cast<std::uint8_t>(value) : 0);
-    }
-  }
-  return result;
+  return pixel_table(input, node.type);
 }
 
 // By how many bits each bias is coarser than its accumulator: as many as leave it finer than an eighth of an output step.
@@ -182,17 +175,17 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
 std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, bool rich) {
   Encoder encoder;
   const auto model = std::make_unique<WeightModel>(rich);
-  code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights); }, [] {});
+  code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
   return encoder.finish();
 }
 
 std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, bool rich, const std::uint8_t* data,
-                                    std::size_t size) {
+                                    std::size_t size, const Poll& poll) {
   Decoder decoder(data, size);
   const auto model = std::make_unique<WeightModel>(rich);
   std::vector<double> bits;
   double before = 0;
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights); }, [&] {
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, [&] {
     bits.push_back(decoder.bits() - before);
     before = decoder.bits();
   });
@@ -222,7 +215,8 @@ std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<P
   return std::move(body.bytes());
 }
 
-std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size) {
+std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll) {
   ByteReader body(data, size);
   const std::size_t length = body.number(size, "the length of its stream");
   Decoder decoder(body.take(length), length);
@@ -230,7 +224,7 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
   StaticDecoder reader(decoder, body.take(symbols), symbols);
   std::vector<double> bits;
   double before = 0;
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights); }, [&] {
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, [&] {
     const double now = decoder.bits() + 8.0 * static_cast<double>(symbols - reader.bytes_left());
     bits.push_back(now - before);
     before = now;
@@ -291,7 +285,7 @@ std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<
 std::vector<std::uint8_t> encode_text(const std::vector<std::uint8_t>& bytes) {
   Encoder encoder;
   TextModel().code(encoder, bytes.data(), bytes.size());
-  return shorter(encoder.finish(), bytes);
+  return shorter(encoder, bytes);
 }
 
 std::vector<std::uint8_t> decode_text(const std::uint8_t* data, std::size_t size, std::uint64_t decoded) {
@@ -314,7 +308,7 @@ std::vector<std::uint8_t> encode_parameters(const Graph& graph) {
     const Tensor& tensor = tensor_at(graph, place);
     bytes.insert(bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
   }
-  return shorter(encoder.finish(), bytes);
+  return shorter(encoder, bytes);
 }
 
 void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size) {
@@ -346,10 +340,11 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   return with_coding(ways[first].model, found[first]);
 }
 
-std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size) {
+std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll) {
   const std::uint8_t model = coding_of(data, size, counted);
-  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1);
-  return decode_modelled(graph, pieces, model == rich, data + 1, size - 1);
+  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
+  return decode_modelled(graph, pieces, model == rich, data + 1, size - 1, poll);
 }
 
 }  // namespace paretrim::trim

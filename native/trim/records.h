@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/poll.h"
 
 namespace paretrim::trim {
 
@@ -40,6 +41,7 @@ void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size)
 
 std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces);
 // Gives the bits that each piece took.
-std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size);
+std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll);
 
 }  // namespace paretrim::trim

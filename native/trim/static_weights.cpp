@@ -270,8 +270,9 @@ StaticDecoder::StaticDecoder(Decoder& coder, const std::uint8_t* symbols, std::s
   for (const Shares& shares : values_.shares) value_tables_.emplace_back(shares);
 }
 
-void StaticDecoder::code(const Weights<std::int8_t>& weights) {
+void StaticDecoder::code(const Weights<std::int8_t>& weights, const Poll& poll) {
   walk(weights, [&](std::int8_t* row, Masks at) {
+    ask(poll);
     const SymbolTable& masks = mask_tables_[masks_.code_kind(coder_, 0)];
     const SymbolTable& values = value_tables_[values_.code_kind(coder_, 0)];
     for (std::size_t count = at.run(); count > 0; count = at.run()) {

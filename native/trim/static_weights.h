@@ -77,8 +77,8 @@ class StaticEncoder {
 class StaticDecoder {
  public:
   StaticDecoder(Decoder& coder, const std::uint8_t* symbols, std::size_t size);
-  // All values are 0 before.
-  void code(const Weights<std::int8_t>& weights);
+  // All values are 0 before. `poll` is called before every row.
+  void code(const Weights<std::int8_t>& weights, const Poll& poll);
   void finish() const { symbols_.finish(); }
   std::size_t bytes_left() const { return symbols_.left(); }
 

@@ -302,7 +302,8 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
 }
 
 template <class Coder>
-void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights) {
+void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
+                       const Poll& poll) {
   for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_,
                          &sign_around_, &sign_prediction_, &sign_position_}) {
     relax(*counters, kept_between_layers);
@@ -327,6 +328,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   layer.channel.resize(channels);
   layer.channel_sign.resize(channels);
   for (std::int64_t output = 0; output < weights.outputs; ++output) {
+    ask(poll);
     if (rich_) {
       code_output<true>(coder, weights, output, layer);
     } else {
@@ -335,7 +337,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   }
 }
 
-template void WeightModel::code(Encoder&, const Weights<const std::int8_t>&);
-template void WeightModel::code(Decoder&, const Weights<std::int8_t>&);
+template void WeightModel::code(Encoder&, const Weights<const std::int8_t>&, const Poll&);
+template void WeightModel::code(Decoder&, const Weights<std::int8_t>&, const Poll&);
 
 }  // namespace paretrim::trim

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "graph/poll.h"
 #include "trim/models.h"
 
 namespace paretrim::trim {
@@ -38,8 +39,9 @@ class WeightModel {
   // A rich model mixes what several surroundings say of every bit; a plain one is read faster and asks only the nearest.
   explicit WeightModel(bool rich) : rich_(rich) {}
 
+  // `poll` is called before every row.
   template <class Coder>
-  void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights);
+  void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights, const Poll& poll);
 
  private:
   static constexpr int positions = 9;  // classes of kernel positions

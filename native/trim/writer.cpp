@@ -1,6 +1,7 @@
 #include "trim/writer.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "trim/bytes.h"
@@ -68,7 +69,11 @@ bool same_tensors(const Graph& a, const Graph& b) {
 
 // A file that does not give its network back must never reach a disk.
 void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, int threads) {
-  const TrimContents found = read_trim_contents(file.data(), file.size(), threads);
+  ReadSettings settings;
+  settings.threads = threads;
+  settings.limit = std::numeric_limits<double>::infinity();
+  settings.checked = false;
+  const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
   const bool same = trim::structure_bytes(found.graph) == trim::structure_bytes(graph) && found.provenance == meta.provenance &&
                     same_tensors(found.graph, graph);
   if (!same) trim::corrupt("the file that was made of this network gives back another; please report this network");

@@ -15,7 +15,8 @@ from pathlib import Path
 from paretrim.errors import CannotWrite, InvalidRecipe, OutOfSpace
 from paretrim.visible import brief
 
-_TRIM = b"\x89TRIM\r\n\x1a"
+TRIM_START = b"\x89TRIM\r\n\x1a"
+"""The first bytes of every ``.trim`` file."""
 
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
@@ -59,7 +60,7 @@ def is_trim_file(path: Path) -> bool:
         return path.suffix == ".trim"
     try:
         with path.open("rb") as file:
-            return file.read(len(_TRIM)) == _TRIM or path.suffix == ".trim"
+            return file.read(len(TRIM_START)) == TRIM_START or path.suffix == ".trim"
     except (OSError, ValueError):
         return path.suffix == ".trim"
 

@@ -13,6 +13,7 @@ from random_graphs import random_graph
 import paretrim
 from paretrim import trimfile
 from paretrim.graph import interpreter
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -37,6 +38,9 @@ def library():
     found = ctypes.CDLL(str(LIBRARY / "libparetrim.so"))
     found.paretrim_load_file.restype = found.paretrim_load_bytes.restype = ctypes.c_void_p
     found.paretrim_load_bytes.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int32]
+    found.paretrim_load_file_limit.restype = found.paretrim_load_bytes_limit.restype = ctypes.c_void_p
+    found.paretrim_load_bytes_limit.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_double]
+    found.paretrim_load_file_limit.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_double]
     found.paretrim_describe.argtypes = [ctypes.c_void_p, ctypes.POINTER(Info)]
     found.paretrim_class_name.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     found.paretrim_class_name.restype = found.paretrim_version.restype = found.paretrim_last_error.restype = ctypes.c_char_p
@@ -128,6 +132,44 @@ def test_what_is_wrong_is_a_status_and_words(library, network, tmp_path):
     library.paretrim_free(None)
 
 
+def test_a_limit_is_raised_for_a_file_that_is_trusted(library, tmp_path, monkeypatch):
+    """A few nodes more than are usual for so few bytes."""
+    path = tmp_path / "a.trim"
+    trimfile.write(chain(9300), path)
+    content = path.read_bytes()
+    said = b"it would take 18606 nodes and inputs"
+    assert library.paretrim_load_bytes(content, len(content), 1) is None
+    assert said in library.paretrim_last_error()
+    assert b"load it with limit=2, or set PARETRIM_LIMIT=2" in library.paretrim_last_error()
+    assert library.paretrim_load_bytes_limit(content, len(content), 1, 1.01) is None
+    assert said in library.paretrim_last_error()
+    for wrong in (0.0, -1.0, float("nan")):
+        assert library.paretrim_load_bytes_limit(content, len(content), 1, wrong) is None
+        assert b"; it must be above 0" in library.paretrim_last_error()
+    monkeypatch.setenv("PARETRIM_LIMIT", "x")
+    assert library.paretrim_load_file(str(path).encode(), 1) is None
+    assert library.paretrim_last_error() == b"PARETRIM_LIMIT is 'x'; it is a number above 0"
+    monkeypatch.setenv("PARETRIM_LIMIT", "1.5")
+    loaded = (
+        library.paretrim_load_file(str(path).encode(), 1),
+        library.paretrim_load_bytes_limit(content, len(content), 1, 2),
+        library.paretrim_load_file_limit(str(path).encode(), 1, 2),
+    )
+    assert all(loaded)
+    for one in loaded:
+        library.paretrim_free(one)
+
+
+def chain(count):
+    """A network of so many nodes that do nothing, on one pixel."""
+    grid = ValueType((1, 1, 1), "uint8", 0.5, 3)
+    nodes = [Node("q", "quantize", (INPUT,), grid)]
+    for index in range(count):
+        nodes.append(Node(f"r{index}", "relu", (nodes[-1].name,), grid))
+    nodes.append(Node("flat", "flatten", (nodes[-1].name,), ValueType((1,), "uint8", 0.5, 3)))
+    return Graph(InputSpec((1, 1, 1)), (*nodes, Node("real", "dequantize", ("flat",), ValueType((1,)))), "real")
+
+
 def test_nan_is_a_status(library):
     graph, images = random_graph(11, quantized=True, pixels=False)
     content = trimfile.to_bytes(graph)
@@ -147,4 +189,4 @@ def test_nothing_else_is_exported():
     assert (
         strong == {word for word in header.replace("(", " ").replace("*", " ").split() if word.startswith("paretrim_")} & strong
     )
-    assert len(strong) == 8
+    assert len(strong) == 10

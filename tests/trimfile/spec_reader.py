@@ -55,6 +55,7 @@ def decode(content: bytes) -> File:
     of_kind = {kind: [record for record in records if record.kind == kind] for kind in KINDS}
     with named(of_kind[1][0].name):
         structure = read_structure(text_record(of_kind[1][0]))
+        check_budget(structure, len(content))
     provenance = None
     for record in of_kind[2]:
         with named(record.name):
@@ -193,6 +194,7 @@ def table_line(file: Bytes, index: int) -> Record:
 
 def text_record(record: Record) -> bytes:
     """The bytes of a structure or a provenance."""
+    require(record.decoded <= 2**18 + 2**7 * record.stored, f"it would take {record.decoded} bytes of text")
     if record.coding == 1:
         stream = Stream(record.data)
         text = read_text(stream, record.decoded)
@@ -269,6 +271,7 @@ class Structure:
     layers: list[Layer]
     output: int
     classes: tuple[str, ...]
+    types: list[ValueType]
 
     def tensors(self, *, large: bool) -> list[tuple[Layer, Tensor]]:
         """All tensors that are large, or all that are not."""
@@ -309,7 +312,7 @@ def read_structure(content: bytes) -> Structure:
     output = file.varint(len(layers))
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
     file.end()
-    return Structure(InputSpec(shape, mean, std), layers, output, classes)
+    return Structure(InputSpec(shape, mean, std), layers, output, classes, types)
 
 
 def read_shape(file: Bytes) -> tuple[int, ...]:
@@ -390,6 +393,53 @@ def read_attribute(file: Bytes) -> Attribute:
     return tuple(file.zigzag() for _ in range(file.varint(64)))
 
 
+# ---- Budget
+
+
+def check_budget(structure: Structure, size: int) -> None:
+    """What a file of so many bytes may take, by its structure."""
+    last = {value: index for index, layer in enumerate(structure.layers) for value in layer.inputs}
+    last[structure.output] = len(structure.layers)
+    parts = weights = sums = 0
+    live = largest = value_bytes(structure.types[0])
+    for index, layer in enumerate(structure.layers):
+        parts += 1 + len(layer.inputs)
+        weights += sum(tensor.bytes for tensor in layer.tensors.values()) + 16 * channels(layer.type)
+        sums += multiply_adds(layer)
+        live += value_bytes(layer.type)
+        largest = max(largest, live)
+        live -= sum(value_bytes(structure.types[value]) for value in set(layer.inputs) if last[value] == index)
+        live -= value_bytes(layer.type) if index + 1 not in last else 0
+    require(parts <= 2**14 + size / 64, f"it would take {parts} nodes and inputs")
+    require(weights <= 2**24 + 2**11 * size, f"it would take {weights} bytes of weights and tables")
+    require(largest <= 2**28, f"it would take {largest} bytes of values at once")
+    require(sums <= 2**34 + 2**18 * size, f"it would take {sums} multiply-adds for one image")
+
+
+def channels(kind: ValueType) -> int:
+    """The first extent."""
+    return kind.shape[0] if kind.shape else 1
+
+
+def value_bytes(kind: ValueType) -> int:
+    """Size of a value in memory: channels come in fours."""
+    rest = math.prod(kind.shape[1:])
+    return -(-channels(kind) // 4) * 4 * rest * (1 if kind.quantized else 4)
+
+
+def multiply_adds(layer: Layer) -> int:
+    """Work of one node."""
+    elements = math.prod(layer.type.shape)
+    if layer.operation in ("conv2d", "linear") and "weight" in layer.tensors:
+        return layer.tensors["weight"].count * math.prod(layer.type.shape[1:])
+    if layer.operation in ("max_pool", "avg_pool"):
+        window = layer.attributes.get("window")
+        return elements * math.prod(window) if isinstance(window, tuple) else elements
+    if layer.operation == "adaptive_avg_pool" and layer.source:
+        return max(elements, math.prod(layer.source.shape))
+    return elements
+
+
 # ---- Provenance
 
 
@@ -403,14 +453,25 @@ def read_provenance(content: bytes) -> dict[str, Any] | None:
     def refuse(constant: str) -> None:
         raise ValueError(f"it holds {constant}")
 
+    def whole(digits: str) -> int:
+        require(-(2**63) <= int(digits) < 2**63, "a whole number leaves 64 bits")
+        return int(digits)
+
+    def finite(digits: str) -> float:
+        require(math.isfinite(float(digits)), "a number is not finite")
+        return float(digits)
+
     text = content.decode()
     if not text:
         return None
     try:
-        found = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        found = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_int=whole, parse_float=finite)
+        require(depth(found) <= 64, "it is nested more than 64 deep")
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    require(isinstance(found, dict) and found.get("format") == 1, "it is of another format than 1")
+    json.dumps(found, ensure_ascii=False).encode()  # halves of characters cannot be
+    require(isinstance(found, dict) and type(found.get("format")) is int, "it has no format")
+    require(found["format"] == 1, "it is of another format than 1")
     require(set(found) == {"format", "recipe", "history", "measured"}, f"its keys are {sorted(found)}")
     kinds = isinstance(found["recipe"], str), isinstance(found["history"], list), isinstance(found["measured"], dict)
     require(all(kinds), "its recipe is a text, its history a list, what was measured an object")
@@ -419,13 +480,19 @@ def read_provenance(content: bytes) -> dict[str, Any] | None:
     return dict(found)
 
 
+def depth(value: object) -> int:
+    """Arrays and objects within each other."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
 def is_stage(stage: object) -> bool:
     """Whether an object of the history has exactly what it should."""
     numbers = "seconds", "sparsity", "accuracy_before", "accuracy_after"
     if not isinstance(stage, dict) or set(stage) != {"name", "settings", "epochs", "bits", *numbers}:
         return False
     finite = all(type(stage[key]) in (int, float) and abs(stage[key]) < math.inf for key in numbers)
-    whole = all(isinstance(stage[key], int) for key in ("epochs", "bits"))
+    whole = all(type(stage[key]) is int for key in ("epochs", "bits"))
     return finite and whole and isinstance(stage["name"], str) and isinstance(stage["settings"], dict)
 
 
@@ -549,12 +616,17 @@ class Stream:
         self.words = struct.iter_unpack(">H", data + bytes(len(data) % 2))
         self.range = 2**48 - 1
         self.code = 0
+        self.silent = 0
         for _ in range(3):
             self.code = self.code << 16 | self.word()
 
     def word(self) -> int:
-        """The next word."""
-        return int(next(self.words, (0,))[0])
+        """The next word; behind the end, of which 64 bytes may be taken, it is 0."""
+        word = next(self.words, None)
+        if word is None:
+            self.silent += 2
+            require(self.silent <= 64, "its coded stream ends before its values do")
+        return 0 if word is None else int(word[0])
 
     def end(self) -> None:
         """Nothing is left, and no zeros that say nothing."""

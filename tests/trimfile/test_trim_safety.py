@@ -11,7 +11,7 @@ from trim_networks import linear, small
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile
-from paretrim.trimfile import Provenance
+from paretrim.trimfile import Provenance, provenance
 
 MAGIC = b"\x89TRIM\r\n\x1a"
 RECORD = r"header: |record \d+ \((structure|provenance|parameters|weights \d+)\): |record provenance: |the records of weights"
@@ -199,6 +199,12 @@ def test_lying_lengths_and_counts():
     refused(join(records, stored={3: 1}), r"header: \d+ bytes stand behind the last record|record 3")
 
 
+def stage(epochs):
+    facts = f'"name":"","settings":{{}},"epochs":{epochs},"bits":8'
+    numbers = ",".join(f'"{name}":0' for name in ("seconds", "sparsity", "accuracy_before", "accuracy_after"))
+    return f'{{"format":1,"recipe":"","history":[{{{facts},{numbers}}}],"measured":{{}}}}'
+
+
 def structure(*, shape=b"\x03\x03\x04\x04", nodes=b"\x00", tail=b"\x00\x00"):
     return b"\x00" + shape + b"\x00\x00" + nodes + tail
 
@@ -213,7 +219,7 @@ SHAPED = node(flags=19, rest=b"\x01\x05" + b"\x00")
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (structure(), "the output 'images'"),
+        (structure(), r"the output is float32 \(3, 4, 4\); logits are float32 \(classes,\)"),
         (structure(nodes=b"\xff\xff\x7f"), "the number of nodes is 2097151, above 65536"),
         (structure(nodes=b"\x80\x00"), "the number of nodes is no number in its shortest form"),
         (structure(nodes=b"\xff" * 11), "the number of nodes is no number in its shortest form"),
@@ -300,23 +306,53 @@ def test_a_graph_that_breaks_its_rules_is_refused_whoever_sealed_it():
     refused(content, r"record 0 \(structure\): .*its weight holds -128")
 
 
-def test_forged_provenance():
-    for text, message in (
-        ("[]", "its format is 'list'"),
-        ('{"format":9}', "its format is 9 and this version reads 1; update paretrim"),
-        ('{"format":1}', "it has the keys"),
-        ('{"format":1,"format":1}', "it repeats a key"),
-        ('{"format":1,"recipe":NaN}', "it holds NaN"),
-        ("{", "it is no JSON"),
-        (f'{{"format":1,"seconds":1{"0" * 400}}}', "it holds a whole number of 401 digits"),
-        ('{"format":1,"recipe":"\\ud800"}', "it is no JSON: 'utf-8' codec can't encode"),
-        ('{"format":1,"recipe":1,"history":[],"measured":{}}', "recipe is a text"),
-        ('{"format":1,"recipe":"","history":[],"measured":{"a":[]}}', "what was measured is numbers and texts"),
-        ('{"format":1,"recipe":"","history":[{}],"measured":{}}', "a stage of the history has exactly"),
-    ):
-        records = split(CONTENT)
-        records[1] = [2, 0, len(text), b"\x00" + text.encode()]
-        refused(join(records), f"record provenance: .*{message}")
+@pytest.mark.parametrize(
+    ("text", "message", "native_message"),
+    [
+        ("[]", "its format is 'list'", "it is no object"),
+        ('{"format":9}', "its format is 9 and this version reads 1; update paretrim", "its format is another than 1"),
+        ('{"format":1}', "it has the keys", "it has other keys than format, recipe, history and measured"),
+        ('{"format":1,"format":1}', "it repeats a key", "it repeats a key"),
+        ('{"format":1,"recipe":NaN}', "it holds NaN", "it holds NaN or infinity; numbers are finite"),
+        ('{"format":-Infinity}', "it holds -Infinity", "it holds NaN or infinity; numbers are finite"),
+        ('{"format":1e999}', "it is no JSON", "it holds NaN or infinity; numbers are finite"),
+        ("{", "it is no JSON", r"it is no JSON \(at byte 1\)"),
+        ("{} x", "it is no JSON", r"it is no JSON \(at byte 3\)"),
+        (
+            f'{{"format":1,"seconds":1{"0" * 400}}}',
+            "it holds a whole number of 401 digits",
+            "it holds a whole number of 401 digits",
+        ),
+        ('{"format":1,"recipe":"\\ud800"}', "it is no JSON: 'utf-8' codec can't encode", "it holds half of a character"),
+        ('{"format":1,"recipe":1,"history":[],"measured":{}}', "recipe is a text", "recipe is a text"),
+        (
+            '{"format":1,"recipe":"","history":[],"measured":{"a":[]}}',
+            "what was measured is numbers and texts",
+            "what was measured",
+        ),
+        (
+            '{"format":1,"recipe":"","history":[{}],"measured":{}}',
+            "a stage of the history has exactly",
+            "a stage of the history has exactly",
+        ),
+        (
+            stage('"x"'),
+            "a stage of the history has a name, settings, whole epochs",
+            "a stage of the history has a name, settings, whole",
+        ),
+        ('{"a":' + "[" * 70 + "]" * 70 + "}", "it is nested more than 64 deep", "it is nested more than 64 deep"),
+    ],
+)
+def test_forged_provenance(text, message, native_message):
+    """Reading refuses it before its values are looked at; so does writing, which looks at the values."""
+    records = split(CONTENT)
+    records[1] = [2, 0, len(text), b"\x00" + text.encode()]
+    refused(join(records), rf"record 1 \(provenance\): .*{native_message}")
+    with pytest.raises(CorruptFile, match=f"record provenance: .*{message}"):
+        provenance.decode(text)
+
+
+def test_provenance_that_is_no_text():
     records = split(CONTENT)
     records[1] = [2, 0, 2, b"\x00\xff\xff"]
     refused(join(records), r"record 1 \(provenance\): it is no UTF-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,12 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scales below are subnormal in float32, where processors may flush to zero."""
 
 LONGEST_NAME = 500
+
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
+    "\U000e0000-\U000e0fff]"
+)
+"""Control characters, and those that show nothing or turn the direction of what is around them."""
 
 
 def validate(graph: Graph) -> None:
@@ -54,7 +61,7 @@ def _check_input(spec: InputSpec) -> None:
 
 
 def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
-    if not node.name or len(node.name) > LONGEST_NAME or not node.name.isprintable():
+    if not node.name or len(node.name) > LONGEST_NAME or _UNSEEN.search(node.name):
         raise CorruptFile(f"a node name must be 1 to {LONGEST_NAME} printable characters")
     _check_grid(node.type)
     settings = settings_of(node)
@@ -177,8 +184,7 @@ def _wanted_tensors(node: Node, source: ValueType) -> Mapping[str, tuple[npt.DTy
 
 
 def _check_weight(node: Node, source: ValueType) -> None:
-    weight = node.tensors["weight"].astype(np.int64).reshape(node.type.shape[0], -1)
-    if weight.min() < -127:
+    if node.tensors["weight"].min() < -127:
         raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
     scales = node.tensors["weight_scale"].astype(np.float64)
     products = source.scale * scales

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
-from paretrim.files import is_trim_file
+from paretrim.files import TRIM_START, is_trim_file
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -129,7 +130,13 @@ class Session:
 
 
 def load(
-    path: Path | str, *, threads: int = 1, instruction_set: str = "", measure: bool = True, remember: bool = True
+    path: Path | str,
+    *,
+    threads: int = 1,
+    instruction_set: str = "",
+    measure: bool = True,
+    remember: bool = True,
+    limit: float | None = None,
 ) -> Session:
     """Open a deployed file: a ``.trim`` or a ``.graph`` file.
 
@@ -139,13 +146,16 @@ def load(
         instruction_set: one of :func:`paretrim.runtime.instruction_sets`; the best by default.
         measure: choose the kernel of every layer by measuring (a moment at the first start); else by rules of thumb.
         remember: read and keep what was measured in ``<file>.plan.json`` beside the file.
+        limit: how many times the memory and work that are usual for its size a ``.trim`` file may take. A small file can stand
+            for gigabytes, so raise it only for a file that you trust; an error says how far. By default 1, or what the
+            environment variable ``PARETRIM_LIMIT`` says.
 
     Raises:
-        CorruptFile: the file is missing, damaged or of a newer format.
+        CorruptFile: the file is missing, damaged, of a newer format, or takes more than ``limit`` allows.
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
     path = _path_of(path)
-    make = _maker(path)
+    make = _maker(path, limit)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
@@ -203,11 +213,24 @@ def _session(network: Network) -> Session:
     )
 
 
-def _maker(path: Path) -> Callable[..., Network]:
+def allowed(limit: float | None) -> float:
+    """The limit of a load: what was given, else what is usual here.
+
+    Raises:
+        UnsupportedOperation: it is no number above 0.
+    """
+    if limit is None:
+        return native.usual_limit()
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        raise UnsupportedOperation(f"limit is {limit!r}; it is a number above 0")
+    return float(min(limit, sys.float_info.max))
+
+
+def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
     """What plans the network of a file, given the settings."""
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
-            return partial(native.plan_trim, content_of(path))
+            return partial(native.plan_trim, content_of(path), limit=allowed(limit))
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
             f"'{path}' is an ONNX file; the native runtime opens the .trim or .graph file beside it, or write one from the"
@@ -226,7 +249,7 @@ def _maker(path: Path) -> Callable[..., Network]:
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a ``.trim`` file, which the native library reads and checks itself.
+    """The bytes of a ``.trim`` file, which the native library reads and checks; of another file only the first ones.
 
     Raises:
         CorruptFile: it cannot be read, or is larger than any such file.
@@ -235,7 +258,9 @@ def content_of(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise CorruptFile(f"it has {size:,} bytes; a trim file has at most {LARGEST_FILE:,}")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            start = file.read(len(TRIM_START))
+            return start + file.read() if start == TRIM_START else start
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise CorruptFile(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
     except MemoryError as error:

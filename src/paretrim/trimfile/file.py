@@ -12,7 +12,7 @@ from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.types import Dtype, Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
-from paretrim.runtime.session import MOST_THREADS, content_of, is_whole
+from paretrim.runtime.session import MOST_THREADS, allowed, content_of, is_whole
 from paretrim.trimfile import provenance as texts
 from paretrim.trimfile.provenance import Provenance
 
@@ -50,20 +50,20 @@ def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, 
     write_atomically(Path(path), to_bytes(graph, provenance, threads=threads))
 
 
-def read(path: Path | str, *, threads: int = THREADS) -> Graph:
-    """Read a graph back and check all of it.
+def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Graph:
+    """Read a graph back and check all of it. ``limit`` as in :func:`paretrim.runtime.load`.
 
     Raises:
         CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
         UnsupportedOperation: ``threads`` is below 1.
     """
-    return open_file(path, threads=threads).graph
+    return open_file(path, threads=threads, limit=limit).graph
 
 
-def open_file(path: Path | str, *, threads: int = THREADS) -> TrimFile:
-    """Read everything that a file holds; errors as in :func:`read`."""
+def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
+    """Read everything that a file holds; arguments and errors as in :func:`read`."""
     with located(f"trim file '{path}'"):
-        return from_bytes(content_of(Path(path)), threads=threads)
+        return from_bytes(content_of(Path(path)), threads=threads, limit=limit)
 
 
 def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:
@@ -73,11 +73,11 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
     return native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=min(threads, MOST_THREADS))
 
 
-def from_bytes(content: bytes, *, threads: int = THREADS) -> TrimFile:
-    """What is in the content of a file; errors as in :func:`read`."""
+def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
+    """What is in the content of a file; arguments and errors as in :func:`read`."""
     _require_threads(threads)
     try:
-        values, text, tensors, records = native.read_trim(content, threads=min(threads, MOST_THREADS))
+        values, text, tensors, records = native.read_trim(content, threads=min(threads, MOST_THREADS), limit=allowed(limit))
     except MemoryError as error:
         raise CorruptFile(f"what its {len(content):,} bytes stand for needs more memory than there is") from error
     try:

@@ -41,13 +41,13 @@ class Inspection:
     provenance: Provenance
 
 
-def inspect(path: Path | str, *, threads: int = THREADS) -> Inspection:
-    """What is in a file.
+def inspect(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Inspection:
+    """What is in a file. ``limit`` as in :func:`paretrim.runtime.load`.
 
     Raises:
         CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
     """
-    found = open_file(path, threads=threads)
+    found = open_file(path, threads=threads, limit=limit)
     layers = tuple(
         _layer(found, node.name, node.tensors["weight"])
         for node in found.graph.nodes

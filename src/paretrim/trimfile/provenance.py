@@ -15,6 +15,9 @@ from paretrim.history import StageOutcome
 FORMAT = 1
 """Version of the text; a reader refuses a newer one."""
 
+DEEPEST = 64
+"""Lists and mappings within each other."""
+
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
 
@@ -50,7 +53,7 @@ def encode(provenance: Provenance) -> str:
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CorruptFile(f"provenance: {error}; it holds finite numbers, texts, truth values, lists and mappings") from error
-    parse_strictly(text, "provenance: it")  # what no reader takes is not written
+    decode(text)  # what no reader takes is not written
     return text
 
 
@@ -63,7 +66,9 @@ def decode(text: str) -> Provenance:
     if not text:
         return Provenance()
     facts = parse_strictly(text, "record provenance: it")
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    if _depth(facts) > DEEPEST:
+        raise CorruptFile(f"record provenance: it is nested more than {DEEPEST} deep")
+    if not isinstance(facts, dict) or not _is_count(facts.get("format")) or facts["format"] != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         raise CorruptFile(f"record provenance: its format is {found!r} and this version reads {FORMAT}; update paretrim")
     if set(facts) != {"format", "recipe", "history", "measured"}:
@@ -82,9 +87,22 @@ def _stage(facts: object) -> StageOutcome:
         raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(names)}")
     right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
     right = right and all(_is_number(facts[name]) for name in _NUMBERS)
-    if not right or not all(isinstance(facts[name], int) for name in _COUNTS):
+    if not right or not all(_is_count(facts[name]) for name in _COUNTS):
         raise CorruptFile("record provenance: a stage of the history has a name, settings, whole epochs and bits, and numbers")
     return StageOutcome(**facts)
+
+
+def _depth(value: object) -> int:
+    """How many lists and mappings stand within each other."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

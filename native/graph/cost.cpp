@@ -1,0 +1,74 @@
+#include "graph/cost.h"
+
+#include <algorithm>
+
+#include "graph/attributes.h"
+
+namespace paretrim {
+namespace {
+
+constexpr double bytes_a_channel = 16;
+
+double product(const std::vector<std::int64_t>& shape) {
+  double size = 1;
+  for (const std::int64_t extent : shape) size *= static_cast<double>(extent);
+  return size;
+}
+
+std::int64_t channels_of(const ValueType& type) { return type.shape.empty() ? 1 : type.shape[0]; }
+
+// Channels come in fours.
+double bytes_of_value(const ValueType& type) {
+  const auto channels = static_cast<double>(std::max<std::int64_t>(channels_of(type), 1));
+  const auto whole = static_cast<double>((channels_of(type) + 3) / 4 * 4);
+  return product(type.shape) / channels * whole * static_cast<double>(bytes_of(type.dtype));
+}
+
+double multiply_adds_of(const Graph& graph, const Node& node) {
+  const double elements = product(node.type.shape);
+  if (node.op == Op::conv2d || node.op == Op::linear) {
+    const auto weight = node.tensors.find("weight");
+    if (weight == node.tensors.end()) return elements;
+    return product(weight->second.shape) * elements / static_cast<double>(std::max<std::int64_t>(channels_of(node.type), 1));
+  }
+  if (node.op == Op::max_pool || node.op == Op::avg_pool) {
+    const Pair window = pair(node, "window");
+    return elements * static_cast<double>(window.vertical) * static_cast<double>(window.horizontal);
+  }
+  if (node.op == Op::adaptive_avg_pool && !node.inputs.empty()) {
+    return std::max(elements, product(graph.type_of(node.inputs[0]).shape));
+  }
+  return elements;
+}
+
+}  // namespace
+
+Cost cost_of(const Graph& graph) {
+  Cost cost;
+  std::vector<std::size_t> last_reader(graph.nodes.size() + 1, 0);  // counted from 1; 0 for none
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (const std::uint32_t value : graph.nodes[i].inputs) last_reader[value] = i + 1;
+  }
+  last_reader[graph.output] = graph.nodes.size() + 1;
+  double live = bytes_of_value(graph.type_of(0));
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    cost.parts += 1 + static_cast<double>(node.inputs.size());
+    for (const auto& [name, tensor] : node.tensors) {
+      cost.tensor_bytes += product(tensor.shape) * static_cast<double>(bytes_of(tensor.dtype));
+    }
+    cost.tensor_bytes += bytes_a_channel * static_cast<double>(channels_of(node.type));
+    cost.multiply_adds += multiply_adds_of(graph, node);
+    live += bytes_of_value(node.type);
+    cost.live_bytes = std::max(cost.live_bytes, live);
+    for (const std::uint32_t value : node.inputs) {
+      if (last_reader[value] != i + 1) continue;
+      live -= bytes_of_value(graph.type_of(value));
+      last_reader[value] = 0;  // an input may stand twice
+    }
+    if (last_reader[i + 1] == 0) live -= bytes_of_value(node.type);
+  }
+  return cost;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,90 @@
+#include "graph/functions.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "graph/attributes.h"
+#include "graph/error.h"
+
+namespace paretrim {
+namespace {
+
+double sigmoid(double x) {
+  const double decay = std::exp(-std::fabs(x));
+  return (x >= 0 ? 1.0 : decay) / (1.0 + decay);
+}
+
+double hardsigmoid(double x) { return std::clamp(x + 3.0, 0.0, 6.0) / 6.0; }
+
+struct Function {
+  std::string_view name;
+  bool takes_constant;
+  double (*of)(double x, double constant);
+};
+
+constexpr Function functions[] = {
+    {"sigmoid", false, [](double x, double) { return sigmoid(x); }},
+    {"silu", false, [](double x, double) { return x * sigmoid(x); }},
+    {"hardsigmoid", false, [](double x, double) { return hardsigmoid(x); }},
+    {"hardswish", false, [](double x, double) { return x * hardsigmoid(x); }},
+    {"tanh", false, [](double x, double) { return std::tanh(x); }},
+    {"gelu", false, [](double x, double) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); }},
+    {"elu", false, [](double x, double) { return x > 0 ? x : std::expm1(x); }},
+    {"softplus", false, [](double x, double) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }},
+    {"relu6", false, [](double x, double) { return std::clamp(x, 0.0, 6.0); }},
+    {"requantize", false, [](double x, double) { return x; }},
+    {"leaky_relu", true, [](double x, double slope) { return x >= 0 ? x : slope * x; }},
+    {"clamp_min", true, [](double x, double least) { return std::max(x, least); }},
+    {"clamp_max", true, [](double x, double most) { return std::min(x, most); }},
+    {"add_constant", true, [](double x, double term) { return x + term; }},
+    {"mul_constant", true, [](double x, double factor) { return x * factor; }},
+};
+
+const Function* function_named(std::string_view name) {
+  for (const Function& function : functions) {
+    if (function.name == name) return &function;
+  }
+  return nullptr;
+}
+
+std::uint8_t onto_grid(double real, const ValueType& type) {
+  const double value = std::rint(real / static_cast<double>(type.scale)) + type.zero_point;
+  return value >= 255 ? 255 : value > 0 ? static_cast<std::uint8_t>(value) : 0;
+}
+
+}  // namespace
+
+void check_function(const Node& node) {
+  const std::string name = text(node, "function");
+  const Function* function = function_named(name);
+  const auto refuse = [&](const std::string& why) {
+    throw Error(ErrorKind::unsupported_operation, "pointwise function '" + name + "' " + why);
+  };
+  if (function == nullptr) refuse("is unknown");
+  const bool given = number(node, "constant").has_value();
+  if (function->takes_constant && !given) refuse("lacks its attribute 'constant'");
+  if (!function->takes_constant && given) refuse("takes no constant and was given one");
+}
+
+std::vector<std::uint8_t> pointwise_table(const Node& node, const ValueType& source) {
+  const Function& function = *function_named(text(node, "function"));
+  const double constant = number(node, "constant").value_or(0);
+  std::vector<std::uint8_t> table;
+  for (int q = 0; q < 256; ++q) {
+    table.push_back(onto_grid(function.of(static_cast<double>(source.scale) * (q - source.zero_point), constant), node.type));
+  }
+  return table;
+}
+
+std::vector<std::uint8_t> pixel_table(const InputSpec& input, const ValueType& type) {
+  std::vector<std::uint8_t> table;
+  table.reserve(input.mean.size() * 256);
+  for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
+    for (int pixel = 0; pixel < 256; ++pixel) table.push_back(onto_grid((pixel / 255.0 - input.mean[channel]) / input.std[channel], type));
+  }
+  return table;
+}
+
+}  // namespace paretrim

@@ -1,0 +1,58 @@
+#include "trim/budget.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include "graph/cost.h"
+#include "trim/bytes.h"
+#include "trim/reader.h"
+
+namespace paretrim {
+namespace trim {
+namespace {
+
+std::string whole(double number) { return number < 1e18 ? std::to_string(static_cast<std::int64_t>(number)) : "more than 10^18"; }
+
+// Usual is `base`, and `a_byte` for every stored byte.
+void check(double value, double base, double a_byte, std::uint64_t bytes, double times, const std::string& what) {
+  const double usual = base + a_byte * static_cast<double>(bytes);
+  if (value <= times * usual) return;
+  const std::string wanted = whole(std::ceil(value / usual));
+  corrupt("it would take " + whole(value) + " " + what + ", and of " + whole(static_cast<double>(bytes)) + " stored bytes at most " +
+          whole(std::floor(times * usual)) + " are taken; if you trust the file, load it with limit=" + wanted +
+          ", or set PARETRIM_LIMIT=" + wanted);
+}
+
+}  // namespace
+
+void check_text(std::uint64_t decoded, std::uint64_t stored, double times) {
+  check(static_cast<double>(decoded), 1 << 18, 1 << 7, stored, times, "bytes of text");
+}
+
+void check_budget(const Graph& graph, std::uint64_t file_bytes, double times) {
+  const Cost cost = cost_of(graph);
+  check(cost.parts, 1 << 14, 1.0 / 64, file_bytes, times, "nodes and inputs");
+  check(cost.tensor_bytes, 1 << 24, 1 << 11, file_bytes, times, "bytes of weights and tables");
+  check(cost.live_bytes, 1 << 28, 0, file_bytes, times, "bytes of values at once");
+  check(cost.multiply_adds, 17179869184.0, 1 << 18, file_bytes, times, "multiply-adds for one image");
+}
+
+}  // namespace trim
+
+double usual_limit() {
+  const char* set = std::getenv("PARETRIM_LIMIT");
+  if (set == nullptr || *set == '\0') return 1;
+  char* end = nullptr;
+  const double times = std::strtod(set, &end);
+  if (*end != '\0' || !(times > 0)) {
+    throw Error(ErrorKind::unsupported_operation, "PARETRIM_LIMIT is '" + std::string(set) + "'; it is a number above 0");
+  }
+  return times;
+}
+
+double measured_work(std::uint64_t file_bytes, double times) {
+  return times * (34359738368.0 + 1048576.0 * static_cast<double>(file_bytes));
+}
+
+}  // namespace paretrim
