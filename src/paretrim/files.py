@@ -58,11 +58,12 @@ def is_trim_file(path: Path) -> bool:
     """
     if not is_file(path):  # opening a pipe would wait for somebody to write
         return path.suffix == ".trim"
-    try:
-        with path.open("rb") as file:
-            return file.read(len(TRIM_START)) == TRIM_START or path.suffix == ".trim"
-    except (OSError, ValueError):
-        return path.suffix == ".trim"
+    begins_so = False
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file():  # a pipe would keep the reader waiting
+            with path.open("rb") as file:
+                begins_so = file.read(len(TRIM_START)) == TRIM_START
+    return begins_so or path.suffix == ".trim"
 
 
 def read_regular(path: Path, *, at_most: int) -> bytes:

@@ -106,6 +106,15 @@ def test_a_file_that_cannot_run_is_named(tmp_path):
             load("n" * 5000)
         with pytest.raises(CorruptFile, match="cannot be read: File name too long"):
             load("n" * 5000 + ".trim")
+    os.mkfifo(tmp_path / "pipe.trim")
+    for load in (paretrim.runtime.load, trimfile.read, open_reference):
+        with pytest.raises(CorruptFile, match="it is a pipe or a device; give a file"):
+            load(tmp_path / "pipe.trim")
+        with pytest.raises(CorruptFile, match="Is a directory"):
+            trimfile.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorruptFile, match="there is no file"):
+        paretrim.runtime.load(tmp_path / "pipe")
     with pytest.raises(CorruptFile, match=r"the path is 7; give the path of a .trim or .graph file"):
         paretrim.runtime.load(7)
     (tmp_path / "broken.graph").write_bytes(b"nothing")

@@ -258,6 +258,8 @@ def content_of(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise CorruptFile(f"it has {size:,} bytes; a trim file has at most {LARGEST_FILE:,}")
+        if not (path.is_file() or path.is_dir()):  # a pipe would keep the reader waiting
+            raise CorruptFile("it is a pipe or a device; give a file")
         with path.open("rb") as file:
             start = file.read(len(TRIM_START))
             return start + file.read() if start == TRIM_START else start
