@@ -1,8 +1,8 @@
 #include "graph/functions.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "graph/attributes.h"
@@ -14,6 +14,29 @@ namespace {
 double sigmoid(double x) {
   const double decay = std::exp(-std::fabs(x));
   return (x >= 0 ? 1.0 : decay) / (1.0 + decay);
+}
+
+constexpr double smallest = std::numeric_limits<float>::min(), largest = 1e38;
+constexpr double selu_alpha = 1.6732632423543772, selu_scale = 1.0507009873554805;
+
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }
+
+double elu(double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x); }
+
+double gelu_tanh(double x) {
+  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.141592653589793) * (x + 0.044715 * std::pow(x, 3))));
+}
+
+double power(double x, double exponent) {
+  const bool whole = std::trunc(exponent) == exponent;
+  if (exponent >= 0) return std::pow(whole ? x : std::max(x, 0.0), exponent);
+  const double least = std::max(smallest, std::pow(largest, 1.0 / (exponent - 1.0)));
+  return std::pow(whole ? (std::fabs(x) < least ? least : x) : std::max(x, least), exponent);
+}
+
+double softshrink(double x, double reach) {
+  const double size = std::max(std::fabs(x) - reach, 0.0);
+  return x > 0 ? size : x < 0 ? -size : 0.0;
 }
 
 double hardsigmoid(double x) { return std::clamp(x + 3.0, 0.0, 6.0) / 6.0; }
@@ -31,8 +54,17 @@ constexpr Function functions[] = {
     {"hardswish", false, [](double x, double) { return x * hardsigmoid(x); }},
     {"tanh", false, [](double x, double) { return std::tanh(x); }},
     {"gelu", false, [](double x, double) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); }},
-    {"elu", false, [](double x, double) { return x > 0 ? x : std::expm1(x); }},
-    {"softplus", false, [](double x, double) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }},
+    {"gelu_tanh", false, [](double x, double) { return gelu_tanh(x); }},
+    {"elu", false, [](double x, double) { return elu(x, 1.0); }},
+    {"selu", false, [](double x, double) { return selu_scale * elu(x, selu_alpha); }},
+    {"softplus", false, [](double x, double) { return softplus(x); }},
+    {"logsigmoid", false, [](double x, double) { return -softplus(-x); }},
+    {"mish", false, [](double x, double) { return x * std::tanh(softplus(x)); }},
+    {"abs", false, [](double x, double) { return std::fabs(x); }},
+    {"exp", false, [](double x, double) { return std::exp(x); }},
+    {"log", false, [](double x, double) { return std::log(std::max(x, smallest)); }},
+    {"erf", false, [](double x, double) { return std::erf(x); }},
+    {"sin", false, [](double x, double) { return std::sin(x); }},
     {"relu6", false, [](double x, double) { return std::clamp(x, 0.0, 6.0); }},
     {"requantize", false, [](double x, double) { return x; }},
     {"leaky_relu", true, [](double x, double slope) { return x >= 0 ? x : slope * x; }},
@@ -40,6 +72,13 @@ constexpr Function functions[] = {
     {"clamp_max", true, [](double x, double most) { return std::min(x, most); }},
     {"add_constant", true, [](double x, double term) { return x + term; }},
     {"mul_constant", true, [](double x, double factor) { return x * factor; }},
+    {"power", true, power},
+    {"elu_alpha", true, elu},
+    {"celu", true, [](double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x / alpha); }},
+    {"softplus_beta", true, [](double x, double beta) { return softplus(beta * x) / beta; }},
+    {"threshold", true, [](double x, double least) { return x > least ? x : 0.0; }},
+    {"hardshrink", true, [](double x, double reach) { return std::fabs(x) > reach ? x : 0.0; }},
+    {"softshrink", true, softshrink},
 };
 
 const Function* function_named(std::string_view name) {
