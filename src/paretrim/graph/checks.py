@@ -202,10 +202,11 @@ def _check_weight(node: Node, source: ValueType) -> None:
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
     settings = settings_of(node)
-    if node.op == "quantize":
-        expected = functions.pixel_table(spec, node.type)
-    else:
-        expected = functions.pointwise_table(settings.text("function"), settings.number("constant"), source, node.type)
+    with np.errstate(all="ignore"):  # numbers of a forged file may leave float64; their ends are those of the grid
+        if node.op == "quantize":
+            expected = functions.pixel_table(spec, node.type)
+        else:
+            expected = functions.pointwise_table(settings.text("function"), settings.number("constant"), source, node.type)
     # One step is left to other mathematics libraries: a last bit of exp can turn a tie.
     worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected).max())
     if worst > 1:
