@@ -223,3 +223,21 @@ def test_times_that_their_session_calls_into_question_make_no_headline(changed, 
     assert "faster" not in after.replace(said, "")
     assert "smaller" in after
     assert f"No speed is named here, because the times are not sound: {said}" in after
+
+
+def test_the_page_says_where_the_baseline_of_a_speed_up_ran() -> None:
+    """The native runtime has no floating point, so its speed-ups are against another runtime's."""
+    sound = fakes.orders(1)
+    native = [
+        replace(
+            one,
+            latencies=tuple(
+                replace(latency, in_place_of="paretrim") if not one.order else replace(latency, runtime="paretrim")
+                for latency in one.latencies[:1]
+            ),
+        )
+        for one in sound
+    ]
+    said = "paretrim runs integer networks; timed in onnxruntime beside it: FP32 baseline."
+    assert f"Speed-up is against FP32 baseline, from paired rounds; {said}" in page.render(native)
+    assert "timed in onnxruntime beside it" not in page.render(sound)

@@ -115,9 +115,10 @@ def table(view: View) -> str:
     head += _heading("order", left=True) if _orders_say_more(view) else ""
     shapes = [_sample_range(view, setting) for setting in view.settings]
     rows = "".join(_row(view, i, distributions=distributions, shapes=shapes) for i in range(len(view.points)))
-    notes = (
-        "Speed-up is against " + (_baselines(view) or "nothing") + ", from paired rounds." if view.settings[0] is not None else ""
-    )
+    notes = ""
+    if view.settings[0] is not None:
+        beside = wording.stand_ins(view.points)
+        notes = f"Speed-up is against {_baselines(view) or 'nothing'}, from paired rounds{f'; {beside}' if beside else ''}."
     missing = "".join(f" {text}." for text in wording.missing_onnx(view.points))
     shape = " Distributions are relative to each point's own median; heights are square roots." if distributions else ""
     return (
