@@ -16,6 +16,7 @@ from torch import Tensor
 
 from paretrim import trimfile
 from paretrim.bench.machine import describe, versions
+from paretrim.bench.statistics import accuracy_interval
 from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_check import check_onnx
@@ -42,6 +43,9 @@ EXACT_IMAGES = 32
 
 UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 """Files that were not seen to compute what their graph means; what is wrong keeps this name."""
+
+FAR = 0.01
+"""How far validation accuracy may be above test accuracy without a warning: more than images of one source differ."""
 
 BATCH = 250
 
@@ -211,6 +215,23 @@ def judge(
         onnx_agreement=None if exported is None else float((exported == shipped).mean()),
         onnx_runtime=None if exported is None else onnx_runtime,
         right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
+    )
+
+
+def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
+    """A warning where validation accuracy is far above test accuracy, as for weights that were trained on those images; else "".
+
+    Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
+    """
+    high = accuracy_interval(round(validation * validation_images), validation_images)
+    low = accuracy_interval(round(test * test_images), test_images)
+    if high.low <= low.high or validation - test <= FAR:
+        return ""
+    return (
+        f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
+        f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
+        f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
+        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see"
     )
 
 

@@ -16,7 +16,7 @@ from paretrim.errors import located
 from paretrim.finetune import FineTune
 from paretrim.network import Network
 from paretrim.pipeline import Start
-from paretrim.progress import duration
+from paretrim.progress import counted, duration
 from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.stage import Stage
@@ -184,8 +184,9 @@ def describe(prediction: Prediction) -> str:
         steps = stage.epochs * stage.steps
         predicted = "as above" if stage.shared else "finished" if stage.finished else duration(stage.seconds)
         rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
-    time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of training predicted"
-    total = f"{prediction.epochs} epochs, {time_left}"
+    work = "training" if prediction.epochs else "calibration and validation"
+    time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of {work} predicted"
+    total = f"{counted(prediction.epochs)}, {time_left}"
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
     zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []

@@ -80,6 +80,11 @@ def told(outcome: StageOutcome) -> str:
     return f"{outcome.name} done: validation accuracy {before:.2f} % → {after:.2f} %"
 
 
+def counted(epochs: int) -> str:
+    """A number of epochs in words: 1 epoch, 2 epochs."""
+    return f"{epochs:,} epoch{'s' * (epochs != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Time in words, in the two largest units: 4 s, 3 min 20 s, 2 h 05 min."""
     whole = round(seconds)
@@ -109,7 +114,7 @@ def _bars(console: Console, shown: Progress) -> Watcher:
         done, total = (now.epoch - 1) * now.steps + now.step, now.epochs * now.steps
         update(now.stage, done, total, f"epoch {now.epoch}/{now.epochs}, {described(now)}")
         if done == total:
-            _line(console, f"{now.stage}: {now.epochs} epochs, loss {now.loss:.3f}, accuracy {100 * now.accuracy:.1f} %")
+            _line(console, f"{now.stage}: {counted(now.epochs)}, loss {now.loss:.3f}, accuracy {100 * now.accuracy:.1f} %")
 
     return Watcher(
         tick, lambda text: _line(console, text), lambda done, total: update("download", done, total, _fetched(done, total))

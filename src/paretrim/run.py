@@ -13,12 +13,13 @@ from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
 from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
+from paretrim.data.batches import EvalBatches
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
-from paretrim.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of
+from paretrim.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
@@ -156,6 +157,8 @@ def deliver(
         watcher.note(_worth(entry.label, files, judgements[-1]))
         if files.onnx_problem:
             watcher.note(f"{entry.label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}")
+    if warning := _seen_before(entries, opened, judgements[0]):
+        watcher.note(warning)
     files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
@@ -176,6 +179,15 @@ def deliver(
     keep_commands(folder, reproduce)
     write_page(outcomes, folder, reproduce=reproduce, choice=None)
     return Delivered(tuple(deployed), tuple(judgements), outcomes)
+
+
+def _seen_before(entries: Sequence[Entry], opened: Opened, dense: Judgement) -> str:
+    """The warning of :func:`paretrim.judge.seen_before` about the dense network, whose accuracy the first stage has noted."""
+    noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
+    validation = opened.start.validation
+    if not noted or not isinstance(validation, EvalBatches):
+        return ""
+    return seen_before(noted[0], len(validation.images), dense.trained_accuracy, dense.test_images)
 
 
 def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:

@@ -173,6 +173,27 @@ def test_unexpected_faults_are_one_line_with_the_way_to_their_traceback(at_desk,
     assert "with the traceback that PARETRIM_TRACEBACK=1 in the environment shows\n" in err
 
 
+def test_weights_that_have_seen_the_validation_images_are_told(at_desk, command, tmp_path, monkeypatch):
+    from paretrim import run
+    from paretrim.data.digits import load_digits
+
+    digits = load_digits()
+    elsewhere = replace(digits, test=replace(digits.test, labels=(digits.test.labels + 1) % 10))
+    monkeypatch.setattr(run, "load", lambda *_, **__: elsewhere)
+    status, _, err = command("run", "short.toml", "--folder", tmp_path / "run", "--effort", "none")
+    assert status == 0
+    assert re.search(r"warning: the dense network is right on [0-9.]+ % of \d+ validation images .* % of 360 test images", err)
+
+
+def test_a_plan_says_that_no_weights_were_given(at_desk, command, tmp_path):
+    status, out, err = command("plan", "--model", "resnet20", "--data", "digits", "--epochs", "0")
+    assert status == 0
+    assert "note: resnet20 starts untrained: the recipe has neither weights nor [dense]. Time and disk are predicted" in err
+    assert " parameters, 0 epochs, " in out
+    _, _, err = command("plan", "--model", "cli_tiny_network:make", "--data", "digits", "--epochs", "0")
+    assert "note: no weights were given: what 'cli_tiny_network:make' makes is taken as it is" in err
+
+
 def test_an_untrained_network_is_told(at_desk, command, tmp_path):
     (tmp_path / "raw.toml").write_text('model = { network = "resnet20" }\ndata = { name = "digits" }\n')
     status, _, err = command("run", tmp_path / "raw.toml", "--folder", tmp_path / "run", "--effort", "none")

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,18 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(paretrim.pipeline, "run_stage", counting)
     return names
+
+
+def test_the_seconds_of_a_stage_hold_its_calibration(monkeypatch):
+    begin = Quantize.begin
+
+    def slowly(stage, network, resources):
+        time.sleep(0.1)
+        return begin(stage, network, resources)
+
+    monkeypatch.setattr(Quantize, "begin", slowly)
+    found = run_stage(Candidate(network("residual")), Quantize(budget=NONE), start("residual").resources(None))
+    assert found.history[-1].seconds >= 0.1
 
 
 def test_no_stages_are_the_identity(tmp_path):

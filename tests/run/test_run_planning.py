@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 import paretrim.planning
 from paretrim.distill.stage import Distill
 from paretrim.errors import TrainingFailed
+from paretrim.judge import seen_before
 from paretrim.pipeline import finished_dense, finished_stages, run_stages, train_dense
 from paretrim.planning import describe, doubt, predict
 from paretrim.prune.stage import Prune
@@ -36,6 +38,22 @@ def test_a_plan_scales_a_few_steps_to_the_whole(start):
     assert found.seconds == sum(stage.seconds for stage in found.stages)
     assert found.disk_bytes > 4 * found.parameters * 8  # four networks with their files
     assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
+
+
+def test_a_plan_counts_in_words(start):
+    nothing = describe(predict(start, {"": [Quantize(budget=Budget(epochs=0))]}))
+    assert re.search(r" parameters, 0 epochs, .* of calibration and validation predicted, at most", nothing)
+    once = describe(predict(start, {"": [Prune(budget=Budget(epochs=1))]}))
+    assert re.search(r" parameters, 1 epoch, .* of training predicted, at most", once)
+
+
+def test_validation_accuracy_far_above_test_accuracy_is_told():
+    said = seen_before(0.998, 5000, 0.9266, 10_000)
+    assert said.startswith("warning: the dense network is right on 99.80 % of 5,000 validation images (99.63 to 99.89) and on")
+    assert "its weights were probably trained on the validation images" in said
+    assert seen_before(0.94, 500, 0.9266, 10_000) == ""  # intervals meet
+    assert seen_before(0.9366, 10**6, 0.9286, 10**6) == ""  # less than a point
+    assert seen_before(0.80, 5000, 0.92, 10_000) == ""
 
 
 def test_stages_of_a_kind_are_timed_once(start):

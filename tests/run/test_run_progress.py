@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from paretrim.progress import duration, lines, silent, watching
+from paretrim.progress import counted, duration, lines, silent, watching
 from paretrim.train.fit import Tick
 
 
@@ -31,6 +31,10 @@ def test_downloads_in_a_log():
     watcher.fetched(2_000_000, 0)
     watcher.fetched(3_000_000, 3_000_000)
     assert text.getvalue() == "downloaded 2 MB\ndownloaded 3 MB of 3 MB\n"
+
+
+def test_one_epoch_is_one():
+    assert [counted(number) for number in (0, 1, 2, 1200)] == ["0 epochs", "1 epoch", "2 epochs", "1,200 epochs"]
 
 
 def test_a_terminal_gets_bars_and_keeps_the_notes():

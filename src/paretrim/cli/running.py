@@ -36,7 +36,7 @@ from paretrim.study.grid import is_study, read_grid
 from paretrim.study.runner import run_study, time_study
 from paretrim.timing import Setting
 from paretrim.train.budget import Budget
-from paretrim.visible import brief
+from paretrim.visible import brief, visible
 
 
 def run(parsed: argparse.Namespace, command_line: str) -> int:
@@ -94,7 +94,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     else:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
-        recipe = _compress_recipe(parsed)
+        recipe = _compress_recipe(parsed, planned=True)
         chains = {rung.name: rung.stages for rung in _rungs(parsed, _targets(parsed))}
     with at_work() as watcher:
         prediction = for_seeds(_predict(open_noting(recipe, watcher), chains, parsed.folder), seeds)
@@ -158,9 +158,9 @@ def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe
     return overridden(parse_recipe(table, parsed.command), parsed)
 
 
-def _compress_recipe(parsed: argparse.Namespace) -> Recipe:
-    """The recipe that the options of ``compress`` amount to, without stages."""
-    if parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
+def _compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Recipe:
+    """The recipe that the options of ``compress`` amount to, without stages; a plan needs no trained network."""
+    if not planned and parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
         raise InvalidRecipe(
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
         )
@@ -214,9 +214,18 @@ def open_noting(recipe: Recipe, watcher: Watcher) -> Opened:
     if any(spec is not None and ":" in spec.network for spec in (recipe.model, recipe.teacher)):
         # At the end of the path: a file here must not stand in for a module of Python or of a package.
         sys.path.append(str(Path.cwd()))
-    if recipe.model.network in NETWORKS and recipe.model.weights is None and recipe.dense is None:
-        watcher.note(f"note: {recipe.model.network} starts untrained: the recipe has neither weights nor [dense]")
+    if recipe.model.weights is None and recipe.dense is None:
+        watcher.note(_without_weights(recipe.model.network))
     return open_recipe(recipe, watcher)
+
+
+def _without_weights(network: str) -> str:
+    if network in NETWORKS:
+        return (
+            f"note: {network} starts untrained: the recipe has neither weights nor [dense]. Time and disk are predicted as for "
+            "trained weights; accuracies mean nothing"
+        )
+    return f"note: no weights were given: what '{visible(network)}' makes is taken as it is"
 
 
 def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:

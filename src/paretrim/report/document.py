@@ -95,7 +95,8 @@ def _beginning(run: Outcome) -> str:
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
         said.append(f"weights from {PurePath(str(model['weights'])).name}")
     if isinstance(dense, Mapping):
-        said.append(f"trained dense for {dense.get('epochs')} epochs with each seed")
+        epochs = dense.get("epochs")
+        said.append(f"trained dense for {epochs} epoch{'s' * (epochs != 1)} with each seed")
     return ", ".join(said)
 
 
