@@ -80,20 +80,28 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
     network = Network(graph_of(facts["structure"], by_node))
     for name, layer in weighted_layers(network).items():
-        mask = tensors.get(f"layers.{name.replace('.', '/')}.mask")
+        mask = _typed(tensors, f"layers.{name.replace('.', '/')}.mask", torch.bool)
         if mask is not None:
             set_mask_(layer, mask)
-        layer.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
+        layer.alive = _typed(tensors, f"layers.{name.replace('.', '/')}.alive", torch.float32)
         if name in facts["weights"]:
             settings = facts["weights"][name]
             layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
             layer.quantizer.price = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.price")
             layer.quantizer.lengths = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.lengths")
     for name, batch_norm in network.batch_norms().items():
-        batch_norm.alive = tensors.get(f"layers.{name.replace('.', '/')}.alive")
+        batch_norm.alive = _typed(tensors, f"layers.{name.replace('.', '/')}.alive", torch.float32)
     for name, scales in facts["activations"].items():
         network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
     network.load_state_dict(
         {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     )
     return network
+
+
+def _typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:
+    """The tensor under ``key``, if there is one; of another type it would be calculated with in another way."""
+    found = tensors.get(key)
+    if found is not None and found.dtype is not dtype:
+        raise ValueError(f"'{key}' is {found.dtype} and must be {dtype}")
+    return found

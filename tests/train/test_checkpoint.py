@@ -144,12 +144,19 @@ def test_a_file_that_is_no_candidate_is_refused(tmp_path):
     found = run_stage(dense("residual"), prune(), resources("residual"))
     save_candidate(found, path)
     tensors, facts = load_state(path)
+    mask = next(key for key in tensors if key.endswith(".mask"))
     for wrong in (
         {key: value for key, value in tensors.items() if not key.endswith("bias")},
         {**tensors, "layers.left/1.mask": torch.ones(1)},
         {**tensors, "stray": torch.ones(1)},
+        *({**tensors, mask: tensors[mask].to(other)} for other in (torch.float64, torch.float32, torch.int64, torch.uint8)),
+        {**tensors, mask.replace("mask", "alive"): torch.ones(1, dtype=torch.float64)},
     ):
         save_state(path, wrong, facts)
+        with pytest.raises(CorruptFile, match="does not hold a candidate"):
+            load_candidate(path)
+    for mean in ("a", 3, [[0.5]], [None]):
+        save_state(path, tensors, {**facts, "mean": mean, "std": mean})
         with pytest.raises(CorruptFile, match="does not hold a candidate"):
             load_candidate(path)
     save_state(path, tensors, {**facts, "history": [{"name": "prune"}]})

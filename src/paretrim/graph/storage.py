@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from paretrim.errors import CorruptFile, ParetrimError, located
-from paretrim.files import write_atomically
+from paretrim.files import read_regular, write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
@@ -60,7 +60,7 @@ def load(path: Path | str) -> Graph:
             size = path.stat().st_size
             if size > LARGEST_FILE:
                 raise CorruptFile(f"it has {size:,} bytes; a graph file has at most {LARGEST_FILE:,}")
-            content = path.read_bytes()
+            content = read_regular(path, at_most=LARGEST_FILE)
         except OSError as error:
             raise CorruptFile(f"it cannot be read: {error.strerror}") from error
         return from_bytes(content)
