@@ -7,8 +7,9 @@ layer is the first, and whether it is the module that gives two answers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,11 @@ from paretrim.capture.program import silence
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import WEIGHTED, Graph
 from paretrim.network import Network
+
+_ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "log": torch.log}
+)
+"""What a captured network may leave out at its end."""
 
 _Question = Callable[[str, Tensor, Tensor | None], bool]
 """Of a layer's path, what it returned and what it was given."""
@@ -77,13 +83,20 @@ def _compare(found: Captured, network: Network, images: Tensor) -> None:
         )
     if _apart(alone, expected[:1], TOLERANCE):
         _refuse_two_answers(module, images, expected)
-    result = network(images)
+    result = _ended(found, network(images))
     if _apart(result, expected, TOLERANCE) and not _is_rounding(found, network, images, _apart(result, expected, _LOOSE)):
         size = float((result - expected).abs().max() / expected.abs().max())
         raise UnsupportedOperation(
             f"the captured network is not what the module computes: its result differs by {100 * size:.2g} % of the largest, "
             f"first in {_where_they_part(found, network, module, images)}; write that layer another way, and please report this"
         )
+
+
+def _ended(found: Captured, logits: Tensor) -> Tensor:
+    """Logits as the module returns them: with the operations behind them that the network leaves out."""
+    for operation in found.left_out:
+        logits = _ENDS[operation](logits)
+    return logits
 
 
 def _apart(found: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -111,7 +124,7 @@ def _is_rounding(found: Captured, network: Network, images: Tensor, far: bool) -
     """Whether both agree in float64: then only float32, much amplified by the network, stands between them."""
     with suppress(Exception):  # a module may insist on float32
         expected = private_copy(found.module).double()(images.double())
-        return not _apart(copy.deepcopy(network).double()(images.double()), expected, _EXACT)
+        return not _apart(_ended(found, copy.deepcopy(network).double()(images.double())), expected, _EXACT)
     return not far
 
 

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from paretrim.constraints import Weighted
 from paretrim.fake_quantize import ActivationQuantizer
+from paretrim.graph.functions import SMALLEST, least_base
 from paretrim.graph.shapes import Settings, settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node
 
-SMALLEST_EPSILON = float(np.finfo(np.float32).tiny)
+SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
 
 
@@ -160,11 +161,17 @@ def _numpy(tensor: Tensor) -> Array:
     return cast(Array, tensor.detach().cpu().numpy().copy())
 
 
+def is_fixed(node: Node) -> bool:
+    """Whether a weighted node is arithmetic of the network, such as a mean over channels, and no layer to train or prune."""
+    return node.op == "conv2d" and bool(settings_of(node).integer("fixed"))
+
+
 def _layer(node: Node) -> nn.Module | None:
     """The module that holds the tensors of a node, None for one without state."""
     if node.op in WEIGHTED:
         bias = node.tensors.get("bias")
-        return Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+        layer = Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+        return layer.requires_grad_(not is_fixed(node))
     if node.op == "batch_norm":
         return BatchNorm(node.tensors, settings_of(node).required_number("epsilon"))
     if node.op == "dropout":
@@ -254,6 +261,18 @@ def _pointwise(settings: Settings, inputs: list[Tensor]) -> Tensor:
     return _WITH_CONSTANT[function](inputs[0], settings.required_number("constant"))
 
 
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """A power without infinities and without NaN in its gradient, as :mod:`paretrim.graph.functions` defines it."""
+    whole = exponent.is_integer()
+    if exponent < 0:
+        least = least_base(exponent)
+        return torch.where((x.abs() if whole else x) < least, least, x) ** exponent
+    if whole:
+        return x**exponent
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, 0.0)
+
+
 _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "sigmoid": torch.sigmoid,
@@ -262,8 +281,17 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
         "hardswish": F.hardswish,
         "tanh": torch.tanh,
         "gelu": F.gelu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
         "elu": F.elu,
+        "selu": F.selu,
         "softplus": F.softplus,
+        "logsigmoid": F.logsigmoid,
+        "mish": F.mish,
+        "abs": torch.abs,
+        "exp": torch.exp,
+        "log": lambda x: x.clamp_min(SMALLEST).log(),
+        "erf": torch.erf,
+        "sin": torch.sin,
         "relu6": F.relu6,
         "requantize": lambda x: x,
     }
@@ -276,6 +304,13 @@ _WITH_CONSTANT: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyTy
         "clamp_max": lambda x, bound: x.clamp_max(bound),
         "add_constant": lambda x, term: x + term,
         "mul_constant": lambda x, factor: x * factor,
+        "power": _power,
+        "elu_alpha": F.elu,
+        "celu": F.celu,
+        "softplus_beta": F.softplus,
+        "threshold": lambda x, least: F.threshold(x, least, 0.0),
+        "hardshrink": F.hardshrink,
+        "softshrink": F.softshrink,
     }
 )
 

@@ -82,6 +82,14 @@ def shared():
     return net
 
 
+def recurrent():
+    return nn.LSTM(8, 8, batch_first=True)
+
+
+def attention():
+    return nn.MultiheadAttention(8, 2, batch_first=True)
+
+
 def overwritten(_, x):
     left = x[:, :4]
     left += 1
@@ -103,16 +111,16 @@ ERRORS = {
     "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
     "layer norm": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),
-        r"layer 'extra' \(aten.layer_norm.default\): the operation is outside the graph; known are adaptive_avg.* use BatchNorm",
+        r"layer 'extra' \(aten.layer_norm.default\): use BatchNorm; statistics of the image itself cannot be folded into a layer",
     ),
     "transposed": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2)),
-        r"layer 'extra' \(aten.conv_transpose2d.input\): the operation is outside",
+        r"layer 'extra' \(aten.conv_transpose2d.input\): use an upsampling with mode='nearest' and a convolution",
     ),
     "group norm": (lambda: body(lambda self, x: self.extra(x), lambda: nn.GroupNorm(2, 8)), r"layer 'extra' \(aten.group_norm"),
     "recurrent": (
         lambda: body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
-        r"layer 'extra' \(aten.zeros.default\): the operation is outside",
+        r"layer 'extra' \(aten.gru.input\): take a network of convolutions; recurrent layers are not known",
     ),
     "twice": (
         lambda: body(lambda self, x: self.extra(self.extra(x)), lambda: conv(8, 8)),
@@ -147,9 +155,6 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
         r"last axis of \(8, 8, 8\); flatten first",
     ),
-    "alpha": (lambda: body(lambda _, x: torch.add(x, x, alpha=2)), r"alpha = 2 is not known; scale the second operand"),
-    "scaled difference": (lambda: body(lambda _, x: torch.rsub(x, 1, alpha=2)), r"alpha = 2 is not known; scale the second"),
-    "ratio": (lambda: body(lambda _, x: x / torch.sigmoid(x)), r"division of one activation by another is not known"),
     "row constant": (
         lambda: body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
         r"constant 'extra' of shape \(8,\)",
@@ -158,13 +163,56 @@ ERRORS = {
         lambda: body(lambda self, x: x / self.extra, lambda: nn.Parameter(torch.zeros(8, 1, 1))),
         r"divides by 'extra', which holds 0",
     ),
-    "broadcast": (lambda: body(lambda _, x: x + x.mean((2, 3), keepdim=True)), r"only \[C, 1, 1\] broadcasts, in a product"),
-    "elu": (lambda: body(lambda _, x: F.elu(x, 0.5)), r"elu with alpha = 0.5 is not known; only 1 is"),
-    "gelu": (lambda: body(lambda _, x: F.gelu(x, approximate="tanh")), r"gelu with approximate = tanh is not known"),
+    "broadcast": (
+        lambda: Outer(lambda x: x.mean((2, 3)) + x.mean((1, 2, 3))[:, None]),
+        r"give both operands the shape \[C, H, W\], with 1 where one is repeated; their shapes are \(5,\) and \(1,\)",
+    ),
+    "softplus": (lambda: body(lambda _, x: F.softplus(x, 1, 5)), r"leave the threshold of softplus at 20; 5.0 makes a step"),
+    "threshold": (lambda: body(lambda _, x: F.threshold(x, 0.5, 2)), r"give threshold the value 0 or 0.5; it puts 2.0 in the pl"),
+    "repeated rows": (lambda: body(lambda _, x: x.repeat(1, 1, 2, 1)), r"repeat channels of maps \[N, C, H, W\] only; this repe"),
+    "mirrored rows": (lambda: body(lambda _, x: x.flip(2)), r"choose among channels \(axis 1\) only, with fixed numbers; rows"),
+    "product of activations": (
+        lambda: body(lambda _, x: x @ x.transpose(2, 3)),
+        r"take a network of convolutions; attention and other products of matrices of activations are not known",
+    ),
+    "product with rows": (
+        lambda: body(lambda self, x: x @ self.extra, lambda: nn.Parameter(torch.ones(8, 8))),
+        r"flatten the input of the product first; it is \(8, 8, 8\)",
+    ),
+    "power of 0": (lambda: body(lambda _, x: x + x**0), r"leave out the power of 0; it is 1 whatever the image is"),
+    "slopes of the image": (
+        lambda: body(lambda _, x: torch.prelu(x, x.mean((0, 2, 3)))),
+        r"take slopes that are parameters; these are computed from the image|take the mean over channels",
+    ),
+    "random slopes": (lambda: body(lambda _, x: F.rrelu(x, training=True)), r"it draws slopes at random also in eval; pass tra"),
+    "scaled ELU": (lambda: body(lambda _, x: torch.ops.aten.elu(x, 1, 1, 2)), r"only an ELU whose input is not scaled is known"),
+    "GLU of the batch": (
+        lambda: body(lambda _, x: torch.cat([F.glu(x, 0)] * 2)),
+        r"give GLU a dimension of the image; along the batch it mixes images|could not be captured",
+    ),
+    "places": (
+        lambda: body(lambda _, x: x.max(1, keepdim=True)[1].float() * x),
+        r"its argument getitem_1 is not an activation of the network|activations are cast",
+    ),
+    "uneven maximum": (
+        lambda: body(lambda _, x: F.adaptive_max_pool2d(x, 3)),
+        r"use a max pooling with the window written out, or a size that divides \[8, 8\]; the windows for \[3, 3\] are not all",
+    ),
+    "pooling over depth": (
+        lambda: body(lambda _, x: F.avg_pool3d(x[:, None], 3, 1, 1)[:, 0]),
+        r"use the 2d form; of pooling over depth only a window \[k, 1, 1\] .* and this is \[3, 3, 3\] over \[1, 8, 8, 8\]",
+    ),
+    "bilinear to an odd size": (
+        lambda: body(lambda _, x: F.interpolate(x, (11, 16), mode="bilinear")),
+        r"use a whole factor, or half the size, and align_corners=False, or mode='nearest'; \[8, 8\] is brought to \[11, 16\]",
+    ),
     "concat": (lambda: body(lambda _, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
     "batch slice": (lambda: body(lambda _, x: x + x[:1]), r"the batch is sliced"),
     "batch split": (lambda: body(lambda _, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
-    "pad mode": (lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), "reflect")), r"padding in mode 'reflect'|outside the graph"),
+    "pad mode": (
+        lambda: body(lambda _, x: F.pad(x.flatten(2), (0, 8), "reflect")[..., None]),
+        r"pad height and width only, by 0 or more, with zeros or in mode .* is \[0, 8\] in mode 'reflect'",
+    ),
     "pad value": (
         lambda: body(lambda _, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
         r"padding with 1.0; only zeros are known",
@@ -175,7 +223,10 @@ ERRORS = {
         r"padding \[0, 0, 0, 0, 0, 1\] of \(8, 8, 8\); it must be .* and with -inf the channels too",
     ),
     "divisor": (lambda: body(lambda _, x: F.avg_pool2d(x, 2, divisor_override=3)), r"divisor_override = 3 is not known"),
-    "mean": (lambda: body(lambda _, x: x + x.mean(1, keepdim=True)), r"a mean over axes \[1\] of \(8, 8, 8\)"),
+    "mean": (
+        lambda: body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).mean(2)] * 4, 1)),
+        r"take the mean over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
+    ),
     "whole mean": (lambda: body(lambda _, x: x * x.mean()), r"its form without 'dim' is not known"),
     "padded for pooling": (
         lambda: body(lambda _, x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)),
@@ -192,12 +243,12 @@ ERRORS = {
     "one image": (lambda: body(lambda _, x: x + x[0]), r"one image is selected; every image must be computed alike"),
     "stack": (lambda: body(lambda _, x: torch.stack([x, x], 2).sum(2)), r"stacking along axis 2 to \(8, 2, 8, 8\); only maps"),
     "sum": (
-        lambda: body(lambda _, x: x * x.sum(1, keepdim=True)),
-        r"a sum over axes \[1\] of \(8, 8, 8\); only that over stacked",
+        lambda: body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).sum(2)] * 4, 1)),
+        r"take the sum over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
     ),
     "softmax": (
-        lambda: Outer(lambda x: x.mean((2, 3)).softmax(1)),
-        r"softmax over axis 1 of \(5,\); only that over two alternatives .* returns its logits without it",
+        lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(1)),
+        r"softmax over axis 1 of \(5,\); only that over two alternatives .* and that over the classes at the very end",
     ),
     "three alternatives": (
         lambda: body(lambda _, x: torch.stack([x, x, x], 1).softmax(1).sum(1)),
@@ -216,12 +267,24 @@ ERRORS = {
         r"pixels \[8, 8\] repeated to \[10, 10\]; only multiples are known, and sizes near one that are given as sizes",
     ),
     "bilinear": (
-        lambda: body(lambda _, x: F.interpolate(x, scale_factor=2, mode="bilinear")),
-        r"known are .*; use mode='nearest'",
+        lambda: body(lambda _, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
+        r"use an upsampling with mode='nearest' and a convolution; .* \(docs/operations.md lists what is\)",
     ),
     "permute": (
         lambda: body(lambda _, x: x.permute(0, 2, 3, 1)),
-        r"axes are permuted to \[0, 2, 3, 1\]; only the channel shuffle",
+        r"keep the channels first; of other orders only those of channel shuffle and of space to depth are known \(axes are perm",
+    ),
+    "attention": (
+        lambda: body(lambda self, x: self.extra(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (8, 8)), attention),
+        r"take a network of convolutions; attention and other products of matrices of activations are not known",
+    ),
+    "recurrence": (
+        lambda: body(lambda self, x: self.extra(x.flatten(2).transpose(1, 2))[0].mean(1)[..., None, None], recurrent),
+        r"take a network of convolutions; recurrent layers are not known",
+    ),
+    "channels last": (
+        lambda: body(lambda self, x: self.extra(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), lambda: nn.LayerNorm(8)),
+        r"use BatchNorm; statistics of the image itself cannot be folded into a layer \(axes are permuted to \[0, 2, 3, 1\]\)",
     ),
     "half shuffle": (
         lambda: body(lambda _, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
@@ -231,7 +294,10 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x.flatten(2)).view(-1, 8, 8, 8), lambda: nn.Linear(64, 64)),
         r"sees a tensor of shape \(8, 8, 8\) as \(8, 64\)",
     ),
-    "expand": (lambda: body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]), r"is expanded to \(8, 4\)"),
+    "expand": (
+        lambda: body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]),
+        r"expand maps \[C, H, W\] only; this expands \(8, 1\) to \(8, 4\)",
+    ),
     "cast": (lambda: body(lambda _, x: x.double()), r"activations are cast to torch.float64; capture a float32 network"),
     "overwritten view": (lambda: body(overwritten), r"it overwrites .*, which lies in the same memory, is read afterwards"),
     "batch statistics in eval": (

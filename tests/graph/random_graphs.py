@@ -15,6 +15,13 @@ FUNCTIONS = dict.fromkeys(functions.PLAIN) | {
     "clamp_max": 0.5,
     "add_constant": 0.25,
     "mul_constant": -0.5,
+    "power": 1.5,
+    "elu_alpha": 0.5,
+    "celu": 1.5,
+    "softplus_beta": 3.0,
+    "threshold": 0.2,
+    "hardshrink": 0.4,
+    "softshrink": 0.3,
 }
 
 

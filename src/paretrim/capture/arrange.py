@@ -8,7 +8,11 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-from paretrim.capture.call import Call
+import torch
+from torch.fx import Node as FxNode
+
+from paretrim.capture.call import Call, operation_of
+from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
@@ -61,12 +65,85 @@ def _split(work: Work, call: Call) -> Value:
     return tuple(cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
 
 
+_MODES: Mapping[str, str] = MappingProxyType({"reflection_pad2d": "reflect", "replication_pad2d": "replicate"})
+"""What pads in other ways than with a constant."""
+
+
+def _copied_edges(work: Work, call: Call) -> Value:
+    """Padding with the image's own rows and columns."""
+    mode = _MODES.get(call.operation) or str(call.arguments["mode"])
+    amounts = call.integers("padding" if call.operation in _MODES else "pad")
+    if len(amounts) != 4 or min(amounts) < 0 or mode not in ("reflect", "replicate", "circular"):
+        raise call.refused(
+            f"pad height and width only, by 0 or more, with zeros or in mode 'reflect', 'replicate' or 'circular'; this is "
+            f"{list(amounts)} in mode '{mode}'"
+        )
+    source = work.read(call, call.source)
+    value = _copied_along(work, call, View(source, work.shapes[source]), 1, mode, (amounts[2], amounts[3]))
+    return _copied_along(work, call, value, 2, mode, (amounts[0], amounts[1]))
+
+
+def _copied_along(work: Work, call: Call, value: View, axis: int, mode: str, amounts: tuple[int, int]) -> View:
+    """Rows (axis 1) or columns (axis 2) from inside put before and behind: sums of values that do not overlap."""
+    extent, (before, after) = value.shape[axis], amounts
+    first: list[int] = {
+        "reflect": [*range(before, 0, -1)],
+        "replicate": [0] * before,
+        "circular": [*range(extent - before, extent)],
+    }[mode]
+    last: list[int] = {
+        "reflect": [*range(extent - 2, extent - 2 - after, -1)],
+        "replicate": [extent - 1] * after,
+        "circular": [*range(after)],
+    }[mode]
+    total = _moved(work, call, value, axis, start=before, extent=before + extent + after)
+    for places, start in ((first, 0), (last, before + extent)):
+        if places:
+            edge = _gathered(work, call, value, axis, places)
+            edge = _moved(work, call, edge, axis, start=start, extent=total.shape[axis])
+            total = work.emit(call, "add", [total.name, edge.name], shape=total.shape)
+    return total
+
+
+def _gathered(work: Work, call: Call, value: View, axis: int, places: list[int]) -> View:
+    """Rows or columns of a value in this order."""
+    ascending = places == list(range(places[0], places[0] + len(places)))
+    if ascending or len(set(places)) == 1:
+        stop = places[-1] + 1
+        found = cut(work, call, value.name, axis, start=places[0], stop=stop, step=1)
+        return work.spread(call, found, (*found.shape[:axis], len(places), *found.shape[axis + 1 :]))
+    total: View | None = None
+    for index, place in enumerate(places):
+        found = cut(work, call, value.name, axis, start=place, stop=place + 1, step=1)
+        found = _moved(work, call, found, axis, start=index, extent=len(places))
+        total = found if total is None else work.emit(call, "add", [total.name, found.name], shape=found.shape)
+    assert total is not None
+    return total
+
+
+def _moved(work: Work, call: Call, value: View, axis: int, *, start: int, extent: int) -> View:
+    """A value among zeros: from ``start`` in ``extent`` rows or columns."""
+    after = extent - start - value.shape[axis]
+    if start == after == 0:
+        return value
+    shape = (*value.shape[:axis], extent, *value.shape[axis + 1 :])
+    attributes: dict[str, Attribute] = {
+        "before": tuple(start if place == axis else 0 for place in range(3)),
+        "after": tuple(after if place == axis else 0 for place in range(3)),
+    }
+    return work.emit(call, "pad", [value.name], shape=shape, attributes=attributes)
+
+
 def _pad(work: Work, call: Call) -> Value:
+    if call.arguments.get("mode", "constant") != "constant":
+        return _copied_edges(work, call)
+    view = work.view(call, call.source)
+    if len(view.shape) == 4 and view.shape[0] == 1:  # channels that stand in the depth, one in front of them
+        work.known[call.node.all_input_nodes[0]] = View(work.settled(call, replace(view, shape=view.shape[1:])), view.shape[1:])
     source, value = work.read(call, call.source), call.arguments["value"]
-    amounts, mode = list(call.integers("pad")), call.arguments.get("mode", "constant")
-    if mode != "constant" or value not in (None, 0, -math.inf):
-        what = f"with {value}" if mode == "constant" else f"in mode '{mode}'"
-        raise call.refused(f"padding {what}; only zeros are known, and -inf in front of a max pooling")
+    amounts = list(call.integers("pad"))
+    if value not in (None, 0, -math.inf):
+        raise call.refused(f"padding with {value}; only zeros are known, and -inf in front of a max pooling")
     if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6) or min(amounts) < 0:
         raise call.refused(
             f"padding {amounts} of {work.shapes[source]}; it must be non-negative and leave the batch alone, and with -inf the "
@@ -79,7 +156,8 @@ def _pad(work: Work, call: Call) -> Value:
         "before": (amounts[4], amounts[2], amounts[0]),
         "after": (amounts[5], amounts[3], amounts[1]),
     }
-    return work.emit(call, "pad", [source], shape=call.shape(), attributes=attributes)
+    shape = call.shape()
+    return View(work.emit(call, "pad", [source], shape=shape[-3:], attributes=attributes).name, shape)
 
 
 def _reshape(work: Work, call: Call) -> Value:
@@ -105,12 +183,96 @@ def _permute(work: Work, call: Call) -> Value:
     if order[0] == 0 and moved == sorted(moved):  # only axes of one number change their place
         return replace(view, shape=call.shape())
     base = work.shapes[view.name]
+    if order in ([0, 3, 5, 1, 2, 4], [0, 1, 3, 5, 2, 4]) and (base[0], *base[1:]) == _joined(view.shape):
+        return _blocks_to_channels(work, call, view, channels_first=order[1] == 1)
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
-        raise call.refused(
-            f"axes are permuted to {order}; only the channel shuffle [N, g, C/g, H, W] -> [N, C/g, g, H, W] is known; "
-            "keep the channels first"
-        )
+        known = "keep the channels first; of other orders only those of channel shuffle and of space to depth are known"
+        raise call.refused(f"{reason_behind(_behind(call.node)) or known} (axes are permuted to {order})")
     return View(view.name, call.shape(), view.shape[0])
+
+
+def _behind(node: FxNode) -> set[str]:
+    """Names of all operations that a value takes part in from here on."""
+    met: set[FxNode] = set()
+    waiting = [node]
+    while waiting:
+        for user in waiting.pop().users:
+            if user not in met:
+                met.add(user)
+                waiting.append(user)
+    return {operation_of(user) for user in met}
+
+
+def _joined(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[C, H / r, r, W / s, s] as [C, H, W]."""
+    return (shape[0], shape[1] * shape[2], shape[3] * shape[4])
+
+
+def _blocks_to_channels(work: Work, call: Call, view: View, *, channels_first: bool) -> View:
+    """[C, H / r, r, W / s, s] as [r, s, C, H / r, W / s], or as [C, r, s, H / r, W / s] with the channels first.
+
+    Every r-th row from each of the first r on, and likewise columns, joined along the channels.
+    """
+    channels, down, rows, across, columns = view.shape
+    parts = []
+    for row in range(rows):
+        strip = cut(work, call, view.name, 1, start=row, stop=down * rows, step=rows)
+        parts += [cut(work, call, strip.name, 2, start=column, stop=across * columns, step=columns) for column in range(columns)]
+    shape = (rows * columns * channels, down, across)
+    joined = work.emit(call, "concat", [part.name for part in parts], shape=shape)
+    if not channels_first:
+        return View(joined.name, (rows, columns, channels, down, across))
+    shuffled = work.emit(call, "channel_shuffle", [joined.name], shape=shape, attributes={"groups": rows * columns})
+    return View(shuffled.name, (channels, rows, columns, down, across))
+
+
+def _pixel_unshuffle(work: Work, call: Call) -> Value:
+    source, factor = work.read(call, call.source), call.integer("downscale_factor")
+    channels, height, width = work.shapes[source]
+    blocks = View(source, (channels, height // factor, factor, width // factor, factor))
+    return replace(_blocks_to_channels(work, call, blocks, channels_first=True), shape=call.shape())
+
+
+def _shuffle(work: Work, call: Call) -> Value:
+    source = work.read(call, call.source)
+    groups = {"groups": call.integer("groups")}
+    return work.emit(call, "channel_shuffle", [source], shape=work.shapes[source], attributes=groups)
+
+
+def _repeat(work: Work, call: Call) -> Value:
+    """Channels put behind themselves, as in making three of the one of a grey image."""
+    source, times = work.read(call, call.source), call.integers("repeats")
+    shape = work.shapes[source]
+    if len(shape) != 3 or len(times) != 4 or times[0] != 1 or times[2:] != (1, 1):
+        raise call.refused(f"repeat channels of maps [N, C, H, W] only; this repeats {shape} {list(times)} times")
+    return work.emit(call, "concat", [source] * times[1], shape=call.shape())
+
+
+def _chosen(work: Work, call: Call) -> Value:
+    """Channels in another order, as from RGB to BGR: runs of them joined."""
+    source = work.read(call, call.source)
+    channels, shape = work.shapes[source][0], call.shape()
+    if call.operation == "flip":
+        axes, places = list(call.integers("dims")), list(range(channels))[::-1]
+    elif call.operation == "index":
+        listed = call.arguments["indices"]
+        axes = [axis for axis, index in enumerate(listed) if index is not None] if isinstance(listed, list | tuple) else []
+        places = _fixed_places(work, listed[axes[0]]) if len(axes) == 1 and isinstance(listed, list | tuple) else []
+    else:
+        axes, places = [call.integer("dim")], _fixed_places(work, call.arguments["index"])
+    if len(shape) != 3 or [axis % 4 for axis in axes] != [1] or not places:
+        raise call.refused("choose among channels (axis 1) only, with fixed numbers; rows, columns and images keep their order")
+    places = [place % channels for place in places]
+    starts = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), len(places)]
+    runs = [(places[start], places[stop - 1] + 1) for start, stop in pairwise(starts)]
+    parts = [cut(work, call, source, 0, start=start, stop=stop, step=1) for start, stop in runs]
+    return parts[0] if len(parts) == 1 else work.emit(call, "concat", [part.name for part in parts], shape=shape)
+
+
+def _fixed_places(work: Work, index: object) -> list[int]:
+    constant = work.constant(index)
+    fixed = constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.int64
+    return [int(place) for place in constant.tensor] if constant is not None and fixed else []
 
 
 def _same(work: Work, call: Call) -> Value:
@@ -121,9 +283,11 @@ def _same(work: Work, call: Call) -> Value:
 def _expand(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
     call.no_effect("size", "other")
-    if shape != view.shape and view.shape != (shape[0], 1, 1):
-        raise call.refused(f"{view.shape} is expanded to {shape}; only [C, 1, 1] broadcasts")
-    return view
+    if shape == view.shape:
+        return view
+    if len(shape) != 3 or len(view.shape) != 3:
+        raise call.refused(f"expand maps [C, H, W] only; this expands {view.shape} to {shape}")
+    return View(work.read(call, call.source), shape, spread=True)
 
 
 VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -155,8 +319,16 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
         "cat": _concat,
         "pad": _pad,
+        "reflection_pad2d": _copied_edges,
+        "replication_pad2d": _copied_edges,
+        "channel_shuffle": _shuffle,
+        "pixel_unshuffle": _pixel_unshuffle,
         "constant_pad_nd": _pad,
         "clone": _same,
+        "repeat": _repeat,
+        "index": _chosen,
+        "index_select": _chosen,
+        "flip": _chosen,
     }
 )
 """Operations whose result is a tensor of its own."""

@@ -98,7 +98,7 @@ class Call:
 
     def shape(self) -> tuple[int, ...]:
         """Shape of the result without the batch; everything but the batch must be a plain number."""
-        sizes = self.node.meta["val"].shape
+        sizes = self._result().shape
         if not all(isinstance(size, int) for size in sizes[1:]):
             raise self.refused(
                 f"its result [{', '.join(map(str, sizes))}] mixes the batch with another axis; keep the batch first and alone"
@@ -147,12 +147,16 @@ class Call:
             raise self.refused(f"its {name} is {value}; only a fixed number is known")
         return float(value)
 
-    def result_dtypes(self) -> set[torch.dtype]:
-        """Element types of the results."""
+    def result_dtype(self) -> torch.dtype:
+        """Element type of the result."""
+        return self._result().dtype
+
+    def _result(self) -> torch.Tensor:
+        """The result; of several the first, behind which places in the image may stand."""
         result = self.node.meta["val"]
-        return {
-            part.dtype for part in (result if isinstance(result, list | tuple) else [result]) if isinstance(part, torch.Tensor)
-        }
+        first = result[0] if isinstance(result, list | tuple) else result
+        assert isinstance(first, torch.Tensor)
+        return first
 
 
 def layer_of(node: FxNode) -> str:

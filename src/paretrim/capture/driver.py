@@ -9,6 +9,7 @@ of the operation, or says that it has no effect: one that it leaves unread must 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -21,42 +22,29 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
+from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
 from paretrim.capture.call import Arguments, Call, call_of, is_in_place, is_random, operation_of
 from paretrim.capture.constants import changes_constant, is_constant
+from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import program_of
+from paretrim.capture.remedies import INSTEAD, remedy
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {**LAYERS, **ELEMENTWISE, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
+    {**LAYERS, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
 )
 """How every known operation is written down."""
 
 SHARING = frozenset({*VIEWS, *PARTS, *SAME})
 """Operations whose result may lie in the memory of their input."""
-
-_NORM = "statistics of the image itself cannot be folded into a layer, use BatchNorm"
-_ATTENTION = "attention and other products of matrices of activations have no place in it, take a network of convolutions"
-
-_INSTEAD: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "var", "var_mean", "std"), _NORM)
-    | dict.fromkeys(("matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention"), _ATTENTION)
-    | {
-        "adaptive_max_pool2d": "use a max pooling with the window written out",
-        "upsample_bilinear2d": "use mode='nearest'",
-        "upsample_bicubic2d": "use mode='nearest'",
-        "conv_transpose2d": "use an upsampling with mode='nearest' and a convolution",
-        "prelu": "use a leaky ReLU, whose slope is fixed",
-    }
-)
-"""What to do about operations that are met in practice."""
 
 _NAMES_IN_TORCH = MappingProxyType({"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"})
 
@@ -89,6 +77,7 @@ class Captured:
         program: the operations of the module in one list.
         inputs: the parameters and buffers that the program takes, in order; None stands for the images.
         values: what every operation of the program became in the graph.
+        left_out: operations at the end of the module, in order, that the graph leaves out: they change no class.
     """
 
     graph: Graph
@@ -96,6 +85,7 @@ class Captured:
     program: GraphModule
     inputs: tuple[torch.Tensor | None, ...]
     values: Mapping[FxNode, View]
+    left_out: tuple[str, ...]
 
 
 def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Captured:
@@ -117,15 +107,22 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             work.known[node] = View(INPUT, shape)
         elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
             _convert(work, node)
-            if isinstance(value := work.known.get(node), View):
+            if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
             output = _output(work, node, signature)
     _check_logits(work.shapes[output], len(classes))
+    left_out = tuple(operation_of(node) for node in work.left_out)
+    if left_out:
+        warnings.warn(
+            f"the network ends in {' and '.join(left_out)}, which is left out: what is trained and deployed returns the "
+            "logits in front of it, and chooses the same classes",
+            stacklevel=3,
+        )
     graph = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
     _check_weights(graph)
     inputs = tuple(state[sources[node.name]] if node.name in sources else None for node in placeholders)
-    return Captured(graph, unused, exported.graph_module, inputs, values)
+    return Captured(graph, unused, exported.graph_module, inputs, values, left_out)
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
@@ -169,15 +166,11 @@ def _convert(work: Work, node: FxNode) -> None:
                 "call to the next, so leave the change out in eval"
             )
     converter = CONVERTERS.get(call.operation)
-    if converter is None and is_random(node):
-        raise call.refused(
-            "it draws random numbers also in eval, and a file computes the same at every call; leave it out in eval"
-        )
     if converter is None:
-        instead = _INSTEAD.get(call.operation, "write the layer with these")
-        raise call.refused(f"the operation is outside the graph; known are {', '.join(sorted(CONVERTERS))}; {instead}")
-    if strange := call.result_dtypes() - {torch.float32}:
-        raise call.refused(f"activations are cast to {strange.pop()}; capture a float32 network")
+        _write_out(work, call)
+        return
+    if (found := call.result_dtype()) != torch.float32:
+        raise call.refused(f"activations are cast to {found}; capture a float32 network")
     value = converter(work, call)
     call.require_all_read()
     work.known[node] = value
@@ -188,11 +181,39 @@ def _convert(work: Work, node: FxNode) -> None:
         work.share_memory(node, call.source, same=same)
 
 
+def _write_out(work: Work, call: Call) -> None:
+    """Take what torch decomposes an unknown operation into in its place."""
+    node = call.node
+    if not is_random(node) and not any(isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
+        return  # made from sizes, and no activation, which is said where one is needed
+    found = None if call.operation in INSTEAD else written_out(node, CONVERTERS)
+    if found is None and is_random(node) and call.operation not in INSTEAD:
+        raise call.refused(
+            "it draws random numbers also in eval, and a file computes the same at every call; leave it out in eval"
+        )
+    if found is None:
+        raise call.refused(remedy(call.operation))
+    made, result = found
+    if isinstance(result, FxNode):
+        node.replace_all_uses_with(result)
+    for user in list(node.users):
+        index = user.args[1]
+        assert isinstance(result, tuple), "of one result all uses are replaced"
+        assert isinstance(index, int)
+        user.replace_all_uses_with(result[index])
+        node.graph.erase_node(user)
+    for part in made:
+        if not is_constant(work, part):
+            _convert(work, part)
+
+
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
     assert isinstance(parts, tuple), "what gives a tuple and is no split is refused where it stands"
     assert isinstance(index, int)
+    if index >= len(parts):  # places in the image, which stand behind what is known of a pooling
+        return
     work.known[node] = parts[index]
     work.share_memory(node, source)
 

@@ -1,8 +1,9 @@
-"""Converters of sums, products and scalar functions."""
+"""Converters of sums, products and other functions of two values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -11,19 +12,16 @@ from paretrim.capture.call import Call
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.graph.types import Array, Attribute, FloatArray
 
-_RANGES: Mapping[str, tuple[str, str]] = MappingProxyType({"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")})
-"""Names of the bounds of clamping operations."""
-
 
 def pointwise(work: Work, call: Call, source: View, function: str, constant: float | None = None) -> View:
     """A function of graphs, by its name there."""
     attributes: dict[str, Attribute] = {"function": function}
     if constant is not None:
         attributes["constant"] = constant
-    return _each(work, call, "pointwise", source, attributes=attributes, name=f"{call.layer}.{function}".removeprefix("."))
+    return each(work, call, "pointwise", source, attributes=attributes, name=f"{call.layer}.{function}".removeprefix("."))
 
 
-def _each(
+def each(
     work: Work, call: Call, op: str, source: View, *, attributes: Mapping[str, Attribute] | None = None, name: str = ""
 ) -> View:
     """A node that treats every number of a value by itself, seen under the shape that the value is seen under."""
@@ -36,24 +34,29 @@ def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]
 
     def convert(work: Work, call: Call) -> Value:
         left, right = call.source, call.arguments["other"]
-        if "alpha" in call.arguments and call.number("alpha") != 1:
-            raise call.refused(f"alpha = {call.arguments['alpha']} is not known; scale the second operand first")
-        if not inverts and not _is_activation(work, left) and _is_activation(work, right):
+        alpha = call.number("alpha") if "alpha" in call.arguments else 1.0
+        if not inverts and alpha == 1 and not _is_activation(work, left) and _is_activation(work, right):
             left, right = right, left
+        before = work.constant(left)
+        if inverts and before is not None and _is_activation(work, right):
+            negative = work.operand(call, right)
+            negative = _reciprocal_of(work, call, negative) if scales else pointwise(work, call, negative, "mul_constant", -alpha)
+            return _affine(work, call, negative.name, before, scales=scales, inverts=False)
         if isinstance(right, int | float):
-            number = float(right)
+            number = alpha * float(right)
             if inverts:
                 number = 1.0 / number if scales else -number
             return pointwise(work, call, work.elements(call, left), "mul_constant" if scales else "add_constant", number)
         constant = work.constant(right)
         if constant is not None:
-            return _affine(work, call, work.read(call, left), constant, scales=scales, inverts=inverts)
+            scaled = constant if alpha == 1 else Constant(constant.name, alpha * constant.tensor)
+            return _affine(work, call, work.read(call, left), scaled, scales=scales, inverts=inverts)
+        first, second = work.operand(call, left), work.operand(call, right)
         if scales and inverts:
-            raise call.refused("division of one activation by another is not known; only by a number or a constant tensor")
-        first, second = work.elements(call, left), work.elements(call, right)
-        if inverts:
-            second = pointwise(work, call, second, "mul_constant", -1.0)
-        return combine(work, call, "mul" if scales else "add", first, second)
+            second = _reciprocal_of(work, call, second)
+        elif alpha != 1 or inverts:
+            second = pointwise(work, call, second, "mul_constant", -alpha if inverts else alpha)
+        return _repeated(call, combine(work, call, "mul" if scales else "add", first, second))
 
     return convert
 
@@ -62,16 +65,48 @@ def _is_activation(work: Work, argument: object) -> bool:
     return any(argument is node for node in work.known)
 
 
+def _reciprocal_of(work: Work, call: Call, divisor: View) -> View:
+    """One over a value; behind a power, such as that of local response normalisation, one function with it."""
+    before = next((node for node in work.nodes if node.name == divisor.name), None)
+    if before is None or before.attributes.get("function") != "power":
+        return pointwise(work, call, divisor, "power", -1.0)
+    exponent = before.attributes["constant"]
+    assert isinstance(exponent, float)
+    return pointwise(work, call, View(before.inputs[0], divisor.shape), "power", -exponent)
+
+
 def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
-    """The sum or product of two activations; in a product [C, 1, 1] broadcasts against [C, H, W]."""
+    """The sum or product of two activations; extents of 1 are repeated, but for [C, 1, 1] in a product, which a graph can do."""
     if op == "mul" and first.shape != second.shape and first.shape[-2:] == (1, 1):
         first, second = second, first
-    wide, narrow = work.shapes[first.name], work.shapes[second.name]
-    alike = first.shape == second.shape and wide == narrow
-    gated = op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1)
-    if not alike and not gated:
-        raise call.refused(f"operands of shapes {first.shape} and {second.shape}; only [C, 1, 1] broadcasts, in a product")
+    first, second = _broadcast(work, call, op, first, second)
+    wide = work.shapes[first.name]
     return View(work.emit(call, op, [first.name, second.name], shape=wide).name, first.shape)
+
+
+def _repeated(call: Call, value: View) -> View:
+    """The result of operands both of which are repeated to a larger shape: computed before they are."""
+    shape = call.shape()
+    return value if value.shape == shape or len(shape) != 3 else replace(value, shape=shape, spread=True)
+
+
+def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tuple[View, View]:
+    """Both operands in shapes that the operation takes."""
+    wide, narrow = work.shapes[first.name], work.shapes[second.name]
+    if first.shape == second.shape and wide == narrow:
+        return first, second
+    if op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1):
+        return first, second
+    fits = all(1 in pair or pair[0] == pair[1] for pair in zip(wide, narrow, strict=False))
+    if (wide, narrow) != (first.shape, second.shape) or not len(wide) == len(narrow) == 3 or not fits:
+        raise call.refused(
+            f"give both operands the shape [C, H, W], with 1 where one is repeated; their shapes are {first.shape} and "
+            f"{second.shape}"
+        )
+    shape = tuple(max(pair) for pair in zip(wide, narrow, strict=True))
+    if op == "mul" and wide == shape and narrow[1:] == (1, 1):
+        return first, work.spread(call, second, (shape[0], 1, 1))
+    return work.spread(call, first, shape), work.spread(call, second, shape)
 
 
 def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> Value:
@@ -97,75 +132,33 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
         gamma, beta = gamma * factor, beta * factor
     else:
         beta = beta - operand if inverts else beta + operand
-    return _constant_affine(work, call, source, gamma.astype(np.float32), beta.astype(np.float32))
+    return affine(work, call, source, gamma.astype(np.float32), beta.astype(np.float32))
 
 
-def _constant_affine(work: Work, call: Call, source: str, gamma: FloatArray, beta: FloatArray) -> View:
+def affine(work: Work, call: Call, source: str, gamma: FloatArray, beta: FloatArray) -> View:
+    """Every channel scaled and shifted by constants [C]."""
     ones, zeros = np.ones_like(gamma), np.zeros_like(gamma)
     tensors: dict[str, Array] = {"gamma": gamma, "beta": beta, "mean": zeros, "variance": ones}
     return work.emit(call, "batch_norm", [source], shape=work.shapes[source], attributes={"epsilon": 0.0}, tensors=tensors)
 
 
-def _relu(work: Work, call: Call) -> Value:
-    # A module that is a ReLU gives its name to the value, so that reports and hints find it.
-    own = call.layer if "relu" in call.layer.rsplit(".", 1)[-1].lower() else ""
-    return _each(work, call, "relu", work.elements(call, call.source), name=own)
+def larger(work: Work, call: Call, first: View, second: View) -> View:
+    """The larger of two values: ``first + relu(second - first)``."""
+    difference = combine(work, call, "add", second, pointwise(work, call, first, "mul_constant", -1.0))
+    return combine(work, call, "add", first, each(work, call, "relu", difference))
 
 
-def _relu6(work: Work, call: Call) -> Value:
-    return _clamped(work, call, 0.0, 6.0)
+def maximum(work: Work, call: Call) -> Value:
+    """The larger of two activations."""
+    return _repeated(call, larger(work, call, work.operand(call, call.source), work.operand(call, call.arguments["other"])))
 
 
-def _clamp(work: Work, call: Call) -> Value:
-    low, high = _RANGES[call.operation]
-    return _clamped(work, call, call.optional_number(low), call.optional_number(high))
-
-
-def _clamp_min(work: Work, call: Call) -> Value:
-    return _clamped(work, call, call.number("min"), None)
-
-
-def _clamp_max(work: Work, call: Call) -> Value:
-    return _clamped(work, call, None, call.number("max"))
-
-
-def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | None) -> Value:
-    source = work.elements(call, call.source)
-    if maximum is None and minimum == 0:
-        return _each(work, call, "relu", source)
-    if minimum is not None and maximum is not None:
-        return _each(work, call, "clamp", source, attributes={"minimum": minimum, "maximum": maximum})
-    if minimum is not None:
-        return pointwise(work, call, source, "clamp_min", minimum)
-    return pointwise(work, call, source, "clamp_max", maximum)
-
-
-def _neg(work: Work, call: Call) -> Value:
-    return pointwise(work, call, work.elements(call, call.source), "mul_constant", -1.0)
-
-
-def _number_minus(work: Work, call: Call) -> Value:
-    """``rsub``: the second operand, a number, minus the first."""
-    if call.number("alpha") != 1:
-        raise call.refused(f"alpha = {call.arguments['alpha']} is not known; scale the second operand first")
-    negative = pointwise(work, call, work.elements(call, call.source), "mul_constant", -1.0)
-    return pointwise(work, call, negative, "add_constant", call.number("other"))
-
-
-def _scalar(function: str, fixed: Mapping[str, object] | None = None) -> Callable[[Work, Call], Value]:
-    """A function without settings, or with settings that must have these values."""
-
-    def convert(work: Work, call: Call) -> Value:
-        for name, value in (fixed or {}).items():
-            if call.arguments[name] != value:
-                raise call.refused(f"{function} with {name} = {call.arguments[name]} is not known; only {value} is")
-        return pointwise(work, call, work.elements(call, call.source), function)
-
-    return convert
-
-
-def _leaky_relu(work: Work, call: Call) -> Value:
-    return pointwise(work, call, work.elements(call, call.source), "leaky_relu", call.number("negative_slope"))
+def minimum(work: Work, call: Call) -> Value:
+    """The smaller of two activations: ``first - relu(first - second)``."""
+    first, second = work.operand(call, call.source), work.operand(call, call.arguments["other"])
+    difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
+    beyond = pointwise(work, call, each(work, call, "relu", difference), "mul_constant", -1.0)
+    return _repeated(call, combine(work, call, "add", first, beyond))
 
 
 ELEMENTWISE: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -174,22 +167,7 @@ ELEMENTWISE: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "sub": _arithmetic(scales=False, inverts=True),
         "mul": _arithmetic(scales=True, inverts=False),
         "div": _arithmetic(scales=True, inverts=True),
-        "neg": _neg,
-        "rsub": _number_minus,
-        "relu": _relu,
-        "relu6": _relu6,
-        "hardtanh": _clamp,
-        "clamp": _clamp,
-        "clamp_min": _clamp_min,
-        "clamp_max": _clamp_max,
-        "sigmoid": _scalar("sigmoid"),
-        "silu": _scalar("silu"),
-        "hardsigmoid": _scalar("hardsigmoid"),
-        "hardswish": _scalar("hardswish"),
-        "tanh": _scalar("tanh"),
-        "gelu": _scalar("gelu", {"approximate": "none"}),
-        "elu": _scalar("elu", {"alpha": 1, "scale": 1, "input_scale": 1}),
-        "leaky_relu": _leaky_relu,
-        "softplus": _scalar("softplus", {"beta": 1, "threshold": 20}),
+        "maximum": maximum,
+        "minimum": minimum,
     }
 )

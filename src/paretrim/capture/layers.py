@@ -10,6 +10,7 @@ import numpy as np
 
 from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, Pair
+from paretrim.capture.remedies import remedy
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Array, Attribute
 
@@ -108,11 +109,27 @@ def _batch_norm(work: Work, call: Call) -> Value:
 
 
 def _dropout(work: Work, call: Call) -> Value:
-    source = work.read(call, call.source)
+    view = work.view(call, call.source)
+    source = view.name if view.plain else work.read(call, call.source)
     if call.number("p") > 0:
         call.require("train", False, "it drops at random also in eval; use nn.Dropout, or pass training=self.training")
     call.no_effect("train")
-    return work.emit(call, "dropout", [source], shape=work.shapes[source], attributes={"probability": call.number("p")})
+    made = work.emit(call, "dropout", [source], shape=work.shapes[source], attributes={"probability": call.number("p")})
+    return View(made.name, view.shape)
+
+
+def _product(work: Work, call: Call) -> Value:
+    """A product with a constant matrix [in, out] is a linear layer."""
+    factor = call.arguments["other" if "other" in call.arguments else "mat2"]
+    constant = work.constant(factor)
+    if constant is None or constant.tensor.dim() != 2 or work.constant(call.source) is not None:
+        raise call.refused(remedy(call.operation))
+    source = work.read(call, call.source)
+    if len(work.shapes[source]) != 1:
+        raise call.refused(f"flatten the input of the product first; it is {work.shapes[source]}")
+    path, weight = work.weight(call, factor)
+    tensors: dict[str, Array] = {"weight": np.ascontiguousarray(weight.T)}
+    return work.emit(call, "linear", [source], shape=call.shape(), tensors=tensors, name=path)
 
 
 LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -120,6 +137,8 @@ LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "conv1d": _conv1d,
         "conv2d": _conv2d,
         "linear": _linear,
+        "matmul": _product,
+        "mm": _product,
         "batch_norm": _batch_norm,
         "dropout": _dropout,
         "feature_dropout": _dropout,

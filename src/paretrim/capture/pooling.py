@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, Pair
+from paretrim.capture.elementwise import larger, minimum, pointwise
 from paretrim.capture.layers import around
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
@@ -60,17 +63,125 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
     return work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": (shape[1], shape[2])})
 
 
-def _mean(work: Work, call: Call) -> Value:
+def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
+    """A map [C, H, W] and the axes (1 to 3, the batch is 0) that an operation reduces to one number each."""
     view = work.view(call, call.source)
-    base, axes = work.shapes[view.name], {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
+    axes = {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
     call.no_effect("keepdim", "dtype")
-    whole = len(base) == 3 and view.shape == (base[0], base[1] * base[2]) and axes == {2} and view.plain
-    if not whole and (len(view.shape) != 3 or not axes <= {2, 3} or not axes):
-        raise call.refused(f"a mean over axes {sorted(axes)} of {view.shape}; only that over height, width or both is known")
-    source = view.name if whole else work.read(call, call.source)
-    size = (1, 1) if whole else tuple(1 if axis in axes else base[axis - 1] for axis in (2, 3))
-    pooled = work.emit(call, "adaptive_avg_pool", [source], shape=(base[0], *size), attributes={"output_size": size})
-    return View(pooled.name, call.shape())
+    base = work.shapes[view.name]
+    flat = len(base) == 3 and (axes, view.shape) in (
+        ({2}, (base[0], base[1] * base[2])),
+        ({3}, (base[0], 1, base[1] * base[2])),
+        ({2, 3}, (base[0], 1, base[1] * base[2])),
+    )
+    if flat or (axes == {2} and view.shape == (base[0], 1)):
+        whole = base if flat else (base[0], 1, 1)
+        return View(work.settled(call, replace(view, shape=whole)), whole), {2, 3}
+    if len(view.shape) != 3 or 0 in axes or not axes:
+        raise call.refused(
+            f"take the {what} over channels, height or width of maps [C, H, W]; this is over axes {sorted(axes)} of {view.shape}"
+        )
+    source = work.read(call, call.source)
+    return View(source, work.shapes[source]), axes
+
+
+def mean(work: Work, call: Call, view: View, axes: set[int]) -> View:
+    """Means of a map over some of its axes, which are kept."""
+    channels = view.shape[0]
+    if axes & {2, 3}:
+        size = tuple(1 if axis in axes else view.shape[axis - 1] for axis in (2, 3))
+        view = work.emit(call, "adaptive_avg_pool", [view.name], shape=(channels, *size), attributes={"output_size": size})
+    return work.mixed(call, view, np.full((1, channels), 1 / channels, np.float32)) if 1 in axes else view
+
+
+def mean_of_map(work: Work, call: Call) -> Value:
+    """Means over channels, height, width or several of them."""
+    return View(mean(work, call, *_reduced(work, call, "mean")).name, call.shape())
+
+
+def sum_of_map(work: Work, call: Call) -> Value:
+    """A sum is a mean times the count; over channels alone it is computed at once."""
+    view, axes = _reduced(work, call, "sum")
+    if axes == {1}:
+        return View(work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)).name, call.shape())
+    count = math.prod(view.shape[axis - 1] for axis in axes)
+    total = pointwise(work, call, mean(work, call, view, axes), "mul_constant", float(count))
+    return View(total.name, call.shape())
+
+
+def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
+    """The largest number over some axes of a map, which are kept; over channels of one half and the other until one is left."""
+    if axes & {2, 3}:
+        window = tuple(view.shape[axis - 1] if axis in axes else 1 for axis in (2, 3))
+        left = (view.shape[0], view.shape[1] // window[0], view.shape[2] // window[1])
+        attributes: dict[str, Attribute] = {"window": window, "stride": window}
+        view = work.emit(call, "max_pool", [view.name], shape=left, attributes=attributes)
+    while 1 in axes and (channels := view.shape[0]) > 1:
+        half = (channels + 1) // 2
+        low, high = (cut(work, call, view.name, 0, start=first, stop=first + half, step=1) for first in (0, channels - half))
+        view = larger(work, call, low, high)
+    return view
+
+
+def amax_of_map(work: Work, call: Call) -> Value:
+    """The largest numbers over channels, height, width or several of them."""
+    return View(_largest(work, call, *_reduced(work, call, "largest")).name, call.shape())
+
+
+def amin_of_map(work: Work, call: Call) -> Value:
+    """The smallest numbers over channels, height, width or several of them."""
+    view, axes = _reduced(work, call, "smallest")
+    largest = _largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
+    return View(pointwise(work, call, largest, "mul_constant", -1.0).name, call.shape())
+
+
+def extreme(over_axes: Callable[[Work, Call], Value], of_two: Callable[[Work, Call], Value]) -> Callable[[Work, Call], Value]:
+    """``max`` or ``min``: along an axis, with the places, which are not known, behind it; or of two values."""
+
+    def convert(work: Work, call: Call) -> Value:
+        if "other" in call.arguments:
+            return of_two(work, call)
+        values = over_axes(work, call)
+        assert isinstance(values, View)
+        return (values,)
+
+    return convert
+
+
+def _adaptive_max_pool(work: Work, call: Call) -> Value:
+    source = work.read(call, call.source)
+    shape, size = work.shapes[source], call.pair("output_size")
+    if min(size) < 1 or shape[1] % size[0] or shape[2] % size[1]:
+        raise call.refused(
+            f"use a max pooling with the window written out, or a size that divides {list(shape[1:])}; the windows for "
+            f"{list(size)} are not all of one size"
+        )
+    window = (shape[1] // size[0], shape[2] // size[1])
+    attributes: dict[str, Attribute] = {"window": window, "stride": window}
+    return (work.emit(call, "max_pool", [source], shape=(shape[0], *size), attributes=attributes),)
+
+
+def _with_places(work: Work, call: Call) -> Value:
+    pooled = _max_pool(work, call)
+    assert isinstance(pooled, View)
+    return (pooled,)
+
+
+def _avg_pool3d(work: Work, call: Call) -> Value:
+    """Means over neighbouring channels, as local response normalisation takes them; the channels stand in the depth."""
+    view = work.view(call, call.source)
+    base, window = work.shapes[view.name], call.integers("kernel_size")
+    call.no_effect("ceil_mode", "count_include_pad")  # there is no padding, and no window ends outside
+    steps = {*call.integers("stride"), *(extent + 1 for extent in call.integers("padding"))}
+    if view.shape != (1, *base) or not view.plain or window[1:] != (1, 1) or steps != {1}:
+        raise call.refused(
+            f"use the 2d form; of pooling over depth only a window [k, 1, 1] over channels [1, C, H, W], without stride and "
+            f"padding, is known, and this is {list(window)} over {list(view.shape)}"
+        )
+    count = base[0] - window[0] + 1
+    shares = sum(np.eye(count, base[0], offset) for offset in range(window[0])) / window[0]
+    made = work.mixed(call, View(view.name, base), np.asarray(shares, np.float32))
+    return View(made.name, (1, *made.shape))
 
 
 def _upsample_nearest(work: Work, call: Call) -> Value:
@@ -96,6 +207,39 @@ def _upsample_nearest(work: Work, call: Call) -> Value:
     return value
 
 
+def _upsample_bilinear(work: Work, call: Call) -> Value:
+    """By a whole factor r: pixels repeated, and then averaged with a triangle of 2 r - 1, which is two averages."""
+    source, shape = work.read(call, call.source), call.shape()
+    call.no_effect("output_size", "scale_factors")
+    view = View(source, work.shapes[source])
+    if view.shape[1:] == (1, 1):
+        call.no_effect("align_corners")
+        return work.spread(call, view, shape)
+    factors = (shape[1] // view.shape[1], shape[2] // view.shape[2])
+    whole = (factors[0] * view.shape[1], factors[1] * view.shape[2]) == shape[1:]
+    if (2 * shape[1], 2 * shape[2]) == view.shape[1:] and not call.arguments["align_corners"]:
+        half: dict[str, Attribute] = {"window": (2, 2), "stride": (2, 2)}
+        return work.emit(call, "avg_pool", [source], shape=shape, attributes=half)
+    if call.arguments["align_corners"] or not whole:
+        raise call.refused(
+            f"use a whole factor, or half the size, and align_corners=False, or mode='nearest'; {list(view.shape[1:])} is "
+            f"brought to {list(shape[1:])} with align_corners={call.arguments['align_corners']}"
+        )
+    value = work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": shape[1:]})
+    even = (2 - factors[0] % 2, 2 - factors[1] % 2)  # a window of even size has no centre, so a second one of 2 moves it back
+    value = _smoothed(work, call, value, even, (even[0] - 1, even[1] - 1))
+    return _smoothed(work, call, value, factors, ((factors[0] - 1) // 2, (factors[1] - 1) // 2))
+
+
+def _smoothed(work: Work, call: Call, value: View, window: Pair, beside: Pair) -> View:
+    """Means over a window that moves by one pixel, of the pixels inside the image."""
+    if window == (1, 1):
+        return value
+    down, across = (value.shape[i + 1] + 2 * beside[i] - window[i] + 1 for i in (0, 1))
+    attributes: dict[str, Attribute] = {"window": window, "stride": (1, 1), "padding": around(beside)}
+    return work.emit(call, "avg_pool", [value.name], shape=(value.shape[0], down, across), attributes=attributes)
+
+
 def _floors(call: Call, pairs: tuple[Pair, ...]) -> bool:
     """Whether result i of n over size S is pixel ``floor(i * S / n)``; torch multiplies by a factor, rounded or given."""
     (height, down), (width, across) = pairs
@@ -111,9 +255,15 @@ def _floors(call: Call, pairs: tuple[Pair, ...]) -> bool:
 POOLING: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
         "max_pool2d": _max_pool,
+        "max_pool2d_with_indices": _with_places,
+        "adaptive_max_pool2d": _adaptive_max_pool,
+        "amin": amin_of_map,
+        "min": extreme(amin_of_map, minimum),
         "avg_pool2d": _avg_pool,
         "adaptive_avg_pool2d": _adaptive_avg_pool,
-        "mean": _mean,
+        "avg_pool3d": _avg_pool3d,
         "upsample_nearest2d": _upsample_nearest,
+        "_upsample_nearest_exact2d": _upsample_nearest,
+        "upsample_bilinear2d": _upsample_bilinear,
     }
 )

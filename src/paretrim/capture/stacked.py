@@ -5,24 +5,31 @@ Maps [P, C, H, W] stacked for selective kernels or split attention lie in one va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from torch.fx import Node as FxNode
+
 from paretrim.capture.arrange import cut
-from paretrim.capture.call import Call
-from paretrim.capture.elementwise import combine, pointwise
+from paretrim.capture.call import Call, operation_of
+from paretrim.capture.elementwise import combine, larger, maximum, pointwise
+from paretrim.capture.pooling import amax_of_map, extreme, mean_of_map, sum_of_map
 from paretrim.capture.work import Value, View, Work
+
+_Converter = Callable[[Work, Call], Value]
 
 
 def _stack(work: Work, call: Call) -> Value:
     shape, parts = call.shape(), call.arguments["tensors"]
-    if call.integer("dim") % (len(shape) + 1) != 1 or len(shape) != 4 or not isinstance(parts, list | tuple):
+    if call.integer("dim") % (len(shape) + 1) != 1 or len(shape) not in (3, 4) or not isinstance(parts, list | tuple):
         raise call.refused(
             f"stacking along axis {call.arguments['dim']} to {shape}; only maps [C, H, W] are stacked, along axis 1"
         )
-    joined = (shape[0] * shape[1], *shape[2:])
-    return View(work.emit(call, "concat", [work.read(call, part) for part in parts], shape=joined).name, shape)
+    each = (math.prod(shape[1:-2]), *shape[-2:])  # planes [H, W] are maps of one channel
+    names = [work.settled(call, replace(work.view(call, part), shape=each)) for part in parts]
+    return View(work.emit(call, "concat", names, shape=(shape[0] * each[0], *each[1:])).name, shape)
 
 
 def _part(work: Work, call: Call, view: View, index: int) -> View:
@@ -34,34 +41,68 @@ def _part(work: Work, call: Call, view: View, index: int) -> View:
     return View(cut(work, call, view.name, 0, start=index * run, stop=(index + 1) * run, step=1).name, view.shape[1:])
 
 
-def _sum(work: Work, call: Call) -> Value:
-    view = work.view(call, call.source)
-    axes = {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
-    call.no_effect("keepdim", "dtype")
-    if axes != {1} or work.shapes[view.name][0] == view.shape[0]:
-        raise call.refused(
-            f"a sum over axes {sorted(axes)} of {view.shape}; only that over stacked maps (axis 1 of [P, C, H, W]) is known"
-        )
-    total = _part(work, call, view, 0)
-    for index in range(1, view.shape[0]):
-        total = combine(work, call, "add", total, _part(work, call, view, index))
-    return View(total.name, call.shape())
+def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], View], *, mean: bool = False) -> _Converter:
+    """What reduces stacked maps (axis 1 of [P, C, H, W]) to one, two at a time; other axes are those of a map."""
+
+    def convert(work: Work, call: Call) -> Value:
+        view = work.view(call, call.source)
+        stacked = len(view.shape) == 4 and work.shapes[view.name][0] != view.shape[0] and "dim" in call.arguments
+        if not stacked or {axis % 5 for axis in call.integers("dim")} != {1}:
+            return of_map(work, call)
+        call.no_effect("keepdim", "dtype")
+        total = _part(work, call, view, 0)
+        for index in range(1, view.shape[0]):
+            total = joined(work, call, total, _part(work, call, view, index))
+        if mean:
+            total = pointwise(work, call, total, "mul_constant", 1 / view.shape[0])
+        return View(total.name, call.shape())
+
+    return convert
+
+
+def _added(work: Work, call: Call, first: View, second: View) -> View:
+    return combine(work, call, "add", first, second)
 
 
 def _softmax(work: Work, call: Call) -> Value:
-    """A choice between two is a sigmoid of their difference."""
+    """At the end of the network nothing; a choice between two is a sigmoid of their difference."""
     view = work.view(call, call.source)
     call.no_effect("dtype")
-    if call.integer("dim") % (len(view.shape) + 1) != 1 or view.shape[0] != 2 or len(view.shape) == 1:
+    if len(view.shape) == 1 and call.integer("dim") % 2 == 1 and ends(call.node):
+        work.left_out.append(call.node)
+        return view
+    if (
+        call.operation != "softmax"
+        or call.integer("dim") % (len(view.shape) + 1) != 1
+        or view.shape[0] != 2
+        or len(view.shape) == 1
+    ):
         raise call.refused(
-            f"softmax over axis {call.arguments['dim']} of {view.shape}; only that over two alternatives (axis 1 of [2, ...]) is "
-            "known; a network returns its logits without it"
+            f"{call.operation} over axis {call.arguments['dim']} of {view.shape}; only that over two alternatives (axis 1 of "
+            "[2, ...]) is known, and that over the classes at the very end"
         )
     first, second = (_part(work, call, view, index) for index in range(2))
     difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
     opposite = pointwise(work, call, difference, "mul_constant", -1.0)
     shares = [pointwise(work, call, chosen, "sigmoid").name for chosen in (difference, opposite)]
     return View(work.emit(call, "concat", shares, shape=work.shapes[view.name]).name, view.shape)
+
+
+def ends(node: FxNode) -> bool:
+    """Whether nothing that changes the order of the classes stands between a value and the network's result."""
+    return all(
+        user.op == "output" or (operation_of(user) in ("log", "detach", "alias", "clone", "contiguous") and ends(user))
+        for user in node.users
+    )
+
+
+def _log(work: Work, call: Call) -> Value:
+    """The logarithm of a softmax that was left out at the end is left out too."""
+    source = call.source
+    if isinstance(source, FxNode) and source in work.left_out:
+        work.left_out.append(call.node)
+        return work.view(call, source)
+    return pointwise(work, call, work.elements(call, source), "log")
 
 
 def _select(work: Work, call: Call) -> Value:
@@ -77,7 +118,18 @@ def _select(work: Work, call: Call) -> Value:
     return View(cut(work, call, work.read(call, call.source), axis, start=index, stop=index + 1, step=1).name, call.shape())
 
 
-STACKED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"stack": _stack, "sum": _sum, "softmax": _softmax})
+STACKED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
+    {
+        "stack": _stack,
+        "sum": _over_maps(sum_of_map, _added),
+        "mean": _over_maps(mean_of_map, _added, mean=True),
+        "amax": _over_maps(amax_of_map, larger),
+        "max": extreme(_over_maps(amax_of_map, larger), maximum),
+        "softmax": _softmax,
+        "log_softmax": _softmax,
+        "log": _log,
+    }
+)
 """Operations whose result is a tensor of its own."""
 
 PARTS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"select": _select})

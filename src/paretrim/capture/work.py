@@ -19,18 +19,20 @@ class View:
     """A value of the graph seen under another shape (without the batch), not yet written down as a node.
 
     ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
-    bottom, right) with minus infinity, already part of ``shape``.
+    bottom, right) with minus infinity, already part of ``shape``. ``spread`` says that the value, whose extents are those of
+    ``shape`` or 1, is repeated to ``shape``.
     """
 
     name: str
     shape: tuple[int, ...]
     shuffled: int = 0
     never_wins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    spread: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether it holds the numbers of the value in the order of memory, and nothing else."""
-        return not self.shuffled and not any(self.never_wins)
+        return not self.shuffled and not any(self.never_wins) and not self.spread
 
 
 Value = View | tuple[View, ...]
@@ -67,6 +69,7 @@ class Work:
         tensors: for every value of the program, the values that are the very same tensor under another name.
         changed: memory of constants that the network changes while it runs.
         owners: for every weight, the layer that uses it.
+        left_out: operations at the end of the network that change no class, and are not written down.
     """
 
     constants: dict[FxNode, Constant]
@@ -77,6 +80,7 @@ class Work:
     tensors: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
+    left_out: list[FxNode] = field(default_factory=list)
 
     def emit(
         self,
@@ -103,6 +107,8 @@ class Work:
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
         if not isinstance(value, View):
             raise call.refused(f"its argument {argument} is not an activation of the network")
+        if value.spread and isinstance(argument, FxNode):
+            value = self.known[argument] = self._settled(call, value)
         return value
 
     def read(self, call: Call, argument: object) -> str:
@@ -128,12 +134,36 @@ class Work:
             return View(name, self.shapes[name])
         return view
 
+    def operand(self, call: Call, argument: object) -> View:
+        """As :meth:`elements`, but what is repeated to a larger shape is given as it is before."""
+        value = self.known.get(argument) if isinstance(argument, FxNode) else None
+        if isinstance(value, View) and value.spread:
+            return View(value.name, self.shapes[value.name])
+        return self.elements(call, argument)
+
+    def spread(self, call: Call, view: View, shape: tuple[int, ...]) -> View:
+        """A value [C, H, W] whose extents are those of ``shape`` or 1, repeated to ``shape``."""
+        if view.shape[1:] != shape[1:]:
+            wide = (view.shape[0], *shape[1:])
+            attributes: dict[str, Attribute] = {"output_size": shape[1:]}
+            view = self.emit(call, "adaptive_avg_pool", [view.name], shape=wide, attributes=attributes)
+        return view if view.shape == shape else self.mixed(call, view, np.ones((shape[0], 1), np.float32))
+
+    def mixed(self, call: Call, view: View, shares: FloatArray) -> View:
+        """Channels [K, H, W] as sums of those of a value [C, H, W] in shares [K, C]: a convolution that no stage trains."""
+        shape = (len(shares), *view.shape[1:])
+        still: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1, "fixed": 1}
+        weight: dict[str, Array] = {"weight": shares[:, :, None, None]}
+        return self.emit(call, "conv2d", [view.name], shape=shape, attributes=still, tensors=weight)
+
     def settled(self, call: Call, view: View) -> str:
         """Name of a value that has the shape of this view, which is written down as a node if need be."""
         return self._settled(call, view).name
 
     def _settled(self, call: Call, view: View) -> View:
         base = self.shapes[view.name]
+        if view.spread:
+            return self.spread(call, View(view.name, base), view.shape)
         if any(view.never_wins):
             raise call.refused("it reads what was padded with -inf, which only a max pooling without padding may; pad with zeros")
         if view.shuffled:

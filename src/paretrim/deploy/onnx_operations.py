@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from paretrim.deploy.onnx_functions import pointwise
 from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_scale
 from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
@@ -256,49 +256,6 @@ def _means(extent: int, pieces: int) -> np.ndarray[tuple[int, ...], np.dtype[np.
     return matrix
 
 
-_NAMED = MappingProxyType(
-    {
-        "sigmoid": ("Sigmoid", {}),
-        "tanh": ("Tanh", {}),
-        "hardsigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
-        "hardswish": ("HardSwish", {}),
-        "elu": ("Elu", {"alpha": 1.0}),
-        "softplus": ("Softplus", {}),
-    }
-)
-"""Functions that are one ONNX operation."""
-
-_WITH_CONSTANT = MappingProxyType({"clamp_min": "Max", "clamp_max": "Min", "add_constant": "Add", "mul_constant": "Mul"})
-
-
-def _pointwise(writer: Writer, node: Node) -> None:
-    settings, real = settings_of(node), writer.real(node.inputs[0])
-    function, constant = settings.text("function"), settings.number("constant")
-    if function in _NAMED:
-        op, attributes = _NAMED[function]
-        writer.finish(node, op, [real], attributes)
-    elif function in _WITH_CONSTANT:
-        assert constant is not None
-        writer.finish(node, _WITH_CONSTANT[function], [real, writer.constant(f"{node.name}/constant", constant)])
-    elif function == "leaky_relu":
-        assert constant is not None
-        writer.finish(node, "LeakyRelu", [real], {"alpha": constant})
-    elif function == "silu":
-        writer.finish(node, "Mul", [real, writer.add("Sigmoid", [real], f"{node.name}/sigmoid")])
-    elif function == "relu6":
-        bounds = [writer.constant(f"{node.name}/{name}", value) for name, value in (("minimum", 0.0), ("maximum", 6.0))]
-        writer.finish(node, "Clip", [real, *bounds])
-    elif function == "gelu":
-        scaled = writer.add("Div", [real, writer.constant(f"{node.name}/root", math.sqrt(2.0))], f"{node.name}/scaled")
-        erf = writer.add("Erf", [scaled], f"{node.name}/erf")
-        grown = writer.add("Add", [erf, writer.constant(f"{node.name}/one", 1.0)], f"{node.name}/grown")
-        product = writer.add("Mul", [real, grown], f"{node.name}/product")
-        writer.finish(node, "Mul", [product, writer.constant(f"{node.name}/half", 0.5)])
-    else:
-        assert function == "requantize"
-        writer.finish(node, "Identity", [real])
-
-
 OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
     {
         "conv2d": _conv2d,
@@ -306,7 +263,7 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "batch_norm": _batch_norm,
         "relu": _relu,
         "clamp": _clamp,
-        "pointwise": _pointwise,
+        "pointwise": pointwise,
         "add": _add,
         "mul": _mul,
         "concat": _concat,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
+from paretrim.graph.types import INPUT, Array, Attribute, Graph, Node, ValueType
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -31,6 +31,11 @@ def folded_bias(head: Node, batch_norm: Node | None) -> tuple[Float64Array, Floa
     return factor, bias * factor + offset
 
 
+def deployed(node: Node) -> dict[str, Attribute]:
+    """Attributes of a weighted node without what only training needs."""
+    return {name: value for name, value in node.attributes.items() if name != "fixed"}
+
+
 def fold(graph: Graph) -> Graph:
     """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed.
 
@@ -48,7 +53,7 @@ def fold(graph: Graph) -> Graph:
             continue
         node = replace(run.head, inputs=inputs)
         if "weight" in node.tensors:
-            node = replace(node, tensors=_folded_tensors(run.head, run.batch_norm))
+            node = replace(node, attributes=deployed(node), tensors=_folded_tensors(run.head, run.batch_norm))
         nodes.append(node)
         if run.batch_norm:
             renamed[run.batch_norm.name] = node.name

@@ -16,7 +16,20 @@ Float64Array = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
 
 # NumPy has no erf, and SciPy would be a large dependency for one function; math.erf is correctly rounded to an ulp.
-_erf = np.frompyfunc(math.erf, 1, 1)
+_elementwise_erf = np.frompyfunc(math.erf, 1, 1)
+
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Least number that ``log`` takes as it is: smaller ones count as this."""
+
+_LARGEST = 1e38
+"""No slope of a power of a number near 0 goes beyond this."""
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+"""Source: Klambauer et al. 2017, arXiv 1706.02515."""
+
+
+def _erf(x: Float64Array) -> Float64Array:
+    return np.asarray(_elementwise_erf(x), dtype=np.float64)
 
 
 def _sigmoid(x: Float64Array) -> Float64Array:
@@ -29,6 +42,28 @@ def _hardsigmoid(x: Float64Array) -> Float64Array:
     return np.asarray(np.clip(x + 3.0, 0.0, 6.0) / 6.0)
 
 
+def _softplus(x: Float64Array) -> Float64Array:
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
+
+
+def _elu(x: Float64Array, alpha: float = 1.0) -> Float64Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def least_base(exponent: float) -> float:
+    """Least size of a base that ``power`` raises to a negative exponent: of smaller ones the slope would leave float32."""
+    return max(SMALLEST, math.pow(_LARGEST, 1.0 / (exponent - 1.0)))
+
+
+def _power(x: Float64Array, exponent: float) -> Float64Array:
+    """``x ** exponent`` where that is a finite number, and its limit where not."""
+    if exponent < 0:
+        least = least_base(exponent)
+        whole = exponent.is_integer()
+        return np.where(np.abs(x) < least, least, x) ** exponent if whole else np.maximum(x, least) ** exponent
+    return np.asarray((x if exponent.is_integer() else np.maximum(x, 0.0)) ** exponent)
+
+
 PLAIN: Mapping[str, Callable[[Float64Array], Float64Array]] = MappingProxyType(
     {
         "sigmoid": _sigmoid,
@@ -36,9 +71,18 @@ PLAIN: Mapping[str, Callable[[Float64Array], Float64Array]] = MappingProxyType(
         "hardsigmoid": _hardsigmoid,
         "hardswish": lambda x: x * _hardsigmoid(x),
         "tanh": np.tanh,
-        "gelu": lambda x: 0.5 * x * (1.0 + np.asarray(_erf(x / math.sqrt(2.0)), dtype=np.float64)),
-        "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
-        "softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
+        "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))),
+        "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))),
+        "elu": _elu,
+        "selu": lambda x: SELU_SCALE * _elu(x, SELU_ALPHA),
+        "softplus": _softplus,
+        "logsigmoid": lambda x: -_softplus(-x),
+        "mish": lambda x: x * np.tanh(_softplus(x)),
+        "abs": np.abs,
+        "exp": np.exp,
+        "log": lambda x: np.log(np.maximum(x, SMALLEST)),
+        "erf": _erf,
+        "sin": np.sin,
         "relu6": lambda x: np.clip(x, 0.0, 6.0),
         "requantize": lambda x: x,
     }
@@ -52,6 +96,13 @@ WITH_CONSTANT: Mapping[str, Callable[[Float64Array, float], Float64Array]] = Map
         "clamp_max": np.minimum,
         "add_constant": lambda x, term: x + term,
         "mul_constant": lambda x, factor: x * factor,
+        "power": _power,
+        "elu_alpha": _elu,
+        "celu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha)),
+        "softplus_beta": lambda x, beta: _softplus(beta * x) / beta,
+        "threshold": lambda x, least: np.where(x > least, x, 0.0),
+        "hardshrink": lambda x, reach: np.where(np.abs(x) > reach, x, 0.0),
+        "softshrink": lambda x, reach: np.sign(x) * np.maximum(np.abs(x) - reach, 0.0),
     }
 )
 """Functions with a constant."""
@@ -84,10 +135,11 @@ def evaluate(function: str, x: npt.NDArray[np.floating], constant: float | None 
     """
     check_function(function, constant)
     wide = np.asarray(x, dtype=np.float64)
-    if function in PLAIN:
-        return np.asarray(PLAIN[function](wide), dtype=np.float64)
-    assert constant is not None
-    return np.asarray(WITH_CONSTANT[function](wide, constant), dtype=np.float64)
+    with np.errstate(over="ignore"):  # what grows beyond all numbers ends at the end of a grid
+        if function in PLAIN:
+            return np.asarray(PLAIN[function](wide), dtype=np.float64)
+        assert constant is not None
+        return np.asarray(WITH_CONSTANT[function](wide, constant), dtype=np.float64)
 
 
 def onto_grid(real: Float64Array, output: ValueType) -> ByteArray:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import SMALLEST_SCALE
-from paretrim.graph.fold import affine_of, folded_bias
+from paretrim.graph.fold import affine_of, deployed, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
@@ -145,7 +145,7 @@ class _Lowering:
             raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize it first")
         final = end.name == self.graph.output and run.activation is None
         kind = ValueType(end.type.shape) if final else self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
-        attributes: dict[str, Attribute] = dict(head.attributes)
+        attributes = deployed(head)
         if not final:
             attributes |= _clamp(run.activation, kind)
         factor, bias = folded_bias(head, run.batch_norm)

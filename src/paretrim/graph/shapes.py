@@ -43,8 +43,8 @@ _TRIPLE = AttributeRule("ints", 3)
 _COUNT = AttributeRule("int", minimum=1)
 _INDEX = AttributeRule("int")
 _NUMBER = AttributeRule("float")
-_ONES = _optional(_PAIR, (1, 1))
-_NO_EDGES = _optional(_EDGES, (0, 0, 0, 0))
+_ONES, _NO_EDGES = _optional(_PAIR, (1, 1)), _optional(_EDGES, (0, 0, 0, 0))
+_FIXED = {"fixed": _optional(_INDEX, 0)}
 _CLAMP = {"lo": _optional(_INDEX, 0), "hi": _optional(_INDEX, 255)}
 
 ATTRIBUTES: Mapping[str, Mapping[str, AttributeRule]] = MappingProxyType(
@@ -52,7 +52,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, AttributeRule]] = MappingProxyType(
         "normalize": {},
         "quantize": {},
         "dequantize": {},
-        "conv2d": {"stride": _ONES, "padding": _NO_EDGES, "dilation": _ONES, "groups": _optional(_COUNT, 1)} | _CLAMP,
+        "conv2d": {"stride": _ONES, "padding": _NO_EDGES, "dilation": _ONES, "groups": _optional(_COUNT, 1)} | _FIXED | _CLAMP,
         "linear": _CLAMP,
         "batch_norm": {"epsilon": _optional(_NUMBER, None)} | _CLAMP,
         "relu": {},

@@ -15,7 +15,7 @@ from torch import Tensor
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import is_depthwise
-from paretrim.network import Network
+from paretrim.network import Network, is_fixed
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
 from paretrim.prune.patterns import block_shape, parse_pattern
@@ -170,8 +170,8 @@ class Prune:
             InvalidRecipe: there are none.
         """
         layers = weighted_layers(network)
-        left_out = set()
-        first = next((node for node in network.structure.nodes if node.op == "conv2d"), None)
+        left_out = {node.name for node in network.structure.nodes if is_fixed(node)}
+        first = next((node for node in network.structure.nodes if node.op == "conv2d" and node.name not in left_out), None)
         if first is not None and not self.first:
             left_out.add(first.name)
         if not self.last:

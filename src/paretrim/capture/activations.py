@@ -1,0 +1,208 @@
+"""Converters of functions of one value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from paretrim.capture.arrange import cut
+from paretrim.capture.call import Call
+from paretrim.capture.elementwise import affine, combine, each, pointwise
+from paretrim.capture.work import Value, View, Work
+from paretrim.graph.functions import SELU_ALPHA, SELU_SCALE
+
+_RANGES: Mapping[str, tuple[str, str]] = MappingProxyType({"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")})
+"""Names of the bounds of clamping operations."""
+
+_LINEAR = 20
+"""Beyond this softplus is a straight line to float32."""
+
+
+def _relu(work: Work, call: Call) -> Value:
+    # A module that is a ReLU gives its name to the value, so that reports and hints find it.
+    own = call.layer if "relu" in call.layer.rsplit(".", 1)[-1].lower() else ""
+    return each(work, call, "relu", work.elements(call, call.source), name=own)
+
+
+def _relu6(work: Work, call: Call) -> Value:
+    return _clamped(work, call, 0.0, 6.0)
+
+
+def _clamp(work: Work, call: Call) -> Value:
+    low, high = _RANGES[call.operation]
+    return _clamped(work, call, call.optional_number(low), call.optional_number(high))
+
+
+def _clamp_min(work: Work, call: Call) -> Value:
+    return _clamped(work, call, call.number("min"), None)
+
+
+def _clamp_max(work: Work, call: Call) -> Value:
+    return _clamped(work, call, None, call.number("max"))
+
+
+def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | None) -> Value:
+    source = work.elements(call, call.source)
+    if maximum is None and minimum == 0:
+        return each(work, call, "relu", source)
+    if minimum is not None and maximum is not None:
+        return each(work, call, "clamp", source, attributes={"minimum": minimum, "maximum": maximum})
+    if minimum is not None:
+        return pointwise(work, call, source, "clamp_min", minimum)
+    return pointwise(work, call, source, "clamp_max", maximum)
+
+
+def _neg(work: Work, call: Call) -> Value:
+    return pointwise(work, call, work.elements(call, call.source), "mul_constant", -1.0)
+
+
+def _number_minus(work: Work, call: Call) -> Value:
+    """``rsub``: the second operand, a number, minus the first times alpha."""
+    negative = pointwise(work, call, work.elements(call, call.source), "mul_constant", -call.number("alpha"))
+    return pointwise(work, call, negative, "add_constant", call.number("other"))
+
+
+def _with_constant(function: str, name: str) -> Callable[[Work, Call], Value]:
+    """A function with one setting."""
+
+    def convert(work: Work, call: Call) -> Value:
+        return pointwise(work, call, work.elements(call, call.source), function, call.number(name))
+
+    return convert
+
+
+def _chain(*functions: tuple[str, float | None]) -> Callable[[Work, Call], Value]:
+    """Functions one behind the other, each with its constant."""
+
+    def convert(work: Work, call: Call) -> Value:
+        value = work.elements(call, call.source)
+        for function, constant in functions:
+            value = pointwise(work, call, value, function, constant)
+        return value
+
+    return convert
+
+
+def _power(work: Work, call: Call) -> Value:
+    if call.operation == "pow":
+        given = work.constant(call.arguments["exponent"])  # a parameter, as of generalised-mean pooling, stays what it is
+        exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")
+    else:
+        exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]
+    if exponent == 0:
+        raise call.refused("leave out the power of 0; it is 1 whatever the image is")
+    source = work.elements(call, call.source)
+    return source if exponent == 1 else pointwise(work, call, source, "power", exponent)
+
+
+def _elu(work: Work, call: Call) -> Value:
+    source = work.elements(call, call.source)
+    alpha, scale = call.number("alpha"), call.number("scale")
+    call.require("input_scale", 1, "only an ELU whose input is not scaled is known")
+    if (alpha, scale) == (SELU_ALPHA, SELU_SCALE):
+        return pointwise(work, call, source, "selu")
+    value = pointwise(work, call, source, "elu") if alpha == 1 else pointwise(work, call, source, "elu_alpha", alpha)
+    return value if scale == 1 else pointwise(work, call, value, "mul_constant", scale)
+
+
+def _gelu(work: Work, call: Call) -> Value:
+    function = "gelu" if call.arguments["approximate"] == "none" else "gelu_tanh"
+    return pointwise(work, call, work.elements(call, call.source), function)
+
+
+def _softplus(work: Work, call: Call) -> Value:
+    source, beta = work.elements(call, call.source), call.number("beta")
+    if call.number("threshold") < _LINEAR:
+        raise call.refused(f"leave the threshold of softplus at {_LINEAR}; {call.number('threshold')} makes a step in it")
+    return pointwise(work, call, source, "softplus") if beta == 1 else pointwise(work, call, source, "softplus_beta", beta)
+
+
+def _threshold(work: Work, call: Call) -> Value:
+    least, value = call.number("threshold"), call.number("value")
+    if value == least:
+        return _clamped(work, call, least, None)
+    if value != 0:
+        raise call.refused(f"give threshold the value 0 or {least}; it puts {value} in the place of what is not above {least}")
+    return pointwise(work, call, work.elements(call, call.source), "threshold", least)
+
+
+def _rrelu(work: Work, call: Call) -> Value:
+    """In eval a leaky ReLU with the mean of its slopes."""
+    call.require("training", False, "it draws slopes at random also in eval; pass training=self.training")
+    slope = (call.number("lower") + call.number("upper")) / 2
+    return pointwise(work, call, work.elements(call, call.source), "leaky_relu", slope)
+
+
+def _prelu(work: Work, call: Call) -> Value:
+    """A leaky ReLU; with a slope of its own for every channel ``relu(x) - slope * relu(-x)``."""
+    slopes = work.constant(call.arguments["weight"])
+    if slopes is None:
+        raise call.refused("take slopes that are parameters; these are computed from the image")
+    if slopes.tensor.numel() == 1:
+        return pointwise(work, call, work.elements(call, call.source), "leaky_relu", float(slopes.array[0]))
+    source = work.read(call, call.source)
+    view = View(source, work.shapes[source])
+    negative = each(work, call, "relu", pointwise(work, call, view, "mul_constant", -1.0))
+    scaled = affine(work, call, negative.name, -slopes.array, np.zeros_like(slopes.array))
+    return combine(work, call, "add", each(work, call, "relu", view), scaled)
+
+
+def _glu(work: Work, call: Call) -> Value:
+    source = work.read(call, call.source)
+    shape = work.shapes[source]
+    axis = call.integer("dim") % (len(shape) + 1) - 1
+    if axis < 0:
+        raise call.refused("give GLU a dimension of the image; along the batch it mixes images")
+    half = shape[axis] // 2
+    first, gate = (cut(work, call, source, axis, start=start, stop=start + half, step=1) for start in (0, half))
+    return combine(work, call, "mul", first, pointwise(work, call, gate, "sigmoid"))
+
+
+FUNCTIONS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
+    {
+        "neg": _neg,
+        "rsub": _number_minus,
+        "relu": _relu,
+        "relu6": _relu6,
+        "hardtanh": _clamp,
+        "clamp": _clamp,
+        "clamp_min": _clamp_min,
+        "clamp_max": _clamp_max,
+        "sigmoid": _chain(("sigmoid", None)),
+        "silu": _chain(("silu", None)),
+        "hardsigmoid": _chain(("hardsigmoid", None)),
+        "hardswish": _chain(("hardswish", None)),
+        "tanh": _chain(("tanh", None)),
+        "gelu": _gelu,
+        "elu": _elu,
+        "selu": _chain(("selu", None)),
+        "celu": _with_constant("celu", "alpha"),
+        "leaky_relu": _with_constant("leaky_relu", "negative_slope"),
+        "rrelu": _rrelu,
+        "prelu": _prelu,
+        "glu": _glu,
+        "softplus": _softplus,
+        "log_sigmoid": _chain(("logsigmoid", None)),
+        "mish": _chain(("mish", None)),
+        "threshold": _threshold,
+        "hardshrink": _with_constant("hardshrink", "lambd"),
+        "softshrink": _with_constant("softshrink", "lambd"),
+        "pow": _power,
+        "sqrt": _power,
+        "rsqrt": _power,
+        "reciprocal": _power,
+        "abs": _chain(("abs", None)),
+        "erf": _chain(("erf", None)),
+        "exp": _chain(("exp", None)),
+        "exp2": _chain(("mul_constant", math.log(2)), ("exp", None)),
+        "expm1": _chain(("exp", None), ("add_constant", -1.0)),
+        "log2": _chain(("log", None), ("mul_constant", 1 / math.log(2))),
+        "log10": _chain(("log", None), ("mul_constant", 1 / math.log(10))),
+        "log1p": _chain(("add_constant", 1.0), ("log", None)),
+        "sin": _chain(("sin", None)),
+        "cos": _chain(("add_constant", math.pi / 2), ("sin", None)),
+    }
+)

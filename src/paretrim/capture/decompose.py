@@ -1,0 +1,116 @@
+"""Operations that no converter knows, written out as operations that one does, by torch's own decompositions.
+
+An alias such as ``torch.concat`` or ``x.narrow`` is nothing but another name for its torch; so are many functions that are
+written with simpler ones.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+
+import torch
+from torch._C import DispatchKey
+from torch._decomp import decomposition_table
+from torch._ops import OpOverload
+from torch._subclasses import FakeTensorMode
+from torch.fx import GraphModule
+from torch.fx import Node as FxNode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import Argument, map_arg
+
+from paretrim.capture.call import operation_of
+
+Result = FxNode | tuple[FxNode, ...]
+
+
+def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
+    """New nodes in front of ``node`` that compute the same with known operations, and which of them are its result.
+
+    None, and nothing new, if torch has no decomposition into known operations.
+    """
+    program = _decomposed(node)
+    if program is None:
+        return None
+    made: list[FxNode] = []
+    places: dict[FxNode, FxNode] = dict(zip(program.graph.find_nodes(op="placeholder"), node.all_input_nodes, strict=True))
+    result: Result | None = None
+    for part in program.graph.nodes:
+        if part.op == "output":
+            found = part.args[0]
+            result = tuple(places[item] for item in found) if isinstance(found, list | tuple) else places[found]
+        elif part.op != "placeholder":
+            new = _copied(part, node, places) if part.op == "call_function" else None
+            inner = None if new is None else _known(new, known)
+            if new is None or inner is None:
+                _erase(made if new is None else [*made, new])
+                return None
+            made += inner[0]
+            places[part] = inner[1]
+    assert result is not None
+    return made, result
+
+
+def _decomposed(node: FxNode) -> GraphModule | None:
+    """The operation as torch computes it on tensors of these shapes, with other operations."""
+    target = node.target
+    if not isinstance(target, OpOverload):
+        return None
+    composite = target.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
+    function = target if composite else decomposition_table.get(target)
+    if function is None:
+        return None
+    sources = node.all_input_nodes
+
+    def call(*tensors: Argument) -> object:
+        given = dict(zip(sources, tensors, strict=True))
+        args, keywords = map_arg((node.args, node.kwargs), given.__getitem__)
+        return function(*args, **keywords)
+
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            program = make_fx(call)(*(_example(source) for source in sources))
+    except Exception:  # dozens of kinds; whatever the reason, torch does not write this operation out
+        return None
+    program.graph.eliminate_dead_code()
+    same = any(part.target is target for part in program.graph.nodes)
+    return None if same else program
+
+
+def _example(source: FxNode) -> object:
+    """A tensor, or a size, as the program was exported with."""
+    value = source.meta["val"]
+    if isinstance(value, torch.Tensor):
+        return torch.empty([_size(extent) for extent in value.shape], dtype=value.dtype)
+    return _size(value)
+
+
+def _size(extent: object) -> int:
+    return int(extent.node.hint) if isinstance(extent, torch.SymInt) else operator.index(extent)  # type: ignore[arg-type]
+
+
+def _copied(part: FxNode, node: FxNode, places: dict[FxNode, FxNode]) -> FxNode:
+    args, keywords = map_arg((part.args, part.kwargs), places.__getitem__)
+    assert callable(part.target)
+    with node.graph.inserting_before(node):
+        new = node.graph.call_function(part.target, args, keywords)
+    new.meta = {**node.meta, "val": part.meta.get("val")}
+    return new
+
+
+def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], FxNode] | None:
+    """The node itself if its operation is known, else what it is written out as, which takes its place."""
+    if new.target is operator.getitem or operation_of(new) in known or not isinstance(new.meta["val"], torch.Tensor):
+        return [new], new
+    inner = written_out(new, known)
+    if inner is None or not isinstance(inner[1], FxNode):
+        if inner is not None:
+            _erase(inner[0])
+        return None
+    new.graph.erase_node(new)
+    return inner[0], inner[1]
+
+
+def _erase(nodes: list[FxNode]) -> None:
+    for node in reversed(nodes):
+        node.graph.erase_node(node)

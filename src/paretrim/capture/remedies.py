@@ -1,0 +1,50 @@
+"""What to do about operations that the graph does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+_LISTED = "docs/operations.md"
+"""Where users read which operations there are."""
+
+_NORM = "use BatchNorm; statistics of the image itself cannot be folded into a layer"
+_ATTENTION = "take a network of convolutions; attention and other products of matrices of activations are not known"
+_RECURRENT = "take a network of convolutions; recurrent layers are not known"
+_CHOICE = "use relu, clamp, maximum or minimum; choices by comparison are not known"
+_ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids where the file needs it"
+_PLACES = "return the logits; places and orders of numbers are found outside of the network"
+_MORE_PIXELS = (
+    "use an upsampling with mode='nearest' and a convolution; other ways to more pixels than bilinear ones are not known"
+)
+
+INSTEAD: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
+    | dict.fromkeys(("matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "_native_multi_head_attention"), _ATTENTION)
+    | dict.fromkeys(
+        ("gru", "lstm", "rnn_tanh", "rnn_relu", "gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell"), _RECURRENT
+    )
+    | dict.fromkeys(("where", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill", "heaviside"), _CHOICE)
+    | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
+    | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
+    | dict.fromkeys(("pixel_shuffle", "conv_transpose2d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
+    | {
+        "conv3d": "use Conv2d; images have no depth",
+        "embedding": "take a network of images; indices into a table are not known",
+        "unfold": "use a convolution or nn.PixelUnshuffle; overlapping patches are not known",
+        "im2col": "use a convolution or nn.PixelUnshuffle; overlapping patches are not known",
+    }
+)
+"""What to do about operations that are met in practice, and why."""
+
+
+def reason_behind(operations: Collection[str]) -> str | None:
+    """The remedy for what values are moved for in front of it, such as attention; None where none of these is met."""
+    met = {INSTEAD[operation] for operation in operations if operation in INSTEAD}
+    return next((reason for reason in (_ATTENTION, _RECURRENT, _NORM) if reason in met), None)
+
+
+def remedy(operation: str) -> str:
+    """What to do about an unknown operation, and why; names without namespace and overload."""
+    instead = INSTEAD.get(operation, "write the layer with other operations; this one is not known")
+    return f"{instead} ({_LISTED} lists what is)"
