@@ -72,3 +72,8 @@ def _empty():
     network = Network()
     network.layers = nn.ModuleDict()
     return network
+
+
+def test_a_mask_that_is_not_true_or_false_is_refused():
+    with pytest.raises(ValueError, match=r"a mask of torch\.float64; a mask is torch\.bool"):
+        set_mask_(Weighted(torch.ones(2, 3), None), torch.ones(2, 3, dtype=torch.float64))

@@ -79,24 +79,36 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         key = str(node["name"]).replace(".", "/")
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
     network = Network(graph_of(facts["structure"], by_node))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CorruptFile(f"tensor '{name}' holds NaN or infinity")
     for name, layer in weighted_layers(network).items():
         mask = _typed(tensors, f"layers.{name.replace('.', '/')}.mask", torch.bool)
         if mask is not None:
             set_mask_(layer, mask)
-        layer.alive = _typed(tensors, f"layers.{name.replace('.', '/')}.alive", torch.float32)
+        layer.alive = _vector(tensors, f"layers.{name.replace('.', '/')}.alive", len(layer.weight))
         if name in facts["weights"]:
             settings = facts["weights"][name]
             layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
-            layer.quantizer.price = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.price")
-            layer.quantizer.lengths = tensors.get(f"layers.{name.replace('.', '/')}.quantizer.lengths")
+            place = f"layers.{name.replace('.', '/')}.quantizer"
+            layer.quantizer.price = _vector(tensors, f"{place}.price", len(layer.weight))
+            layer.quantizer.lengths = _vector(tensors, f"{place}.lengths", layer.quantizer.top + 1)
     for name, batch_norm in network.batch_norms().items():
-        batch_norm.alive = _typed(tensors, f"layers.{name.replace('.', '/')}.alive", torch.float32)
+        batch_norm.alive = _vector(tensors, f"layers.{name.replace('.', '/')}.alive", len(batch_norm.gamma))
     for name, scales in facts["activations"].items():
         network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
     network.load_state_dict(
         {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     )
     return network
+
+
+def _vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
+    """So many float32 under ``key``, if there are any."""
+    found = _typed(tensors, key, torch.float32)
+    if found is not None and found.shape != (count,):
+        raise ValueError(f"'{key}' has shape {tuple(found.shape)} and must have {(count,)}")
+    return found
 
 
 def _typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -19,6 +21,7 @@ from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.storage import save
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
+from paretrim.integer_network import IntegerNetwork
 from paretrim.judge import Deployed, deploy
 from paretrim.lock import hold
 from paretrim.network import Network
@@ -58,9 +61,24 @@ class Compressed:
             said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
         return f"Compressed({said})"
 
+    @cached_property
+    def network(self) -> nn.Module:
+        """What ships, as a torch module on the CPU: logits [N, K] of images as the deployed file takes them.
+
+        If the network is quantized, it computes the file's own integers and gives the native runtime's logits to the last bit; if
+        not, the file's weights, and logits differ by float32 rounding. It does not train: :attr:`trainable` does.
+        """
+        if self.graph.quantized:
+            return IntegerNetwork(self.graph, torch.device("cpu")).eval()
+        return Network(self.graph).eval().requires_grad_(requires_grad=False)
+
     @property
-    def network(self) -> Network:
-        """The trained network."""
+    def trainable(self) -> Network:
+        """The network as it was trained, to train further: if quantized, a simulation in float32 of the integers that ship.
+
+        Its logits are not the file's: a value near the middle of two steps may fall to the other side. Where classes are nearly
+        tied, as in a network with random weights, that changes the class of many images.
+        """
         return self.candidate.network
 
     @property

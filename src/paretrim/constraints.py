@@ -51,8 +51,10 @@ def set_mask_(layer: Weighted, mask: Tensor) -> None:
     """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink.
 
     Raises:
-        ValueError: the mask would bring a pruned weight back, or has another shape than the weight.
+        ValueError: the mask would bring a pruned weight back, is not of True and False, or has another shape than the weight.
     """
+    if mask.dtype != torch.bool:
+        raise ValueError(f"a mask of {mask.dtype}; a mask is torch.bool")
     if mask.shape != layer.weight.shape:
         raise ValueError(f"a mask of shape {tuple(mask.shape)} for a weight of shape {tuple(layer.weight.shape)}")
     mask = mask.to(layer.weight.device)
@@ -80,6 +82,14 @@ def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
     for key, module in layers.items():
         if isinstance(module, Weighted):
             yield key.replace("/", "."), module
+
+
+def first_not_finite(network: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity, by the name of the user's layer; None if all are finite."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name.removeprefix("layers.").replace("/", ".")
+    return None
 
 
 def zeros_and_weights(network: nn.Module) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretrim.constraints import Weighted
+from paretrim.errors import UnsupportedOperation
 from paretrim.fake_quantize import ActivationQuantizer
 from paretrim.graph.functions import SMALLEST, least_base
 from paretrim.graph.shapes import Settings, settings_of
@@ -173,7 +174,14 @@ def _layer(node: Node) -> nn.Module | None:
         layer = Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
         return layer.requires_grad_(not is_fixed(node))
     if node.op == "batch_norm":
-        return BatchNorm(node.tensors, settings_of(node).required_number("epsilon"))
+        epsilon = settings_of(node).required_number("epsilon")
+        smallest = float(node.tensors["variance"].min())
+        if smallest < 0 or smallest + epsilon <= 0:
+            raise UnsupportedOperation(
+                f"layer '{node.layer}': a variance of its BatchNorm (running_var) is {smallest:g}; it is never below 0, and "
+                f"above it with epsilon {epsilon:g}, so these weights are damaged"
+            )
+        return BatchNorm(node.tensors, epsilon)
     if node.op == "dropout":
         return nn.Dropout(settings_of(node).required_number("probability"))
     return None

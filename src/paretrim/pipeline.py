@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paretrim.candidate import Candidate, load_candidate, save_candidate
-from paretrim.constraints import sparsity, weight_bits
+from paretrim.constraints import first_not_finite, sparsity, weight_bits
 from paretrim.data.batches import Batches
 from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
@@ -102,6 +102,9 @@ def run_stage(
         )
         seconds = fit(network, plan, resources, folder=folder, report=report)
         settle_(network)
+        spoilt = first_not_finite(network)
+        if spoilt is not None:
+            raise TrainingFailed(f"'{spoilt}' holds NaN or infinity at the end of the stage; check the weights it began with")
         lay_out_(network, torch.contiguous_format)  # as if it came from disk: a resumed run must not differ in the last bit
         after = _validate(network, resources)
     outcome = StageOutcome(

@@ -6,8 +6,9 @@ import pytest
 from random_graphs import BLOCKS, Builder, finish, random_graph
 
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.openvino_runtime import COMPILED_SIZES
-from paretrim.deploy.report import IntegerReport, report_of
+from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable
+from paretrim.deploy.openvino_runtime import COMPILED_SIZES, OpenVinoRunnable
+from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable, verify
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import run
@@ -91,7 +92,7 @@ def test_a_concat_of_mixed_zero_points_opens_in_every_runtime(tmp_path):
 
 def test_what_openvino_cannot_compile_is_named(deployed):
     runnable = open_runnable(deployed[2]["openvino"], runtime="openvino")
-    with pytest.raises(CorruptFile, match="OpenVINO cannot compile the network for a batch of 2: no kernel"):
+    with pytest.raises(CorruptFile, match=r"OpenVINO .* cannot compile '.*a\.onnx' for a batch of 2: no kernel"):
         replace(runnable, core=BrokenCore(), compiled={})(deployed[1][:2])
 
 
@@ -195,3 +196,31 @@ def test_verify_measures_distance(deployed):
     assert agreement.top1 == pytest.approx(2 / 3)
     assert agreement.worst_absolute == pytest.approx(2 * np.abs(expected[0]).max())
     assert agreement.mean_absolute == pytest.approx(2 * np.abs(expected[0]).sum() / expected.size)
+
+
+class Failing:
+    """A peer's session that fails while it runs."""
+
+    def run(self, *_):
+        raise KeyError("out of range")
+
+    def infer(self, *_, **__):
+        raise KeyError("out of range")
+
+
+def test_whatever_a_peer_raises_names_file_and_runtime(tmp_path):
+    path, images = tmp_path / "network.onnx", np.zeros((1, 3, 4, 4), np.float32)
+    broken = OnnxRuntimeRunnable(path, Failing(), (3, 4, 4), False, 1, "1.2")
+    with pytest.raises(CorruptFile, match=r"ONNX Runtime 1\.2 cannot run '.*network\.onnx': 'out of range'"):
+        broken(images)
+    other = OpenVinoRunnable(path, None, None, (3, 4, 4), False, 1, "3.4", compiled={1: Failing()})
+    with pytest.raises(CorruptFile, match=r"OpenVINO 3\.4 cannot run '.*network\.onnx': 'out of range'"):
+        other(images)
+    with pytest.raises(CorruptFile, match=r"OpenVINO 3\.4 cannot compile '.*network\.onnx' for a batch of 2"):
+        other(np.zeros((2, 3, 4, 4), np.float32))
+
+
+def test_memory_and_our_own_errors_pass():
+    for error in (MemoryError(), ExportMismatch("ours")):
+        with pytest.raises(type(error)), typed("peer"):
+            raise error

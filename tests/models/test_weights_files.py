@@ -419,3 +419,11 @@ def test_types_that_no_network_here_has_are_named(tmp_path, dtype, size):
 def test_headers_that_nobody_wrote(tmp_path, header):
     with pytest.raises(ParetrimError, match=r"weights '.*a\.safetensors': (not a valid safetensors file|it holds no tensor)"):
         read_weights(safetensors_file(tmp_path / "a.safetensors", header, bytes(4)))
+
+
+def test_a_negative_running_variance_is_refused(tmp_path):
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    network[1].running_var[0] = -1
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(CorruptFile, match=r"tensor '1\.running_var' holds a variance of -1; the file is damaged"):
+        read_weights(tmp_path / "weights.pt")

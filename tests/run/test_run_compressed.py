@@ -2,10 +2,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import paretrim
 import paretrim.runtime
 from paretrim.errors import InvalidRecipe
+from paretrim.network import Network
 
 
 def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):
@@ -28,8 +32,8 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):
     assert result.graph.quantized
     images = next(iter(validation))[0].numpy()
     logits = paretrim.open_runnable(path, runtime="onnxruntime")(images)
-    trained = result.network(next(iter(validation))[0]).argmax(1).numpy()
-    assert np.mean(logits.argmax(1) == trained) >= 0.98
+    shipped = result.network(next(iter(validation))[0]).argmax(1).numpy()
+    assert np.mean(logits.argmax(1) == shipped) >= 0.98
 
     said = repr(result)
     assert said.startswith("Compressed(prune → quantize, validation accuracy ")
@@ -69,3 +73,46 @@ def test_int8_in_one_line(own, tmp_path):
     (stage,) = result.history
     assert (stage.name, stage.epochs, stage.bits) == ("quantize", 0, 8)
     assert result.graph.quantized
+
+
+class Inverted(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        wide = 4 * inputs
+        self.body = nn.Sequential(
+            *(nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()),
+            *(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()),
+            *(nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+def random_mobilenet():
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(), Inverted(8, 12, 1), Inverted(12, 12, 1)
+    return nn.Sequential(*parts, Inverted(12, 16, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
+
+
+@pytest.mark.parametrize("bits", [8, None])
+def test_the_network_of_a_result_is_the_file(bits, tmp_path):
+    """With random weights all classes are nearly tied: whatever is not the file shows in its classes."""
+    random = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(64, 3, 16, 16, generator=random), torch.arange(64) % 10
+    loader = DataLoader(TensorDataset(images, labels), 32)
+    stages = () if bits is None else (paretrim.Quantize(budget=paretrim.Budget(epochs=0)),)
+    result = paretrim.compress(random_mobilenet(), loader, loader, stages=stages, folder=tmp_path, report=lambda _: None)
+    assert not result.network.training
+    with torch.no_grad():
+        found = result.network(images).numpy()
+    if bits is None:
+        expected = paretrim.open_runnable(result.deployed.onnx, runtime="onnxruntime")(images.numpy())
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    else:
+        expected = paretrim.runtime.load(result.deployed.trim, measure=False)(images.numpy())
+        np.testing.assert_array_equal(found, expected)
+    assert isinstance(result.trainable, Network)
+    assert result.trainable is result.candidate.network
+    assert result.network is result.network

@@ -162,3 +162,31 @@ def test_a_file_that_is_no_candidate_is_refused(tmp_path):
     save_state(path, tensors, {**facts, "history": [{"name": "prune"}]})
     with pytest.raises(CorruptFile, match="does not hold a candidate"):
         load_candidate(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "match"),
+    [
+        ("layers.left/1.mask", lambda mask: mask.double(), "mask' is torch.float64 and must be torch.bool"),
+        ("layers.left/1.weight", lambda weight: weight / 0, "tensor 'layers.left/1.weight' holds NaN or infinity"),
+        (
+            "layers.left/1.alive",
+            lambda _: torch.ones(2),
+            r"'layers.left/1.alive' has shape \(2,\) and must have \(8,\)",
+        ),
+        ("layers.left/1.quantizer.price", lambda _: torch.ones(8).double(), r"price' is torch.float64 and must be torch.float32"),
+        ("layers.left/1.quantizer.lengths", lambda _: torch.ones(8), r"lengths' has shape \(8,\) and must have \(128,\)"),
+        (
+            "layers.left/2.variance",
+            lambda variance: -variance - 1,
+            r"layer 'left.2': a variance of its BatchNorm \(running_var\) is -",
+        ),
+    ],
+)
+def test_a_candidate_with_a_tensor_that_cannot_be_is_refused_by_name(name, wrong, match, tmp_path):
+    found = run_stage(run_stage(dense("residual"), prune(), resources("residual")), STAGES["quantize"], resources("residual"))
+    save_candidate(found, tmp_path / "candidate")
+    tensors, facts = load_state(tmp_path / "candidate")
+    save_state(tmp_path / "candidate", {**tensors, name: wrong(tensors.get(name))}, facts)
+    with pytest.raises(CorruptFile, match=f"does not hold a candidate .*{match}"):
+        load_candidate(tmp_path / "candidate")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretrim.deploy.report import IntegerReport, report_of
-from paretrim.errors import CorruptFile, MissingDependency, UnsupportedOperation
+from paretrim.deploy.report import IntegerReport, report_of, typed
+from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
@@ -34,6 +34,7 @@ _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CON
 class OnnxRuntimeRunnable:
     """An ONNX file in ONNX Runtime on the CPU."""
 
+    path: Path
     session: InferenceSession
     shape: tuple[int, ...]
     pixels: bool
@@ -48,7 +49,8 @@ class OnnxRuntimeRunnable:
         Raises:
             CorruptFile: ONNX Runtime cannot read the file.
             MissingDependency: ONNX Runtime is not installed.
-            UnsupportedOperation: the file holds the native runtime, written for another number of threads.
+            UnsupportedOperation: the file holds the native runtime, written for another number of threads, or takes several
+                inputs.
         """
         session, version = _open(path, threads)
         written = session.get_modelmeta().custom_metadata_map.get(THREADS, str(threads))
@@ -57,17 +59,21 @@ class OnnxRuntimeRunnable:
                 f"'{path}' was written for {written} threads and not for {threads}; ask for {written}, or export it again"
                 f" with --native {threads}"
             )
-        (images,) = session.get_inputs()
-        return cls(session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
+        images, *others = session.get_inputs()
+        if others:
+            raise UnsupportedOperation(f"'{path}' takes {1 + len(others)} inputs; a network takes images alone")
+        return cls(path, session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
     def __call__(self, images: Values) -> FloatArray:
         """Logits [N, classes].
 
         Raises:
             DataUnavailable: the images have another shape or type than the file takes.
+            CorruptFile: ONNX Runtime cannot run the file.
         """
         check_images(images, self.shape, pixels=self.pixels)
-        return np.asarray(self.session.run(None, {INPUT: images})[0], dtype=np.float32)
+        with typed(f"ONNX Runtime {self.version} cannot run '{self.path}'"):
+            return np.asarray(self.session.run(None, {INPUT: images})[0], dtype=np.float32)
 
 
 def integer_report(path: Path) -> IntegerReport:
@@ -81,8 +87,9 @@ def integer_report(path: Path) -> IntegerReport:
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         _open(path, 1, optimized)
-        executed = [node for node in onnx.load(optimized).graph.node if node.op_type in _CONVOLUTIONS]
-    known = [node.name for node in onnx.load(path).graph.node if node.op_type in _CONVOLUTIONS]
+        with typed(f"onnx {onnx.__version__} cannot read '{path}'"):
+            executed = [node for node in onnx.load(optimized).graph.node if node.op_type in _CONVOLUTIONS]
+            known = [node.name for node in onnx.load(path).graph.node if node.op_type in _CONVOLUTIONS]
     return report_of(((node.name, node.op_type in _INTEGER_CONVOLUTIONS) for node in executed), known)
 
 
@@ -94,7 +101,8 @@ def intermediate_values(path: Path, names: Collection[str], images: Values) -> d
         MissingDependency: ONNX Runtime or onnx is not installed.
     """
     onnx = _onnx()
-    model = onnx.load(path)
+    with typed(f"onnx {onnx.__version__} cannot read '{path}'"):
+        model = onnx.load(path)
     there = [name for node in model.graph.node for name in node.output if name in names]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in there)
@@ -102,10 +110,8 @@ def intermediate_values(path: Path, names: Collection[str], images: Values) -> d
         exposed = Path(folder) / "exposed.onnx"
         onnx.save(model, exposed)
         session, version = _open(exposed, 1)
-    try:
+    with typed(f"ONNX Runtime {version} cannot run '{path}'"):
         return dict(zip(there, session.run(there, {INPUT: images}), strict=True))
-    except Exception as error:  # as above
-        raise CorruptFile(f"ONNX Runtime {version} cannot run '{path}': {error}") from error
 
 
 def _onnx() -> ModuleType:
@@ -125,22 +131,20 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3  # errors only; warnings would go to the terminal
+    options.log_severity_level = 4  # what it says of errors is in its exceptions, and would go to the terminal too
     # Threads sleep between calls; spinning ones would take the cores from whatever is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     providers = ["CPUExecutionProvider"]
-    try:
+    with typed(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}'"):
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:
+        except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
             if f"{DOMAIN}:{OPERATOR}" not in str(error):
                 raise
             from paretrim.runtime import onnxruntime_library
 
             options.register_custom_ops_library(onnxruntime_library())
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
-        raise CorruptFile(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
     return session, str(onnxruntime.__version__)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretrim.deploy.report import IntegerReport, report_of
-from paretrim.errors import CorruptFile, MissingDependency
+from paretrim.deploy.report import IntegerReport, report_of, typed
+from paretrim.errors import MissingDependency
 from paretrim.graph.interpreter import check_images
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
@@ -28,6 +28,7 @@ class OpenVinoRunnable:
     A fixed batch lets OpenVINO plan memory and choose kernels once; with a free one it does so at every call.
     """
 
+    path: Path
     core: Core
     model: Model
     shape: tuple[int, ...]
@@ -46,9 +47,11 @@ class OpenVinoRunnable:
             MissingDependency: OpenVINO is not installed.
         """
         core, model, version = _read(path)
-        images = model.input(0)
-        shape = tuple(extent.get_length() for extent in list(images.get_partial_shape())[1:])
-        runnable = cls(core, model, shape, images.get_element_type().get_type_name() == "u8", threads, version)
+        with typed(f"OpenVINO {version} cannot tell what images '{path}' takes"):
+            images = model.input(0)
+            shape = tuple(extent.get_length() for extent in list(images.get_partial_shape())[1:])
+            pixels = images.get_element_type().get_type_name() == "u8"
+        runnable = cls(path, core, model, shape, pixels, threads, version)
         runnable._request(1)
         return runnable
 
@@ -57,17 +60,19 @@ class OpenVinoRunnable:
 
         Raises:
             DataUnavailable: the images have another shape or type than the file takes.
-            CorruptFile: OpenVINO cannot compile the file for this number of images.
+            CorruptFile: OpenVINO cannot compile the file for this number of images, or cannot run it.
         """
         check_images(images, self.shape, pixels=self.pixels)
-        result = self._request(len(images)).infer([images], share_inputs=True)
-        return np.array(result[0], dtype=np.float32)
+        request = self._request(len(images))
+        with typed(f"OpenVINO {self.version} cannot run '{self.path}'"):
+            return np.array(request.infer([images], share_inputs=True)[0], dtype=np.float32)
 
     def _request(self, batch: int) -> InferRequest:
         if batch not in self.compiled:
             while len(self.compiled) >= COMPILED_SIZES:
                 del self.compiled[next(iter(self.compiled))]
-            self.compiled[batch] = _compile(self.core, self.model, batch, self.threads).create_infer_request()
+            with typed(f"OpenVINO {self.version} cannot compile '{self.path}' for a batch of {batch}"):
+                self.compiled[batch] = _compile(self.core, self.model, batch, self.threads).create_infer_request()
         return self.compiled[batch]
 
 
@@ -78,7 +83,12 @@ def integer_report(path: Path) -> IntegerReport:
         CorruptFile: OpenVINO cannot read or compile the file.
         MissingDependency: OpenVINO is not installed.
     """
-    core, model, _ = _read(path)
+    core, model, version = _read(path)
+    with typed(f"OpenVINO {version} cannot say what it executes of '{path}'"):
+        return _reported(core, model)
+
+
+def _reported(core: Core, model: Model) -> IntegerReport:
     # The reader of ONNX files splits a convolution from its bias and marks the name of the first.
     known = [
         node.get_friendly_name().removesuffix("/WithoutBiases")
@@ -99,10 +109,8 @@ def _read(path: Path) -> tuple[Core, Model, str]:
     except ImportError as error:
         raise MissingDependency("OpenVINO is not installed; install it with: pip install 'paretrim[openvino]'") from error
     core = openvino.Core()
-    try:
+    with typed(f"OpenVINO {openvino.__version__} cannot read '{path}'"):
         model = core.read_model(str(path))
-    except RuntimeError as error:
-        raise CorruptFile(f"OpenVINO {openvino.__version__} cannot read '{path}': {error}") from error
     return core, model, str(openvino.__version__)
 
 
@@ -118,7 +126,4 @@ def _compile(core: Core, model: Model, batch: int, threads: int) -> CompiledMode
         # The caller decides which cores the process may use; a pinned session would hold on to one while others are measured.
         "ENABLE_CPU_PINNING": False,
     }
-    try:
-        return core.compile_model(fixed, "CPU", settings)
-    except RuntimeError as error:
-        raise CorruptFile(f"OpenVINO cannot compile the network for a batch of {batch}: {error}") from error
+    return core.compile_model(fixed, "CPU", settings)

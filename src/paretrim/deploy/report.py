@@ -1,9 +1,12 @@
-"""What a runtime says about its own execution."""
+"""What a runtime says about its own execution, and what it says when it fails."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from paretrim.errors import CorruptFile, ParetrimError
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,17 @@ def report_of(executed: Iterable[tuple[str, bool]], known: Collection[str]) -> I
     floating = [name for name, integer in convolutions if not integer]
     traced = (max((own for own in known if name.startswith(own)), key=len, default=name) for name in floating)
     return IntegerReport(len(convolutions), len(convolutions) - len(floating), tuple(traced))
+
+
+@contextmanager
+def typed(failure: str) -> Iterator[None]:
+    """Turn whatever another runtime raises inside into a :class:`CorruptFile` that begins with ``failure``.
+
+    Memory that ran out and errors of our own pass.
+    """
+    try:
+        yield
+    except (ParetrimError, MemoryError):
+        raise
+    except Exception as error:
+        raise CorruptFile(f"{failure}: {error}") from error

@@ -29,6 +29,9 @@ PREFIXES = ("module.", "_orig_mod.")
 COUNTER = "num_batches_tracked"
 """BatchNorm's step counter; older files lack it and nothing depends on it."""
 
+VARIANCE = "running_var"
+"""BatchNorm's running variance."""
+
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 """The class or function that torch names when it refuses a file."""
 
@@ -230,6 +233,8 @@ def _require_plain(key: str, tensor: torch.Tensor) -> None:
         )
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise CorruptFile(f"tensor '{key}' holds NaN or infinity; the file is damaged or its training had failed")
+    if key.rpartition(".")[2] == VARIANCE and bool((tensor < 0).any()):
+        raise CorruptFile(f"tensor '{key}' holds a variance of {float(tensor.min()):g}; the file is damaged, download it again")
 
 
 def _require_fit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:

@@ -36,6 +36,9 @@ class Quantize:
     calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
     the end leaves the trained integers as they are.
 
+    Calibration follows the unit of images, weights and values, whatever it is. Training does not: a learning rate moves weights
+    and ``learned`` steps by amounts in their own unit, so with epochs values should be of usual size, about 1e-2 to 1e3.
+
     ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
     loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
     allows, every weight moves to the integer that is worth its bits, here and in all later stages, and training minimises

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paretrim.constraints import hold_masks_, weighted_layers
+from paretrim.constraints import first_not_finite, hold_masks_, weighted_layers
 from paretrim.data.batches import Batch
 from paretrim.errors import TrainingFailed
 from paretrim.network import Network
@@ -192,10 +192,11 @@ class _Work:
 
     def _check_weights(self, epoch: int) -> None:
         """The last steps of an epoch may spoil weights and statistics of BatchNorm without any loss telling."""
-        tensors = (*self.network.parameters(), *self.network.buffers())
-        sums = torch.stack([tensor.detach().float().sum() for tensor in tensors if tensor.is_floating_point()])
-        if not bool(torch.isfinite(sums).all()):
-            raise TrainingFailed(f"weights or statistics became infinite or NaN in epoch {epoch + 1}; {self._calmer()}")
+        spoilt = first_not_finite(self.network)
+        if spoilt is not None:
+            raise TrainingFailed(
+                f"weights or statistics became infinite or NaN in epoch {epoch + 1}; {self._calmer()}. The first is '{spoilt}'"
+            )
 
     def _calmer(self) -> str:
         rate = self.plan.budget.learning_rate
