@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from paretrim import trimfile
-from paretrim.bench.machine import describe, versions
+from paretrim.bench.machine import RUNTIME_PACKAGES, describe, versions
 from paretrim.bench.statistics import accuracy_interval
 from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import ELSEWHERE, NATIVE, REFERENCE, Runnable, open_runnable
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, open_runnable
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
@@ -100,6 +100,8 @@ class Judgement:
     onnx_agreement: float | None
     onnx_runtime: str | None
     right: str
+    onnx_agreements: Mapping[str, float]
+    onnx_problems: Mapping[str, str]
 
     def right_images(self) -> npt.NDArray[np.bool_]:
         """Whether the deployed file classifies each test image right, [N]."""
@@ -195,9 +197,8 @@ def judge(
     """
     device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
-    exported = None
-    if deployed.onnx is not None:
-        exported = classes_of(open_runnable(deployed.onnx, runtime=onnx_runtime, threads=threads), test.images)
+    elsewhere, problems = _classes_elsewhere(deployed.onnx, test.images, onnx_runtime=onnx_runtime, threads=threads)
+    exported = elsewhere.get(onnx_runtime)
     if deployed.graph.quantized:
         # Whatever kernels it chooses, their integers are the same.
         shipped, runtime = classes_of(open_session(deployed.trim, threads=threads, measure=False), test.images), NATIVE
@@ -214,6 +215,8 @@ def judge(
         onnx_accuracy=None if exported is None else float((exported == test.labels).mean()),
         onnx_agreement=None if exported is None else float((exported == shipped).mean()),
         onnx_runtime=None if exported is None else onnx_runtime,
+        onnx_agreements={runtime: float((classes == shipped[: len(classes)]).mean()) for runtime, classes in elsewhere.items()},
+        onnx_problems=problems,
         right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
     )
 
@@ -233,6 +236,26 @@ def seen_before(validation: float, validation_images: int, test: float, test_ima
         f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
         "What is lost on them says little; believe the test accuracies, or take validation images that training did not see"
     )
+
+
+def _classes_elsewhere(
+    onnx: Path | None, images: Values, *, onnx_runtime: str, threads: int
+) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, str]]:
+    """Classes that the ONNX file gives in every runtime that is installed, and why it does not run in others.
+
+    Other runtimes than ``onnx_runtime`` are given whole batches only: OpenVINO compiles the network for each size of a batch.
+    """
+    found, problems = {}, {}
+    whole = images[: max(len(images) // BATCH, 1) * BATCH]
+    for runtime in OF_ONNX_FILES:
+        if onnx is None or RUNTIME_PACKAGES[runtime] not in versions():
+            continue
+        try:
+            runnable = open_runnable(onnx, runtime=runtime, threads=threads)
+            found[runtime] = classes_of(runnable, images if runtime == onnx_runtime else whole)
+        except ParetrimError as error:
+            problems[runtime] = str(error)
+    return found, problems
 
 
 def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -280,6 +303,8 @@ def outcome_of(
         onnx_runtime=judgement.onnx_runtime,
         onnx_problem=deployed.onnx_problem,
         classes=deployed.graph.types[deployed.graph.output].shape[0],
+        onnx_agreements=judgement.onnx_agreements or None,
+        onnx_problems=judgement.onnx_problems or None,
     )
 
 

@@ -27,8 +27,9 @@ class Outcome:
     computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
     ``entropy_bytes`` is the ONNX file with its weights at their own entropy. All of these are None where the ONNX file could
     not be written or failed its check, for the reason ``onnx_problem``.
-    ``classes`` is the number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from
-    before the field.
+    ``onnx_agreements`` are those shares in every runtime of ONNX files that was installed, ``onnx_problems`` why it does not run
+    in others. ``classes`` is the number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line
+    is from before the field.
     """
 
     study: str
@@ -62,6 +63,8 @@ class Outcome:
     onnx_runtime: str | None = field(default=None, metadata=LATER)
     onnx_problem: str | None = field(default=None, metadata=LATER)
     classes: int | None = field(default=None, metadata=LATER)
+    onnx_agreements: Mapping[str, float] | None = field(default=None, metadata=LATER)
+    onnx_problems: Mapping[str, str] | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property

@@ -155,6 +155,8 @@ def deliver(
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(_judged(entry, files, opened, onnx_runtime))
         watcher.note(_worth(entry.label, files, judgements[-1]))
+        for runtime, problem in judgements[-1].onnx_problems.items():
+            watcher.note(f"{entry.label}: the ONNX file does not run in {runtime}: {problem}")
         if files.onnx_problem:
             watcher.note(f"{entry.label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}")
     if warning := _seen_before(entries, opened, judgements[0]):

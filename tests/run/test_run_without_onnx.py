@@ -13,7 +13,8 @@ from paretrim.candidate import Candidate
 from paretrim.cli import main
 from paretrim.data.load import load
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.errors import ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
+from paretrim.deploy.runnable import open_runnable
+from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
 from paretrim.judge import deploy
 from paretrim.progress import silent
 from paretrim.quantize.stage import Quantize
@@ -160,3 +161,29 @@ def test_a_result_without_an_onnx_file(own, tmp_path, wrong_export, capsys):
     assert not (tmp_path / "x.onnx").exists()
     assert result.save(tmp_path / "x.trim").stat().st_size > 0
     assert result.save(tmp_path / "x.graph").stat().st_size > 0
+
+
+def test_agreement_is_measured_in_every_runtime_that_is_installed(recipe, tmp_path, monkeypatch):
+    notes = []
+    dense, _, quantized = run_recipe(recipe, tmp_path)
+    assert set(quantized.onnx_agreements) == set(dense.onnx_agreements) == {"onnxruntime", "openvino"}
+    assert quantized.onnx_agreements["onnxruntime"] == quantized.onnx_agreement
+    assert all(share >= 0.9 for share in quantized.onnx_agreements.values())
+    told = " ".join(terminal.text([dense, quantized], width=250).split())
+    assert "same class" in told
+    share = f"{100 * quantized.onnx_agreements['openvino']:.2f} %"
+    assert share in told
+    assert f", in openvino {share} of the classes the same" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def fail(path, *, runtime, threads=1):
+        if runtime == "openvino":
+            raise CorruptFile("no kernel")
+        return open_runnable(path, runtime=runtime, threads=threads)
+
+    monkeypatch.setattr(judge, "open_runnable", fail)
+    watcher = replace(silent(), note=notes.append)
+    *_, quantized = run_recipe(replace(recipe, seed=1), tmp_path / "other", watcher=watcher)
+    assert (set(quantized.onnx_agreements), quantized.onnx_problems) == ({"onnxruntime"}, {"openvino": "no kernel"})
+    assert f"{quantized.label}: the ONNX file does not run in openvino: no kernel" in notes
+    page = (tmp_path / "other" / "report.html").read_text(encoding="utf-8")
+    assert "the ONNX file does not run in openvino: no kernel" in page

@@ -20,6 +20,9 @@ from paretrim.graph.windows import Values
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
 """The native runtime, where networks in floating point run, which it cannot compute, and the interpreter that defines both."""
 
+OF_ONNX_FILES = (ELSEWHERE, "openvino")
+"""Runtimes that open ``.onnx`` files."""
+
 RUNTIMES = (NATIVE, ELSEWHERE, "openvino", REFERENCE)
 """What :func:`open_runnable` opens: ``onnxruntime`` and ``openvino`` an ``.onnx`` file, the others a graph file."""
 
@@ -116,7 +119,7 @@ def integer_share(path: Path | str, runtime: str) -> IntegerReport:
         MissingDependency: the runtime is not installed; the message names what to install.
     """
     path = Path(path)
-    if runtime not in ("onnxruntime", "openvino"):
+    if runtime not in OF_ONNX_FILES:
         raise UnsupportedOperation(f"runtime '{runtime}' reports nothing about what it executes; ask onnxruntime or openvino")
     _require_onnx(path)
     if runtime == "onnxruntime":

@@ -116,6 +116,11 @@ def _run_accuracy(run: Outcome) -> str:
             f", {wording.percent(run.onnx_accuracy)} of the ONNX file in {run.onnx_runtime} "
             f"({wording.percent(run.onnx_agreement)} of the classes the same)"
         )
+    for runtime, share in (run.onnx_agreements or {}).items():
+        if runtime not in (run.onnx_runtime, run.runtime):
+            exported += f", in {runtime} {wording.percent(share)} of the classes the same"
+    for runtime, problem in (run.onnx_problems or {}).items():
+        exported += f", the ONNX file does not run in {runtime}: {problem}"
     deployed, trained = wording.percent(run.deployed_accuracy), wording.percent(run.trained_accuracy)
     return f"seed {run.seed}: {deployed} deployed, {trained} trained{exported}"
 

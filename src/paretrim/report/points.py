@@ -97,6 +97,12 @@ class Point:
         return tuple(dict.fromkeys(run.onnx_problem for run in self.runs if run.onnx_problem))
 
     @property
+    def onnx_agreements(self) -> dict[str, float]:
+        """Mean share of test images on which the ONNX file gives the deployed class, in runtimes that all runs know."""
+        known = [run.onnx_agreements or {} for run in self.runs]
+        return {runtime: fmean(one[runtime] for one in known) for runtime in known[0] if all(runtime in one for one in known)}
+
+    @property
     def order(self) -> tuple[str, ...]:
         """Names of the stages as they ran."""
         return self.runs[0].order

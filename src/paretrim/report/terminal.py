@@ -127,6 +127,8 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
         columns.insert(4, Column("zeros of\nprunable", _prunable, 66))
     if any(point.trim_bytes for point in points):
         columns.append(Column("ONNX", lambda row: wording.onnx_size(row.point), 64))
+    runtimes = dict.fromkeys(name for point in points for name in point.onnx_agreements)
+    columns += [Column(f"same class\n{runtime}", _agreement(runtime), 28) for runtime in runtimes]
     for i, setting in enumerate(settings):
         name = setting_name(setting, settings).replace(", ", "\n")
         columns.append(Column(f"p50 ms\n{name}", _latency(setting), 97 if i == 0 else 60 - 2 * i))
@@ -144,6 +146,16 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
 def _prunable(row: Row) -> str:
     share = row.point.prunable_sparsity
     return "–" if share is None else wording.percent(share, 1)
+
+
+def _agreement(runtime: str) -> Callable[[Row], str]:
+    """Share of test images on which the ONNX file gives the deployed class in a runtime."""
+
+    def cell(row: Row) -> str:
+        share = row.point.onnx_agreements.get(runtime)
+        return "" if share is None else wording.percent(share)
+
+    return cell
 
 
 def _standing(row: Row) -> str:
