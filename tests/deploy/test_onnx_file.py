@@ -325,6 +325,15 @@ def test_no_value_of_a_concat_is_a_step_off(tmp_path, runtime, scale, out, other
     assert_no_step_off(tmp_path / "a.onnx", graph, images, runtime)
 
 
+def test_exact_ties_of_a_concat_keep_their_scale(tmp_path):
+    """Every 44th input is half-way between two steps: to even, as ONNX Runtime rounds it too, but by no moved scale."""
+    first = ValueType((1, 16, 16), "uint8", 0.0061918143182992935, 125)
+    out = ValueType((2, 16, 16), "uint8", 0.006054218392819166, 125)
+    other = ValueType((1, 16, 16), "uint8", 0.0023416662588715553, 118)
+    graph, images = every_value(first, Node("other", "quantize", (INPUT,), other), Node("x", "concat", ("q", "other"), out))
+    assert_no_step_off(tmp_path / "a.onnx", graph, images, "onnxruntime")
+
+
 @pytest.mark.parametrize("runtime", sorted(RUNTIMES))
 @pytest.mark.parametrize("clamp", [{"lo": 114}, {"hi": 200}, {"lo": 114, "hi": 200}, {"lo": 100, "hi": 254}])
 def test_a_clamp_keeps_both_ends_of_the_grid(tmp_path, runtime, clamp):

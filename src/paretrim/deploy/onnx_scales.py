@@ -38,7 +38,7 @@ def concat_scale(node: Node, kinds: Sequence[ValueType]) -> float:
     centered: FloatArray = np.concatenate([values for values, _ in found])
     scales: FloatArray = np.concatenate([values for _, values in found])
     return _moved(
-        node, np.concatenate(expected), [lambda out: np.asarray(centered * (scales / out)), *_divided(centered * scales)]
+        node, np.concatenate(expected), [*_divided(centered * scales), lambda out: np.asarray(centered * (scales / out))]
     )
 
 
@@ -76,9 +76,10 @@ def _divided(real: FloatArray) -> tuple[_Form, _Form]:
 
 
 def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
-    """The scale nearest to the node's own with which no form gives another step, or as few as possible.
+    """The scale nearest to the node's own with which no form gives another step; where there is none, the first form comes first.
 
-    Each form is tried with the zero point added before and after the rounding.
+    That is ONNX Runtime's, which rounds and then adds the zero point; others may add it before. Where inputs lie exactly on ties
+    (a ratio of scales like 45 / 44), only the order of the graph itself rounds them to even, and every move makes it worse.
     """
     low, high = (settings_of(node).integer(name) for name in ("lo", "hi")) if node.op != "concat" else (0, 255)
     zero_point = np.float32(node.type.zero_point)
@@ -89,8 +90,8 @@ def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
         exact = forms[0](scales[:1])[0] + zero_point
         near = np.abs(exact - np.floor(exact) - 0.5) <= 2.0**-12
         wrong = np.zeros(len(moves))
-        for form in forms:
+        for index, form in enumerate(forms):
             steps = form(scales)[:, near]
-            for rounded in (np.rint(steps) + zero_point, np.rint(steps + zero_point)):
-                wrong += (np.clip(rounded, low, high) != expected[near]).sum(1)
+            for rounded, weight in ((np.rint(steps) + zero_point, 1 if index else 1000), (np.rint(steps + zero_point), 1)):
+                wrong += weight * (np.clip(rounded, low, high) != expected[near]).sum(1)
     return float(scales[int(wrong.argmin()), 0])
