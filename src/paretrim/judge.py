@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from paretrim import trimfile
-from paretrim.bench.machine import RUNTIME_PACKAGES, describe, versions
+from paretrim.bench.machine import RUNTIME_PACKAGES, describe, source_commit, versions
 from paretrim.bench.statistics import accuracy_interval
 from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
@@ -339,16 +338,3 @@ def facts_of(recipe: Recipe, study: str) -> Facts:
 def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
     """The same outcome with these latencies in place of its own."""
     return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())
-
-
-def source_commit() -> str:
-    """Commit of the source this runs from, with ``+`` for uncommitted changes; empty outside a checkout."""
-    source = Path(__file__).resolve().parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=source, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -66,6 +66,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def source_commit() -> str:
+    """Commit of the source this runs from, with ``+`` for uncommitted changes; empty outside a checkout."""
+    source = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=source, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=source, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
 def runtime_version(runtime: str) -> str:
     """Version of the package behind a runtime, or ``unknown``."""
     return versions().get(RUNTIME_PACKAGES.get(runtime, runtime), "unknown")
