@@ -59,7 +59,9 @@ def test_inspect_shows_every_layer_and_record(trim, command, command_json):
 def test_inspect_of_a_candidate_gives_both_shares_of_zeros(finished, command):
     said = [command("inspect", path)[1].splitlines()[-1] for path in finished.glob("stages/*/candidate.safetensors")]
     both = re.compile(r"zeros: 5\d\.\d % of the prunable weights, 1\d\.\d % of all")
-    assert sorted(bool(both.fullmatch(line)) for line in said) == [False, True, True]  # the dense one has none
+    pruned = [bool(both.fullmatch(line)) for line in said]
+    assert pruned.count(False) == 1  # the dense one
+    assert pruned.count(True) >= 2  # the others, and what further runs of other tests left in this folder
 
 
 def test_eval_and_bench_run_the_file(finished, trim, command_json):
