@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretrim.constraints import set_mask_, weighted_layers
+from paretrim.constraints import key_of, set_mask_, weighted_layers
 from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
 from paretrim.graph.structure import graph_of, structure_of
@@ -76,25 +76,25 @@ def load_candidate(path: Path) -> Candidate:
 def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Network:
     by_node: dict[str, dict[str, Any]] = {}
     for node in facts["structure"]["nodes"]:
-        key = str(node["name"]).replace(".", "/")
+        key = key_of(str(node["name"]))
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
     network = Network(graph_of(facts["structure"], by_node))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CorruptFile(f"tensor '{name}' holds NaN or infinity")
     for name, layer in weighted_layers(network).items():
-        mask = _typed(tensors, f"layers.{name.replace('.', '/')}.mask", torch.bool)
+        mask = _typed(tensors, f"layers.{key_of(name)}.mask", torch.bool)
         if mask is not None:
             set_mask_(layer, mask)
-        layer.alive = _vector(tensors, f"layers.{name.replace('.', '/')}.alive", len(layer.weight))
+        layer.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(layer.weight))
         if name in facts["weights"]:
             settings = facts["weights"][name]
             layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
-            place = f"layers.{name.replace('.', '/')}.quantizer"
+            place = f"layers.{key_of(name)}.quantizer"
             layer.quantizer.price = _vector(tensors, f"{place}.price", len(layer.weight))
             layer.quantizer.lengths = _vector(tensors, f"{place}.lengths", layer.quantizer.top + 1)
     for name, batch_norm in network.batch_norms().items():
-        batch_norm.alive = _vector(tensors, f"layers.{name.replace('.', '/')}.alive", len(batch_norm.gamma))
+        batch_norm.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
     for name, scales in facts["activations"].items():
         network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=scales))
     network.load_state_dict(

@@ -72,6 +72,25 @@ def hold_masks_(layers: list[Weighted]) -> None:
                 layer.weight.mul_(layer.mask)
 
 
+_PLAIN = nn.ModuleDict()
+
+
+def key_of(name: str) -> str:
+    """The key in an ``nn.ModuleDict`` that stands for a value of any name.
+
+    A dot becomes a slash, for keys may hold none; ``~`` marks what else stands for itself: a slash, ``~``, and names that such a
+    dictionary has for itself, such as ``keys``.
+    """
+    key = name.replace("~", "~0").replace("/", "~1").replace(".", "/")
+    return f"~{key}" if not key or hasattr(_PLAIN, key) else key
+
+
+def name_of(key: str) -> str:
+    """The name of the value that :func:`key_of` gives this key."""
+    reserved = key.startswith("~") and key[1:2] not in ("0", "1")
+    return key[reserved:].replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
 def weighted_layers(network: nn.Module) -> dict[str, Weighted]:
     """Every layer with a prunable weight by its name, in the order of the network."""
     return dict(_weighted(network))
@@ -81,14 +100,14 @@ def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
     layers = cast(Mapping[str, nn.Module], network.layers)
     for key, module in layers.items():
         if isinstance(module, Weighted):
-            yield key.replace("/", "."), module
+            yield name_of(key), module
 
 
 def first_not_finite(network: nn.Module) -> str | None:
     """The first parameter or buffer that holds NaN or infinity, by the name of the user's layer; None if all are finite."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            return name.removeprefix("layers.").replace("/", ".")
+            return ".".join(name_of(key) for key in name.removeprefix("layers.").split("."))
     return None
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paretrim.constraints import Weighted
+from paretrim.constraints import Weighted, key_of, name_of
 from paretrim.errors import UnsupportedOperation
 from paretrim.fake_quantize import ActivationQuantizer
 from paretrim.graph.functions import SMALLEST, least_base
@@ -77,7 +77,7 @@ class Network(nn.Module):
         for node in graph.nodes:
             layer = _layer(node)
             if layer is not None:
-                self.layers[_key(node.name)] = layer
+                self.layers[key_of(node.name)] = layer
         self.grids = nn.ModuleDict()
         self._steps = _steps(self.structure)
 
@@ -93,8 +93,8 @@ class Network(nn.Module):
         for step in self._steps:
             node = step.node
             inputs = [values[name] for name in node.inputs]
-            if _key(node.name) in self.layers:
-                result = _LAYERS[node.op](step.settings, self.layers[_key(node.name)], inputs)
+            if key_of(node.name) in self.layers:
+                result = _LAYERS[node.op](step.settings, self.layers[key_of(node.name)], inputs)
             else:
                 result = _OPERATIONS[node.op](step.settings, inputs)
             result = self._on_grid(node.name, result)
@@ -106,19 +106,19 @@ class Network(nn.Module):
         return found
 
     def _on_grid(self, name: str, x: Tensor) -> Tensor:
-        return cast(Tensor, self.grids[_key(name)](x)) if _key(name) in self.grids else x
+        return cast(Tensor, self.grids[key_of(name)](x)) if key_of(name) in self.grids else x
 
     def set_grid_(self, name: str, quantizer: ActivationQuantizer) -> None:
         """Put a fake quantizer on the value ``name``."""
-        self.grids[_key(name)] = quantizer
+        self.grids[key_of(name)] = quantizer
 
     def quantizers(self) -> dict[str, ActivationQuantizer]:
         """Activation quantizers by the name of their value."""
-        return {key.replace("/", "."): cast(ActivationQuantizer, module) for key, module in self.grids.items()}
+        return {name_of(key): cast(ActivationQuantizer, module) for key, module in self.grids.items()}
 
     def batch_norms(self) -> dict[str, BatchNorm]:
         """BatchNorm layers by name."""
-        return {key.replace("/", "."): module for key, module in self.layers.items() if isinstance(module, BatchNorm)}
+        return {name_of(key): module for key, module in self.layers.items() if isinstance(module, BatchNorm)}
 
     def become_(self, other: Network) -> None:
         """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
@@ -131,9 +131,9 @@ class Network(nn.Module):
         )
 
     def _arrays(self, name: str) -> dict[str, Array]:
-        if _key(name) not in self.layers:
+        if key_of(name) not in self.layers:
             return {}
-        module = self.layers[_key(name)]
+        module = self.layers[key_of(name)]
         if isinstance(module, Weighted):
             arrays = {"weight": _numpy(module.masked_weight())}
             bias = module.effective_bias()
@@ -147,11 +147,6 @@ class Network(nn.Module):
                 "variance": _numpy(module.variance),
             }
         return {}
-
-
-def _key(name: str) -> str:
-    """Module names may not contain dots; user's layer paths contain no slashes."""
-    return name.replace(".", "/")
 
 
 def _tensor(array: Array) -> Tensor:

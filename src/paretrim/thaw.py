@@ -15,6 +15,7 @@ from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
 from paretrim.files import is_trim_file
 from paretrim.graph import storage
 from paretrim.graph.fusion import grid_values
+from paretrim.graph.names import free_name
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, WEIGHTED, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network import Network
@@ -75,13 +76,12 @@ def _without_normalisation(graph: Graph) -> Graph:
 
 
 class _Thawing:
-    """One integer graph on its way back. ``ends`` says which float value stands for an integer one, ``names`` which node."""
+    """One integer graph on its way back. ``ends`` says which float value stands for an integer one."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.types = graph, graph.types
         self.nodes: list[Node] = []
         self.ends: dict[str, str] = {}
-        self.names: dict[str, str] = {}
 
     def float_graph(self) -> Graph:
         """The float graph that lowers to the integer one."""
@@ -94,23 +94,22 @@ class _Thawing:
             plain = {key: value for key, value in node.attributes.items() if key not in ("lo", "hi")}
             kind = ValueType(node.type.shape)
             attributes = plain | ({"epsilon": 0.0} if node.op == "batch_norm" else {})
-            # Modules are named after values, and a slash in a name would be taken for a dot.
-            name = _free_name(node.name.replace("/", "."), taken) if "/" in node.name else node.name
-            self.names[node.name], tensors = name, self._tensors(node)
-            self.nodes.append(replace(node, name=name, inputs=inputs, type=kind, attributes=attributes, tensors=tensors))
+            tensors = self._tensors(node)
+            self.nodes.append(replace(node, inputs=inputs, type=kind, attributes=attributes, tensors=tensors))
             activation = _activation(node)
-            end = name
+            end = node.name
             if activation is not None:
                 op, bounds = activation
-                end = _free_name(f"{name}.{op}", taken)
-                self.nodes.append(Node(end, op, (name,), kind, bounds, {}, node.layer))
+                end = free_name(f"{node.name}.{op}", taken)
+                taken.add(end)
+                self.nodes.append(Node(end, op, (node.name,), kind, bounds, {}, node.layer))
             self.ends[node.name] = end
         output = self.ends[self.graph.output]
         return replace(self.graph, input=InputSpec(self.graph.input.shape), nodes=tuple(self.nodes), output=output)
 
     def put_on_grids_(self, network: Network) -> None:
         """The quantizers, as the integer graph has them."""
-        integers = {self.names[node.name]: node.tensors for node in self.graph.nodes if node.op in WEIGHTED}
+        integers = {node.name: node.tensors for node in self.graph.nodes if node.op in WEIGHTED}
         for name, layer in weighted_layers(network).items():
             largest = int(np.abs(integers[name]["weight"].astype(np.int16)).max(initial=0))
             quantizer = WeightQuantizer(layer.weight.detach(), bits=max(largest.bit_length() + 1, 2), scales="learned")
@@ -156,10 +155,3 @@ def _activation(node: Node) -> tuple[str, dict[str, Attribute]] | None:
     if high == 255 and low == zero:
         return "relu", {}
     return "clamp", {"minimum": (low - zero) * scale, "maximum": (high - zero) * scale}
-
-
-def _free_name(wished: str, taken: set[str]) -> str:
-    while wished in taken:
-        wished += "_"
-    taken.add(wished)
-    return wished

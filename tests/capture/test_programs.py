@@ -366,3 +366,95 @@ def test_blocks_of_an_unknown_kind_are_named():
         UnsupportedOperation, match="uses torch's 'run_with_rng_state', which is not known; write its operations out"
     ):
         _inline(fx.GraphModule(nn.Module(), graph))
+
+
+def test_a_norm_that_is_used_twice_is_two_layers_with_the_same_numbers():
+    graph = is_captured(body(lambda self, x: self.norm(self.d(self.norm(self.c(x)))), c=conv(8, 8), d=conv(8, 8)))
+    norms = [node for node in graph.nodes if node.op == "batch_norm"]
+    assert [node.name for node in norms] == ["norm", "norm_2", "norm_3"]
+    assert all((norm.tensors[name] == norms[0].tensors[name]).all() for norm in norms for name in norm.tensors)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda bank: (bank[0], bank[1]),
+        lambda bank: bank.unbind(0),
+        lambda bank: tuple(part.squeeze(0) for part in bank.chunk(2)),
+        lambda bank: (bank.transpose(0, 1)[:, 0], bank.transpose(0, 1)[:, 1]),
+    ],
+)
+def test_parts_of_one_parameter_are_weights_of_their_own(parts):
+    def twice(self, x):
+        first, second = parts(self.bank)
+        return F.conv2d(F.relu(F.conv2d(x, first, padding=1)), second, padding=1)
+
+    graph = is_captured(body(twice, bank=nn.Parameter(torch.randn(2, 8, 8, 3, 3) / 8)))
+    assert [node.name for node in graph.nodes if node.op == "conv2d"] == ["stem", "bank", "bank_2"]
+
+
+def test_overlapping_parts_of_one_parameter_are_shared():
+    def twice(self, x):
+        return F.conv2d(F.conv2d(x, self.bank[:8], padding=1), self.bank[1:9], padding=1)
+
+    with pytest.raises(UnsupportedOperation, match="it shares the weight 'bank' with"):
+        capture(body(twice, bank=nn.Parameter(torch.randn(9, 8, 3, 3) / 8)), SHAPE)
+
+
+class Attention(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.inner = kind, nn.MultiheadAttention(8, 2, batch_first=True)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        if self.kind == "module":
+            return self.inner(tokens, tokens, tokens)[0].mean(1)
+        if self.kind == "encoder":
+            return self.encoder(tokens).mean(1)
+        if self.kind == "function":
+            return F.scaled_dot_product_attention(tokens, tokens, tokens).mean(1)
+        if self.kind == "einsum":
+            shares = torch.einsum("nqc,nkc->nqk", tokens, tokens).softmax(-1)
+            return torch.einsum("nqk,nkc->nqc", shares, tokens).mean(1)
+        return ((tokens @ tokens.transpose(1, 2)).softmax(-1) @ tokens).mean(1)
+
+
+@pytest.mark.parametrize("kind", ["module", "encoder", "function", "einsum", "written out"])
+def test_attention_is_called_attention(kind):
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), Attention(kind), nn.Linear(8, CLASSES)).eval()
+    with pytest.raises(UnsupportedOperation, match=r"layer '1.*this is attention, as in transformers, which is not supported"):
+        capture(module, SHAPE)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell])
+def test_recurrence_is_called_recurrence(kind):
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.head = kind(24, CLASSES), nn.Flatten()
+
+        def forward(self, x):
+            if kind is nn.LSTMCell:
+                return self.rows(x.permute(2, 0, 1, 3).flatten(2)[0])[0]
+            return self.rows(x.permute(2, 0, 1, 3).flatten(2))[0][-1]
+
+    with pytest.raises(UnsupportedOperation, match=r"layer 'rows' .*this is a recurrent layer, which is not supported"):
+        capture(Rows().eval(), SHAPE)
+
+
+EXACT = {
+    "crop": lambda _, x: F.pad(F.pad(x, (-1, 0, -2, -1)), (1, 0, 3, 0)),
+    "crop and pad": lambda _, x: F.pad(x, (-1, 1, 2, -2)),
+    "crop of channels": lambda _, x: torch.cat([F.pad(x, (0, 0, 0, 0, -3, 1)), F.pad(x, (0, 0, 0, 0, 0, -6))], 1),
+    "crop for pooling": lambda _, x: F.max_pool2d(F.pad(x, (-1, 1, 0, 1), value=-torch.inf), 3, 2),
+    "constant minus": lambda self, x: self.bank - x,
+    "constant minus all": lambda self, x: (self.bank[:, :1] - self.c(x)) - self.bank,
+    "minus constant minus": lambda self, x: (1 - x) - (self.bank - self.c(x)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_comes_out_is_exact(name):
+    is_captured(body(EXACT[name], c=conv(8, 8), bank=nn.Parameter(torch.rand(1, 8, 1, 1))))

@@ -15,6 +15,7 @@ from random_graphs import BLOCKS, FUNCTIONS, Builder, finish, random_graph
 from paretrim.deploy import onnx_file
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.onnx_operations import OPERATIONS as WRITERS
+from paretrim.deploy.onnx_writer import Writer
 from paretrim.errors import CorruptFile, ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.graph.functions import pixel_table
 from paretrim.graph.interpreter import compute, run
@@ -238,8 +239,8 @@ def test_a_narrow_clamp_is_written_and_a_wide_one_is_not(tmp_path):
         np.testing.assert_array_equal(by_onnxruntime(tmp_path / "a.onnx", images)["logits"], run(graph, images))
 
 
-@pytest.mark.parametrize("name", ["a/real", "a/scale"])
-def test_clashing_names_are_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["a/real", "a/scale", "logits"])
+def test_names_that_the_file_has_for_something_else_are_changed(tmp_path, name):
     kind = ValueType((1, 2, 2), "uint8")
     nodes = (
         Node("a", "quantize", (INPUT,), kind),
@@ -248,8 +249,19 @@ def test_clashing_names_are_refused(tmp_path, name):
         Node("r", "dequantize", (name,), ValueType((1, 2, 2))),
         Node("f", "flatten", ("r",), ValueType((4,))),
     )
-    with pytest.raises(UnsupportedOperation, match=f"two values of the ONNX file would be named '{name}'; rename"):
-        export_onnx(Graph(InputSpec((1, 2, 2)), nodes, "f"), tmp_path / "a.onnx")
+    graph = Graph(InputSpec((1, 2, 2)), nodes, "f")
+    export_onnx(graph, tmp_path / "a.onnx")
+    images = np.array([-9, 0, 2, 400], np.float32).reshape(1, 1, 2, 2)
+    np.testing.assert_array_equal(by_onnxruntime(tmp_path / "a.onnx", images)["logits"], run(graph, images))
+
+
+def test_two_values_of_one_name_are_not_written():
+    writer = Writer({}, {})
+    writer.add("Relu", ["x"], "y")
+    with pytest.raises(UnsupportedOperation, match="two values of the ONNX file would be named 'y'; rename"):
+        writer.add("Relu", ["y"], "y")
+    with pytest.raises(UnsupportedOperation, match="two values of the ONNX file would be named 'y'; rename"):
+        writer.constant("y", 1.0)
 
 
 def test_a_broken_graph_is_not_written(tmp_path):

@@ -144,12 +144,17 @@ def _pad(work: Work, call: Call) -> Value:
     amounts = list(call.integers("pad"))
     if value not in (None, 0, -math.inf):
         raise call.refused(f"padding with {value}; only zeros are known, and -inf in front of a max pooling")
-    if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6) or min(amounts) < 0:
+    if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6):
         raise call.refused(
-            f"padding {amounts} of {work.shapes[source]}; it must be non-negative and leave the batch alone, and with -inf the "
-            "channels too"
+            f"padding {amounts} of {work.shapes[source]}; it must leave the batch alone, and with -inf the channels too"
         )
     amounts += [0] * (6 - len(amounts))
+    for axis, before in ((2, 0), (1, 2), (0, 4)):  # what is padded by a negative number is cut off
+        stop = work.shapes[source][axis] + min(amounts[before + 1], 0)
+        source = cut(work, call, source, axis, start=max(-amounts[before], 0), stop=stop, step=1).name
+    amounts = [max(amount, 0) for amount in amounts]
+    if not any(amounts):
+        return View(source, call.shape())
     if value == -math.inf:
         return View(source, call.shape(), never_wins=(amounts[2], amounts[0], amounts[3], amounts[1]))
     attributes: dict[str, Attribute] = {

@@ -171,6 +171,11 @@ def operation_of(node: FxNode) -> str:
     return str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_")
 
 
+def is_aten(node: FxNode) -> bool:
+    """Whether a node is an ATen operation."""
+    return node.op == "call_function" and str(node.target).startswith("aten.")
+
+
 def is_in_place(node: FxNode) -> bool:
     """Whether an ATen operation overwrites its first argument."""
     name = str(node.target)

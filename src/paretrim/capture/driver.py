@@ -28,6 +28,7 @@ from paretrim.capture.call import Arguments, Call, call_of, is_in_place, is_rand
 from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
+from paretrim.capture.families import refuse_other_families
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy, reading_copy
@@ -102,6 +103,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     values: dict[FxNode, View] = {}
     output = ""
     needed = _needed(exported.graph, set(work.constants))
+    refuse_other_families(work, [node for node in exported.graph.nodes if node in needed])
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name not in sources:
             work.known[node] = View(INPUT, shape)

@@ -101,9 +101,8 @@ def _batch_norm(work: Work, call: Call) -> Value:
         "mean": mean.array,
         "variance": variance.array,
     }
+    # Used a second time it is a layer of its own from here on, with the same numbers.
     path = mean.name.removesuffix(".running_mean")
-    if path in work.shapes:
-        raise call.refused("it is applied twice with the same statistics; give each use its own BatchNorm")
     epsilon = {"epsilon": call.number("eps")}
     return work.emit(call, "batch_norm", [source], shape=call.shape(), attributes=epsilon, tensors=tensors, name=path)
 

@@ -11,6 +11,7 @@ import torch
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
+from paretrim.graph.names import printable
 from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
 
 
@@ -68,7 +69,7 @@ class Work:
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
         tensors: for every value of the program, the values that are the very same tensor under another name.
         changed: memory of constants that the network changes while it runs.
-        owners: for every weight, the layer that uses it.
+        owners: for every weight, the layers that use it, and which part of it.
         left_out: operations at the end of the network that change no class, and are not written down.
     """
 
@@ -79,7 +80,7 @@ class Work:
     memory: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     tensors: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
-    owners: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, list[tuple[str, torch.Tensor]]] = field(default_factory=dict)
     left_out: list[FxNode] = field(default_factory=list)
 
     def emit(
@@ -94,11 +95,13 @@ class Work:
         name: str = "",
     ) -> View:
         """Add a node and return its value; it is called ``name``, or after its layer and operation."""
-        wanted = name or f"{call.layer}.{op}".removeprefix(".")
+        wanted = printable(name or f"{call.layer}.{op}".removeprefix("."))
         unique, count = wanted, 2
         while unique in self.shapes:
             unique, count = f"{wanted}_{count}", count + 1
-        self.nodes.append(Node(unique, op, tuple(inputs), ValueType(shape), attributes or {}, tensors or {}, call.layer))
+        self.nodes.append(
+            Node(unique, op, tuple(inputs), ValueType(shape), attributes or {}, tensors or {}, printable(call.layer))
+        )
         self.shapes[unique] = shape
         return View(unique, shape)
 
@@ -191,13 +194,14 @@ class Work:
         found = self.constant(argument)
         if found is None:
             raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
-        if found.name in self.owners:
-            owner = self.owners[found.name]
+        for owner, other in self.owners.get(found.name, []):
+            if _are_apart(found.tensor, other):
+                continue
             if owner == call.layer:
                 raise call.refused("it is called a second time with the same weight; make a layer of its own for each call")
             raise call.refused(f"it shares the weight '{found.name}' with '{owner}'; give each its own copy")
         path = found.name.split(".parametrizations.")[0].removesuffix(".weight")
-        self.owners[found.name] = call.layer or path
+        self.owners.setdefault(found.name, []).append((call.layer or path, found.tensor))
         return path, found.array
 
     def overwrite(self, call: Call, value: Value) -> None:
@@ -221,6 +225,19 @@ class Work:
             _join(self.memory, node, source)
             if same:
                 _join(self.tensors, node, source)
+
+
+def _are_apart(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors are different parts of one."""
+    if first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr():
+        return False
+    one, other = (
+        torch.arange(part.untyped_storage().nbytes() // part.element_size()).as_strided(
+            part.shape, part.stride(), part.storage_offset()
+        )
+        for part in (first, second)
+    )
+    return not bool(torch.isin(one, other).any())
 
 
 def _join(groups: dict[FxNode, list[FxNode]], node: FxNode, source: FxNode) -> None:

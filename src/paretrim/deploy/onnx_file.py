@@ -7,6 +7,7 @@ DequantizeLinear and a QuantizeLinear, the form that ONNX Runtime and OpenVINO r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from paretrim.errors import ExportMismatch, MissingDependency
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.functions import pixel_affine, pixel_table, pixel_values
+from paretrim.graph.names import free_name
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
+    graph = _with_own_names(graph)
     writer = Writer(graph.types, {node.name: node.op for node in graph.nodes})
     for node in graph.nodes:
         _write_node(writer, node, graph)
@@ -86,6 +89,22 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportMismatch(f"the ONNX checker refuses the exported graph: {error}; please report this") from error
     return model
+
+
+def _with_own_names(graph: Graph) -> Graph:
+    """The same graph in which no value has a name that the file gives something else: that of its output, or one with a slash."""
+    taken, renamed = {LOGITS, *graph.types}, {}
+    for node in graph.nodes:
+        if "/" in node.name or (node.name == LOGITS and node.op != "dequantize"):
+            renamed[node.name] = free_name(node.name.replace("/", "."), taken)
+            taken.add(renamed[node.name])
+    if not renamed:
+        return graph
+    nodes = tuple(
+        replace(node, name=renamed.get(node.name, node.name), inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=nodes, output=renamed.get(graph.output, graph.output))
 
 
 def _node_proto(operation: Operation) -> NodeProto:

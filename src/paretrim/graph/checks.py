@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import functions, windows
+from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.shapes import Settings, Shape, infer_shape, settings_of
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, InputSpec, Node, ValueType
 
@@ -18,14 +18,6 @@ __all__ = ["infer_shape", "validate"]
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scales below are subnormal in float32, where processors may flush to zero."""
-
-LONGEST_NAME = 500
-
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
-    "\U000e0000-\U000e0fff]"
-)
-"""Control characters, and those that show nothing or turn the direction of what is around them."""
 
 
 def validate(graph: Graph) -> None:
@@ -61,7 +53,7 @@ def _check_input(spec: InputSpec) -> None:
 
 
 def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
-    if not node.name or len(node.name) > LONGEST_NAME or _UNSEEN.search(node.name):
+    if not node.name or len(node.name) > LONGEST_NAME or UNSEEN.search(node.name):
         raise CorruptFile(f"a node name must be 1 to {LONGEST_NAME} printable characters")
     _check_grid(node.type)
     settings = settings_of(node)

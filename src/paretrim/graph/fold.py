@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.graph.fusion import fuse
+from paretrim.graph.names import free_name
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Graph, Node, ValueType
 
@@ -44,8 +45,8 @@ def fold(graph: Graph) -> Graph:
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
     if graph.input.takes_pixels:
-        nodes.append(Node("normalized_images", "normalize", (INPUT,), ValueType(graph.input.shape)))
-        renamed[INPUT] = "normalized_images"
+        renamed[INPUT] = free_name("normalized_images", graph.types)
+        nodes.append(Node(renamed[INPUT], "normalize", (INPUT,), ValueType(graph.input.shape)))
     for run in fuse(graph):
         inputs = tuple(renamed.get(name, name) for name in run.head.inputs)
         if run.head.op == "dropout":

@@ -18,6 +18,7 @@ from paretrim.graph.checks import SMALLEST_SCALE
 from paretrim.graph.fold import affine_of, deployed, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
+from paretrim.graph.names import free_name
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
@@ -74,7 +75,7 @@ class _Lowering:
         tensors: dict[str, Array] = {}
         if spec.takes_pixels:
             tensors["table"] = pixel_table(spec, kind)
-        self._emit(Node("quantized_images", "quantize", (INPUT,), kind, {}, tensors), INPUT)
+        self._emit(Node(free_name("quantized_images", self.graph.types), "quantize", (INPUT,), kind, {}, tensors), INPUT)
 
     def add(self, run: Fused) -> None:
         head = run.head
@@ -96,7 +97,8 @@ class _Lowering:
         output = self.names[self.graph.output]
         kind = self.types[output]
         if kind.quantized:
-            output = self._emit(Node("logits", "dequantize", (output,), ValueType(kind.shape)), self.graph.output)
+            name = free_name("logits", self.graph.types)
+            output = self._emit(Node(name, "dequantize", (output,), ValueType(kind.shape)), self.graph.output)
         return replace(self.graph, nodes=tuple(self.nodes), output=output)
 
     def _emit(self, node: Node, stands_for: str) -> str:
