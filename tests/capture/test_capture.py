@@ -278,7 +278,7 @@ ERRORS = {
     ),
     "recurrence": (
         lambda: body(lambda self, x: self.extra(x.flatten(2).transpose(1, 2))[0].mean(1)[..., None, None], recurrent),
-        r"take a network of convolutions; recurrent layers are not known",
+        r"this is a recurrent layer, which is not supported",
     ),
     "channels last": (
         lambda: body(lambda self, x: self.extra(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), lambda: nn.LayerNorm(8)),
