@@ -110,6 +110,20 @@ def test_worker_processes_use_the_session_of_their_module(way):
     assert found == expected
 
 
+def _logits(session, images):
+    return session.threads, session(images)
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_worker_processes_are_given_a_session(way, tmp_path):
+    (tmp_path / "model.trim").write_bytes(CONTENT)
+    session = paretrim.runtime.load(tmp_path / "model.trim", threads=2, measure=False, remember=False)
+    with multiprocessing.get_context(way).Pool(1) as workers:
+        threads, found = workers.apply_async(_logits, (session, IMAGES)).get(timeout=60)
+    assert threads == 2
+    assert found.tobytes() == session(IMAGES).tobytes()
+
+
 PROGRAM = """
 import ctypes, os, sys, threading, time
 import numpy as np

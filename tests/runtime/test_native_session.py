@@ -1,8 +1,10 @@
 """Opening files in the native runtime: what it takes, what it refuses in words, and the kernel choices it keeps."""
 
+import copy
 import gc
 import json
 import os
+import pickle
 import shutil
 import signal
 
@@ -35,6 +37,38 @@ def test_a_file_runs(file):
     assert (session.shape, session.takes_pixels, session.classes, session.threads) == ((3, 8, 8), True, 5, 2)
     assert session.class_names == GRAPH.classes
     assert session.instruction_set == paretrim.runtime.instruction_sets()[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [("model.graph", r"there is no file '.*model\.graph'"), ("model.trim", r"'.*model\.trim': it cannot be read: No such file")],
+)
+def test_a_session_of_a_file_is_pickled_as_its_path_and_settings(tmp_path, monkeypatch, name, gone):
+    (save if name.endswith(".graph") else trimfile.write)(GRAPH, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    slowest = paretrim.runtime.instruction_sets()[-1]
+    session = paretrim.runtime.load(name, threads=2, instruction_set=slowest, measure=False, remember=False, limit=2)
+    content = pickle.dumps(session)
+    assert len(content) < 1000
+    monkeypatch.chdir(tmp_path.parent)
+    again = pickle.loads(content)
+    assert (again.threads, again.instruction_set, again.source) == (2, slowest, session.source)
+    assert (again.source.measure, again.source.remember, again.source.limit) == (False, False, 2)
+    assert again(IMAGES).tobytes() == session(IMAGES).tobytes()
+    assert not choices_file(tmp_path / name).exists()
+    (tmp_path / name).unlink()
+    with pytest.raises(CorruptFile, match=gone):
+        pickle.loads(content)
+
+
+def test_a_session_of_a_graph_in_memory_is_not_pickled():
+    session = paretrim.runtime.plan(GRAPH, measure=False)
+    with pytest.raises(
+        UnsupportedOperation, match="planned from a graph in memory and cannot be pickled; write the graph to a file"
+    ):
+        pickle.dumps(session)
+    assert copy.copy(session) is session
+    assert copy.deepcopy(session) is session
 
 
 def test_images_need_not_lie_in_order(file):

@@ -57,12 +57,36 @@ class LayerTime:
     time_ns: int
 
 
+@dataclass(frozen=True)
+class Source:
+    """The file of a session and the settings it was loaded with, as :func:`load` takes them; ``path`` is absolute."""
+
+    path: Path
+    threads: int
+    instruction_set: str
+    measure: bool
+    remember: bool
+    limit: float | None
+
+    def opened(self) -> Session:
+        """The session, loaded from the file as it is now."""
+        return load(
+            self.path,
+            threads=self.threads,
+            instruction_set=self.instruction_set,
+            measure=self.measure,
+            remember=self.remember,
+            limit=self.limit,
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Session:
     """A network that is ready to run; made by :func:`load` or :func:`plan`. May be called from many threads at once.
 
     ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``class_names`` what the logits stand for (may be empty).
-    ``version`` is the runtime's, ``threads`` the number that computes one call.
+    ``version`` is the runtime's, ``threads`` the number that computes one call. A session that was loaded from a file can be
+    pickled, for example for a worker process, which loads that file again with the same settings (``source``).
     """
 
     network: Network
@@ -74,6 +98,28 @@ class Session:
     threads: int
     runtime: str = "paretrim"
     version: str = __version__
+    source: Source | None = None
+
+    def __reduce__(self) -> tuple[Callable[[Source], Session], tuple[Source]]:
+        """Pickle the path and the settings, not the network.
+
+        Raises:
+            UnsupportedOperation: the session was not loaded from a file.
+        """
+        if self.source is None:
+            raise UnsupportedOperation(
+                "this session was planned from a graph in memory and cannot be pickled; write the graph to a file and pickle the"
+                " session that paretrim.runtime.load makes of it, or send the graph and plan it again there"
+            )
+        return Source.opened, (self.source,)
+
+    def __copy__(self) -> Session:
+        """The session itself: it never changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Session:
+        """The session itself: it never changes."""
+        return self
 
     def __call__(self, images: Values) -> FloatArray:
         """Logits float32 [N, classes] of images [N, C, H, W]: uint8 pixels or normalised float32, as the network takes.
@@ -162,7 +208,7 @@ def load(
         network = _planned(make, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
     if remember and measure and not network.choices_were_used:
         keep_choices(path, kept, {place: network.choices})
-    return _session(network)
+    return _session(network, Source(path.absolute(), threads, instruction_set, measure, remember, limit))
 
 
 def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
@@ -201,7 +247,7 @@ def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *
         ) from error
 
 
-def _session(network: Network) -> Session:
+def _session(network: Network, source: Source | None = None) -> Session:
     return Session(
         network=network,
         shape=tuple(network.input_shape),
@@ -210,6 +256,7 @@ def _session(network: Network) -> Session:
         class_names=tuple(network.class_names),
         instruction_set=network.instruction_set,
         threads=network.threads,
+        source=source,
     )
 
 
