@@ -122,6 +122,8 @@ def compress(
     seed: int = 0,
     execution: Execution | None = None,
     data_name: str = "",
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
     report: Report | None = None,
 ) -> Compressed:
     """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
@@ -137,10 +139,13 @@ def compress(
         execution: device and arithmetic; None chooses them for this machine.
         data_name: a name for the training data, to be changed when they do: of them only the first images and the number of
             batches tell whether stages in the folder are taken up again, of the validation data everything.
+        mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into the files, so that
+            ``paretrim eval`` and others can prepare images as the loaders do.
+        std: what they then divide by, likewise.
         report: told of progress while training; None shows it on standard error, as the command line does.
 
     Raises:
-        InvalidRecipe: ``stages`` holds something else.
+        InvalidRecipe: ``stages`` holds something else, or ``mean`` and ``std`` do not fit.
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, a stage failed, or the ``.trim`` file does not compute what it should.
     """
@@ -148,7 +153,9 @@ def compress(
     for stage in chosen:
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
-    start = start_from_loaders(model, train_loader, validation_loader, seed=seed, execution=execution, data_name=data_name)
+    start = start_from_loaders(
+        model, train_loader, validation_loader, seed=seed, execution=execution, data_name=data_name, mean=mean, std=std
+    )
     place = Path(folder)
     with hold(place), _watching(report) as watcher:
         earlier, _ = finished_stages(start, chosen, place)
@@ -158,7 +165,8 @@ def compress(
             start, chosen, place, report=watcher.tick, finished=lambda _, done: watcher.note(told(done.history[-1]))
         )
         candidate = candidates[-1]
-        key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen]})
+        written = {"mean": start.mean, "std": start.std} if start.std else {}
+        key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen], **written})
         deployed = deploy(candidate, start, place / "deployed" / key)
         if deployed.onnx_problem:
             watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
@@ -172,6 +180,8 @@ def to_int8(
     *,
     folder: Path | str = "paretrim-int8",
     execution: Execution | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
     report: Report | None = None,
 ) -> Compressed:
     """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
@@ -182,14 +192,27 @@ def to_int8(
         validation_loader: batches for the accuracies in the history.
         folder: where files are kept.
         execution: device and arithmetic; None chooses them for this machine.
+        mean: as for :func:`compress`.
+        std: as for :func:`compress`.
         report: told of progress; None shows it on standard error.
 
     Raises:
+        InvalidRecipe: ``mean`` and ``std`` do not fit.
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, or the file does not compute what it should.
     """
     stages = [Quantize(budget=Budget(epochs=0))]
-    return compress(model, train_loader, validation_loader, stages=stages, folder=folder, execution=execution, report=report)
+    return compress(
+        model,
+        train_loader,
+        validation_loader,
+        stages=stages,
+        folder=folder,
+        execution=execution,
+        mean=mean,
+        std=std,
+        report=report,
+    )
 
 
 def _watching(report: Report | None) -> AbstractContextManager[Watcher]:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from paretrim.agreement import captured_network
 from paretrim.data.batches import Batch, Batches
+from paretrim.data.spec import check_normalisation
 from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.pipeline import Start
 from paretrim.recipe import digest_of
 from paretrim.train.execution import Execution
+from paretrim.visible import brief
 
 
 def start_from_loaders(
@@ -28,6 +30,8 @@ def start_from_loaders(
     calibration_images: int = 512,
     classes: Sequence[str] = (),
     data_name: str = "",
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
 ) -> Start:
     """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels integer [N]); none of them changes.
 
@@ -46,6 +50,9 @@ def start_from_loaders(
         data_name: a name for the training data, to be changed when they do, so that results of other data are not taken up
             again. The validation set, the first training images and the lengths of both loaders are looked at in any case; going
             through all training images only to compare them would cost an epoch of loading.
+        mean: what the loaders subtract from pixel / 255, one number per channel; only written into candidates and files, so that
+            images can be prepared for them in the same way.
+        std: what they then divide by, likewise.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
@@ -68,6 +75,7 @@ def start_from_loaders(
         raise DataUnavailable(
             f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
         )
+    means, deviations = _normalisation(mean, std, train.sample_shape[0])
     network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
     _require_fitting_labels(labels, module, network.structure)
     return Start(
@@ -80,7 +88,23 @@ def start_from_loaders(
         images=None,
         seed=seed,
         execution=execution,
+        mean=means,
+        std=deviations,
     )
+
+
+def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std as plain numbers, both empty where neither is given."""
+    try:
+        means, deviations = (tuple(float(value) for value in values) for values in (mean, std))
+    except (TypeError, ValueError, RuntimeError) as error:  # the last one from tensors
+        raise InvalidRecipe(f"mean is {brief(mean)} and std is {brief(std)}; give a list of numbers, one per channel") from error
+    if not means and not deviations:
+        return (), ()
+    check_normalisation(means, deviations)
+    if len(means) != channels:
+        raise InvalidRecipe(f"mean and std have {len(means)} numbers and the images of the loaders have {channels} channels")
+    return means, deviations
 
 
 def _require_fitting_labels(labels: Tensor, module: nn.Module, graph: Graph) -> None:

@@ -47,7 +47,8 @@ class Start:
 
     ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
-    apart. Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
+    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say; they are only written down.
+    Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
     """
 
     network: Network
@@ -59,6 +60,8 @@ class Start:
     images: int | None
     seed: int = 0
     execution: Execution = field(default_factory=Execution)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -121,7 +124,7 @@ def run_stage(
 
 
 def _first(start: Start) -> Candidate:
-    return Candidate(start.network, mean=start.spec.mean, std=start.spec.std)
+    return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std)
 
 
 def _validate(network: Network, resources: Resources) -> float:
@@ -213,12 +216,19 @@ def _place(folder: Path, key: str) -> Path:
 
 
 def _stored(key: str, candidate: Candidate, stage: Stage, resources: Resources, folder: Path, report: Report | None) -> Candidate:
-    """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back."""
+    """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back.
+
+    The normalisation is no part of the key: a result that was stored with another one, or none, is written again with this one.
+    """
     path = _place(folder, key)
     if not path.exists():
         save_candidate(run_stage(candidate, stage, resources, folder=path.parent, report=report), path)
     Checkpoints(path.parent).clear()
-    return load_candidate(path)
+    stored = load_candidate(path)
+    found = replace(stored, mean=candidate.mean, std=candidate.std)
+    if found.std and (found.mean, found.std) != (stored.mean, stored.std):
+        save_candidate(found, path)
+    return found
 
 
 def outputs_of(network: Network) -> int:

@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import paretrim
 import paretrim.runtime
+from paretrim.cli import main
+from paretrim.cli.reading import described
 from paretrim.errors import InvalidRecipe
 from paretrim.network import Network
 
@@ -73,6 +75,40 @@ def test_int8_in_one_line(own, tmp_path):
     (stage,) = result.history
     assert (stage.name, stage.epochs, stage.bits) == ("quantize", 0, 8)
     assert result.graph.quantized
+
+
+def test_the_files_keep_the_normalisation_of_the_loaders(own, tmp_path, capsys):
+    plain = paretrim.to_int8(*own, folder=tmp_path)
+    stored = next((tmp_path / "stages").glob("*/candidate.safetensors"))
+    assert described(plain.deployed.trim).std == paretrim.load_candidate(stored).std == ()
+    kept = paretrim.to_int8(*own, folder=tmp_path, mean=[0.5], std=torch.ones(1))
+    assert kept.history == plain.history  # nothing was done again
+    assert (kept.candidate.mean, kept.candidate.std) == ((0.5,), (1.0,))
+    assert paretrim.load_candidate(stored).mean == (0.5,)
+    capsys.readouterr()
+    for name in ("net.trim", "net.onnx"):
+        known = described(kept.save(tmp_path / name))
+        assert (known.pixels, known.mean, known.std) == (False, (0.5,), (1.0,))
+        assert main(["eval", str(tmp_path / name), "--data", "digits"]) == 0
+        assert "images were normalised with mean 0.5 and std 1, kept in the file" in capsys.readouterr().out
+    again = paretrim.to_int8(*own, folder=tmp_path, report=lambda _: None)
+    assert again.deployed.trim == plain.deployed.trim
+    assert described(again.deployed.delivered_onnx()).std == ()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ([0.5], (), "mean has 1 numbers and std 0; both need one per channel"),
+        ([0.5] * 3, [0.2] * 3, "mean and std have 3 numbers and the images of the loaders have 1 channels"),
+        ([127.5], [58.0], r"seem to be in units of pixels from 0 to 255; .* divide them by 255"),
+        (0.5, [0.2], r"mean is 0\.5 and std is \[0\.2\]; give a list of numbers, one per channel"),
+        ([0.5], [0.0], r"std is \(0\.0,\); every deviation must be above 0"),
+    ],
+)
+def test_a_normalisation_that_does_not_fit_the_loaders(own, tmp_path, mean, std, message):
+    with pytest.raises(InvalidRecipe, match=message):
+        paretrim.compress(*own, folder=tmp_path, mean=mean, std=std)
 
 
 class Inverted(nn.Module):

@@ -23,15 +23,12 @@ from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import (
     CANDIDATE,
     GRAPHS,
-    MEAN,
     ONNX,
-    STD,
     TRIM,
     described,
     graph_of_candidate,
     input_of,
     kind_of,
-    normalisation_facts,
     weights_of,
 )
 from paretrim.cli.status import DONE
@@ -44,6 +41,7 @@ from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
+from paretrim.trimfile.provenance import MEAN, STD, normalisation_facts
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance

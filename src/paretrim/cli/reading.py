@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, locat
 from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Graph, InputSpec
+from paretrim.trimfile.provenance import MEAN, STD
 from paretrim.visible import brief
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
 GRAPHS = (GRAPH, TRIM)
 """Files that hold a graph itself, which the native runtime and the reference interpreter run."""
-
-MEAN, STD = "mean", "std"
-"""Under these names files that take normalised images keep what those were normalised with."""
 
 _UINT8 = 2
 """TensorProto.UINT8, fixed by the ONNX standard."""
@@ -80,11 +77,6 @@ def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
     """Shape (C, H, W) of the images a deployed file takes, and whether they are uint8 pixels; errors as in :func:`described`."""
     known = described(path)
     return known.shape, known.pixels
-
-
-def normalisation_facts(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
-    """The normalisation of the images a network was trained on, as files that take normalised images keep it; {} if unknown."""
-    return {MEAN: ",".join(map(repr, mean)), STD: ",".join(map(repr, std))} if std else {}
 
 
 def _numbers(text: object, path: Path) -> tuple[float, ...]:

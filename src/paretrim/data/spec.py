@@ -77,7 +77,10 @@ class DataSpec:
         ):
             if value is not None and not least <= value <= MOST:
                 raise InvalidRecipe(f"{key} is {value}; it must be {least} or more, and at most {MOST}")
-        self._check_normalisation()
+        if (self.mean is None) != (self.std is None):
+            raise InvalidRecipe(f"mean is {self.mean} and std is {self.std}; give both or neither")
+        if self.mean is not None and self.std is not None:
+            check_normalisation(self.mean, self.std)
 
     @property
     def image_folder(self) -> str:
@@ -91,21 +94,21 @@ class DataSpec:
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(DATA_SETS)}."
         raise InvalidRecipe(f"there is no data set {brief(self.name)}; {hint} For your own images write 'imagefolder:DIR'")
 
-    def _check_normalisation(self) -> None:
-        if (self.mean is None) != (self.std is None):
-            raise InvalidRecipe(f"mean is {self.mean} and std is {self.std}; give both or neither")
-        if self.mean is None or self.std is None:
-            return
-        if len(self.mean) != len(self.std):
-            raise InvalidRecipe(f"mean has {len(self.mean)} numbers and std {len(self.std)}; both need one per channel")
-        if not all(abs(value) <= LARGEST_MEAN for value in self.mean):
-            raise InvalidRecipe(f"mean is {self.mean}; every number must be finite, and at most {LARGEST_MEAN:g} in size")
-        if not all(LEAST_STD <= value <= 1 / LEAST_STD for value in self.std):
-            raise InvalidRecipe(
-                f"std is {self.std}; every deviation must be above 0 and finite, from {LEAST_STD:g} to {1 / LEAST_STD:g}"
-            )
-        if min(self.mean) > 1 and min(self.std) > 1:  # every normalised pixel would be below 0
-            raise InvalidRecipe(
-                f"mean {self.mean} and std {self.std} seem to be in units of pixels from 0 to 255; "
-                "they are in units of pixel / 255, so divide them by 255"
-            )
+
+def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Check that images can be normalised with these numbers, one per channel in units of pixel / 255.
+
+    Raises:
+        InvalidRecipe: they differ in number, or one is out of range.
+    """
+    if len(mean) != len(std):
+        raise InvalidRecipe(f"mean has {len(mean)} numbers and std {len(std)}; both need one per channel")
+    if not all(abs(value) <= LARGEST_MEAN for value in mean):
+        raise InvalidRecipe(f"mean is {mean}; every number must be finite, and at most {LARGEST_MEAN:g} in size")
+    if not all(LEAST_STD <= value <= 1 / LEAST_STD for value in std):
+        raise InvalidRecipe(f"std is {std}; every deviation must be above 0 and finite, from {LEAST_STD:g} to {1 / LEAST_STD:g}")
+    if min(mean) > 1 and min(std) > 1:  # every normalised pixel would be below 0
+        raise InvalidRecipe(
+            f"mean {mean} and std {std} seem to be in units of pixels from 0 to 255; "
+            "they are in units of pixel / 255, so divide them by 255"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paretrim.errors import CorruptFile
@@ -17,6 +17,9 @@ FORMAT = 1
 
 DEEPEST = 64
 """Lists and mappings within each other."""
+
+MEAN, STD = "mean", "std"
+"""Under these names files that take normalised images keep what those were normalised with."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
@@ -33,6 +36,11 @@ class Provenance:
     recipe: str = ""
     history: tuple[StageOutcome, ...] = ()
     measured: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+def normalisation_facts(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
+    """The normalisation of the images a network was trained on, as files that take normalised images keep it; {} if unknown."""
+    return {MEAN: ",".join(map(repr, mean)), STD: ",".join(map(repr, std))} if std else {}
 
 
 def encode(provenance: Provenance) -> str:
