@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from paretrim.settle import settle_
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, Checkpoints, content_digest
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import accuracy, predictions
 from paretrim.train.execution import Execution, lay_out_
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
@@ -63,6 +64,17 @@ class Start:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    @cached_property
+    def validated(self) -> tuple[Tensor, Tensor]:
+        """Top-1 classes of its network and labels of the validation images, int64 [N] each; computed once."""
+        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device())
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of its network."""
+        found, labels = self.validated
+        return float((found == labels).double().mean())
+
     @property
     def classes(self) -> int:
         """Number of logits."""
@@ -86,16 +98,25 @@ class Start:
 
 
 def run_stage(
-    candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path | None = None, report: Report | None = None
+    candidate: Candidate,
+    stage: Stage,
+    resources: Resources,
+    *,
+    folder: Path | None = None,
+    report: Report | None = None,
+    accuracy_before: float | None = None,
 ) -> Candidate:
     """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
 
     The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
+    ``accuracy_before`` is the validation accuracy of a candidate without history, where it is known.
 
     Raises:
         ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
     """
-    before = candidate.history[-1].accuracy_after if candidate.history else _validate(candidate.network, resources)
+    before = candidate.history[-1].accuracy_after if candidate.history else accuracy_before
+    if before is None:
+        before = _validate(candidate.network, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
         began = time.monotonic()
         network = stage.begin(candidate.network, resources)
@@ -137,7 +158,9 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
         return start
     stage = FineTune(budget=budget)
     with located("training the dense network"):
-        trained = _stored(_dense_key(start, stage), _first(start), stage, start.resources(None), folder, report)
+        trained = _stored(
+            start, _dense_key(start, stage), _first(start), stage, start.resources(None), folder=folder, report=report
+        )
     return replace(start, network=trained.network)
 
 
@@ -169,7 +192,7 @@ def run_stages(
     require_space(folder, _needed_bytes(start, stages, resources))
     candidates = [_first(start)]
     for key, stage in zip(keys, stages, strict=True):
-        candidates.append(_stored(key, candidates[-1], stage, resources, folder, report))
+        candidates.append(_stored(start, key, candidates[-1], stage, resources, folder=folder, report=report))
         if finished:
             finished(stage.name, candidates[-1])
     return tuple(candidates)
@@ -215,14 +238,18 @@ def _place(folder: Path, key: str) -> Path:
     return folder / "stages" / key / "candidate.safetensors"
 
 
-def _stored(key: str, candidate: Candidate, stage: Stage, resources: Resources, folder: Path, report: Report | None) -> Candidate:
+def _stored(
+    start: Start, key: str, candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path, report: Report | None
+) -> Candidate:
     """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back.
 
     The normalisation is no part of the key: a result that was stored with another one, or none, is written again with this one.
     """
     path = _place(folder, key)
     if not path.exists():
-        save_candidate(run_stage(candidate, stage, resources, folder=path.parent, report=report), path)
+        known = start.accuracy if candidate.network is start.network else None
+        made = run_stage(candidate, stage, resources, folder=path.parent, report=report, accuracy_before=known)
+        save_candidate(made, path)
     Checkpoints(path.parent).clear()
     stored = load_candidate(path)
     found = replace(stored, mean=candidate.mean, std=candidate.std)

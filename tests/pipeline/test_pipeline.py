@@ -26,9 +26,9 @@ def trained(monkeypatch):
     """Names of the stages that were really run."""
     names, run = [], paretrim.pipeline.run_stage
 
-    def counting(candidate, stage, resources, *, folder=None, report=None):
+    def counting(candidate, stage, resources, **settings):
         names.append(stage.name)
-        return run(candidate, stage, resources, folder=folder, report=report)
+        return run(candidate, stage, resources, **settings)
 
     monkeypatch.setattr(paretrim.pipeline, "run_stage", counting)
     return names

@@ -26,7 +26,6 @@ from paretrim.run_folder import ONNX_FILE, TIMINGS
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
 from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
-from paretrim.train.evaluate import predictions
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 DENSE = "dense"
@@ -146,7 +145,7 @@ def _found(tried: Sequence[Tried], delivered: Delivered, targets: Targets, refer
 
 def _dense_right(start: Start) -> Right:
     """Which validation images the dense network classifies right."""
-    found, labels = predictions(start.network, start.validation.epoch(0), start.execution.torch_device())
+    found, labels = start.validated
     return np.asarray((found == labels).numpy(), np.bool_)
 
 

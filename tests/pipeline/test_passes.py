@@ -1,0 +1,84 @@
+"""How often validation images are computed, and in what form: each pass over them costs what a whole evaluation costs."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from tiny import FLOAT32, MEAN, NETWORKS, NONE, STD, image_set, start
+from torch.utils.data import DataLoader, TensorDataset
+
+from paretrim import compress, integer_network
+from paretrim.data.batches import EvalBatches
+from paretrim.network import Network
+from paretrim.pipeline import run_stages
+from paretrim.quantize.stage import Quantize
+from paretrim.runtime import Session
+
+
+@dataclass
+class Counting:
+    """A loader that counts the images it gives."""
+
+    loader: DataLoader
+    images: int = 0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for inputs, labels in self.loader:
+            self.images += len(inputs)
+            yield inputs, labels
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Images by what computed them: the network in float32, torch's integers, the native runtime."""
+    counts = dict.fromkeys(("float", "torch integers", "native"), 0)
+
+    def counted(kind, owner, name):
+        original = getattr(owner, name)
+
+        def call(self, images):
+            counts[kind] += len(images)
+            return original(self, images)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted("float", Network, "forward")
+    counted("torch integers", integer_network.IntegerNetwork, "forward")
+    counted("native", Session, "__call__")
+    return counts
+
+
+def test_int8_without_training_computes_validation_images_once_in_float_and_once_in_integers(computed, tmp_path):
+    batch = next(iter(EvalBatches(images=image_set(), batch_size=120, mean=MEAN, std=STD).epoch(0)))
+    data = TensorDataset(batch.inputs, batch.labels)
+    validation = Counting(DataLoader(data, 16))
+    train = DataLoader(TensorDataset(batch.inputs[:40], batch.labels[:40]), 8)
+    compress(NETWORKS["residual"](), train, validation, stages=[Quantize(budget=NONE)], folder=tmp_path, execution=FLOAT32)
+    # Seen a third time for the digest that tells data sets apart, without computing anything; the first batch for its shape.
+    assert validation.images == 3 * len(data) + 16
+    # Beside validation the runtime computes the images of the exact check, and the network a few that capture compares.
+    assert computed["native"] == len(data) + 32
+    assert computed["torch integers"] == 0
+    assert 0 <= computed["float"] - len(data) < 16
+
+
+def test_the_dense_network_is_validated_once_for_all_recipes_that_begin_with_it(computed, tmp_path):
+    begin = start("residual")
+    images = sum(len(batch.labels) for batch in begin.validation.epoch(0))
+    for bits in (8, 7, 6):
+        done = run_stages(begin, [Quantize(budget=NONE, weight_bits=bits)], tmp_path)[-1]
+        assert done.history[0].accuracy_before == begin.accuracy
+    assert computed == {"float": images, "torch integers": 0, "native": 3 * images}
+    other = replace(begin, network=run_stages(begin, [], tmp_path)[0].network)
+    assert other.accuracy == begin.accuracy
+    assert computed["float"] == 2 * images
+
+
+def test_recipes_taken_up_again_compute_nothing(computed, tmp_path):
+    begin = start("plain")
+    run_stages(begin, [Quantize(budget=NONE)], tmp_path)
+    computed.update(dict.fromkeys(computed, 0))
+    run_stages(replace(begin), [Quantize(budget=NONE)], tmp_path)
+    assert not any(computed.values())
