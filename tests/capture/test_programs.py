@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import threading
+import time
 import warnings
 
 import pytest
@@ -458,3 +459,16 @@ EXACT = {
 @pytest.mark.parametrize("name", EXACT)
 def test_what_comes_out_is_exact(name):
     is_captured(body(EXACT[name], c=conv(8, 8), bank=nn.Parameter(torch.rand(1, 8, 1, 1))))
+
+
+def test_copying_takes_time_in_proportion_to_the_layers():
+    def seconds(layers):
+        module = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(layers)))
+        taken = []
+        for _ in range(3):
+            began = time.process_time()
+            private_copy(module)
+            taken.append(time.process_time() - began)
+        return min(taken)
+
+    assert seconds(800) < 24 * seconds(100)  # in proportion it is 8 times; by their square it would be 64 times

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -111,12 +113,12 @@ def _attribute(name: str, value: object, memo: dict[int, object]) -> object:
         assert isinstance(value, dict)
         return type(value)((key, memo.get(id(item), item)) for key, item in value.items())
     _detach_all(value, memo)
-    tried = dict(memo)
+    tried: ChainMap[int, object] = ChainMap({}, memo)  # not a copy of all that was copied so far, for every attribute
     try:
-        copied = copy.deepcopy(value, tried)
+        copied = copy.deepcopy(value, cast(dict[int, object], tried))
     except Exception:  # anything may go wrong in the copying code of somebody's class
         return value
-    memo.update(tried)
+    memo.update(tried.maps[0])
     return copied
 
 
