@@ -4,6 +4,7 @@ import torch
 from paretrim.errors import InvalidRecipe
 from paretrim.models.catalog import NETWORKS
 from paretrim.models.resnet_cifar import CifarResNet
+from paretrim.models.speed_cnn import CORRELATION, whitening_filters
 from paretrim.models.wide_resnet import wide_resnet
 
 PARAMETERS = {
@@ -20,6 +21,7 @@ PARAMETERS = {
     ("wide_resnet_28_10", 10): 36_479_194,
     ("wide_resnet_28_10", 100): 36_536_884,
     ("wide_resnet_40_2", 100): 2_255_156,
+    ("speed_cnn", 10): 1_972_802,
     ("vgg16_bn", 10): 14_728_266,
     ("vgg11_224", 1000): 132_863_336,
     ("vgg11_bn_224", 1000): 132_868_840,
@@ -52,7 +54,7 @@ def test_images_become_logits(name, channels):
     assert logits.shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("vgg")])
+@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith(("vgg", "speed"))])
 @pytest.mark.parametrize("side", [8, 9])
 def test_tiny_images_fit(name, side):
     with torch.device("meta"):
@@ -136,3 +138,28 @@ def test_wide_resnet_refuses_width_0():
 def test_catalog_cannot_be_changed():
     with pytest.raises(TypeError, match="does not support item assignment"):
         NETWORKS["mine"] = NETWORKS["resnet18"]
+
+
+def _patches_of_a_markov_process(channels, count):
+    """Patches [count, channels, 2, 2] of unit variance whose correlation falls by CORRELATION a step along every axis."""
+    factors = [
+        torch.linalg.cholesky(CORRELATION ** (torch.arange(n)[:, None] - torch.arange(n)).abs().double())
+        for n in (channels, 2, 2)
+    ]
+    noise = torch.randn(count, channels, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.einsum("cx,hy,wz,nxyz->nchw", *factors, noise).float()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_layer_of_the_speed_cnn_whitens_natural_images(channels):
+    patches = _patches_of_a_markov_process(channels, 200_000)
+    outputs = torch.nn.functional.conv2d(patches, whitening_filters(channels)).flatten(1)
+    half = outputs.shape[1] // 2
+    torch.testing.assert_close(outputs[:, half:], -outputs[:, :half])
+    correlation = torch.corrcoef(outputs[:, :half].T)
+    # cosines are the exact components of two neighbours and nearly those of three channels
+    assert (correlation - torch.eye(half)).abs().max() < (0.02 if channels == 1 else 0.1)
+    # each component has variance 1, but for those that are almost noise, which are not blown up
+    assert outputs.var(0).max() < 1.02
+    assert outputs[:, 0].var().item() == pytest.approx(1, abs=0.02)
+    assert outputs.var(0).min() > 0.3

@@ -15,6 +15,7 @@ from torch import nn
 
 from paretrim.models.resnet import resnet18, resnet18_imagenet, resnet50, resnet50_imagenet
 from paretrim.models.resnet_cifar import resnet20, resnet32, resnet56
+from paretrim.models.speed_cnn import speed_cnn
 from paretrim.models.vgg import vgg
 from paretrim.models.wide_resnet import wide_resnet_16_2, wide_resnet_22_2, wide_resnet_28_10, wide_resnet_40_2
 
@@ -35,6 +36,7 @@ NETWORKS: Mapping[str, Factory] = MappingProxyType(
         "resnet50": resnet50,
         "resnet50_imagenet": resnet50_imagenet,
         "resnet56": resnet56,
+        "speed_cnn": speed_cnn,
         "vgg11": partial(vgg, 11, batch_norm=False, head="small"),
         "vgg11_224": partial(vgg, 11, batch_norm=False, head="imagenet"),
         "vgg11_bn": partial(vgg, 11, batch_norm=True, head="small"),
