@@ -10,7 +10,6 @@ _LISTED = "docs/operations.md"
 
 _NORM = "use BatchNorm; statistics of the image itself cannot be folded into a layer"
 _ATTENTION = "take a network of convolutions; attention and other products of matrices of activations are not known"
-_RECURRENT = "take a network of convolutions; recurrent layers are not known"
 _CHOICE = "use relu, clamp, maximum or minimum; choices by comparison are not known"
 _ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids where the file needs it"
 _PLACES = "return the logits; places and orders of numbers are found outside of the network"
@@ -20,10 +19,7 @@ _MORE_PIXELS = (
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
-    | dict.fromkeys(("matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "_native_multi_head_attention"), _ATTENTION)
-    | dict.fromkeys(
-        ("gru", "lstm", "rnn_tanh", "rnn_relu", "gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell"), _RECURRENT
-    )
+    | dict.fromkeys(("matmul", "bmm", "mm", "einsum"), _ATTENTION)
     | dict.fromkeys(("where", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill", "heaviside"), _CHOICE)
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
@@ -35,13 +31,13 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "im2col": "use a convolution or nn.PixelUnshuffle; overlapping patches are not known",
     }
 )
-"""What to do about operations that are met in practice, and why."""
+"""What to do about operations that are met in practice, and why; whole families are in :mod:`paretrim.capture.families`."""
 
 
 def reason_behind(operations: Collection[str]) -> str | None:
     """The remedy for what values are moved for in front of it, such as attention; None where none of these is met."""
     met = {INSTEAD[operation] for operation in operations if operation in INSTEAD}
-    return next((reason for reason in (_ATTENTION, _RECURRENT, _NORM) if reason in met), None)
+    return next((reason for reason in (_ATTENTION, _NORM) if reason in met), None)
 
 
 def remedy(operation: str) -> str:
