@@ -87,7 +87,7 @@ def _cosines(size: int) -> Tensor:
 def _markov(size: int) -> Tensor:
     """Covariance of neighbours whose correlation falls by ``CORRELATION`` a step; float64 [size, size]."""
     index = torch.arange(size, dtype=torch.float64)
-    return CORRELATION ** (index[:, None] - index).abs()
+    return torch.pow(CORRELATION, (index[:, None] - index).abs())
 
 
 def speed_cnn(*, classes: int, channels: int = 3) -> SpeedCnn:
