@@ -81,13 +81,13 @@ def _cosines(size: int) -> Tensor:
     """The orthonormal discrete cosine basis, a row each; float64 [size, size]."""
     index = torch.arange(size, dtype=torch.float64)
     rows = torch.cos(torch.pi / size * index[:, None] * (index + 0.5))
-    return rows / rows.norm(dim=1, keepdim=True)
+    return nn.functional.normalize(rows, dim=1)
 
 
 def _markov(size: int) -> Tensor:
     """Covariance of neighbours whose correlation falls by ``CORRELATION`` a step; float64 [size, size]."""
     index = torch.arange(size, dtype=torch.float64)
-    return torch.pow(CORRELATION, (index[:, None] - index).abs())
+    return CORRELATION ** (index[:, None] - index).abs()
 
 
 def speed_cnn(*, classes: int, channels: int = 3) -> SpeedCnn:
