@@ -19,7 +19,7 @@ from torch.fx import Node as FxNode
 from paretrim.capture.call import layer_of
 from paretrim.capture.driver import Captured, look_at
 from paretrim.capture.private import private_copy, reading_copy
-from paretrim.capture.program import silence
+from paretrim.capture.program import refusing_to_end, silence
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import WEIGHTED, Graph
 from paretrim.network import Network
@@ -61,7 +61,7 @@ def captured_network(
     network = Network(found.graph)
     if images is None:
         images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng([]), torch.no_grad(), silence():
+    with torch.random.fork_rng([]), torch.no_grad(), silence(), refusing_to_end(found.module):
         _compare(found, network.eval(), images[:IMAGES].detach().float().cpu())
     return network.train()
 

@@ -175,6 +175,25 @@ def test_numbers_that_overflow_are_told_with_their_first_layer():
         agrees(module)
 
 
+@pytest.mark.parametrize("when", ["captured", "compared"])
+def test_a_network_that_ends_the_program_is_an_error(when):
+    def leave(self, x):
+        if torch.compiler.is_exporting() == (when == "captured"):
+            raise SystemExit(3)
+        return self.c(x)
+
+    with pytest.raises(UnsupportedOperation, match=r"the code of Custom ended the program .* \(SystemExit: 3\); take sys\.exit"):
+        agrees(body(leave))
+
+
+def test_a_network_that_is_stopped_by_its_user_stops():
+    def stop(self, x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agrees(body(stop))
+
+
 def test_there_must_be_something_to_compress():
     with pytest.raises(UnsupportedOperation, match="no convolution and no linear layer, so it has nothing to compress"):
         agrees(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))

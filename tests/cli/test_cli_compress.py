@@ -201,7 +201,7 @@ def test_plans_of_nothing(arguments, said, at_desk, command):
 
 
 def test_without_an_onnx_file_the_best_is_delivered_alone(at_desk, command, command_json, tmp_path, monkeypatch):
-    def refuse(graph, path):
+    def refuse(graph, path, *, facts):
         raise UnsupportedOperation("not this network")
 
     monkeypatch.setattr(judge, "export_onnx", refuse)

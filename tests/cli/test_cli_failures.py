@@ -68,6 +68,23 @@ def test_whatever_happens_is_one_message_and_an_exit_code(failing, error, status
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("name", ["run", "compress", "study", "quantize", "bench"])
+def test_a_stopped_command_says_how_to_go_on(name, command, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    given = {
+        "run": ["a.toml"],
+        "study": ["a.toml"],
+        "bench": ["a.trim"],
+        "compress": ["--model", "resnet20", "--data", "digits"],
+        "quantize": ["resnet20", "--data", "digits"],
+    }[name]
+    monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", stopped)
+    kept = "" if name == "bench" else f"; finished epochs and stages are kept. To go on: paretrim {' '.join([name, *given])}"
+    assert command(name, *given) == (130, "", f"\nparetrim: stopped{kept}\n")
+
+
 def test_the_place_in_the_package_is_named(command, monkeypatch):
     monkeypatch.setattr("paretrim.bench.machine.doctor", lambda: None)
     assert "unexpected TypeError: unsupported operand" in (err := command("doctor")[2])

@@ -37,20 +37,20 @@ def wrong_export(monkeypatch):
     """Integer networks are exported with the bias of the last layer upside down; returns the paths written to."""
     written = []
 
-    def export(graph, path):
+    def export(graph, path, *, facts):
         written.append(path)
         *nodes, last = graph.nodes
         if graph.quantized:
             flipped = {**last.tensors, "bias": last.tensors["bias"][::-1] + np.arange(-4, 6, dtype=np.int32) * 10**6}
             last = replace(last, tensors=flipped)
-        export_onnx(replace(graph, nodes=(*nodes, last)), path)
+        export_onnx(replace(graph, nodes=(*nodes, last)), path, facts=facts)
 
     monkeypatch.setattr(judge, "export_onnx", export)
     return written
 
 
 def refuse(error):
-    def export(graph, path):
+    def export(graph, path, *, facts):
         raise error
 
     return export
@@ -122,10 +122,10 @@ def test_a_run_goes_on_without_an_onnx_file_and_says_so(recipe, tmp_path, wrong_
 
 
 def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(recipe, tmp_path, monkeypatch):
-    def export(graph, path):
+    def export(graph, path, *, facts):
         if not graph.quantized:
             raise UnsupportedOperation("not this one")
-        export_onnx(graph, path)
+        export_onnx(graph, path, facts=facts)
 
     monkeypatch.setattr(judge, "export_onnx", export)
     dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST))

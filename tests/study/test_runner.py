@@ -1,13 +1,17 @@
 """A tiny study on digits, interrupted and gone on with; timed apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_store import one
 
 from paretrim.bench.effort import Effort
+from paretrim.data.load import load
+from paretrim.data.split import split
 from paretrim.study.grid import Grid, parse_grid
 from paretrim.study.runner import OUTCOMES, run_study, time_study
-from paretrim.study.store import latest, read
+from paretrim.study.store import append, latest, read
 from paretrim.timing import Setting
 
 FAST = Effort(processes=1, rounds=3, warmup_calls=1, warmup_seconds=0.0, warmup_limit_seconds=0.1, gate_seconds=0.0, window=3)
@@ -31,6 +35,26 @@ def grid() -> Grid:
             "stages": {"prune": {"sparsity": 0.5, "budget": budget}, "quantize": {"budget": budget}},
         }
     )
+
+
+def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(grid: Grid, tmp_path: Path) -> None:
+    def store_all(folder: Path, validation: float) -> None:
+        for seed in grid.seeds:
+            for label, stages in grid.arms:
+                made = one(recipe=grid.recipe(stages, label, seed).digest, seed=seed, label=label, test_images=360)
+                history = tuple(replace(stage, accuracy_before=validation) for stage in made.history) if stages else ()
+                append(folder / OUTCOMES, replace(made, history=history, trained_accuracy=0.9))
+
+    for name, validation in (("seen", 1.0), ("unseen", 0.91)):
+        store_all(tmp_path / name, validation)
+    said: list[str] = []
+    run_study(grid, tmp_path / "run", tmp_path / "seen", say=said.append)
+    (warning,) = said
+    images = len(split(load(grid.base.data), grid.base.data).validation)
+    assert f"the dense network is right on 100.00 % of {images} validation images" in warning
+    assert "and on 90.00 % of 360 test images" in warning
+    run_study(grid, tmp_path / "run", tmp_path / "unseen", say=said.append)
+    assert said == [warning]
 
 
 class Stop(Exception):

@@ -18,7 +18,7 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import UnsupportedOperation, reason_of
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
@@ -43,7 +43,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
 def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     sample = torch.zeros(2, *shape)
     batch = {0: torch.export.Dim("batch", min=1)}
-    with silence():
+    with silence(), refusing_to_end(module):
         try:
             return torch.export.export(module, (sample,), dynamic_shapes=((batch,),) if _is_variadic(module) else (batch,))
         except MemoryError as error:
@@ -92,6 +92,20 @@ def silence() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+
+
+@contextlib.contextmanager
+def refusing_to_end(module: nn.Module) -> Iterator[None]:
+    """Make an error of a module that ends the program, as with ``sys.exit``; Ctrl-C stays what it is."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as end:
+        raise UnsupportedOperation(
+            f"the code of {type(module).__name__} ended the program while it was captured ({reason_of(end)}); take sys.exit out"
+            " of its forward"
+        ) from end
 
 
 def _inline(owner: GraphModule) -> None:

@@ -20,7 +20,8 @@ from paretrim.cli.streams import guarded_streams
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
 from paretrim.visible import visible_lines
 
-RESUMABLE = ("run", "compress", "study")
+RESUMABLE = ("run", "compress", "study", "quantize")
+"""Commands that go on where they were stopped."""
 
 
 class _Terminated(KeyboardInterrupt):

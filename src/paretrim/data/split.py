@@ -26,7 +26,7 @@ def split(dataset: Dataset, spec: DataSpec) -> Splits:
         DataUnavailable: no class has two images to divide.
     """
     labels = dataset.train.labels.cpu().numpy()
-    validation = stratified(labels, spec.validation, seed=spec.split_seed)
+    validation = validation_indices(dataset, spec)
     if not len(validation):
         raise DataUnavailable(
             f"{dataset.name}: no class has two training images, so no validation images can be taken out; add images"
@@ -44,6 +44,11 @@ def split(dataset: Dataset, spec: DataSpec) -> Splits:
         augmentation=dataset.augmentation,
         digest=dataset.digest,
     )
+
+
+def validation_indices(dataset: Dataset, spec: DataSpec) -> Indices:
+    """Sorted indices of the validation images among the training images."""
+    return stratified(dataset.train.labels.cpu().numpy(), spec.validation, seed=spec.split_seed)
 
 
 def stratified(labels: Indices, fraction: float, *, seed: int) -> Indices:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
+from paretrim.data.split import validation_indices
 from paretrim.data.types import Dataset
 from paretrim.deploy.runnable import NATIVE
-from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, with_latencies
+from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, seen_before, with_latencies
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages, train_dense
 from paretrim.recipe import Recipe
@@ -52,7 +53,10 @@ def run_study(
             if _find(_stored(store), recipe) is None:
                 say(f"{grid.name}: seed {seed}, {label}")
                 append(store, _run(grid, recipe, dataset, folder, report=report, say=say))
-    return _stored(store)
+    outcomes = _stored(store)
+    for warning in dict.fromkeys(_seen_before(grid, outcomes, len(validation_indices(dataset, grid.base.data)))):
+        say(warning)
+    return outcomes
 
 
 def time_study(
@@ -101,6 +105,18 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, *, report: 
         say(f"{recipe.title}: its .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
     judgement = judge(candidate, deployed, test, start)
     return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
+
+
+def _seen_before(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
+    """The warnings of :func:`paretrim.judge.seen_before` about the dense networks, whose accuracy every first stage has noted."""
+    for seed in grid.seeds:
+        here = [_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms]
+        dense = next((one for one in here if one and not one.history), None)
+        first = next((one.history[0] for one in here if one and one.history), None)
+        if dense and first:
+            warning = seen_before(first.accuracy_before, validation_images, dense.trained_accuracy, dense.test_images)
+            if warning:
+                yield warning
 
 
 def _stored(store: Path) -> tuple[Outcome, ...]:
