@@ -31,7 +31,7 @@ from paretrim.report.choice import Choice
 from paretrim.run_folder import INDEX, ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands
 from paretrim.start import TestSet, captured, start_from
 from paretrim.study import store
-from paretrim.timing import Setting, arms_of, latencies_of, time_files
+from paretrim.timing import NO_PROBLEMS, Problems, Setting, arms_of, latencies_of, left_out, time_files
 from paretrim.visible import visible
 
 TIMED_IMAGES = 512
@@ -164,7 +164,8 @@ def deliver(
     files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
-        latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher)
+        problems = {entry.label: judgement.onnx_problems for entry, judgement in zip(entries, judgements, strict=True)}
+        latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
     outcomes = tuple(
         _stored(
             outcome_of(entry.candidate, files, judgement, facts=_facts(entry, folder), latencies=latencies.get(entry.label, ())),
@@ -217,17 +218,25 @@ def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
 
 
 def timed(
-    files: Mapping[str, Path], test: TestSet, measuring: Measuring, folder: Path, *, watcher: Watcher
+    files: Mapping[str, Path],
+    test: TestSet,
+    measuring: Measuring,
+    folder: Path,
+    *,
+    watcher: Watcher,
+    problems: Problems = NO_PROBLEMS,
 ) -> dict[str, tuple[Latency, ...]]:
     """Latencies of every file in every setting that can run it, the first file being the baseline.
 
-    ``files`` are the places of ONNX files by name (:func:`paretrim.timing.arms_of`). A session that ``folder`` keeps of exactly
-    these files, measured as hard, is not measured again.
+    ``files`` are the places of ONNX files by name, ``problems`` say which do not run (:func:`paretrim.timing.arms_of`). A session
+    that ``folder`` keeps of exactly these files, measured as hard, is not measured again.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     baseline = next(iter(files))
     for setting in measuring.settings:
-        arms = arms_of(files, setting)
+        arms = arms_of(files, setting, problems)
+        for note in left_out(files, setting, problems):
+            watcher.note(note)
         kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", arms, measuring.effort)
         fresh: dict[str, tuple[Latency, ...]]
         if kept:
@@ -237,7 +246,15 @@ def timed(
                 threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
                 watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
             images = test.images[:TIMED_IMAGES]
-            fresh = time_files(files, images, baseline=baseline, settings=[setting], effort=measuring.effort, folder=folder)
+            fresh = time_files(
+                files,
+                images,
+                baseline=baseline,
+                settings=[setting],
+                effort=measuring.effort,
+                folder=folder,
+                problems=problems,
+            )
         found = {name: (*latencies, *fresh.get(name, ())) for name, latencies in found.items()}
     return found
 

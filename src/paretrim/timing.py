@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -26,27 +27,49 @@ class Setting:
     threads: int
 
 
-def arms_of(files: Mapping[str, Path], setting: Setting) -> tuple[Arm, ...]:
+Problems = Mapping[str, Mapping[str, str]]
+"""Why ONNX files do not run: by the name of the network, then by runtime."""
+
+NO_PROBLEMS: Problems = MappingProxyType({})
+
+
+def arms_of(files: Mapping[str, Path], setting: Setting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
     """Arms of one session about a runtime, from the places of ONNX files by name.
 
     In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
     such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms. A network whose ONNX
-    file was not delivered has no arm where it would need one.
+    file was not delivered, or does not run in the runtime as ``problems`` say, has no arm where it would need one.
     """
+    return tuple(
+        Arm(name, str(path), runtime, setting.threads)
+        for name, (path, runtime) in _places(files, setting).items()
+        if runtime not in problems.get(name, {})
+    )
+
+
+def left_out(files: Mapping[str, Path], setting: Setting, problems: Problems) -> tuple[str, ...]:
+    """In words, the networks that :func:`arms_of` leaves out because their ONNX file does not run."""
+    return tuple(
+        f"{name} is not timed in {runtime}: its ONNX file does not run there: {problems[name][runtime]}"
+        for name, (_, runtime) in _places(files, setting).items()
+        if runtime in problems.get(name, {})
+    )
+
+
+def _places(files: Mapping[str, Path], setting: Setting) -> dict[str, tuple[Path, str]]:
+    """The file of every network that a session about a runtime can hold, and the runtime it is timed in."""
     there = {name for name, path in files.items() if path.is_file()}
     if setting.runtime != NATIVE:
-        return tuple(Arm(name, str(path), setting.runtime, setting.threads) for name, path in files.items() if name in there)
+        return {name: (path, setting.runtime) for name, path in files.items() if name in there}
     graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
     integer = {name for name, path in graphs.items() if read_graph(path).quantized}
     if not integer:
-        return ()
-    return tuple(
-        Arm(name, str(graphs[name]), NATIVE, setting.threads)
-        if name in integer
-        else Arm(name, str(path), ELSEWHERE, setting.threads)
+        return {}
+    return {
+        name: (graphs[name], NATIVE) if name in integer else (path, ELSEWHERE)
         for name, path in files.items()
         if name in integer | there
-    )
+    }
 
 
 def time_files(
@@ -57,6 +80,7 @@ def time_files(
     settings: Sequence[Setting],
     effort: Effort,
     folder: Path | None = None,
+    problems: Problems = NO_PROBLEMS,
 ) -> dict[str, tuple[Latency, ...]]:
     """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
 
@@ -65,7 +89,7 @@ def time_files(
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in settings:
-        arms = arms_of(files, setting)
+        arms = arms_of(files, setting, problems)
         if not arms:
             continue
         first = baseline if baseline in {arm.name for arm in arms} else arms[0].name

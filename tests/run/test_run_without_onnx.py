@@ -13,9 +13,10 @@ from paretrim.candidate import Candidate
 from paretrim.cli import main
 from paretrim.data.load import load
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import open_runnable
+from paretrim.deploy.runnable import open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
 from paretrim.judge import deploy
+from paretrim.pipeline import run_stages
 from paretrim.progress import silent
 from paretrim.quantize.stage import Quantize
 from paretrim.report import document, terminal
@@ -24,7 +25,7 @@ from paretrim.start import start_from
 from paretrim.study import store
 from paretrim.study.grid import Grid
 from paretrim.study.runner import run_study, time_study
-from paretrim.timing import Setting
+from paretrim.timing import Setting, arms_of, left_out
 
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
@@ -148,6 +149,58 @@ def test_a_study_goes_on_and_is_timed_once(recipe, tmp_path, wrong_export):
     said.clear()
     assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, say=said.append) == timed
     assert said == []
+
+
+@pytest.fixture
+def openvino_without_integers(monkeypatch):
+    """OpenVINO does not open the ONNX files of integer networks."""
+
+    def fail(path, *, runtime, threads=1):
+        if runtime == "openvino" and read_graph(path.with_name("model.trim")).quantized:
+            raise CorruptFile("no kernel")
+        return open_runnable(path, runtime=runtime, threads=threads)
+
+    monkeypatch.setattr(judge, "open_runnable", fail)
+
+
+WITH_OPENVINO = (Setting("paretrim", 1), Setting("openvino", 1))
+
+
+def test_a_file_that_does_not_run_is_left_out_of_the_timings(recipe, tmp_path, openvino_without_integers):
+    notes = []
+    watcher = replace(silent(), note=notes.append)
+    dense, _, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(WITH_OPENVINO, LEAST), watcher=watcher)
+    assert [latency.runtime for latency in dense.latencies] == ["onnxruntime", "openvino"]
+    assert [latency.runtime for latency in quantized.latencies] == ["paretrim"]
+    assert f"{quantized.label} is not timed in openvino: its ONNX file does not run there: no kernel" in notes
+    assert "timing 3 files in paretrim with 1 thread" in notes
+    assert "timing 2 files in openvino with 1 thread" in notes
+
+
+def test_a_study_leaves_out_what_does_not_run_and_is_timed_once(recipe, tmp_path, openvino_without_integers):
+    grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
+    said = []
+    run_study(grid, tmp_path / "run", tmp_path / "results")
+    for again in (False, True):
+        timed = time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=WITH_OPENVINO, say=said.append)
+        assert [len(outcome.latencies) for outcome in timed] == [2, 1]
+        assert ("int8 is not timed in openvino: its ONNX file does not run there: no kernel" in said) != again
+        said.clear()
+
+
+def test_a_float_network_is_left_out_beside_integer_ones_where_it_does_not_run(start, tmp_path):
+    files = {"dense": deploy(Candidate(start.network), start, tmp_path / "dense").folder / "model.onnx"}
+    quantized = run_stages(start, [Quantize(budget=paretrim.Budget(epochs=0))], tmp_path)[-1]
+    files["int8"] = deploy(quantized, start, tmp_path / "int8").folder / "model.onnx"
+    problems = {"dense": {"onnxruntime": "no kernel"}, "int8": {"openvino": "none"}}
+    for setting, names, out in (
+        (Setting("paretrim", 1), ["int8"], ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"]),
+        (Setting("onnxruntime", 1), ["int8"], ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"]),
+        (Setting("openvino", 1), ["dense"], ["int8 is not timed in openvino: its ONNX file does not run there: none"]),
+    ):
+        assert [arm.name for arm in arms_of(files, setting, problems)] == names
+        assert [arm.name for arm in arms_of(files, setting)] == ["dense", "int8"]
+        assert [*left_out(files, setting, problems)] == out
 
 
 def test_a_result_without_an_onnx_file(own, tmp_path, wrong_export, capsys):

@@ -9,7 +9,7 @@ from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.split import validation_indices
 from paretrim.data.types import Dataset
-from paretrim.deploy.runnable import NATIVE
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES
 from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, seen_before, with_latencies
 from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages, train_dense
@@ -18,7 +18,7 @@ from paretrim.run_folder import ONNX_FILE
 from paretrim.start import captured, start_from
 from paretrim.study.grid import DENSE, Grid
 from paretrim.study.store import append, latest, read
-from paretrim.timing import Setting, time_files
+from paretrim.timing import Setting, left_out, time_files
 from paretrim.train.fit import Report
 
 SETTINGS = (Setting(NATIVE, 1), Setting("onnxruntime", 1), Setting("openvino", 1))
@@ -83,7 +83,19 @@ def time_study(
             continue
         say(f"{grid.name}: timing seed {seed}")
         files = {label: deployed_folder(folder, outcome.recipe, seed) / ONNX_FILE for label, outcome in outcomes.items()}
-        found = time_files(files, images, baseline=DENSE, settings=settings, effort=effort, folder=folder / "timings" / str(seed))
+        problems = {label: outcome.onnx_problems or {} for label, outcome in outcomes.items()}
+        for setting in settings:
+            for note in left_out(files, setting, problems):
+                say(note)
+        found = time_files(
+            files,
+            images,
+            baseline=DENSE,
+            settings=settings,
+            effort=effort,
+            folder=folder / "timings" / str(seed),
+            problems=problems,
+        )
         for label, outcome in outcomes.items():
             append(store, with_latencies(outcome, found[label]))
     return _stored(store)
@@ -130,14 +142,13 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
 def _wanted(outcome: Outcome, settings: Sequence[Setting], *, integer: bool) -> set[tuple[str, int]]:
     """Runtimes and threads of the sessions that can time a network; ``integer``: whether its seed has an integer network.
 
-    A session about the native runtime needs one. An integer network needs no ONNX file there; all others do, and everywhere else.
+    A session about the native runtime needs one. An integer network needs no ONNX file there; all others need one that runs, and
+    everywhere else.
     """
-    native = integer and (_integer(outcome) or outcome.file is not None)
-    return {
-        (setting.runtime, setting.threads)
-        for setting in settings
-        if (native if setting.runtime == NATIVE else outcome.file is not None)
-    }
+    able = set() if outcome.file is None else {*OF_ONNX_FILES} - {*(outcome.onnx_problems or {})}
+    if integer and (_integer(outcome) or ELSEWHERE in able):
+        able.add(NATIVE)
+    return {(setting.runtime, setting.threads) for setting in settings if setting.runtime in able}
 
 
 def _integer(outcome: Outcome) -> bool:
