@@ -15,6 +15,7 @@ from paretrim.deploy.onnx_check import check_onnx, export_checked, random_images
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.freeze import freeze
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.own import start_from_loaders
 from paretrim.pipeline import run_stages
 from paretrim.quantize.stage import Quantize
@@ -146,6 +147,65 @@ def test_a_mistake_in_floats_is_found_and_named(tmp_path):
             export_onnx(changed(graph, node, tensors=tensors), tmp_path / "a.onnx")
             with pytest.raises(ExportMismatch, match=rf"node '{node.name}' .* of its values, by up to \S+ of the largest value"):
                 check_onnx(graph, tmp_path / "a.onnx", images)
+
+
+def renamed(graph, old, new):
+    nodes = tuple(
+        replace(
+            node, name=new if node.name == old else node.name, inputs=tuple(new if one == old else one for one in node.inputs)
+        )
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=nodes, output=new if graph.output == old else graph.output)
+
+
+@pytest.mark.parametrize("name", ["logits", "block/conv", "conv/real"])
+@pytest.mark.parametrize("quantized", [True, False])
+def test_a_node_whose_name_the_file_changes_is_checked_under_its_own(tmp_path, name, quantized):
+    b = Builder(np.random.default_rng(0), quantized=quantized)
+    middle = b.conv(b.start(), 4, relu=False)
+    graph = renamed(finish(b, b.conv(middle, 4)), middle, name)
+    export_checked(graph, tmp_path / "a.onnx")
+    check_onnx(graph, tmp_path / "a.onnx", b.images)
+    (node,) = (node for node in graph.nodes if node.name == name)
+    tensors = {**node.tensors, "weight": np.ascontiguousarray(np.flip(node.tensors["weight"], 1))}
+    export_onnx(changed(graph, node, tensors=tensors), tmp_path / "a.onnx")
+    with pytest.raises(ExportMismatch, match=rf"node '{name}' \(conv2d, "):
+        check_onnx(graph, tmp_path / "a.onnx", b.images)
+
+
+def test_a_dequantized_value_may_be_named_like_the_output_or_be_it(tmp_path):
+    kind = ValueType((1, 2, 2), "uint8", 0.5, 128)
+    images = np.linspace(-9, 9, 8, dtype=np.float32).reshape(2, 1, 2, 2)
+    quantize = Node("q", "quantize", (INPUT,), kind)
+    middle = Node("logits", "dequantize", ("q",), ValueType((1, 2, 2))), Node("f", "flatten", ("logits",), ValueType((4,)))
+    flat = replace(kind, shape=(4,))
+    last = Node("f", "flatten", ("q",), flat), Node("logits", "dequantize", ("f",), ValueType((4,)))
+    for nodes in (middle, last):
+        graph = Graph(InputSpec((1, 2, 2)), (quantize, *nodes), nodes[-1].name)
+        export_onnx(graph, tmp_path / "a.onnx")
+        check_onnx(graph, tmp_path / "a.onnx", images)
+
+
+@pytest.mark.parametrize("name", ["logits", "images"])
+def test_a_layer_in_the_middle_may_be_named_like_the_input_or_output(tmp_path, name):
+    class Middle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3, padding=1)
+            self.add_module(name, nn.Conv2d(8, 4, 1))
+
+        def forward(self, x):
+            return self.get_submodule(name)(torch.relu(self.first(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    batches = [(torch.randn(16, 3, 8, 8), torch.randint(0, 4, (16,)))]
+    start = start_from_loaders(Middle().eval(), batches, batches)
+    (_, candidate) = run_stages(start, [Quantize(budget=Budget(epochs=0))], tmp_path / "stages")
+    graph = freeze(candidate.network, start.spec)
+    assert name in {node.layer for node in graph.nodes}
+    export_onnx(graph, tmp_path / "a.onnx")
+    check_onnx(graph, tmp_path / "a.onnx", batches[0][0].numpy())
 
 
 @pytest.mark.parametrize("pixels", [True, False])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.onnx_file import export_onnx, with_file_names
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_values
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
@@ -89,12 +89,14 @@ def check_onnx(graph: Graph, path: Path, images: Values) -> None:
     size = sum(int(np.prod(node.type.shape)) * (1 if node.type.quantized else 4) for node in graph.nodes)
     chosen = images[: max(1, min(affordable_images(graph, CHECKED_IMAGES), CHECKED_BYTES // size))]
     runnable = OnnxRuntimeRunnable.open(path, 1)
-    found = intermediate_values(path, [node.name for node in graph.nodes], chosen)
-    for node in graph.nodes:
-        difference = _difference(node, graph, found, chosen)
+    written = with_file_names(graph)
+    found = intermediate_values(path, [node.name for node in written.nodes], chosen)
+    for original, node in zip(graph.nodes, written.nodes, strict=True):
+        difference = _difference(node, written, found, chosen)
         if difference is not None:
+            difference = replace(difference, node=original)
             raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
-    _check_whole(graph, runnable, np.asarray(found[graph.output], np.float32), images=chosen)
+    _check_whole(graph, runnable, np.asarray(found[written.output], np.float32), images=chosen)
 
 
 def export_checked(graph: Graph, path: Path) -> None:

@@ -65,7 +65,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
-    graph = _with_own_names(graph)
+    graph = with_file_names(graph)
     writer = Writer(graph.types, {node.name: node.op for node in graph.nodes})
     for node in graph.nodes:
         _write_node(writer, node, graph)
@@ -91,11 +91,15 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
     return model
 
 
-def _with_own_names(graph: Graph) -> Graph:
-    """The same graph in which no value has a name that the file gives something else: that of its output, or one with a slash."""
+def with_file_names(graph: Graph) -> Graph:
+    """The graph with the names that its values have in the file: free of slashes, and none but the output is ``logits``.
+
+    The nodes keep their order. The output keeps that name only if it is a dequantize node, whose value has no other name there.
+    """
     taken, renamed = {LOGITS, *graph.types}, {}
     for node in graph.nodes:
-        if "/" in node.name or (node.name == LOGITS and node.op != "dequantize"):
+        is_file_output = node.name == graph.output and node.op == "dequantize"
+        if "/" in node.name or (node.name == LOGITS and not is_file_output):
             renamed[node.name] = free_name(node.name.replace("/", "."), taken)
             taken.add(renamed[node.name])
     if not renamed:
