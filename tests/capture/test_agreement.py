@@ -80,6 +80,35 @@ def test_the_first_layer_that_is_captured_wrongly_is_named(error, monkeypatch):
         agrees(module)
 
 
+def wrong_by(share):
+    """The converters, with a SiLU that is off by this share."""
+    right = driver.CONVERTERS["silu"]
+
+    def wrong(work, call):
+        return pointwise(work, call, right(work, call), "mul_constant", 1 + share)
+
+    return MappingProxyType({**driver.CONVERTERS, "silu": wrong})
+
+
+def test_a_class_that_is_ruled_out_does_not_hide_the_others(monkeypatch):
+    module = body(lambda self, x: self.act(self.c(x)))
+    with torch.no_grad():
+        module.head.bias[1] = -1e6
+    agrees(module)
+    monkeypatch.setattr(driver, "CONVERTERS", wrong_by(0.01))
+    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+        agrees(module)
+
+
+def test_blank_images_in_front_do_not_hide_a_difference(monkeypatch):
+    module = body(lambda self, x: self.act(x - x.mean((2, 3), keepdim=True)))
+    blank = torch.cat((torch.zeros_like(IMAGES[:2]), IMAGES))
+    agrees(module, blank)
+    monkeypatch.setattr(driver, "CONVERTERS", wrong_by(0.01))
+    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+        agrees(module, blank)
+
+
 def test_rounding_that_a_network_amplifies_is_no_difference():
     def cancelled(self, x):
         return (x + 3e4) - 3e4 + 0.1 * self.c(x)

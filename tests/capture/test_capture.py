@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -361,3 +363,63 @@ def test_memory_that_runs_out_is_called_so(monkeypatch):
     monkeypatch.setattr(torch.export, "export", export)
     with pytest.raises(UnsupportedOperation, match="memory ran out while Linear was captured; free some, or raise the limit"):
         capture(nn.Linear(2, 2), (2,))
+
+
+# What a strict reader found after the first version of the comparison.
+
+
+class _KeepsTraining(nn.Dropout):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+def _resized(**how):
+    return body(lambda _, x: F.interpolate(x, mode="bilinear", **how))
+
+
+LATER = {
+    "factor that is not the ratio": (
+        lambda: _resized(scale_factor=0.52),
+        "its factor is not the ratio of the sizes; give the size",
+    ),
+    "another factor": (lambda: _resized(scale_factor=(2.04, 1.04)), "its factor is not the ratio of the sizes"),
+    "division by zero": (lambda: body(lambda _, x: x / 0), r"layer 'the network itself' \(aten.div.*it divides by 0"),
+    "infinite factor": (lambda: body(lambda _, x: x * float("inf")), "its other is inf; a file holds finite numbers only"),
+    "bound that is no number": (lambda: body(lambda _, x: x.clamp(max=float("nan"))), "its max is nan; a file holds finite"),
+    "dropout that ignores eval": (
+        lambda: body(lambda self, x: self.extra(x), lambda: _KeepsTraining(0.5)),
+        "it drops at random also",
+    ),
+    "padding that never wins, reshaped": (
+        lambda: body(lambda _, x: F.max_pool2d(F.pad(x, (2, 2, 2, 2), value=-math.inf).flatten(2)[..., None], (2, 1))),
+        "padded with -inf, which only a max pooling",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_a_file_would_get_wrong_is_refused(name):
+    build, message = LATER[name]
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(build().eval(), SHAPE)
+
+
+@pytest.mark.parametrize(
+    "bounded",
+    [lambda x: F.hardtanh(x, -math.inf, 0.2), lambda x: x.clamp(-math.inf, math.inf), lambda x: x.clamp(0.1, math.inf)],
+)
+def test_an_infinite_bound_bounds_nothing(bounded):
+    module = body(lambda _, x: bounded(x)).eval()
+    images = torch.rand(3, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(Network(capture(module, SHAPE)).eval()(images), module(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "how", [{"size": (16, 16)}, {"scale_factor": 2.0}, {"scale_factor": 2.05, "recompute_scale_factor": True}]
+)
+def test_bilinear_upsampling_by_the_ratio_of_the_sizes_is_captured(how):
+    module = body(lambda _, x: F.interpolate(x[:, :, :8, :8], mode="bilinear", **how)).eval()
+    images = torch.rand(3, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(Network(capture(module, SHAPE)).eval()(images), module(images), rtol=1e-5, atol=1e-5)

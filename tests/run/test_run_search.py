@@ -313,7 +313,7 @@ def test_targets_that_make_no_sense(targets, said):
 
 def _judgement(right):
     kept = base64.b64encode(np.packbits(right).tobytes()).decode()
-    return Judgement(0.9, 0.9, 1.0, len(right), "paretrim", 0.9, 1.0, "onnxruntime", kept)
+    return Judgement(0.9, 0.9, 1.0, len(right), "paretrim", 0.9, 1.0, "onnxruntime", kept, {"onnxruntime": 1.0}, {})
 
 
 @pytest.mark.parametrize(

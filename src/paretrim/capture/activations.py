@@ -33,15 +33,20 @@ def _relu6(work: Work, call: Call) -> Value:
 
 def _clamp(work: Work, call: Call) -> Value:
     low, high = _RANGES[call.operation]
-    return _clamped(work, call, call.optional_number(low), call.optional_number(high))
+    return _clamped(work, call, _bound(call, low, -math.inf), _bound(call, high, math.inf))
+
+
+def _bound(call: Call, name: str, none: float) -> float | None:
+    """A bound of a range; an infinite one bounds nothing, like one that is left out."""
+    return None if call.argument(name) == none else call.optional_number(name)
 
 
 def _clamp_min(work: Work, call: Call) -> Value:
-    return _clamped(work, call, call.number("min"), None)
+    return _clamped(work, call, _bound(call, "min", -math.inf), None)
 
 
 def _clamp_max(work: Work, call: Call) -> Value:
-    return _clamped(work, call, None, call.number("max"))
+    return _clamped(work, call, None, _bound(call, "max", math.inf))
 
 
 def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | None) -> Value:
@@ -52,6 +57,8 @@ def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | Non
         return each(work, call, "clamp", source, attributes={"minimum": minimum, "maximum": maximum})
     if minimum is not None:
         return pointwise(work, call, source, "clamp_min", minimum)
+    if maximum is None:
+        return source
     return pointwise(work, call, source, "clamp_max", maximum)
 
 

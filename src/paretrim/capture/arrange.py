@@ -167,6 +167,8 @@ def _pad(work: Work, call: Call) -> Value:
 
 def _reshape(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
+    if any(view.never_wins):
+        work.read(call, call.source)  # which refuses it
     call.no_effect("dim", "start_dim", "end_dim", "shape", "size", "other", "dtype")
     if math.prod(shape) != math.prod(view.shape):
         raise call.refused(f"{view.shape} becomes {shape}: the batch is mixed with another axis; keep the batch first and alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -145,7 +146,13 @@ class Call:
             return None
         if not isinstance(value, int | float):
             raise self.refused(f"its {name} is {value}; only a fixed number is known")
-        return float(value)
+        return self.finite(name, float(value))
+
+    def finite(self, name: str, value: float) -> float:
+        """The value of an argument, which must not be NaN or infinite."""
+        if not math.isfinite(value):
+            raise self.refused(f"its {name} is {value}; a file holds finite numbers only")
+        return value
 
     def result_dtype(self) -> torch.dtype:
         """Element type of the result."""

@@ -43,7 +43,9 @@ def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]
             negative = _reciprocal_of(work, call, negative) if scales else pointwise(work, call, negative, "mul_constant", -alpha)
             return _affine(work, call, negative.name, before, scales=scales, inverts=False)
         if isinstance(right, int | float):
-            number = alpha * float(right)
+            number = alpha * call.finite("other", float(right))
+            if scales and inverts and number == 0:
+                raise call.refused("it divides by 0; divide by another number")
             if inverts:
                 number = 1.0 / number if scales else -number
             return pointwise(work, call, work.elements(call, left), "mul_constant" if scales else "add_constant", number)

@@ -210,10 +210,10 @@ def _upsample_nearest(work: Work, call: Call) -> Value:
 def _upsample_bilinear(work: Work, call: Call) -> Value:
     """By a whole factor r: pixels repeated, and then averaged with a triangle of 2 r - 1, which is two averages."""
     source, shape = work.read(call, call.source), call.shape()
-    call.no_effect("output_size", "scale_factors")
     view = View(source, work.shapes[source])
+    if not _is_by_sizes(call, view.shape[1:], shape[1:]):
+        raise call.refused("its factor is not the ratio of the sizes; give the size, or set recompute_scale_factor=True")
     if view.shape[1:] == (1, 1):
-        call.no_effect("align_corners")
         return work.spread(call, view, shape)
     factors = (shape[1] // view.shape[1], shape[2] // view.shape[2])
     whole = (factors[0] * view.shape[1], factors[1] * view.shape[2]) == shape[1:]
@@ -231,6 +231,23 @@ def _upsample_bilinear(work: Work, call: Call) -> Value:
     return _smoothed(work, call, value, factors, ((factors[0] - 1) // 2, (factors[1] - 1) // 2))
 
 
+def _is_by_sizes(call: Call, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether the operation places pixels by the sizes before and after; torch uses a factor that is given as it is."""
+    pixels = torch.rand(1, 1, *before, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    align = bool(call.arguments["align_corners"])
+    wanted = torch.nn.functional.interpolate(pixels, size=list(after), mode="bilinear", align_corners=align)
+    return torch.allclose(_tried(call, pixels), wanted, rtol=0, atol=1e-9)
+
+
+def _tried(call: Call, pixels: torch.Tensor) -> torch.Tensor:
+    """What the operation makes of one map [1, 1, H, W]; all its arguments count."""
+    call.no_effect(*call.arguments)
+    assert isinstance(call.node.target, torch._ops.OpOverload)
+    found = call.node.target(pixels, *call.node.args[1:], **call.node.kwargs)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
 def _smoothed(work: Work, call: Call, value: View, window: Pair, beside: Pair) -> View:
     """Means over a window that moves by one pixel, of the pixels inside the image."""
     if window == (1, 1):
@@ -244,10 +261,7 @@ def _floors(call: Call, pairs: tuple[Pair, ...]) -> bool:
     """Whether result i of n over size S is pixel ``floor(i * S / n)``; torch multiplies by a factor, rounded or given."""
     (height, down), (width, across) = pairs
     pixels = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
-    call.no_effect(*call.arguments)  # all of them are tried
-    target = call.node.target
-    assert isinstance(target, torch._ops.OpOverload)
-    found = target(pixels, *call.node.args[1:], **call.node.kwargs)[0, 0]
+    found = _tried(call, pixels)[0, 0]
     rows, columns = torch.arange(down) * height // down, torch.arange(across) * width // across
     return bool(torch.equal(found, pixels[0, 0][rows][:, columns]))
 

@@ -52,10 +52,8 @@ def private_copy(module: nn.Module) -> nn.Module:
     module = unwrapped(module)
     _require_numbers(module)
     with torch.no_grad():
-        copied = _copied(module)
-        for part in copied.modules():
-            part.training = False
-        return copied.cpu().float()
+        # A layer may say itself what eval means for it, so it is asked and its flag is not set.
+        return _copied(module).eval().cpu().float()
 
 
 def reading_copy(module: nn.Module) -> nn.Module:
