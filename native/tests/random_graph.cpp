@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "graph/functions.h"
 #include "graph/shapes.h"
 
 namespace paretrim::test {
@@ -73,9 +74,7 @@ class Builder {
   std::uint32_t start() {
     Node made = node(Op::quantize, {0}, grid(0.02F));
     if (graph_.input.takes_pixels()) {
-      std::vector<std::uint8_t> table(static_cast<std::size_t>(graph_.input.shape[0]) * 256);
-      for (std::uint8_t& entry : table) entry = static_cast<std::uint8_t>(random_.next());
-      made.tensors["table"] = tensor(Dtype::uint8, {graph_.input.shape[0], 256}, table);
+      made.tensors["table"] = tensor(Dtype::uint8, {graph_.input.shape[0], 256}, pixel_table(graph_.input, made.type));
     }
     return add(std::move(made));
   }
@@ -165,10 +164,12 @@ class Builder {
 
   std::uint32_t pointwise(std::uint32_t x) {
     Node made = node(Op::pointwise, {x}, grid(type(x).scale));
-    made.attributes["function"] = std::string("tanh");
-    std::vector<std::uint8_t> table(256);
-    for (std::uint8_t& entry : table) entry = static_cast<std::uint8_t>(random_.next());
-    made.tensors["table"] = tensor(Dtype::uint8, {256}, table);
+    // Plain arithmetic only: tanh and its like may differ by a step between mathematics libraries, and digests are compared.
+    static const char* const functions[] = {"abs", "hardswish", "relu6", "leaky_relu", "mul_constant", "hardshrink"};
+    const auto chosen = static_cast<std::size_t>(random_.between(0, 5));
+    made.attributes["function"] = std::string(functions[chosen]);
+    if (chosen >= 3) made.attributes["constant"] = static_cast<double>(random_.real(-1.5F, 1.5F));
+    made.tensors["table"] = tensor(Dtype::uint8, {256}, pointwise_table(made, type(x)));
     return add(std::move(made));
   }
 
