@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 
 RESAMPLES = 4000
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from estimates import Goal, verdict, verdict_at_most
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 
 LARGE = ("resnet18", "vgg16_bn", "wide_resnet_28_10")
 SMALL = ("resnet20", "resnet56")

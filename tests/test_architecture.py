@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "paretrim"
 LEVELS = (
     {"visible"},
     {"errors"},
-    {"files", "history"},
+    {"choice", "digest", "files", "history", "intervals"},
     {"graph", "lock"},
     {"runtime"},
     {"trimfile"},
@@ -33,9 +33,9 @@ LEVELS = (
     {"train"},
     {"candidate", "stage"},
     {"distill", "finetune", "prune", "quantize", "together"},
-    {"recipe"},
-    {"pipeline", "study.grid"},
-    {"own", "start"},
+    {"usual", "recipe"},
+    {"study.grid", "start"},
+    {"own", "pipeline"},
     {"judge"},
     {"progress"},
     {"planning", "run", "study.runner"},
@@ -47,14 +47,17 @@ LEVELS = (
 """Parts of the package, lowest first. A part imports from lower levels only: neighbours on one level never know each other."""
 
 TORCH_FREE = {
+    "digest",
     "errors",
     "files",
     "history",
+    "intervals",
     "graph",
     "runtime",
     "trimfile",
     "deploy",
     "bench",
+    "choice",
     "outcome",
     "report",
     "run_folder",
@@ -65,12 +68,12 @@ TORCH_FREE = {
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
 
 LAZY = {
-    "compressed": "ONNX files are written without the native library too",
     "data.image_folder": "Pillow is optional",
     "deploy.onnx_file": "onnx is imported by whoever writes a file",
     "deploy.onnx_operator": "onnx is imported by whoever writes a file",
     "deploy.onnx_runtime": "ONNX Runtime is imported by whoever runs a file",
     "deploy.openvino_runtime": "OpenVINO is optional",
+    "deploy.write": "ONNX files are written without the native library too",
     "deploy.runnable": "timing one runtime must not load the other",
     "runtime.session": "a device that runs networks need not have safetensors",
 }

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from paretrim.bench.types import Estimate, Latency, Machine
+from paretrim.bench.types import Latency, Machine
 from paretrim.cli import main
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
+from paretrim.intervals import Estimate
 from paretrim.outcome import Outcome
 from paretrim.study import store
 from paretrim.study.grid import read_grid

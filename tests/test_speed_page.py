@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.types import Arm, Estimate, Load, Machine, Session, Timing
+from paretrim.bench.types import Arm, Load, Machine, Session, Timing
+from paretrim.intervals import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 

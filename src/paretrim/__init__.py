@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from paretrim.models.spec import ModelSpec
     from paretrim.outcome import Outcome
     from paretrim.own import start_from_loaders
-    from paretrim.pipeline import Start, run_stages
+    from paretrim.pipeline import run_stages
     from paretrim.prune.stage import Prune
     from paretrim.quantize.stage import Quantize
     from paretrim.recipe import Recipe, read_recipe
     from paretrim.run import run_recipe
     from paretrim.stage import Stage
+    from paretrim.start import Start
     from paretrim.thaw import network_from_file
     from paretrim.together import Together
     from paretrim.train.budget import Budget
@@ -90,7 +91,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Quantize": "quantize.stage",
         "Recipe": "recipe",
         "Stage": "stage",
-        "Start": "pipeline",
+        "Start": "start",
         "Together": "together",
         "compress": "compressed",
         "export_onnx": "deploy.onnx_file",

@@ -14,11 +14,11 @@ from torch import nn
 
 from paretrim.candidate import Candidate
 from paretrim.data.user_loader import Loader
-from paretrim.deploy.onnx_check import export_checked
+from paretrim.deploy.write import write_graph
+from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
-from paretrim.graph.storage import save
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
 from paretrim.integer_network import IntegerNetwork
@@ -29,14 +29,14 @@ from paretrim.own import start_from_loaders
 from paretrim.pipeline import finished_stages, run_stages
 from paretrim.progress import Watcher, silent, told, watching
 from paretrim.quantize.stage import Quantize
-from paretrim.recipe import digest_of, stage_settings
+from paretrim.recipe import stage_settings
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
-from paretrim.search.ladder import usual_stages
 from paretrim.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.fit import Report
+from paretrim.usual import usual_stages
 
 EPOCHS = 10
 """Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
@@ -220,24 +220,3 @@ def _watching(report: Report | None) -> AbstractContextManager[Watcher]:
     if report is None:
         return watching(Console(stderr=True))
     return nullcontext(replace(silent(), tick=report))
-
-
-def write_graph(graph: Graph, path: Path) -> Path:
-    """Write a graph in the format its file name asks for.
-
-    Raises:
-        InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.
-        ExportMismatch: an ONNX file would not compute what the graph means.
-        OutOfSpace: the disk is full.
-    """
-    if path.suffix == ".onnx":
-        export_checked(graph, path)
-    elif path.suffix == ".graph":
-        save(graph, path)
-    elif path.suffix == ".trim":
-        from paretrim import trimfile
-
-        trimfile.write(graph, path)
-    else:
-        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx, .trim or .graph")
-    return path

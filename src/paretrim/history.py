@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field that came after results were first stored with its kind of facts.
+
+At its default, which must mean what was so without it, it is left out of what is stored: earlier results can still be read and
+are still found.
+"""
 
 
 @dataclass(frozen=True)

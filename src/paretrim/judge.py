@@ -15,7 +15,6 @@ from torch import Tensor
 
 from paretrim import trimfile
 from paretrim.bench.machine import RUNTIME_PACKAGES, describe, source_commit, versions
-from paretrim.bench.statistics import accuracy_interval
 from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_check import check_onnx
@@ -28,12 +27,12 @@ from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.interpreter import run as interpret
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
+from paretrim.intervals import accuracy_interval
 from paretrim.outcome import Outcome
-from paretrim.pipeline import Start
 from paretrim.recipe import Recipe, canonical
 from paretrim.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.runtime import load as open_session
-from paretrim.start import TestSet
+from paretrim.start import Start, TestSet
 from paretrim.train.evaluate import predictions
 from paretrim.trimfile import Provenance
 from paretrim.trimfile.provenance import normalisation_facts

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
-from paretrim.bench.types import LATER, Estimate, Latency, Machine
+from paretrim.bench.types import Latency, Machine
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
+from paretrim.history import LATER
 from paretrim.history import StageOutcome as StageOutcome
+from paretrim.intervals import Estimate
 from paretrim.visible import brief
 
 FORMAT = 4

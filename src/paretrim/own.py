@@ -12,10 +12,10 @@ from paretrim.agreement import captured_network
 from paretrim.data.batches import Batch, Batches
 from paretrim.data.spec import check_normalisation
 from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
+from paretrim.digest import digest_of
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.types import Graph, InputSpec
-from paretrim.pipeline import Start
-from paretrim.recipe import digest_of
+from paretrim.start import Start
 from paretrim.train.execution import Execution
 from paretrim.visible import brief
 

@@ -7,94 +7,36 @@ kill, and recipes that begin with the same stages share them.
 from __future__ import annotations
 
 import itertools
-import json
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from paretrim.candidate import Candidate, load_candidate, save_candidate
 from paretrim.constraints import first_not_finite, sparsity, weight_bits
-from paretrim.data.batches import Batches
+from paretrim.digest import digest_of
 from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.finetune import FineTune
-from paretrim.graph.structure import structure_of
-from paretrim.graph.types import InputSpec
 from paretrim.history import StageOutcome
 from paretrim.network import Network
-from paretrim.recipe import digest_of, stage_settings
+from paretrim.recipe import stage_settings
 from paretrim.settle import settle_
 from paretrim.stage import Stage
+from paretrim.start import Start, content_of, outputs_of
 from paretrim.train.budget import Budget
-from paretrim.train.checkpoint import KEPT, Checkpoints, content_digest
-from paretrim.train.evaluate import accuracy, predictions
-from paretrim.train.execution import Execution, lay_out_
+from paretrim.train.checkpoint import KEPT, Checkpoints
+from paretrim.train.evaluate import accuracy
+from paretrim.train.execution import lay_out_
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
 from paretrim.train.teacher import StoredTeacher
 
 Trained = Callable[[str, Candidate], None]
 """Called after every stage with its name and result."""
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What every run begins with: the captured network and the data that training may see.
-
-    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
-    are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
-    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say; they are only written down.
-    Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
-    """
-
-    network: Network
-    train: Callable[[int], Batches]
-    validation: Batches
-    calibration: Tensor
-    spec: InputSpec
-    data_digest: str
-    images: int | None
-    seed: int = 0
-    execution: Execution = field(default_factory=Execution)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    @cached_property
-    def validated(self) -> tuple[Tensor, Tensor]:
-        """Top-1 classes of its network and labels of the validation images, int64 [N] each; computed once."""
-        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device())
-
-    @property
-    def accuracy(self) -> float:
-        """Validation accuracy of its network."""
-        found, labels = self.validated
-        return float((found == labels).double().mean())
-
-    @property
-    def classes(self) -> int:
-        """Number of logits."""
-        return outputs_of(self.network)
-
-    def key(self) -> str:
-        """What the outcome depends on before any stage."""
-        return digest_of(
-            {
-                "network": _content_of(self.network),
-                "data": self.data_digest,
-                "calibration": len(self.calibration),
-                "seed": self.seed,
-                "bfloat16": self.execution.bfloat16(),
-            }
-        )
-
-    def resources(self, teacher: StoredTeacher | None) -> Resources:
-        """What its stages get."""
-        return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
 
 
 def run_stage(
@@ -189,7 +131,7 @@ def run_stages(
     """
     root, *keys = _keys(start, stages, teacher)
     resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
-    require_space(folder, _needed_bytes(start, stages, resources))
+    require_space(folder, disk_bytes(start, [stages], resources))
     candidates = [_first(start)]
     for key, stage in zip(keys, stages, strict=True):
         candidates.append(_stored(start, key, candidates[-1], stage, resources, folder=folder, report=report))
@@ -258,27 +200,24 @@ def _stored(
     return found
 
 
-def outputs_of(network: Network) -> int:
-    """Number of logits."""
-    return network.structure.types[network.structure.output].shape[0]
+def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources) -> int:
+    """The most bytes that a folder will hold for chains of stages that begin with the same network and share its teacher.
+
+    Candidates with masks and their deployed files, checkpoints with momentum, and float16 teacher logits by epoch.
+    """
+    weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
+    candidate, files, checkpoint = 1.25 * weights, 2 * weights, 3.25 * weights
+    learned = max((_taught_epochs(stages, resources) for stages in chains), default=0)
+    logits = learned * (start.images or 0) * start.classes * 2
+    return math.ceil((sum(map(len, chains)) + 1) * (candidate + files) + (KEPT + 1) * checkpoint + logits)
 
 
-def _needed_bytes(start: Start, stages: Sequence[Stage], resources: Resources) -> int:
-    """What a run writes at most: a candidate a stage, checkpoints with momentum, float16 teacher logits by epoch."""
-    weights = sum(parameter.numel() for parameter in start.network.parameters()) * 4
-    learning = [stage for stage in stages if any(term.needs_teacher for term in stage.losses(resources))]
-    logits = (start.images or 0) * start.classes * 2
-    return weights * (len(stages) + 3 * (KEPT + 1)) + logits * sum(stage.budget.epochs for stage in learning)
+def _taught_epochs(stages: Sequence[Stage], resources: Resources) -> int:
+    return sum(stage.budget.epochs for stage in stages if any(term.needs_teacher for term in stage.losses(resources)))
 
 
 def _teacher_key(teacher: Network | None) -> str:
-    return "dense" if teacher is None else _content_of(teacher)
-
-
-def _content_of(network: Network) -> str:
-    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    return content_digest(tensors, json.dumps(structure_of(network.structure), sort_keys=True))
+    return "dense" if teacher is None else content_of(teacher)
 
 
 def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from paretrim.bench.statistics import accuracy_interval
 from paretrim.constraints import weighted_layers
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
 from paretrim.finetune import FineTune
+from paretrim.intervals import beats_guessing
 from paretrim.network import Network
-from paretrim.pipeline import Start
+from paretrim.pipeline import disk_bytes
 from paretrim.progress import counted, duration
 from paretrim.prune.stage import CHANNEL, Prune
 from paretrim.quantize.stage import Quantize
 from paretrim.stage import Stage
-from paretrim.together import Together
+from paretrim.start import Start
+from paretrim.together import Together, stage_label
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import accuracy
 from paretrim.train.fit import Plan, Tick, fit
@@ -161,7 +161,7 @@ def predict(
         planned[0] = replace(planned[0], name="dense")
     if dense and not dense_finished:
         score, images = None, 0
-    disk = _disk(start, list(recipes.values()))
+    disk = disk_bytes(start, list(recipes.values()), resources)
     zeros = _zeros(start.network, list(recipes.values()))
     return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images, zeros=zeros)
 
@@ -191,11 +191,6 @@ def describe(prediction: Prediction) -> str:
     zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
     return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *zeros, *each, *rows])
-
-
-def beats_guessing(accuracy: float, images: int, classes: int) -> bool:
-    """Whether an accuracy on so many images is shown to be above 1 / classes: its whole Wilson 95 % interval is."""
-    return accuracy_interval(round(accuracy * images), images).low > 1 / classes
 
 
 def doubt(accuracy: float, images: int, classes: int) -> str:
@@ -241,7 +236,7 @@ def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: boo
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
     size = stage.budget.batch_size
-    return PlannedStage(candidate, _name(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
+    return PlannedStage(candidate, stage_label(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
 
 
 def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Network, PlannedStage]:
@@ -276,11 +271,7 @@ def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluatio
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
     seconds = like.begin_seconds + epochs * steps * like.step_seconds + evaluation
-    return replace(like, name=_name(stage), epochs=epochs, steps=steps, seconds=seconds)
-
-
-def _name(stage: Stage) -> str:
-    return "+".join(_name(part) for part in stage.parts) if isinstance(stage, Together) else stage.name
+    return replace(like, name=stage_label(stage), epochs=epochs, steps=steps, seconds=seconds)
 
 
 def _evaluated(start: Start) -> tuple[float, float, int]:
@@ -306,17 +297,3 @@ def _zeros(network: Network, recipes: Sequence[Sequence[Stage]]) -> tuple[tuple[
             prunable = sum(weights[name] for name in part.layers_of(network))
             found[part.sparsity, part.sparsity * prunable / sum(weights.values())] = None
     return tuple(found)
-
-
-def _disk(start: Start, recipes: Sequence[Sequence[Stage]]) -> int:
-    """Upper bound of what stays: candidates with masks, their files, two checkpoints with momentum, stored teacher logits."""
-    weights = 4 * _parameters(start.network)
-    stages = sum(len(stages) for stages in recipes)
-    distilled = max((_distilled_epochs(stages) for stages in recipes), default=0)
-    logits = distilled * (start.images or 0) * start.classes * 2
-    candidate, files, checkpoints = 1.25 * weights, 2 * weights, 2 * 3.25 * weights
-    return math.ceil((stages + 1) * (candidate + files) + checkpoints + logits)
-
-
-def _distilled_epochs(stages: Sequence[Stage]) -> int:
-    return sum(stage.budget.epochs for stage in stages if "distill" in _name(stage).split("+"))

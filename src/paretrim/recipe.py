@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import json
 import re
 import tomllib
@@ -20,15 +19,17 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from paretrim.data.spec import DataSpec
+from paretrim.digest import digest_of
 from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.files import read_regular
 from paretrim.finetune import FineTune
+from paretrim.history import LATER
 from paretrim.models.spec import ModelSpec
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
-from paretrim.stage import LATER, Stage
-from paretrim.together import Together
+from paretrim.stage import Stage
+from paretrim.together import Together, stage_label
 from paretrim.train.budget import STRICT, AtLeastOne, Budget
 from paretrim.train.execution import Execution
 from paretrim.visible import QUOTED, brief
@@ -62,7 +63,7 @@ class Recipe:
 
     ``dense`` trains the network first, where it has no weights. The ``teacher`` is that dense network unless another is named.
     ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
-    decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.pipeline.Start.key`.
+    decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.start.Start.key`.
     """
 
     model: ModelSpec
@@ -82,7 +83,7 @@ class Recipe:
     @property
     def order(self) -> tuple[str, ...]:
         """Names of the stages; parts of a simultaneous stage joined by ``+``."""
-        return tuple(_stage_label(stage) for stage in self.stages)
+        return tuple(stage_label(stage) for stage in self.stages)
 
     @property
     def title(self) -> str:
@@ -95,20 +96,10 @@ class Recipe:
         return digest_of(canonical(self))
 
 
-def _stage_label(stage: Stage) -> str:
-    return "+".join(_stage_label(part) for part in stage.parts) if isinstance(stage, Together) else stage.name
-
-
-def digest_of(facts: object) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of JSON-able facts in canonical form."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def stage_settings(stage: Stage) -> dict[str, Any]:
     """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back.
 
-    Settings that came later and are at their default are left out (:data:`paretrim.stage.LATER`).
+    Settings that came later and are at their default are left out (:data:`paretrim.history.LATER`).
     """
     if isinstance(stage, Together):
         parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]

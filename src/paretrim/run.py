@@ -13,23 +13,24 @@ from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
 from paretrim.bench.types import Arm, Latency, Session
 from paretrim.candidate import Candidate
+from paretrim.choice import Choice
 from paretrim.data.batches import EvalBatches
 from paretrim.data.load import load
 from paretrim.data.types import Dataset
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
+from paretrim.digest import digest_of
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
 from paretrim.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.outcome import Outcome
-from paretrim.pipeline import Start, run_stages, train_dense
+from paretrim.pipeline import run_stages, train_dense
 from paretrim.progress import Watcher, silent, told
-from paretrim.recipe import Recipe, digest_of, stage_settings
+from paretrim.recipe import Recipe, stage_settings
 from paretrim.report import page
-from paretrim.report.choice import Choice
 from paretrim.run_folder import INDEX, ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands
-from paretrim.start import TestSet, captured, start_from
+from paretrim.start import Start, TestSet, captured, start_from
 from paretrim.study import store
 from paretrim.timing import NO_PROBLEMS, Problems, Setting, arms_of, latencies_of, left_out, time_files
 from paretrim.visible import visible

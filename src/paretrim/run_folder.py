@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paretrim.bench.raw import load_session
+from paretrim.choice import Choice
 from paretrim.errors import CorruptFile
 from paretrim.files import is_file, is_folder, read_regular, write_atomically
 from paretrim.outcome import Outcome, require_plausible
-from paretrim.report.choice import Choice
 from paretrim.study import store
 from paretrim.visible import brief
 

@@ -14,8 +14,8 @@ from paretrim.constraints import Weighted, weighted_layers
 from paretrim.freeze import freeze
 from paretrim.graph.fold import folded_bias
 from paretrim.graph.fusion import fuse
-from paretrim.graph.plain import Float64Array, constant_scale, plain_biases, plain_scales
-from paretrim.graph.types import WEIGHTED
+from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
+from paretrim.graph.types import WEIGHTED, Float64Array
 from paretrim.network import BatchNorm, Network
 
 

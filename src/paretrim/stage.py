@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from paretrim.network import Network
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
-
-LATER: Mapping[str, bool] = MappingProxyType({"later": True})
-"""Metadata of a setting that a stage has got since results were first filed under its settings.
-
-At its default, which must mean what the stage did without it, it is left out of what is filed: earlier results stay found.
-"""
 
 
 class Stage(Protocol):

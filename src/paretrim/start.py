@@ -2,25 +2,90 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from paretrim.agreement import IMAGES, captured_network
-from paretrim.data.batches import EvalBatches, calibration_images, train_batches, validation_batches
+from paretrim.data.batches import Batches, EvalBatches, calibration_images, train_batches, validation_batches
 from paretrim.data.load import load
 from paretrim.data.split import split
 from paretrim.data.types import Dataset
+from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.structure import structure_of
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network import Network
-from paretrim.pipeline import Start
-from paretrim.recipe import Recipe, digest_of
+from paretrim.recipe import Recipe
+from paretrim.train.checkpoint import content_digest
+from paretrim.train.evaluate import predictions
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
 
 VALIDATION_BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What every run begins with: the captured network and the data that training may see.
+
+    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
+    are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
+    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say; they are only written down.
+    Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
+    """
+
+    network: Network
+    train: Callable[[int], Batches]
+    validation: Batches
+    calibration: Tensor
+    spec: InputSpec
+    data_digest: str
+    images: int | None
+    seed: int = 0
+    execution: Execution = field(default_factory=Execution)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @cached_property
+    def validated(self) -> tuple[Tensor, Tensor]:
+        """Top-1 classes of its network and labels of the validation images, int64 [N] each; computed once."""
+        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device())
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of its network."""
+        found, labels = self.validated
+        return float((found == labels).double().mean())
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return outputs_of(self.network)
+
+    def key(self) -> str:
+        """What the outcome depends on before any stage."""
+        return digest_of(
+            {
+                "network": content_of(self.network),
+                "data": self.data_digest,
+                "calibration": len(self.calibration),
+                "seed": self.seed,
+                "bfloat16": self.execution.bfloat16(),
+            }
+        )
+
+    def resources(self, teacher: StoredTeacher | None) -> Resources:
+        """What its stages get."""
+        return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,3 +153,14 @@ def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
         "std": dataset.std,
         "augmentation": [augmentation.crop_padding, augmentation.flip, augmentation.cutout],
     }
+
+
+def outputs_of(network: Network) -> int:
+    """Number of logits."""
+    return network.structure.types[network.structure.output].shape[0]
+
+
+def content_of(network: Network) -> str:
+    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return content_digest(tensors, json.dumps(structure_of(network.structure), sort_keys=True))

@@ -60,3 +60,8 @@ class Together:
     def _bound(self) -> tuple[Stage, ...]:
         """The parts with the budget they share: a part may read it, as distillation reads the label smoothing."""
         return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)
+
+
+def stage_label(stage: Stage) -> str:
+    """The stage's name; of a simultaneous one the names of its parts, joined by ``+``."""
+    return "+".join(stage_label(part) for part in stage.parts) if isinstance(stage, Together) else stage.name

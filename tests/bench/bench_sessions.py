@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from paretrim.bench.effort import Effort
+from paretrim.bench.statistics import ratio, verdict
 from paretrim.bench.types import Arm, Load, Machine, Session, Timing
 
 MACHINE = Machine("Test CPU", 2, ("avx2", "avx512_vnni"), 1 << 30, "Linux 6.0 x86_64", "3.11.7")
@@ -64,3 +65,9 @@ def crowd(one, process, boundary, times):
     rows = [list(row) for row in one.together]
     rows[process][boundary] = times
     return replace(one, together=tuple(tuple(row) for row in rows))
+
+
+def faster(session, a, b, *, resamples):
+    """The verdict on two arms of one session, where the baseline is neither."""
+    floor = ratio(session, session.copy.arm.name, resamples=resamples)
+    return verdict(ratio(session, a, over=b, resamples=resamples), floor)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_sessions import faster
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.protocol import COPY_SUFFIX, digest, measure
-from paretrim.bench.statistics import faster, ratio, summarize
+from paretrim.bench.statistics import ratio, summarize
 from paretrim.bench.types import Arm, Load
 from paretrim.bench.worker import find_opener
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, MissingDependency, ParetrimError, UnstableMachine

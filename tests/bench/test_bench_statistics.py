@@ -4,25 +4,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from bench_sessions import crowd, drift, noisy, preempt, session, timing
+from bench_sessions import crowd, drift, faster, noisy, preempt, session, timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretrim.bench.statistics import (
     NEEDED,
-    accuracy_interval,
-    faster,
     kept_rounds,
     outliers,
-    paired_difference,
     ratio,
     signed_rank_p,
-    student_quantile,
     summarize,
     verdict,
 )
-from paretrim.bench.types import Estimate
 from paretrim.errors import InvalidRecipe, UnstableMachine
+from paretrim.intervals import Estimate
 
 
 def pair(seed=0, factor=0.8, **shape):
@@ -244,43 +240,6 @@ def test_outliers_are_flagged_and_kept():
 def test_an_unknown_arm_is_named():
     with pytest.raises(InvalidRecipe, match="the session has no arm 'quick'; it has slow, fast"):
         ratio(pair(), "quick")
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 9, 30])
-@pytest.mark.parametrize("p", [0.6, 0.975, 0.995])
-def test_student_quantiles_agree_with_scipy(p, degrees):
-    assert student_quantile(p, degrees) == pytest.approx(scipy.stats.t.ppf(p, degrees), rel=1e-9)
-
-
-@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (931, 1000), (1, 3), (9512, 10_000)])
-def test_accuracy_interval_is_wilsons(correct, n):
-    theirs = scipy.stats.binomtest(correct, n).proportion_ci(method="wilson")
-    ours = accuracy_interval(correct, n)
-    assert ours.value == correct / n
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-@pytest.mark.parametrize(("correct", "n"), [(1, 0), (-1, 5), (6, 5)])
-def test_an_impossible_accuracy_is_refused(correct, n):
-    with pytest.raises(InvalidRecipe, match=f"{correct} correct of {n} images is no accuracy"):
-        accuracy_interval(correct, n)
-
-
-def test_paired_difference_is_the_t_interval():
-    a, b = [0.931, 0.928, 0.935, 0.930], [0.926, 0.927, 0.929, 0.931]
-    theirs = scipy.stats.ttest_rel(a, b).confidence_interval()
-    ours = paired_difference(a, b)
-    assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(a) - np.mean(b), theirs.low, theirs.high))
-
-
-def test_one_pair_says_nothing():
-    assert paired_difference([0.5], [0.25]) == Estimate(0.25, -math.inf, math.inf)
-
-
-@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0])])
-def test_what_does_not_pair_is_refused(a, b):
-    with pytest.raises(InvalidRecipe, match=f"{len(a)} and {len(b)} values do not make pairs; give both arms the same seeds"):
-        paired_difference(a, b)
 
 
 @given(st.lists(st.floats(-1, 1).filter(lambda value: abs(value) > 1e-3), min_size=1, max_size=12, unique_by=abs))

@@ -13,7 +13,7 @@ from paretrim.distill.stage import Distill
 from paretrim.errors import CorruptFile, OutOfSpace, TrainingFailed
 from paretrim.finetune import FineTune
 from paretrim.network import Network
-from paretrim.pipeline import run_stage, run_stages, train_dense
+from paretrim.pipeline import disk_bytes, run_stage, run_stages, train_dense
 from paretrim.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 from paretrim.train.teacher import StoredTeacher
@@ -130,7 +130,7 @@ def test_a_disk_too_small_is_refused_before_training(tmp_path, trained, monkeypa
 def test_the_space_for_teacher_logits_is_counted():
     begin = start("plain")
     given = begin.resources(StoredTeacher(begin.network, FLOAT32, images=120, classes=CLASSES, folder=None))
-    needed = [paretrim.pipeline._needed_bytes(begin, (replace(stage, budget=SHORT),), given) for stage in (THREE[0], THREE[2])]
+    needed = [disk_bytes(begin, [(replace(stage, budget=SHORT),)], given) for stage in (THREE[0], THREE[2])]
     assert needed[1] - needed[0] == 120 * CLASSES * 2 * SHORT.epochs
 
 

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
+from paretrim.history import LATER
 from paretrim.prune.stage import Prune
-from paretrim.recipe import STAGES, Recipe, canonical, digest_of, parse_recipe, parse_stage, read_recipe, stage_settings
-from paretrim.stage import LATER
+from paretrim.recipe import STAGES, Recipe, canonical, parse_recipe, parse_stage, read_recipe, stage_settings
 
 TEXT = """
 seed = 3

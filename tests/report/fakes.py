@@ -7,9 +7,10 @@ import random
 from dataclasses import replace
 from itertools import permutations
 
-from paretrim.bench.types import Estimate, Latency, Machine
+from paretrim.bench.types import Latency, Machine
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
+from paretrim.intervals import Estimate
 from paretrim.outcome import Outcome
 
 MACHINE = Machine("Example Zen 5 @ 4.46 GHz", 2, ("avx2", "avx512f", "avx512_vnni"), 8_000_000_000, "Linux 6.1 x86_64", "3.11.7")

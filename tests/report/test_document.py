@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import fakes
 import pytest
 
-from paretrim.bench.types import Estimate
 from paretrim.cli import main
 from paretrim.errors import InvalidRecipe
+from paretrim.intervals import Estimate
 from paretrim.outcome import Outcome
 from paretrim.report import document, figure, scatter
 from paretrim.report.points import aggregate, settings_of

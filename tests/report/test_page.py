@@ -13,10 +13,10 @@ from pathlib import Path
 import fakes
 import pytest
 
-from paretrim.bench.types import Estimate
+from paretrim.choice import Choice
 from paretrim.errors import InvalidRecipe
+from paretrim.intervals import Estimate
 from paretrim.report import page, svg
-from paretrim.report.choice import Choice
 
 VOID = {"meta", "input", "br", "path", "circle", "line", "rect"}
 OPTIONAL = {"td", "th", "tr", "thead", "tbody"}

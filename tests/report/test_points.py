@@ -6,33 +6,10 @@ from dataclasses import replace
 
 import fakes
 import pytest
-from scipy import stats
 
-from paretrim.bench.types import Estimate
 from paretrim.errors import InvalidRecipe
-from paretrim.report import statistics
+from paretrim.intervals import Estimate
 from paretrim.report.points import aggregate, baseline_of, setting_name, settings_of
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 31, 100])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99, 0.999])
-def test_t_quantile_is_scipys(freedom: int, confidence: float) -> None:
-    assert statistics.t_quantile(confidence, freedom) == pytest.approx(stats.t.ppf((1 + confidence) / 2, freedom), rel=1e-9)
-
-
-@pytest.mark.parametrize(("successes", "count"), [(0, 10), (10, 10), (3, 10), (9512, 10_000), (1, 1)])
-def test_wilson_is_scipys(successes: int, count: int) -> None:
-    own = statistics.wilson_interval(successes / count, count)
-    other = stats.binomtest(successes, count).proportion_ci(method="wilson")
-    assert (own.low, own.high) == pytest.approx((other.low, other.high), abs=1e-12)
-    assert own.low <= own.value <= own.high
-
-
-def test_mean_interval_of_known_numbers() -> None:
-    found = statistics.mean_interval([0.94, 0.95, 0.96])
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (0.95, 0.95 - 4.302653 * 0.01 / 3**0.5, 0.95 + 4.302653 * 0.01 / 3**0.5)
-    )
 
 
 def test_one_seed_has_wilson_and_several_have_t() -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import paretrim
 from paretrim.capture import capture
-from paretrim.compressed import write_graph
+from paretrim.deploy.write import write_graph
 from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
 from paretrim.network import Network

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretrim.bench.types import Estimate
 from paretrim.errors import InvalidRecipe
+from paretrim.intervals import Estimate
 from paretrim.judge import Judgement
 from paretrim.run import Delivered
 from paretrim.search.climb import _found
@@ -22,14 +22,13 @@ from paretrim.search.ladder import (
     climb,
     ladder,
     misses,
-    split_epochs,
     too_few_images,
     unshown,
     usual_kinds,
-    usual_stages,
     weighed,
 )
 from paretrim.train.budget import Budget
+from paretrim.usual import split_epochs, usual_stages
 
 DENSE = Reference(accuracy=0.90, images=1000, classes=10)
 MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)

@@ -13,7 +13,8 @@ from tiny import FLOAT32, MEAN, NETWORKS, SHAPE, STAGES, STD, image_set, network
 from paretrim.cli.main import main
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.graph.types import InputSpec
-from paretrim.pipeline import Start, run_stages
+from paretrim.pipeline import run_stages
+from paretrim.start import Start
 from paretrim.train.execution import Execution
 
 EVERY_STAGE = "residual"

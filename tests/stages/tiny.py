@@ -15,9 +15,10 @@ from paretrim.distill.stage import Distill
 from paretrim.finetune import FineTune
 from paretrim.graph.types import InputSpec
 from paretrim.network import Network
-from paretrim.pipeline import Start, run_stage
+from paretrim.pipeline import run_stage
 from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
+from paretrim.start import Start
 from paretrim.together import Together
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretrim.bench.types import Estimate, Latency, Machine
+from paretrim.bench.types import Latency, Machine
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
+from paretrim.intervals import Estimate
 from paretrim.outcome import FORMAT, Outcome
 from paretrim.study import store
 

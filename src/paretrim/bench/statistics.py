@@ -15,14 +15,14 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.bench.types import Estimate, Latency, Session, Timing, Verdict
+from paretrim.bench.types import Latency, Session, Timing, Verdict
 from paretrim.errors import InvalidRecipe, UnstableMachine
+from paretrim.intervals import CONFIDENCE, Estimate, t_quantile
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 
 NEEDED = {50: 11, 90: 64, 99: 662}
 """Samples below which a percentile may not be claimed: fewer have, with a chance above 1 %, at most one sample beyond it.
@@ -135,12 +135,6 @@ def verdict(speedup: Estimate, floor: Estimate) -> Verdict:
     return "no difference"
 
 
-def faster(session: Session, a: str, b: str, *, resamples: int = RESAMPLES) -> Verdict:
-    """Say whether arm ``a`` is faster than arm ``b``, slower, or not shown to differ."""
-    floor = ratio(session, session.copy.arm.name, resamples=resamples)
-    return verdict(ratio(session, a, over=b, resamples=resamples), floor)
-
-
 def signed_rank_p(values: Sequence[float]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that ``values`` (log ratios of processes) centre on 0; exact, ties by mid-rank.
 
@@ -159,67 +153,6 @@ def signed_rank_p(values: Sequence[float]) -> float:
     observed = int(twice[array > 0].sum())
     tail = min(ways[: observed + 1].sum(), ways[observed:].sum()) / ways.sum()
     return min(1.0, 2 * float(tail))
-
-
-def accuracy_interval(correct: int, n: int) -> Estimate:
-    """Accuracy with Wilson's score interval: never outside [0, 1], sound near 1. Source: Wilson 1927; Brown, Cai, DasGupta 2001.
-
-    Raises:
-        InvalidRecipe: there are no images, or more correct ones than images.
-    """
-    if n < 1 or not 0 <= correct <= n:
-        raise InvalidRecipe(f"{correct} correct of {n} images is no accuracy; give 0 <= correct <= n and n of at least 1")
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share = correct / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and n one end equals the share; rounding must not put it beyond.
-    return Estimate(share, min(max(centre - reach, 0.0), share), max(min(centre + reach, 1.0), share))
-
-
-def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> Estimate:
-    """Mean of a - b over pairs (the same seeds) with Student's t interval; one pair says nothing, so its interval is infinite.
-
-    Raises:
-        InvalidRecipe: the two do not pair up.
-    """
-    if len(values_a) != len(values_b) or not len(values_a):
-        raise InvalidRecipe(f"{len(values_a)} and {len(values_b)} values do not make pairs; give both arms the same seeds")
-    difference = np.array(values_a, np.float64) - np.array(values_b, np.float64)
-    mean, count = float(difference.mean()), len(difference)
-    if count == 1:
-        return Estimate(mean, -math.inf, math.inf)
-    reach = student_quantile((1 + CONFIDENCE) / 2, count - 1) * float(difference.std(ddof=1)) / math.sqrt(count)
-    return Estimate(mean, mean - reach, mean + reach)
-
-
-def student_quantile(p: float, degrees: int) -> float:
-    """Quantile ``p`` above 0.5 of Student's t with whole degrees of freedom, by bisection of the closed form.
-
-    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    low, high = 0.0, 1.0
-    while _student_central(high, degrees) < 2 * p - 1:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        if _student_central(middle, degrees) < 2 * p - 1:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _student_central(t: float, degrees: int) -> float:
-    """Probability of [-t, t]."""
-    angle = math.atan(t / math.sqrt(degrees))
-    cosine = math.cos(angle)
-    odd = degrees % 2
-    term = total = 0.0
-    for power in range(odd, degrees - 1, 2):
-        term = (cosine if odd else 1.0) if not total else term * cosine * cosine * (power - 1) / power
-        total += term
-    return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
 
 
 def _find(session: Session, name: str) -> Timing:
@@ -268,7 +201,7 @@ def _limits(draws: Floats, processes: int) -> tuple[float, float]:
     """Ends of the interval: percentiles of the draws, moved out for few processes (not for one, which has no t)."""
     tail = (1 - CONFIDENCE) / 2
     if processes > 1:
-        reach = student_quantile(1 - tail, processes - 1) * math.sqrt(processes / (processes - 1))
+        reach = t_quantile(1 - 2 * tail, processes - 1) * math.sqrt(processes / (processes - 1))
         tail = NormalDist().cdf(-reach)
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)

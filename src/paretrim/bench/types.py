@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from paretrim.bench.effort import Effort
-
-LATER: Mapping[str, bool] = MappingProxyType({"later": True})
-"""Metadata of a field that older lines of the results store lack. It may be None, and is left out of a line where it is."""
+from paretrim.history import LATER
+from paretrim.intervals import Estimate
 
 Verdict = Literal["faster", "slower", "no difference"]
 """``no difference`` means none was shown, beyond what the baseline differs from its own copy."""
@@ -60,15 +58,6 @@ class Load:
     runnable: int | None = None
     steal_ticks: int | None = None
     all_ticks: int | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its 95 % interval; the unit is in the name of the field that holds it."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

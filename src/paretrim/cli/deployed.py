@@ -15,8 +15,8 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
-from paretrim.bench.statistics import accuracy_interval, summarize
-from paretrim.bench.types import Arm, Estimate, Latency
+from paretrim.bench.statistics import summarize
+from paretrim.bench.types import Arm, Latency
 from paretrim.cli.images import images_for, require_fit
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
@@ -37,6 +37,7 @@ from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.history import StageOutcome
+from paretrim.intervals import Estimate, accuracy_interval
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
@@ -233,7 +234,7 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
         known = {} if graph.input.takes_pixels else _provenance(source, parsed).measured
         export_onnx(graph, path, facts={key: str(known[key]) for key in (MEAN, STD) if key in known})
         return path
-    from paretrim.compressed import write_graph
+    from paretrim.deploy.write import write_graph
 
     return write_graph(graph, path)
 

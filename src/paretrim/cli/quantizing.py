@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from paretrim.choice import Choice
 from paretrim.cli.output import at_work, emit, say
 from paretrim.cli.running import folder_for, measuring_of, open_noting, outcomes_json, recipe_of, show
 from paretrim.cli.status import DONE
@@ -15,7 +16,6 @@ from paretrim.judge import Deployed
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.recipe import Recipe
-from paretrim.report.choice import Choice
 from paretrim.run import carry_out, write_page
 from paretrim.search.drop import drop_between
 

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from paretrim.data.download import Progress, download, require_md5
-from paretrim.data.types import Augmentation, Dataset, ImageSet, content_digest
+from paretrim.data.types import Augmentation, Dataset, ImageSet, images_digest
 from paretrim.errors import DataUnavailable
 from paretrim.files import write_atomically
 
@@ -125,7 +125,7 @@ def load_cifar(layout: BinaryLayout, places: Sequence[Path], *, progress: Progre
     folder = locate(layout, places, progress=progress)
     train = _joined([_read(layout, file, folder) for file in layout.train])
     test = _read(layout, layout.test, folder)
-    digest = content_digest(layout.classes, train, test)
+    digest = images_digest(layout.classes, train, test)
     return Dataset(layout.name, layout.classes, train, test, layout.mean, layout.std, AUGMENTATION, digest)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from paretrim.data.split import balanced
-from paretrim.data.types import Augmentation, Dataset, ImageSet, content_digest
+from paretrim.data.types import Augmentation, Dataset, ImageSet, images_digest
 
 CLASSES = tuple("0123456789")
 MEAN, STD = (0.3053,), (0.3758,)
@@ -33,5 +33,5 @@ def load_digits() -> Dataset:
     everything = ImageSet(images, torch.from_numpy(labels))
     train = everything.select(torch.from_numpy(np.setdiff1d(np.arange(len(labels)), chosen)))
     test = everything.select(torch.from_numpy(chosen))
-    digest = content_digest(CLASSES, train, test)
+    digest = images_digest(CLASSES, train, test)
     return Dataset("digits", CLASSES, train, test, MEAN, STD, AUGMENTATION, digest)

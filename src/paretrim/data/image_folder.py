@@ -18,7 +18,7 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from paretrim.data.types import Augmentation, Dataset, ImageSet, content_digest
+from paretrim.data.types import Augmentation, Dataset, ImageSet, images_digest
 from paretrim.errors import DataUnavailable, MissingDependency
 from paretrim.visible import brief
 
@@ -80,7 +80,7 @@ def _loaded(pillow: ModuleType, folder: Path, size: int | None) -> Dataset:
     _require_memory(folder, len(train.paths) + len(test.paths), size)
     train_images, broken_train = _read(pillow, folder, train, size)
     test_images, broken_test = _read(pillow, folder, test, size)
-    digest = content_digest(classes, train_images, test_images)
+    digest = images_digest(classes, train_images, test_images)
     augmentation = Augmentation(crop_padding=size // 8, flip=True)
     broken = (*broken_train, *broken_test)
     return Dataset(f"imagefolder:{folder}", classes, train_images, test_images, MEAN, STD, augmentation, digest, broken)

@@ -117,7 +117,7 @@ class Splits:
     digest: str
 
 
-def content_digest(classes: tuple[str, ...], *sets: ImageSet) -> str:
+def images_digest(classes: tuple[str, ...], *sets: ImageSet) -> str:
     """SHA-256 over class names, shapes, pixels and labels; about 0.2 s for CIFAR."""
     digest = hashlib.sha256("\n".join(classes).encode())
     for images in sets:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.names import free_name
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, Array, Attribute, Graph, Node, ValueType
-
-Float64Array = npt.NDArray[np.float64]
+from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, Graph, Node, ValueType
 
 
 def affine_of(batch_norm: Node) -> tuple[Float64Array, Float64Array]:

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.types import InputSpec, ValueType
+from paretrim.graph.types import Float64Array, InputSpec, ValueType
 
-Float64Array = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
 
 # NumPy has no erf, and SciPy would be a large dependency for one function; math.erf is correctly rounded to an ulp.

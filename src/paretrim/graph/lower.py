@@ -21,7 +21,18 @@ from paretrim.graph.fusion import Fused, fuse
 from paretrim.graph.names import free_name
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Array, Attribute, FloatArray, Graph, Node, ValueType
+from paretrim.graph.types import (
+    GRID_PRESERVING,
+    INPUT,
+    WEIGHTED,
+    Array,
+    Attribute,
+    Float64Array,
+    FloatArray,
+    Graph,
+    Node,
+    ValueType,
+)
 
 _BIAS_LIMIT = 2**30
 """Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""
@@ -32,8 +43,6 @@ _SAME_SCALE, _SAME_BIAS = 2.0**-20, 2.0**-12
 _SMALLEST_MULTIPLIER = 2.0**-60
 """Least factor from accumulator to output steps: 2**31 of it are no step at all. Logits have no steps; there it is the least
 share of the layer's largest factor."""
-
-Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,14 @@ can code. :mod:`paretrim.settle` makes a trained network plain; freezing keeps w
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from paretrim.graph.types import Float64Array
 
 SCALE_BITS = 6
 """Significant bits of a plain scale (docs/decisions/0016)."""
 
 BIAS_BITS = 3
 """A plain bias is a multiple of the largest power of two accumulator steps that is below 2**-3 output steps."""
-
-Float64Array = npt.NDArray[np.float64]
 
 
 def plain_scales(scales: Float64Array) -> Float64Array:

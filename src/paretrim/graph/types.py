@@ -21,6 +21,7 @@ import numpy.typing as npt
 from paretrim.errors import UnsupportedOperation
 
 FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]
 Dtype = Literal["float32", "uint8"]
 Attribute = int | float | str | bool | tuple[int, ...]

@@ -15,13 +15,13 @@ from torch import Tensor
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import is_depthwise
+from paretrim.history import LATER
 from paretrim.network import Network, is_fixed
 from paretrim.prune.allocation import Method, masks
 from paretrim.prune.channels import choose_channels, silence_, without_channels
 from paretrim.prune.patterns import block_shape, parse_pattern
 from paretrim.prune.regroup import regrouped
 from paretrim.prune.schedule import cubic
-from paretrim.stage import LATER
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

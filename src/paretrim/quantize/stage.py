@@ -15,10 +15,10 @@ from paretrim.constraints import weighted_layers
 from paretrim.errors import TrainingFailed
 from paretrim.fake_quantize import SMALLEST_SCALE, ActivationQuantizer, Scales, WeightQuantizer
 from paretrim.graph.fusion import grid_values
+from paretrim.history import LATER
 from paretrim.network import Network
 from paretrim.quantize.calibration import Calibrator, calibrate, weight_clips
 from paretrim.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
-from paretrim.stage import LATER
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

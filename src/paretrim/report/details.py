@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 from paretrim.outcome import Outcome, StageOutcome
 from paretrim.report import wording
 from paretrim.report.noise import shortened

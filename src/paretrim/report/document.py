@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from paretrim import files
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 from paretrim.outcome import Outcome
 from paretrim.report import wording
 from paretrim.report.figure import accuracy_in_words

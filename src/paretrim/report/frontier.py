@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import CONFIDENCE, Estimate, mean_interval
 from paretrim.report.points import Point, Setting
-from paretrim.report.statistics import CONFIDENCE, mean_interval
 
 Costs = tuple[float, ...]
 """What a point costs, lower is better in every place: (-accuracy, bytes, milliseconds)."""

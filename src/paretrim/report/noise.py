@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 
 PLACE = re.compile(r"process(?:es)? ([\d, ]+): ")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 from paretrim import __version__, files
+from paretrim.choice import Choice
 from paretrim.outcome import Outcome
 from paretrim.report import details, sections
-from paretrim.report.choice import Choice
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 from paretrim.visible import escape, visible

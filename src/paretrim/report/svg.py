@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 
 SPARK_BINS, SPARK_STEPS = 28, 12
 INTERVAL_WIDTH, INTERVAL_HEIGHT = 180, 16

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paretrim.bench.types import Estimate
+from paretrim.intervals import Estimate
 from paretrim.report.frontier import Rank, paired_difference
 from paretrim.report.points import Point, Setting, Speed
 

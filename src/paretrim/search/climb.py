@@ -9,23 +9,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paretrim.bench.types import Estimate
 from paretrim.candidate import Candidate
+from paretrim.choice import Choice
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
+from paretrim.intervals import Estimate
 from paretrim.judge import Deployed, as_the_file_takes
 from paretrim.outcome import Outcome
-from paretrim.pipeline import Start, run_stages
+from paretrim.pipeline import run_stages
 from paretrim.planning import doubt
 from paretrim.progress import Watcher
-from paretrim.report.choice import Choice
 from paretrim.report.noise import doubts
 from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense, write_page
 from paretrim.run_folder import ONNX_FILE, TIMINGS
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
 from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
+from paretrim.start import Start
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 DENSE = "dense"

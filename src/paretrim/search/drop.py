@@ -14,8 +14,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.bench.statistics import CONFIDENCE
-from paretrim.bench.types import Estimate
+from paretrim.intervals import CONFIDENCE, Estimate
 from paretrim.report.wording import MINUS
 
 Right = npt.NDArray[np.bool_]

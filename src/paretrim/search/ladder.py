@@ -9,18 +9,15 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from paretrim.bench.types import Estimate
 from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe
-from paretrim.planning import beats_guessing
-from paretrim.prune.stage import CHANNEL, Prune
+from paretrim.intervals import Estimate, beats_guessing
+from paretrim.prune.stage import CHANNEL
 from paretrim.quantize.stage import Quantize
 from paretrim.search.drop import Drop, fewest_images, images_needed, in_points
 from paretrim.stage import Stage
-from paretrim.train.budget import MOST, Budget
-
-SHARES = (0.2, 0.4, 0.4)
-"""Epochs of pruning, quantizing and distilling as shares of a candidate's total."""
+from paretrim.train.budget import Budget
+from paretrim.usual import SHARES, split_epochs, usual_stages
 
 USUAL_DROP = 0.01
 """Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the accuracy."""
@@ -114,35 +111,6 @@ class Reference:
     classes: int
 
 
-def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
-    """Whole epochs that add up to ``total``, as near the shares as can be (largest remainders first).
-
-    Raises:
-        InvalidRecipe: the total is out of range.
-
-    >>> split_epochs(10)
-    (2, 4, 4)
-    """
-    if not 0 <= total <= MOST:
-        raise InvalidRecipe(f"--epochs is {total}; it must be 0 or more, and at most {MOST}")
-    exact = [total * share / sum(shares) for share in shares]
-    whole = [math.floor(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda index: whole[index] - exact[index])
-    for index in by_remainder[: total - sum(whole)]:
-        whole[index] += 1
-    return tuple(whole)
-
-
-def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", budget: Budget) -> tuple[Stage, ...]:
-    """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``."""
-    prune, quantize, distill = (_with_epochs(budget, part) for part in split_epochs(epochs))
-    return (
-        Prune(budget=prune, sparsity=sparsity, pattern=pattern),
-        Quantize(budget=quantize),
-        Distill(budget=distill),
-    )
-
-
 def usual_kinds(targets: Targets, *, native: bool = True) -> frozenset[str]:
     """Kinds of candidates that can help with these targets.
 
@@ -165,8 +133,8 @@ def ladder(epochs: int, kinds: Collection[str], *, budget: Budget) -> tuple[Rung
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise InvalidRecipe(f"--candidates names '{unknown[0]}'; choose from {', '.join(KINDS)}")
     quantize, distill = split_epochs(epochs, (SHARES[0] + SHARES[1], SHARES[2]))
-    trained = (Quantize(budget=_with_epochs(budget, quantize)), Distill(budget=_with_epochs(budget, distill)))
-    rungs = [Rung("INT8", INT8, (Quantize(budget=_with_epochs(budget, 0)),), frozenset())]
+    trained = (Quantize(budget=replace(budget, epochs=quantize)), Distill(budget=replace(budget, epochs=distill)))
+    rungs = [Rung("INT8", INT8, (Quantize(budget=replace(budget, epochs=0)),), frozenset())]
     if epochs:
         rungs.append(Rung("INT8 trained", TRAINED, trained, frozenset({SINGLE, BLOCKS, REMOVED})))
     for kind, shares, pattern, name in (
@@ -317,10 +285,6 @@ def weighed(one: Tried, reference: Reference) -> str:
     change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
     latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
     return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
-
-
-def _with_epochs(budget: Budget, epochs: int) -> Budget:
-    return replace(budget, epochs=epochs)
 
 
 def _guesses(one: Tried, reference: Reference) -> bool:

@@ -171,7 +171,7 @@ def _hints(kind: Hashable) -> dict[str, object]:
 
 @cache
 def _later(kind: Hashable) -> frozenset[str]:
-    """Fields that older lines lack (:data:`paretrim.outcome.LATER`)."""
+    """Fields that older lines lack (:data:`paretrim.history.LATER`)."""
     return frozenset(one.name for one in fields(cast(Any, kind)) if one.metadata.get("later"))
 
 

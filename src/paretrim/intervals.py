@@ -1,18 +1,28 @@
-"""The few intervals a report needs, in plain Python: Student's t over seeds, Wilson's over test images."""
+"""Confidence intervals in plain Python: Student's t over runs, Wilson's over images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
-from paretrim.bench.types import Estimate
+from paretrim.errors import InvalidRecipe
 
 CONFIDENCE = 0.95
 """Confidence of every interval unless it says otherwise."""
 
 
-def t_cdf_two_sided(angle: float, freedom: int) -> float:
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its 95 % interval; the unit is in the name of the field that holds it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _t_within(angle: float, freedom: int) -> float:
     """P(|T| < t) for Student's t with ``freedom`` degrees, where ``t = sqrt(freedom) * tan(angle)``.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4 (exact finite sums).
@@ -33,7 +43,7 @@ def t_quantile(confidence: float, freedom: int) -> float:
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf_two_sided(middle, freedom) < confidence else (low, middle)
+        low, high = (middle, high) if _t_within(middle, freedom) < confidence else (low, middle)
     return math.sqrt(freedom) * math.tan(low)
 
 
@@ -54,3 +64,21 @@ def wilson_interval(share: float, count: int, *, confidence: float = CONFIDENCE)
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+
+
+def accuracy_interval(correct: int, n: int) -> Estimate:
+    """Accuracy with :func:`wilson_interval`, which never leaves [0, 1] and is sound near 1.
+
+    Source: Brown, Cai, DasGupta 2001.
+
+    Raises:
+        InvalidRecipe: there are no images, or more correct ones than images.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise InvalidRecipe(f"{correct} correct of {n} images is no accuracy; give 0 <= correct <= n and n of at least 1")
+    return wilson_interval(correct / n, n)
+
+
+def beats_guessing(accuracy: float, images: int, classes: int) -> bool:
+    """Whether an accuracy on so many images is shown to be above 1 / classes: its whole Wilson 95 % interval is."""
+    return accuracy_interval(round(accuracy * images), images).low > 1 / classes

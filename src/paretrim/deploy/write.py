@@ -1,0 +1,31 @@
+"""A graph as a file of any format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paretrim.deploy.onnx_check import export_checked
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.storage import save
+from paretrim.graph.types import Graph
+
+
+def write_graph(graph: Graph, path: Path) -> Path:
+    """Write a graph in the format its file name asks for.
+
+    Raises:
+        InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.
+        ExportMismatch: an ONNX file would not compute what the graph means.
+        OutOfSpace: the disk is full.
+    """
+    if path.suffix == ".onnx":
+        export_checked(graph, path)
+    elif path.suffix == ".graph":
+        save(graph, path)
+    elif path.suffix == ".trim":
+        from paretrim import trimfile
+
+        trimfile.write(graph, path)
+    else:
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx, .trim or .graph")
+    return path

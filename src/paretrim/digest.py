@@ -1,0 +1,12 @@
+"""One digest of facts, so that the same facts have the same name everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def digest_of(facts: object) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of JSON-able facts in canonical form."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
