@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "trim/bytes.h"
 #include "trim/reader.h"
 #include "trim/sha256.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "graph/error.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "graph/attributes.h"
 #include "graph/counting.h"
-#include "graph/error.h"
+#include "types/error.h"
 #include "graph/functions.h"
 #include "graph/graph.h"
 #include "graph/shapes.h"

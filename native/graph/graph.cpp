@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "graph/error.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "graph/attributes.h"
-#include "graph/error.h"
+#include "types/error.h"
 
 // Attributes and extents of accepted shapes are at most largest_extent = 2**31 - 1, so that a product of two of them and a sum of
 // three fit int64; products of more go through bounded_size.

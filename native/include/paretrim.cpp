@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "run/network.h"
 #include "trim/reader.h"
 

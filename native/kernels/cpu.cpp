@@ -4,9 +4,8 @@
 #include <chrono>
 #include <cstring>
 
-#include "graph/error.h"
-#include "plan/aligned.h"
-#include "run/network.h"
+#include "types/error.h"
+#include "types/aligned.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

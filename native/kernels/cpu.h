@@ -13,4 +13,10 @@ const Kernels& kernels_named(const std::string& name);
 
 std::string cpu_name();
 
+// That this CPU runs, best first; "plain" is always last.
+std::vector<std::string> instruction_sets();
+
+// Of 8-bit products on one thread, by a microbenchmark.
+double peak_multiply_adds_a_second(const std::string& set);
+
 }  // namespace paretrim

@@ -7,13 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "types/alignment.h"
+
 namespace paretrim {
 
 inline constexpr int block = 4;         // input channels of one dot product
 inline constexpr int most_lanes = 16;   // of any instruction set
 inline constexpr int most_vectors = 16; // of one tile
 inline constexpr int most_grouped = 16; // output channels of one dense tile
-inline constexpr std::size_t alignment = 64;
 
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "onnxruntime/ort_abi.h"
-#include "run/forks.h"
+#include "threads/forks.h"
 #include "run/network.h"
 #include "trim/reader.h"
 

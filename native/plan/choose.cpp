@@ -5,9 +5,9 @@
 #include <limits>
 #include <stdexcept>
 
-#include "plan/aligned.h"
+#include "types/aligned.h"
 #include "plan/convolution.h"
-#include "run/together.h"
+#include "plan/together.h"
 
 namespace paretrim {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "plan/view.h"
-#include "run/pool.h"
+#include "threads/pool.h"
 
 namespace paretrim {
 

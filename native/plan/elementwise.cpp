@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "graph/attributes.h"
-#include "graph/error.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {

@@ -7,7 +7,7 @@
 #include "graph/graph.h"
 #include "plan/convolution.h"
 #include "plan/moves.h"
-#include "run/network.h"
+#include "types/layer_report.h"
 
 namespace paretrim {
 

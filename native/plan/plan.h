@@ -7,8 +7,9 @@
 
 #include "graph/graph.h"
 #include "plan/step.h"
-#include "run/network.h"
-#include "run/pool.h"
+#include "types/layer_report.h"
+#include "types/settings.h"
+#include "threads/pool.h"
 
 namespace paretrim {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "plan/aligned.h"
+#include "types/aligned.h"
 
 namespace paretrim {
 namespace {

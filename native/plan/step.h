@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "plan/aligned.h"
+#include "types/aligned.h"
 
 namespace paretrim {
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "graph/error.h"
+#include "types/error.h"
 
 namespace nb = nanobind;
 

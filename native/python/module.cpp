@@ -9,11 +9,12 @@
 #include <algorithm>
 #include <memory>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "graph/graph.h"
 #include "python/graph_of.h"
 #include "python/trim_binding.h"
 #include "python/unlocked.h"
+#include "kernels/cpu.h"
 #include "run/network.h"
 #include "trim/reader.h"
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <variant>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "python/graph_of.h"
 #include "python/unlocked.h"
 #include "trim/reader.h"

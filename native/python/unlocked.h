@@ -7,7 +7,7 @@
 #include <chrono>
 #include <thread>
 
-#include "graph/poll.h"
+#include "types/poll.h"
 
 namespace paretrim {
 

@@ -7,14 +7,14 @@
 #include <mutex>
 #include <new>
 
-#include "graph/error.h"
+#include "types/error.h"
 #include "kernels/cpu.h"
-#include "plan/aligned.h"
+#include "types/aligned.h"
 #include "plan/plan.h"
-#include "run/forks.h"
-#include "run/pool.h"
+#include "threads/forks.h"
+#include "threads/pool.h"
 #include "run/saved_choices.h"
-#include "run/together.h"
+#include "plan/together.h"
 
 namespace paretrim {
 namespace {

@@ -2,37 +2,15 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "graph/graph.h"
-#include "graph/poll.h"
+#include "types/layer_report.h"
+#include "types/settings.h"
 
 namespace paretrim {
-
-struct Settings {
-  int threads = 1;              // of one call; the caller's own thread is one of them
-  std::string instruction_set;  // "" for the best this CPU has, else a name of instruction_sets()
-  bool measure = true;          // choose kernels by measuring them; false takes rules of thumb (deterministic, instant)
-  std::string choices;          // what an earlier Network::choices() gave; ignored if made for another CPU, graph or version
-  double measured_work = std::numeric_limits<double>::infinity();  // multiply-adds that measuring may execute; then rules of thumb
-  Poll poll;                    // called between layers while they are planned
-};
-
-// What one step of the plan costs and how it is computed.
-struct LayerReport {
-  std::string name;                 // node names joined by " + " where steps were fused
-  std::string layer;
-  std::string op;
-  std::string kernel;               // for people: view, tile and group
-  double weights = 0;               // all of them, zeros included
-  double zeros = 0;                 // how many are 0
-  double multiply_adds = 0;         // dense, of one image
-  double useful_multiply_adds = 0;  // without those on weights that are 0
-  double issued_multiply_adds = 0;  // what the kernel executes, partly filled blocks and padding included
-};
 
 class Network {
  public:
@@ -64,8 +42,5 @@ class Network {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-std::vector<std::string> instruction_sets();                    // that this CPU runs, best first; "plain" is always last
-double peak_multiply_adds_a_second(const std::string& set);     // of 8-bit products on one thread, by a microbenchmark
 
 }  // namespace paretrim

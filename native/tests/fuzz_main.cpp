@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <limits>
 
-#include "graph/error.h"
+#include "types/error.h"
+#include "kernels/cpu.h"
 #include "run/network.h"
 #include "tests/random_graph.h"
 

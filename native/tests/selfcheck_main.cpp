@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "kernels/cpu.h"
 #include "run/network.h"
 #include "tests/random_graph.h"
 

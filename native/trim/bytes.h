@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/error.h"
+#include "types/error.h"
 
 namespace paretrim::trim {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
-#include "graph/poll.h"
+#include "types/poll.h"
 
 namespace paretrim {
 

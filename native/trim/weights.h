@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "graph/poll.h"
+#include "types/poll.h"
 #include "trim/models.h"
 
 namespace paretrim::trim {

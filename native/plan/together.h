@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "plan/step.h"
-#include "run/pool.h"
+#include "threads/pool.h"
 
 namespace paretrim {
 

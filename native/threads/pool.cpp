@@ -1,11 +1,11 @@
-#include "run/pool.h"
+#include "threads/pool.h"
 
 #include <chrono>
 #include <string>
 #include <system_error>
 
-#include "graph/error.h"
-#include "run/forks.h"
+#include "types/error.h"
+#include "threads/forks.h"
 
 namespace paretrim {
 namespace {

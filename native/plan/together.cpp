@@ -1,4 +1,4 @@
-#include "run/together.h"
+#include "plan/together.h"
 
 namespace paretrim {
 

@@ -1,4 +1,4 @@
-#include "run/forks.h"
+#include "threads/forks.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>

@@ -6,7 +6,7 @@
 #include <memory>
 #include <new>
 
-#include "kernels/kernels.h"
+#include "types/alignment.h"
 
 namespace paretrim {
 

@@ -1,0 +1,83 @@
+"""The levels of the C++ tree, as docs/architecture.md names them, held by reading its includes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NATIVE = ROOT / "native"
+
+LEVELS = (
+    {"types"},
+    {"graph", "kernels", "threads"},
+    {"plan", "trim"},
+    {"run"},
+    {"fuzz", "include", "onnxruntime", "python", "tests"},
+)
+"""Folders of native/, lowest first. A folder includes from lower levels only: neighbours on one level never know each other."""
+
+FILE_LINES = 350
+SOURCES = sorted(path for path in NATIVE.rglob("*") if path.suffix in (".h", ".cpp", ".inl"))
+INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
+
+
+def _level(folder: str) -> int:
+    for index, folders in enumerate(LEVELS):
+        if folder in folders:
+            return index
+    raise AssertionError(f"'native/{folder}' stands on no level; give it one in LEVELS and in docs/architecture.md")
+
+
+def _includes(path: Path) -> list[str]:
+    """What a file includes of this tree, as paths below native/; its own folder need not be named."""
+    found = INCLUDE.findall(path.read_text(encoding="utf-8"))
+    return [name if "/" in name else f"{path.parent.name}/{name}" for name in found]
+
+
+def test_includes_point_down():
+    wrong = []
+    for path in SOURCES:
+        here = path.relative_to(NATIVE).parts[0]
+        for name in _includes(path):
+            there = name.split("/")[0]
+            if there != here and _level(there) >= _level(here):
+                wrong.append(f"{path.relative_to(ROOT)} includes {name}")
+    assert not wrong
+
+
+def test_every_include_names_a_file():
+    """Also what stands behind a condition of the preprocessor, which no compiler of this machine may ever read."""
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}" for path in SOURCES for name in _includes(path) if not (NATIVE / name).is_file()
+    ]
+    assert not missing
+
+
+def test_headers_do_not_include_each_other_in_a_circle():
+    edges = {str(path.relative_to(NATIVE)): set(_includes(path)) for path in SOURCES}
+    while leaves := [name for name, targets in edges.items() if not targets]:
+        for leaf in leaves:
+            del edges[leaf]
+        for targets in edges.values():
+            targets.difference_update(leaves)
+    assert edges == {}
+
+
+def test_the_levels_name_what_exists_and_nothing_else():
+    named = sorted(folder for folders in LEVELS for folder in folders)
+    assert named == sorted({path.relative_to(NATIVE).parts[0] for path in SOURCES})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(NATIVE)))
+def test_a_file_is_short(path: Path):
+    # Rules that a file's checks share stay in one place.
+    limit = 400 if path.relative_to(NATIVE).as_posix() == "graph/check.cpp" else FILE_LINES
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def test_the_levels_are_those_of_the_document():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Levels of the native runtime")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert [set(row.split("`")[1::2]) for row in rows] == [set(level) for level in LEVELS]
