@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from paretrim.deploy import onnx_file
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.onnx_operations import OPERATIONS as WRITERS
 from paretrim.deploy.onnx_writer import Writer
+from paretrim.deploy.runnable import integer_share
 from paretrim.errors import CorruptFile, ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.graph.functions import pixel_table
 from paretrim.graph.interpreter import compute, run
@@ -362,3 +364,43 @@ def test_no_pair_of_a_product_and_no_value_of_a_batch_norm_is_a_step_off(tmp_pat
     x = b.batch_norm(b.start())
     graph = finish(b, b.simple("mul", [x, b.simple("adaptive_avg_pool", [x], {"output_size": (1, 1)})]))
     assert_every_operation_agrees(graph, b.images, tmp_path / "a.onnx", "onnxruntime", steps=0)
+
+
+PADDING = {"padding": (1, 1, 1, 1)}
+
+POOLS_WITH_TIES = (
+    ("avg_pool", {"window": (2, 2), "stride": (2, 2)}, (6, 6)),
+    ("avg_pool", {"window": (3, 3), "stride": (2, 2), **PADDING}, (6, 6)),  # edges of 6 values and corners of 4
+    ("avg_pool", {"window": (4, 4), "stride": (2, 2), **PADDING, "count_padding": (1, 1, 1, 1)}, (6, 6)),
+    ("adaptive_avg_pool", {"output_size": (3, 6)}, (3, 6)),
+    ("adaptive_avg_pool", {"output_size": (5, 7)}, (5, 7)),
+    ("adaptive_avg_pool", {"output_size": (1, 1)}, (1, 1)),
+)
+
+
+def pooled(scale, zero_point):
+    """Pools on the grid of their input, a convolution, which another convolution reads as well; and noise."""
+    weight = np.eye(4, dtype=np.int8).reshape(4, 4, 1, 1)
+    same = {"weight": weight, "weight_scale": np.ones(4, np.float32), "bias": np.zeros(4, np.int32)}
+    kind = ValueType((4, 12, 12), "uint8", float(np.float32(scale)), zero_point)
+    nodes = [Node("q", "quantize", (INPUT,), kind), Node("conv", "conv2d", ("q",), kind, {}, same)]
+    nodes.append(Node("x0", "conv2d", ("conv",), kind, {}, same))
+    for op, attributes, size in POOLS_WITH_TIES:
+        nodes.append(Node(f"x{len(nodes) - 2}", op, ("conv",), replace(kind, shape=(4, *size)), attributes))
+    ends = [Node(f"{node.name}.flat", "flatten", (node.name,), replace(kind, shape=(node.type.size,))) for node in nodes[2:]]
+    size = sum(node.type.size for node in ends)
+    nodes += [*ends, Node("all", "concat", tuple(node.name for node in ends), replace(kind, shape=(size,)))]
+    nodes.append(Node("r", "dequantize", ("all",), ValueType((size,))))
+    steps = np.random.default_rng(0).integers(0, 256, (8, *kind.shape))
+    images = ((steps - zero_point) * np.float32(kind.scale)).astype(np.float32)
+    return Graph(InputSpec(kind.shape), tuple(nodes), "r"), images
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@pytest.mark.parametrize("scale", [0.0371, 0.0235294])  # with the second, what a sum of 6 is multiplied with is not 1 / 6
+@pytest.mark.parametrize("zero_point", [0, 112, 113])
+def test_exact_ties_of_a_pool_on_the_grid_of_its_input(tmp_path, runtime, scale, zero_point):
+    """Up to a quarter of a pool's values lay half-way between two steps, and runtimes did not agree on the side."""
+    graph, images = pooled(scale, zero_point)
+    assert_no_step_off(tmp_path / "a.onnx", graph, images, runtime)
+    assert integer_share(tmp_path / "a.onnx", runtime).not_int8 == ()

@@ -9,12 +9,12 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.deploy.onnx_functions import pointwise
+from paretrim.deploy.onnx_pools import adaptive_avg_pool, avg_pool
 from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_scale
 from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Node, ValueType
-from paretrim.graph.windows import adaptive_bounds
 
 
 def _weights(writer: Writer, node: Node) -> list[str]:
@@ -203,59 +203,6 @@ def _max_pool(writer: Writer, node: Node) -> None:
     writer.finish(node, "MaxPool", [writer.real(node.inputs[0])], attributes)
 
 
-def _avg_pool(writer: Writer, node: Node) -> None:
-    settings, (name,) = settings_of(node), node.inputs
-    padding, counted = settings.edges("padding"), settings.edges("count_padding")
-    if any(counted):
-        # The padding that counts becomes image beforehand. ONNX counts all of it or none, and OpenVINO 2026.4 computes a
-        # quantized AveragePool that counts its padding wrongly, by dozens of steps.
-        top, left, bottom, right = counted
-        real = _pad_edges(writer, node, [0, 0, top, left, 0, 0, bottom, right])
-        padding = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
-    else:
-        real = writer.real(name)
-    attributes: dict[str, OnnxAttribute] = {
-        "kernel_shape": list(settings.pair("window")),
-        "strides": list(settings.pair("stride")),
-        "pads": list(padding),
-        "count_include_pad": 0,
-    }
-    writer.finish(node, "AveragePool", [real], attributes)
-
-
-def _pad_edges(writer: Writer, node: Node, extents: list[int]) -> str:
-    """The input of a node grown by zeros, as float32 values; padded as integers where it is quantized."""
-    (name,), padded = node.inputs, f"{node.name}/padded"
-    pads, source = writer.indices(f"{node.name}/pads", extents), writer.types[name]
-    if not source.quantized:
-        return writer.add("Pad", [writer.real(name), pads], padded)
-    fill = writer.constant(f"{node.name}/fill", source.zero_point, np.uint8)
-    return writer.dequantize(writer.add("Pad", [name, pads, fill], padded), f"{padded}/real", source)
-
-
-def _adaptive_avg_pool(writer: Writer, node: Node) -> None:
-    real, (_, height, width) = writer.real(node.inputs[0]), writer.types[node.inputs[0]].shape
-    down, across = settings_of(node).pair("output_size")
-    if (down, across) == (1, 1):
-        writer.finish(node, "GlobalAveragePool", [real])
-    elif height % down == 0 and width % across == 0:
-        window = [height // down, width // across]
-        writer.finish(node, "AveragePool", [real], {"kernel_shape": window, "strides": window})
-    else:
-        # Windows of unequal size: their means are a product with one matrix from the left and one from the right.
-        left = writer.constant(f"{node.name}/rows", _means(height, down))
-        right = writer.constant(f"{node.name}/columns", _means(width, across).T)
-        writer.finish(node, "MatMul", [writer.add("MatMul", [left, real], f"{node.name}/down"), right])
-
-
-def _means(extent: int, pieces: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Matrix [pieces, extent] that averages the windows of adaptive pooling."""
-    matrix = np.zeros((pieces, extent))
-    for index, (start, stop) in enumerate(adaptive_bounds(extent, pieces)):
-        matrix[index, start:stop] = 1.0 / (stop - start)
-    return matrix
-
-
 OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
     {
         "conv2d": _conv2d,
@@ -274,8 +221,8 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "unflatten": _unflatten,
         "dropout": _dropout,
         "max_pool": _max_pool,
-        "avg_pool": _avg_pool,
-        "adaptive_avg_pool": _adaptive_avg_pool,
+        "avg_pool": avg_pool,
+        "adaptive_avg_pool": adaptive_avg_pool,
     }
 )
 """Writers of every operation that neither reads pixels nor changes between float and integer."""

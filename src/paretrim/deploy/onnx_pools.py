@@ -1,0 +1,143 @@
+"""How average pools are written in ONNX.
+
+Where a pool's result is on the very grid of its input, the mean of an even number of values may lie exactly between two steps.
+Runtimes then round by the last bit of a scale that should play no part. So such a pool counts in steps, on a grid of scale 1:
+sums are whole numbers, halves are exact, and every runtime rounds them to even as the graph does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import FloatArray, Node
+from paretrim.graph.windows import Windows, adaptive_bounds, counted_positions
+
+_Ranges = list[tuple[int, int]]
+"""First position and the one behind the last, of each window along one side."""
+
+
+def avg_pool(writer: Writer, node: Node) -> None:
+    """An average over sliding windows."""
+    settings, shape = settings_of(node), writer.types[node.inputs[0]].shape
+    padding, counted = settings.edges("padding"), settings.edges("count_padding")
+    counts = counted_positions(shape, Windows.of(settings), counted)
+    exact = _has_ties(writer, node, counts)
+    if exact and not _shares_are_plain(writer, node, counts):
+        window, stride = settings.pair("window"), settings.pair("stride")
+        down, across = (
+            [(max(at * stride[i] - padding[i], 0), min(at * stride[i] - padding[i] + window[i], shape[1 + i])) for at in range(n)]
+            for i, n in enumerate(node.type.shape[1:])
+        )
+        _sum_up(writer, node, down, across, counts)
+        return
+    if any(counted):
+        # The padding that counts becomes image beforehand. ONNX counts all of it or none, and OpenVINO 2026.4 computes a
+        # quantized AveragePool that counts its padding wrongly, by dozens of steps.
+        top, left, bottom, right = counted
+        name = _padded(writer, node, [0, 0, top, left, 0, 0, bottom, right])
+        padding = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
+    else:
+        name = node.inputs[0]
+    attributes: dict[str, OnnxAttribute] = {
+        "kernel_shape": list(settings.pair("window")),
+        "strides": list(settings.pair("stride")),
+        "pads": list(padding),
+        "count_include_pad": 0,
+    }
+    _finish(writer, node, "AveragePool", [_real(writer, node, name, exact=exact)], attributes, exact=exact)
+
+
+def adaptive_avg_pool(writer: Writer, node: Node) -> None:
+    """An average over windows that divide the image into a given number."""
+    (name,) = node.inputs
+    _, height, width = writer.types[name].shape
+    size = settings_of(node).pair("output_size")
+    down, across = adaptive_bounds(height, size[0]), adaptive_bounds(width, size[1])
+    counts = np.outer([stop - start for start, stop in down], [stop - start for start, stop in across])
+    exact = _has_ties(writer, node, counts)
+    equal = height % size[0] == 0 and width % size[1] == 0
+    if not equal or (exact and not _shares_are_plain(writer, node, counts)):
+        _sum_up(writer, node, down, across, counts)
+    elif size == (1, 1):
+        _finish(writer, node, "GlobalAveragePool", [_real(writer, node, name, exact=exact)], {}, exact=exact)
+    else:
+        window = [height // size[0], width // size[1]]
+        attributes: dict[str, OnnxAttribute] = {"kernel_shape": window, "strides": window}
+        _finish(writer, node, "AveragePool", [_real(writer, node, name, exact=exact)], attributes, exact=exact)
+
+
+def _has_ties(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> bool:
+    """Whether means of so many values may lie exactly between two steps of the result."""
+    same = node.type.quantized and writer.types[node.inputs[0]].scale == node.type.scale
+    return same and bool((counts % 2 == 0).any())
+
+
+def _shares(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> FloatArray:
+    """What the graph multiplies a sum of so many steps with."""
+    return np.asarray(np.float32(writer.types[node.inputs[0]].scale) / (np.float32(node.type.scale) * counts.astype(np.float32)))
+
+
+def _shares_are_plain(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> bool:
+    """Whether those are 1 / n, so that to divide by n is the same."""
+    return np.array_equal(_shares(writer, node, counts), np.float32(1) / counts.astype(np.float32))
+
+
+def _real(writer: Writer, node: Node, name: str, *, exact: bool) -> str:
+    """``name``, which is the input of a node, grown or not, as float32 values; counted in steps where sums have to be exact."""
+    kind, own = writer.types[node.inputs[0]], name == node.inputs[0]
+    if not exact:
+        if own:
+            return writer.real(name)
+        return writer.dequantize(name, f"{name}/real", kind) if kind.quantized else name
+    if own and kind.zero_point:
+        # Two scales on one value with negative numbers make OpenVINO run the convolutions that read it in float32.
+        factor = writer.constant(f"{node.name}/per_step", 1.0 / kind.scale)
+        near = writer.add("Mul", [writer.real(name), factor], f"{node.name}/near_steps")
+        return writer.add("Round", [near], f"{node.name}/steps")
+    return writer.dequantize(name, f"{node.name}/steps", replace(kind, scale=1.0))
+
+
+def _padded(writer: Writer, node: Node, extents: list[int]) -> str:
+    """The input of a node grown by zeros, as integers where it is quantized."""
+    (name,) = node.inputs
+    pads, source = writer.indices(f"{node.name}/pads", extents), writer.types[name]
+    if not source.quantized:
+        return writer.add("Pad", [writer.real(name), pads], f"{node.name}/padded")
+    fill = writer.constant(f"{node.name}/fill", source.zero_point, np.uint8)
+    return writer.add("Pad", [name, pads, fill], f"{node.name}/padded")
+
+
+def _sum_up(writer: Writer, node: Node, down: _Ranges, across: _Ranges, counts: npt.NDArray[np.int64]) -> None:
+    """Sums as a product with one matrix from the left and one from the right, times the share of each window: as in the graph."""
+    (name,), (_, height, width), exact = node.inputs, writer.types[node.inputs[0]].shape, node.type.quantized
+    left = writer.constant(f"{node.name}/rows", _ones(height, down))
+    right = writer.constant(f"{node.name}/columns", _ones(width, across).T)
+    rows = writer.add("MatMul", [left, _real(writer, node, name, exact=exact)], f"{node.name}/down")
+    total = writer.add("MatMul", [rows, right], f"{node.name}/sum")
+    shares = writer.constant(f"{node.name}/shares", _shares(writer, node, counts) if exact else 1.0 / counts)
+    _finish(writer, node, "Mul", [total, shares], {}, exact=exact)
+
+
+def _ones(extent: int, ranges: _Ranges) -> npt.NDArray[np.float64]:
+    """Matrix [windows, extent] that sums up what each window sees."""
+    matrix = np.zeros((len(ranges), extent))
+    for index, (start, stop) in enumerate(ranges):
+        matrix[index, start:stop] = 1.0
+    return matrix
+
+
+def _finish(
+    writer: Writer, node: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, OnnxAttribute], *, exact: bool
+) -> None:
+    zero_point = node.type.zero_point
+    if exact and (zero_point % 2 or (zero_point and op == "Mul")):
+        # Runtimes add the zero point of a pool before they round. An odd one would turn "to even" into "to odd", and any would
+        # make a tie of what lies beside one by the last bit of a share.
+        inputs, op, attributes = [writer.add(op, inputs, f"{node.name}/mean", attributes)], "Round", {}
+    writer.finish(node, op, inputs, attributes, scale=1.0 if exact else None)
