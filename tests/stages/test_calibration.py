@@ -9,6 +9,7 @@ from paretrim.constraints import weighted_layers
 from paretrim.errors import TrainingFailed
 from paretrim.fake_quantize import grid_for_range
 from paretrim.graph.fusion import grid_values
+from paretrim.graph.types import INPUT
 from paretrim.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
 
 
@@ -111,3 +112,15 @@ def test_stopping_early_and_in_parts_changes_no_clip(bits, shape):
     errors = torch.stack([(((rows / step).round().clamp(max=top) * step - rows) ** 2).sum(1) for step in steps])
     expected = torch.tensor(CLIP_RATIOS)[errors.argmin(0)]
     assert torch.equal(weight_clips(weight, bits=bits, method="mse", percentile=0.0), expected)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_pixels_do_not_lie_between_two_steps(method):
+    """With mean 0.5 and the whole range every one did, and runtimes round ties in both ways."""
+    pixels = np.random.default_rng(0).permutation(np.arange(3 * 8 * 8 * 8) % 256).astype(np.float32)
+    images = ((pixels / 255 - np.float32(0.5)) / np.float32(0.5)).reshape(8, 3, 8, 8)
+    grid = calibrate(observed()[0], (INPUT,), torch.from_numpy(images), method=method, percentile=100.0)[INPUT]
+    steps = images.astype(np.float64) / grid.scale
+    assert np.abs(steps - np.floor(steps) - 0.5).min() > 2.0**-12
+    assert method == "mse" or 2 / 255 < grid.scale < 2 / 255 * 1.002  # a hair longer, so that nothing more is clipped
+    assert grid.zero_point in (127, 128)

@@ -19,7 +19,7 @@ from paretrim.errors import TrainingFailed
 from paretrim.fake_quantize import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.graph.fusion import Fused, fuse, grid_holders
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Graph
+from paretrim.graph.types import INPUT, Graph
 from paretrim.network import Network
 
 Calibrator = Literal["minmax", "percentile", "mse"]
@@ -41,12 +41,25 @@ _FINEST = 1 / 32
 """Least step of a result, as a share of what its inputs can differ by; ONNX Runtime refuses averages from 1/256 on."""
 
 
+_BESIDE_TIE = 2.0**-12
+"""So near, in steps, to half-way between two steps, another order of float32 operations may round to the other side."""
+
+_FEW = 2.0**-7
+"""Share of values that may lie so near: two of 256 levels, where chance alone brings a tenth of one."""
+
+_TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
+"""Factors by which the step of the images may grow until few of their values lie so near."""
+
+_TIE_IMAGES = 16
+
+
 def calibrate(
     network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float
 ) -> dict[str, Grid]:
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
     Grids follow the unit of the values, whatever it is. A value that is 0 on all images gets a grid like those of its inputs.
+    The step of the images themselves is one with which pixels do not lie half-way between two steps.
 
     Raises:
         TrainingFailed: there are no images, a value is not finite, or all of it lies below what float32 can divide into steps.
@@ -62,7 +75,23 @@ def calibrate(
             grids = {name: _percentile_grid(histograms[name], *ranges[name], percentile) for name in names}
         else:
             grids = {name: _mse_grid(histograms[name], *ranges[name]) for name in names}
+    if INPUT in grids:
+        grids[INPUT] = _off_ties(grids[INPUT], images[:_TIE_IMAGES].cpu().numpy())
     return _beside_inputs(network.structure, grids, {name for name, (low, high) in ranges.items() if low == high})
+
+
+def _off_ties(grid: Grid, images: npt.NDArray[np.float32]) -> Grid:
+    """The grid, its step a hair longer where many values lie half-way between two steps: runtimes round those in both ways.
+
+    Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
+    """
+    shares = []
+    for factor in _TIE_MOVES:
+        steps = images / np.float32(grid.scale * factor)
+        shares.append(float((np.abs(steps - np.floor(steps) - 0.5) < _BESIDE_TIE).mean()))
+        if shares[-1] <= _FEW:
+            break
+    return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
 
 
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
