@@ -15,7 +15,6 @@ from torch import nn
 from paretrim.candidate import Candidate
 from paretrim.data.user_loader import Loader
 from paretrim.deploy.write import write_graph
-from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
@@ -26,10 +25,9 @@ from paretrim.judge import Deployed, deploy
 from paretrim.lock import hold
 from paretrim.network import Network
 from paretrim.own import start_from_loaders
-from paretrim.pipeline import finished_stages, run_stages
+from paretrim.pipeline import deployment_key, finished_stages, run_stages
 from paretrim.progress import Watcher, silent, told, watching
 from paretrim.quantize.stage import Quantize
-from paretrim.recipe import stage_settings
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.stage import Stage
@@ -165,9 +163,7 @@ def compress(
             start, chosen, place, report=watcher.tick, finished=lambda _, done: watcher.note(told(done.history[-1]))
         )
         candidate = candidates[-1]
-        written = {"mean": start.mean, "std": start.std} if start.std else {}
-        key = digest_of({"start": start.key(), "stages": [stage_settings(stage) for stage in chosen], **written})
-        deployed = deploy(candidate, start, place / "deployed" / key)
+        deployed = deploy(candidate, start, place / "deployed" / deployment_key(start, chosen))
         if deployed.onnx_problem:
             watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
         return Compressed(candidate, deployed)

@@ -6,6 +6,7 @@ kill, and recipes that begin with the same stages share them.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -22,6 +23,7 @@ from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.finetune import FineTune
 from paretrim.history import StageOutcome
+from paretrim.models.spec import ModelSpec
 from paretrim.network import Network
 from paretrim.recipe import stage_settings
 from paretrim.settle import settle_
@@ -170,6 +172,19 @@ def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> lis
     for stage in stages:
         keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage)}))
     return keys
+
+
+def deployment_key(start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None) -> str:
+    """What decides the deployed files of a candidate; ``teacher`` is the one that a recipe names."""
+    written = {"mean": start.mean, "std": start.std} if start.std else {}
+    return digest_of(
+        {
+            "start": start.key(),
+            "teacher": None if teacher is None else dataclasses.asdict(teacher),
+            "stages": [stage_settings(stage) for stage in stages],
+            **written,
+        }
+    )
 
 
 def _dense_key(start: Start, stage: Stage) -> str:

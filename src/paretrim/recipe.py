@@ -42,6 +42,9 @@ DEEPEST = 32
 
 LONGEST_LABEL = 200
 
+DENSE = "dense"
+"""Label of what a recipe without stages makes."""
+
 _STRING_OR_COMMENT = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)|'{3}(?:[^']|'(?!''))*+(?:'{3,5}|\Z)'''
     r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+""",
@@ -61,7 +64,8 @@ STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, D
 class Recipe:
     """A network, data, stages in any order and number, a teacher and a seed.
 
-    ``dense`` trains the network first, where it has no weights. The ``teacher`` is that dense network unless another is named.
+    ``dense`` is the budget for training the network before all stages: from the weights that ``model`` names, else from its
+    initialisation. The ``teacher`` is that dense network unless another is named.
     ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
     decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.start.Start.key`.
     """
@@ -88,7 +92,7 @@ class Recipe:
     @property
     def title(self) -> str:
         """The label, or the order in words."""
-        return self.label or " → ".join(self.order) or "dense"
+        return self.label or " → ".join(self.order) or DENSE
 
     @property
     def digest(self) -> str:

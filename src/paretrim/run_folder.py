@@ -168,6 +168,15 @@ def delivered_by(path: Path) -> tuple[Outcome, ...]:
     return tuple(outcome for outcome in outcomes if (outcome.recipe, outcome.seed) in wanted)
 
 
+def keep_index(folder: Path, entries: Sequence[Mapping[str, str | int]]) -> None:
+    """Write the run folder's index: label, recipe digest, seed and folder of every candidate's files.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / INDEX, json.dumps([dict(entry) for entry in entries], indent=1).encode())
+
+
 def index_of(folder: Path) -> list[dict[str, str | int]]:
     """The entries of a run folder's index, in the order of delivery.
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paretrim.delivery import Delivered
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
 from paretrim.judge import Judgement
-from paretrim.run import Delivered
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (

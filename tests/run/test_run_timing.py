@@ -4,8 +4,9 @@ import pytest
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.raw import load_session
+from paretrim.delivery import Measuring
 from paretrim.progress import silent
-from paretrim.run import Measuring, run_recipe
+from paretrim.run import run_recipe
 from paretrim.run_folder import delivered_by, distributions
 from paretrim.study import store
 from paretrim.timing import Setting

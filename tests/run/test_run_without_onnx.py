@@ -12,6 +12,7 @@ from paretrim.bench.effort import Effort
 from paretrim.candidate import Candidate
 from paretrim.cli import main
 from paretrim.data.load import load
+from paretrim.delivery import Measuring
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
@@ -20,7 +21,7 @@ from paretrim.pipeline import run_stages
 from paretrim.progress import silent
 from paretrim.quantize.stage import Quantize
 from paretrim.report import document, terminal
-from paretrim.run import Measuring, run_recipe
+from paretrim.run import run_recipe
 from paretrim.start import start_from
 from paretrim.study import store
 from paretrim.study.grid import Grid
@@ -141,13 +142,18 @@ def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(
 def test_a_study_goes_on_and_is_timed_once(recipe, tmp_path, wrong_export):
     grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
     said = []
-    first = run_study(grid, tmp_path / "run", tmp_path / "results", say=said.append)
+    first = run_study(grid, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
     assert [outcome.file for outcome in first] == ["model.onnx", None]
     assert any("its .trim file is delivered and no ONNX file: " in text for text in said)
     timed = time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH)
     assert [len(outcome.latencies) for outcome in timed] == [2, 1]
     said.clear()
-    assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, say=said.append) == timed
+    assert (
+        time_study(
+            grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, watcher=replace(silent(), note=said.append)
+        )
+        == timed
+    )
     assert said == []
 
 
@@ -182,7 +188,14 @@ def test_a_study_leaves_out_what_does_not_run_and_is_timed_once(recipe, tmp_path
     said = []
     run_study(grid, tmp_path / "run", tmp_path / "results")
     for again in (False, True):
-        timed = time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=WITH_OPENVINO, say=said.append)
+        timed = time_study(
+            grid,
+            tmp_path / "run",
+            tmp_path / "results",
+            effort=LEAST,
+            settings=WITH_OPENVINO,
+            watcher=replace(silent(), note=said.append),
+        )
         assert [len(outcome.latencies) for outcome in timed] == [2, 1]
         assert ("int8 is not timed in openvino: its ONNX file does not run there: no kernel" in said) != again
         said.clear()

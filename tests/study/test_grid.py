@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from paretrim.errors import InvalidRecipe
-from paretrim.study.grid import DENSE, Grid, parse_grid, read_grid
+from paretrim.recipe import DENSE
+from paretrim.study.grid import Grid, parse_grid, read_grid
 from paretrim.together import Together
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"

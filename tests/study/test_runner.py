@@ -9,6 +9,7 @@ from test_store import one
 from paretrim.bench.effort import Effort
 from paretrim.data.load import load
 from paretrim.data.split import split
+from paretrim.progress import silent
 from paretrim.study.grid import Grid, parse_grid
 from paretrim.study.runner import OUTCOMES, run_study, time_study
 from paretrim.study.store import append, latest, read
@@ -48,12 +49,12 @@ def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(grid: 
     for name, validation in (("seen", 1.0), ("unseen", 0.91)):
         store_all(tmp_path / name, validation)
     said: list[str] = []
-    run_study(grid, tmp_path / "run", tmp_path / "seen", say=said.append)
+    run_study(grid, tmp_path / "run", tmp_path / "seen", watcher=replace(silent(), note=said.append))
     (warning,) = said
     images = len(split(load(grid.base.data), grid.base.data).validation)
     assert f"the dense network is right on 100.00 % of {images} validation images" in warning
     assert "and on 90.00 % of 360 test images" in warning
-    run_study(grid, tmp_path / "run", tmp_path / "unseen", say=said.append)
+    run_study(grid, tmp_path / "run", tmp_path / "unseen", watcher=replace(silent(), note=said.append))
     assert said == [warning]
 
 
@@ -72,7 +73,7 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
             raise Stop
 
     with pytest.raises(Stop):
-        run_study(grid, folder, results, say=stop_at_fourth)
+        run_study(grid, folder, results, watcher=replace(silent(), note=stop_at_fourth))
     before = read(results / OUTCOMES)
     assert [(o.seed, o.label) for o in before] == [(3, "dense"), (3, "prune quantize"), (3, "quantize prune")]
 

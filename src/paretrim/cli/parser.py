@@ -146,7 +146,7 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
     training.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start of every stage (default: 0.01)")
     training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
-    text = "train the dense network first, where it has no weights"
+    text = "train the dense network first, from its weights if it has some"
     training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
     training.add_argument(
         "--dense-learning-rate", type=float, default=0.1, metavar="RATE", help="while doing so (default: %(default)s)"

@@ -16,6 +16,7 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
+from paretrim.delivery import Measuring, Opened
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -26,7 +27,7 @@ from paretrim.planning import Prediction, describe, for_seeds, predict
 from paretrim.progress import Watcher
 from paretrim.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.report import page, terminal
-from paretrim.run import Measuring, Opened, carry_out, open_recipe
+from paretrim.run import carry_out, open_recipe
 from paretrim.run_folder import REPORT, keep_commands
 from paretrim.search.climb import Found, compress_towards
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
@@ -112,9 +113,9 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / grid.name
     results: Path = parsed.results or Path("results") / grid.name
     with hold(folder), at_work() as watcher:
-        outcomes = run_study(grid, folder, results, report=watcher.tick, say=watcher.note)
+        outcomes = run_study(grid, folder, results, watcher=watcher)
         if measuring:
-            outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, say=watcher.note)
+            outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, watcher=watcher)
         keep_commands(results, (command_line,))
         page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
     show(outcomes, results, parsed)
@@ -230,7 +231,7 @@ def _without_weights(network: str) -> str:
 
 def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
     """What the chains will take; what an earlier run has finished in ``folder`` is not timed again."""
-    dense = opened.recipe.dense if opened.recipe.model.weights is None else None
+    dense = opened.recipe.dense
     trained = None if folder is None else finished_dense(opened.start, dense, folder)
     if folder is None or trained is None:
         return predict(opened.start, chains, dense=dense, teacher=opened.teacher)

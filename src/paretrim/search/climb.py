@@ -11,6 +11,7 @@ import torch
 
 from paretrim.candidate import Candidate
 from paretrim.choice import Choice
+from paretrim.delivery import Delivered, Entry, Measuring, Opened, deliver, ship, timed, write_page
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
@@ -20,8 +21,9 @@ from paretrim.outcome import Outcome
 from paretrim.pipeline import run_stages
 from paretrim.planning import doubt
 from paretrim.progress import Watcher
+from paretrim.recipe import DENSE
 from paretrim.report.noise import doubts
-from paretrim.run import Delivered, Entry, Measuring, Opened, deliver, ship, timed, with_dense, write_page
+from paretrim.run import with_dense
 from paretrim.run_folder import ONNX_FILE, TIMINGS
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
@@ -29,7 +31,6 @@ from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, clim
 from paretrim.start import Start
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
-DENSE = "dense"
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,20 +29,17 @@ from typing import Any
 
 from paretrim.errors import InvalidRecipe
 from paretrim.files import require_name
-from paretrim.recipe import Recipe, parse_recipe, parse_stage, read_toml
+from paretrim.recipe import DENSE, Recipe, parse_recipe, parse_stage, read_toml
 from paretrim.stage import Stage
 from paretrim.train.budget import LARGEST, MOST
 from paretrim.visible import QUOTED, brief
-
-DENSE = "dense"
-"""Label of the arm without stages, which every study has: the baseline of all ratios."""
 
 _KEYS = {"name", "seeds", "epochs", "arms", "base", "stages"}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A study: ``recipes`` by label for any seed. The dense arm comes first."""
+    """A study: ``recipes`` by label for any seed. The dense arm, without stages, comes first: the baseline of all ratios."""
 
     name: str
     seeds: tuple[int, ...]

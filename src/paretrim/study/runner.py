@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.split import validation_indices
 from paretrim.data.types import Dataset
+from paretrim.delivery import judged, ship
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES
-from paretrim.judge import Deployed, deploy, facts_of, judge, outcome_of, seen_before, with_latencies
+from paretrim.judge import facts_of, outcome_of, seen_before, with_latencies
 from paretrim.outcome import Outcome
-from paretrim.pipeline import run_stages, train_dense
-from paretrim.recipe import Recipe
-from paretrim.run_folder import ONNX_FILE
-from paretrim.start import captured, start_from
-from paretrim.study.grid import DENSE, Grid
+from paretrim.progress import Watcher, silent
+from paretrim.recipe import DENSE, Recipe
+from paretrim.run import open_with, read_data, train
+from paretrim.run_folder import INDEX, ONNX_FILE, index_of, keep_index
+from paretrim.study.grid import Grid
 from paretrim.study.store import append, latest, read
 from paretrim.timing import Setting, left_out, time_files
-from paretrim.train.fit import Report
 
 SETTINGS = (Setting(NATIVE, 1), Setting("onnxruntime", 1), Setting("openvino", 1))
 """Runtimes and threads in which a study is timed."""
 
 OUTCOMES = "outcomes.jsonl"
 
-Say = Callable[[str], None]
 
-
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
-def run_study(
-    grid: Grid, folder: Path, results: Path, *, report: Report | None = None, say: Say = _silent
-) -> tuple[Outcome, ...]:
+def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | None = None) -> tuple[Outcome, ...]:
     """Train, deploy and judge whatever is missing; the outcomes so far, without new timings.
 
     Args:
         grid: the study.
         folder: where candidates, checkpoints and deployed files are kept. Arms that begin with the same stages share them.
         results: folder of the study's lines, ``outcomes.jsonl``.
-        report: told of progress while training.
-        say: told in words what comes next.
+        watcher: told of progress; None for nobody.
     """
+    watcher = watcher or silent()
     store = results / OUTCOMES
-    dataset = load(grid.base.data)
+    dataset = read_data(grid.base.data, watcher)
     for seed in grid.seeds:
         for label, stages in grid.arms:
             recipe = grid.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
-                say(f"{grid.name}: seed {seed}, {label}")
-                append(store, _run(grid, recipe, dataset, folder, report=report, say=say))
+                watcher.note(f"{grid.name}: seed {seed}, {label}")
+                append(store, _run(grid, recipe, dataset, folder, watcher))
     outcomes = _stored(store)
     for warning in dict.fromkeys(_seen_before(grid, outcomes, len(validation_indices(dataset, grid.base.data)))):
-        say(warning)
+        watcher.note(warning)
     return outcomes
 
 
@@ -66,13 +58,14 @@ def time_study(
     *,
     effort: Effort = STANDARD,
     settings: Sequence[Setting] = SETTINGS,
-    say: Say = _silent,
+    watcher: Watcher | None = None,
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
 
     To be run when nothing else runs. Seeds that have been timed in these settings are left alone, and so are arms in the store
     that the study does not list.
     """
+    watcher = watcher or silent()
     store = results / OUTCOMES
     labels = {label for label, _ in grid.arms}
     images = load(grid.base.data).test.images.numpy()
@@ -81,12 +74,12 @@ def time_study(
         integer = any(map(_integer, outcomes.values()))
         if set(outcomes) != labels or all(_wanted(o, settings, integer=integer) <= _timed(o) for o in outcomes.values()):
             continue
-        say(f"{grid.name}: timing seed {seed}")
-        files = {label: deployed_folder(folder, outcome.recipe, seed) / ONNX_FILE for label, outcome in outcomes.items()}
+        watcher.note(f"{grid.name}: timing seed {seed}")
+        files = {label: _files_of(outcome, folder) / ONNX_FILE for label, outcome in outcomes.items()}
         problems = {label: outcome.onnx_problems or {} for label, outcome in outcomes.items()}
         for setting in settings:
             for note in left_out(files, setting, problems):
-                say(note)
+                watcher.note(note)
         found = time_files(
             files,
             images,
@@ -101,22 +94,39 @@ def time_study(
     return _stored(store)
 
 
-def deployed_folder(folder: Path, digest: str, seed: int) -> Path:
-    """Where the deployed files of a recipe are."""
-    return folder / "deployed" / f"{digest}-{seed}"
-
-
-def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, *, report: Report | None, say: Say) -> Outcome:
-    start, test = start_from(recipe, dataset)
-    start = train_dense(start, recipe.dense, folder, report=report)
-    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
-    candidate = run_stages(start, recipe.stages, folder, teacher=teacher, report=report)[-1]
-    place = deployed_folder(folder, recipe.digest, recipe.seed)
-    deployed: Deployed = deploy(candidate, start, place, recipe=recipe.digest)
+def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Watcher) -> Outcome:
+    opened, entries = train(open_with(recipe, dataset), folder, watcher)
+    made = entries[-1]
+    deployed = ship(made, opened, folder)
     if deployed.onnx_problem:
-        say(f"{recipe.title}: its .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
-    judgement = judge(candidate, deployed, test, start)
-    return outcome_of(candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
+        watcher.note(f"{recipe.title}: its .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
+    judgement = judged(made, deployed, opened)
+    _remember(recipe, deployed.folder, folder)
+    return outcome_of(made.candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
+
+
+def _remember(recipe: Recipe, files: Path, folder: Path) -> None:
+    """Note in the folder's index where the files of an arm with a seed are."""
+    entry: dict[str, str | int] = {
+        "label": recipe.title,
+        "recipe": recipe.digest,
+        "seed": recipe.seed,
+        "folder": files.relative_to(folder).as_posix(),
+    }
+    others = [known for known in _index(folder) if (known["recipe"], known["seed"]) != (recipe.digest, recipe.seed)]
+    keep_index(folder, [*others, entry])
+
+
+def _files_of(outcome: Outcome, folder: Path) -> Path:
+    """Where the deployed files of an outcome are."""
+    for entry in _index(folder):
+        if (entry["recipe"], entry["seed"]) == (outcome.recipe, outcome.seed):
+            return folder / str(entry["folder"])
+    return folder / "deployed" / f"{outcome.recipe}-{outcome.seed}"  # as earlier versions named it
+
+
+def _index(folder: Path) -> list[dict[str, str | int]]:
+    return index_of(folder) if (folder / INDEX).exists() else []
 
 
 def _seen_before(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
