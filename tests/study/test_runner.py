@@ -50,12 +50,12 @@ def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(grid: 
         store_all(tmp_path / name, validation)
     said: list[str] = []
     run_study(grid, tmp_path / "run", tmp_path / "seen", watcher=replace(silent(), note=said.append))
-    (warning,) = said
+    (warning,) = [text for text in said if text.startswith("warning: ")]
     images = len(split(load(grid.base.data), grid.base.data).validation)
     assert f"the dense network is right on 100.00 % of {images} validation images" in warning
     assert "and on 90.00 % of 360 test images" in warning
     run_study(grid, tmp_path / "run", tmp_path / "unseen", watcher=replace(silent(), note=said.append))
-    assert said == [warning]
+    assert [text for text in said if text.startswith("warning: ")] == [warning]
 
 
 class Stop(Exception):
@@ -68,7 +68,7 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
     said: list[str] = []
 
     def stop_at_fourth(text: str) -> None:
-        said.append(text)
+        said.extend([text] * text.startswith("tiny: seed"))
         if len(said) == 4:
             raise Stop
 
