@@ -16,7 +16,8 @@ int main(int count, char** arguments) {
 
   FILE* file = fopen(arguments[2], "rb");
   long width = 0, height = 0, most = 0;
-  if (!file || fscanf(file, "P6 %ld %ld %ld", &width, &height, &most) != 3 || most != 255) return fail("the image is no 8-bit P6");
+  if (!file || fscanf(file, "P6 %ld %ld %ld", &width, &height, &most) != 3 || most != 255)
+    return fail("the image is no 8-bit P6");
   if (width != info.width || height != info.height) return fail("the image has another size than the network takes");
   fgetc(file); /* the one white space before the pixels */
 

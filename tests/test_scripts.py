@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("check", "demo", ".ci/run", "scripts/environment.sh", "scripts/native.sh")
-READ = ("pyproject.toml", "constraints.txt", "native/CMakeLists.txt", "src/paretrim/__init__.py")
+READ = ("pyproject.toml", "constraints.txt", "native/CMakeLists.txt", "src/paretrim/__init__.py", "examples/classify.c")
 
 STAND_IN = """#!/bin/sh
 # Answers like an interpreter; `-m venv` copies this file, everything else is written to a log.
@@ -28,6 +28,7 @@ case "$1 $2" in
     "-c import sys; sys.exit"*) exit "${UNSUPPORTED:-0}" ;;
     "-m venv") for last; do :; done
         mkdir -p "$last/bin" && cp "$0" "$last/bin/python"
+        cp "$0" "$last/bin/clang-format"
         printf '#!/bin/sh\\necho "paretrim $*" >>"$LOG"\\n' >"$last/bin/paretrim" && chmod +x "$last/bin/paretrim" ;;
     *) echo "$*" >>"$LOG"
         case "$*" in *"$FAILING"*) [ -z "$FAILING" ] || exit 1 ;; esac ;;
@@ -91,7 +92,8 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     assert installs[1].endswith("--no-deps torchvision")
     assert installs[2].endswith("scikit-build-core nanobind")
     assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
-    assert asked[-5:-2] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert asked[-6:-3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert asked[-3] == "--dry-run --Werror examples/classify.c"
     assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 tests"]
 
     status, asked, stderr = _call(checkout, "check", "tests/graph")
@@ -159,7 +161,7 @@ def test_an_interrupted_installation_goes_on(checkout: Path):
     assert [line for line in asked if "--no-deps torchvision" in line]
 
 
-@pytest.mark.parametrize("step", ["-m ruff format", "-m ruff check", "-m mypy", "-m pytest"])
+@pytest.mark.parametrize("step", ["-m ruff format", "-m ruff check", "-m mypy", "--dry-run", "-m pytest"])
 def test_check_fails_with_any_of_its_steps(checkout: Path, step: str):
     status, asked, _ = _call(checkout, "check", failing=step)
     assert status != 0

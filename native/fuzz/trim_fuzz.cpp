@@ -8,11 +8,11 @@
 #include <cstdlib>
 #include <vector>
 
-#include "types/error.h"
 #include "trim/bytes.h"
 #include "trim/reader.h"
 #include "trim/sha256.h"
 #include "trim/writer.h"
+#include "types/error.h"
 
 namespace {
 

@@ -72,8 +72,8 @@ int main(int count, char** arguments) {
     Bytes bytes = corpus[below(random, corpus.size())];
     for (std::size_t times = 1 + below(random, 4); times > 0; --times) damage(bytes, corpus, random);
     // Written before it is tried: what breaks cannot be written afterwards.
-    std::ofstream("crash-input", std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()),
-                                                         static_cast<std::streamsize>(bytes.size()));
+    std::ofstream("crash-input", std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
   std::filesystem::remove("crash-input");

@@ -123,9 +123,7 @@ std::vector<std::int64_t> of_length(const Node& node, std::string_view name, std
 
 }  // namespace
 
-const std::vector<AttributeRule>& attribute_rules(Op op) {
-  return all_rules.at(static_cast<std::size_t>(op));
-}
+const std::vector<AttributeRule>& attribute_rules(Op op) { return all_rules.at(static_cast<std::size_t>(op)); }
 
 void check_attributes(const Node& node) {
   const Rules& rules = attribute_rules(node.op);

@@ -7,10 +7,10 @@
 
 #include "graph/attributes.h"
 #include "graph/counting.h"
-#include "types/error.h"
 #include "graph/functions.h"
 #include "graph/graph.h"
 #include "graph/shapes.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {
@@ -59,9 +59,9 @@ struct CodePoints {
 };
 
 // Control characters, and those that show nothing or turn the direction of what is around them. As in paretrim/graph/checks.py.
-constexpr CodePoints unseen[] = {{0x0, 0x1F},        {0x7F, 0x9F},       {0xAD, 0xAD},       {0x61C, 0x61C},
-                                 {0x180E, 0x180E},   {0x200B, 0x200F},   {0x2028, 0x202E},   {0x2060, 0x206F},
-                                 {0xD800, 0xDFFF},   {0xFEFF, 0xFEFF},   {0xFFF0, 0xFFFB},   {0xE0000, 0xE0FFF}};
+constexpr CodePoints unseen[] = {{0x0, 0x1F},      {0x7F, 0x9F},     {0xAD, 0xAD},     {0x61C, 0x61C},
+                                 {0x180E, 0x180E}, {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},
+                                 {0xD800, 0xDFFF}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xE0000, 0xE0FFF}};
 
 // 1 to 500 characters of well-formed UTF-8 that can all be seen.
 bool printable(std::string_view name) {
@@ -339,8 +339,7 @@ void check_nodes(const Graph& graph, const Check& check) {
     try {
       check(graph, node);
     } catch (const Error& error) {
-      const std::string place =
-          "node '" + node.name + "' (layer '" + node.layer + "', " + std::string(name_of(node.op)) + "): ";
+      const std::string place = "node '" + node.name + "' (layer '" + node.layer + "', " + std::string(name_of(node.op)) + "): ";
       throw Error(error.kind, place + error.what());
     }
   }

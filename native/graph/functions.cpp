@@ -121,7 +121,8 @@ std::vector<std::uint8_t> pixel_table(const InputSpec& input, const ValueType& t
   std::vector<std::uint8_t> table;
   table.reserve(input.mean.size() * 256);
   for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
-    for (int pixel = 0; pixel < 256; ++pixel) table.push_back(onto_grid((pixel / 255.0 - input.mean[channel]) / input.std[channel], type));
+    for (int pixel = 0; pixel < 256; ++pixel)
+      table.push_back(onto_grid((pixel / 255.0 - input.mean[channel]) / input.std[channel], type));
   }
   return table;
 }

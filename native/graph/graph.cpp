@@ -8,9 +8,9 @@ namespace paretrim {
 namespace {
 
 constexpr std::array<std::string_view, op_count> op_names = {
-    "normalize", "quantize", "dequantize", "conv2d",  "linear",    "batch_norm", "relu",     "clamp",    "pointwise",
-    "add",       "mul",      "concat",     "slice",   "pad",       "channel_shuffle", "flatten", "unflatten", "dropout",
-    "max_pool",  "avg_pool", "adaptive_avg_pool"};
+    "normalize",       "quantize",  "dequantize", "conv2d",  "linear",   "batch_norm", "relu",
+    "clamp",           "pointwise", "add",        "mul",     "concat",   "slice",      "pad",
+    "channel_shuffle", "flatten",   "unflatten",  "dropout", "max_pool", "avg_pool",   "adaptive_avg_pool"};
 
 // Only for shapes that validate has bounded, or small ones of a caller: the product fits.
 std::int64_t product(const std::vector<std::int64_t>& shape) {

@@ -42,8 +42,27 @@ struct Tensor {
 using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>>;
 
 enum class Op : std::uint8_t {
-  normalize, quantize, dequantize, conv2d, linear, batch_norm, relu, clamp, pointwise, add, mul, concat, slice, pad,
-  channel_shuffle, flatten, unflatten, dropout, max_pool, avg_pool, adaptive_avg_pool
+  normalize,
+  quantize,
+  dequantize,
+  conv2d,
+  linear,
+  batch_norm,
+  relu,
+  clamp,
+  pointwise,
+  add,
+  mul,
+  concat,
+  slice,
+  pad,
+  channel_shuffle,
+  flatten,
+  unflatten,
+  dropout,
+  max_pool,
+  avg_pool,
+  adaptive_avg_pool
 };
 inline constexpr int op_count = static_cast<int>(Op::adaptive_avg_pool) + 1;
 
@@ -78,8 +97,8 @@ struct Graph {
   ValueType type_of(std::uint32_t value) const;
 };
 
-// Checks what a graph's structure says, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the types
-// and shapes of all tensors. Float graphs too. Throws as `validate`.
+// Checks what a graph's structure says, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the
+// types and shapes of all tensors. Float graphs too. Throws as `validate`.
 void check_structure(const Graph& graph);
 
 // Checks everything the planner relies on, whoever made the graph: names, order, attributes, shapes, grids, tensors, and that no

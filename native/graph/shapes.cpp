@@ -54,8 +54,7 @@ Shape slide(const Node& node, const Shape& shape, Pair window, bool inside) {
     }
     return (padded - reach) / step + 1;
   };
-  const std::int64_t down =
-      along(shape[1], window.vertical, stride.vertical, dilation.vertical, padding.top, padding.bottom);
+  const std::int64_t down = along(shape[1], window.vertical, stride.vertical, dilation.vertical, padding.top, padding.bottom);
   const std::int64_t across =
       along(shape[2], window.horizontal, stride.horizontal, dilation.horizontal, padding.left, padding.right);
   const Shape padded = {shape[0], shape[1] + padding.top + padding.bottom, shape[2] + padding.left + padding.right};
@@ -93,8 +92,8 @@ Shape pool(const Node& node, const Shape& input) {
     const Edges counted = edges(node, "count_padding");
     if (counted.top > padding.top || counted.left > padding.left || counted.bottom > padding.bottom ||
         counted.right > padding.right) {
-      refuse(node.op, "counts " + edges_text(counted) + " of the padding " + edges_text(padding) +
-                          "; it cannot count more than there is");
+      refuse(node.op,
+             "counts " + edges_text(counted) + " of the padding " + edges_text(padding) + "; it cannot count more than there is");
     }
   }
   return slide(node, shape, pair(node, "window"), true);
@@ -107,8 +106,8 @@ Shape product_shape(const Node& node, const Shape& first, const Shape& second) {
   };
   if (scales(second, first)) return first;
   if (scales(first, second)) return second;
-  refuse(node.op, "needs equal shapes, or [C, 1, 1] against [C, H, W], and was given " + text_of(first) + " and " +
-                      text_of(second));
+  refuse(node.op,
+         "needs equal shapes, or [C, 1, 1] against [C, H, W], and was given " + text_of(first) + " and " + text_of(second));
 }
 
 Shape joined(const Node& node, const std::vector<Shape>& inputs) {

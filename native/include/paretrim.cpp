@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "types/error.h"
 #include "run/network.h"
 #include "trim/reader.h"
+#include "types/error.h"
 
 struct paretrim_network {
   paretrim::Network network;
@@ -61,9 +61,7 @@ paretrim_status guarded(const Work& work) noexcept {
   }
 }
 
-[[noreturn]] void refuse(const std::string& why) {
-  throw paretrim::Error(paretrim::ErrorKind::data_unavailable, why);
-}
+[[noreturn]] void refuse(const std::string& why) { throw paretrim::Error(paretrim::ErrorKind::data_unavailable, why); }
 
 paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int32_t threads, double limit) {
   if (!(limit > 0)) refuse("limit is " + std::to_string(limit) + "; it must be above 0");

@@ -25,7 +25,7 @@ typedef enum paretrim_status {
   PARETRIM_UNSUPPORTED_OPERATION = 2, /* outside what the runtime computes, or a setting it does not have */
   PARETRIM_DATA_UNAVAILABLE = 3,      /* images or arguments other than the function takes */
   PARETRIM_OUT_OF_MEMORY = 4,
-  PARETRIM_FAILED = 5                 /* the system refused something else, such as a thread */
+  PARETRIM_FAILED = 5 /* the system refused something else, such as a thread */
 } paretrim_status;
 
 typedef struct paretrim_info {
@@ -45,8 +45,8 @@ PARETRIM_API const char* paretrim_last_error(void);
 PARETRIM_API paretrim_network* paretrim_load_file(const char* path, int32_t threads);
 PARETRIM_API paretrim_network* paretrim_load_bytes(const void* bytes, size_t size, int32_t threads);
 
-/* The same for a file that is trusted: it may take `limit` times the memory and work that are usual for its size. Above, it is 1, or
- * what the environment variable PARETRIM_LIMIT says. */
+/* The same for a file that is trusted: it may take `limit` times the memory and work that are usual for its size. Above, it is 1,
+ * or what the environment variable PARETRIM_LIMIT says. */
 PARETRIM_API paretrim_network* paretrim_load_file_limit(const char* path, int32_t threads, double limit);
 PARETRIM_API paretrim_network* paretrim_load_bytes_limit(const void* bytes, size_t size, int32_t threads, double limit);
 

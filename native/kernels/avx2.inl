@@ -27,8 +27,7 @@ static __m256i clamped(__m256i a, __m256i b, __m256i c, __m256i d, const Requant
 static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                        const Requantization& given, std::uint8_t* out) {
   const Requantization to = given;  // what is stored below cannot change it
-  const __m256i interleave =
-      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m256i interleave = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   for (int v = 0; v < vectors; ++v) {
     __m256i steps[block];
     for (int c = 0; c < block; ++c) {

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <cstring>
 
-#include "types/error.h"
 #include "types/aligned.h"
+#include "types/error.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -1,7 +1,7 @@
 // 64-bit Arm with the dot product of Armv8.2: 4 pixels of four channels in one sdot.
 //
-// sdot multiplies signed by signed. Activations q are therefore taken as q - 128, which flips one bit as they are loaded, and what
-// that leaves out, 128 times the sum of the four weights, is added with every product.
+// sdot multiplies signed by signed. Activations q are therefore taken as q - 128, which flips one bit as they are loaded, and
+// what that leaves out, 128 times the sum of the four weights, is added with every product.
 #include <arm_neon.h>
 
 #include <cstring>

@@ -11,10 +11,10 @@
 
 namespace paretrim {
 
-inline constexpr int block = 4;         // input channels of one dot product
-inline constexpr int most_lanes = 16;   // of any instruction set
-inline constexpr int most_vectors = 16; // of one tile
-inline constexpr int most_grouped = 16; // output channels of one dense tile
+inline constexpr int block = 4;          // input channels of one dot product
+inline constexpr int most_lanes = 16;    // of any instruction set
+inline constexpr int most_vectors = 16;  // of one tile
+inline constexpr int most_grouped = 16;  // output channels of one dense tile
 
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;
@@ -29,8 +29,8 @@ constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 
 using SparseTile = void (*)(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
                             const std::int32_t* initial, std::int32_t* sums);
 
-// The same for `grouped` output channels that share their offsets. A record is the offset followed by one word of four weights for
-// each channel.
+// The same for `grouped` output channels that share their offsets. A record is the offset followed by one word of four weights
+// for each channel.
 using DenseTile = void (*)(const std::uint8_t* activations, const std::uint32_t* records, std::int64_t count,
                            const std::int32_t* initial, std::int32_t* sums);
 
@@ -58,7 +58,7 @@ struct Shift {
   std::int64_t planes = 1;
   std::int64_t in_pitch = 0;  // bytes
   std::int64_t out_pitch = 0;
-  std::int64_t pixels = 0;  // how far
+  std::int64_t pixels = 0;   // how far
   std::int64_t vectors = 0;  // of most_lanes pixels, in one plane
   const std::uint16_t* masks = nullptr;
   std::uint8_t fill = 0;
@@ -87,8 +87,8 @@ struct alignas(alignment) Pick {
 struct Kernels {
   const char* name;
   int lanes;
-  SparseTile sparse[most_vectors + 1];                   // by vectors of the tile; null where it has none
-  DenseTile dense[most_grouped + 1][most_vectors + 1];   // by grouped channels, then vectors
+  SparseTile sparse[most_vectors + 1];                  // by vectors of the tile; null where it has none
+  DenseTile dense[most_grouped + 1][most_vectors + 1];  // by grouped channels, then vectors
   Requantize requantize;
 
   // sum of a[i] * b[i] for i < count, a multiple of 64; both aligned.
@@ -99,8 +99,8 @@ struct Kernels {
   void (*multiply)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
                    float multiplier, const Requantization& to, std::uint8_t* out);
   // The same by one pixel: b[i % 4].
-  void (*multiply_pixel)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
-                         float multiplier, const Requantization& to, std::uint8_t* out);
+  void (*multiply_pixel)(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b,
+                         std::int64_t count, float multiplier, const Requantization& to, std::uint8_t* out);
   // clamp(rint(f32(q - zero) * multiplier[i % 4] + offset[i % 4]) + zero_point)
   void (*affine)(const std::uint8_t* in, std::int32_t zero, std::int64_t count, const float* multiplier, const float* offset,
                  const Requantization& to, std::uint8_t* out);

@@ -1,6 +1,6 @@
-// What std::min, std::max and std::rint are, included inside the namespace of one instruction set. The standard library's are inline
-// functions that the linker may take from any file that was built without optimization; from here they would bring instructions
-// that an older CPU lacks into files of all.
+// What std::min, std::max and std::rint are, included inside the namespace of one instruction set. The standard library's are
+// inline functions that the linker may take from any file that was built without optimization; from here they would bring
+// instructions that an older CPU lacks into files of all.
 template <typename T>
 T least(T a, T b) {
   return b < a ? b : a;

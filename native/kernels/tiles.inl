@@ -1,8 +1,8 @@
 // Tiles, requantization and elementwise kernels over a vector type V, included once by each instruction set's source inside a
 // namespace of its own, so that every copy is compiled with that source's flags alone.
 //
-// V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) -> Weights,
-// load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
+// V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) ->
+// Weights, load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
 //
 // For bytes as numbers: Floats (lanes of them), all(float), floats(const uint8_t*), load_floats(const float*), plus, times,
 // store_rounded(four Floats, Requantization, uint8_t*), which rounds to even.
@@ -217,7 +217,8 @@ void interleave(const std::uint8_t* channels, std::int64_t pitch, std::int64_t p
   const std::uint8_t* fourth = third + pitch;
   for (std::int64_t p = 0; p < pixels; ++p) {
     const std::uint32_t lower = channels[p] | static_cast<std::uint32_t>(second[p]) << 8U;
-    const std::uint32_t pixel = lower | static_cast<std::uint32_t>(third[p]) << 16U | static_cast<std::uint32_t>(fourth[p]) << 24U;
+    const std::uint32_t pixel =
+        lower | static_cast<std::uint32_t>(third[p]) << 16U | static_cast<std::uint32_t>(fourth[p]) << 24U;
     std::memcpy(out + p * block, &pixel, block);
   }
 }

@@ -1,6 +1,6 @@
 // The operator `Network` of the domain `paretrim` for ONNX Runtime: a .trim file as one node. An application registers this
-// library and runs the file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and `threads`.
-// Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Output: logits float32 [N, classes].
+// library and runs the file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and
+// `threads`. Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Output: logits float32 [N, classes].
 #include <algorithm>
 #include <memory>
 #include <mutex>
@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "types/error.h"
 #include "onnxruntime/ort_abi.h"
-#include "threads/forks.h"
 #include "run/network.h"
+#include "threads/forks.h"
 #include "trim/reader.h"
+#include "types/error.h"
 
 namespace paretrim::ort {
 namespace {
@@ -179,7 +179,8 @@ CustomOp described() {
 
 using Domain = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>;
 
-// Sessions look into the operator and its domains as long as they live, and may live until the process ends: none is ever released.
+// Sessions look into the operator and its domains as long as they live, and may live until the process ends: none is ever
+// released.
 const CustomOp network = described();
 std::vector<Domain>& kept = *new std::vector<Domain>;  // guarded by brief_mutex()
 

@@ -66,7 +66,8 @@ struct ApiBase {
 };
 
 // Up to KernelComputeV2 the fields of version 16; those that came later are not read at that version. The two V2 functions stand
-// in for CreateKernel and KernelCompute, which could only throw; the variadic four are asked of variadic inputs and outputs alone.
+// in for CreateKernel and KernelCompute, which could only throw; the variadic four are asked of variadic inputs and outputs
+// alone.
 struct CustomOp {
   std::uint32_t version;
   void* (*CreateKernel)(const CustomOp* op, const Api* api, const KernelInfo* info);

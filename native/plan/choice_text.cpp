@@ -14,7 +14,6 @@ bool in_range(const Choice& choice) {
 
 }  // namespace
 
-
 std::string text_of(const Choice& choice) {
   const std::string tile = std::to_string(choice.vectors) + " x " + std::to_string(choice.grouped);
   std::string text = std::string(name_of(choice.view)) + ", " + tile;

@@ -5,16 +5,16 @@
 #include <limits>
 #include <stdexcept>
 
-#include "types/aligned.h"
 #include "plan/convolution.h"
 #include "plan/together.h"
+#include "types/aligned.h"
 
 namespace paretrim {
 namespace {
 
 constexpr std::size_t measured_candidates = 10;
 constexpr std::int64_t first_level_cache = 40 * 1024;  // of 32 or 48 KiB, shared with weights and sums; steers guesses only
-constexpr int first_look = 3;  // runs of every candidate; the first fills the caches
+constexpr int first_look = 3;                          // runs of every candidate; the first fills the caches
 constexpr std::size_t most_finalists = 3;
 constexpr int turns = 4;
 
@@ -111,7 +111,8 @@ class TrialMemory {
 // One choice for one layer, ready to be timed.
 class Trial {
  public:
-  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool, const Kernels& kernels)
+  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool,
+        const Kernels& kernels)
       : choice_(choice), memory_(memory), progress_(1, pool.threads()), pool_(pool) {
     const Operands operands{TrialMemory::input, TrialMemory::output, TrialMemory::added};
     Computation computation = compute(layer, survivors, choice, operands, pool.threads(), kernels);

@@ -15,7 +15,7 @@ constexpr std::int64_t parts_of_a_thread = 1;
 struct Task {
   std::int64_t slice;
   std::int64_t band;
-  std::int64_t row;           // the band's first
+  std::int64_t row;  // the band's first
   std::int64_t first_vector;
   std::int64_t last_vector;
   std::int64_t first_plane;
@@ -35,8 +35,8 @@ std::int64_t rows_of_a_band(const Geometry& g, int bands) {
   return rounded_up((g.out.height + bands - 1) / bands, unit);
 }
 
-// Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a plane
-// about as much as 8.
+// Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a
+// plane about as much as 8.
 std::vector<std::int64_t> even_ranges(const Survivors& survivors, std::int64_t planes, std::int64_t unit, std::int64_t ranges) {
   const auto cost_before = [&](std::int64_t plane) {
     const std::size_t channel = std::min(static_cast<std::size_t>(plane * block), survivors.channels());
@@ -45,7 +45,8 @@ std::vector<std::int64_t> even_ranges(const Survivors& survivors, std::int64_t p
   const std::int64_t total = cost_before(planes);
   std::vector<std::int64_t> ends;
   for (std::int64_t plane = 0; plane < planes;) {
-    const std::int64_t share = static_cast<std::int64_t>(ends.size() + 1) * total;  // of this range and those before it, `ranges` fold
+    // Of this range and those before it, `ranges` fold.
+    const std::int64_t share = static_cast<std::int64_t>(ends.size() + 1) * total;
     std::int64_t next = std::min(plane + unit, planes);
     do {
       plane = next;
@@ -193,7 +194,8 @@ class SparseTiles final : public Tiles {
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
         // Whole turns of the kernel's loop; an entry of zero weights costs less than a turn of its own.
         std::vector<Entry>& list = lists[pass];
-        while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(sets_of(choice.vectors)) != 0) {
+        while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(sets_of(choice.vectors)) !=
+               0) {
           list.push_back(list.back() >> 32U << 32U);
         }
         ends[pass].push_back(static_cast<std::int64_t>(list.size()));
@@ -294,16 +296,18 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
   if (slices.count > 1 && slices.out_planes * block % choice.grouped != 0) return false;  // no group spans two
   // No band may be empty.
   if ((choice.bands - 1) * rows_of_a_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
-  if (layer.geometry.out.pixels() == 1) return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
+  if (layer.geometry.out.pixels() == 1)
+    return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
   for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
-    const bool known = choice.grouped == 1 ? kernels.sparse[vectors] != nullptr : kernels.dense[choice.grouped][vectors] != nullptr;
+    const bool known =
+        choice.grouped == 1 ? kernels.sparse[vectors] != nullptr : kernels.dense[choice.grouped][vectors] != nullptr;
     if (!known) return false;
   }
   return true;
 }
 
-Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
-                    const Kernels& kernels) {
+Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+                    int threads, const Kernels& kernels) {
   Computation result;
   const View view = view_for(choice, layer);
   result.copies_bytes = view.bytes;
@@ -320,8 +324,9 @@ Computation compute(const Weighted& layer, const Survivors& survivors, const Cho
   } else {
     keep(std::make_unique<DenseTiles>(layer, survivors, view, choice, operands, threads, kernels));
   }
-  const double words = choice.grouped == 1 ? static_cast<double>(result.weight_bytes) / sizeof(Entry)
-                                           : static_cast<double>(result.weight_bytes) / 4.0 * choice.grouped / (1 + choice.grouped);
+  const double words = choice.grouped == 1
+                           ? static_cast<double>(result.weight_bytes) / sizeof(Entry)
+                           : static_cast<double>(result.weight_bytes) / 4.0 * choice.grouped / (1 + choice.grouped);
   result.issued_multiply_adds = words * block * static_cast<double>(rounded_up(layer.geometry.out.pixels(), kernels.lanes));
   return result;
 }

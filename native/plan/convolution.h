@@ -24,11 +24,12 @@ struct Weighted {
   bool float_result = false;  // logits
   Requantization to;
   std::optional<Addition> addition;  // of a fused add
-  bool addition_swapped = false;      // whether the convolution is its second operand
+  bool addition_swapped = false;     // whether the convolution is its second operand
 };
 
-// Parts of a grouped convolution that share no channel: `count` of them, one behind the other, of so many planes each. Each is computed
-// like a convolution of its own, so that the copies of its few planes are read while they are near. One, if groups share planes.
+// Parts of a grouped convolution that share no channel: `count` of them, one behind the other, of so many planes each. Each is
+// computed like a convolution of its own, so that the copies of its few planes are read while they are near. One, if groups share
+// planes.
 struct Slices {
   std::int64_t count = 1;
   std::int64_t in_planes = 0;
@@ -96,8 +97,9 @@ struct Choice {
   ViewKind view = ViewKind::in_place;
   int vectors = 1;  // of one tile
   int grouped = 1;  // output channels that share their blocks; 1 takes each channel's own
-  int passes = 1;   // over the input planes, so that what one pass reads stays in the first-level cache; more than 1 only ungrouped
-  int bands = 1;    // of rows, one after the other or on several threads; each has copies of its own
+  int passes =
+      1;          // over the input planes, so that what one pass reads stays in the first-level cache; more than 1 only ungrouped
+  int bands = 1;  // of rows, one after the other or on several threads; each has copies of its own
 };
 std::string text_of(const Choice& choice);
 std::optional<Choice> choice_from(const std::string& text);
@@ -108,7 +110,7 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
 struct Operands {
   Buffer input = 0;
   Buffer output = 0;
-  Buffer added = 0;   // second operand of a fused add
+  Buffer added = 0;  // second operand of a fused add
 };
 
 struct Computation {
@@ -118,8 +120,8 @@ struct Computation {
   double issued_multiply_adds = 0;
 };
 
-Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands, int threads,
-                    const Kernels& kernels);
+Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+                    int threads, const Kernels& kernels);
 
 // The view of a slice, of a band's rows or of all.
 View view_for(const Choice& choice, const Weighted& layer);

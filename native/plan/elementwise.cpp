@@ -34,7 +34,8 @@ class Add final : public Planes {
   Add(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
       : Planes(layout, {a, b}, out), by_(by), kernels_(kernels) {}
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
-    kernels_.add(memory.at(reads[0]) + start(part), memory.at(reads[1]) + start(part), count(), by_, memory.at(to_) + start(part));
+    kernels_.add(memory.at(reads[0]) + start(part), memory.at(reads[1]) + start(part), count(), by_,
+                 memory.at(to_) + start(part));
   }
 
  private:
@@ -253,9 +254,7 @@ std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const K
   return std::make_unique<QuantizePixels>(Layout::of(node.type.shape), node.tensors.find("table")->second, out, kernels);
 }
 
-std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) {
-  return std::make_unique<QuantizeFloats>(node, out);
-}
+std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) { return std::make_unique<QuantizeFloats>(node, out); }
 
 std::unique_ptr<Step> dequantize_step(const ValueType& source, Buffer in, Buffer out) {
   return std::make_unique<Dequantize>(source, in, out);

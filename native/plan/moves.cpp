@@ -11,10 +11,10 @@ constexpr std::uint32_t all_channels = 0x03020100U;
 
 // Where the channels of one plane of the output come from.
 struct Plane {
-  std::int64_t index = 0;              // in the output
-  Mix mix;                             // as yet without places in memory
-  std::int64_t sources[block] = {};    // planes of the input
-  std::uint32_t kept = no_channel;     // control of the channels that other moves write
+  std::int64_t index = 0;            // in the output
+  Mix mix;                           // as yet without places in memory
+  std::int64_t sources[block] = {};  // planes of the input
+  std::uint32_t kept = no_channel;   // control of the channels that other moves write
 
   // One plane of the input as it is.
   bool whole() const { return mix.count == 1 && mix.controls[0] == all_channels; }

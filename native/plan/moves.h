@@ -15,14 +15,14 @@ namespace paretrim {
 struct Move {
   Layout in;
   Layout out;
-  std::int64_t first_channel = 0;      // of the output; channels beyond channels.size() are left alone
+  std::int64_t first_channel = 0;  // of the output; channels beyond channels.size() are left alone
   std::vector<std::int64_t> channels;
   std::int64_t row = 0;
   std::int64_t row_step = 1;
   std::int64_t column = 0;
   std::int64_t column_step = 1;
   std::uint8_t fill = 0;
-  std::vector<std::uint8_t> table;     // 256 entries applied to what is moved, or none; not where anything is filled
+  std::vector<std::uint8_t> table;  // 256 entries applied to what is moved, or none; not where anything is filled
 };
 
 // The one move that does `first` and then `second` (neither with a table), where their borders allow it.

@@ -9,7 +9,9 @@ namespace {
 
 // Up to four weights, so far apart, as one word. Shifted together: bytes stored one by one and read back as a word would stall.
 std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_t count) {
-  const auto byte = [&](std::int64_t i) { return static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * apart])) << (8 * i); };
+  const auto byte = [&](std::int64_t i) {
+    return static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * apart])) << (8 * i);
+  };
   if (count == block) return byte(0) | byte(1) | byte(2) | byte(3);  // without a loop: this sees every weight of a network
   std::uint32_t word = 0;
   for (std::int64_t i = 0; i < count; ++i) word |= byte(i);

@@ -6,13 +6,13 @@
 #include <optional>
 
 #include "graph/attributes.h"
-#include "types/error.h"
 #include "plan/convolution.h"
 #include "plan/elementwise.h"
 #include "plan/meaning.h"
 #include "plan/memory.h"
 #include "plan/moves.h"
 #include "plan/windows.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {
@@ -26,7 +26,8 @@ const Tensor& tensor(const Node& node, std::string_view name) { return node.tens
 
 class Planner {
  public:
-  Planner(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen)
+  Planner(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings,
+          const std::vector<std::string>& chosen)
       : graph_(graph), kernels_(kernels), pool_(pool), settings_(settings), chosen_(chosen) {}
 
   Plan make() {
@@ -100,7 +101,8 @@ class Planner {
   void add_node(std::size_t i) {
     const Node& node = graph_.nodes[i];
     const ValueType source = graph_.type_of(node.inputs[0]);
-    if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1) refuse(node, "float maps are not computed, only logits are");
+    if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1)
+      refuse(node, "float maps are not computed, only logits are");
     if (is_alias(node)) {
       buffer_of_[i + 1] = buffer_of_[node.inputs[0]];
       if (i + 1 == graph_.output && logits_ == 0) refuse(node, "the logits would be the images themselves");
@@ -160,9 +162,7 @@ class Planner {
     }
   }
 
-  static bool is_move(const Node& node) {
-    return node.op == Op::slice || node.op == Op::pad || node.op == Op::channel_shuffle;
-  }
+  static bool is_move(const Node& node) { return node.op == Op::slice || node.op == Op::pad || node.op == Op::channel_shuffle; }
 
   // A chain of moves that nothing else reads becomes one, as in a shortcut that takes every second pixel and pads channels.
   void add_moves(std::size_t i) {
@@ -282,7 +282,8 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen) {
+Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings,
+               const std::vector<std::string>& chosen) {
   return Planner(graph, kernels, pool, settings, chosen).make();
 }
 

@@ -7,9 +7,9 @@
 
 #include "graph/graph.h"
 #include "plan/step.h"
+#include "threads/pool.h"
 #include "types/layer_report.h"
 #include "types/settings.h"
-#include "threads/pool.h"
 
 namespace paretrim {
 
@@ -17,14 +17,16 @@ struct Plan {
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<std::int64_t> offsets;  // by buffer
   std::int64_t arena_bytes = 0;
-  std::int64_t copies_bytes = 0;      // of the scratch of each thread
+  std::int64_t copies_bytes = 0;  // of the scratch of each thread
   std::int64_t weight_bytes = 0;
   std::vector<LayerReport> layers;
-  std::vector<std::string> choices;   // kernel of every weighted layer, in the order of the graph
+  std::vector<std::string> choices;  // kernel of every weighted layer, in the order of the graph
 };
 
-// The pool's threads are those that will run the plan; kernels are measured on them. `chosen` are earlier Plan::choices of the same graph and kernels, or empty: then every layer chooses.
-// Throws unsupported_operation or corrupt_file, naming the node and its layer.
-Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings, const std::vector<std::string>& chosen);
+// The pool's threads are those that will run the plan; kernels are measured on them. `chosen` are earlier Plan::choices of the
+// same graph and kernels, or empty: then every layer chooses. Throws unsupported_operation or corrupt_file, naming the node and
+// its layer.
+Plan make_plan(const Graph& graph, const Kernels& kernels, Pool& pool, const Settings& settings,
+               const std::vector<std::string>& chosen);
 
 }  // namespace paretrim

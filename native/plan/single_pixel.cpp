@@ -56,9 +56,7 @@ class SinglePixel final : public Step {
     kernels_.add(swapped_ ? other : own, swapped_ ? own : other, last - first, *addition_, own);
   }
 
-  std::int64_t bytes() const {
-    return static_cast<std::int64_t>(weights_.size() + entries_.size() * sizeof(Entry));
-  }
+  std::int64_t bytes() const { return static_cast<std::int64_t>(weights_.size() + entries_.size() * sizeof(Entry)); }
   double issued() const {
     return dense_ ? static_cast<double>(weights_.size()) : static_cast<double>(entries_.size()) * block * kernels_.lanes;
   }

@@ -42,7 +42,9 @@ struct alignas(alignment) Scratch {
 class Scratches {
  public:
   Scratches(int threads, std::int64_t copies_bytes)
-      : scratch_(static_cast<std::size_t>(threads)), pitch_(copies_bytes), copies_(static_cast<std::size_t>(threads * copies_bytes)) {
+      : scratch_(static_cast<std::size_t>(threads)),
+        pitch_(copies_bytes),
+        copies_(static_cast<std::size_t>(threads * copies_bytes)) {
     for (int t = 0; t < threads; ++t) at(t).copies = copies_.data() + t * pitch_;
   }
   Scratch& at(int thread) { return scratch_.data()[thread]; }

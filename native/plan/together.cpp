@@ -18,7 +18,8 @@ bool Progress::run(const Steps& steps, const Memory& memory, Scratch& own, Scrat
         scratch.begin_call();
         for (std::size_t s = 0; s < call.steps.size(); ++s) {
           const Step& step = *call.steps[s];
-          call.parts[s].share(call.number, step.parts(), thread, [&](std::int64_t part) { step.run(part, call.memory, scratch); });
+          call.parts[s].share(call.number, step.parts(), thread,
+                              [&](std::int64_t part) { step.run(part, call.memory, scratch); });
         }
       },
       &call);

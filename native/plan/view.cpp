@@ -11,8 +11,8 @@ namespace {
 
 bool reads_itself(const Geometry& g) {
   const Edges& p = g.padding;
-  return g.kernel.vertical == 1 && g.kernel.horizontal == 1 && g.stride.vertical == 1 && g.stride.horizontal == 1 &&
-         p.top == 0 && p.left == 0 && p.bottom == 0 && p.right == 0;
+  return g.kernel.vertical == 1 && g.kernel.horizontal == 1 && g.stride.vertical == 1 && g.stride.horizontal == 1 && p.top == 0 &&
+         p.left == 0 && p.bottom == 0 && p.right == 0;
 }
 
 // Pixels of one row of a copy that lie inside the image: [first, last).
@@ -107,7 +107,8 @@ class FlatCopier final : public Copier {
 
   static bool apply(const Geometry& whole) {
     // On one pixel, planes are not whole cache lines.
-    return whole.stride.vertical == 1 && whole.stride.horizontal == 1 && whole.in.width == whole.out.width && whole.out.pixels() > 1;
+    return whole.stride.vertical == 1 && whole.stride.horizontal == 1 && whole.in.width == whole.out.width &&
+           whole.out.pixels() > 1;
   }
 
   void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
@@ -157,8 +158,8 @@ class PickCopier final : public Copier {
         const std::vector<std::size_t>& starts = starts_[c];
         const std::int64_t registers = rounded_up(copy.rows * whole_.out.width, kernels_.lanes) / kernels_.lanes;
         const std::size_t last = std::min(first + static_cast<std::size_t>(registers), starts.size() - 1);
-        kernels_.pick_pixels(picks_.data() + starts[first], static_cast<std::int64_t>(starts[last] - starts[first]), in, zero_point_,
-                             out + copy.base + plane * copy.pitch);
+        kernels_.pick_pixels(picks_.data() + starts[first], static_cast<std::int64_t>(starts[last] - starts[first]), in,
+                             zero_point_, out + copy.base + plane * copy.pitch);
       }
     }
   }
@@ -194,9 +195,12 @@ class PickCopier final : public Copier {
 
 const char* name_of(ViewKind kind) {
   switch (kind) {
-    case ViewKind::in_place: return "in place";
-    case ViewKind::columns: return "columns";
-    default: return "positions";
+    case ViewKind::in_place:
+      return "in place";
+    case ViewKind::columns:
+      return "columns";
+    default:
+      return "positions";
   }
 }
 

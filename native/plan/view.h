@@ -58,8 +58,8 @@ class Copier {
   virtual void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const = 0;
 };
 
-// `view` has the copies of some rows of `whole` (or of all), which begin at multiples of most_lanes pixels; padding and outside count
-// as `zero_point`.
+// `view` has the copies of some rows of `whole` (or of all), which begin at multiples of most_lanes pixels; padding and outside
+// count as `zero_point`.
 std::unique_ptr<Copier> copier_of(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels);
 
 }  // namespace paretrim

@@ -56,8 +56,8 @@ class PickedMaxPool final : public Step {
 
   std::int64_t parts() const override { return sliding_.out.blocks(); }
   void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
-    kernels_.pick_maximum(picks_.data(), static_cast<std::int64_t>(picks_.size()), memory.at(reads[0]) + plane * sliding_.in.pitch(),
-                          memory.at(writes[0]) + plane * sliding_.out.pitch());
+    kernels_.pick_maximum(picks_.data(), static_cast<std::int64_t>(picks_.size()),
+                          memory.at(reads[0]) + plane * sliding_.in.pitch(), memory.at(writes[0]) + plane * sliding_.out.pitch());
   }
 
  private:
@@ -186,7 +186,7 @@ class Average final : public Step {
     const float* multiplier = multipliers_.data();
     for (const Span& row : rows_) {
       for (const Span& column : columns_) {
-        std::array<std::int64_t, block> sums{};  // a map may have more pixels than 255 of each fit int32
+        std::array<std::int64_t, block> sums{};         // a map may have more pixels than 255 of each fit int32
         if (column.last - column.first == in_.width) {  // whole rows lie one after the other
           add_run(in + row.first * in_.width * block, (row.last - row.first) * in_.width, sums);
         } else {
@@ -198,8 +198,8 @@ class Average final : public Step {
         for (std::size_t c = 0; c < block; ++c) {
           const float steps = std::rint(static_cast<float>(sums[c] - zero_ * seen) * *multiplier);
           const float shifted = steps + static_cast<float>(to_.zero_point);
-          out[c] = static_cast<std::uint8_t>(
-              std::min(std::max(shifted, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
+          out[c] =
+              static_cast<std::uint8_t>(std::min(std::max(shifted, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
         }
         out += block;
         ++multiplier;
@@ -237,8 +237,8 @@ class Average final : public Step {
 }  // namespace
 
 std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
-  const Sliding sliding{Layout::of(source.shape),  Layout::of(node.type.shape), pair(node, "window"),
-                        pair(node, "stride"), pair(node, "dilation"),      edges(node, "padding")};
+  const Sliding sliding{Layout::of(source.shape), Layout::of(node.type.shape), pair(node, "window"),
+                        pair(node, "stride"),     pair(node, "dilation"),      edges(node, "padding")};
   if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, out, kernels);
   return std::make_unique<MaxPool>(sliding, in, out, kernels);
 }

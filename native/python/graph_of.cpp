@@ -100,7 +100,8 @@ Node node_of(nb::handle object, const Numbers& numbers) {
   node.layer = value_of<std::string>(object.attr("layer"), place + ": its layer", "a string");
   node.op = op_named(value_of<std::string>(object.attr("op"), place + ": its operation", "a string"));
   for (nb::handle input : object.attr("inputs")) {
-    node.inputs.push_back(number_of(numbers, value_of<std::string>(input, place + ": an input", "a string"), place + ": an input"));
+    node.inputs.push_back(
+        number_of(numbers, value_of<std::string>(input, place + ": an input", "a string"), place + ": an input"));
   }
   node.type = type_of(object.attr("type"), place);
   for (nb::handle item : object.attr("attributes").attr("items")()) {

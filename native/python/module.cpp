@@ -9,14 +9,14 @@
 #include <algorithm>
 #include <memory>
 
-#include "types/error.h"
 #include "graph/graph.h"
+#include "kernels/cpu.h"
 #include "python/graph_of.h"
 #include "python/trim_binding.h"
 #include "python/unlocked.h"
-#include "kernels/cpu.h"
 #include "run/network.h"
 #include "trim/reader.h"
+#include "types/error.h"
 
 namespace nb = nanobind;
 
@@ -83,7 +83,8 @@ std::unique_ptr<Network> plan_trim(const nb::bytes& content, int threads, const 
   });
 }
 
-// Pointer to images [..., C, H, W] with `dimensions` axes, of the type the network takes, lying in order in this machine's memory.
+// Pointer to images [..., C, H, W] with `dimensions` axes, of the type the network takes, lying in order in this machine's
+// memory.
 const void* pixels_of(const Network& network, const Images& images, std::size_t dimensions) {
   const InputSpec& input = network.input();
   const bool pixels = input.takes_pixels();

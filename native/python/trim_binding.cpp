@@ -9,11 +9,11 @@
 #include <utility>
 #include <variant>
 
-#include "types/error.h"
 #include "python/graph_of.h"
 #include "python/unlocked.h"
 #include "trim/reader.h"
 #include "trim/writer.h"
+#include "types/error.h"
 
 namespace nb = nanobind;
 
@@ -54,9 +54,7 @@ nb::object array_of(Tensor&& tensor) {
   return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.data(), owner, nullptr, dtype_of(tensor.dtype)));
 }
 
-std::string name_of(const Graph& graph, std::uint32_t value) {
-  return value == 0 ? "images" : graph.nodes[value - 1].name;
-}
+std::string name_of(const Graph& graph, std::uint32_t value) { return value == 0 ? "images" : graph.nodes[value - 1].name; }
 
 // The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, output, classes.
 nb::tuple values_of(Graph&& graph) {
@@ -70,19 +68,19 @@ nb::tuple values_of(Graph&& graph) {
     const char* dtype = node.type.quantized() ? "uint8" : "float32";
     const nb::tuple type = nb::make_tuple(tuple_of(node.type.shape), dtype, node.type.scale, node.type.zero_point);
     const std::string_view op = name_of(node.op);
-    nodes.append(nb::make_tuple(node.name, nb::str(op.data(), op.size()), nb::tuple(inputs), type, attributes, tensors, node.layer));
+    nodes.append(
+        nb::make_tuple(node.name, nb::str(op.data(), op.size()), nb::tuple(inputs), type, attributes, tensors, node.layer));
   }
-  const nb::tuple input = nb::make_tuple(tuple_of(graph.input.shape), nb::tuple(nb::cast(graph.input.mean)),
-                                         nb::tuple(nb::cast(graph.input.std)));
+  const nb::tuple input =
+      nb::make_tuple(tuple_of(graph.input.shape), nb::tuple(nb::cast(graph.input.mean)), nb::tuple(nb::cast(graph.input.std)));
   return nb::make_tuple(input, nodes, name_of(graph, graph.output), nb::tuple(nb::cast(graph.classes)));
 }
 
 nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked) {
   const auto* data = static_cast<const std::uint8_t*>(content.data());
   const std::size_t size = content.size();
-  TrimContents found = interruptible([&](const Poll& poll) {
-    return read_trim_contents(data, size, {std::min(threads, most_readers), limit, checked, poll});
-  });
+  TrimContents found = interruptible(
+      [&](const Poll& poll) { return read_trim_contents(data, size, {std::min(threads, most_readers), limit, checked, poll}); });
   nb::list tensors, records;
   for (const TrimPart& part : found.tensors) tensors.append(nb::make_tuple(part.name, part.tensor, part.bytes));
   for (const TrimPart& part : found.records) records.append(nb::make_tuple(part.name, part.bytes));

@@ -43,8 +43,8 @@ class Unlocked {
   PyThreadState* state_;
 };
 
-// Runs work(poll) without Python's lock. Where a signal's handler raises (Ctrl-C), the work ends at its next poll and what was raised
-// goes on. Handlers run in the main thread of Python alone.
+// Runs work(poll) without Python's lock. Where a signal's handler raises (Ctrl-C), the work ends at its next poll and what was
+// raised goes on. Handlers run in the main thread of Python alone.
 template <typename Work>
 auto interruptible(const Work& work) {
   struct Stopped {};

@@ -7,14 +7,14 @@
 #include <mutex>
 #include <new>
 
-#include "types/error.h"
 #include "kernels/cpu.h"
-#include "types/aligned.h"
 #include "plan/plan.h"
+#include "plan/together.h"
+#include "run/saved_choices.h"
 #include "threads/forks.h"
 #include "threads/pool.h"
-#include "run/saved_choices.h"
-#include "plan/together.h"
+#include "types/aligned.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {
@@ -30,14 +30,15 @@ struct Workspace {
 };
 
 void refuse_float(const Graph& graph) {
-  const bool weighted = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
-    return node.op == Op::conv2d || node.op == Op::linear;
-  });
-  const bool quantized = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.type.quantized(); });
+  const bool weighted = std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                                    [](const Node& node) { return node.op == Op::conv2d || node.op == Op::linear; });
+  const bool quantized =
+      std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.type.quantized(); });
   if (!weighted || quantized) return;
-  throw Error(ErrorKind::unsupported_operation,
-              "the network is a float one, and the native runtime computes integer networks; quantize it first, or run its ONNX file in "
-              "another runtime");
+  throw Error(
+      ErrorKind::unsupported_operation,
+      "the network is a float one, and the native runtime computes integer networks; quantize it first, or run its ONNX file in "
+      "another runtime");
 }
 
 bool all_finite(const float* values, std::int64_t count) {
@@ -200,7 +201,8 @@ std::string Network::instruction_set() const { return impl_->kernels.name; }
 int Network::threads() const { return impl_->pool->threads(); }
 std::int64_t Network::weight_bytes() const { return impl_->plan.weight_bytes; }
 std::int64_t Network::peak_bytes() const {
-  return impl_->plan.arena_bytes + (static_cast<std::int64_t>(sizeof(Scratch)) + impl_->plan.copies_bytes) * impl_->pool->threads();
+  return impl_->plan.arena_bytes +
+         (static_cast<std::int64_t>(sizeof(Scratch)) + impl_->plan.copies_bytes) * impl_->pool->threads();
 }
 
 }  // namespace paretrim

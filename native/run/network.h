@@ -31,12 +31,12 @@ class Network {
   std::int64_t classes() const;
   const std::vector<std::string>& class_names() const;
   const std::vector<LayerReport>& layers() const;
-  std::string choices() const;              // one line of text; hand it to Settings::choices later
-  bool choices_were_used() const;           // whether Settings::choices fitted
+  std::string choices() const;     // one line of text; hand it to Settings::choices later
+  bool choices_were_used() const;  // whether Settings::choices fitted
   std::string instruction_set() const;
   int threads() const;
-  std::int64_t peak_bytes() const;          // memory of one running call: values and scratch, weights not counted
-  std::int64_t weight_bytes() const;        // memory of weights and tables in their packed form, shared by all calls
+  std::int64_t peak_bytes() const;    // memory of one running call: values and scratch, weights not counted
+  std::int64_t weight_bytes() const;  // memory of weights and tables in their packed form, shared by all calls
 
  private:
   struct Impl;

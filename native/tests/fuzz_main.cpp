@@ -4,10 +4,10 @@
 #include <cstdlib>
 #include <limits>
 
-#include "types/error.h"
 #include "kernels/cpu.h"
 #include "run/network.h"
 #include "tests/random_graph.h"
+#include "types/error.h"
 
 namespace paretrim::test {
 namespace {

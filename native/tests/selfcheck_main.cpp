@@ -1,5 +1,6 @@
-// selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, one and several
-// callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all logits, which is the same on every machine.
+// selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, one and
+// several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all logits,
+// which is the same on every machine.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -69,7 +70,8 @@ bool callers_agree(const Network& network, const Bytes& bytes, const Logits& exp
 }
 
 // What differs from the plain kernels, or nothing.
-std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& expected, const std::string& set, std::uint64_t seed) {
+std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& expected, const std::string& set,
+                       std::uint64_t seed) {
   Random random(seed);
   for (const int threads : {1, 2, 4}) {
     Settings settings = settings_of(set, threads);
@@ -100,7 +102,8 @@ int check(std::uint64_t seed, std::uint64_t& digest) {
   for (const std::string& set : instruction_sets()) {
     const std::string how = wrong_with(graph, bytes, expected, set, seed);
     if (how.empty()) continue;
-    std::fprintf(stderr, "seed %llu: %s differs from plain: %s\n", static_cast<unsigned long long>(seed), set.c_str(), how.c_str());
+    std::fprintf(stderr, "seed %llu: %s differs from plain: %s\n", static_cast<unsigned long long>(seed), set.c_str(),
+                 how.c_str());
     ++wrong;
   }
   return wrong;

@@ -4,8 +4,8 @@
 #include <string>
 #include <system_error>
 
-#include "types/error.h"
 #include "threads/forks.h"
+#include "types/error.h"
 
 namespace paretrim {
 namespace {
@@ -26,12 +26,14 @@ Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std
   std::vector<std::thread>& workers = shared_->workers;
   workers.reserve(static_cast<std::size_t>(threads) - 1);
   try {
-    for (int thread = 1; thread < threads; ++thread) workers.emplace_back([&shared = *shared_, thread] { serve(shared, thread); });
+    for (int thread = 1; thread < threads; ++thread)
+      workers.emplace_back([&shared = *shared_, thread] { serve(shared, thread); });
   } catch (const std::system_error&) {
     const std::size_t started = workers.size() + 1;
     stop();  // no destructor runs for what was never made
-    throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) + "; this machine starts no more than " +
-                                                      std::to_string(started) + " for this process");
+    throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) +
+                                                      "; this machine starts no more than " + std::to_string(started) +
+                                                      " for this process");
   }
 }
 

@@ -74,14 +74,15 @@ class Pool {
   std::unique_ptr<Shared> shared_;
 };
 
-// The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the step
-// before, and in the call before, is what it meets again in the caches of its core. What a thread has not begun, others take.
+// The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the
+// step before, and in the call before, is what it meets again in the caches of its core. What a thread has not begun, others
+// take.
 class Parts {
  public:
   explicit Parts(int threads) : lanes_(static_cast<std::size_t>(threads)) {}
 
-  // Calls work(part) for parts nobody has taken yet in this call, then waits until all `count` are finished. Calls are numbered from
-  // 1 on, without gaps.
+  // Calls work(part) for parts nobody has taken yet in this call, then waits until all `count` are finished. Calls are numbered
+  // from 1 on, without gaps.
   template <typename Work>
   void share(std::uint64_t call, std::int64_t count, int thread, const Work& work) {
     const auto threads = static_cast<std::int64_t>(lanes_.size());
@@ -99,7 +100,8 @@ class Parts {
  private:
   static constexpr std::int64_t pieces = 4;  // of one thread's parts, taken at once
 
-  // How many pieces of a thread's parts are taken, below the low half of the number of the call: nothing is to be reset between calls.
+  // How many pieces of a thread's parts are taken, below the low half of the number of the call: nothing is to be reset between
+  // calls.
   struct alignas(64) Lane {
     std::atomic<std::uint64_t> taken{0};
     Lane() = default;

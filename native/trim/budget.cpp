@@ -19,9 +19,9 @@ void check(double value, double base, double a_byte, std::uint64_t bytes, double
   const double usual = base + a_byte * static_cast<double>(bytes);
   if (value <= times * usual) return;
   const std::string wanted = whole(std::ceil(value / usual));
-  corrupt("it would take " + whole(value) + " " + what + ", and of " + whole(static_cast<double>(bytes)) + " stored bytes at most " +
-          whole(std::floor(times * usual)) + " are taken; if you trust the file, load it with limit=" + wanted +
-          ", or set PARETRIM_LIMIT=" + wanted);
+  corrupt("it would take " + whole(value) + " " + what + ", and of " + whole(static_cast<double>(bytes)) +
+          " stored bytes at most " + whole(std::floor(times * usual)) +
+          " are taken; if you trust the file, load it with limit=" + wanted + ", or set PARETRIM_LIMIT=" + wanted);
 }
 
 }  // namespace

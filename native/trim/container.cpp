@@ -54,7 +54,8 @@ std::vector<Record> take_table(ByteReader& reader) {
   for (std::size_t i = 0; i < records.size(); ++i) {
     Record& record = records[i];
     const std::uint8_t kind = reader.byte();
-    if (kind == 0 || kind >= kinds.size()) corrupt("record " + std::to_string(i) + " has the unknown kind " + std::to_string(kind));
+    if (kind == 0 || kind >= kinds.size())
+      corrupt("record " + std::to_string(i) + " has the unknown kind " + std::to_string(kind));
     record.kind = static_cast<RecordKind>(kind);
     if (record.kind == RecordKind::weights) record.rows = reader.number(largest_decoded, "a number of rows");
     record.decoded = reader.number(largest_decoded, "a decoded length");
@@ -96,7 +97,8 @@ std::vector<Record> take_header(ByteReader& reader, const std::uint8_t* data) {
   std::vector<Record> records = take_table(reader);
   const Digest digest = sha256(data, reader.position());
   const std::uint8_t* seal = reader.take(digest.size());
-  if (!std::equal(digest.begin(), digest.end(), seal)) corrupt("its SHA-256 is another; the file was damaged, copy or make it again");
+  if (!std::equal(digest.begin(), digest.end(), seal))
+    corrupt("its SHA-256 is another; the file was damaged, copy or make it again");
   return records;
 }
 

@@ -126,9 +126,9 @@ void TextModel::code(Coder& coder, Bytes<Coder> bytes, std::size_t count) {
         const std::uint32_t mixed = (context * 0x85ebca6b + order) ^ node * 0x9e3779b1;
         found[order] = &counters_[(order << 16) + ((mixed ^ mixed >> 15) * 0x27d4eb2f >> 16)];
       }
-      node = node << 1 | code_mixed<Coder, orders>(coder, byte >> k & 1, mixers_[node],
-                                                   {found[0], found[1], found[2], found[3], found[4]},
-                                                   {mobile, mobile, mobile, mobile, mobile});
+      node = node << 1 |
+             code_mixed<Coder, orders>(coder, byte >> k & 1, mixers_[node], {found[0], found[1], found[2], found[3], found[4]},
+                                       {mobile, mobile, mobile, mobile, mobile});
     }
     if constexpr (Coder::decodes) bytes[i] = static_cast<std::uint8_t>(node);
     last = last << 8 | (node & 255);

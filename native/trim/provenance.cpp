@@ -241,12 +241,13 @@ bool has_exactly(const Members& members, const std::array<std::string_view, N>& 
 }
 
 void check_stage(std::string_view text, const Found& stage) {
-  constexpr std::array<std::string_view, 8> names = {"accuracy_after", "accuracy_before", "bits",    "epochs",
+  constexpr std::array<std::string_view, 8> names = {"accuracy_after", "accuracy_before", "bits",     "epochs",
                                                      "name",           "seconds",         "settings", "sparsity"};
   Members members;
   Reader(text, stage.at).value(0, &members, nullptr);
   if (stage.kind != Kind::object || !has_exactly(members, names)) {
-    corrupt("a stage of the history has exactly accuracy_after, accuracy_before, bits, epochs, name, seconds, settings and sparsity");
+    corrupt(
+        "a stage of the history has exactly accuracy_after, accuracy_before, bits, epochs, name, seconds, settings and sparsity");
   }
   const auto kind = [&](const char* name) { return members.find(name)->second.kind; };
   const auto number = [&](const char* name) { return kind(name) == Kind::whole || kind(name) == Kind::real; };

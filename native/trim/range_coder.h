@@ -1,8 +1,8 @@
 // A binary arithmetic coder. The coding step is the same text for both directions: models are written once, over a Coder that
 // either writes the bit it is given or finds it.
 //
-// The interval is [low, low + range) in units of 2**-48; range stays above 2**32, so that a 16-bit probability always splits it with
-// at least 16 bits to spare and the loss against exact arithmetic is below 2**-15 of a bit.
+// The interval is [low, low + range) in units of 2**-48; range stays above 2**32, so that a 16-bit probability always splits it
+// with at least 16 bits to spare and the loss against exact arithmetic is below 2**-15 of a bit.
 #pragma once
 
 #include <cmath>

@@ -21,18 +21,19 @@ struct TrimPart {
 
 struct TrimContents {
   Graph graph;
-  std::string provenance;           // JSON, or empty; the reader has checked that it is UTF-8
-  std::vector<TrimPart> tensors;    // the large ones, in the order of the graph
-  std::vector<TrimPart> records;    // header, then the records
+  std::string provenance;         // JSON, or empty; the reader has checked that it is UTF-8
+  std::vector<TrimPart> tensors;  // the large ones, in the order of the graph
+  std::vector<TrimPart> records;  // header, then the records
 };
 
 inline constexpr int most_readers = 64;  // threads that decode a file
 
 struct ReadSettings {
   int threads = 1;
-  double limit = 1;     // how many times the usual memory and work a file may take: SPEC.md, "Budget"
-  bool checked = true;  // whether the graph's structure must keep the rules of its operations, which is seen before weights are decoded
-  Poll poll;            // called between rows of weights, by every thread
+  double limit = 1;  // how many times the usual memory and work a file may take: SPEC.md, "Budget"
+  bool checked =
+      true;   // whether the graph's structure must keep the rules of its operations, which is seen before weights are decoded
+  Poll poll;  // called between rows of weights, by every thread
 };
 
 // 1, or what the environment variable PARETRIM_LIMIT says. Throws unsupported_operation where that is no number above 0.

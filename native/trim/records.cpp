@@ -185,10 +185,11 @@ std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& piec
   const auto model = std::make_unique<WeightModel>(rich);
   std::vector<double> bits;
   double before = 0;
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, [&] {
+  const auto note_bits = [&] {
     bits.push_back(decoder.bits() - before);
     before = decoder.bits();
-  });
+  };
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, note_bits);
   check_end(decoder);
   return bits;
 }
@@ -224,18 +225,19 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
   StaticDecoder reader(decoder, body.take(symbols), symbols);
   std::vector<double> bits;
   double before = 0;
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, [&] {
+  const auto note_bits = [&] {
     const double now = decoder.bits() + 8.0 * static_cast<double>(symbols - reader.bytes_left());
     bits.push_back(now - before);
     before = now;
-  });
+  };
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits);
   check_end(decoder);
   reader.finish();
   return bits;
 }
 
-// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a record
-// of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
+// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a
+// record of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
 struct Way {
   Model model;
   std::uint64_t thousandths;
@@ -327,16 +329,14 @@ void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size)
 }
 
 std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces) {
-  std::array<std::vector<std::uint8_t>, ways.size()> found = {encode_counted(graph, pieces), encode_modelled(graph, pieces, false),
-                                                              encode_modelled(graph, pieces, true)};
+  std::array<std::vector<std::uint8_t>, ways.size()> found = {
+      encode_counted(graph, pieces), encode_modelled(graph, pieces, false), encode_modelled(graph, pieces, true)};
   std::uint64_t decoded = 0;
   for (const Piece& piece : pieces) decoded += piece.rows * piece.bytes_a_row;
+  const bool many = decoded > few_bytes;
   std::size_t first = found[0].empty() ? 1 : 0, shortest = found[first].size();
   for (std::size_t i = first; i < ways.size(); ++i) shortest = std::min(shortest, found[i].size());
-  const auto taken = [&](std::size_t i) {
-    return found[i].size() * 1000 <= shortest * (1000 + (decoded > few_bytes ? ways[i].thousandths : 0));
-  };
-  while (!taken(first)) ++first;
+  while (found[first].size() * 1000 > shortest * (1000 + (many ? ways[first].thousandths : 0))) ++first;
   return with_coding(ways[first].model, found[first]);
 }
 

@@ -173,7 +173,8 @@ void Kinds::mirror(Shares& found) const {
   for (std::size_t i = 1; mirrored_ && i <= size_; ++i) found[256 - i] = found[i];
 }
 
-// As differences: a value's share from the one before, which it is near; a mask's from its share in the kind before, if there is one.
+// As differences: a value's share from the one before, which it is near; a mask's from its share in the kind before, if there is
+// one.
 template <class Coder>
 void Kinds::code_shares(Coder& coder) {
   const std::size_t first = mirrored_ ? 1 : 0;
@@ -181,7 +182,9 @@ void Kinds::code_shares(Coder& coder) {
   for (std::size_t kind = 0; kind < shares.size(); ++kind) {
     Shares& here = shares[kind];
     std::array<std::int32_t, 256> steps = {};
-    const auto before = [&](std::size_t i) -> std::int32_t { return kind > 0 && !mirrored_ ? shares[kind - 1][i] : i > first ? here[i - 1] : 0; };
+    const auto before = [&](std::size_t i) -> std::int32_t {
+      return kind > 0 && !mirrored_ ? shares[kind - 1][i] : i > first ? here[i - 1] : 0;
+    };
     if constexpr (!Coder::decodes) {
       for (std::size_t i = first; i < first + size_; ++i) steps[i] = here[i] - before(i);
     }
@@ -203,7 +206,8 @@ void Kinds::code_shares(Coder& coder) {
 template <class Coder>
 std::size_t Kinds::code_kind(Coder& coder, std::size_t kind) {
   if (shares.size() == 1) return 0;
-  kind = code_after(coder, static_cast<std::uint32_t>(kind), 5, kind_mixers_.data(), kind_.data(), &kind_after_[last_ * most_kinds]);
+  kind =
+      code_after(coder, static_cast<std::uint32_t>(kind), 5, kind_mixers_.data(), kind_.data(), &kind_after_[last_ * most_kinds]);
   if (kind >= shares.size()) corrupt("a row is of kind " + std::to_string(kind) + " of " + std::to_string(shares.size()));
   last_ = kind;
   return kind;
@@ -218,7 +222,8 @@ RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces) {
       values += row[i] != 0;
       sum += static_cast<std::uint64_t>(std::abs(row[i]));
     }
-    densities.push_back({values * 65536 / static_cast<std::uint64_t>(at.channels * at.area), static_cast<std::uint64_t>(at.count())});
+    densities.push_back(
+        {values * 65536 / static_cast<std::uint64_t>(at.channels * at.area), static_cast<std::uint64_t>(at.count())});
     means.push_back({values ? sum * 256 / values : 0, values});
   };
   for (const auto& weights : pieces) walk(weights, measure);
@@ -233,7 +238,8 @@ RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces) {
     for (std::size_t count = at.run(); count > 0; count = at.run()) {
       const std::size_t marked = gather(row, at, count, runs);
       for (std::size_t i = 0; i < count; ++i) ++marks[runs.masks[i]];
-      for (std::size_t i = 0; i < marked; ++i) ++sizes[static_cast<std::size_t>(std::abs(static_cast<std::int8_t>(runs.values[i])))];
+      for (std::size_t i = 0; i < marked; ++i)
+        ++sizes[static_cast<std::size_t>(std::abs(static_cast<std::int8_t>(runs.values[i])))];
     }
   };
   for (const auto& weights : pieces) walk(weights, tally);

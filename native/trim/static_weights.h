@@ -1,5 +1,5 @@
-// Weights by their frequencies alone, which are written before them: where little but frequencies is known, this takes no more bytes
-// than learning does and is read many times as fast. See SPEC.md, "Weights by frequencies".
+// Weights by their frequencies alone, which are written before them: where little but frequencies is known, this takes no more
+// bytes than learning does and is read many times as fast. See SPEC.md, "Weights by frequencies".
 #pragma once
 
 #include <array>

@@ -13,27 +13,30 @@ namespace paretrim::trim {
 namespace {
 
 constexpr std::uint64_t most_nodes = 1 << 16, most_inputs = 1 << 10, most_classes = 1 << 20, most_named = 32, most_listed = 64;
-constexpr std::uint64_t most_channels = 1 << 16, most_rank = 8, longest_text = 1 << 12, largest_extent = (std::uint64_t{1} << 31) - 1;
+constexpr std::uint64_t most_channels = 1 << 16, most_rank = 8, longest_text = 1 << 12,
+                        largest_extent = (std::uint64_t{1} << 31) - 1;
 
 // Names that attributes and tensors have; others are written out. The order is part of the format: append only.
 constexpr std::array<std::string_view, 31> names = {
-    "after", "axis", "before", "beta", "bias", "constant", "count_padding", "dilation", "epsilon", "function", "gamma",
-    "groups", "hi", "lo", "maximum", "mean", "minimum", "multiplier", "offset", "output_size", "padding", "probability",
-    "start", "step", "stop", "stride", "table", "variance", "weight", "weight_scale", "window"};
+    "after",   "axis",       "before", "beta",        "bias",    "constant",     "count_padding", "dilation",
+    "epsilon", "function",   "gamma",  "groups",      "hi",      "lo",           "maximum",       "mean",
+    "minimum", "multiplier", "offset", "output_size", "padding", "probability",  "start",         "step",
+    "stop",    "stride",     "table",  "variance",    "weight",  "weight_scale", "window"};
 
 enum Flag : std::uint8_t {
-  layer_is_name = 1,     // the layer has the node's name
-  follows = 2,           // one input: the value just before
-  quantized = 4,         // uint8, else float32
-  shape_of_input = 8,    // the shape of its first input
-  grid_of_input = 16,    // uint8: scale and zero point of its first input; float32: 1 and 0
+  layer_is_name = 1,   // the layer has the node's name
+  follows = 2,         // one input: the value just before
+  quantized = 4,       // uint8, else float32
+  shape_of_input = 8,  // the shape of its first input
+  grid_of_input = 16,  // uint8: scale and zero point of its first input; float32: 1 and 0
   known_flags = 31
 };
 
 enum class Kind : std::uint8_t { integer, real, truth, text, integers };
 enum class Real : std::uint8_t { whole, decimal, bits };
 
-constexpr std::array<double, 16> powers_of_ten = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+constexpr std::array<double, 16> powers_of_ten = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                                  1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
 constexpr double exact_integers = 9007199254740992.0;  // 2**53
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -62,7 +65,8 @@ double take_real(ByteReader& reader) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
   }
-  if (form > static_cast<std::uint8_t>(Real::bits)) corrupt("a number has the form " + std::to_string(form) + "; there are 0, 1, 2");
+  if (form > static_cast<std::uint8_t>(Real::bits))
+    corrupt("a number has the form " + std::to_string(form) + "; there are 0, 1, 2");
   const std::size_t digits = form == static_cast<std::uint8_t>(Real::whole) ? 0 : reader.byte();
   if (digits >= powers_of_ten.size()) corrupt("a number has " + std::to_string(digits) + " decimals; it has at most 15");
   return static_cast<double>(reader.integer("a number")) / powers_of_ten[digits];

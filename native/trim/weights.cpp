@@ -94,7 +94,8 @@ bool worth_blocks(const Weights<Value>& weights) {
 // What a model has to save on some bits, in thousandths of the piece's, for them to be worth one. Bits without are read at once.
 constexpr std::int64_t unmodelled = 3;
 
-// Bits, in units of 2^-16, that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what learning costs it.
+// Bits, in units of 2^-16, that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what
+// learning costs it.
 std::int64_t saved_by_model(const std::int64_t* counts, std::size_t size, std::size_t contexts) {
   const auto bits = [](std::int64_t count, std::int64_t number) { return count * logarithm(static_cast<std::uint64_t>(number)); };
   std::int64_t saved = 0;
@@ -160,7 +161,8 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
   const int prediction = layer.flat ? 0 : class_of_prediction(around);
   bool negative = value < 0;
   if (!layer.raw_signs) negative = code_sign<rich>(coder, negative, around, prediction, position, channel_sign);
-  const int energy = 2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
+  const int energy =
+      2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
   const int agreement = layer.raw_signs ? 9 : 9 + (negative ? -prediction : prediction);
   const int side = layer.sided && !layer.raw_signs && negative ? 1 : 0;
   const std::array<Counter*, 3> tables = {&by_mean_[(doublings<8>(mean.value) * 2 + side) * nodes],
@@ -221,8 +223,10 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
           if constexpr (!Coder::decodes) {
             for (int i = 0; i < width; ++i) here |= at[i * area];
           }
-          const int around = ((few(first ? counts[position - area] : 0) * 3 + few(counts[position])) * 3 +
-                              few(x ? counts[position - 1] : 0)) * 3 + few(y ? counts[position - weights.width] : 0);
+          const int around =
+              ((few(first ? counts[position - area] : 0) * 3 + few(counts[position])) * 3 + few(x ? counts[position - 1] : 0)) *
+                  3 +
+              few(y ? counts[position - weights.width] : 0);
           Counter& column = layer.block_column[(first / block * area + position) & column_mask];
           if (first_output) column = layer.any_block.relaxed(3);
           Counter& near = block_around_[place * 81 + around];
@@ -245,13 +249,15 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
           const bool sure = layer.blocks && i == width - 1 && seen == 0;
           if (!sure) {
             const int mixer = i * block + seen;
-            const int zeros = (around.left != 0) * 8 + (around.above != 0) * 4 + (around.before != 0) * 2 + (around.row_before != 0);
+            const int zeros =
+                (around.left != 0) * 8 + (around.above != 0) * 4 + (around.before != 0) * 2 + (around.row_before != 0);
             Counter& near = weight_around_[(mixer * 16 + zeros) * positions + place];
             bool any = *weight != 0;
             if constexpr (rich) {
-              any = code_mixed<Coder, 4>(coder, any, weight_mixers_[mixer],
-                                         {&near, &layer.channel[(first + i) & channel_mask], &weight_row[seen], &layer.any_weight},
-                                         {steady, mobile, mobile, steady});
+              any =
+                  code_mixed<Coder, 4>(coder, any, weight_mixers_[mixer],
+                                       {&near, &layer.channel[(first + i) & channel_mask], &weight_row[seen], &layer.any_weight},
+                                       {steady, mobile, mobile, steady});
             } else {
               any = code_plain(coder, any, near, steady);
             }
@@ -304,8 +310,8 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
 template <class Coder>
 void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
                        const Poll& poll) {
-  for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_,
-                         &sign_around_, &sign_prediction_, &sign_position_}) {
+  for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_, &sign_around_,
+                         &sign_prediction_, &sign_position_}) {
     relax(*counters, kept_between_layers);
   }
   Layer layer;

@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "types/poll.h"
 #include "trim/models.h"
+#include "types/poll.h"
 
 namespace paretrim::trim {
 
@@ -41,12 +41,13 @@ class WeightModel {
 
   // `poll` is called before every row.
   template <class Coder>
-  void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights, const Poll& poll);
+  void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
+            const Poll& poll);
 
  private:
-  static constexpr int positions = 9;  // classes of kernel positions
-  static constexpr int nodes = 128;    // of the tree of seven bits
-  static constexpr int exact_bits = 3; // low bits of a magnitude that the surroundings say nothing about
+  static constexpr int positions = 9;   // classes of kernel positions
+  static constexpr int nodes = 128;     // of the tree of seven bits
+  static constexpr int exact_bits = 3;  // low bits of a magnitude that the surroundings say nothing about
 
   // What the surroundings of one weight are: left and above in the kernel, and the same position one input channel before.
   struct Around {
@@ -59,13 +60,14 @@ class WeightModel {
   };
   struct Layer {
     std::vector<Counter> block_column, channel, channel_sign;
-    std::vector<std::uint8_t> counts;  // weights that are not 0 in the blocks of the output channel at hand, or else the one before
+    // Weights that are not 0 in the blocks of the output channel at hand, or else the one before.
+    std::vector<std::uint8_t> counts;
     Counter any_block, any_weight;
     Mean mean;
     float floor = 0;
-    bool blocks = false;  // whether blocks without any weight are marked
-    bool sided = false;   // whether negative values have other magnitudes than positive ones
-    bool flat = false;    // whether kernels have one position
+    bool blocks = false;     // whether blocks without any weight are marked
+    bool sided = false;      // whether negative values have other magnitudes than positive ones
+    bool flat = false;       // whether kernels have one position
     bool raw_signs = false;  // whether nothing is known about signs
     int raw_bits = 0;        // low bits of a magnitude that nothing is known about
   };

@@ -23,7 +23,8 @@ std::vector<std::uint64_t> shares(const Graph& graph) {
   const auto places = trim::large_tensors(graph);
   for (const trim::Place& place : places) total += trim::elements_of(trim::tensor_at(graph, place));
   // One, or an even number: two threads end together.
-  const std::uint64_t count = total <= elements_a_record ? 1 : 2 * ((total + 2 * elements_a_record - 1) / (2 * elements_a_record));
+  const std::uint64_t count =
+      total <= elements_a_record ? 1 : 2 * ((total + 2 * elements_a_record - 1) / (2 * elements_a_record));
   std::vector<std::uint64_t> rows;
   std::uint64_t held = 0, done = 0;
   for (const trim::Place& place : places) {

@@ -13,8 +13,9 @@ struct Settings {
   std::string instruction_set;  // "" for the best this CPU has, else a name of instruction_sets()
   bool measure = true;          // choose kernels by measuring them; false takes rules of thumb (deterministic, instant)
   std::string choices;          // what an earlier Network::choices() gave; ignored if made for another CPU, graph or version
-  double measured_work = std::numeric_limits<double>::infinity();  // multiply-adds that measuring may execute; then rules of thumb
-  Poll poll;                    // called between layers while they are planned
+  double measured_work =
+      std::numeric_limits<double>::infinity();  // multiply-adds that measuring may execute; then rules of thumb
+  Poll poll;                                    // called between layers while they are planned
 };
 
 }  // namespace paretrim
