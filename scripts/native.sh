@@ -14,7 +14,7 @@ stamp="$build/built-from"
 fingerprint() { # of everything that decides what is built: sources, version, this script, Python and the place
     {
         cd "$root"
-        find native -type f ! -path "native/tests/*" -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find native -type f ! -path "native/tests/*" ! -path "native/bench/*" -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
         sha256sum src/paretrim/__init__.py scripts/native.sh
         echo "$root"
         "$python" -VV

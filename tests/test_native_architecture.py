@@ -13,7 +13,7 @@ LEVELS = (
     {"graph", "kernels", "threads"},
     {"plan", "trim"},
     {"run"},
-    {"fuzz", "include", "onnxruntime", "python", "tests"},
+    {"bench", "fuzz", "include", "onnxruntime", "python", "tests"},
 )
 """Folders of native/, lowest first. A folder includes from lower levels only: neighbours on one level never know each other."""
 

@@ -1,14 +1,9 @@
 // Tiles, requantization and elementwise kernels over a vector type V, included once by each instruction set's source inside a
 // namespace of its own, so that every copy is compiled with that source's flags alone.
 //
-// V has: lanes, registers; Sum (int32 lanes), Weights; set(int32), add(Sum, Sum), store(int32*, Sum), broadcast(uint32) ->
-// Weights, load(const uint8_t*) -> Pixels, dot(Sum, Pixels, Weights) -> Sum, requantize(...).
-//
-// For bytes as numbers: Floats (lanes of them), all(float), floats(const uint8_t*), load_floats(const float*), plus, times,
-// store_rounded(four Floats, Requantization, uint8_t*), which rounds to even.
-//
-// For bytes as they are: Bytes (lanes * 4 of them), load_bytes, store_bytes, same_pixels(uint32), either, control(uint32) and
-// shuffled(Bytes, control), as Mix says; Table of 256 entries with operator[](Bytes).
+// vector_type.inl says what V has. Beyond what a compiler can see: `store_rounded` and `requantize` round to nearest, ties to even;
+// `control` and `shuffled` are those of Mix; no lane sum saturates.
+#include "kernels/vector_type.inl"
 
 // As many sets as leave registers for the operands.
 constexpr int sets_in_registers(int vectors) {

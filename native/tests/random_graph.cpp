@@ -279,13 +279,6 @@ class Builder {
 
 }  // namespace
 
-std::uint64_t Random::next() {
-  std::uint64_t z = (state_ += 0x9E3779B97F4A7C15ULL);
-  z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27U)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31U);
-}
-
 Graph random_graph(std::uint64_t seed) { return Builder(seed).build(); }
 
 std::vector<std::uint8_t> random_images(const Graph& graph, std::int64_t count, std::uint64_t seed) {

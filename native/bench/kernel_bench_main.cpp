@@ -1,0 +1,164 @@
+// kernel_bench [MILLISECONDS] [INSTRUCTION_SET]: the time of every kernel, so many milliseconds each, on operands that stay in
+// the first-level cache. A line a kernel: nanoseconds a call, the shortest of several rounds, and what that is in 8-bit products
+// or bytes read and written a second. Run it alone on the machine, before and after a change to a kernel.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu.h"
+#include "types/aligned.h"
+
+namespace paretrim::bench {
+namespace {
+
+constexpr int rounds = 5;
+constexpr std::int64_t bytes = 4096;  // of an elementwise kernel's operand
+constexpr std::int64_t pixels = bytes / block;
+
+// Of the shortest round; a round is as many calls as fit into its share of the time.
+template <typename Call>
+double nanoseconds(double milliseconds, const Call& call) {
+  using Clock = std::chrono::steady_clock;
+  const auto time_of = [&](std::int64_t calls) {
+    const auto start = Clock::now();
+    for (std::int64_t i = 0; i < calls; ++i) call();
+    return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+  };
+  std::int64_t calls = 1;
+  double spent = time_of(calls);
+  while (spent < milliseconds * 1e6 / rounds / 2) spent = time_of(calls *= 2);
+  double best = spent;
+  for (int round = 1; round < rounds; ++round) best = std::min(best, time_of(calls));
+  return best / static_cast<double>(calls);
+}
+
+class Bench {
+ public:
+  Bench(const Kernels& kernels, double milliseconds)
+      : kernels_(kernels), milliseconds_(milliseconds), a_(2 * bytes), b_(2 * bytes), out_(2 * bytes), sums_(bytes) {
+    for (std::int64_t i = 0; i < 2 * bytes; ++i) {
+      a_.data()[i] = static_cast<std::uint8_t>(37 * i);
+      b_.data()[i] = static_cast<std::uint8_t>(101 * i + 7);
+    }
+    for (std::int64_t i = 0; i < bytes; ++i) sums_.data()[i] = static_cast<std::int32_t>(97 * i % 20001 - 10000);
+  }
+
+  void run() {
+    tiles();
+    sums();
+    elementwise();
+    moves();
+  }
+
+ private:
+  template <typename Call>
+  void line(const std::string& kernel, double work, const char* unit, const Call& call) {
+    const double time = nanoseconds(milliseconds_, call);
+    std::printf("%-18s %-18s %12.1f ns %9.2f %s\n", kernels_.name, kernel.c_str(), time, work / time, unit);
+  }
+
+  static int widest(const DenseTile* tiles) {
+    int vectors = 0;
+    for (int v = 1; v <= most_vectors; ++v) vectors = tiles[v] != nullptr ? v : vectors;
+    return vectors;
+  }
+
+  // 256 blocks of weights a channel, on the tile that has the most registers.
+  void tiles() {
+    constexpr std::int64_t blocks = 256;
+    constexpr int channels = 4;
+    int vectors = 1;
+    while (vectors < most_vectors && kernels_.sparse[vectors + 1] != nullptr) ++vectors;
+    const std::vector<std::int32_t> initial(most_grouped);
+    const auto offset = [&](std::int64_t i) { return static_cast<std::uint32_t>(i % 8 * kernels_.lanes * block); };
+    Aligned<Entry> entries(blocks * channels);
+    std::vector<std::int64_t> starts;
+    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(offset(i)) << 32U | 0x01FF027FU;
+    for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
+    const double sparse_work = static_cast<double>(blocks * channels * block) * vectors * kernels_.lanes;
+    line("sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",
+         [&] { kernels_.sparse[vectors](a_.data(), entries.data(), starts.data(), channels, initial.data(), sums_.data()); });
+    for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
+      const int wide = widest(kernels_.dense[grouped]);
+      if (wide == 0) continue;
+      Aligned<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
+      for (std::int64_t i = 0; i < blocks; ++i) records.data()[i * (1 + grouped)] = offset(i);
+      const double work = static_cast<double>(blocks * block) * grouped * wide * kernels_.lanes;
+      line("dense " + std::to_string(wide) + " x " + std::to_string(grouped), work, "GMAC/s",
+           [&] { kernels_.dense[grouped][wide](a_.data(), records.data(), blocks, initial.data(), sums_.data()); });
+    }
+    line("dot", static_cast<double>(bytes), "GMAC/s",
+         [&] { sums_.data()[0] = kernels_.dot(a_.data(), reinterpret_cast<const std::int8_t*>(b_.data()), bytes); });
+  }
+
+  void sums() {
+    constexpr int vectors = 8;
+    const std::int64_t stride = std::int64_t{vectors} * kernels_.lanes;
+    const float multipliers[block] = {0.01F, 0.02F, 0.03F, 0.04F};
+    line("requantize", static_cast<double>(stride * block * 5), "GB/s",
+         [&] { kernels_.requantize(sums_.data(), stride, vectors, multipliers, to_, out_.data()); });
+  }
+
+  void elementwise() {
+    const float factors[block] = {0.5F, 0.6F, 0.7F, 0.8F};
+    constexpr double two = 2.0 * bytes;
+    constexpr double three = 3.0 * bytes;
+    const Addition by{0.5F, 0.7F, 3.0F, 0, 255};
+    line("add", three, "GB/s", [&] { kernels_.add(a_.data(), b_.data(), bytes, by, out_.data()); });
+    line("multiply", three, "GB/s", [&] { kernels_.multiply(a_.data(), 3, b_.data(), 5, bytes, 0.01F, to_, out_.data()); });
+    line("multiply_pixel", two, "GB/s",
+         [&] { kernels_.multiply_pixel(a_.data(), 3, b_.data(), 5, bytes, 0.01F, to_, out_.data()); });
+    line("affine", two, "GB/s", [&] { kernels_.affine(a_.data(), 3, bytes, factors, factors, to_, out_.data()); });
+    line("maximum", three, "GB/s", [&] { kernels_.maximum(a_.data(), b_.data(), bytes, out_.data()); });
+    line("look_up", two, "GB/s", [&] { kernels_.look_up(a_.data(), bytes, b_.data(), out_.data()); });
+  }
+
+  void moves() {
+    constexpr double two = 2.0 * bytes;
+    Mix mix;
+    mix.count = 2;
+    mix.from[0] = a_.data();
+    mix.from[1] = b_.data();
+    mix.controls[0] = 0x80018000U;
+    mix.controls[1] = 0x03800280U;
+    line("mix_pixels", 3.0 * bytes, "GB/s", [&] { kernels_.mix_pixels(mix, pixels, out_.data()); });
+    line("interleave", two, "GB/s", [&] { kernels_.interleave(a_.data(), pixels, pixels, out_.data()); });
+    line("stride_pixels", 1.5 * bytes, "GB/s", [&] { kernels_.stride_pixels(a_.data(), pixels / 2, 2, out_.data()); });
+    const std::vector<std::uint16_t> masks(pixels / most_lanes, 0x7FFE);
+    const Shift shift{1, bytes, bytes, 1, pixels / most_lanes, masks.data(), 9};
+    line("shift_pixels", two, "GB/s", [&] { kernels_.shift_pixels(shift, a_.data(), out_.data()); });
+    Aligned<Pick> picks(static_cast<std::size_t>(pixels / kernels_.lanes));
+    for (std::size_t i = 0; i < picks.size(); ++i) {
+      Pick& pick = picks.data()[i];
+      pick.first = pick.second = static_cast<std::int32_t>(i) * kernels_.lanes * block;
+      pick.known = 0xFFFF;
+      pick.last = true;
+      for (int l = 0; l < kernels_.lanes; ++l) pick.index[l] = kernels_.lanes - 1 - l;
+    }
+    const auto count = static_cast<std::int64_t>(picks.size());
+    line("pick_pixels", two, "GB/s", [&] { kernels_.pick_pixels(picks.data(), count, a_.data(), 9, out_.data()); });
+    line("pick_maximum", two, "GB/s", [&] { kernels_.pick_maximum(picks.data(), count, a_.data(), out_.data()); });
+  }
+
+  const Kernels& kernels_;
+  const double milliseconds_;
+  const Requantization to_{7, 0, 255};
+  Aligned<std::uint8_t> a_;
+  Aligned<std::uint8_t> b_;
+  Aligned<std::uint8_t> out_;
+  Aligned<std::int32_t> sums_;
+};
+
+}  // namespace
+}  // namespace paretrim::bench
+
+int main(int count, char** arguments) {
+  const double milliseconds = count > 1 ? std::strtod(arguments[1], nullptr) : 50;
+  std::vector<std::string> sets = paretrim::instruction_sets();
+  if (count > 2) sets = {arguments[2]};
+  for (const std::string& set : sets) paretrim::bench::Bench(paretrim::kernels_named(set), milliseconds).run();
+  return 0;
+}

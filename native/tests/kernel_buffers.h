@@ -1,0 +1,67 @@
+// Memory for testing one kernel: inputs that end where it may read no further, outputs with some bytes around that nobody may
+// touch.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "tests/random.h"
+#include "types/alignment.h"
+
+namespace paretrim::test {
+
+// Begins on a cache line and ends exactly after its last value, for the address sanitizer to see; filled at random.
+template <typename T>
+class Input {
+ public:
+  Input(std::int64_t count, Random& random) {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignment, static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(T)) != 0)
+      std::abort();
+    data_.reset(static_cast<T*>(memory));
+    for (std::int64_t i = 0; i < count; ++i) data_.get()[i] = static_cast<T>(random.next());
+  }
+  T* data() { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+// What a kernel writes and what its reference writes, each over the same bytes.
+template <typename T>
+class Output {
+ public:
+  Output(std::int64_t count, Random& random)
+      : count_(count), found_(count + 2 * around, random), expected_(count + 2 * around, random) {
+    std::copy_n(found_.data(), count + 2 * around, expected_.data());
+  }
+
+  T* found() { return found_.data() + around; }
+  T* expected() { return expected_.data() + around; }
+
+  // Where they differ, or nothing. Only the first `wanted` values must be right; others up to `count` are the kernel's to spoil.
+  std::string difference(std::int64_t wanted) {
+    for (std::int64_t i = -around; i < count_ + around; ++i) {
+      if ((i >= wanted && i < count_) || found()[i] == expected()[i]) continue;
+      return std::string(i < 0 || i >= count_ ? "written outside: " : "") + "value " + std::to_string(i) + " of " +
+             std::to_string(count_) + " is " + std::to_string(found()[i]) + ", expected " + std::to_string(expected()[i]);
+    }
+    return "";
+  }
+  std::string difference() { return difference(count_); }
+
+ private:
+  static constexpr std::int64_t around = alignment;  // so many values: what stands between them begins on a cache line too
+
+  std::int64_t count_;
+  Input<T> found_;
+  Input<T> expected_;
+};
+
+}  // namespace paretrim::test
