@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretrim import fake_quantize
 from paretrim.fake_quantize import SMALLEST_ROW, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range
 
 
@@ -161,3 +162,19 @@ def test_compiled_quantizers_compute_the_same():
 def test_rounding_is_half_to_even():
     quantizer = ActivationQuantizer(Grid(1.0, 10), scales="learned")
     torch.testing.assert_close(quantizer(torch.tensor([[0.5, 1.5, 2.5, -0.5]])), torch.tensor([[0.0, 2.0, 2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("priced", [False, True])
+@pytest.mark.parametrize("scales", ["learned", "observed"])
+def test_integers_are_those_of_training_however_many_rows_are_rounded_at_a_time(priced, scales, monkeypatch):
+    torch.manual_seed(2)
+    weight = torch.randn(7, 3, 3, 3) * torch.logspace(-4, 2, 7).reshape(7, 1, 1, 1)
+    quantizer = WeightQuantizer(weight, bits=8, scales=scales)
+    if priced:
+        quantizer.price = torch.full((7,), 1e-3)
+        quantizer.recount_(weight)
+    for at_once in (1, 2 * 27, 2**17):
+        monkeypatch.setattr(fake_quantize, "CACHED", at_once)
+        integers, steps = quantizer.integers(weight)
+        assert integers.dtype == torch.int8
+        torch.testing.assert_close(integers * steps.reshape(7, 1, 1, 1), quantizer(weight), rtol=1e-6, atol=0)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paretrim import integer_network
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.interpreter import run
 from paretrim.integer_network import IntegerNetwork
@@ -62,3 +63,19 @@ def test_other_graphs_are_refused(quantized, pixels):
         UnsupportedOperation, match="only an integer graph that takes normalised images can be evaluated here; freeze"
     ):
         IntegerNetwork(graph, CPU)
+
+
+def test_attributes_are_checked_once_and_not_with_every_batch(monkeypatch):
+    checked = []
+
+    def counted(node):
+        checked.append(node.name)
+        return settings_of(node)
+
+    settings_of = integer_network.settings_of
+    monkeypatch.setattr(integer_network, "settings_of", counted)
+    graph, _ = random_graph(1, quantized=True, pixels=False)
+    network = IntegerNetwork(graph, CPU)
+    for _ in range(3):
+        network(torch.zeros(2, *graph.input.shape))
+    assert checked == [node.name for node in graph.nodes]

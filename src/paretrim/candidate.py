@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from paretrim.constraints import key_of, set_mask_, weighted_layers
 from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.freeze import freeze
 from paretrim.graph.structure import graph_of, structure_of
+from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
 from paretrim.network import Network
 from paretrim.train.checkpoint import load_state, save_state
@@ -31,6 +34,23 @@ class Candidate:
     history: tuple[StageOutcome, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    @cached_property
+    def integers(self) -> Graph | None:
+        """The integer graph of a quantized network, taking normalised images; None for any other network.
+
+        It is frozen once, at its first use; validation, judging and deployment share it. Train a copy, not this network.
+
+        Raises:
+            ParetrimError: see :func:`paretrim.freeze.freeze`.
+        """
+        return freeze(self.network) if self.network.quantizers() else None
+
+    def with_integers(self, integers: Graph | None) -> Candidate:
+        """The same candidate with an integer graph that is known already."""
+        same = dataclasses.replace(self)
+        vars(same)["integers"] = integers
+        return same
 
     @property
     def epochs(self) -> int:

@@ -23,6 +23,9 @@ SMALLEST_ROW = 2.0**-24
 TOP = 255
 """Highest level of an activation grid."""
 
+CACHED = 2**17
+"""Weights that are turned into integers at a time, so that what is in between stays in the cache."""
+
 Scales = Literal["learned", "observed"]
 
 
@@ -217,6 +220,7 @@ class WeightQuantizer(nn.Module):
 
     clip: Tensor
     scale: Tensor
+    zeros: Tensor
     price: Tensor | None
     """What a bit of the coded file is worth, in units of the squared weight; [Co]."""
     lengths: Tensor | None
@@ -289,7 +293,13 @@ class WeightQuantizer(nn.Module):
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""
-        scale = self.scale_for(weight).detach()
-        rounded = self.forward(weight.detach())
-        steps = torch.round(rounded.double() / scale.double().reshape(-1, *[1] * (weight.dim() - 1)))
-        return steps.to(torch.int8), scale
+        weight, scale = weight.detach(), self.scale_for(weight).detach()
+        if self.price is not None and self.lengths is not None:
+            return self._levels(weight, scale).to(torch.int8), scale
+        integers = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        some = max(1, CACHED // weight[0].numel())
+        for part, steps, zeros, into in zip(*(torch.split(t, some) for t in (weight, scale, self.zeros, integers)), strict=True):
+            # As training rounds; a product of an integer and its step, over the step, is off by far less than a half.
+            rounded = torch.fake_quantize_per_channel_affine(part, steps, zeros, 0, -self.top, self.top)
+            into.copy_(rounded.div_(steps.reshape(-1, *[1] * (weight.dim() - 1))).round_())
+        return integers, scale

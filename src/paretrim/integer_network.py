@@ -39,6 +39,7 @@ class IntegerNetwork(nn.Module):
             )
         self.graph, self.device = graph, device
         self.types = graph.types
+        self.settings = {node.name: settings_of(node) for node in graph.nodes}
         self.real = torch.float32 if device.type == "cpu" else torch.float64
         self._weights = {node.name: self._parts(node) for node in graph.nodes if node.op in WEIGHTED}
 
@@ -77,7 +78,7 @@ class IntegerNetwork(nn.Module):
     def _weighted(self, node: Node, value: Tensor) -> Tensor:
         source = self.types[node.inputs[0]]
         centered = value - source.zero_point
-        settings = settings_of(node)
+        settings = self.settings[node.name]
         parts = self._weights[node.name]
         rows = (-1, *[1] * (value.dim() - 2))
         # float64 holds sum and bias exactly; one rounding to float32 follows, as of an int32.
@@ -95,7 +96,7 @@ class IntegerNetwork(nn.Module):
 
     def requantize(self, accumulator: Tensor, multiplier: Tensor | float, node: Node) -> Tensor:
         """``requant`` of the page on whole numbers in float32."""
-        settings = settings_of(node)
+        settings = self.settings[node.name]
         steps = torch.round(accumulator.float() * multiplier) + node.type.zero_point
         return steps.clamp(settings.integer("lo"), settings.integer("hi")).to(self.real)
 
@@ -129,7 +130,7 @@ def _batch_norm(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Te
     named = (node.tensors[name].copy() for name in ("multiplier", "offset"))
     multiplier, offset = (torch.from_numpy(array).to(network.device).reshape(rows) for array in named)
     centered = (inputs[0] - network.types[node.inputs[0]].zero_point).float()
-    settings = settings_of(node)
+    settings = network.settings[node.name]
     steps = torch.round(centered * multiplier + offset) + node.type.zero_point
     return steps.clamp(settings.integer("lo"), settings.integer("hi")).to(network.real)
 
@@ -142,7 +143,7 @@ def _add(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
     )
     total = inputs[1].float() * float(second) + float(shift)
     total = total + inputs[0].float() * float(first)
-    settings = settings_of(node)
+    settings = network.settings[node.name]
     return torch.round(total).clamp(settings.integer("lo"), settings.integer("hi")).to(network.real)
 
 
@@ -166,14 +167,15 @@ def _concat(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor
 def _average(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
     source = network.types[node.inputs[0]]
     centered = inputs[0] - source.zero_point
-    total, counts = _adaptive_sums(node, centered) if node.op == "adaptive_avg_pool" else _window_sums(node, centered)
+    sums = _adaptive_sums if node.op == "adaptive_avg_pool" else _window_sums
+    total, counts = sums(network.settings[node.name], centered)
     step = torch.tensor(source.scale, dtype=torch.float32, device=counts.device)
     multiplier = step / (torch.tensor(node.type.scale, dtype=torch.float32, device=counts.device) * counts)
     return network.requantize(total, multiplier, node)
 
 
-def _adaptive_sums(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = settings_of(node).pair("output_size")
+def _adaptive_sums(settings: Settings, x: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = settings.pair("output_size")
     height, width = x.shape[2:]
     spans = [[(i * size // n, -(-(i + 1) * size // n)) for i in range(n)] for n, size in ((rows, height), (columns, width))]
     total = torch.stack([torch.stack([x[:, :, a:b, c:d].sum((2, 3)) for c, d in spans[1]], -1) for a, b in spans[0]], -2)
@@ -181,8 +183,7 @@ def _adaptive_sums(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
     return total, counts
 
 
-def _window_sums(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
-    settings = settings_of(node)
+def _window_sums(settings: Settings, x: Tensor) -> tuple[Tensor, Tensor]:
     window, stride = settings.pair("window"), settings.pair("stride")
     top, left, bottom, right = settings.edges("padding")
     inside = settings.edges("count_padding")
@@ -193,27 +194,27 @@ def _window_sums(node: Node, x: Tensor) -> tuple[Tensor, Tensor]:
     return total, counts.float()
 
 
-def _max_pool(_network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
-    settings = settings_of(node)
+def _max_pool(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
+    settings = network.settings[node.name]
     top, left, bottom, right = settings.edges("padding")
     padded = F.pad(inputs[0], (left, right, top, bottom))  # 0 is the lowest level: padding never wins
     return F.max_pool2d(padded, settings.pair("window"), settings.pair("stride"), 0, settings.pair("dilation"))
 
 
-def _slice(_network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
-    settings = settings_of(node)
+def _slice(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
+    settings = network.settings[node.name]
     chosen = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
     return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (chosen,)]
 
 
 def _pad(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
-    settings = settings_of(node)
+    settings = network.settings[node.name]
     pairs = list(zip(settings.integers("before"), settings.integers("after"), strict=True))[::-1]
     return F.pad(inputs[0], [side for pair in pairs for side in pair], value=network.types[node.inputs[0]].zero_point)
 
 
-def _shuffle(_network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
-    return F.channel_shuffle(inputs[0], settings_of(node).integer("groups"))
+def _shuffle(network: IntegerNetwork, node: Node, inputs: list[Tensor]) -> Tensor:
+    return F.channel_shuffle(inputs[0], network.settings[node.name].integer("groups"))
 
 
 _OPERATIONS: Mapping[str, Callable[[IntegerNetwork, Node, list[Tensor]], Tensor]] = {

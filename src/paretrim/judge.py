@@ -21,7 +21,7 @@ from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, open_runnable
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
-from paretrim.freeze import freeze
+from paretrim.freeze import freeze, with_input
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.interpreter import run as interpret
@@ -124,7 +124,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
             return Deployed(trimfile.read(trim), onnx, trim)
         if problem := onnx_problem_in(folder, versions()):
             return Deployed(trimfile.read(trim), None, trim, problem)
-    graph = freeze(candidate.network, start.spec)
+    graph = _shipped(candidate, start.spec)
     images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
     unchecked = folder / UNCHECKED
@@ -150,6 +150,10 @@ def _with_onnx(deployed: Deployed, images: Values, facts: Mapping[str, str]) -> 
     unchecked.replace(onnx)
     (deployed.folder / ONNX_PROBLEM).unlink(missing_ok=True)
     return deployed
+
+
+def _shipped(candidate: Candidate, spec: InputSpec) -> Graph:
+    return freeze(candidate.network, spec) if candidate.integers is None else with_input(candidate.integers, spec)
 
 
 def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
@@ -196,7 +200,7 @@ def judge(
     reference interpreter.
     """
     device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
-    trained, _ = predictions(candidate.network, test.batches.epoch(0), device)
+    trained, _ = predictions(candidate.network, test.batches.epoch(0), device, integers=candidate.integers)
     elsewhere, problems = _classes_elsewhere(deployed.onnx, test.images, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
     if deployed.graph.quantized:

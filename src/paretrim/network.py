@@ -124,18 +124,21 @@ class Network(nn.Module):
         """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
         self.structure, self.layers, self.grids, self._steps = other.structure, other.layers, other.grids, other._steps
 
-    def graph(self) -> Graph:
-        """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded."""
-        return replace(
-            self.structure, nodes=tuple(replace(node, tensors=self._arrays(node.name)) for node in self.structure.nodes)
-        )
+    def graph(self, *, weights: bool = True) -> Graph:
+        """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded.
 
-    def _arrays(self, name: str) -> dict[str, Array]:
+        Without ``weights`` those of convolutions and linear layers have their shape alone, and are 0.
+        """
+        nodes = tuple(replace(node, tensors=self._arrays(node.name, weights=weights)) for node in self.structure.nodes)
+        return replace(self.structure, nodes=nodes)
+
+    def _arrays(self, name: str, *, weights: bool) -> dict[str, Array]:
         if key_of(name) not in self.layers:
             return {}
         module = self.layers[key_of(name)]
         if isinstance(module, Weighted):
-            arrays = {"weight": _numpy(module.masked_weight())}
+            shape = tuple(module.weight.shape)
+            arrays = {"weight": _numpy(module.masked_weight()) if weights else np.broadcast_to(np.float32(0), shape)}
             bias = module.effective_bias()
             return arrays if bias is None else arrays | {"bias": _numpy(bias)}
         if isinstance(module, BatchNorm):

@@ -60,7 +60,7 @@ def run_stage(
     """
     before = candidate.history[-1].accuracy_after if candidate.history else accuracy_before
     if before is None:
-        before = _validate(candidate.network, resources)
+        before = _validate(candidate, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
         began = time.monotonic()
         network = stage.begin(candidate.network, resources)
@@ -74,7 +74,8 @@ def run_stage(
         if spoilt is not None:
             raise TrainingFailed(f"'{spoilt}' holds NaN or infinity at the end of the stage; check the weights it began with")
         lay_out_(network, torch.contiguous_format)  # as if it came from disk: a resumed run must not differ in the last bit
-        after = _validate(network, resources)
+        made = replace(candidate, network=network)
+        after = _validate(made, resources)
     outcome = StageOutcome(
         name=stage.name,
         settings=stage_settings(stage),
@@ -85,15 +86,16 @@ def run_stage(
         accuracy_before=before,
         accuracy_after=after,
     )
-    return replace(candidate, network=network, history=(*candidate.history, outcome))
+    return replace(made, history=(*candidate.history, outcome)).with_integers(made.integers)
 
 
 def _first(start: Start) -> Candidate:
     return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std)
 
 
-def _validate(network: Network, resources: Resources) -> float:
-    return accuracy(network, resources.validation.epoch(0), resources.execution.torch_device())
+def _validate(candidate: Candidate, resources: Resources) -> float:
+    device = resources.execution.torch_device()
+    return accuracy(candidate.network, resources.validation.epoch(0), device, integers=candidate.integers)
 
 
 def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
@@ -203,6 +205,7 @@ def _stored(
     The normalisation is no part of the key: a result that was stored with another one, or none, is written again with this one.
     """
     path = _place(folder, key)
+    made = None
     if not path.exists():
         known = start.accuracy if candidate.network is start.network else None
         made = run_stage(candidate, stage, resources, folder=path.parent, report=report, accuracy_before=known)
@@ -212,7 +215,7 @@ def _stored(
     found = replace(stored, mean=candidate.mean, std=candidate.std)
     if found.std and (found.mean, found.std) != (stored.mean, stored.std):
         save_candidate(found, path)
-    return found
+    return found if made is None else found.with_integers(made.integers)
 
 
 def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources) -> int:

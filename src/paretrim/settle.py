@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from paretrim.constraints import Weighted, weighted_layers
-from paretrim.freeze import freeze
 from paretrim.graph.fold import folded_bias
-from paretrim.graph.fusion import fuse
+from paretrim.graph.fusion import fuse, grid_holders
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.types import WEIGHTED, Float64Array
 from paretrim.network import BatchNorm, Network
@@ -30,16 +29,14 @@ def settle_(network: Network) -> None:
     layers = weighted_layers(network)
     if any(layer.quantizer is None for layer in layers.values()):
         return
-    frozen = freeze(network)
-    shipped, types = {node.name: node for node in frozen.nodes}, frozen.types
+    graph = network.graph(weights=False)
+    holders, quantizers = grid_holders(graph), network.quantizers()
     norms = network.batch_norms()
-    for run in fuse(network.graph()):
-        if run.head.op not in WEIGHTED:
+    for run in fuse(graph):
+        if run.head.op not in WEIGHTED or run.end.name not in holders:
             continue
-        node = shipped[run.head.name]
-        if not node.type.quantized:
-            continue
-        grids = {"source": types[node.inputs[0]].scale, "output": node.type.scale}
+        ends = {"source": run.head.inputs[0], "output": run.end.name}
+        grids = {end: quantizers[holders[name]].grid().scale for end, name in ends.items()}
         layer = layers[run.head.name]
         factor, bias = folded_bias(run.head, run.batch_norm)
         norm = norms[run.batch_norm.name] if run.batch_norm else None

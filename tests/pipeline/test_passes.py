@@ -3,15 +3,18 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from tiny import FLOAT32, MEAN, NETWORKS, NONE, STD, image_set, start
+from tiny import FLOAT32, MEAN, NETWORKS, NONE, SHAPE, STD, image_set, start
 from torch.utils.data import DataLoader, TensorDataset
 
-from paretrim import compress, integer_network
+from paretrim import compress, freeze, integer_network
 from paretrim.data.batches import EvalBatches
+from paretrim.graph.types import InputSpec
+from paretrim.judge import as_the_file_takes, deploy, judge
 from paretrim.network import Network
 from paretrim.pipeline import run_stages
 from paretrim.quantize.stage import Quantize
 from paretrim.runtime import Session
+from paretrim.start import TestSet
 
 
 @dataclass
@@ -82,3 +85,35 @@ def test_recipes_taken_up_again_compute_nothing(computed, tmp_path):
     computed.update(dict.fromkeys(computed, 0))
     run_stages(replace(begin), [Quantize(budget=NONE)], tmp_path)
     assert not any(computed.values())
+
+
+@pytest.mark.parametrize("spec", [InputSpec(SHAPE), InputSpec(SHAPE, MEAN, STD)], ids=["normalised", "pixels"])
+def test_a_quantized_candidate_is_frozen_once_from_the_end_of_its_stage_to_its_judgement(spec, monkeypatch, tmp_path):
+    frozen = []
+
+    def lower(*arguments):
+        frozen.append(lowered(*arguments))
+        return frozen[-1]
+
+    begin = replace(start("residual"), spec=spec)
+    lowered = freeze.lower
+    monkeypatch.setattr(freeze, "lower", lower)
+    candidate = run_stages(begin, [Quantize(budget=NONE)], tmp_path)[-1]
+    deployed = deploy(candidate, begin, tmp_path / "files")
+    images = image_set()
+    batches = EvalBatches(images=images, batch_size=120, mean=MEAN, std=STD)
+    shown = as_the_file_takes(next(iter(batches.epoch(0))).inputs, spec)
+    assert judge(candidate, deployed, TestSet(shown, images.labels.numpy(), batches), begin).agreement == 1
+    assert len(frozen) == 1
+    same_network(deployed.graph, freeze.freeze(candidate.network, spec))
+    assert run_stages(begin, [], tmp_path)[-1].integers is None
+
+
+def same_network(one, other):
+    assert (one.input, one.output, one.classes) == (other.input, other.output, other.classes)
+    for found, expected in zip(one.nodes, other.nodes, strict=True):
+        assert (found.name, found.op, found.inputs, found.type) == (expected.name, expected.op, expected.inputs, expected.type)
+        assert found.attributes == expected.attributes
+        assert {name: (array.dtype, array.tobytes()) for name, array in found.tensors.items()} == {
+            name: (array.dtype, array.tobytes()) for name, array in expected.tensors.items()
+        }

@@ -186,10 +186,8 @@ def _integer_tensors(
     ``types`` are those of the input and the output; an output in float32 counts in steps of 1.
     """
     source, output = types[0].scale, types[1].scale
-    columns = (-1, *[1] * (codes.integers.ndim - 1))
-    integers = codes.integers.astype(np.int64) * np.sign(factor).astype(np.int64).reshape(columns)
     exact = codes.scale.astype(np.float64) * np.abs(factor)
-    empty: npt.NDArray[np.bool_] = np.logical_not(integers.reshape(len(integers), -1).any(axis=1))
+    empty: npt.NDArray[np.bool_] = np.logical_not(codes.integers.reshape(len(factor), -1).any(axis=1)) | (factor == 0)
     # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
     # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
     step = output / source if types[1].quantized else float(exact.max(initial=0, where=~empty))
@@ -198,20 +196,39 @@ def _integer_tensors(
     exact = np.where(empty, held, exact)
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * step)
     scale = np.maximum(exact, least).astype(np.float32)
-    integers = np.rint(integers * (exact / np.maximum(exact, least)).reshape(columns))
+    integers = _scaled_rows(codes.integers, np.sign(factor) * (exact / np.maximum(exact, least)))
     if types[1].quantized:
         scale, bias_integers = _plain_where_so(scale, bias, empty, (source, output))
     else:
         bias_integers = np.rint(bias / (source * scale.astype(np.float64)))
     _require_normal(scale, (source, output), head)
-    reach = np.abs(integers).reshape(len(integers), -1).sum(axis=1) * 255 + np.abs(bias_integers)
+    _require_int32(integers, bias_integers, head)
+    return {"weight": integers, "weight_scale": scale, "bias": bias_integers.astype(np.int32)}
+
+
+def _scaled_rows(integers: npt.NDArray[np.int8], factors: Float64Array) -> npt.NDArray[np.int8]:
+    """Integers [Co, ...] times a factor in [-1, 1] a row, rounded; rows whose factor is 1 are not looked at."""
+    changed = factors != 1
+    if not changed.any():
+        return integers
+    columns = (-1, *[1] * (integers.ndim - 1))
+    result = integers.copy()
+    result[changed] = np.rint(integers[changed] * factors[changed].reshape(columns))
+    return result
+
+
+def _require_int32(integers: npt.NDArray[np.int8], bias: Float64Array, head: Node) -> None:
+    """Refuse a layer whose sums may leave int32."""
+    size, biases = integers[0].size, np.abs(bias)
+    if 127 * 255 * size + biases.max() < 2**31:
+        return
+    reach = np.abs(integers.reshape(len(integers), -1).astype(np.int64)).sum(axis=1) * 255 + biases
     if reach.max() >= 2**31:
         channel = int(reach.argmax())
         raise UnsupportedOperation(
             f"layer '{head.layer}': the sum of output channel {channel} may reach {int(reach.max()):,}, beyond int32; "
-            f"it has {integers[0].size:,} weights per channel, split the layer or remove weights"
+            f"it has {size:,} weights per channel, split the layer or remove weights"
         )
-    return {"weight": integers.astype(np.int8), "weight_scale": scale, "bias": bias_integers.astype(np.int32)}
 
 
 def _require_normal(scale: FloatArray, scales: tuple[float, float], head: Node) -> None:

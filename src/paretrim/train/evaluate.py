@@ -16,19 +16,21 @@ from paretrim.network import Network
 from paretrim.runtime import plan
 
 
-def predictions(network: Network, batches: Iterable[Batch], device: torch.device) -> tuple[Tensor, Tensor]:
+def predictions(
+    network: Network, batches: Iterable[Batch], device: torch.device, *, integers: Graph | None = None
+) -> tuple[Tensor, Tensor]:
     """Top-1 classes and labels, int64 [N] each, on the CPU. The mode of the network is restored.
 
     A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit
     those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime on a CPU,
-    in torch on a GPU.
+    in torch on a GPU. ``integers`` is its integer graph, where that is known already.
 
     Raises:
         DataUnavailable: there are no batches, or a label is none of the network's classes.
     """
     training = network.training
     network.eval().to(device)
-    judged = _integers(freeze(network), device) if network.quantizers() else _floats(network)
+    judged = _integers(integers or freeze(network), device) if network.quantizers() else _floats(network)
     outputs = network.structure.types[network.structure.output].shape[0]
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
@@ -64,11 +66,11 @@ def _integers(graph: Graph, device: torch.device) -> Callable[[Tensor], Tensor]:
     return IntegerNetwork(graph, device)
 
 
-def accuracy(network: Network, batches: Iterable[Batch], device: torch.device) -> float:
-    """Share of right top-1 classes in [0, 1].
+def accuracy(network: Network, batches: Iterable[Batch], device: torch.device, *, integers: Graph | None = None) -> float:
+    """Share of right top-1 classes in [0, 1]; ``integers`` as in :func:`predictions`.
 
     Raises:
         DataUnavailable: there are no batches.
     """
-    found, labels = predictions(network, batches, device)
+    found, labels = predictions(network, batches, device, integers=integers)
     return float((found == labels).double().mean())
