@@ -31,7 +31,7 @@ from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.families import refuse_other_families
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
-from paretrim.capture.private import private_copy, reading_copy
+from paretrim.capture.private import private_copy
 from paretrim.capture.program import program_of
 from paretrim.capture.remedies import INSTEAD, remedy
 from paretrim.capture.stacked import PARTS, STACKED
@@ -92,27 +92,23 @@ class Captured:
 def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Captured:
     """As :func:`capture`, with what is needed to compare the graph with the module."""
     private = private_copy(module)
-    unused = reading_copy(private)
-    exported = program_of(private, shape)
-    state = {**exported.state_dict, **exported.constants}
-    signature = exported.graph_signature
-    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
-    work = Work({node: Constant(sources[node.name], state[sources[node.name]]) for node in placeholders if node.name in sources})
+    program = program_of(private, shape)
+    graph = program.module.graph
+    work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}
     output = ""
-    needed = _needed(exported.graph, set(work.constants))
-    refuse_other_families(work, [node for node in exported.graph.nodes if node in needed])
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and node.name not in sources:
+    needed = _needed(graph, set(work.constants))
+    refuse_other_families(work, [node for node in graph.nodes if node in needed])
+    for node in graph.nodes:
+        if node.op == "placeholder" and node not in program.tensors:
             work.known[node] = View(INPUT, shape)
         elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
             _convert(work, node)
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
-            output = _output(work, node, signature)
+            output = _output(work, node, program.signature)
     _check_logits(work.shapes[output], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
     if left_out:
@@ -121,10 +117,10 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             "logits in front of it, and chooses the same classes",
             stacklevel=3,
         )
-    graph = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
-    _check_weights(graph)
-    inputs = tuple(state[sources[node.name]] if node.name in sources else None for node in placeholders)
-    return Captured(graph, unused, exported.graph_module, inputs, values, left_out)
+    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
+    _check_weights(captured)
+    inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
+    return Captured(captured, private, program.module, inputs, values, left_out)
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:

@@ -9,15 +9,20 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ExportGraphSignature
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
+from paretrim.capture.private import reading_copy
+from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
 from paretrim.errors import UnsupportedOperation, reason_of
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -29,23 +34,57 @@ _GUARDS = ("data-dependent", "Constraints violated", "unbacked")
 _CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
 
 
-def program_of(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
-    """Export a private copy with a free batch. Blocks such as ``torch.no_grad()`` are opened: their operations stand in the list.
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The operations of a module.
+
+    Attributes:
+        module: they stand in its graph.
+        tensors: name and value of every input of the graph that is a parameter, a buffer or a constant; the others are images.
+        signature: tells what the outputs of the graph are.
+    """
+
+    module: GraphModule
+    tensors: Mapping[FxNode, tuple[str, torch.Tensor]]
+    signature: ExportGraphSignature
+
+
+def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
+    """Export a private copy with a free batch. Blocks like ``torch.no_grad()`` are opened: their operations stand in the list.
+
+    The copy itself does not run.
 
     Raises:
         UnsupportedOperation: torch cannot export it, or it holds control flow.
     """
-    exported = _exported(module, shape)
+    private = reading_copy(module)
+    norms = make_norms_opaque(private)
+    with silence(), refusing_to_end(module), only_what_is_needed():
+        try:
+            exported = _export(private, shape)
+        except Exception:  # what went wrong is said by the export without shortcuts
+            exported = None
+    if exported is None:
+        exported, norms = _exported(reading_copy(module), shape), {}
     _inline(exported.graph_module)
-    return exported
+    state, signature = {**exported.state_dict, **exported.constants}, exported.graph_signature
+    sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    inputs = exported.graph.find_nodes(op="placeholder")
+    tensors = {node: (sources[node.name], state[sources[node.name]]) for node in inputs if node.name in sources}
+    tensors |= put_norms_back(exported.graph_module, norms)
+    return Program(exported.graph_module, MappingProxyType(tensors), signature)
+
+
+def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    batch = {0: torch.export.Dim("batch", min=1)}
+    sizes = ((batch,),) if _is_variadic(module) else (batch,)
+    return torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=sizes)
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
-    sample = torch.zeros(2, *shape)
-    batch = {0: torch.export.Dim("batch", min=1)}
     with silence(), refusing_to_end(module):
         try:
-            return torch.export.export(module, (sample,), dynamic_shapes=((batch,),) if _is_variadic(module) else (batch,))
+            return _export(module, shape)
         except MemoryError as error:
             raise UnsupportedOperation(
                 f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
@@ -56,7 +95,7 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             lines = _LINE.findall(text)
             place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
             hint = ""
-            if not _runs(module, sample):
+            if not _runs(module, torch.zeros(2, *shape)):
                 hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"

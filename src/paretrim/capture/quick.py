@@ -1,0 +1,109 @@
+"""What makes the export of a large network quick, and changes nothing of its program.
+
+Most of the time of an export is spent on one tensor after the other. A BatchNorm has five, and torch writes each of them out as a
+dozen operations before it knows the shape of the result, which is that of the input. So plain ones are traced as one operation
+without tensors, and afterwards put back as what they are. Whatever goes wrong on the way, the export is done again without.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import GraphModule
+from torch.fx import Node as FxNode
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
+
+_PARAMETERS, _BUFFERS = ("weight", "bias"), ("running_mean", "running_var", "num_batches_tracked")
+
+_LIBRARY = torch.library.Library("paretrim", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define("batch_norm(Tensor input, str layer) -> Tensor")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("batch_norm", lambda images, _: torch.empty_like(images), "Meta")  # type: ignore[no-untyped-call]
+
+_STACK_TRACES = "do_not_emit_stack_traces"
+
+
+class NotPlain(Exception):
+    """A BatchNorm is used in another way than being called in eval; never shown to a user."""
+
+
+class OpaqueNorm(nn.BatchNorm2d):
+    """A BatchNorm in eval that is traced as one operation; its tensors are out of reach."""
+
+    path: str
+    held: Mapping[str, Tensor]
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The operation in place of the norm."""
+        if self.training or input.dtype != torch.float32 or input.dim() != 4 or input.shape[1] != len(self.held["running_mean"]):
+            raise NotPlain(f"'{self.path}' is called in training or with an input of another shape")
+        found = torch.ops.paretrim.batch_norm(input, self.path)
+        assert isinstance(found, Tensor)
+        return found
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        if name in _PARAMETERS or name in _BUFFERS:
+            raise NotPlain(f"'{self.path}.{name}' is read outside of its layer")
+        return super().__getattr__(name)
+
+
+def make_norms_opaque(module: nn.Module) -> dict[str, OpaqueNorm]:
+    """Turn every plain BatchNorm inside into one operation, in place; they are returned by their paths."""
+    norms = {path: part for path, part in module.named_modules() if path and _is_plain(part)}
+    opaque: dict[str, OpaqueNorm] = {}
+    for path, norm in norms.items():
+        held = {**norm._parameters, **norm._buffers}
+        norm.__dict__.update(_parameters={}, _buffers={}, path=path, held=held)
+        norm.__class__ = OpaqueNorm
+        assert isinstance(norm, OpaqueNorm)
+        opaque[path] = norm
+    return opaque
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Whether it is a BatchNorm as torch makes it, in eval, with all its tensors and nothing in their place."""
+    if type(part) is not nn.BatchNorm2d or part.training or "forward" in part.__dict__:
+        return False
+    whole = all(tensor is not None for tensor in (*part._parameters.values(), *part._buffers.values()))
+    return whole and tuple(part._parameters) == _PARAMETERS and tuple(part._buffers) == _BUFFERS
+
+
+def put_norms_back(program: GraphModule, norms: Mapping[str, OpaqueNorm]) -> dict[FxNode, tuple[str, Tensor]]:
+    """Let the operations of a program be ``aten.batch_norm`` again; returns the name and tensor of every input added for that."""
+    graph, added = program.graph, dict[FxNode, tuple[str, Tensor]]()
+    inputs: dict[str, list[FxNode]] = {}
+    for node in graph.find_nodes(op="call_function", target=torch.ops.paretrim.batch_norm.default):
+        source, path = node.args
+        norm = norms[path]
+        if path not in inputs:
+            names = (*_PARAMETERS, *_BUFFERS[:2])
+            inputs[path] = [_input(graph, f"{path}.{name}", norm.held[name], added) for name in names]
+        node.target = torch.ops.aten.batch_norm.default
+        node.args = (source, *inputs[path], False, norm.momentum or 0.0, norm.eps, torch.backends.cudnn.enabled)
+    return added
+
+
+def _input(graph: fx.Graph, name: str, tensor: Tensor, added: dict[FxNode, tuple[str, Tensor]]) -> FxNode:
+    with graph.inserting_before(next(iter(graph.nodes))):
+        node = graph.placeholder(name.replace(".", "_"))
+    node.meta["val"] = tensor
+    added[node] = name, tensor
+    return node
+
+
+@contextmanager
+def only_what_is_needed() -> Iterator[None]:
+    """While inside, torch notes no stack trace for an operation and compiles no program, and Python looks for no garbage."""
+    before, collecting = vars(fx.config).get(_STACK_TRACES, False), gc.isenabled()
+    gc.disable()
+    setattr(fx.config, _STACK_TRACES, True)
+    try:
+        with _use_lazy_graph_module(True):
+            yield
+    finally:
+        setattr(fx.config, _STACK_TRACES, before)
+        if collecting:
+            gc.enable()
