@@ -28,12 +28,14 @@ class Candidate:
     """A network and what was done to it. Masks and quantizers are read from the network, never stored twice.
 
     ``mean`` and ``std`` are what its images were normalised with, in units of pixel / 255; empty where that is not known.
+    ``resize`` is the short side in pixels that they were resized to before their centre was cut out, 0 where that is not known.
     """
 
     network: Network
     history: tuple[StageOutcome, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    resize: int = 0
 
     @cached_property
     def integers(self) -> Graph | None:
@@ -73,6 +75,7 @@ def save_candidate(candidate: Candidate, path: Path) -> None:
         "weights": weights,
         "history": [dataclasses.asdict(stage) for stage in candidate.history],
         **({"mean": candidate.mean, "std": candidate.std} if candidate.std else {}),
+        **({"resize": candidate.resize} if candidate.resize else {}),
     }
     save_state(path, network.state_dict(), facts)
 
@@ -88,9 +91,10 @@ def load_candidate(path: Path) -> Candidate:
         network = _restored(tensors, facts)
         history = tuple(StageOutcome(**stage) for stage in facts["history"])
         mean, std = (tuple(map(float, facts.get(key, ()))) for key in ("mean", "std"))
+        resize = int(facts.get("resize", 0))
     except (KeyError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
         raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
-    return Candidate(network.eval(), history, mean, std)
+    return Candidate(network.eval(), history, mean, std, resize)
 
 
 def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Network:

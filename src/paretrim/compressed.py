@@ -122,6 +122,7 @@ def compress(
     data_name: str = "",
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    resize: int = 0,
     report: Report | None = None,
 ) -> Compressed:
     """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
@@ -140,10 +141,11 @@ def compress(
         mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into the files, so that
             ``paretrim eval`` and others can prepare images as the loaders do.
         std: what they then divide by, likewise.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
         report: told of progress while training; None shows it on standard error, as the command line does.
 
     Raises:
-        InvalidRecipe: ``stages`` holds something else, or ``mean`` and ``std`` do not fit.
+        InvalidRecipe: ``stages`` holds something else, or ``mean``, ``std`` and ``resize`` do not fit.
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, a stage failed, or the ``.trim`` file does not compute what it should.
     """
@@ -152,7 +154,15 @@ def compress(
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
     start = start_from_loaders(
-        model, train_loader, validation_loader, seed=seed, execution=execution, data_name=data_name, mean=mean, std=std
+        model,
+        train_loader,
+        validation_loader,
+        seed=seed,
+        execution=execution,
+        data_name=data_name,
+        mean=mean,
+        std=std,
+        resize=resize,
     )
     place = Path(folder)
     with hold(place), _watching(report) as watcher:
@@ -178,6 +188,7 @@ def to_int8(
     execution: Execution | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    resize: int = 0,
     report: Report | None = None,
 ) -> Compressed:
     """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
@@ -190,10 +201,11 @@ def to_int8(
         execution: device and arithmetic; None chooses them for this machine.
         mean: as for :func:`compress`.
         std: as for :func:`compress`.
+        resize: as for :func:`compress`.
         report: told of progress; None shows it on standard error.
 
     Raises:
-        InvalidRecipe: ``mean`` and ``std`` do not fit.
+        InvalidRecipe: ``mean``, ``std`` and ``resize`` do not fit.
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, or the file does not compute what it should.
     """
@@ -207,6 +219,7 @@ def to_int8(
         execution=execution,
         mean=mean,
         std=std,
+        resize=resize,
         report=report,
     )
 

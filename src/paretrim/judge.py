@@ -35,7 +35,7 @@ from paretrim.runtime import load as open_session
 from paretrim.start import Start, TestSet
 from paretrim.train.evaluate import predictions
 from paretrim.trimfile import Provenance
-from paretrim.trimfile.provenance import normalisation_facts
+from paretrim.trimfile.provenance import image_facts
 
 EXACT_IMAGES = 32
 """Images on which the native runtime has to give the very bits of the reference interpreter; of a large network fewer."""
@@ -113,7 +113,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
 
     The ONNX file is delivered only if it passes its check; the ``.trim`` file does not wait for it. ``recipe`` is the digest that
     the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same network with the same history is
-    the same file. Files of normalised images also keep what those were normalised with, if the candidate knows.
+    the same file. Files also keep how their images were prepared, if the candidate knows.
 
     Raises:
         ExportMismatch: the ``.trim`` file does not compute what the graph means.
@@ -128,7 +128,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
     unchecked = folder / UNCHECKED
-    facts = {} if graph.input.takes_pixels else normalisation_facts(candidate.mean, candidate.std)
+    facts = image_facts(candidate.mean, candidate.std, candidate.resize, pixels=graph.input.takes_pixels)
     trimfile.write(graph, unchecked, Provenance(recipe, history, facts))
     _check_trim(graph, unchecked, images)
     unchecked.replace(trim)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paretrim.agreement import captured_network
 from paretrim.data.batches import Batch, Batches
-from paretrim.data.spec import check_normalisation
+from paretrim.data.spec import MOST, check_normalisation
 from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
 from paretrim.digest import digest_of
 from paretrim.errors import DataUnavailable, InvalidRecipe
@@ -32,6 +32,7 @@ def start_from_loaders(
     data_name: str = "",
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    resize: int = 0,
 ) -> Start:
     """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels integer [N]); none of them changes.
 
@@ -53,6 +54,7 @@ def start_from_loaders(
         mean: what the loaders subtract from pixel / 255, one number per channel; only written into candidates and files, so that
             images can be prepared for them in the same way.
         std: what they then divide by, likewise.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
@@ -76,6 +78,7 @@ def start_from_loaders(
             f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
         )
     means, deviations = _normalisation(mean, std, train.sample_shape[0])
+    _require_resize(resize, train.sample_shape)
     network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
     _require_fitting_labels(labels, module, network.structure)
     return Start(
@@ -90,6 +93,7 @@ def start_from_loaders(
         execution=execution,
         mean=means,
         std=deviations,
+        resize=resize,
     )
 
 
@@ -105,6 +109,15 @@ def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -
     if len(means) != channels:
         raise InvalidRecipe(f"mean and std have {len(means)} numbers and the images of the loaders have {channels} channels")
     return means, deviations
+
+
+def _require_resize(resize: int, shape: tuple[int, ...]) -> None:
+    side = max(shape[1:])
+    if resize != 0 and not (isinstance(resize, int) and side <= resize <= MOST):
+        raise InvalidRecipe(
+            f"resize is {brief(resize)} and the images of the loaders have a side of {side}; give the short side in pixels that "
+            f"the loaders resize images to before they cut the centre out of them, a whole number from {side} to {MOST}"
+        )
 
 
 def _require_fitting_labels(labels: Tensor, module: nn.Module, graph: Graph) -> None:

@@ -90,7 +90,7 @@ def run_stage(
 
 
 def _first(start: Start) -> Candidate:
-    return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std)
+    return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std, resize=start.resize)
 
 
 def _validate(candidate: Candidate, resources: Resources) -> float:
@@ -178,7 +178,9 @@ def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> lis
 
 def deployment_key(start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None) -> str:
     """What decides the deployed files of a candidate; ``teacher`` is the one that a recipe names."""
-    written = {"mean": start.mean, "std": start.std} if start.std else {}
+    written: dict[str, object] = {"mean": start.mean, "std": start.std} if start.std else {}
+    if start.resize and not start.spec.takes_pixels:  # where files take pixels, the data they were made from say it
+        written["resize"] = start.resize
     return digest_of(
         {
             "start": start.key(),
@@ -202,7 +204,7 @@ def _stored(
 ) -> Candidate:
     """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back.
 
-    The normalisation is no part of the key: a result that was stored with another one, or none, is written again with this one.
+    How images are prepared is no part of the key: a result that was stored with other numbers, or none, is written again.
     """
     path = _place(folder, key)
     made = None
@@ -212,8 +214,9 @@ def _stored(
         save_candidate(made, path)
     Checkpoints(path.parent).clear()
     stored = load_candidate(path)
-    found = replace(stored, mean=candidate.mean, std=candidate.std)
-    if found.std and (found.mean, found.std) != (stored.mean, stored.std):
+    found = replace(stored, mean=candidate.mean, std=candidate.std, resize=candidate.resize)
+    told = (found.mean, found.std, found.resize)
+    if (found.std or found.resize) and told != (stored.mean, stored.std, stored.resize):
         save_candidate(found, path)
     return found if made is None else found.with_integers(made.integers)
 

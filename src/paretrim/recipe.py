@@ -125,6 +125,8 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values; what does not change the outcome is left out."""
     facts = _plain(dataclasses.asdict(dataclasses.replace(recipe, stages=())))
     del facts["label"], facts["data"]["folder"]
+    if facts["data"]["resize"] is None:  # came later: recipes without it keep their digest
+        del facts["data"]["resize"]
     facts["execution"] = {"precision": recipe.execution.precision}
     facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
     return facts

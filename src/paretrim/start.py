@@ -39,7 +39,8 @@ class Start:
 
     ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
-    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say; they are only written down.
+    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
+    they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
     Users' own loaders become one with :func:`paretrim.own.start_from_loaders`.
     """
 
@@ -54,6 +55,7 @@ class Start:
     execution: Execution = field(default_factory=Execution)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    resize: int = 0
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
@@ -128,6 +130,7 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
         images=len(splits.train),
         seed=recipe.seed,
         execution=recipe.execution,
+        resize=dataset.resize,
     )
     test = EvalBatches(images=dataset.test, batch_size=VALIDATION_BATCH, mean=dataset.mean, std=dataset.std, device=device)
     return start, TestSet(dataset.test.images.numpy(), dataset.test.labels.numpy(), test)

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from paretrim.bench.raw import load_session
 from paretrim.data.digits import load_digits
@@ -85,6 +86,65 @@ def other(candidate, tmp_path):
     return path
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of images of several sizes, in as many classes as digits has."""
+    image = pytest.importorskip("PIL.Image")
+    stream = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in map(str, range(10)):
+            place = tmp_path / "photos" / part / label
+            place.mkdir(parents=True)
+            image.fromarray(stream.integers(0, 256, (20, 31, 3), np.uint8)).save(place / "a.png")
+    return f"imagefolder:{tmp_path / 'photos'}"
+
+
+@pytest.fixture
+def resized(tmp_path):
+    """A candidate for colour images of 8 pixels that were cut out of images with a short side of 10."""
+    from paretrim.candidate import Candidate, save_candidate
+    from paretrim.capture import capture
+    from paretrim.network import Network
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
+    network = Network(capture(module, (3, 8, 8), classes=tuple(map(str, range(10)))))
+    path = tmp_path / "resized.safetensors"
+    save_candidate(Candidate(network, mean=(0.5,) * 3, std=(0.25,) * 3, resize=10), path)
+    return path
+
+
+@pytest.mark.parametrize("options", [(), ("--mean=0.5,0.5,0.5", "--std=0.25,0.25,0.25")])
+@pytest.mark.parametrize("ending", [".trim", ".onnx"])
+def test_files_keep_how_images_are_resized(resized, photos, options, ending, command, command_json, tmp_path):
+    """Whether they take pixels or floats; without it, images would have become 224 pixels large, or wider views of 8."""
+    file = tmp_path / f"a{ending}"
+    assert command("export", resized, "--to", file, *options)[0] == 0
+    status, found = command_json("eval", file, "--data", photos)
+    assert (status, found["resize"]) == (0, 10)
+    same = command("eval", file, "--data", photos, "--image-size", 8, "--resize", 10)
+    assert "; short sides were resized to 10; " in same[1]
+    for other in (("--image-size", 9), ("--image-size", 8, "--resize", 8), ("--resize", 9)):
+        status, _, err = command("eval", file, "--data", photos, *other)
+        assert status == 2
+        assert "whose short side was resized to 10 and whose centre of 8 pixels was cut out, and --image-size and --resize" in err
+    if ending == ".trim":
+        command("export", file, "--to", tmp_path / "b.onnx")
+        assert command_json("eval", tmp_path / "b.onnx", "--data", photos)[1]["resize"] == 10
+
+
+def test_a_file_that_does_not_know_is_given_sizes(resized, photos, command, command_json, tmp_path):
+    from dataclasses import replace
+
+    from paretrim.candidate import load_candidate, save_candidate
+
+    save_candidate(replace(load_candidate(resized), resize=0), tmp_path / "older.safetensors")
+    command("export", tmp_path / "older.safetensors", "--to", tmp_path / "a.onnx")
+    found = command_json("eval", tmp_path / "a.onnx", "--data", photos, "--image-size", 8, "--resize", 9)[1]
+    assert found["resize"] == 9
+    assert "resize its images with --image-size 8" in command("eval", tmp_path / "a.onnx", "--data", photos)[2]
+
+
 @pytest.mark.parametrize("ending", [".trim", ".onnx"])
 def test_a_file_of_floats_keeps_what_its_images_were_normalised_with(other, ending, command, command_json, tmp_path):
     file = tmp_path / f"floats{ending}"
@@ -139,6 +199,17 @@ def test_eval_refuses_a_normalisation_that_a_file_of_pixels_would_not_use(files,
         assert status == 2
         assert "takes pixels and normalises them itself" in err
         assert "leave out --mean and --std" in err
+
+
+@pytest.mark.parametrize("kept", ["-3", "ten", "1" * 12])
+def test_a_size_that_is_none_is_refused(resized, command, tmp_path, kept):
+    command("export", resized, "--to", tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    next(one for one in model.metadata_props if one.key == "resize").value = kept
+    onnx.save(model, tmp_path / "a.onnx")
+    status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
+    assert status == 1
+    assert f"keeps '{kept}' as its resize; it must be a whole number of pixels" in err
 
 
 @pytest.mark.parametrize("kept", ["a,b", "0.1,,x"])

@@ -21,6 +21,8 @@ from paretrim.errors import DataUnavailable, InvalidRecipe
         ({"name": "digits", "validation": float("nan")}, "validation is nan"),
         ({"name": "digits", "split_seed": -1}, "split_seed is -1; it must be 0 or more"),
         ({"name": "imagefolder:x", "image_size": 0}, "image_size is 0; it must be 1 or more"),
+        ({"name": "imagefolder:x", "resize": 256}, "resize is 256 without image_size, the side that is cut out; give both"),
+        ({"name": "imagefolder:x", "image_size": 8, "resize": 7}, "resize is 7; the short side must be image_size, 8, or more"),
         ({"name": "digits", "crop_padding": -1}, "crop_padding is -1"),
         ({"name": "digits", "cutout": -2}, "cutout is -2"),
         ({"name": "digits", "mean": (0.5,)}, r"mean is \(0\.5,\) and std is None; give both or neither"),

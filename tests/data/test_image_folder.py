@@ -41,6 +41,19 @@ def test_folders_become_classes(folder):
     assert data.mean == (0.485, 0.456, 0.406)
 
 
+def test_the_centre_is_cut_out_of_a_larger_image_as_training_scripts_do(folder):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "test" / "cat" / "0.png")
+    data = load(DataSpec(f"imagefolder:{folder}", image_size=8, resize=11))
+    assert data.resize == 11
+    whole = Image.fromarray(noise).resize((16, 11), Image.Resampling.BILINEAR)  # 45 * 11 / 30 = 16.5
+    np.testing.assert_array_equal(data.test.images[0].permute(1, 2, 0), np.asarray(whole)[2:10, 4:12])
+    assert read(folder).resize == 8
+    np.testing.assert_array_equal(
+        load(DataSpec(f"imagefolder:{folder}", image_size=8, resize=8)).test.images, read(folder).test.images
+    )
+
+
 def test_default_size_is_224(folder):
     assert load(DataSpec(f"imagefolder:{folder}")).train.sample_shape == (3, 224, 224)
 

@@ -81,6 +81,14 @@ def test_the_file_says_what_it_takes_and_gives(tmp_path):
     assert session.run(None, {INPUT: IMAGES[:0]})[0].shape == (0, 5)
 
 
+def test_how_images_are_prepared_goes_into_the_file(tmp_path):
+    facts = {"mean": "0.5", "std": "0.25", "resize": "256"}
+    trim = trimfile.to_bytes(GRAPH, trimfile.Provenance(measured={**facts, "seed": 3}))
+    export_operator(trim, tmp_path / "a.onnx", threads=1)
+    found = {one.key: one.value for one in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert found == {**facts, "classes": "\n".join(GRAPH.classes), "threads": "1"}
+
+
 def test_one_library_serves_many_sessions_and_callers(tmp_path):
     other, images = random_graph(3, quantized=True)
     export_operator(TRIM, tmp_path / "a.onnx", threads=2)

@@ -96,6 +96,19 @@ def test_the_files_keep_the_normalisation_of_the_loaders(own, tmp_path, capsys):
     assert described(again.deployed.delivered_onnx()).std == ()
 
 
+def test_the_files_keep_the_size_the_loaders_resize_to(own, tmp_path):
+    kept = paretrim.to_int8(*own, folder=tmp_path, resize=10)
+    stored = next((tmp_path / "stages").glob("*/candidate.safetensors"))
+    assert paretrim.load_candidate(stored).resize == 10
+    for name in ("net.trim", "net.onnx"):
+        assert described(kept.save(tmp_path / name)).resize == 10
+    for wrong in (7, 8.5, "10"):
+        with pytest.raises(
+            InvalidRecipe, match=r"resize is .* and the images of the loaders have a side of 8; give the short side"
+        ):
+            paretrim.compress(*own, folder=tmp_path, resize=wrong)
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
-from paretrim.trimfile.provenance import MEAN, STD, normalisation_facts
+from paretrim.trimfile.provenance import MEAN, RESIZE, STD, image_facts
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
@@ -104,7 +104,8 @@ def evaluate(parsed: argparse.Namespace) -> int:
         facts: dict[str, object] = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime}
         facts["runtime_version"] = runnable.version
         facts |= {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size}
-        emit(facts | {"normalisation": dataclasses.asdict(prepared)})
+        normalisation = {"source": prepared.source, "mean": prepared.mean, "std": prepared.std}
+        emit(facts | {"normalisation": normalisation, "resize": prepared.resize})
     else:
         interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
         say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
@@ -231,8 +232,9 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
     if path.suffix == ONNX:
         from paretrim.deploy.onnx_file import export_onnx
 
-        known = {} if graph.input.takes_pixels else _provenance(source, parsed).measured
-        export_onnx(graph, path, facts={key: str(known[key]) for key in (MEAN, STD) if key in known})
+        known = _known(source, parsed)
+        kept = (RESIZE,) if graph.input.takes_pixels else (MEAN, STD, RESIZE)
+        export_onnx(graph, path, facts={key: str(known[key]) for key in kept if key in known})
         return path
     from paretrim.deploy.write import write_graph
 
@@ -247,6 +249,14 @@ def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes
     from paretrim import trimfile
 
     return trimfile.to_bytes(graph, _provenance(source, parsed))
+
+
+def _known(source: Path, parsed: argparse.Namespace) -> Mapping[str, object]:
+    """What the file of ``export`` is to keep of its source: of a run folder, what the file keeps that was judged."""
+    shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
+    if source.is_dir() and kind_of(shipped) != TRIM:
+        return {}
+    return _provenance(shipped, parsed).measured
 
 
 def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
@@ -265,7 +275,7 @@ def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
         from paretrim.candidate import load_candidate
 
         candidate = load_candidate(source)
-        kept = {} if parsed.std else normalisation_facts(candidate.mean, candidate.std)
+        kept = image_facts(candidate.mean, candidate.std, candidate.resize, pixels=bool(parsed.std))
         return Provenance(history=candidate.history, measured=kept)
     return Provenance()
 

@@ -26,15 +26,23 @@ FILE, KEPT, GIVEN, DEFAULT = "the file itself", "kept in the file", "from the co
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty numbers are not known here."""
+    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty numbers are not known here.
+
+    ``resize`` is the short side that images were resized to before the square was cut out of their centre, 0 if none were.
+    """
 
     source: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int = 0
 
     def in_words(self, data: str) -> str:
         """One sentence for people."""
         numbers = f" with {_numbers(self.mean, self.std)}" if self.std else ""
+        sides = f"short sides were resized to {self.resize}; " if self.resize else ""
+        return sides + self._normalised_in_words(data, numbers)
+
+    def _normalised_in_words(self, data: str, numbers: str) -> str:
         if self.source == FILE:
             return f"pixels went in, and the file normalises them itself{numbers}"
         hint = "; the file does not say which it wants, so give --mean and --std if it was trained with others"
@@ -58,7 +66,7 @@ def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> Test
     """The test images that the options name, prepared for a file.
 
     Raises:
-        InvalidRecipe: --mean and --std are others than the file's own.
+        InvalidRecipe: --mean, --std, --image-size or --resize are others than the file's own.
         DataUnavailable: the data cannot be read.
     """
     from paretrim.data.load import load
@@ -67,7 +75,10 @@ def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> Test
     _require_no_contradiction(parsed, file, known)
     kept = not known.pixels and bool(known.std)
     mean, std = (known.mean, known.std) if kept else (parsed.mean, parsed.std)
-    spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=parsed.image_size, mean=mean, std=std)
+    size, resize = parsed.image_size, parsed.resize
+    if known.resize and parsed.data.startswith(FOLDER):
+        size, resize = known.shape[-1], known.resize
+    spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=size, mean=mean, std=std, resize=resize)
     with at_work() as watcher:
         dataset = load(spec, progress=watcher.fetched)
         if dataset.broken:
@@ -76,13 +87,13 @@ def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> Test
     images: Pixels = dataset.test.images.numpy()
     labels: Labels = dataset.test.labels.numpy()
     if known.pixels:
-        return TestImages(images, labels, dataset.classes, Preparation(FILE, known.mean, known.std))
+        return TestImages(images, labels, dataset.classes, Preparation(FILE, known.mean, known.std, dataset.resize))
     source = KEPT if kept else DEFAULT if parsed.mean is None else GIVEN
     return TestImages(
         _normalised(images, dataset.mean, dataset.std),
         labels,
         dataset.classes,
-        Preparation(source, dataset.mean, dataset.std),
+        Preparation(source, dataset.mean, dataset.std, dataset.resize),
     )
 
 
@@ -92,6 +103,12 @@ def _normalised(pixels: Pixels, means: Sequence[float], deviations: Sequence[flo
 
 
 def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: Described) -> None:
+    size = known.shape[-1]
+    if known.resize and (parsed.image_size not in (None, size) or parsed.resize not in (None, known.resize)):
+        raise InvalidRecipe(
+            f"'{file}' was made for images whose short side was resized to {known.resize} and whose centre of {size} pixels was "
+            "cut out, and --image-size and --resize are others; leave them out to use its own"
+        )
     if (parsed.mean is None and parsed.std is None) or (known.std and (parsed.mean, parsed.std) == (known.mean, known.std)):
         return
     own = f" with {_numbers(known.mean, known.std)}" if known.std else ""

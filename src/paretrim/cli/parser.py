@@ -109,6 +109,8 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="PIXELS",
         help="side that the images of an imagefolder are resized to (default: their own if all are alike and square, else 224)",
     )
+    text = "short side that they are resized to before a square of --image-size is cut out of the centre (default: --image-size)"
+    parser.add_argument("--resize", type=int, metavar="PIXELS", help=text)
     parser.add_argument("--mean", type=numbers, metavar="M,...", help="means per channel in units of pixel/255, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paretrim.data.spec import MOST
 from paretrim.deploy.runnable import read_graph
 from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located
 from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Graph, InputSpec
-from paretrim.trimfile.provenance import MEAN, STD
+from paretrim.trimfile.provenance import MEAN, RESIZE, STD
 from paretrim.visible import brief
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class Described:
     """What a deployed file says about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
 
     ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
-    empty where the file does not say.
+    empty where the file does not say. ``resize`` is the short side that images are resized to before the square that the file
+    takes is cut out of their centre, 0 where the file does not say.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +41,7 @@ class Described:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int
 
 
 def described(path: Path) -> Described:
@@ -48,15 +52,19 @@ def described(path: Path) -> Described:
         InvalidRecipe: the name is not that of a deployed file.
     """
     if kind_of(path) in GRAPHS:
-        graph = read_graph(path)
-        spec = graph.input
-        mean, std = spec.mean, spec.std
-        if not spec.takes_pixels and kind_of(path) == TRIM:
+        measured: Mapping[str, object] = {}
+        if kind_of(path) == TRIM:
             from paretrim import trimfile
 
-            measured = trimfile.open_file(path).provenance.measured
+            file = trimfile.open_file(path)
+            graph, measured = file.graph, file.provenance.measured
+        else:
+            graph = read_graph(path)
+        spec = graph.input
+        mean, std = spec.mean, spec.std
+        if not spec.takes_pixels:
             mean, std = (_numbers(measured.get(key, ""), path) for key in (MEAN, STD))
-        return Described(spec.shape, spec.takes_pixels, graph.classes, mean, std)
+        return Described(spec.shape, spec.takes_pixels, graph.classes, mean, std, _side(measured.get(RESIZE, "0"), path))
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
             f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
@@ -70,6 +78,7 @@ def described(path: Path) -> Described:
         classes=tuple(facts["classes"].split("\n")) if facts.get("classes") else (),
         mean=_numbers(facts.get(MEAN, ""), path),
         std=_numbers(facts.get(STD, ""), path),
+        resize=_side(facts.get(RESIZE, "0"), path),
     )
 
 
@@ -86,6 +95,14 @@ def _numbers(text: object, path: Path) -> tuple[float, ...]:
         raise CorruptFile(
             f"'{path}' keeps {brief(text)} as its mean or std; it must be numbers separated by commas, so export the file again"
         ) from error
+
+
+def _side(text: object, path: Path) -> int:
+    if not str(text).isdecimal() or int(str(text)) > MOST:
+        raise CorruptFile(
+            f"'{path}' keeps {brief(text)} as its resize; it must be a whole number of pixels, so export the file again"
+        )
+    return int(str(text))
 
 
 def weights_of(path: Path) -> tuple[WeightSummary, ...]:

@@ -144,6 +144,7 @@ def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe
         "name": parsed.data,
         "folder": parsed.data_folder,
         "image_size": parsed.image_size,
+        "resize": parsed.resize,
         "validation": parsed.validation,
         "train_images": parsed.train_images,
         "mean": parsed.mean,

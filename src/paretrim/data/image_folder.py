@@ -35,14 +35,20 @@ TOLERATED = 0.01
 Pixels = npt.NDArray[np.uint8]
 
 
+_Sides = tuple[int, int]
+"""Of the square that is cut out, and the short side of the image it is cut out of."""
+
+
 @dataclass(frozen=True)
 class _Listing:
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
 
 
-def load_image_folder(folder: Path, *, size: int | None = None) -> Dataset:
+def load_image_folder(folder: Path, *, size: int | None = None, resize: int | None = None) -> Dataset:
     """Read all images as uint8 [N, 3, size, size]. Classes are the sorted folder names of ``train``; other files are ignored.
+
+    ``resize`` is the short side, ``size`` or more, from which the centre is cut out; by default it is ``size``.
 
     Without ``size``, images that are all squares of one size up to :data:`DEFAULT_SIZE` keep it; others get that size.
 
@@ -55,13 +61,13 @@ def load_image_folder(folder: Path, *, size: int | None = None) -> Dataset:
         MissingDependency: Pillow is not installed.
     """
     try:
-        return _loaded(_pillow(), folder, size)
+        return _loaded(_pillow(), folder, size, resize)
     except OSError as error:
         place = f"'{error.filename}': " if error.filename else ""
         raise DataUnavailable(f"'{folder}' cannot be read: {place}{error.strerror}; check its permissions") from error
 
 
-def _loaded(pillow: ModuleType, folder: Path, size: int | None) -> Dataset:
+def _loaded(pillow: ModuleType, folder: Path, size: int | None, resize: int | None) -> Dataset:
     if not folder.is_dir():
         raise DataUnavailable(f"there is no folder '{folder}'; give one that holds train/CLASS/ and test/CLASS/ (or val/CLASS/)")
     held_out = folder / "test" if (folder / "test").is_dir() else folder / "val"
@@ -77,13 +83,15 @@ def _loaded(pillow: ModuleType, folder: Path, size: int | None) -> Dataset:
         )
     train, test = _listed(folder / "train", classes), _listed(held_out, classes)
     size = size or _own_size(pillow, (*train.paths, *test.paths))
+    sides = size, resize or size
     _require_memory(folder, len(train.paths) + len(test.paths), size)
-    train_images, broken_train = _read(pillow, folder, train, size)
-    test_images, broken_test = _read(pillow, folder, test, size)
+    train_images, broken_train = _read(pillow, folder, train, sides)
+    test_images, broken_test = _read(pillow, folder, test, sides)
     digest = images_digest(classes, train_images, test_images)
     augmentation = Augmentation(crop_padding=size // 8, flip=True)
     broken = (*broken_train, *broken_test)
-    return Dataset(f"imagefolder:{folder}", classes, train_images, test_images, MEAN, STD, augmentation, digest, broken)
+    name = f"imagefolder:{folder}"
+    return Dataset(name, classes, train_images, test_images, MEAN, STD, augmentation, digest, broken, resize=sides[1])
 
 
 def _pillow() -> ModuleType:
@@ -147,13 +155,13 @@ def _require_memory(folder: Path, count: int, size: int) -> None:
         )
 
 
-def _read(pillow: ModuleType, folder: Path, listing: _Listing, size: int) -> tuple[ImageSet, tuple[str, ...]]:
+def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) -> tuple[ImageSet, tuple[str, ...]]:
     """Decode every file; return the readable images and what was wrong with the others."""
-    images = np.empty((len(listing.paths), 3, size, size), np.uint8)
+    images = np.empty((len(listing.paths), 3, sides[0], sides[0]), np.uint8)
 
     def decode(index: int) -> str:
         try:
-            images[index] = _decoded(pillow, listing.paths[index], size)
+            images[index] = _decoded(pillow, listing.paths[index], sides)
         except Exception as error:  # what Pillow raises for damaged files differs from format to format
             return f"{listing.paths[index].relative_to(folder)}: {error}"
         return ""
@@ -171,7 +179,7 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, size: int) -> tup
     return ImageSet(torch.from_numpy(images[good] if broken else images), torch.from_numpy(labels)), broken
 
 
-def _decoded(pillow: ModuleType, path: Path, size: int) -> Pixels:
+def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> Pixels:
     from PIL import ImageOps
 
     with pillow.open(path) as opened:
@@ -184,5 +192,12 @@ def _decoded(pillow: ModuleType, path: Path, size: int) -> Pixels:
         if upright.mode.startswith("I;16"):  # Pillow would cut off all above 255, which leaves a white picture
             upright = pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         image = upright.convert("RGBA").convert("RGB") if "transparency" in upright.info else upright.convert("RGB")
-        image = ImageOps.fit(image, (size, size), pillow.Resampling.BILINEAR)
+        size, resize = sides
+        if size == resize:
+            image = ImageOps.fit(image, (size, size), pillow.Resampling.BILINEAR)
+        else:  # whole numbers as torchvision's Resize and CenterCrop round them
+            short = min(image.size)
+            width, height = (resize * side // short for side in image.size)
+            left, top = round((width - size) / 2), round((height - size) / 2)
+            image = image.resize((width, height), pillow.Resampling.BILINEAR).crop((left, top, left + size, top + size))
     return np.asarray(image, np.uint8).transpose(2, 0, 1)

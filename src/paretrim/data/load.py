@@ -37,6 +37,6 @@ def _read(spec: DataSpec, progress: Progress | None) -> Dataset:
     if spec.name == "digits":
         return load_digits()
     if spec.image_folder:
-        return load_image_folder(Path(spec.image_folder), size=spec.image_size)
+        return load_image_folder(Path(spec.image_folder), size=spec.image_size, resize=spec.resize)
     layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.name]
     return load_cifar(layout, default_places(spec.folder), progress=progress)

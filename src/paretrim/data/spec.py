@@ -39,6 +39,8 @@ class DataSpec:
         cutout: side of the square erased from each training image; 0 erases nothing (the default everywhere).
         mean: per-channel mean in units of pixel / 255 for normalisation; a pretrained network may want its own.
         std: per-channel deviation, likewise.
+        resize: short side in pixels that the images of an ``imagefolder`` are resized to before the square of ``image_size`` in
+            their centre is cut out (default: ``image_size``); training scripts for ImageNet often resize to 256 and cut out 224.
 
     Raises:
         InvalidRecipe: a value is out of range or does not apply to this data set.
@@ -55,6 +57,7 @@ class DataSpec:
     cutout: StrictInt | None = None
     mean: tuple[StrictFloat, ...] | None = None
     std: tuple[StrictFloat, ...] | None = None
+    resize: StrictInt | None = None
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -66,6 +69,7 @@ class DataSpec:
             raise InvalidRecipe(
                 f"image_size {self.image_size} does not apply to {brief(self.name)}; only an imagefolder is resized"
             )
+        self._check_resize()
         if not 0 < self.validation < 1:
             raise InvalidRecipe(f"validation is {self.validation}; it must lie between 0 and 1, without the ends")
         for key, value, least in (
@@ -86,6 +90,16 @@ class DataSpec:
     def image_folder(self) -> str:
         """The folder of an ``imagefolder:DIR``, or an empty string."""
         return self.name.removeprefix(FOLDER) if self.name.startswith(FOLDER) else ""
+
+    def _check_resize(self) -> None:
+        if self.resize is None:
+            return
+        if self.image_size is None:
+            raise InvalidRecipe(f"resize is {self.resize} without image_size, the side that is cut out; give both, or image_size")
+        if not self.image_size <= self.resize <= MOST:
+            raise InvalidRecipe(
+                f"resize is {self.resize}; the short side must be image_size, {self.image_size}, or more, and at most {MOST}"
+            )
 
     def _check_name(self) -> None:
         if self.name in DATA_SETS or self.image_folder:

@@ -64,8 +64,9 @@ class Augmentation:
 class Dataset:
     """A whole data set. ``mean`` and ``std`` are per channel, in units of pixel / 255.
 
-    ``digest`` is the SHA-256 of class names, images and labels; ``broken`` names image files that could not be read and were
-    left out.
+    ``resize`` is the short side in pixels that images were resized to before their centre was cut out, 0 where none were.
+    ``digest`` is the SHA-256 of class names, images and labels; ``broken`` names image files that could not be read and were left
+    out.
 
     Raises:
         DataUnavailable: parts do not fit each other, a label is out of range, or a part is empty.
@@ -80,6 +81,7 @@ class Dataset:
     augmentation: Augmentation
     digest: str
     broken: tuple[str, ...] = ()
+    resize: int = 0
 
     def __post_init__(self) -> None:
         for part, images in (("training", self.train), ("test", self.test)):

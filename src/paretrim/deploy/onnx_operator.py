@@ -14,13 +14,15 @@ from paretrim.files import write_atomically
 from paretrim.graph.types import INPUT
 from paretrim.runtime.machine import native
 from paretrim.trimfile import from_bytes
+from paretrim.trimfile.provenance import MEAN, RESIZE, STD
 
 
 def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
 
-    Input, output and class names are those of :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads``
-    compute one call, and stand in the metadata too; ONNX Runtime's own setting does not reach the operator.
+    Input, output, class names and how images are prepared are written as by :func:`paretrim.deploy.onnx_file.export_onnx`, with a
+    free batch size. ``threads`` compute one call, and stand in the metadata too; ONNX Runtime's own setting does not reach the
+    operator.
 
     Raises:
         UnsupportedOperation: the native runtime does not compute the network, as one of floats, or ``threads`` is below 1.
@@ -34,7 +36,8 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
     if threads < 1:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
-    graph = from_bytes(trim).graph
+    file = from_bytes(trim)
+    graph, known = file.graph, file.provenance.measured
     if not graph.quantized:
         raise UnsupportedOperation("the network computes in floats; the native runtime runs integer networks: quantize it first")
     native.check(graph)
@@ -54,5 +57,6 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
     )
     classes = {"classes": "\n".join(graph.classes)} if graph.classes else {}
-    helper.set_model_props(model, {**classes, THREADS: str(threads)})
+    prepared = {key: str(known[key]) for key in (MEAN, STD, RESIZE) if key in known}
+    helper.set_model_props(model, {**classes, **prepared, THREADS: str(threads)})
     write_atomically(Path(path), model.SerializeToString(deterministic=True))

@@ -18,8 +18,9 @@ FORMAT = 1
 DEEPEST = 64
 """Lists and mappings within each other."""
 
-MEAN, STD = "mean", "std"
-"""Under these names files that take normalised images keep what those were normalised with."""
+MEAN, STD, RESIZE = "mean", "std", "resize"
+"""Under these names files keep how images were prepared: what those of a file that takes floats were normalised with, and the
+short side that images were resized to before the square that the file takes was cut out of their centre."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
@@ -41,6 +42,11 @@ class Provenance:
 def normalisation_facts(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
     """The normalisation of the images a network was trained on, as files that take normalised images keep it; {} if unknown."""
     return {MEAN: ",".join(map(repr, mean)), STD: ",".join(map(repr, std))} if std else {}
+
+
+def image_facts(mean: Sequence[float], std: Sequence[float], resize: int, *, pixels: bool) -> dict[str, str]:
+    """How the images of a network were prepared, as its files keep it: one that takes pixels normalises them itself."""
+    return {**({} if pixels else normalisation_facts(mean, std)), **({RESIZE: str(resize)} if resize else {})}
 
 
 def encode(provenance: Provenance) -> str:
