@@ -108,12 +108,17 @@ def stage_settings(stage: Stage) -> dict[str, Any]:
     if isinstance(stage, Together):
         parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
         return {"stage": stage.name, "budget": _plain(dataclasses.asdict(stage.budget)), "parts": parts}
+    return {"stage": stage.name, **_used(stage)}
+
+
+def _used(settings: Stage | DataSpec) -> dict[str, Any]:
+    """All settings but those that came later and are at their default."""
     unused = {
         field.name
-        for field in dataclasses.fields(stage)
-        if field.metadata == LATER and getattr(stage, field.name) == field.default
+        for field in dataclasses.fields(settings)
+        if field.metadata == LATER and getattr(settings, field.name) == field.default
     }
-    return {"stage": stage.name, **_plain({key: value for key, value in dataclasses.asdict(stage).items() if key not in unused})}
+    return _plain({key: value for key, value in dataclasses.asdict(settings).items() if key not in unused})
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
@@ -124,9 +129,8 @@ def _plain(facts: dict[str, Any]) -> dict[str, Any]:
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values; what does not change the outcome is left out."""
     facts = _plain(dataclasses.asdict(dataclasses.replace(recipe, stages=())))
+    facts["data"] = _used(recipe.data)
     del facts["label"], facts["data"]["folder"]
-    if facts["data"]["resize"] is None:  # came later: recipes without it keep their digest
-        del facts["data"]["resize"]
     facts["execution"] = {"precision": recipe.execution.precision}
     facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
     return facts

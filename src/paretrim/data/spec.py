@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 
 from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
+from paretrim.history import LATER
 from paretrim.visible import brief
 
 DATA_SETS = ("digits", "cifar10", "cifar100")
@@ -57,7 +59,7 @@ class DataSpec:
     cutout: StrictInt | None = None
     mean: tuple[StrictFloat, ...] | None = None
     std: tuple[StrictFloat, ...] | None = None
-    resize: StrictInt | None = None
+    resize: StrictInt | None = dataclasses.field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._check_name()
