@@ -19,7 +19,7 @@ from torch.fx import Node as FxNode
 from paretrim.capture.call import layer_of
 from paretrim.capture.driver import Captured, look_at
 from paretrim.capture.private import private_copy, reading_copy
-from paretrim.capture.program import refusing_to_end, silence
+from paretrim.capture.program import captured_flags, refusing_to_end, silence
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import WEIGHTED, Graph
 from paretrim.network import Network
@@ -96,6 +96,7 @@ def _compare(found: Captured, network: Network, images: Tensor) -> None:
     result = _ended(found, network(images))
     far = _apart_in_a_class(result, expected, _LOOSE)
     if _apart_in_a_class(result, expected, TOLERANCE) and not _is_rounding(found, network, images, far):
+        _refuse_another_under_capture(module, images, expected)
         size = float((result - expected).abs().max() / expected.abs().max())
         raise UnsupportedOperation(
             f"the captured network is not what the module computes: its result differs by {100 * size:.2g} % of the largest, "
@@ -140,6 +141,19 @@ def _refuse_two_answers(module: nn.Module, images: Tensor, expected: Tensor) -> 
         )
     raise UnsupportedOperation(
         "the network's result for an image depends on the other images of its batch; a file computes every image by itself"
+    )
+
+
+def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: Tensor) -> None:
+    """Name what a module computes otherwise where it asks torch whether it is being captured."""
+    earlier = _outputs(module, images)
+    with captured_flags():
+        if not _apart(module(images.clone()), expected, TOLERANCE):
+            return
+        place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
+    raise UnsupportedOperation(
+        f"the network computes something else while it is captured than when it runs, first in {place}: it asks "
+        "torch.compiler.is_compiling(), is_exporting() or the like; let it compute the same whatever the answer is"
     )
 
 

@@ -109,11 +109,31 @@ def test_blank_images_in_front_do_not_hide_a_difference(monkeypatch):
         agrees(module, blank)
 
 
+@pytest.mark.parametrize("asks", [torch.compiler.is_compiling, torch.compiler.is_exporting])
+def test_a_module_that_asks_whether_it_is_captured_is_told_so(asks):
+    class Asks(nn.Module):
+        def forward(self, x):
+            return 2 * x if asks() else x
+
+    module = body(lambda self, x: self.asks(self.c(x)))
+    module.asks = Asks()
+    with pytest.raises(
+        UnsupportedOperation,
+        match=r"computes something else while it is captured than when it runs, first in layer 'asks': it asks torch.compiler",
+    ):
+        agrees(module)
+    assert not asks()
+
+
 def test_rounding_that_a_network_amplifies_is_no_difference():
     def cancelled(self, x):
         return (x + 3e4) - 3e4 + 0.1 * self.c(x)
 
     agrees(body(cancelled))
+
+
+def is_looked_at(x):
+    return type(x) is not torch.Tensor
 
 
 class OnlyWhenExported(Net):
@@ -122,12 +142,12 @@ class OnlyWhenExported(Net):
 
     def body(self, x):
         x = self.c(x)
-        return self.d(x) if torch.compiler.is_exporting() else x + self.d(x)
+        return self.d(x) if is_looked_at(x) else x + self.d(x)
 
 
 class Doubling(nn.Module):
     def forward(self, x):
-        return x if torch.compiler.is_exporting() else 2 * x
+        return x if is_looked_at(x) else 2 * x
 
 
 def test_a_module_that_is_another_when_it_is_looked_at():
@@ -144,7 +164,7 @@ class Hookless(nn.Module):
         raise RuntimeError("no hooks here")
 
     def forward(self, x):
-        return x if torch.compiler.is_exporting() else 2 * x
+        return x if is_looked_at(x) else 2 * x
 
 
 def test_a_layer_that_takes_no_hooks_is_compared_at_the_output():

@@ -346,6 +346,31 @@ REFUSED = {
         lambda module: nn.Sequential(torch.jit.script(module.stem)),
         r"layer '0' is TorchScript \(torch.jit.script or",
     ),
+    "base below 0": (
+        lambda self, x: torch.pow(-2.0, self.c(x).relu()),
+        None,
+        r"\(aten.pow.Scalar\): it raises -2.0 to the power of an activation; one of the two must be a fixed number, and a base",
+    ),
+    "two activations": (
+        lambda self, x: torch.sigmoid(x) ** self.c(x),
+        None,
+        r"\(aten.pow.Tensor_Tensor\): it raises sigmoid to the power of an activation; one of the two must be a fixed number",
+    ),
+    "coordinates": (
+        lambda _, x: torch.cat([x, torch.linspace(-1, 1, SIZE).expand(len(x), 2, *x.shape[2:])], 1)[:, 2:],
+        None,
+        r"'linspace' is the same for every image, and is used like an activation; .* like the coordinates of CoordConv",
+    ),
+    "maximum with a map": (
+        lambda _, x: torch.maximum(x, torch.arange(float(SIZE))),
+        None,
+        r"the constant '.*' of shape \(8,\) is not one number per channel of \(8, 8, 8\)",
+    ),
+    "fmax": (
+        lambda self, x: torch.fmax(x, self.c(x)),
+        None,
+        r"\(aten.fmax.default\): use torch.maximum; it is the same where nothing is NaN",
+    ),
     "no module": (block, lambda _: "resnet18", r"the model is of type str; it must be an nn.Module"),
 }
 
@@ -453,6 +478,38 @@ EXACT = {
     "constant minus": lambda self, x: self.bank - x,
     "constant minus all": lambda self, x: (self.bank[:, :1] - self.c(x)) - self.bank,
     "minus constant minus": lambda self, x: (1 - x) - (self.bank - self.c(x)),
+}
+
+
+def overwritten(change):
+    """``change`` overwrites a tensor that has two names, both of which are read afterwards."""
+
+    def forward(self, x):
+        x = self.c(x)
+        same = F.dropout(x, 0.5, self.training)
+        change(self, x)
+        return same + 2 * x
+
+    return forward
+
+
+EXACT |= {
+    "two to the power": lambda self, x: torch.pow(2, self.c(x)),
+    "a fraction to the power": lambda self, x: 0.3 ** self.c(x),
+    "one to the power": lambda self, x: x + 1.0 ** self.c(x),
+    "lerp": lambda self, x: torch.lerp(x, self.c(x), 0.3),
+    "lerp by channel": lambda self, x: torch.lerp(x, self.c(x), self.bank),
+    "lerp by activations": lambda self, x: torch.lerp(x, self.c(x), torch.sigmoid(x)),
+    "lerp_": overwritten(lambda self, x: x.lerp_(x * 2 + 1, 0.3)),
+    "addcmul_": overwritten(lambda self, x: x.addcmul_(x + 1, torch.sigmoid(x), value=0.5)),
+    "addcdiv_": overwritten(lambda self, x: x.addcdiv_(x + 1, torch.sigmoid(x) + 1, value=-2)),
+    "square_": overwritten(lambda self, x: x.sigmoid_().square_()),
+    "maximum with a constant": lambda self, x: torch.maximum(self.c(x), self.bank),
+    "a constant maximum": lambda self, x: torch.maximum(self.bank, self.c(x)),
+    "minimum with a constant": lambda self, x: torch.minimum(self.c(x), -self.bank),
+    "maximum with a number": lambda self, x: torch.max(self.c(x), torch.tensor(0.25)),
+    "gradients on": lambda self, x: self.c(x) if torch.is_grad_enabled() else x * 2,
+    "requires gradients": lambda self, x: self.c(x) if self.c(x).requires_grad else x * 2,
 }
 
 

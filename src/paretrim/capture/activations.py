@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+from torch.fx import Node as FxNode
 
 from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call
@@ -96,6 +97,8 @@ def _chain(*functions: tuple[str, float | None]) -> Callable[[Work, Call], Value
 def _power(work: Work, call: Call) -> Value:
     if call.operation == "pow":
         given = work.constant(call.arguments["exponent"])  # a parameter, as of generalised-mean pooling, stays what it is
+        if given is None and isinstance(call.arguments["exponent"], FxNode):
+            return _power_of(work, call)
         exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")
     else:
         exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]
@@ -103,6 +106,17 @@ def _power(work: Work, call: Call) -> Value:
         raise call.refused("leave out the power of 0; it is 1 whatever the image is")
     source = work.elements(call, call.source)
     return source if exponent == 1 else pointwise(work, call, source, "power", exponent)
+
+
+def _power_of(work: Work, call: Call) -> Value:
+    """A positive number to the power of an activation."""
+    base = call.source
+    if not isinstance(base, int | float) or not 0 < base < math.inf:
+        raise call.refused(
+            f"it raises {base} to the power of an activation; one of the two must be a fixed number, and a base must be above 0"
+        )
+    scaled = pointwise(work, call, work.elements(call, call.arguments["exponent"]), "mul_constant", math.log(base))
+    return pointwise(work, call, scaled, "exp")
 
 
 def _elu(work: Work, call: Call) -> Value:

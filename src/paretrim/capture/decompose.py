@@ -19,7 +19,7 @@ from torch.fx import Node as FxNode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import Argument, map_arg
 
-from paretrim.capture.call import operation_of
+from paretrim.capture.call import is_in_place, operation_of
 
 Result = FxNode | tuple[FxNode, ...]
 
@@ -53,8 +53,8 @@ def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Res
 
 def _decomposed(node: FxNode) -> GraphModule | None:
     """The operation as torch computes it on tensors of these shapes, with other operations."""
-    target = node.target
-    if not isinstance(target, OpOverload):
+    target = _out_of_place(node)
+    if target is None:
         return None
     composite = target.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
     function = target if composite else decomposition_table.get(target)
@@ -75,6 +75,15 @@ def _decomposed(node: FxNode) -> GraphModule | None:
     program.graph.eliminate_dead_code()
     same = any(part.target is target for part in program.graph.nodes)
     return None if same else program
+
+
+def _out_of_place(node: FxNode) -> OpOverload | None:
+    """The operation itself, or of one that overwrites its first argument the form that gives the result as a new tensor."""
+    target = node.target
+    if not isinstance(target, OpOverload) or not is_in_place(node):
+        return target if isinstance(target, OpOverload) else None
+    packet = getattr(torch.ops.aten, operation_of(node), None)
+    return getattr(packet, target._overloadname, None)
 
 
 def _example(source: FxNode) -> object:

@@ -203,6 +203,10 @@ def _write_out(work: Work, call: Call) -> None:
     for part in made:
         if not is_constant(work, part):
             _convert(work, part)
+    if is_in_place(node):
+        assert isinstance(result, FxNode), "what overwrites one tensor has one result"
+        work.overwrite(call, work.known[result])
+        work.share_memory(result, call.source, same=True)
 
 
 def _take_element(work: Work, node: FxNode) -> None:

@@ -117,11 +117,7 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
     Behind another of its kind it continues that one, so that ``(x - mean) / std`` is one node and rounds once.
     """
     shape = work.shapes[source]
-    per_channel = (shape[0], *[1] * (len(shape) - 1))
-    array = constant.array
-    if array.size != 1 and array.shape[-len(shape) :] != per_channel:
-        raise call.refused(f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}")
-    operand = np.broadcast_to(array.reshape(-1), shape[:1]).astype(np.float64)
+    operand = _per_channel(call, constant, shape).astype(np.float64)
     if scales and inverts and not operand.all():
         raise call.refused(f"it divides by '{constant.name}', which holds 0")
     before = next(node for node in work.nodes if node.name == source) if source in work.shapes and work.nodes else None
@@ -137,6 +133,14 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
     return affine(work, call, source, gamma.astype(np.float32), beta.astype(np.float32))
 
 
+def _per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
+    """A constant as one number [C] for each channel of a value of this shape."""
+    array = constant.array
+    if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
+        raise call.refused(f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}")
+    return np.broadcast_to(array.reshape(-1), shape[:1])
+
+
 def affine(work: Work, call: Call, source: str, gamma: FloatArray, beta: FloatArray) -> View:
     """Every channel scaled and shifted by constants [C]."""
     ones, zeros = np.ones_like(gamma), np.zeros_like(gamma)
@@ -150,17 +154,49 @@ def larger(work: Work, call: Call, first: View, second: View) -> View:
     return combine(work, call, "add", first, each(work, call, "relu", difference))
 
 
+def _beside_constant(work: Work, call: Call, sign: float) -> View | None:
+    """The larger (``sign`` 1) or smaller (-1) of an activation and a constant, else None: ``c + sign * relu(sign * (x - c))``."""
+    sides = (call.source, call.arguments["other"])
+    given = next((constant for side in sides if (constant := work.constant(side)) is not None), None)
+    if given is None:
+        return None
+    source = work.read(call, sides[0] if work.constant(sides[0]) is None else sides[1])
+    bound = _per_channel(call, given, work.shapes[source])
+    signs = np.full_like(bound, sign)
+    beyond = each(work, call, "relu", affine(work, call, source, signs, -signs * bound))
+    return affine(work, call, beyond.name, signs, bound)
+
+
 def maximum(work: Work, call: Call) -> Value:
-    """The larger of two activations."""
+    """The larger of two values."""
+    if (beside := _beside_constant(work, call, 1.0)) is not None:
+        return beside
     return _repeated(call, larger(work, call, work.operand(call, call.source), work.operand(call, call.arguments["other"])))
 
 
 def minimum(work: Work, call: Call) -> Value:
-    """The smaller of two activations: ``first - relu(first - second)``."""
+    """The smaller of two values: ``first - relu(first - second)``."""
+    if (beside := _beside_constant(work, call, -1.0)) is not None:
+        return beside
     first, second = work.operand(call, call.source), work.operand(call, call.arguments["other"])
     difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
     beyond = pointwise(work, call, each(work, call, "relu", difference), "mul_constant", -1.0)
     return _repeated(call, combine(work, call, "add", first, beyond))
+
+
+def _lerp(work: Work, call: Call) -> Value:
+    """A step from one activation towards another: ``first + weight * (second - first)``."""
+    first, second = work.operand(call, call.source), work.operand(call, call.arguments["end"])
+    way = combine(work, call, "add", second, pointwise(work, call, first, "mul_constant", -1.0))
+    weight = call.arguments["weight"]
+    if (constant := work.constant(weight)) is not None:
+        step = _affine(work, call, work.settled(call, way), constant, scales=True, inverts=False)
+        assert isinstance(step, View)
+    elif isinstance(weight, int | float):
+        step = pointwise(work, call, way, "mul_constant", call.number("weight"))
+    else:
+        step = combine(work, call, "mul", way, work.operand(call, weight))
+    return _repeated(call, combine(work, call, "add", first, step))
 
 
 ELEMENTWISE: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -169,6 +205,7 @@ ELEMENTWISE: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "sub": _arithmetic(scales=False, inverts=True),
         "mul": _arithmetic(scales=True, inverts=False),
         "div": _arithmetic(scales=True, inverts=True),
+        "lerp": _lerp,
         "maximum": maximum,
         "minimum": minimum,
     }

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import torch
 from torch import nn
+from torch._export.utils import _compiling_state_context
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature
 from torch.fx import Graph as FxGraph
@@ -78,7 +79,8 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
 def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     batch = {0: torch.export.Dim("batch", min=1)}
     sizes = ((batch,),) if _is_variadic(module) else (batch,)
-    return torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=sizes)
+    with torch.no_grad():  # as the network will run: it may ask whether gradients are on
+        return torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=sizes)
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
@@ -118,6 +120,13 @@ def _is_variadic(module: nn.Module) -> bool:
     """Whether ``forward`` takes its image among ``*args``."""
     first = next(iter(inspect.signature(module.forward).parameters.values()), None)
     return first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
+
+
+@contextlib.contextmanager
+def captured_flags() -> Iterator[None]:
+    """Let ``torch.compiler.is_compiling()`` and ``is_exporting()`` answer as they do while a module is captured."""
+    with _compiling_state_context():
+        yield
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
     | dict.fromkeys(("pixel_shuffle", "conv_transpose2d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
     | {
+        "fmax": "use torch.maximum; it is the same where nothing is NaN",
+        "fmin": "use torch.minimum; it is the same where nothing is NaN",
         "conv3d": "use Conv2d; images have no depth",
         "embedding": "take a network of images; indices into a table are not known",
         "unfold": "use a convolution or nn.PixelUnshuffle; overlapping patches are not known",

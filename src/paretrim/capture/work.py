@@ -108,6 +108,12 @@ class Work:
     def view(self, call: Call, argument: object) -> View:
         """The value behind an argument, which must be an activation."""
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
+        if (constant := self.constant(argument)) is not None:
+            raise call.refused(
+                f"'{constant.name}' is the same for every image, and is used like an activation; a parameter, buffer or other "
+                "fixed tensor can be a weight, or one number per channel in a sum, product, maximum or minimum, but no channels "
+                "of its own beside those of the image, like the coordinates of CoordConv"
+            )
         if not isinstance(value, View):
             raise call.refused(f"its argument {argument} is not an activation of the network")
         if value.spread and isinstance(argument, FxNode):
