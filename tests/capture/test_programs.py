@@ -357,7 +357,7 @@ REFUSED = {
         r"\(aten.pow.Tensor_Tensor\): it raises sigmoid to the power of an activation; one of the two must be a fixed number",
     ),
     "coordinates": (
-        lambda _, x: torch.cat([x, torch.linspace(-1, 1, SIZE).expand(len(x), 2, *x.shape[2:])], 1)[:, 2:],
+        lambda _, x: torch.cat([x, torch.linspace(-1, 1, SIZE).expand(x.shape[0], 2, *x.shape[2:])], 1)[:, 2:],
         None,
         r"'linspace' is the same for every image, and is used like an activation; .* like the coordinates of CoordConv",
     ),
