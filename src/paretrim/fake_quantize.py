@@ -149,7 +149,7 @@ def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | Non
     return gradient_x, along / scale * ctx.gradient_scale
 
 
-def _in_memory_order(x: Tensor) -> Tensor:
+def in_memory_order(x: Tensor) -> Tensor:
     """All elements as one row [numel], without a copy where the tensor is dense in either layout.
 
     Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
@@ -198,7 +198,7 @@ class ActivationQuantizer(nn.Module):
         return apply(x, scale, -self.zero_point, TOP - self.zero_point, share)
 
     def _observe_(self, x: Tensor) -> None:
-        low, high = torch.aminmax(_in_memory_order(x))
+        low, high = torch.aminmax(in_memory_order(x))
         below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
         span = (high.clamp_min(0) - below).float() / TOP
         # A batch of zeros says nothing about the step.

@@ -1,13 +1,14 @@
 """Choosing grids from what a network computes on calibration images.
 
-Two passes: ranges, then histograms within them. Source of the criteria: min-max and percentile as in every toolkit; mean squared
-error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1.
+One pass counts the values in histograms, which also know the exact range. Source of the criteria: min-max and percentile as in
+every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -21,18 +22,19 @@ from paretrim.graph.fusion import Fused, fuse, grid_holders
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph
 from paretrim.network import Network
+from paretrim.quantize.histogram import Histogram
+from paretrim.train.execution import fast_batches
 
 Calibrator = Literal["minmax", "percentile", "mse"]
 
-BINS = 2048
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 """Shares of the observed range that the ``mse`` calibrator tries."""
 
-_CACHED = 2**15
+_CACHED = 2**17
 """Weights that are tried at once: they stay in the cache of a core."""
 
-_CHUNK = 64
-"""Images per forward pass: bounds the memory of calibration."""
+_LARGEST = 64
+"""Weights of a channel whose clipping tells that smaller ratios are worse."""
 
 _SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
 """Values that reach less far leave a calibrator no room above the smallest step."""
@@ -66,18 +68,16 @@ def calibrate(
     """
     if len(images) == 0:
         raise TrainingFailed("quantization needs calibration images and there are none; give at least one training batch")
-    ranges = _ranges(network, names, images)
+    seen = _observed(network, names, images)
     if method == "minmax":
-        grids = {name: grid_for_range(low, high) for name, (low, high) in ranges.items()}
+        grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
+    elif method == "percentile":
+        grids = {name: _percentile_grid(values, percentile) for name, values in seen.items()}
     else:
-        histograms = _histograms(network, ranges, images)
-        if method == "percentile":
-            grids = {name: _percentile_grid(histograms[name], *ranges[name], percentile) for name in names}
-        else:
-            grids = {name: _mse_grid(histograms[name], *ranges[name]) for name in names}
+        grids = {name: _mse_grid(values) for name, values in seen.items()}
     if INPUT in grids:
         grids[INPUT] = _off_ties(grids[INPUT], images[:_TIE_IMAGES].cpu().numpy())
-    return _beside_inputs(network.structure, grids, {name for name, (low, high) in ranges.items() if low == high})
+    return _beside_inputs(network.structure, grids, {name for name, values in seen.items() if values.low == values.high})
 
 
 def _off_ties(grid: Grid, images: npt.NDArray[np.float32]) -> Grid:
@@ -125,67 +125,55 @@ def _quantum(run: Fused, graph: Graph, steps: list[float]) -> float:
     return 0.0
 
 
-def _chunks(network: Network, names: tuple[str, ...], images: Tensor) -> Iterator[dict[str, Tensor]]:
+def _observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
+    """What each value is on the images."""
+    seen = {name: Histogram() for name in names}
     device = next(network.parameters()).device
     network.eval()
-    with torch.inference_mode():
-        for chunk in torch.split(images, _CHUNK):
-            yield network.features(chunk.to(device), names)
+    with torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for part in fast_batches(network, images):
+            values = network.features(part.to(device), names)
+            for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):
+                pass  # an error in a thread comes out here
+            _require_finite(seen)
+    _require_room(network.structure, seen)
+    return seen
 
 
-def _ranges(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, tuple[float, float]]:
-    ranges = dict.fromkeys(names, (0.0, 0.0))
-    for values in _chunks(network, names, images):
-        for name in names:
-            low, high = (float(bound) for bound in torch.aminmax(values[name]))
-            if not np.isfinite([low, high]).all():
-                raise TrainingFailed(
-                    f"the value '{name}' is not finite on calibration images; check the weights and the normalisation"
-                )
-            ranges[name] = (min(ranges[name][0], low), max(ranges[name][1], high))
-    layers = {node.name: node.layer for node in network.structure.nodes}
-    for name, (low, high) in ranges.items():
-        if 0 < high - low < _SMALLEST_RANGE:
+def _require_finite(seen: Mapping[str, Histogram]) -> None:
+    for name, values in seen.items():
+        if not values.finite:
             raise TrainingFailed(
-                f"the value '{name}' (layer '{layers.get(name, name)}') lies in {low:.2g}..{high:.2g} on calibration images, "
-                "where float32 has no room for steps; rescale the images or the weights before it, so that it reaches "
-                f"{_SMALLEST_RANGE:.2g}"
+                f"the value '{name}' is not finite on calibration images; check the weights and the normalisation"
             )
-    return ranges
 
 
-def _histograms(
-    network: Network, ranges: Mapping[str, tuple[float, float]], images: Tensor
-) -> dict[str, npt.NDArray[np.float64]]:
-    names = tuple(ranges)
-    counts = {name: np.zeros(BINS) for name in names}
-    for values in _chunks(network, names, images):
-        for name in names:
-            low, high = ranges[name]
-            if high > low:
-                counts[name] += torch.histc(values[name].float(), BINS, low, high).cpu().numpy()
-    return counts
+def _require_room(graph: Graph, seen: Mapping[str, Histogram]) -> None:
+    layers = {node.name: node.layer for node in graph.nodes}
+    for name, values in seen.items():
+        if 0 < values.high - values.low < _SMALLEST_RANGE:
+            raise TrainingFailed(
+                f"the value '{name}' (layer '{layers.get(name, name)}') lies in {values.low:.2g}..{values.high:.2g} on "
+                "calibration images, where float32 has no room for steps; rescale the images or the weights before it, so that "
+                f"it reaches {_SMALLEST_RANGE:.2g}"
+            )
 
 
-def _percentile_grid(counts: npt.NDArray[np.float64], low: float, high: float, percentile: float) -> Grid:
+def _percentile_grid(values: Histogram, percentile: float) -> Grid:
     """Clip the same small share of values at both ends, at the end of zero never."""
-    total = counts.sum()
-    if total == 0:
-        return grid_for_range(low, high)
-    edges = np.linspace(low, high, BINS + 1)
-    share = np.cumsum(counts) / total
-    top = edges[min(int(np.searchsorted(share, percentile / 100)) + 1, BINS)]
+    edges, counts = values.bins()
+    share = np.cumsum(counts) / counts.sum()
+    top = edges[int(np.searchsorted(share, percentile / 100))] + values.width
     bottom = edges[int(np.searchsorted(share, 1 - percentile / 100))]
-    return grid_for_range(bottom if low < 0 else 0.0, top)
+    return grid_for_range(max(bottom, values.low), min(top, values.high))
 
 
-def _mse_grid(counts: npt.NDArray[np.float64], low: float, high: float) -> Grid:
+def _mse_grid(values: Histogram) -> Grid:
     """The clip ratio with the least mean squared rounding and clipping error over the histogram."""
-    if counts.sum() == 0:
-        return grid_for_range(low, high)
-    edges = np.linspace(low, high, BINS + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
-    candidates = [grid_for_range(low * ratio, high * ratio) for ratio in CLIP_RATIOS]
+    edges, counts = values.bins()
+    edges, counts = edges[counts > 0], counts[counts > 0]
+    centres = np.clip(edges + values.width / 2, values.low, values.high)
+    candidates = [grid_for_range(values.low * ratio, values.high * ratio) for ratio in CLIP_RATIOS]
     errors = []
     for grid in candidates:
         levels = np.clip(np.rint(centres / grid.scale) + grid.zero_point, 0, TOP)
@@ -217,9 +205,10 @@ def _least_squares(rows: Tensor, peak: Tensor, *, top: int) -> Tensor:
     """The clip ratio [R] with the least squared error for magnitudes [R, K] whose largest are ``peak`` [R]."""
     best, errors = torch.ones_like(peak), torch.full_like(peak, torch.inf)
     work = torch.empty_like(rows)
+    largest = rows.topk(min(_LARGEST, rows.shape[1]), sorted=False).values
     for ratio in CLIP_RATIOS:
-        # The largest weight alone loses this much; smaller ratios lose more. A hundredth is left to rounding.
-        if bool((0.99 * (peak * (1 - ratio)) ** 2 > errors).all()):
+        # The largest weights alone lose this much; smaller ratios lose more. A hundredth is left to rounding.
+        if bool((0.99 * (largest - peak[:, None] * ratio).clamp_(min=0).square_().sum(1) > errors).all()):
             break
         step = (peak * ratio / top)[:, None]
         torch.div(rows, step, out=work)

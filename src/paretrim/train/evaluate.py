@@ -14,6 +14,7 @@ from paretrim.graph.types import Graph
 from paretrim.integer_network import IntegerNetwork
 from paretrim.network import Network
 from paretrim.runtime import plan
+from paretrim.train.execution import fast_batches
 
 
 def predictions(
@@ -50,8 +51,8 @@ def predictions(
 
 
 def _floats(network: Network) -> Callable[[Tensor], Tensor]:
-    """The network itself, with channels last: the faster layout for convolutions."""
-    return lambda images: network(images.contiguous(memory_format=torch.channels_last))
+    """The network itself, in the batches and layout that are fast."""
+    return lambda images: torch.cat([network(part) for part in fast_batches(network, images)])
 
 
 def _integers(graph: Graph, device: torch.device) -> Callable[[Tensor], Tensor]:
