@@ -128,11 +128,10 @@ def _quantum(run: Fused, graph: Graph, steps: list[float]) -> float:
 def _observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
     """What each value is on the images."""
     seen = {name: Histogram() for name in names}
-    device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for part in fast_batches(network, images):
-            values = network.features(part.to(device), names)
+            values = network.features(part, names)
             for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):
                 pass  # an error in a thread comes out here
             _require_finite(seen)
