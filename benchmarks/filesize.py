@@ -42,7 +42,8 @@ from paretrim.data.spec import DataSpec
 from paretrim.data.types import ImageSet
 from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
-from paretrim.graph.types import WEIGHTED, Graph, InputSpec
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Graph, InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network import Network
 from paretrim.prune.stage import Prune

@@ -9,8 +9,9 @@ import numpy as np
 from estimates import median
 from runtime_lines import LayerLine, Origin
 
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.storage import load as load_graph
-from paretrim.graph.types import WEIGHTED, Array
+from paretrim.graph.types import Array
 from paretrim.runtime import load, peak_multiply_adds_a_second
 
 PROFILES = 9

@@ -23,7 +23,8 @@ from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
 from paretrim.graph.names import LONGEST_NAME, free_name, printable
-from paretrim.graph.types import INPUT, WEIGHTED, Graph, InputSpec, Node, ValueType
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network import Network
 from paretrim.pipeline import run_stage
 from paretrim.prune.stage import Prune

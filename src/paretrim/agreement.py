@@ -21,7 +21,8 @@ from paretrim.capture.driver import Captured, look_at
 from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import captured_flags, refusing_to_end, silence
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.types import WEIGHTED, Graph
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Graph
 from paretrim.network import Network
 
 _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(

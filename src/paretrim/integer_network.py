@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.shapes import Settings, settings_of
-from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node, ValueType
+from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
 
 _EXACT = 2**24
 """Float32 holds every whole number up to here."""

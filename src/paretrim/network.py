@@ -20,8 +20,10 @@ from paretrim.constraints import Weighted, key_of, name_of
 from paretrim.errors import UnsupportedOperation
 from paretrim.fake_quantize import ActivationQuantizer
 from paretrim.graph.functions import SMALLEST, least_base
-from paretrim.graph.shapes import Settings, settings_of
-from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node
+from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, Array, Graph, Node
 
 SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""

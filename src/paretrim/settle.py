@@ -13,8 +13,9 @@ from torch import Tensor
 from paretrim.constraints import Weighted, weighted_layers
 from paretrim.graph.fold import folded_bias
 from paretrim.graph.fusion import fuse, grid_holders
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
-from paretrim.graph.types import WEIGHTED, Float64Array
+from paretrim.graph.types import Float64Array
 from paretrim.network import BatchNorm, Network
 
 

@@ -16,8 +16,9 @@ from paretrim.files import is_trim_file
 from paretrim.graph import storage
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.names import free_name
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, WEIGHTED, Array, Attribute, Graph, InputSpec, Node, ValueType
+from paretrim.graph.types import INPUT, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network import Network
 
 _EXACT_BIAS = 2**23

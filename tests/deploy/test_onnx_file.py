@@ -21,7 +21,8 @@ from paretrim.deploy.runnable import integer_share
 from paretrim.errors import CorruptFile, ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.graph.functions import pixel_table
 from paretrim.graph.interpreter import compute, run
-from paretrim.graph.types import INPUT, OPERATIONS, Graph, InputSpec, Node, ValueType
+from paretrim.graph.operations.table import OPERATIONS
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 STEPS = 1
 """Bound for one operation on equal inputs: runtimes multiply by scales that were rounded in another order, at most a unit in

@@ -6,8 +6,9 @@ import numpy as np
 
 from paretrim.graph import functions
 from paretrim.graph.interpreter import compute
+from paretrim.graph.operations.table import GRID_PRESERVING
 from paretrim.graph.shapes import infer_shape
-from paretrim.graph.types import GRID_PRESERVING, INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 FUNCTIONS = dict.fromkeys(functions.PLAIN) | {
     "leaky_relu": 0.1,

@@ -9,8 +9,8 @@ from random_graphs import random_graph
 from paretrim.errors import CorruptFile, UnsupportedOperation
 from paretrim.graph import functions
 from paretrim.graph.checks import infer_shape, validate
-from paretrim.graph.shapes import ATTRIBUTES
-from paretrim.graph.types import GRID_PRESERVING, INPUT, OPERATIONS, Graph, InputSpec, Node, ValueType
+from paretrim.graph.operations.table import OPERATIONS
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 f32 = np.float32
 BYTE = ValueType((2, 4, 4), "uint8", 0.5, 3)
@@ -29,8 +29,13 @@ def test_random_graphs_pass(seed, quantized, pixels):
 
 
 def test_every_operation_has_rules():
-    assert set(ATTRIBUTES) == set(OPERATIONS)
-    assert set(OPERATIONS) >= GRID_PRESERVING
+    assert [operation.number for operation in OPERATIONS.values()] == list(range(len(OPERATIONS)))
+    for name, operation in OPERATIONS.items():
+        assert operation.name == name
+        assert operation.real or operation.integer
+        assert (operation.integer is None) <= (operation.grid == "float")
+        assert operation.clamps <= (operation.grid == "requantizes")
+        assert (operation.rescaling != "none") <= (operation.grid == "requantizes")
 
 
 def test_shapes():

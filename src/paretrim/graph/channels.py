@@ -25,27 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
-from paretrim.graph.types import INPUT, WEIGHTED, Graph, Node
+from paretrim.graph.operations.channel_rules import Channels, Identities, attribute_number
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.types import INPUT, Graph
 
 IntArray = npt.NDArray[np.int64]
 DoubleArray = npt.NDArray[np.float64]
 Allocation = Literal["uniform", "global"]
-
-_PASSING = frozenset(
-    {
-        "normalize",
-        "batch_norm",
-        "relu",
-        "clamp",
-        "pointwise",
-        "dropout",
-        "unflatten",
-        "max_pool",
-        "avg_pool",
-        "adaptive_avg_pool",
-    }
-)
-"""Operations whose output channel c is made from input channel c."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,43 +60,13 @@ class ChannelGroups:
         return tuple((name, int(row)) for name in self.producers for row in np.flatnonzero(self.classes[name] == index))
 
 
-class _Identities:
-    """A union-find over channel identities; the smallest identity of a class is its root."""
-
-    def __init__(self) -> None:
-        self.parents: list[int] = []
-
-    def fresh(self, count: int) -> IntArray:
-        first = len(self.parents)
-        self.parents.extend(range(first, first + count))
-        return np.arange(first, first + count, dtype=np.int64)
-
-    def root(self, identity: int) -> int:
-        parents = self.parents
-        while parents[identity] != identity:
-            parents[identity] = parents[parents[identity]]
-            identity = parents[identity]
-        return identity
-
-    def unite(self, left: IntArray, right: IntArray) -> None:
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            low, high = sorted((self.root(a), self.root(b)))
-            self.parents[high] = low
-
-    def unite_groups(self, identities: IntArray, groups: int) -> None:
-        """The same relative position in every one of ``groups`` equal runs becomes one class."""
-        runs = identities.reshape(groups, -1)
-        for run in runs[1:]:
-            self.unite(runs[0], run)
-
-
 def channel_groups(graph: Graph) -> ChannelGroups:
     """Find out which channels of a float graph live or die together.
 
     Raises:
         UnsupportedOperation: the graph is quantized, or combines values in a way that channels cannot follow.
     """
-    identities = _Identities()
+    identities = Identities()
     values = {INPUT: identities.fresh(graph.input.shape[0])}
     fixed: list[tuple[IntArray, str]] = [(values[INPUT], "channels of the network's input")]
     shapes = {name: kind.shape for name, kind in graph.types.items()}
@@ -122,10 +78,13 @@ def channel_groups(graph: Graph) -> ChannelGroups:
         inputs = [values[name] for name in node.inputs]
         if node.op == "slice" and node.attributes["axis"] == 0 and (step := attribute_number(node, "step")) != 1:
             fixed.append((inputs[0], f"channels taken in steps of {step} by '{node.name}'"))
-        if node.op == "flatten":
-            values[node.name] = np.repeat(inputs[0], math.prod(shapes[node.inputs[0]][1:]))
-        else:
-            values[node.name] = _outputs(node, inputs, identities)
+        rule = OPERATIONS[node.op].channels
+        if rule is None:
+            raise UnsupportedOperation(
+                f"node '{node.name}' (layer '{node.layer}') is '{node.op}'; channels are followed in float graphs only, before "
+                "lowering"
+            )
+        values[node.name] = rule.outputs(Channels(node, inputs, shapes[node.inputs[0]], identities))
         if len(values[node.name]) != node.type.shape[0]:
             raise UnsupportedOperation(
                 f"node '{node.name}' ({node.op}, layer '{node.layer}') has shape {node.type.shape}, but its inputs make "
@@ -135,58 +94,8 @@ def channel_groups(graph: Graph) -> ChannelGroups:
     return _classes(graph, values, fixed, identities)
 
 
-def _outputs(node: Node, inputs: list[IntArray], identities: _Identities) -> IntArray:
-    """Identities of a node's channels from those of its inputs (all but ``flatten``, which needs the input's shape)."""
-    first = inputs[0]
-    if node.op in WEIGHTED:
-        return _weighted_outputs(node, first, identities)
-    if node.op in ("add", "mul"):
-        second = inputs[1]
-        if len(first) != len(second):
-            raise UnsupportedOperation(
-                f"node '{node.name}' ({node.op}, layer '{node.layer}') combines {len(first)} with {len(second)} channels; "
-                "channels can be followed only where both have as many"
-            )
-        identities.unite(first, second)
-        return first
-    if node.op == "concat":
-        return np.concatenate(inputs)
-    if node.op == "slice":
-        return first[channel_slice(node, len(first))] if node.attributes["axis"] == 0 else first
-    if node.op == "pad":
-        before, after = attribute_numbers(node, "before")[0], attribute_numbers(node, "after")[0]
-        return np.concatenate([identities.fresh(before), first, identities.fresh(after)])
-    if node.op == "channel_shuffle":
-        groups = attribute_number(node, "groups")
-        identities.unite_groups(first, groups)
-        return first.reshape(groups, -1).T.reshape(-1)
-    if node.op in _PASSING:
-        return first
-    raise UnsupportedOperation(
-        f"node '{node.name}' (layer '{node.layer}') is '{node.op}'; channels are followed in float graphs only, before lowering"
-    )
-
-
-def _weighted_outputs(node: Node, inputs: IntArray, identities: _Identities) -> IntArray:
-    """Fresh identities for the rows of a weight, tied to each other or to the inputs where the groups ask for it."""
-    rows, columns = node.tensors["weight"].shape[:2]
-    groups = attribute_number(node, "groups") if node.op == "conv2d" else 1
-    if len(inputs) != columns * groups or rows % groups:
-        raise UnsupportedOperation(
-            f"node '{node.name}' (layer '{node.layer}') has a weight of shape {node.tensors['weight'].shape} in {groups} groups, "
-            f"which does not fit an input of {len(inputs)} channels"
-        )
-    if is_depthwise(node):
-        return np.repeat(inputs, rows // groups)
-    outputs = identities.fresh(rows)
-    # A smaller grouped convolution needs equal groups, so every group loses the same positions.
-    identities.unite_groups(inputs, groups)
-    identities.unite_groups(outputs, groups)
-    return outputs
-
-
 def _classes(
-    graph: Graph, values: Mapping[str, IntArray], fixed: list[tuple[IntArray, str]], identities: _Identities
+    graph: Graph, values: Mapping[str, IntArray], fixed: list[tuple[IntArray, str]], identities: Identities
 ) -> ChannelGroups:
     """Number the classes and sort the removable ones into coupled sets."""
     roots = np.array([identities.root(i) for i in range(len(identities.parents))], dtype=np.int64)
@@ -303,33 +212,3 @@ def _global_survivors(ordered: list[IntArray], scores: DoubleArray, sparsity: fl
     chosen = np.lexsort((np.concatenate(candidates), -relative))[:kept]
     extra = np.bincount(owner[chosen], minlength=len(ordered))
     return [min(minimum, len(members)) + int(more) for members, more in zip(ordered, extra, strict=True)]
-
-
-def is_depthwise(node: Node, shape: tuple[int, ...] | None = None) -> bool:
-    """Whether every input channel is a group of its own, so that the outputs belong to it.
-
-    ``shape`` is that of the weight, for a node that does not hold it.
-    """
-    if node.op != "conv2d" or attribute_number(node, "groups") == 1:
-        return False
-    return (shape or node.tensors["weight"].shape)[1] == 1
-
-
-def channel_slice(node: Node, channels: int) -> slice:
-    """Bounds of a ``slice`` node along axis 0, within 0 to ``channels``."""
-    bounds = slice(attribute_number(node, "start"), attribute_number(node, "stop"), attribute_number(node, "step"))
-    return slice(*bounds.indices(channels))
-
-
-def attribute_number(node: Node, name: str) -> int:
-    """An attribute that is an integer; ``step`` and ``groups`` are 1 where they are left out."""
-    value = node.attributes.get(name, 1) if name in ("step", "groups") else node.attributes[name]
-    assert isinstance(value, int), f"'{name}' of node '{node.name}' is not an integer"
-    return value
-
-
-def attribute_numbers(node: Node, name: str) -> tuple[int, ...]:
-    """An attribute that is a tuple of integers."""
-    value = node.attributes[name]
-    assert isinstance(value, tuple), f"'{name}' of node '{node.name}' is not a tuple"
-    return value

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import functions, windows
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
-from paretrim.graph.shapes import Settings, Shape, infer_shape, settings_of
-from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, InputSpec, Node, ValueType
+from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
+from paretrim.graph.shapes import infer_shape, settings_of
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 __all__ = ["infer_shape", "validate"]
 
@@ -89,12 +89,13 @@ def _check_clamp(settings: Settings) -> None:
 
 def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
     """What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add."""
-    if node.op not in ("add", "mul", "concat", "avg_pool", "adaptive_avg_pool"):
+    rescaling = OPERATIONS[node.op].rescaling
+    if rescaling == "none":
         return
     scales, output = [np.float32(value.scale) for value in inputs], np.float32(node.type.scale)
     with np.errstate(over="ignore"):
-        ratios = [np.multiply.reduce(scales) / output] if node.op == "mul" else [scale / output for scale in scales]
-        if node.op == "add":
+        ratios = [np.multiply.reduce(scales) / output] if rescaling == "product" else [scale / output for scale in scales]
+        if rescaling == "sum":
             ratios.append(np.float32(255) * np.add.reduce(ratios))
     if not np.isfinite(ratios).all():
         raise CorruptFile(
@@ -137,14 +138,15 @@ def _moves_off_grid(node: Node, source: ValueType) -> bool:
 
 
 def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
-    wanted = _wanted_tensors(node, source)
-    optional = {"bias"} if not source.quantized else set()
-    if not set(wanted) - optional <= set(node.tensors) <= set(wanted):
+    operation = OPERATIONS[node.op]
+    wanted = operation.integer_tensors if source.quantized else operation.real_tensors
+    needed = {name for name, rule in wanted.items() if not rule.optional}
+    if not needed <= set(node.tensors) <= set(wanted):
         raise CorruptFile(f"it has the tensors {sorted(node.tensors)}; it must have {sorted(wanted)}")
     for name, tensor in node.tensors.items():
-        dtype, shape = wanted[name]
-        if tensor.dtype != np.dtype(dtype) or tensor.shape != shape:
-            raise CorruptFile(f"its {name} is {tensor.dtype} {tensor.shape}; it must be {np.dtype(dtype)} {shape}")
+        dtype, shape = np.dtype(wanted[name].dtype), wanted[name].shape_in(node, name)
+        if tensor.dtype != dtype or tensor.shape != shape:
+            raise CorruptFile(f"its {name} is {tensor.dtype} {tensor.shape}; it must be {dtype} {shape}")
         if tensor.dtype == np.float32 and not np.isfinite(tensor.astype(np.float32)).all():
             raise CorruptFile(f"its {name} holds NaN or infinity")
     if "variance" in wanted:
@@ -155,24 +157,6 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         _check_weight(node, source)
     if "table" in wanted:
         _check_table(node, source, spec)
-
-
-def _wanted_tensors(node: Node, source: ValueType) -> Mapping[str, tuple[npt.DTypeLike, Shape]]:
-    """Type and shape of every tensor of the node; a float ``bias`` may be missing."""
-    channels = (node.type.shape[0],)
-    if node.op in WEIGHTED:
-        weight = node.tensors["weight"].shape
-        if source.quantized:
-            return {"weight": (np.int8, weight), "weight_scale": (np.float32, channels), "bias": (np.int32, channels)}
-        return {"weight": (np.float32, weight), "bias": (np.float32, channels)}
-    if node.op == "batch_norm":
-        names = ("multiplier", "offset") if source.quantized else ("gamma", "beta", "mean", "variance")
-        return dict.fromkeys(names, (np.float32, channels))
-    if node.op == "pointwise" and source.quantized:
-        return {"table": (np.uint8, (256,))}
-    if node.op == "quantize" and source.quantized:
-        return {"table": (np.uint8, (*channels, 256))}
-    return {}
 
 
 def _check_weight(node: Node, source: ValueType) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.graph.types import WEIGHTED, Array, Graph
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Array, Graph
 
 
 @dataclass(frozen=True)

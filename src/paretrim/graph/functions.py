@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.types import Float64Array, InputSpec, ValueType
+
+if TYPE_CHECKING:
+    from paretrim.graph.types import Float64Array, InputSpec, ValueType
 
 ByteArray = npt.NDArray[np.uint8]
 

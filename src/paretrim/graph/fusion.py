@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paretrim.graph.types import GRID_PRESERVING, INPUT, WEIGHTED, Graph, Node
-
-_TAKES_ACTIVATION = WEIGHTED | {"add", "mul", "batch_norm", "avg_pool", "adaptive_avg_pool"}
-"""Operations whose requantization has the clamp lo..hi."""
+from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
+from paretrim.graph.types import INPUT, Graph, Node
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def fuse(graph: Graph) -> tuple[Fused, ...]:
             continue
         batch_norm = only_reader(node, frozenset({"batch_norm"})) if node.op in WEIGHTED else None
         so_far = batch_norm or node
-        activation = only_reader(so_far, frozenset({"relu", "clamp"})) if node.op in _TAKES_ACTIVATION else None
+        activation = only_reader(so_far, frozenset({"relu", "clamp"})) if OPERATIONS[node.op].clamps else None
         taken.update(member.name for member in (batch_norm, activation) if member)
         run = Fused(node, batch_norm, activation)
         runs[run.end.name] = run

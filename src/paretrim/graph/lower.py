@@ -19,20 +19,10 @@ from paretrim.graph.fold import affine_of, deployed, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fused, fuse
 from paretrim.graph.names import free_name
+from paretrim.graph.operations.table import GRID_PRESERVING, WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import (
-    GRID_PRESERVING,
-    INPUT,
-    WEIGHTED,
-    Array,
-    Attribute,
-    Float64Array,
-    FloatArray,
-    Graph,
-    Node,
-    ValueType,
-)
+from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
 
 _BIAS_LIMIT = 2**30
 """Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""

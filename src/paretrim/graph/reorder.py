@@ -7,16 +7,21 @@ network runs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import ChannelGroups, IntArray, attribute_number, attribute_numbers, channel_slice, is_depthwise
+from paretrim.graph.channels import ChannelGroups
+from paretrim.graph.operations.channel_rules import (
+    IntArray,
+    Order,
+    is_depthwise,
+)
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.restrict import Kept, Restriction
-from paretrim.graph.types import INPUT, WEIGHTED, Array, Graph, Node
+from paretrim.graph.types import INPUT, Array, Graph, Node
 
 
 def reorderable(graph: Graph, groups: ChannelGroups) -> tuple[IntArray, ...]:
@@ -101,50 +106,8 @@ def _follows(graph: Graph, positions: Mapping[str, IntArray]) -> bool:
     """Whether every operation makes the new order of its output from the new orders of its inputs."""
     shapes = {INPUT: graph.input.shape} | {node.name: node.type.shape for node in graph.nodes}
     for node in graph.nodes:
+        rule = OPERATIONS[node.op].channels
         inputs = [positions[name] for name in node.inputs]
-        if not _agrees(node, inputs, positions[node.name], shapes[node.inputs[0]]):
+        if rule is None or not rule.follows(Order(node, inputs, positions[node.name], shapes[node.inputs[0]])):
             return False
     return True
-
-
-def _agrees(node: Node, inputs: list[IntArray], output: IntArray, shape: tuple[int, ...]) -> bool:
-    first = inputs[0]
-    channels = len(first)
-    if node.op in WEIGHTED and not is_depthwise(node):
-        return _alike(first, node) and _alike(output, node)
-    if node.op in WEIGHTED:
-        expected = _spread(first, len(output) // channels)
-    elif node.op == "flatten":
-        expected = _spread(first, math.prod(shape[1:]))
-    elif node.op == "concat":
-        starts = np.cumsum([0, *(len(part) for part in inputs[:-1])])
-        expected = np.concatenate([part + start for part, start in zip(inputs, starts, strict=True)])
-    elif node.op == "slice" and node.attributes["axis"] == 0:
-        taken = np.arange(channels)[channel_slice(node, channels)]
-        expected = np.searchsorted(taken, first[taken])
-        if not np.array_equal(taken[np.minimum(expected, len(taken) - 1)], first[taken]):
-            return False
-    elif node.op == "pad":
-        before = attribute_numbers(node, "before")[0]
-        expected = output.copy()  # zeros may trade places with zeros, and do where all the others stay among themselves
-        expected[before : before + channels] = first + before
-    elif node.op == "channel_shuffle":
-        shuffled = np.arange(channels).reshape(attribute_number(node, "groups"), -1).T.reshape(-1)
-        expected = np.argsort(shuffled)[first[shuffled]]
-    else:
-        expected = first
-        if any(not np.array_equal(first, other) for other in inputs[1:]):
-            return False
-    return np.array_equal(expected, output)
-
-
-def _alike(order: IntArray, node: Node) -> bool:
-    """Whether an order stays within the groups of a convolution and is the same in each."""
-    groups = attribute_number(node, "groups") if node.op == "conv2d" else 1
-    runs = order.reshape(groups, -1)
-    return bool((runs == runs[0] + np.arange(groups)[:, None] * runs.shape[1]).all())
-
-
-def _spread(order: IntArray, times: int) -> IntArray:
-    """The order of values that each become ``times`` consecutive ones."""
-    return (order[:, None] * times + np.arange(times)).reshape(-1)

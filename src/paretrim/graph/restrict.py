@@ -11,8 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import ChannelGroups, IntArray, attribute_number, attribute_numbers, channel_slice, is_depthwise
-from paretrim.graph.types import WEIGHTED, Array, Attribute, Graph, Node
+from paretrim.graph.channels import ChannelGroups
+from paretrim.graph.operations.channel_rules import (
+    IntArray,
+    Survivors,
+    is_depthwise,
+)
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.types import Array, Attribute, Graph, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +97,7 @@ def _sliced(node: Node, kept: Kept) -> dict[str, Array]:
 
 def _changed_attributes(node: Node, groups: ChannelGroups, positions: Mapping[str, IntArray]) -> dict[str, Attribute]:
     """Attributes that count channels."""
-    inputs = positions[node.inputs[0]]
-    if node.op == "conv2d" and is_depthwise(node):
-        return {"groups": len(inputs)}
-    if node.op == "slice" and node.attributes["axis"] == 0 and attribute_number(node, "step") == 1:
-        # Survivors of consecutive channels are consecutive among the survivors.
-        start = int(np.searchsorted(inputs, channel_slice(node, len(groups.classes[node.inputs[0]])).start))
-        return {"start": start, "stop": start + len(positions[node.name])}
-    if node.op == "pad":
-        before, after = attribute_numbers(node, "before"), attribute_numbers(node, "after")
-        left = positions[node.name]
-        fore = int(np.searchsorted(left, before[0]))
-        aft = len(left) - fore - len(inputs)
-        return {"before": (fore, *before[1:]), "after": (aft, *after[1:])}
-    return {}
+    rule, source = OPERATIONS[node.op].channels, node.inputs[0]
+    if rule is None:
+        return {}
+    return rule.restricted(Survivors(node, positions[source], positions[node.name], len(groups.classes[source])))

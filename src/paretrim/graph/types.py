@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -73,8 +74,9 @@ class InputSpec:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation. ``op`` is one of :data:`OPERATIONS`; ``layer`` is the path of the user's module it came from.
+    """One operation.
 
+    ``op`` names one of :data:`paretrim.graph.operations.table.OPERATIONS`; ``layer`` is the path of the user's module.
     ``attributes`` are small plain values (strides, window sizes); ``tensors`` are arrays (weight, bias, table).
     """
 
@@ -145,36 +147,3 @@ class Graph:
             for name in dict.fromkeys(node.inputs):
                 result[name].append(node)
         return {name: tuple(nodes) for name, nodes in result.items()}
-
-
-WEIGHTED = frozenset({"conv2d", "linear"})
-"""Operations with a weight that can be pruned and quantized."""
-
-GRID_PRESERVING = frozenset({"max_pool", "slice", "pad", "channel_shuffle", "flatten", "unflatten", "relu"})
-"""Operations that move or select values and therefore keep the grid of their (single) input."""
-
-OPERATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "normalize": "per-channel (x / 255 - mean) / std on pixels; float output",
-        "quantize": "float32 or pixels -> uint8",
-        "dequantize": "uint8 -> float32",
-        "conv2d": "convolution: weight [Co, Ci/groups, kh, kw]",
-        "linear": "weight [out, in]",
-        "batch_norm": "per-channel affine; in an integer graph one that could not be folded",
-        "relu": "max(x, 0)",
-        "clamp": "min(max(x, minimum), maximum); float graphs only, an integer graph has a pointwise table or a fused clamp",
-        "pointwise": "a scalar function of one value; in an integer graph a 256-entry table",
-        "add": "elementwise sum of two values",
-        "mul": "elementwise product of two values; [C, 1, 1] broadcasts",
-        "concat": "along channels",
-        "slice": "start, stop, step along one axis (0 = channels)",
-        "pad": "zeros before and after each axis",
-        "channel_shuffle": "channels [groups, C/groups] transposed",
-        "flatten": "[C, H, W] -> [C*H*W]",
-        "unflatten": "[C] -> [C, 1, 1]",
-        "dropout": "training only; folding removes it",
-        "max_pool": "window, stride, padding, dilation, ceil",
-        "avg_pool": "window, stride, padding, ceil, count_padding",
-        "adaptive_avg_pool": "to a given [h, w]",
-    }
-)

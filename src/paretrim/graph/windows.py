@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.graph.shapes import Edges, Pair, Settings
+from paretrim.graph.operations.attributes import Edges, Pair, Settings
 
 Values = npt.NDArray[Any]
 """An array of numbers of some type; which one is the caller's choice."""

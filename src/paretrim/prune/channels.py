@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
-from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores, is_depthwise
+from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import Kept, Restriction, restrict
 from paretrim.graph.types import Node
 from paretrim.network import Network

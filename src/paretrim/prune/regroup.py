@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paretrim.graph.channels import ChannelGroups, IntArray, channel_groups, is_depthwise
+from paretrim.graph.channels import ChannelGroups, channel_groups
+from paretrim.graph.operations.channel_rules import IntArray, is_depthwise
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.reorder import reorder, reorderable
-from paretrim.graph.types import WEIGHTED, Graph
+from paretrim.graph.types import Graph
 from paretrim.network import Network
 from paretrim.prune.channels import carried
 from paretrim.prune.patterns import Pattern, block_alive, block_scores

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paretrim.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import is_depthwise
+from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.history import LATER
 from paretrim.network import Network, is_fixed
 from paretrim.prune.allocation import Method, masks

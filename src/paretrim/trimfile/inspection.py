@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from paretrim.graph.types import WEIGHTED, Array
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Array
 from paretrim.trimfile.file import THREADS, TrimFile, open_file
 from paretrim.trimfile.provenance import Provenance
 

@@ -1,0 +1,132 @@
+"""What an operation is: its settings, its shape, its two meanings and what it does to grids and channels, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.operations.attributes import AttributeRule, Settings, Shape
+from paretrim.graph.operations.channel_rules import ChannelRule
+from paretrim.graph.windows import Values
+
+if TYPE_CHECKING:
+    from paretrim.graph.types import Array, InputSpec, Node, ValueType
+
+Grid = Literal["keeps", "requantizes", "float", "enters", "leaves"]
+"""What an operation does to a grid.
+
+It *keeps* that of its one input, because it only moves or selects values; it *requantizes* to a grid of its own; it exists in
+*float* graphs alone; or it *enters* the integers, or *leaves* them.
+"""
+
+Rescaling = Literal["none", "each", "sum", "product"]
+"""What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product."""
+
+
+@dataclass(frozen=True, eq=False)
+class NodeCall:
+    """One node about to be computed: the values and types of its inputs, and ``spec`` for what reads pixels."""
+
+    node: Node
+    settings: Settings
+    inputs: tuple[Values, ...]
+    types: tuple[ValueType, ...]
+    spec: InputSpec
+
+
+Meaning = Callable[[NodeCall], Values]
+ShapeRule = Callable[[Settings, Sequence[Shape], "Mapping[str, Array]"], Shape]
+
+
+@dataclass(frozen=True)
+class TensorRule:
+    """Type and form of a tensor.
+
+    ``channels`` is [C], ``table`` [256], ``tables`` [C, 256]; ``weight`` has a form that the operation's shape rule checks.
+    """
+
+    dtype: Literal["float32", "int32", "int8", "uint8"]
+    form: Literal["weight", "channels", "table", "tables"]
+    optional: bool = False
+
+    def shape_in(self, node: Node, name: str) -> Shape:
+        """The shape that the tensor of this name must have in a node."""
+        channels = node.type.shape[0]
+        if self.form == "weight":
+            return tuple(node.tensors[name].shape)
+        return {"channels": (channels,), "table": (256,), "tables": (channels, 256)}[self.form]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Everything that the graph knows of one operation. What it computes is told by ``docs/integer-graph.md``.
+
+    Attributes:
+        name: as it stands in graphs and files.
+        number: stable, for ever: ``.trim`` files store it.
+        meaning: one line for a reader.
+        shape: the shape of what it makes, from its inputs' shapes; raises UnsupportedOperation where they do not fit.
+        real: what it computes in floats; None where it exists in integer graphs alone.
+        integer: what it computes on grids; None where it exists in float graphs alone.
+        channels: which channels of the output come from which of the inputs; None where channels cannot be followed.
+        arity: number of inputs; None for any number from 1.
+        attributes: rules by name.
+        grid: see :data:`Grid`.
+        rescaling: see :data:`Rescaling`.
+        weighted: it has a weight that can be pruned and quantized.
+        real_tensors: tensors by name where its input is float32.
+        integer_tensors: tensors by name where its input is uint8.
+    """
+
+    name: str
+    number: int
+    meaning: str
+    shape: ShapeRule
+    real: Meaning | None
+    integer: Meaning | None
+    channels: ChannelRule | None
+    arity: int | None = 1
+    attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
+    grid: Grid = "requantizes"
+    rescaling: Rescaling = "none"
+    weighted: bool = False
+    real_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
+    integer_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
+
+    @property
+    def clamps(self) -> bool:
+        """Whether its requantization has the clamp lo..hi, into which an activation after it is fused."""
+        return "lo" in self.attributes
+
+    def require_inputs(self, count: int) -> None:
+        """Check the number of inputs.
+
+        Raises:
+            UnsupportedOperation: the operation takes another number.
+        """
+        if self.arity is None:
+            if count < 1:
+                raise UnsupportedOperation(f"{self.name} needs at least one input")
+        elif count != self.arity:
+            raise UnsupportedOperation(f"{self.name} takes {self.arity} inputs and was given {count}")
+
+
+# Rules of shape that several families share.
+
+
+def same_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
+    """The shape of the first input."""
+    return shapes[0]
+
+
+def image_shape(op: str, shape: Shape) -> tuple[int, int, int]:
+    """A shape that must be [C, H, W].
+
+    Raises:
+        UnsupportedOperation: it is not.
+    """
+    if len(shape) != 3:
+        raise UnsupportedOperation(f"{op} needs an input [C, H, W] and was given {shape}")
+    return shape[0], shape[1], shape[2]

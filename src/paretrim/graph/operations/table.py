@@ -1,0 +1,41 @@
+"""All operations by name. To add one, write its value in its family's module and list it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from paretrim.graph.operations import boundary, elementwise, movement, pooling, weighted
+from paretrim.graph.operations.operation import Operation
+
+_ALL = (
+    boundary.NORMALIZE,
+    boundary.QUANTIZE,
+    boundary.DEQUANTIZE,
+    weighted.CONV2D,
+    weighted.LINEAR,
+    elementwise.BATCH_NORM,
+    elementwise.RELU,
+    elementwise.CLAMP_VALUES,
+    elementwise.POINTWISE,
+    elementwise.ADD,
+    elementwise.MUL,
+    movement.CONCAT,
+    movement.SLICE,
+    movement.PAD,
+    movement.CHANNEL_SHUFFLE,
+    movement.FLATTEN,
+    movement.UNFLATTEN,
+    elementwise.DROPOUT,
+    pooling.MAX_POOL,
+    pooling.AVG_POOL,
+    pooling.ADAPTIVE_AVG_POOL,
+)
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _ALL})
+
+WEIGHTED = frozenset(operation.name for operation in _ALL if operation.weighted)
+"""Operations with a weight that can be pruned and quantized."""
+
+GRID_PRESERVING = frozenset(operation.name for operation in _ALL if operation.grid == "keeps")
+"""Operations that move or select values and therefore keep the grid of their (single) input."""
