@@ -45,6 +45,7 @@ FITTING = {
     "mm": {"self": (288,), "mat2": torch.randn(288, 3)},
     "repeat": {"repeats": [1, 2, 1, 1]},
     "_upsample_nearest_exact2d": {"output_size": [12, 12], "scales_h": None, "scales_w": None, "scale_factors": None},
+    "lerp": {"end": "activation", "weight": 0.3},
     "linear": {"self": (288,), "weight": torch.randn(3, 288), "bias": torch.ones(3)},
     "mean": {"dim": [2, 3]},
     "pad": {"pad": [1, 2, 0, 1]},
