@@ -12,6 +12,7 @@
 #include "python/graph_of.h"
 #include "python/unlocked.h"
 #include "trim/reader.h"
+#include "trim/weight_records.h"
 #include "trim/writer.h"
 #include "types/error.h"
 
@@ -102,6 +103,7 @@ nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
 void bind_trim(nb::module_& module) {
   module.def("read_trim", &read, nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("limit") = 1.0,
              nb::arg("checked") = true);
+  module.def("coded_bytes", &trim::coded_bytes);
   module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"));
 }
 

@@ -10,6 +10,7 @@
 #include "trim/records.h"
 #include "trim/structure.h"
 #include "trim/utf8.h"
+#include "trim/weight_records.h"
 
 namespace paretrim {
 namespace {

@@ -1,29 +1,19 @@
 #include "trim/records.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstring>
-#include <memory>
 
 #include "graph/functions.h"
 #include "trim/bytes.h"
+#include "trim/coding.h"
 #include "trim/numbers.h"
 #include "trim/range_coder.h"
-#include "trim/static_weights.h"
 #include "trim/structure.h"
-#include "trim/weights.h"
 
 namespace paretrim::trim {
 namespace {
 
-// Anything could stand behind, and the values would be the same. (Of the few bytes that a decoder is ahead, that is still so.)
-void check_end(const Decoder& decoder) {
-  if (!decoder.ended()) corrupt("its coded stream does not end where its values do");
-}
-
-enum Coding : std::uint8_t { verbatim = 0, modelled = 1 };       // of text and parameters
-enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2 };  // of weights
+enum Coding : std::uint8_t { verbatim = 0, modelled = 1 };  // of text and parameters
 
 std::vector<Place> tensors_of(const Graph& graph, bool large) {
   std::vector<Place> found;
@@ -35,23 +25,7 @@ std::vector<Place> tensors_of(const Graph& graph, bool large) {
   return found;
 }
 
-std::uint64_t rows_of(const Tensor& tensor) { return static_cast<std::uint64_t>(tensor.shape[0]); }
-
 Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
-
-std::uint8_t coding_of(const std::uint8_t* data, std::size_t size, std::uint8_t known) {
-  if (size == 0) corrupt("it has no bytes and begins with its coding");
-  if (data[0] > known) corrupt("its coding is " + std::to_string(data[0]) + "; known are 0 to " + std::to_string(known));
-  return data[0];
-}
-
-std::vector<std::uint8_t> with_coding(std::uint8_t coding, const std::vector<std::uint8_t>& body) {
-  std::vector<std::uint8_t> result;
-  result.reserve(body.size() + 1);
-  result.push_back(coding);
-  result.insert(result.end(), body.begin(), body.end());
-  return result;
-}
 
 // The coded form, or the bytes themselves where that is shorter or no decoder would read the other to its end.
 std::vector<std::uint8_t> shorter(Encoder& encoder, const std::vector<std::uint8_t>& bytes) {
@@ -137,114 +111,6 @@ void code_parameters(Coder& coder, AnyGraph& graph) {
   }
 }
 
-// [rows, channels, height, width] of a piece; axes between are one.
-template <typename Value>
-Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values) {
-  const Tensor& tensor = tensor_at(graph, piece.place);
-  const std::size_t axes = tensor.shape.size();
-  Weights<Value> weights = {values, static_cast<std::int64_t>(piece.rows), tensor.shape[1], 1, 1, nullptr};
-  if (axes > 2) weights.width = tensor.shape[axes - 1];
-  for (std::size_t axis = 2; axis + 1 < axes; ++axis) weights.height *= tensor.shape[axis];
-  const auto& siblings = graph.nodes[piece.place.node].tensors;
-  const auto scale = siblings.find("weight_scale");
-  const bool scaled = piece.place.name == "weight" && scale != siblings.end() && scale->second.dtype == Dtype::float32 &&
-                      elements_of(scale->second) == rows_of(tensor);
-  if (scaled) weights.scales = scale->second.as<float>() + piece.first;
-  return weights;
-}
-
-// One record of weights: `integers` codes a piece of int8, `finished` is called behind every piece.
-template <class Coder, typename AnyGraph, typename Integers, typename Finished>
-void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
-                  const Finished& finished) {
-  NumberModel floats;
-  for (const Piece& piece : pieces) {
-    auto& tensor = tensor_at(graph, piece.place);
-    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_a_row;
-    const std::uint64_t size = piece.rows * piece.bytes_a_row;
-    if (size > 0 && tensor.dtype == Dtype::int8) {
-      using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
-      integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
-    } else if (size > 0) {
-      floats.code_floats(coder, bytes, size / 4);
-    }
-    finished();
-  }
-}
-
-std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, bool rich) {
-  Encoder encoder;
-  const auto model = std::make_unique<WeightModel>(rich);
-  code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
-  return encoder.finish();
-}
-
-std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, bool rich, const std::uint8_t* data,
-                                    std::size_t size, const Poll& poll) {
-  Decoder decoder(data, size);
-  const auto model = std::make_unique<WeightModel>(rich);
-  std::vector<double> bits;
-  double before = 0;
-  const auto note_bits = [&] {
-    bits.push_back(decoder.bits() - before);
-    before = decoder.bits();
-  };
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, note_bits);
-  check_end(decoder);
-  return bits;
-}
-
-// Length of the coded stream, that stream, symbols. Nothing where there are no integers, or one that has no symbol.
-std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<Piece>& pieces) {
-  std::vector<Weights<const std::int8_t>> integers;
-  for (const Piece& piece : pieces) {
-    const Tensor& tensor = tensor_at(graph, piece.place);
-    const auto* values = tensor.as<std::int8_t>() + piece.first * piece.bytes_a_row;
-    const bool coded = tensor.dtype == Dtype::int8 && piece.rows * piece.bytes_a_row > 0;
-    if (coded) integers.push_back(weights_of<const std::int8_t>(graph, piece, values));
-  }
-  const RowKinds kinds = kinds_of(integers);
-  if (kinds.mask_kinds.empty()) return {};
-  Encoder encoder;
-  StaticEncoder writer(encoder, kinds);
-  code_weights(encoder, graph, pieces, [&](const auto& weights) { writer.code(weights); }, [] {});
-  const std::vector<std::uint8_t> coded = encoder.finish(), symbols = writer.finish();
-  ByteWriter body;
-  body.number(coded.size());
-  body.append(coded.data(), coded.size());
-  body.append(symbols.data(), symbols.size());
-  return std::move(body.bytes());
-}
-
-std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll) {
-  ByteReader body(data, size);
-  const std::size_t length = body.number(size, "the length of its stream");
-  Decoder decoder(body.take(length), length);
-  const std::size_t symbols = body.left();
-  StaticDecoder reader(decoder, body.take(symbols), symbols);
-  std::vector<double> bits;
-  double before = 0;
-  const auto note_bits = [&] {
-    const double now = decoder.bits() + 8.0 * static_cast<double>(symbols - reader.bytes_left());
-    bits.push_back(now - before);
-    before = now;
-  };
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits);
-  check_end(decoder);
-  reader.finish();
-  return bits;
-}
-
-// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a
-// record of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
-struct Way {
-  Model model;
-  std::uint64_t thousandths;
-};
-constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
-constexpr std::uint64_t few_bytes = 1 << 19;  // decoded: read within some milliseconds, whatever the way
-
 }  // namespace
 
 bool is_large(const Tensor& tensor) {
@@ -265,7 +131,7 @@ std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<
   std::uint64_t room = rows.empty() ? 0 : rows[0];
   for (const Place& place : large_tensors(graph)) {
     const Tensor& tensor = tensor_at(graph, place);
-    const std::uint64_t count = rows_of(tensor), bytes_a_row = count ? bytes_of(tensor) / count : 0;
+    const std::uint64_t count = static_cast<std::uint64_t>(tensor.shape[0]), bytes_a_row = count ? bytes_of(tensor) / count : 0;
     for (std::uint64_t first = 0; first < count;) {
       while (room == 0) {
         if (++record >= rows.size()) corrupt("the records of weights hold fewer rows than the network's tensors have");
@@ -326,25 +192,6 @@ void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size)
     std::copy_n(from, tensor.bytes.size(), tensor.bytes.begin());
   }
   if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
-}
-
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces) {
-  std::array<std::vector<std::uint8_t>, ways.size()> found = {
-      encode_counted(graph, pieces), encode_modelled(graph, pieces, false), encode_modelled(graph, pieces, true)};
-  std::uint64_t decoded = 0;
-  for (const Piece& piece : pieces) decoded += piece.rows * piece.bytes_a_row;
-  const bool many = decoded > few_bytes;
-  std::size_t first = found[0].empty() ? 1 : 0, shortest = found[first].size();
-  for (std::size_t i = first; i < ways.size(); ++i) shortest = std::min(shortest, found[i].size());
-  while (found[first].size() * 1000 > shortest * (1000 + (many ? ways[first].thousandths : 0))) ++first;
-  return with_coding(ways[first].model, found[first]);
-}
-
-std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll) {
-  const std::uint8_t model = coding_of(data, size, counted);
-  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
-  return decode_modelled(graph, pieces, model == rich, data + 1, size - 1, poll);
 }
 
 }  // namespace paretrim::trim

@@ -39,9 +39,4 @@ std::vector<std::uint8_t> encode_parameters(const Graph& graph);
 // Fills tensors whose bytes have been made room for.
 void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size);
 
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces);
-// Gives the bits that each piece took.
-std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll);
-
 }  // namespace paretrim::trim

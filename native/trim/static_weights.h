@@ -63,6 +63,8 @@ class StaticEncoder {
  public:
   StaticEncoder(Encoder& coder, const RowKinds& kinds);
   void code(const Weights<const std::int8_t>& weights);
+  // Rows that are left out.
+  void skip(std::size_t rows) { row_ += rows; }
   std::vector<std::uint8_t> finish() const { return symbols_.finish(); }
 
  private:

@@ -1,0 +1,246 @@
+#include "trim/weight_records.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "trim/bytes.h"
+#include "trim/coding.h"
+#include "trim/numbers.h"
+#include "trim/range_coder.h"
+#include "trim/static_weights.h"
+#include "trim/structure.h"
+#include "trim/weights.h"
+
+namespace paretrim::trim {
+namespace {
+
+enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2 };  // of weights
+
+Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
+
+std::uint64_t rows_of(const Tensor& tensor) { return static_cast<std::uint64_t>(tensor.shape[0]); }
+
+// [rows, channels, height, width] of a piece; axes between are one.
+template <typename Value>
+Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values) {
+  const Tensor& tensor = tensor_at(graph, piece.place);
+  const std::size_t axes = tensor.shape.size();
+  Weights<Value> weights = {values, static_cast<std::int64_t>(piece.rows), tensor.shape[1], 1, 1, nullptr};
+  if (axes > 2) weights.width = tensor.shape[axes - 1];
+  for (std::size_t axis = 2; axis + 1 < axes; ++axis) weights.height *= tensor.shape[axis];
+  const auto& siblings = graph.nodes[piece.place.node].tensors;
+  const auto scale = siblings.find("weight_scale");
+  const bool scaled = piece.place.name == "weight" && scale != siblings.end() && scale->second.dtype == Dtype::float32 &&
+                      elements_of(scale->second) == rows_of(tensor);
+  if (scaled) weights.scales = scale->second.as<float>() + piece.first;
+  return weights;
+}
+
+// One record of weights: `integers` codes a piece of int8, `finished` is called behind every piece.
+template <class Coder, typename AnyGraph, typename Integers, typename Finished>
+void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
+                  const Finished& finished) {
+  NumberModel floats;
+  for (const Piece& piece : pieces) {
+    auto& tensor = tensor_at(graph, piece.place);
+    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_a_row;
+    const std::uint64_t size = piece.rows * piece.bytes_a_row;
+    if (size > 0 && tensor.dtype == Dtype::int8) {
+      using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
+      integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
+    } else if (size > 0) {
+      floats.code_floats(coder, bytes, size / 4);
+    }
+    finished();
+  }
+}
+
+std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, bool rich) {
+  Encoder encoder;
+  const auto model = std::make_unique<WeightModel>(rich);
+  code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
+  return encoder.finish();
+}
+
+std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, bool rich, const std::uint8_t* data,
+                                    std::size_t size, const Poll& poll) {
+  Decoder decoder(data, size);
+  const auto model = std::make_unique<WeightModel>(rich);
+  std::vector<double> bits;
+  double before = 0;
+  const auto note_bits = [&] {
+    bits.push_back(decoder.bits() - before);
+    before = decoder.bits();
+  };
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, note_bits);
+  check_end(decoder);
+  return bits;
+}
+
+// The integer pieces that have elements.
+std::vector<Weights<const std::int8_t>> integers_of(const Graph& graph, const std::vector<Piece>& pieces) {
+  std::vector<Weights<const std::int8_t>> integers;
+  for (const Piece& piece : pieces) {
+    const Tensor& tensor = tensor_at(graph, piece.place);
+    const auto* values = tensor.as<std::int8_t>() + piece.first * piece.bytes_a_row;
+    const bool coded = tensor.dtype == Dtype::int8 && piece.rows * piece.bytes_a_row > 0;
+    if (coded) integers.push_back(weights_of<const std::int8_t>(graph, piece, values));
+  }
+  return integers;
+}
+
+// Length of the coded stream, that stream, symbols. Nothing where there are no integers, or one that has no symbol.
+std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
+  if (kinds.mask_kinds.empty()) return {};
+  Encoder encoder;
+  StaticEncoder writer(encoder, kinds);
+  code_weights(encoder, graph, pieces, [&](const auto& weights) { writer.code(weights); }, [] {});
+  const std::vector<std::uint8_t> coded = encoder.finish(), symbols = writer.finish();
+  ByteWriter body;
+  body.number(coded.size());
+  body.append(coded.data(), coded.size());
+  body.append(symbols.data(), symbols.size());
+  return std::move(body.bytes());
+}
+
+std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll) {
+  ByteReader body(data, size);
+  const std::size_t length = body.number(size, "the length of its stream");
+  Decoder decoder(body.take(length), length);
+  const std::size_t symbols = body.left();
+  StaticDecoder reader(decoder, body.take(symbols), symbols);
+  std::vector<double> bits;
+  double before = 0;
+  const auto note_bits = [&] {
+    const double now = decoder.bits() + 8.0 * static_cast<double>(symbols - reader.bytes_left());
+    bits.push_back(now - before);
+    before = now;
+  };
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits);
+  check_end(decoder);
+  reader.finish();
+  return bits;
+}
+
+// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a
+// record of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
+struct Way {
+  Model model;
+  std::uint64_t thousandths;
+};
+constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
+constexpr std::uint64_t few_bytes = 1 << 19;  // decoded: read within some milliseconds, whatever the way
+
+std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : pieces) bytes += piece.rows * piece.bytes_a_row;
+  return bytes;
+}
+
+std::atomic<std::uint64_t> coded{0};
+
+std::vector<std::uint8_t> encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
+  coded += bytes_in(pieces);
+  return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model == rich);
+}
+
+constexpr std::uint64_t sampled_values = 1 << 14;  // weights that are not 0: enough to tell lengths to some thousandths
+constexpr std::uint64_t doubt = 5;                 // thousandths that an estimate may be off
+constexpr std::uint64_t smallest_share = 32, largest_share = 4;
+
+// The first rows of all pieces: one of `share`, rounded up.
+std::vector<Piece> first_rows(std::vector<Piece> pieces, std::uint64_t share) {
+  for (Piece& piece : pieces) piece.rows = (piece.rows + share - 1) / share;
+  return pieces;
+}
+
+// One of how many rows is enough of a sample; 0 where none is much shorter than the record.
+std::uint64_t share_of(const std::vector<Weights<const std::int8_t>>& integers) {
+  std::uint64_t values = 0;
+  for (const auto& weights : integers) {
+    const std::int64_t size = weights.outputs * weights.channels * weights.height * weights.width;
+    values += static_cast<std::uint64_t>(size - std::count(weights.values, weights.values + size, std::int8_t{0}));
+  }
+  std::uint64_t share = smallest_share;
+  while (share >= largest_share && values / share < sampled_values) share /= 2;
+  return share < largest_share ? 0 : share;
+}
+
+// Bytes that these first rows of a record take by the frequencies of the whole, without anything beside them.
+std::uint64_t symbol_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<Piece>& first,
+                           const RowKinds& kinds) {
+  Encoder encoder;
+  StaticEncoder writer(encoder, kinds);
+  const auto whole = integers_of(graph, pieces), part = integers_of(graph, first);
+  for (std::size_t i = 0; i < part.size(); ++i) {
+    writer.code(part[i]);
+    writer.skip(static_cast<std::size_t>(whole[i].outputs - part[i].outputs));
+  }
+  return writer.finish().size();
+}
+
+// Which ways may be the one to take for a record that takes `length` bytes by frequencies. A sample tells: how much shorter than
+// by frequencies a model makes the second half of it, when most is learned, and what learning took until then.
+std::array<bool, ways.size()> worth_coding(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
+                                           std::uint64_t length) {
+  constexpr std::array<bool, ways.size()> all = {true, true, true};
+  const std::uint64_t share = share_of(integers_of(graph, pieces));
+  if (share == 0) return all;
+  const auto rows = first_rows(pieces, share), half = first_rows(pieces, 2 * share);
+  const std::uint64_t symbols = symbol_bytes(graph, pieces, rows, kinds), before = symbol_bytes(graph, pieces, half, kinds);
+  if (symbols <= before) return all;
+  std::array<std::uint64_t, ways.size()> lengths = {length, 0, 0};
+  for (std::size_t i = 1; i < ways.size(); ++i) {
+    const std::uint64_t taken = encode(graph, rows, ways[i].model, kinds).size();
+    const std::uint64_t later = taken - std::min<std::uint64_t>(taken, encode(graph, half, ways[i].model, kinds).size());
+    const std::uint64_t learned = symbols * later / (symbols - before);
+    lengths[i] = length * later / (symbols - before) + taken - std::min(taken, learned);
+  }
+  const std::uint64_t shortest = *std::min_element(lengths.begin(), lengths.end());
+  std::array<bool, ways.size()> open = {};
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    open[i] = lengths[i] * 1000 <= shortest * (1000 + ways[i].thousandths + doubt);
+    const bool sure = lengths[i] * 1000 + shortest * doubt <= shortest * (1000 + ways[i].thousandths);
+    if (sure) break;
+  }
+  return open;
+}
+
+}  // namespace
+
+std::uint64_t coded_bytes() { return coded; }
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces) {
+  const auto integers = integers_of(graph, pieces);
+  const RowKinds kinds = kinds_of(integers);
+  // Floats are the same in every model of integers.
+  if (integers.empty()) return with_coding(plain, encode(graph, pieces, plain, kinds));
+  std::array<std::vector<std::uint8_t>, ways.size()> found = {encode(graph, pieces, counted, kinds)};
+  const bool possible = !found[0].empty(), many = bytes_in(pieces) > few_bytes;
+  std::array<bool, ways.size()> open = {possible, true, true};
+  if (possible && many && integers.size() == pieces.size()) open = worth_coding(graph, pieces, kinds, found[0].size());
+  std::size_t shortest = ~std::size_t{0};
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    if (!open[i]) continue;
+    if (i > 0) found[i] = encode(graph, pieces, ways[i].model, kinds);
+    shortest = std::min(shortest, found[i].size());
+  }
+  const auto taken = [&](std::size_t i) {
+    return open[i] && found[i].size() * 1000 <= shortest * (1000 + (many ? ways[i].thousandths : 0));
+  };
+  std::size_t first = 0;
+  while (!taken(first)) ++first;
+  return with_coding(ways[first].model, found[first]);
+}
+
+std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll) {
+  const std::uint8_t model = coding_of(data, size, counted);
+  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
+  return decode_modelled(graph, pieces, model == rich, data + 1, size - 1, poll);
+}
+
+}  // namespace paretrim::trim

@@ -1,0 +1,20 @@
+// Records of weights: the ways to code one, and which of them a writer takes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "trim/records.h"
+
+namespace paretrim::trim {
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces);
+// Gives the bits that each piece took.
+std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                   const Poll& poll);
+
+// Decoded bytes of weights that all writers of this process have coded so far, counted each time that they were; for tests.
+std::uint64_t coded_bytes();
+
+}  // namespace paretrim::trim
