@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from paretrim.constraints import Weighted, hold_masks_, set_mask_, sparsity, weight_bits, weighted_layers, zeros_and_weights
+from paretrim.constraints import (
+    Weighted,
+    all_finite,
+    hold_masks_,
+    set_mask_,
+    sparsity,
+    weight_bits,
+    weighted_layers,
+    zeros_and_weights,
+)
 from paretrim.fake_quantize import WeightQuantizer
 
 
@@ -77,3 +86,15 @@ def _empty():
 def test_a_mask_that_is_not_true_or_false_is_refused():
     with pytest.raises(ValueError, match=r"a mask of torch\.float64; a mask is torch\.bool"):
         set_mask_(Weighted(torch.ones(2, 3), None), torch.ones(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 100), (3, 5, 9, 11)])
+def test_one_number_that_is_not_finite_is_found_wherever_it_is(dtype, shape):
+    values = torch.randn(shape).to(dtype)
+    assert all_finite(values)
+    for at in {0, values.numel() // 2, values.numel() - 1} if values.numel() else ():
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            spoilt = values.clone()
+            spoilt.view(-1)[at] = bad
+            assert not all_finite(spoilt)

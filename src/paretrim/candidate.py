@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretrim.constraints import key_of, set_mask_, weighted_layers
+from paretrim.constraints import all_finite, key_of, set_mask_, weighted_layers
 from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.fake_quantize import ActivationQuantizer, Grid, WeightQuantizer
 from paretrim.freeze import freeze
@@ -104,7 +104,7 @@ def _restored(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Networ
         by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
     network = Network(graph_of(facts["structure"], by_node))
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise CorruptFile(f"tensor '{name}' holds NaN or infinity")
     for name, layer in weighted_layers(network).items():
         mask = _typed(tensors, f"layers.{key_of(name)}.mask", torch.bool)

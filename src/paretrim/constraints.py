@@ -103,10 +103,15 @@ def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
             yield name_of(key), module
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinity: the least and the largest tell, in one pass without memory beside it."""
+    return tensor.numel() == 0 or all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor.detach()))
+
+
 def first_not_finite(network: nn.Module) -> str | None:
     """The first parameter or buffer that holds NaN or infinity, by the name of the user's layer; None if all are finite."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not all_finite(tensor):
             return ".".join(name_of(key) for key in name.removeprefix("layers.").split("."))
     return None
 
