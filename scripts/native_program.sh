@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds one of the runtime's own programs and prints its path: scripts/native_program.sh NAME [FOLDER [CMAKE_ARGUMENT...]]
 #
-# NAME is selfcheck (whole graphs), fuzz (damaged graphs), kernel_test or kernel_bench; FOLDER, below build/, is where it is built
+# NAME is selfcheck (whole graphs), fuzz (damaged graphs), plan_test, kernel_test or kernel_bench; FOLDER, below build/, is where it is built
 # (default tests). Two calls at once wait for each other.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The native runtime under the address and undefined-behaviour sanitizers: single kernels, random graphs in every instruction set,
-# damaged graphs, and that no file of one instruction set leaks code into the others. About a minute: scripts/native_tests.sh [GRAPHS]
+# The native runtime under the address and undefined-behaviour sanitizers: single kernels, packed weights and steps,
+# random graphs in every instruction set, damaged graphs, and that no file of one instruction set leaks code into the others. About a minute: scripts/native_tests.sh [GRAPHS]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 graphs="${1:-60}"
 sanitized() { "$root/scripts/native_program.sh" "$1" sanitized -DPARETRIM_SANITIZE=ON; }
-kernel_test="$(sanitized kernel_test)" selfcheck="$(sanitized selfcheck)" fuzz="$(sanitized fuzz)"
+kernel_test="$(sanitized kernel_test)" plan_test="$(sanitized plan_test)"
+selfcheck="$(sanitized selfcheck)" fuzz="$(sanitized fuzz)"
 
 # A function that the linker may take from several files would, taken from one of these, run on CPUs that lack its instructions.
 # Without optimization nothing is inlined, and what could leak does.
@@ -21,5 +22,6 @@ done
 
 export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
 "$kernel_test" 300 >/dev/null
+"$plan_test"
 "$selfcheck" "$graphs"
 "$fuzz" $((20 * graphs))

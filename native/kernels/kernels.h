@@ -16,6 +16,10 @@ inline constexpr int most_lanes = 16;    // of any instruction set
 inline constexpr int most_vectors = 16;  // of one tile
 inline constexpr int most_grouped = 16;  // output channels of one dense tile
 
+// Format of packed weights. A tile reads one; another format is another value here, a way to pack it in plan/packing.cpp, and
+// tiles.
+enum class Element : std::uint8_t { int8 };
+
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;
 
@@ -87,6 +91,7 @@ struct alignas(alignment) Pick {
 struct Kernels {
   const char* name;
   int lanes;
+  Element weights;                                      // what sparse, dense and dot read
   SparseTile sparse[most_vectors + 1];                  // by vectors of the tile; null where it has none
   DenseTile dense[most_grouped + 1][most_vectors + 1];  // by grouped channels, then vectors
   Requantize requantize;

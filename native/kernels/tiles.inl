@@ -1,8 +1,8 @@
 // Tiles, requantization and elementwise kernels over a vector type V, included once by each instruction set's source inside a
 // namespace of its own, so that every copy is compiled with that source's flags alone.
 //
-// vector_type.inl says what V has. Beyond what a compiler can see: `store_rounded` and `requantize` round to nearest, ties to even;
-// `control` and `shuffled` are those of Mix; no lane sum saturates.
+// vector_type.inl says what V has. Beyond what a compiler can see: `store_rounded` and `requantize` round to nearest, ties to
+// even; `control` and `shuffled` are those of Mix; no lane sum saturates.
 #include "kernels/vector_type.inl"
 
 // As many sets as leave registers for the operands.
@@ -226,6 +226,7 @@ Kernels all_kernels(const char* name) {
   Kernels kernels{};
   kernels.name = name;
   kernels.lanes = V::lanes;
+  kernels.weights = Element::int8;
   fill_all_sparse(kernels, std::make_integer_sequence<int, most_vectors>{});
   fill_dense<2, 1>(kernels);
   fill_dense<4, 1>(kernels);

@@ -1,7 +1,6 @@
-// The part of ONNX Runtime's binary interface that one custom operator needs, declared by hand, because its Python package does
-// not bring the C header along. What may be relied on: a table of function pointers that only ever grows at its end, so that all
-// of this has had its place since version 1 of the interface; and a description of an operator whose fields are read as far as
-// its `version` says. Functions that are not called are counted, not declared. C types only: nothing is linked against.
+// The part of ONNX Runtime's binary interface that one custom operator needs, declared by hand (docs/decisions, 40). What may be
+// relied on: a table of function pointers that only ever grows at its end, so that all of this has had its place since version 1
+// of the interface; and a description of an operator whose fields are read as far as its `version` says. Functions that are not called are counted, not declared. C types only: nothing is linked against.
 #pragma once
 
 #include <cstddef>

@@ -114,7 +114,8 @@ class Trial {
   Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool,
         const Kernels& kernels)
       : choice_(choice), memory_(memory), progress_(1, pool.threads()), pool_(pool) {
-    const Operands operands{TrialMemory::input, TrialMemory::output, TrialMemory::added};
+    Operands operands{{TrialMemory::input}, TrialMemory::output};
+    if (layer.addition) operands.inputs.push_back(TrialMemory::added);
     Computation computation = compute(layer, survivors, choice, operands, pool.threads(), kernels);
     steps_.push_back(std::move(computation.step));
   }

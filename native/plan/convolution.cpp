@@ -110,8 +110,7 @@ class Tiles : public Step {
     const auto padded = static_cast<std::size_t>(rounded_up(output_.channels, most_grouped));
     multipliers_.resize(padded, 1.0F);
     initial_.resize(padded, 0);
-    reads = {operands.input};
-    if (addition_) reads.push_back(operands.added);
+    reads = operands.inputs;
     writes = {operands.output};
     if (view.kind != ViewKind::in_place) copier_ = copier_of(view, sliced(layer), layer.input_zero_point, kernels);
   }
@@ -143,7 +142,7 @@ class Tiles : public Step {
       return;
     }
     kernels_.requantize(sums, stride, tile.vectors, multipliers, to_, scratch.bytes);
-    const std::uint8_t* other = memory.at(operands_.added) + at;
+    const std::uint8_t* other = memory.at(operands_.inputs[1]) + at;
     kernels_.add(swapped_ ? other : scratch.bytes, swapped_ ? scratch.bytes : other, stride * block, *addition_, out);
   }
 
@@ -162,7 +161,7 @@ class Tiles : public Step {
  private:
   // A band's copies serve all of its parts that a thread computes one after the other.
   const std::uint8_t* activations(const Task& task, const Memory& memory, Scratch& scratch) const {
-    const std::uint8_t* in = memory.at(operands_.input) + task.slice * slice_bytes_;
+    const std::uint8_t* in = memory.at(operands_.inputs[0]) + task.slice * slice_bytes_;
     if (!copier_) return in + task.first_vector * kernels_.lanes * block;
     if (scratch.copied_for != this || scratch.copied_slice != task.slice || scratch.copied_band != task.band) {
       copier_->make(in, task.row, scratch.copies);
@@ -288,6 +287,7 @@ View view_for(const Choice& choice, const Weighted& layer) {
 }
 
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
+  if (layer.element != kernels.weights) return false;
   const auto views = View::possible(layer.geometry);
   if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
   if (view_for(choice, layer).bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have

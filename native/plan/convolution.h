@@ -17,6 +17,7 @@ namespace paretrim {
 struct Weighted {
   Geometry geometry;
   std::int64_t groups = 1;
+  Element element = Element::int8;
   const std::int8_t* weight = nullptr;  // [outputs][inputs / groups][kernel]
   const std::int32_t* bias = nullptr;
   std::vector<float> multipliers;  // by output: input scale * weight scale (/ output scale where the result is uint8)
@@ -40,11 +41,12 @@ Slices slices_of(const Weighted& layer);
 // Four weights of one output channel that are not all 0; `key` is kernel position * input planes + input plane, of its slice.
 struct Block {
   std::uint32_t key;
-  std::uint32_t word;  // the four int8 weights, as they lie in memory
+  std::uint32_t word;  // the four weights, packed as the element type says: for int8, as they lie in memory
 };
 
 // The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
 struct Survivors {
+  Element element = Element::int8;  // of the words
   std::vector<Block> blocks;
   std::vector<std::size_t> starts;
   std::size_t keys = 0;    // how many there may be in a channel
@@ -106,12 +108,6 @@ std::optional<Choice> choice_from(const std::string& text);
 
 // Whether the choice can compute this layer with these kernels.
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels);
-
-struct Operands {
-  Buffer input = 0;
-  Buffer output = 0;
-  Buffer added = 0;  // second operand of a fused add
-};
 
 struct Computation {
   std::unique_ptr<Step> step;

@@ -31,8 +31,8 @@ class Planes : public Step {
 
 class Add final : public Planes {
  public:
-  Add(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
-      : Planes(layout, {a, b}, out), by_(by), kernels_(kernels) {}
+  Add(const Addition& by, const Layout& layout, const Operands& operands, const Kernels& kernels)
+      : Planes(layout, operands.inputs, operands.output), by_(by), kernels_(kernels) {}
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
     kernels_.add(memory.at(reads[0]) + start(part), memory.at(reads[1]) + start(part), count(), by_,
                  memory.at(to_) + start(part));
@@ -224,12 +224,15 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
   return by;
 }
 
-std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels) {
-  return std::make_unique<Add>(by, layout, a, b, out, kernels);
+std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, const Operands& operands, const Kernels& kernels) {
+  return std::make_unique<Add>(by, layout, operands, kernels);
 }
 
-std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, Buffer a, Buffer b,
-                                    Buffer out, const Kernels& kernels) {
+std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, const Operands& operands,
+                                    const Kernels& kernels) {
+  const Buffer a = operands.inputs[0];
+  const Buffer b = operands.inputs[1];
+  const Buffer out = operands.output;
   const Layout layout = Layout::of(node.type.shape);
   const float multiplier = ratio(a_type.scale * b_type.scale, node.type.scale, node);
   // The product commutes, so the one that is broadcast may always stand second.

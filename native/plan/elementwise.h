@@ -15,10 +15,10 @@ float ratio(float numerator, float denominator, const Node& node);
 Addition addition_of(const Node& node, const ValueType& first, const ValueType& second);
 Requantization requantization_of(const Node& node);
 
-std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, Buffer a, Buffer b, Buffer out, const Kernels& kernels);
-// Where b is one pixel and a is not, each channel of a is multiplied by its one value of b.
-std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, Buffer a, Buffer b,
-                                    Buffer out, const Kernels& kernels);
+std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, const Operands& operands, const Kernels& kernels);
+// Where one operand is one pixel and the other is not, each channel of that is multiplied by its one value of this.
+std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, const Operands& operands,
+                                    const Kernels& kernels);
 std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels);
 std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& layout, Buffer in, Buffer out,
                                  const Kernels& kernels);

@@ -7,6 +7,21 @@
 
 namespace paretrim {
 
+std::vector<Life> lives_of(const Steps& steps, const std::vector<std::int64_t>& bytes) {
+  std::vector<Life> lives;
+  for (const std::int64_t size : bytes) lives.push_back({size, -1, -1});
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    for (const auto* buffers : {&steps[s]->reads, &steps[s]->writes}) {
+      for (const Buffer buffer : *buffers) {
+        Life& life = lives[static_cast<std::size_t>(buffer)];
+        if (life.first < 0) life.first = static_cast<std::int64_t>(s);
+        life.last = static_cast<std::int64_t>(s);
+      }
+    }
+  }
+  return lives;
+}
+
 Placement place(const std::vector<Life>& lives) {
   std::vector<std::size_t> order(lives.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

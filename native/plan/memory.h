@@ -4,13 +4,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "plan/step.h"
+
 namespace paretrim {
 
 struct Life {
   std::int64_t bytes = 0;
-  std::int64_t first = 0;  // step that writes it first
-  std::int64_t last = 0;   // step that uses it last
+  std::int64_t first = -1;  // step that writes it first
+  std::int64_t last = -1;   // step that uses it last
 };
+
+// Of buffers of so many bytes, from the first step that reads or writes them to the last.
+std::vector<Life> lives_of(const Steps& steps, const std::vector<std::int64_t>& bytes);
 
 struct Placement {
   std::vector<std::int64_t> offsets;

@@ -47,6 +47,7 @@ Survivors surviving_blocks(const Weighted& layer) {
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
   const std::int64_t planes = slices_of(layer).in_planes;
   Survivors survivors;
+  survivors.element = layer.element;
   survivors.planes = static_cast<std::size_t>(planes);
   survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
   survivors.starts.push_back(0);

@@ -35,7 +35,7 @@ class Planner {
     logits_ = graph_.output;
     while (logits_ > 0 && is_alias(graph_.nodes[logits_ - 1])) logits_ = graph_.nodes[logits_ - 1].inputs[0];
     buffer_of_.assign(graph_.nodes.size() + 1, -1);
-    lives_.resize(2);  // the caller's input and output have no place in the arena
+    bytes_.resize(2);  // the caller's input and output have no place in the arena
     buffer_of_[0] = images_buffer;
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       ask(settings_.poll);
@@ -61,8 +61,8 @@ class Planner {
   }
 
   Buffer new_buffer(std::int64_t bytes) {
-    lives_.push_back({bytes, -1, -1});
-    return static_cast<Buffer>(lives_.size() - 1);
+    bytes_.push_back(bytes);
+    return static_cast<Buffer>(bytes_.size() - 1);
   }
 
   Buffer result_buffer(std::size_t node, const ValueType& type) {
@@ -78,14 +78,6 @@ class Planner {
 
   void add_step(std::unique_ptr<Step> step, std::size_t layer) {
     step->layer = layer;
-    const auto now = static_cast<std::int64_t>(plan_.steps.size());
-    for (const auto* buffers : {&step->reads, &step->writes}) {
-      for (const Buffer buffer : *buffers) {
-        Life& life = lives_[static_cast<std::size_t>(buffer)];
-        if (life.first < 0) life.first = now;
-        life.last = now;
-      }
-    }
     plan_.steps.push_back(std::move(step));
   }
 
@@ -120,8 +112,10 @@ class Planner {
     if (node.op == Op::concat) {
       add_concat(i, layer);
     } else {
-      const Buffer in = buffer_of_[node.inputs[0]];
-      add_step(simple_step(node, source, in, result_buffer(i, node.type)), layer);
+      Operands operands;
+      for (const std::uint32_t value : node.inputs) operands.inputs.push_back(buffer_of_[value]);
+      operands.output = result_buffer(i, node.type);
+      add_step(simple_step(node, source, operands), layer);
     }
   }
 
@@ -131,8 +125,10 @@ class Planner {
     return reshapes && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
   }
 
-  std::unique_ptr<Step> simple_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
+  std::unique_ptr<Step> simple_step(const Node& node, const ValueType& source, const Operands& operands) {
     const Layout layout = Layout::of(source.shape);
+    const Buffer in = operands.inputs[0];
+    const Buffer out = operands.output;
     switch (node.op) {
       case Op::quantize:
         return source.quantized() ? quantize_pixels_step(node, out, kernels_) : quantize_floats_step(node, out);
@@ -146,10 +142,10 @@ class Planner {
         return table_step(tensor(node, "table").bytes, layout, in, out, kernels_);
       case Op::add: {
         const ValueType second = graph_.type_of(node.inputs[1]);
-        return paretrim::add_step(addition_of(node, source, second), layout, in, buffer_of_[node.inputs[1]], out, kernels_);
+        return paretrim::add_step(addition_of(node, source, second), layout, operands, kernels_);
       }
       case Op::mul:
-        return multiply_step(node, source, graph_.type_of(node.inputs[1]), in, buffer_of_[node.inputs[1]], out, kernels_);
+        return multiply_step(node, source, graph_.type_of(node.inputs[1]), operands, kernels_);
       case Op::max_pool:
         return max_pool_step(node, source, in, out, kernels_);
       case Op::avg_pool:
@@ -216,7 +212,7 @@ class Planner {
     Weighted layer = weighted_of(node, source);
     const std::size_t report = add_report(node);
     Operands operands;
-    operands.input = buffer_of_[node.inputs[0]];
+    operands.inputs = {buffer_of_[node.inputs[0]]};
     if (const std::optional<std::size_t> sum = fusable_add(i)) {
       const Node& next = graph_.nodes[*sum];
       const bool first = next.inputs[0] == i + 1;
@@ -224,7 +220,7 @@ class Planner {
       Addition by = addition_of(next, graph_.type_of(next.inputs[0]), graph_.type_of(next.inputs[1]));
       layer.addition = by;
       layer.addition_swapped = !first;
-      operands.added = buffer_of_[other];
+      operands.inputs.push_back(buffer_of_[other]);
       operands.output = result_buffer(*sum, next.type);
       buffer_of_[i + 1] = operands.output;  // nobody else reads the convolution's own value
       plan_.layers[report].name += " + " + next.name;
@@ -261,7 +257,7 @@ class Planner {
   }
 
   void settle_memory() {
-    const Placement placement = place(lives_);
+    const Placement placement = place(lives_of(plan_.steps, bytes_));
     plan_.offsets = placement.offsets;
     plan_.arena_bytes = placement.bytes;
   }
@@ -277,7 +273,7 @@ class Planner {
   std::vector<bool> needed_;                       // by value
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
   std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none
-  std::vector<Life> lives_;                        // by buffer
+  std::vector<std::int64_t> bytes_;                // by buffer
 };
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace paretrim {
 
 struct Plan {
-  std::vector<std::unique_ptr<Step>> steps;
+  Steps steps;
   std::vector<std::int64_t> offsets;  // by buffer
   std::int64_t arena_bytes = 0;
   std::int64_t copies_bytes = 0;  // of the scratch of each thread

@@ -25,8 +25,7 @@ class SinglePixel final : public Step {
         float_result_(layer.float_result),
         operands_(operands),
         dense_(dense) {
-    reads = {operands.input};
-    if (addition_) reads.push_back(operands.added);
+    reads = operands.inputs;
     writes = {operands.output};
     if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, layer.input_zero_point, kernels);
     dense_ ? fill_dense(survivors, view) : fill_sparse(survivors, view);
@@ -52,7 +51,7 @@ class SinglePixel final : public Step {
     }
     if (!addition_) return;
     std::uint8_t* own = memory.at(operands_.output) + first;
-    const std::uint8_t* other = memory.at(operands_.added) + first;
+    const std::uint8_t* other = memory.at(operands_.inputs[1]) + first;
     kernels_.add(swapped_ ? other : own, swapped_ ? own : other, last - first, *addition_, own);
   }
 
@@ -63,7 +62,7 @@ class SinglePixel final : public Step {
 
  private:
   const std::uint8_t* activations(const Memory& memory, Scratch& scratch) const {
-    const std::uint8_t* in = memory.at(operands_.input);
+    const std::uint8_t* in = memory.at(operands_.inputs[0]);
     if (!copier_) return in;
     if (scratch.copied_for != this) {
       copier_->make(in, 0, scratch.copies);

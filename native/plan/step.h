@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,12 @@ class Scratches {
   Aligned<std::uint8_t> copies_;
 };
 
+// The buffers of a step. What it reads is known only at run time; constants, as weights, are the step's own.
+struct Operands {
+  std::vector<Buffer> inputs;  // in the order of the operation; then that of what is fused to it
+  Buffer output = 0;
+};
+
 class Step {
  public:
   virtual ~Step() = default;
@@ -66,5 +73,7 @@ class Step {
   std::vector<Buffer> writes;
   std::size_t layer = 0;  // which LayerReport its time belongs to
 };
+
+using Steps = std::vector<std::unique_ptr<Step>>;
 
 }  // namespace paretrim

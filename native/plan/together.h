@@ -9,8 +9,6 @@
 
 namespace paretrim {
 
-using Steps = std::vector<std::unique_ptr<Step>>;
-
 // How far one caller's calls of the same steps have come.
 class Progress {
  public:

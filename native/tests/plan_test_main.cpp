@@ -1,0 +1,142 @@
+// plan_test: what the planner promises to kernels and operations that are still to come. Packed weights say their format and hold
+// every weight; a step may read several values that are known only at run time, as a product of two matrices does.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "plan/convolution.h"
+#include "plan/memory.h"
+#include "plan/together.h"
+#include "tests/random.h"
+
+namespace paretrim::test {
+namespace {
+
+int wrong = 0;
+
+void expect(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "%s\n", what);
+  ++wrong;
+}
+
+// Blocks of survivors put back to where they were taken from give the layer's weights.
+void packed_weights_hold_every_weight(std::uint64_t seed) {
+  Random random(seed);
+  const std::int64_t inputs = random.between(1, 13);
+  const std::int64_t outputs = random.between(1, 9);
+  const std::int64_t side = random.between(1, 3);
+  Weighted layer;
+  layer.geometry.in = {inputs, 6, 6};
+  layer.geometry.out = {outputs, 7 - side, 7 - side};
+  layer.geometry.kernel = {side, side};
+  layer.geometry.stride = layer.geometry.dilation = {1, 1};
+  std::vector<std::int8_t> weights(static_cast<std::size_t>(outputs * inputs * side * side));
+  for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(random.chance(70) ? 0 : random.between(-127, 127));
+  layer.weight = weights.data();
+
+  const Survivors survivors = surviving_blocks(layer);
+  expect(survivors.element == Element::int8, "packed weights do not say that they are int8");
+  std::vector<std::int8_t> unpacked(weights.size());
+  for (std::size_t o = 0; o < survivors.channels(); ++o) {
+    for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
+      const auto position = static_cast<std::int64_t>(survivors.blocks[i].key / survivors.planes);
+      const auto plane = static_cast<std::int64_t>(survivors.blocks[i].key % survivors.planes);
+      expect(survivors.blocks[i].word != 0, "a block of zeros was packed");
+      for (std::int64_t c = plane * block; c < std::min(plane * block + block, inputs); ++c) {
+        const std::int64_t at = (static_cast<std::int64_t>(o) * inputs + c) * side * side + position;
+        unpacked[static_cast<std::size_t>(at)] = static_cast<std::int8_t>(survivors.blocks[i].word >> (8 * (c % block)));
+      }
+    }
+  }
+  expect(unpacked == weights, "packed weights are not those of the layer");
+}
+
+// Square matrices of bytes.
+constexpr std::int64_t rows = 9;
+constexpr std::int64_t matrix = rows * rows;
+
+class Filled final : public Step {
+ public:
+  Filled(Buffer out, std::uint64_t seed) : seed_(seed) { writes = {out}; }
+  std::int64_t parts() const override { return 1; }
+  void run(std::int64_t, const Memory& memory, Scratch&) const override {
+    Random random(seed_);
+    for (std::int64_t i = 0; i < matrix; ++i) memory.at(writes[0])[i] = static_cast<std::uint8_t>(random.next());
+  }
+
+ private:
+  const std::uint64_t seed_;
+};
+
+// Bytes of the product modulo 256, a row a part.
+class Product final : public Step {
+ public:
+  explicit Product(const Operands& operands) {
+    reads = operands.inputs;
+    writes = {operands.output};
+  }
+  std::int64_t parts() const override { return rows; }
+  void run(std::int64_t row, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* a = memory.at(reads[0]) + row * rows;
+    const std::uint8_t* b = memory.at(reads[1]);
+    std::uint8_t* out = memory.at(writes[0]) + row * rows;
+    for (std::int64_t column = 0; column < rows; ++column) {
+      unsigned sum = 0;
+      for (std::int64_t i = 0; i < rows; ++i) sum += unsigned{a[i]} * b[i * rows + column];
+      out[column] = static_cast<std::uint8_t>(sum);
+    }
+  }
+};
+
+void a_step_reads_two_values_of_the_same_call() {
+  constexpr Buffer a = 2;
+  constexpr Buffer b = 3;
+  constexpr Buffer passing = 4;  // read by nobody
+  constexpr Buffer product = 5;
+  Steps steps;
+  steps.push_back(std::make_unique<Filled>(a, 1));
+  steps.push_back(std::make_unique<Filled>(b, 2));
+  steps.push_back(std::make_unique<Filled>(passing, 3));
+  steps.push_back(std::make_unique<Product>(Operands{{a, b}, product}));
+  const std::vector<std::int64_t> bytes{0, 0, matrix, matrix, matrix, matrix};
+  const Placement placement = place(lives_of(steps, bytes));
+  expect(placement.offsets[passing] == placement.offsets[product], "a buffer whose life has ended keeps its place");
+
+  Aligned<std::uint8_t> arena(static_cast<std::size_t>(placement.bytes));
+  const Memory memory{nullptr, nullptr, arena.data(), placement.offsets.data()};
+  Pool pool(2);
+  Scratches own(1, 0);
+  Scratches others(1, 0);
+  Progress progress(steps.size(), pool.threads());
+  std::vector<std::uint8_t> expected(matrix);
+  Random random_a(1);
+  Random random_b(2);
+  std::vector<unsigned> left(matrix);
+  std::vector<unsigned> right(matrix);
+  for (unsigned& value : left) value = static_cast<std::uint8_t>(random_a.next());
+  for (unsigned& value : right) value = static_cast<std::uint8_t>(random_b.next());
+  for (std::int64_t i = 0; i < matrix; ++i) {
+    unsigned sum = 0;
+    for (std::int64_t k = 0; k < rows; ++k) {
+      sum += left[static_cast<std::size_t>(i / rows * rows + k)] * right[static_cast<std::size_t>(k * rows + i % rows)];
+    }
+    expected[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(sum);
+  }
+  for (int call = 0; call < 3; ++call) {
+    std::memset(arena.data(), 0, arena.size());
+    expect(progress.run(steps, memory, own.at(0), others, pool), "nobody else has the pool");
+    expect(std::memcmp(memory.at(product), expected.data(), matrix) == 0, "the product of two values of a call is wrong");
+  }
+}
+
+}  // namespace
+}  // namespace paretrim::test
+
+int main() {
+  for (std::uint64_t seed = 0; seed < 100; ++seed) paretrim::test::packed_weights_hold_every_weight(seed);
+  paretrim::test::a_step_reads_two_values_of_the_same_call();
+  return paretrim::test::wrong == 0 ? 0 : 1;
+}
