@@ -1,6 +1,7 @@
 // The part of ONNX Runtime's binary interface that one custom operator needs, declared by hand (docs/decisions, 40). What may be
 // relied on: a table of function pointers that only ever grows at its end, so that all of this has had its place since version 1
-// of the interface; and a description of an operator whose fields are read as far as its `version` says. Functions that are not called are counted, not declared. C types only: nothing is linked against.
+// of the interface; and a description of an operator whose fields are read as far as its `version` says. Functions that are not
+// called are counted, not declared. C types only: nothing is linked against.
 #pragma once
 
 #include <cstddef>
