@@ -48,8 +48,9 @@ def watched(monkeypatch):
     """Looks at every optimizer step, before the masks are held: value, gradient and momentum where a mask is False."""
     steps = []
 
-    def watching(module, budget):
-        optimizer = make_optimizer(module, budget)
+    def watching(*arguments):
+        module, *_ = arguments
+        optimizer = make_optimizer(*arguments)
         masks = {layer.weight: layer.mask for layer in weighted_layers(module).values() if layer.mask is not None}
 
         def look(*_):

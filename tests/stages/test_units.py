@@ -6,15 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import NONE, dense, resources
+from tiny import NETWORKS, NONE, SHORT, dense, network, resources
 
 from paretrim.candidate import Candidate
 from paretrim.constraints import weighted_layers
-from paretrim.errors import TrainingFailed
+from paretrim.distill.stage import Distill
+from paretrim.errors import TrainingFailed, UnsupportedOperation
+from paretrim.finetune import FineTune
 from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
+from paretrim.network import Network
 from paretrim.pipeline import run_stage
+from paretrim.prune.stage import Prune
 from paretrim.quantize.stage import Quantize
+from paretrim.train.units import units_of
 
 POWERS = (-100, -67, -30, -10, 10, 30, 67, 100)
 """Units as powers of two, which change no digit of a float: 1e-30 to 1e30."""
@@ -30,9 +35,9 @@ SETTINGS = {
 }
 
 
-def in_unit(unit, place):
+def in_unit(unit, place, start=None):
     """A network of the same classes whose images, first values or logits are ``unit`` times as large, and its images' unit."""
-    network = copy.deepcopy(dense("without_norm").network)
+    network = copy.deepcopy(start or dense("without_norm").network)
     first, *_, last = weighted_layers(network).values()
     second = list(weighted_layers(network).values())[1]
     with torch.no_grad():
@@ -125,3 +130,119 @@ def test_a_price_that_float32_does_not_hold_is_refused(power):
 def test_units_that_float32_does_not_hold_are_refused_by_name(unit, place, match):
     with pytest.raises(TrainingFailed, match=match):
         quantized(unit, place, Quantize(budget=NONE))
+
+
+TRAINED = {
+    "sgd": Quantize(budget=SHORT),
+    "adamw": Quantize(budget=replace(SHORT, optimizer="adamw", learning_rate=0.01, clip_norm=1.0), scales="observed"),
+}
+WHOLE = (-100, -12, 12, 100)
+"""Multiples of the grain of units."""
+
+
+def assert_same_integers(found, expected):
+    for one, other in zip(found.nodes, expected.nodes, strict=True):
+        for name in one.tensors.keys() - {"weight_scale"}:
+            np.testing.assert_array_equal(one.tensors[name], other.tensors[name], err_msg=f"{one.name} {name}")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", TRAINED)
+def test_training_gives_the_same_integers_in_every_unit(kind, place):
+    expected, accuracy = quantized(1.0, place, TRAINED[kind])
+    untrained, _ = quantized(1.0, place, replace(TRAINED[kind], budget=NONE))
+    assert any((one.tensors["weight"] != other.tensors["weight"]).any() for one, other in weighted_nodes(expected, untrained))
+    for power in WHOLE:
+        found, same_accuracy = quantized(2.0**power, place, TRAINED[kind])
+        assert same_accuracy == accuracy
+        assert_same_integers(found, expected)
+
+
+def weighted_nodes(*graphs):
+    return [nodes for nodes in zip(*(graph.nodes for graph in graphs), strict=True) if "weight" in nodes[0].tensors]
+
+
+@pytest.mark.parametrize("place", ["images", "first layer"])
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e-5, 1e-3, 1e-2, 0.05, 6.0, 11.3, 20.0, 1e2, 1e3, 1e5, 1e9, 1e30])
+def test_training_keeps_the_accuracy_in_units_that_are_no_powers_of_two(unit, place):
+    _, accuracy = quantized(1.0, place, TRAINED["sgd"])
+    assert quantized(unit, place, TRAINED["sgd"])[1] >= accuracy - 0.02
+
+
+@pytest.mark.parametrize("power", [-12, 12])
+def test_training_with_a_price_of_bits_follows_the_unit(power):
+    stage = Quantize(budget=SHORT, rate=0.02)
+    assert_same_integers(quantized(2.0**power, "first layer", stage)[0], quantized(1.0, "first layer", stage)[0])
+
+
+def with_norm_in_unit(unit):
+    """The network ``plain`` with what its first convolution gives, and then its first BatchNorm, ``unit`` times as large."""
+    graph = dense("plain").network.graph()
+    nodes = list(graph.nodes)
+    first, second, *_ = (index for index, node in enumerate(nodes) if node.op == "conv2d")
+    assert nodes[first + 1].op == "batch_norm"
+    norm = nodes[first + 1]
+    factors = {"gamma": unit, "beta": unit, "mean": unit, "variance": unit**2}
+    tensors = {name: tensor * np.float32(factors[name]) for name, tensor in norm.tensors.items()}
+    nodes[first] = replace(nodes[first], tensors={"weight": nodes[first].tensors["weight"] * np.float32(unit)})
+    attributes = {**norm.attributes, "epsilon": norm.attributes["epsilon"] * unit**2}
+    nodes[first + 1] = replace(norm, tensors=tensors, attributes=attributes)
+    nodes[second] = replace(nodes[second], tensors={"weight": nodes[second].tensors["weight"] / np.float32(unit)})
+    return Network(replace(graph, nodes=tuple(nodes)))
+
+
+@pytest.mark.parametrize("power", [-40, -12, 12, 40])
+def test_training_follows_the_unit_of_a_batch_norm(power):
+    def trained(unit):
+        return freeze(run_stage(Candidate(with_norm_in_unit(unit)), TRAINED["sgd"], resources("plain")).network)
+
+    assert_same_integers(trained(2.0**power), trained(1.0))
+
+
+FLOAT = {
+    "finetune": FineTune(budget=replace(SHORT, epochs=8, batch_size=24)),
+    "prune": Prune(budget=SHORT, sparsity=0.5, allocation="uniform"),
+    "distill": Distill(budget=replace(SHORT, learning_rate=0.005)),
+}
+
+
+@pytest.mark.parametrize("power", [-100, 100])
+@pytest.mark.parametrize("kind", FLOAT)
+def test_a_network_learns_the_same_in_every_unit(kind, power):
+    begin = network("without_norm") if kind == "finetune" else dense("without_norm").network
+    unit, data = 2.0**power, resources("without_norm")
+    expected = run_stage(Candidate(begin), FLOAT[kind], data)
+    found = run_stage(Candidate(in_unit(unit, "first layer", begin)[0]), FLOAT[kind], data)
+    assert found.history[-1].accuracy_after == expected.history[-1].accuracy_after > 0.9
+    wanted = in_unit(unit, "first layer", expected.network)[0].state_dict()
+    for name, tensor in found.network.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_usual_network_trains_as_it_is(name):
+    for usual in (network(name), dense(name).network):
+        units = units_of(usual, resources(name).calibration)
+        assert not units.parameters
+        assert units.logits == 0
+
+
+def test_sizes_at_the_ends_of_what_is_usual():
+    images = torch.ones(1, 3, 8, 8)
+    for exponent, parameters in ((-7, True), (-6, False), (4, False), (5, True)):
+        assert bool(units_of(network("without_norm"), images * 2.0**exponent).parameters) == parameters, exponent
+
+
+def test_products_of_scales_that_leave_float32_are_refused_before_training():
+    begin, _ = in_unit(2.0**-60, "logits")
+    first, *others = weighted_layers(begin).values()
+    with torch.no_grad():
+        for layer in others:
+            layer.bias.zero_()
+        first.weight *= 2.0**-70
+        first.bias *= 2.0**-70
+    match = (
+        "layer '8': steps of its weights are .* a product or ratio of them leaves float32, so rescale the weights or the images"
+    )
+    with pytest.raises(UnsupportedOperation, match=match):
+        Quantize(budget=SHORT).begin(begin, resources("without_norm"))

@@ -14,6 +14,7 @@ from torch import Tensor
 from paretrim.constraints import weighted_layers
 from paretrim.errors import TrainingFailed
 from paretrim.fake_quantize import SMALLEST_SCALE, ActivationQuantizer, Scales, WeightQuantizer
+from paretrim.freeze import freeze
 from paretrim.graph.fusion import grid_values
 from paretrim.history import LATER
 from paretrim.network import Network
@@ -36,8 +37,7 @@ class Quantize:
     calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
     the end leaves the trained integers as they are.
 
-    Calibration follows the unit of images, weights and values, whatever it is. Training does not: a learning rate moves weights
-    and ``learned`` steps by amounts in their own unit, so with epochs values should be of usual size, about 1e-2 to 1e3.
+    Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
     ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
     loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
@@ -54,7 +54,12 @@ class Quantize:
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
 
     def begin(self, network: Network, resources: Resources, /) -> Network:
-        """A copy with fake quantizers on every weight and on every value that the integer graph requantizes."""
+        """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
+
+        Raises:
+            TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
+            UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
+        """
         device = resources.execution.torch_device()
         private = copy.deepcopy(network).to(device)
         private.grids.clear()
@@ -76,6 +81,8 @@ class Quantize:
             recount_(private)
         for name in names:
             private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
+        if self.budget.epochs:
+            freeze(private)  # what has no integers is refused here, not after training
         return private
 
     def advance(self, network: Network, _progress: float, /) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,7 @@ from paretrim.train.checkpoint import Checkpoints, Moment
 from paretrim.train.execution import lay_out_
 from paretrim.train.losses import LossTerm, Outputs, with_a_goal
 from paretrim.train.resources import Resources
+from paretrim.train.units import units_of
 
 TICKS = 100
 """A stage's ramps move this many times over its budget, and at the first step of every epoch."""
@@ -103,7 +107,9 @@ class _Work:
         names = tuple(sorted({name for term in self.losses for name in term.features}))
         self.batches = resources.train(plan.budget.batch_size)
         self.images_per_batch = 0
-        self.optimizer = make_optimizer(network, plan.budget)
+        units = units_of(network, resources.calibration)
+        self.logits_unit = 2.0**units.logits
+        self.optimizer = make_optimizer(network, plan.budget, units.parameters)
         self.layers = list(weighted_layers(network).values())
 
         def features(x: Tensor) -> dict[str, Tensor]:
@@ -153,19 +159,23 @@ class _Work:
         """One optimizer step; the detached loss and logits."""
         rate = learning_rate_at(progress, self.plan.budget)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["unit"]
         teacher_logits = None
         if self.resources.teacher is not None and any(term.needs_teacher for term in self.losses):
             teacher_logits = self.resources.teacher.logits(batch, self.plan.first_epoch + epoch)
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits = found[self.network.structure.output]
+        if self.logits_unit != 1:
+            logits = logits / self.logits_unit
+            teacher_logits = None if teacher_logits is None else teacher_logits / self.logits_unit
         outputs = Outputs(logits, batch.labels, teacher_logits, found, tuple(self.layers))
         loss = logits.new_zeros((), dtype=torch.float32)
         for term in self.losses:
             loss = loss + term.weight_at(progress) * term.function(outputs)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        count_in_units_(self.optimizer)
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()
@@ -203,15 +213,36 @@ class _Work:
         return f"lower the learning rate ({rate}) or set clip_norm in the budget. The last checkpoint is intact"
 
 
-def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
-    """The budget's optimizer; weight decay on weights alone."""
-    weights = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [{"params": weights, "weight_decay": budget.weight_decay}, {"params": others, "weight_decay": 0.0}]
+_USUAL: Mapping[Tensor, int] = MappingProxyType({})
+
+
+def make_optimizer(network: nn.Module, budget: Budget, units: Mapping[Tensor, int] = _USUAL) -> torch.optim.Optimizer:
+    """The budget's optimizer; weight decay on weights alone.
+
+    ``units`` are the exponents of two of parameters whose unit is not 1. A group has a ``unit``, by which its learning rate is
+    multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training
+    the parameters divided by it.
+    """
+    members: dict[tuple[bool, int], list[Tensor]] = defaultdict(list, {(True, 0): [], (False, 0): []})
+    for parameter in network.parameters():
+        members[parameter.dim() > 1, units.get(parameter, 0)].append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "unit": 2.0**exponent, "weight_decay": budget.weight_decay / 2.0**exponent if decays else 0.0}
+        for (decays, exponent), parameters in members.items()
+    ]
     if budget.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=budget.learning_rate)
     nesterov = budget.nesterov and budget.momentum > 0
     return torch.optim.SGD(groups, lr=budget.learning_rate, momentum=budget.momentum, nesterov=nesterov)
+
+
+def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
+    """Make gradients those by parameters that are counted in their group's unit."""
+    for group in optimizer.param_groups:
+        if group["unit"] != 1:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(group["unit"])
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+"""The unit of every parameter, as a power of two: a network whose values are in an odd unit trains as if it were a usual one.
+
+A gradient step depends on units: where weights are 1e-9 times as large, gradients are 1e9 times as large. Training therefore
+counts every parameter in its unit. Powers of two change no digit of a float, so two networks that differ by such units train
+alike to the last bit. A network in which all sizes are usual trains as it is: all its units are 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from paretrim.constraints import Weighted, weighted_layers
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, Node
+from paretrim.network import BatchNorm, Network
+
+USUAL = range(-2, 5)
+"""Exponents (as of ``frexp``) of usual sizes of what a layer makes of values of size 1; from 2**-3 to 2**4."""
+
+USUAL_NORM = range(-5, 6)
+"""The same of images and around a BatchNorm, which makes up for the weights before it and is small where a branch adds little."""
+
+USUAL_LOGITS = range(-8, 9)
+"""The same of the layer that gives the logits. Their unit is that of the loss, so it is another one only where labels lose their
+meaning otherwise."""
+
+MIDDLE = range(-2, 3)
+"""The same wherever a network has a size that is not usual."""
+
+GRAIN = 2
+"""Units are powers of 2**2: a size that is counted in another unit than 1 is half of it to twice as much."""
+
+_IMAGES = 64
+"""Images whose size is looked at."""
+
+_UNITLESS = frozenset(
+    {"sigmoid", "hardsigmoid", "tanh", "exp", "log", "erf", "sin", "relu6", "softplus", "softplus_beta", "logsigmoid", "power"}
+)
+"""Functions whose results have a size of their own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Exponents of two: of the unit of every parameter whose unit is not 1, and of the ``logits``."""
+
+    parameters: Mapping[Tensor, int] = field(default_factory=dict)
+    logits: int = 0
+
+
+def units_of(network: Network, images: Tensor) -> Units:
+    """The units of a network's parameters and logits, from their sizes and that of normalised images float32 [M, C, H, W].
+
+    Where any size is not usual, all sizes are brought nearer to 1: what is too large in one layer is too small in another.
+    """
+    size = _size(images[:_IMAGES])
+    found = _Units(network, size, {"plain": USUAL, "norm": USUAL_NORM})
+    if any(found.values.values()):
+        found = _Units(network, size, {"plain": MIDDLE, "norm": MIDDLE})
+    logits = found.values[network.structure.output]
+    odd = {parameter: unit for parameter, unit in found.parameters.items() if unit}
+    return Units(odd, 0 if logits in USUAL_LOGITS else logits)
+
+
+class _Units:
+    """Exponents of the units of values by name, and of parameters."""
+
+    def __init__(self, network: Network, images: float, usual: Mapping[Literal["plain", "norm"], range]) -> None:
+        self.layers, self.norms = weighted_layers(network), network.batch_norms()
+        self.output, self.usual = network.structure.output, usual
+        consumers = network.structure.consumers()
+        self.normed = {name for name, readers in consumers.items() if any(node.op == "batch_norm" for node in readers)}
+        self.values = {INPUT: _exponent(images, usual["norm"])}
+        self.parameters: dict[Tensor, int] = {}
+        for node in network.structure.nodes:
+            self.add(node)
+        for name, quantizer in network.quantizers().items():
+            self.put(quantizer, "scale", self.values[name])
+
+    def put(self, module: nn.Module, name: str, unit: int) -> None:
+        """Note the unit of a parameter, if the module has it."""
+        parameter = dict(module.named_parameters(recurse=False)).get(name)
+        if parameter is not None:
+            self.parameters[parameter] = unit
+
+    def add(self, node: Node) -> None:
+        """Note the units of a node's parameters and result."""
+        inputs = [self.values[name] for name in node.inputs]
+        if node.op in WEIGHTED:
+            self.values[node.name] = self._weighted(node, self.layers[node.name], inputs[0])
+        elif node.op == "batch_norm":
+            self.values[node.name] = self._norm(self.norms[node.name], inputs[0])
+        elif node.op == "mul":
+            self.values[node.name] = sum(inputs)
+        elif node.op == "pointwise" and settings_of(node).text("function") in _UNITLESS:
+            self.values[node.name] = 0
+        else:
+            self.values[node.name] = max(inputs)
+
+    def _weighted(self, node: Node, layer: Weighted, source: int) -> int:
+        if not layer.weight.requires_grad:
+            return source
+        usual = USUAL_LOGITS if node.name == self.output else self.usual["norm" if node.name in self.normed else "plain"]
+        weight = layer.masked_weight().detach()
+        gain = _size(weight[weight != 0]) * math.sqrt(weight[0].numel())
+        unit = _exponent(gain, usual, times=source)
+        self.put(layer, "weight", unit - source)
+        self.put(layer, "bias", unit)
+        if layer.quantizer is not None:
+            self.put(layer.quantizer, "scale", unit - source)
+        return unit
+
+    def _norm(self, norm: BatchNorm, source: int) -> int:
+        taken = 0 if norm.epsilon else source  # one with epsilon 0 is a scale and shift written out
+        gamma, beta = math.ldexp(_size(norm.gamma), taken), _size(norm.beta)
+        unit = _exponent(max(gamma, beta), self.usual["norm"])
+        self.put(norm, "gamma", unit - taken)
+        self.put(norm, "beta", unit)
+        return unit
+
+
+def _size(values: Tensor) -> float:
+    """The root of the mean square; 0 if there are none."""
+    return float(values.detach().double().square().mean().sqrt()) if values.numel() else 0.0
+
+
+def _exponent(size: float, usual: range, *, times: int = 0) -> int:
+    """The exponent of the unit of values that reach ``size * 2**times``; 0 where that is usual, or says nothing."""
+    if not 0 < size < math.inf:
+        return 0
+    exponent = math.frexp(size)[1] + times
+    return 0 if exponent in usual else GRAIN * (exponent // GRAIN)
