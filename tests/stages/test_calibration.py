@@ -5,11 +5,13 @@ import pytest
 import torch
 from tiny import dense, resources
 
+from paretrim.capture import capture
 from paretrim.constraints import weighted_layers
 from paretrim.errors import TrainingFailed
 from paretrim.fake_quantize import grid_for_range
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.types import INPUT
+from paretrim.network import Network
 from paretrim.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
 
 
@@ -124,3 +126,42 @@ def test_pixels_do_not_lie_between_two_steps(method):
     assert np.abs(steps - np.floor(steps) - 0.5).min() > 2.0**-12
     assert method == "mse" or 2 / 255 < grid.scale < 2 / 255 * 1.002  # a hair longer, so that nothing more is clipped
     assert grid.zero_point in (127, 128)
+
+
+class Tying(torch.nn.Module):
+    """A sum, a product, an average and a concatenation whose ranges are simple multiples of those of their inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Conv2d(12, 4, 8)
+
+    def forward(self, x):
+        total = x + torch.relu(x)
+        mean = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), scale_factor=2.0)
+        return self.head(torch.cat([total, mean, x * torch.relu(x), torch.nn.functional.max_pool2d(x, 3, 1, 1)], 1)).flatten(1)
+
+
+def test_results_do_not_often_lie_between_two_steps():
+    """Half of all pairs of the sum did and a quarter of the means, and no order of float32 operations rounds all ties alike."""
+    torch.manual_seed(0)
+    network = Network(capture(Tying(), (3, 8, 8)))
+    images = torch.rand(8, 3, 8, 8)
+    images[:, :, :4] = 1.0  # a blank area: the mean has the range of the images
+    names = grid_values(network.structure)
+    grids = calibrate(network, names, images, method="minmax", percentile=100.0)
+    ops = {node.op: node.name for node in network.structure.nodes}
+    steps, own = np.arange(256.0), grids[INPUT].scale
+    results = {
+        "add": own * (steps[:, None] + steps),
+        "avg_pool": own * np.arange(1021.0) / 4,
+        "mul": own**2 * steps[:, None] * steps,
+    }
+    results["concat"] = grids[ops["add"]].scale * steps
+    ranges = {"add": 2.0, "avg_pool": 1.0, "mul": 1.0, "concat": 2.0}
+    for op, values in results.items():
+        scale = grids[ops[op]].scale
+        moved = values / scale
+        assert (np.abs(moved - np.floor(moved) - 0.5) < 2.0**-12).mean() <= 2.0**-7, op
+        assert ranges[op] / 255 * 0.999999 <= scale <= ranges[op] / 255 * 1.01, op
+    plain = results["add"] / (2 * own)
+    assert (np.abs(plain - np.floor(plain) - 0.5) < 2.0**-12).mean() > 0.4

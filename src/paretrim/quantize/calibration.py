@@ -7,9 +7,9 @@ every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from paretrim.fake_quantize import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.graph.fusion import Fused, fuse, grid_holders
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph
+from paretrim.graph.windows import positions_of
 from paretrim.network import Network
 from paretrim.quantize.histogram import Histogram
 from paretrim.train.execution import fast_batches
@@ -50,9 +51,12 @@ _FEW = 2.0**-7
 """Share of values that may lie so near: two of 256 levels, where chance alone brings a tenth of one."""
 
 _TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
-"""Factors by which the step of the images may grow until few of their values lie so near."""
+"""Factors by which a step may grow until few values lie so near."""
 
 _TIE_IMAGES = 16
+
+_FEW_POSITIONS = 256
+"""Averages of more values have so many possible results that no share of them lies between two steps."""
 
 
 def calibrate(
@@ -61,7 +65,7 @@ def calibrate(
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
     Grids follow the unit of the values, whatever it is. A value that is 0 on all images gets a grid like those of its inputs.
-    The step of the images themselves is one with which pixels do not lie half-way between two steps.
+    Steps are such that neither pixels nor results of sums, products, averages and concatenations often lie half-way between two.
 
     Raises:
         TrainingFailed: there are no images, a value is not finite, or all of it lies below what float32 can divide into steps.
@@ -76,22 +80,38 @@ def calibrate(
     else:
         grids = {name: _mse_grid(values) for name, values in seen.items()}
     if INPUT in grids:
-        grids[INPUT] = _off_ties(grids[INPUT], images[:_TIE_IMAGES].cpu().numpy())
+        grids[INPUT] = _off_ties(grids[INPUT], [images[:_TIE_IMAGES].cpu().numpy()])
     return _beside_inputs(network.structure, grids, {name for name, values in seen.items() if values.low == values.high})
 
 
-def _off_ties(grid: Grid, images: npt.NDArray[np.float32]) -> Grid:
-    """The grid, its step a hair longer where many values lie half-way between two steps: runtimes round those in both ways.
+def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Grid:
+    """The grid, with a step a hair longer if many values of a part lie half-way between two steps: runtimes round those both ways.
 
     Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
     """
     shares = []
     for factor in _TIE_MOVES:
-        steps = images / np.float32(grid.scale * factor)
-        shares.append(float((np.abs(steps - np.floor(steps) - 0.5) < _BESIDE_TIE).mean()))
+        steps = [values / (grid.scale * factor) for values in parts]
+        shares.append(max((float((np.abs(some - np.floor(some) - 0.5) < _BESIDE_TIE).mean()) for some in steps), default=0.0))
         if shares[-1] <= _FEW:
             break
     return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
+
+
+def _possible(run: Fused, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
+    """All results that an operation without weights can have on these grids, by input or by size of its windows."""
+    op = run.head.op
+    values = [grid.scale * (np.arange(TOP + 1.0) - grid.zero_point) for grid in inputs]
+    if op == "concat":
+        return values
+    if op == "add":
+        return [values[0][:, None] + values[1]]
+    if op == "mul":
+        return [values[0][:, None] * values[1]]
+    if op in ("avg_pool", "adaptive_avg_pool"):
+        counts = np.unique(positions_of(op, settings_of(run.head), graph.types[run.head.inputs[0]].shape))
+        return [inputs[0].scale * np.arange(TOP * count + 1.0) / count for count in counts[counts <= _FEW_POSITIONS]]
+    return []
 
 
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
@@ -107,7 +127,8 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
         if name in dead:
             result[name] = Grid(max(inputs), 0)
         else:
-            result[name] = Grid(max(grid.scale, _FINEST * _quantum(run, graph, inputs)), grid.zero_point)
+            grid = Grid(max(grid.scale, _FINEST * _quantum(run, graph, inputs)), grid.zero_point)
+            result[name] = _off_ties(grid, _possible(run, graph, [result[source] for source in sources]))
     return result
 
 
