@@ -85,7 +85,7 @@ def calibrate(
 
 
 def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Grid:
-    """The grid, with a step a hair longer if many values of a part lie half-way between two steps: runtimes round those both ways.
+    """The grid, its step a hair longer if many values of a part lie half-way between two steps: runtimes round those both ways.
 
     Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
     """
