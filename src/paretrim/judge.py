@@ -19,7 +19,7 @@ from paretrim.bench.types import Latency
 from paretrim.candidate import Candidate
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, open_runnable
+from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, compared, open_runnable
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.freeze import freeze, with_input
 from paretrim.graph.entropy import summarize_weights
@@ -45,8 +45,6 @@ UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 
 FAR = 0.01
 """How far validation accuracy may be above test accuracy without a warning: more than images of one source differ."""
-
-BATCH = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +217,10 @@ def judge(
         onnx_accuracy=None if exported is None else float((exported == test.labels).mean()),
         onnx_agreement=None if exported is None else float((exported == shipped).mean()),
         onnx_runtime=None if exported is None else onnx_runtime,
-        onnx_agreements={runtime: float((classes == shipped[: len(classes)]).mean()) for runtime, classes in elsewhere.items()},
+        onnx_agreements={
+            name: float((classes == (shipped if name == onnx_runtime else shipped[compared(len(shipped))])).mean())
+            for name, classes in elsewhere.items()
+        },
         onnx_problems=problems,
         right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
     )
@@ -247,16 +248,15 @@ def _classes_elsewhere(
 ) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, str]]:
     """Classes that the ONNX file gives in every runtime that is installed, and why it does not run in others.
 
-    Other runtimes than ``onnx_runtime`` are given whole batches only: OpenVINO compiles the network for each size of a batch.
+    Other runtimes than ``onnx_runtime`` are given the images of :func:`paretrim.deploy.runnable.compared` only.
     """
     found, problems = {}, {}
-    whole = images[: max(len(images) // BATCH, 1) * BATCH]
     for runtime in OF_ONNX_FILES:
         if onnx is None or RUNTIME_PACKAGES[runtime] not in versions():
             continue
         try:
             runnable = open_runnable(onnx, runtime=runtime, threads=threads)
-            found[runtime] = classes_of(runnable, images if runtime == onnx_runtime else whole)
+            found[runtime] = classes_of(runnable, images if runtime == onnx_runtime else images[compared(len(images))])
         except ParetrimError as error:
             problems[runtime] = str(error)
     return found, problems

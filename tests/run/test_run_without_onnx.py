@@ -14,7 +14,7 @@ from paretrim.cli import main
 from paretrim.data.load import load
 from paretrim.delivery import Measuring
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import open_runnable, read_graph
+from paretrim.deploy.runnable import compared, open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
 from paretrim.judge import deploy
 from paretrim.pipeline import run_stages
@@ -253,3 +253,12 @@ def test_agreement_is_measured_in_every_runtime_that_is_installed(recipe, tmp_pa
     assert f"{quantized.label}: the ONNX file does not run in openvino: no kernel" in notes
     page = (tmp_path / "other" / "report.html").read_text(encoding="utf-8")
     assert "the ONNX file does not run in openvino: no kernel" in page
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, 3), (250, 250), (400, 250), (600, 500), (2400, 2000), (10_000, 2000)])
+def test_agreement_is_measured_on_a_bounded_number_of_images_from_all_over_the_test_set(count, expected):
+    positions = compared(count)
+    assert len(positions) == len(set(positions)) == expected
+    assert positions[0] == 0
+    assert count - count / expected - 1 <= positions[-1] < count
+    assert np.diff(positions).max(initial=1) <= -(-count // expected)

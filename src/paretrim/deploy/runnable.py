@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
@@ -28,6 +29,13 @@ RUNTIMES = (NATIVE, ELSEWHERE, "openvino", REFERENCE)
 
 VERIFIED_AT_ONCE = 64
 """Images a runnable gets in one call of :func:`verify`."""
+
+
+BATCH = 250
+"""Images a runnable gets in one call where a whole test set is computed."""
+
+AGREEMENT_IMAGES = 2000
+"""Test images on which a runtime is compared that has no other part in judging; OpenVINO may take as long as all the rest."""
 
 
 class Runnable(Protocol):
@@ -151,6 +159,15 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
     distance = np.abs(found.astype(np.float64) - expected)
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+
+
+def compared(count: int) -> npt.NDArray[np.int64]:
+    """Positions of the images, out of ``count``, on which agreement is measured: evenly spaced, at most :data:`AGREEMENT_IMAGES`.
+
+    They fill whole batches if they can: OpenVINO compiles the network for each size of a batch.
+    """
+    chosen = min(max(count // BATCH, 1) * BATCH, AGREEMENT_IMAGES, count)
+    return np.arange(chosen, dtype=np.int64) * count // chosen
 
 
 def read_graph(path: Path) -> Graph:
