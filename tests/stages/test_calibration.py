@@ -165,3 +165,25 @@ def test_results_do_not_often_lie_between_two_steps():
         assert ranges[op] / 255 * 0.999999 <= scale <= ranges[op] / 255 * 1.01, op
     plain = results["add"] / (2 * own)
     assert (np.abs(plain - np.floor(plain) - 0.5) < 2.0**-12).mean() > 0.4
+
+
+class Faint(torch.nn.Module):
+    """A sum whose first input has a range that is an eighteenth of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Conv2d(1, 4, 8)
+
+    def forward(self, x):
+        return self.head(x[:, :1] + 17.99 * x[:, 1:]).flatten(1)
+
+
+def test_an_input_of_a_sum_does_not_lie_between_two_steps_where_the_other_is_zero():
+    """Behind a ReLU the other often is, so a tie there is common though few pairs have one."""
+    torch.manual_seed(0)
+    network = Network(capture(Faint(), (2, 8, 8)))
+    images = torch.rand(8, 2, 8, 8) * 0.9
+    images[0, 0, 0, 0], images[0, :, 0, 1] = 1.0, torch.tensor([0.01, 1.0])
+    grids = calibrate(network, grid_values(network.structure), images, method="minmax", percentile=100.0)
+    total = grids[next(node.name for node in network.structure.nodes if node.op == "add")]
+    assert 18 * 1.0005 < total.scale / grids[INPUT].scale < 18 * 1.01  # by itself it would be 18, where every 18th value is a tie

@@ -105,7 +105,7 @@ def _possible(run: Fused, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDAr
     if op == "concat":
         return values
     if op == "add":
-        return [values[0][:, None] + values[1]]
+        return [*values, values[0][:, None] + values[1]]  # one of the two is often 0
     if op == "mul":
         return [values[0][:, None] * values[1]]
     if op in ("avg_pool", "adaptive_avg_pool"):
