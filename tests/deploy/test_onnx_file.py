@@ -405,3 +405,28 @@ def test_exact_ties_of_a_pool_on_the_grid_of_its_input(tmp_path, runtime, scale,
     graph, images = pooled(scale, zero_point)
     assert_no_step_off(tmp_path / "a.onnx", graph, images, runtime)
     assert integer_share(tmp_path / "a.onnx", runtime).not_int8 == ()
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize(("channels", "groups"), [(200, 2), (136, 2), (288, 3), (128, 2)])
+def test_groups_of_any_width_are_right(tmp_path, runtime, window, channels, groups):
+    """On CPUs with AMX OpenVINO computes 1 x 1 windows over more than 64 channels a group wrongly, unless they are a multiple of 64."""
+    stream = np.random.default_rng(0)
+    kind = ValueType((channels, 5, 5), "uint8", 0.0625, 0)
+    result = ValueType((12, 5, 5), "uint8", 0.0625, 114)
+    tensors = {
+        "weight": stream.integers(-40, 40, (12, channels // groups, window, window)).astype(np.int8),
+        "weight_scale": np.full(12, 0.004, np.float32),
+        "bias": np.zeros(12, np.int32),
+    }
+    padding = (window // 2,) * 4
+    nodes = (
+        Node("q", "quantize", (INPUT,), kind),
+        Node("x", "conv2d", ("q",), result, {"groups": groups, "padding": padding}, tensors),
+        Node("r", "dequantize", ("x",), ValueType(result.shape)),
+        Node("f", "flatten", ("r",), ValueType((result.size,))),
+    )
+    graph = Graph(InputSpec(kind.shape), nodes, "f")
+    images = (stream.integers(0, 256, (2, *kind.shape)) * 0.0625).astype(np.float32)
+    assert_no_step_off(tmp_path / "a.onnx", graph, images, runtime)
