@@ -411,7 +411,7 @@ def test_exact_ties_of_a_pool_on_the_grid_of_its_input(tmp_path, runtime, scale,
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize(("channels", "groups"), [(200, 2), (136, 2), (288, 3), (128, 2)])
 def test_groups_of_any_width_are_right(tmp_path, runtime, window, channels, groups):
-    """On CPUs with AMX OpenVINO computes 1 x 1 windows over more than 64 channels a group wrongly, unless they are a multiple of 64."""
+    """OpenVINO with AMX gets 1 x 1 windows wrong on more than 64 channels a group, unless a multiple of 64."""
     stream = np.random.default_rng(0)
     kind = ValueType((channels, 5, 5), "uint8", 0.0625, 0)
     result = ValueType((12, 5, 5), "uint8", 0.0625, 114)
