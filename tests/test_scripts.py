@@ -233,3 +233,8 @@ def test_no_script_names_a_package_index():
 def test_the_license_is_the_apache_license_word_for_word():
     digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
     assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+def test_the_native_table_of_operations_is_fresh():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "native_operations.py", "--check"], check=False)
+    assert done.returncode == 0, "run scripts/native_operations.py and build the native library again"

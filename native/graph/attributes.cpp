@@ -11,35 +11,11 @@ namespace {
 using Kind = AttributeKind;
 using Rules = std::vector<AttributeRule>;
 
-constexpr AttributeRule ones(std::string_view name) { return {name, Kind::integers, 2, 1, false, {1, 1, 0, 0}}; }
-constexpr AttributeRule no_edges(std::string_view name) { return {name, Kind::integers, 4, 0, false, {}}; }
-constexpr AttributeRule two(std::string_view name) { return {name, Kind::integers, 2, 1, true, {}}; }
-constexpr AttributeRule three(std::string_view name) { return {name, Kind::integers, 3, 0, true, {}}; }
-constexpr AttributeRule index(std::string_view name) { return {name, Kind::integer, 0, 0, true, {}}; }
-constexpr AttributeRule count(std::string_view name) { return {name, Kind::integer, 0, 1, true, {}}; }
-constexpr AttributeRule count_or_one(std::string_view name) { return {name, Kind::integer, 0, 1, false, {1, 0, 0, 0}}; }
-constexpr AttributeRule number_if_any(std::string_view name) { return {name, Kind::number, 0, 0, false, {}}; }
-
-constexpr AttributeRule lo = {"lo", Kind::integer, 0, 0, false, {0, 0, 0, 0}};
-constexpr AttributeRule hi = {"hi", Kind::integer, 0, 0, false, {255, 0, 0, 0}};
-
 std::vector<Rules> make_rules() {
   std::vector<Rules> rules(op_count);
-  const auto of = [&rules](Op op) -> Rules& { return rules[static_cast<std::size_t>(op)]; };
-  of(Op::conv2d) = {ones("stride"), no_edges("padding"), ones("dilation"), count_or_one("groups"), lo, hi};
-  of(Op::linear) = {lo, hi};
-  of(Op::batch_norm) = {number_if_any("epsilon"), lo, hi};
-  of(Op::clamp) = {number_if_any("minimum"), number_if_any("maximum")};
-  of(Op::pointwise) = {{"function", Kind::text, 0, 0, true, {}}, number_if_any("constant")};
-  of(Op::add) = {lo, hi};
-  of(Op::mul) = {lo, hi};
-  of(Op::slice) = {index("axis"), index("start"), index("stop"), count_or_one("step")};
-  of(Op::pad) = {three("before"), three("after")};
-  of(Op::channel_shuffle) = {count("groups")};
-  of(Op::dropout) = {{"probability", Kind::number, 0, 0, true, {}}};
-  of(Op::max_pool) = {two("window"), two("stride"), no_edges("padding"), ones("dilation")};
-  of(Op::avg_pool) = {two("window"), two("stride"), no_edges("padding"), no_edges("count_padding"), lo, hi};
-  of(Op::adaptive_avg_pool) = {two("output_size"), lo, hi};
+#define PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, ...) \
+  rules[static_cast<std::size_t>(Op::operation)].push_back({#name, Kind::kind, length, minimum, required, {__VA_ARGS__}});
+#include "graph/operations.inc"
   return rules;
 }
 

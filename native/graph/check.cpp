@@ -37,23 +37,6 @@ std::string dtype_text(Dtype dtype) {
   return "unknown";
 }
 
-bool weighted(Op op) { return op == Op::conv2d || op == Op::linear; }
-
-bool keeps_grid(Op op) {
-  switch (op) {
-    case Op::max_pool:
-    case Op::slice:
-    case Op::pad:
-    case Op::channel_shuffle:
-    case Op::flatten:
-    case Op::unflatten:
-    case Op::relu:
-      return true;
-    default:
-      return false;
-  }
-}
-
 struct CodePoints {
   std::uint32_t first, last;
 };
@@ -146,11 +129,11 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
     return;
   }
   const bool wants_quantized = node.op != Op::dequantize;
-  if (node.type.quantized() != wants_quantized && !weighted(node.op)) {
+  if (node.type.quantized() != wants_quantized && !facts_of(node.op).weighted) {
     unsupported("it makes " + dtype_text(node.type.dtype) + " of uint8; put a quantize or dequantize between");
   }
   const ValueType& source = inputs[0];
-  if (keeps_grid(node.op) && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
+  if (facts_of(node.op).keeps_grid && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
     corrupt("its grid is scale " + std::to_string(node.type.scale) + ", zero point " + std::to_string(node.type.zero_point) +
             "; it keeps that of its input, scale " + std::to_string(source.scale) + ", zero point " +
             std::to_string(source.zero_point));
@@ -166,7 +149,7 @@ struct Wanted {
 
 std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
   const std::int64_t channels = node.type.shape[0];
-  if (weighted(node.op)) {
+  if (facts_of(node.op).weighted) {
     const Shape& weight = node.tensors.find("weight")->second.shape;
     if (!source.quantized()) return {{"weight", Dtype::float32, weight}, {"bias", Dtype::float32, {channels}, true}};
     return {{"weight", Dtype::int8, weight}, {"weight_scale", Dtype::float32, {channels}}, {"bias", Dtype::int32, {channels}}};
@@ -283,7 +266,7 @@ void check_contents(const Graph& graph, const Node& node, const ValueType& sourc
       corrupt("its " + name + " holds NaN or infinity");
     }
   }
-  if (weighted(node.op)) check_weight(node, source);
+  if (facts_of(node.op).weighted) check_weight(node, source);
   if (node.op == Op::pointwise) check_table(node, pointwise_table(node, source));
   if (node.op == Op::quantize && source.quantized()) check_table(node, pixel_table(graph.input, node.type));
 }

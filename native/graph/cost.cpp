@@ -26,7 +26,7 @@ double bytes_of_value(const ValueType& type) {
 
 double multiply_adds_of(const Graph& graph, const Node& node) {
   const double elements = product(node.type.shape);
-  if (node.op == Op::conv2d || node.op == Op::linear) {
+  if (facts_of(node.op).weighted) {
     const auto weight = node.tensors.find("weight");
     if (weight == node.tensors.end()) return elements;
     return product(weight->second.shape) * elements / static_cast<double>(std::max<std::int64_t>(channels_of(node.type), 1));

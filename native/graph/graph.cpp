@@ -7,10 +7,10 @@
 namespace paretrim {
 namespace {
 
-constexpr std::array<std::string_view, op_count> op_names = {
-    "normalize",       "quantize",  "dequantize", "conv2d",  "linear",   "batch_norm", "relu",
-    "clamp",           "pointwise", "add",        "mul",     "concat",   "slice",      "pad",
-    "channel_shuffle", "flatten",   "unflatten",  "dropout", "max_pool", "avg_pool",   "adaptive_avg_pool"};
+constexpr std::array<OpFacts, op_count> all_facts = {{
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) {#name, inputs, keeps_grid, weighted},
+#include "graph/operations.inc"
+}};
 
 // Only for shapes that validate has bounded, or small ones of a caller: the product fits.
 std::int64_t product(const std::vector<std::int64_t>& shape) {
@@ -27,11 +27,13 @@ std::int64_t ValueType::size() const { return product(shape); }
 
 std::int64_t Tensor::size() const { return product(shape); }
 
-std::string_view name_of(Op op) { return op_names.at(static_cast<std::size_t>(op)); }
+const OpFacts& facts_of(Op op) { return all_facts.at(static_cast<std::size_t>(op)); }
+
+std::string_view name_of(Op op) { return facts_of(op).name; }
 
 Op op_named(std::string_view name) {
-  for (std::size_t index = 0; index < op_names.size(); ++index) {
-    if (op_names[index] == name) return static_cast<Op>(index);
+  for (std::size_t index = 0; index < all_facts.size(); ++index) {
+    if (all_facts[index].name == name) return static_cast<Op>(index);
   }
   throw Error(ErrorKind::unsupported_operation, "operation '" + std::string(name.substr(0, 100)) + "' is unknown");
 }

@@ -41,31 +41,25 @@ struct Tensor {
 
 using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>>;
 
+// The numbers are those that .trim files store.
 enum class Op : std::uint8_t {
-  normalize,
-  quantize,
-  dequantize,
-  conv2d,
-  linear,
-  batch_norm,
-  relu,
-  clamp,
-  pointwise,
-  add,
-  mul,
-  concat,
-  slice,
-  pad,
-  channel_shuffle,
-  flatten,
-  unflatten,
-  dropout,
-  max_pool,
-  avg_pool,
-  adaptive_avg_pool
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) name,
+#include "graph/operations.inc"
 };
-inline constexpr int op_count = static_cast<int>(Op::adaptive_avg_pool) + 1;
 
+inline constexpr int op_count = 0
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) +1
+#include "graph/operations.inc"
+    ;
+
+struct OpFacts {
+  std::string_view name;
+  std::size_t inputs;  // 0 for any number from 1
+  bool keeps_grid;     // it moves or selects values, so its result has the grid of its input
+  bool weighted;
+};
+
+const OpFacts& facts_of(Op op);
 std::string_view name_of(Op op);
 Op op_named(std::string_view name);  // throws unsupported_operation
 

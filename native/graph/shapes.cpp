@@ -213,8 +213,8 @@ std::int64_t bounded_size(const Shape& shape) {
 }
 
 Shape infer_shape(const Node& node, const std::vector<Shape>& inputs) {
-  const std::size_t wanted = node.op == Op::add || node.op == Op::mul ? 2 : 1;
-  if (node.op == Op::concat) {
+  const std::size_t wanted = facts_of(node.op).inputs;
+  if (wanted == 0) {
     if (inputs.empty()) refuse(node.op, "needs at least one input");
   } else if (inputs.size() != wanted) {
     refuse(node.op, "takes " + std::to_string(wanted) + " inputs and was given " + std::to_string(inputs.size()));

@@ -8,6 +8,7 @@ import numpy as np
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.names import free_name
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, Graph, Node, ValueType
 
@@ -31,7 +32,8 @@ def folded_bias(head: Node, batch_norm: Node | None) -> tuple[Float64Array, Floa
 
 def deployed(node: Node) -> dict[str, Attribute]:
     """Attributes of a weighted node without what only training needs."""
-    return {name: value for name, value in node.attributes.items() if name != "fixed"}
+    rules = OPERATIONS[node.op].attributes
+    return {name: value for name, value in node.attributes.items() if rules[name].ships}
 
 
 def fold(graph: Graph) -> Graph:

@@ -23,13 +23,17 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class AttributeRule:
-    """What one attribute may be. Integers lie in ``minimum`` .. :data:`LARGEST`; ``length`` is that of a tuple."""
+    """What one attribute may be. Integers lie in ``minimum`` .. :data:`LARGEST`; ``length`` is that of a tuple.
+
+    Where ``ships`` is false it is for training and stands in float graphs alone.
+    """
 
     kind: Literal["int", "ints", "float", "str"]
     length: int = 0
     minimum: int = 0
     default: Attribute | None = None
     required: bool = True
+    ships: bool = True
 
 
 def optional(rule: AttributeRule, default: Attribute | None) -> AttributeRule:
@@ -44,7 +48,7 @@ COUNT = AttributeRule("int", minimum=1)
 INDEX = AttributeRule("int")
 NUMBER = AttributeRule("float")
 ONES, NO_EDGES = optional(PAIR, (1, 1)), optional(EDGES, (0, 0, 0, 0))
-FIXED = {"fixed": optional(INDEX, 0)}
+FIXED = {"fixed": AttributeRule("int", default=0, required=False, ships=False)}
 CLAMP = {"lo": optional(INDEX, 0), "hi": optional(INDEX, 255)}
 
 

@@ -1,0 +1,70 @@
+"""Write native/graph/operations.inc, the native runtime's table of operations, from the operations of the graph.
+
+Run it after an operation was added or changed; with --check it only says whether the file is what it would write.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from paretrim.graph.operations.attributes import AttributeRule
+from paretrim.graph.operations.operation import Operation
+from paretrim.graph.operations.table import OPERATIONS
+
+FILE = Path(__file__).resolve().parent.parent / "native" / "graph" / "operations.inc"
+
+HEAD = """\
+// Written by scripts/native_operations.py from paretrim.graph.operations; do not edit. Define a macro before including this.
+//
+// PARETRIM_OPERATION(name, inputs, keeps_grid, weighted), in the order of the numbers in .trim files; 0 inputs: any number.
+// PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, fallback), in the order in which errors list them.
+
+#ifndef PARETRIM_OPERATION
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted)
+#endif
+#ifndef PARETRIM_ATTRIBUTE
+#define PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, ...)
+#endif
+
+"""
+
+TAIL = """
+#undef PARETRIM_OPERATION
+#undef PARETRIM_ATTRIBUTE
+"""
+
+KINDS = {"int": "integer", "ints": "integers", "float": "number", "str": "text"}
+
+
+def text() -> str:
+    """The content of the file."""
+    operations = sorted(OPERATIONS.values(), key=lambda operation: operation.number)
+    lines = [_operation(operation) for operation in operations]
+    for operation in operations:
+        lines += [_attribute(operation, name, rule) for name, rule in operation.attributes.items() if rule.ships]
+    return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+def _operation(operation: Operation) -> str:
+    keeps, weighted = str(operation.grid == "keeps").lower(), str(operation.weighted).lower()
+    return f"PARETRIM_OPERATION({operation.name}, {operation.arity or 0}, {keeps}, {weighted})"
+
+
+def _attribute(operation: Operation, name: str, rule: AttributeRule) -> str:
+    fallback = rule.default if isinstance(rule.default, tuple) else (rule.default or 0,)
+    numbers = ", ".join(map(str, (*fallback, 0, 0, 0, 0)[:4]))
+    settings = f"{KINDS[rule.kind]}, {rule.length}, {rule.minimum}, {str(rule.required).lower()}"
+    return f"PARETRIM_ATTRIBUTE({operation.name}, {name}, {settings}, {numbers})"
+
+
+def main() -> int:
+    """Write the file, or check it."""
+    if "--check" in sys.argv[1:]:
+        return 0 if FILE.read_text(encoding="utf-8") == text() else 1
+    FILE.write_text(text(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
