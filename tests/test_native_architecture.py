@@ -18,7 +18,7 @@ LEVELS = (
 """Folders of native/, lowest first. A folder includes from lower levels only: neighbours on one level never know each other."""
 
 FILE_LINES = 350
-SOURCES = sorted(path for path in NATIVE.rglob("*") if path.suffix in (".h", ".cpp", ".inl"))
+SOURCES = sorted(path for path in NATIVE.rglob("*") if path.suffix in (".h", ".cpp", ".inl", ".inc"))
 INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 
 
