@@ -193,12 +193,12 @@ def describe(prediction: Prediction) -> str:
     return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *zeros, *each, *rows])
 
 
-def doubt(accuracy: float, images: int, classes: int) -> str:
+def doubt(accuracy: float, images: int, classes: int, *, kind: str = "validation") -> str:
     """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
     if beats_guessing(accuracy, images, classes):
         return ""
     return (
-        f"warning: on {images} validation images the dense network is not shown to be better than guessing among {classes} "
+        f"warning: on {images} {kind} images the dense network is not shown to be better than guessing among {classes} "
         "classes; train it longer, or check its weights, the data's mean and std, and the order of the classes"
     )
 

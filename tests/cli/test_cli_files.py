@@ -326,13 +326,26 @@ def test_inspect_of_a_candidate(candidate, command_json):
     assert [layer["shape"] for layer in found["layers"]] == [[8, 1, 3, 3], [16, 8, 3, 3], [10, 256]]
 
 
+@pytest.mark.parametrize("ending", ["onnx", "trim", "graph", "safetensors"])
+@pytest.mark.parametrize(
+    "given", [["inspect"], ["bench"], ["bench", "--layers"], ["eval", "--data", "digits"], ["export", "--to", "out.onnx"]]
+)
+def test_a_file_that_is_not_there_is_wrong_usage(given, ending, command, tmp_path):
+    missing = tmp_path / f"missing.{ending}"
+    status, _, err = command(*given, missing)
+    assert (status, f"there is no file '{missing}'; check the path" in err) == (2, True)
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage(command, tmp_path):
+    status, _, err = command("report", tmp_path / "none")
+    assert (status, f"there is no file or folder '{tmp_path / 'none'}'; check the path" in err) == (2, True)
+
+
 def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, monkeypatch):
     (tmp_path / "text.onnx").write_text("no protobuf at all")
     (tmp_path / "empty.onnx").write_bytes(onnx.ModelProto().SerializeToString())
     assert "text.onnx' is no ONNX file (" in command("inspect", tmp_path / "text.onnx")[2]
     assert "empty.onnx' is no ONNX file with an input; export it again" in command("inspect", tmp_path / "empty.onnx")[2]
-    status, _, err = command("bench", tmp_path / "missing.onnx")
-    assert (status, f"there is no file '{tmp_path / 'missing.onnx'}'; check the path" in err) == (1, True)
     status, _, err = command("bench", candidate)
     assert (status, "is a candidate and not deployed; write its file with: paretrim export" in err) == (2, True)
     status, _, err = command("eval", tmp_path / "empty.onnx", "--data", "digits", "--runtime", "tensorrt")

@@ -166,6 +166,11 @@ PRUNE = {"stage": "prune"}
             "recipe.model.weigths: there is no such key; did you mean 'weights'?",
         ),
         ({"model": {"network": "resnet21"}}, "recipe: there is no network 'resnet21'"),
+        (
+            {"model": {"network": "a.onnx"}},
+            "network 'a.onnx' is a file; the network itself is needed, as a torch module that can be trained: "
+            "for your own network write 'package.module:factory'",
+        ),
         ({"teacher": {"network": "resnet20", "x": 1}}, "recipe.teacher.x: there is no such key; allowed are network, weights"),
         ({"data": {"name": "digits", "validation": 1.5}}, "recipe: validation is 1.5; it must lie between 0 and 1"),
         ({"dense": {"epoch": 1}}, "recipe.dense.epoch: there is no such key; did you mean 'epochs'?"),

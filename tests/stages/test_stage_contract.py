@@ -3,7 +3,7 @@
 import functools
 import json
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from tiny import NETWORKS, NONE, STAGES, dense, resources, same, start, state
 
 from paretrim.candidate import load_candidate, save_candidate
 from paretrim.constraints import sparsity, weight_bits, weighted_layers
+from paretrim.errors import TrainingFailed
+from paretrim.finetune import FineTune
 from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
 from paretrim.pipeline import run_stage
@@ -75,6 +77,21 @@ def test_no_epochs_are_legal_and_train_nothing(kind, name):
         assert found.history[-1].bits == result(kind, name).history[-1].bits
     if STAGES[kind].name == "prune":
         assert found.history[-1].sparsity == result(kind, name).history[-1].sparsity
+
+
+@dataclass(frozen=True)
+class Spoils(FineTune):
+    """Training that ends in a weight that is NaN."""
+
+    def advance(self, network, progress, /):
+        if progress == 1.0:
+            weighted_layers(network)["0"].weight.data[0, 0, 0, 0] = float("nan")
+
+
+def test_training_that_ends_in_nan_names_stage_and_layer():
+    said = r"stage 2 \(finetune\): '0\.weight' holds NaN or infinity at the end of the stage; check the weights it began with"
+    with pytest.raises(TrainingFailed, match=said):
+        run_stage(dense("without_norm"), Spoils(budget=STAGES["finetune"].budget), resources("without_norm"))
 
 
 @every_stage

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.cli.output import emit, say, show_rows
+from paretrim.cli.reading import kind_of
 from paretrim.cli.status import DONE
 from paretrim.errors import InvalidRecipe
 from paretrim.report import wording
@@ -26,6 +27,7 @@ def show_layers(parsed: argparse.Namespace) -> int:
     if len(parsed.files) > 1:
         raise InvalidRecipe(f"--layers shows one file and was given {len(parsed.files)}; name one .graph file")
     file: Path = parsed.files[0]
+    kind_of(file)  # a name that is of no file is wrong usage
     session = load(file)
     layers = session.profile(_image(session, parsed.seed))
     peak = peak_multiply_adds_a_second(session.instruction_set)

@@ -16,6 +16,7 @@ from paretrim.files import write_atomically
 from paretrim.judge import Deployed
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
+from paretrim.planning import doubt
 from paretrim.recipe import Recipe
 from paretrim.run import carry_out
 from paretrim.search.drop import drop_between
@@ -38,6 +39,9 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         dense, int8 = done.judgements
         drop = drop_between(dense.right_images(), int8.right_images())
         lost = f"test: accuracy drops by {drop}"
+        warning = doubt(dense.deployed_accuracy, dense.test_images, opened.start.classes, kind="test")
+        if warning:
+            watcher.note(warning)
         choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())
         write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
     if parsed.json:

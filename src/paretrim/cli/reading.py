@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
+_KINDS = (GRAPH, TRIM, ONNX, CANDIDATE)
 GRAPHS = (GRAPH, TRIM)
 """Files that hold a graph itself, which the native runtime and the reference interpreter run."""
 
@@ -48,8 +49,8 @@ def described(path: Path) -> Described:
     """What a deployed file takes.
 
     Raises:
-        CorruptFile: the file is missing or is not what its name says.
-        InvalidRecipe: the name is not that of a deployed file.
+        CorruptFile: the file is not what its name says.
+        InvalidRecipe: there is no such file, or its name is not that of a deployed one.
     """
     if kind_of(path) in GRAPHS:
         measured: Mapping[str, object] = {}
@@ -109,8 +110,8 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
     """Every weighted layer of a graph or candidate; every tensor of rank 2 or more of an ONNX file.
 
     Raises:
-        CorruptFile: the file is missing or is not what its name says.
-        InvalidRecipe: the name is of no kind known here.
+        CorruptFile: the file is not what its name says.
+        InvalidRecipe: there is no such file, or its name is of no kind known here.
     """
     if kind_of(path) in GRAPHS:
         return summarize_weights(read_graph(path))
@@ -140,13 +141,12 @@ def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
     """The graph that a candidate freezes to.
 
     Raises:
-        CorruptFile: the file is missing, damaged, or holds no candidate.
+        CorruptFile: the file is damaged or holds no candidate.
         UnsupportedOperation: the candidate cannot be frozen.
     """
     from paretrim.candidate import load_candidate
     from paretrim.freeze import freeze
 
-    _require(path)
     return freeze(load_candidate(path).network, spec)
 
 
@@ -154,21 +154,21 @@ def kind_of(path: Path) -> str:
     """The kind of a file: a ``.trim`` file by its first bytes, others by their names.
 
     Raises:
-        InvalidRecipe: the name is of no kind known here.
+        InvalidRecipe: there is no such file, or its name is of no kind known here.
     """
     if path.is_dir():
         raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
+    if path.suffix in ("", *_KINDS) and not path.exists():
+        kind = "file" if path.suffix else "file or folder"
+        raise InvalidRecipe(f"there is no {kind} '{path}'; check the path")
     if is_trim_file(path):
         return TRIM
-    if not path.suffix and not path.exists():
-        raise InvalidRecipe(f"there is no file or folder '{path}'; check the path")
-    if path.suffix not in (GRAPH, TRIM, ONNX, CANDIDATE):
+    if path.suffix not in _KINDS:
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx, .trim or .graph file, or a candidate.safetensors")
     return path.suffix
 
 
 def _onnx_model(path: Path) -> ModelProto:
-    _require(path)
     try:
         import onnx
     except ImportError as error:
@@ -180,8 +180,3 @@ def _onnx_model(path: Path) -> ModelProto:
     if not model.graph.input:
         raise CorruptFile(f"'{path}' is no ONNX file with an input; export it again")
     return model
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise CorruptFile(f"there is no file '{path}'; check the path")

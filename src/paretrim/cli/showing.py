@@ -11,7 +11,7 @@ from typing import cast
 from paretrim.bench import machine
 from paretrim.cli.output import emit, result_console, say
 from paretrim.cli.status import DONE
-from paretrim.errors import MissingDependency
+from paretrim.errors import InvalidRecipe, MissingDependency
 from paretrim.outcome import Outcome
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
@@ -22,6 +22,9 @@ from paretrim.study import store
 def report(parsed: argparse.Namespace) -> int:
     """The table of all sources together, and the page."""
     sources: list[Path] = parsed.sources
+    for source in sources:
+        if not source.exists():
+            raise InvalidRecipe(f"there is no file or folder '{source}'; check the path")
     outcomes = tuple(outcome for source in sources for outcome in delivered_by(source))
     out: Path | None = parsed.out or (sources[0] / REPORT if len(sources) == 1 and sources[0].is_dir() else None)
     if out:

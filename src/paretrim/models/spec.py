@@ -18,6 +18,9 @@ from paretrim.models.catalog import NETWORKS
 from paretrim.models.weights import load_weights
 from paretrim.visible import brief
 
+_FILES = (".onnx", ".trim", ".graph", ".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tflite", ".h5", ".py")
+"""Endings of files that somebody may take for a network."""
+
 OWN_NETWORK = "for your own network write 'package.module:factory', a function that returns an nn.Module"
 
 
@@ -66,6 +69,11 @@ def _split(network: str) -> tuple[str, str]:
 
 
 def _unknown(network: str) -> str:
+    if Path(network).suffix in _FILES or Path(network).is_file():
+        return (
+            f"network {brief(network)} is a file; the network itself is needed, as a torch module that can be trained: "
+            f"{OWN_NETWORK}, and give a file of its weights with --weights, or as the recipe's weights"
+        )
     near = difflib.get_close_matches(network, NETWORKS, n=3, cutoff=0.5)
     hint = f"near it are {', '.join(near)}" if near else f"known are {', '.join(NETWORKS)}"
     return f"there is no network {brief(network)}; {hint}; {OWN_NETWORK}"
