@@ -341,11 +341,6 @@ REFUSED = {
         meta,
         r"'stem.weight' of the model is on the device 'meta', where tensors hold no numbers; call model.to_empty",
     ),
-    "scripted": (
-        block,
-        lambda module: nn.Sequential(torch.jit.script(module.stem)),
-        r"layer '0' is TorchScript \(torch.jit.script or",
-    ),
     "base below 0": (
         lambda self, x: torch.pow(-2.0, self.c(x).relu()),
         None,

@@ -64,10 +64,7 @@ def reading_copy(module: nn.Module) -> nn.Module:
 def _require_numbers(module: nn.Module) -> None:
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
-            raise UnsupportedOperation(
-                f"layer '{path or 'the network itself'}' is TorchScript (torch.jit.script or trace), which cannot be looked at; "
-                "build the network with the module that it was made from, and load the weights into that with load_state_dict"
-            )
+            continue
         for name, tensor in (*part._parameters.items(), *part._buffers.items()):
             place = f"{path}.{name}".removeprefix(".")
             if nn.parameter.is_lazy(tensor):
@@ -85,7 +82,7 @@ def _require_numbers(module: nn.Module) -> None:
 def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
     """Every module new, every tensor new, everything else deeply copied where it can be."""
     memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
-    parts = list(module.modules())
+    parts = _of_python(module, memo)
     for part in parts:
         memo[id(part)] = part.__class__.__new__(part.__class__)
         for tensor in (*part._parameters.values(), *part._buffers.values()):
@@ -98,6 +95,17 @@ def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
     copied = memo[id(module)]
     assert isinstance(copied, nn.Module)
     return copied
+
+
+def _of_python(module: nn.Module, memo: dict[int, object]) -> list[nn.Module]:
+    """The modules inside that are no TorchScript, which is copied as a whole."""
+    if id(module) in memo:
+        return []
+    if isinstance(module, torch.jit.ScriptModule):
+        memo[id(module)] = copy.deepcopy(module)
+        return []
+    memo[id(module)] = None
+    return [module, *(part for child in module.children() for part in _of_python(child, memo))]
 
 
 def _like(tensor: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.private import reading_copy
 from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
+from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, Opened, open_scripts
 from paretrim.errors import UnsupportedOperation, reason_of
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -58,7 +59,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     Raises:
         UnsupportedOperation: torch cannot export it, or it holds control flow.
     """
-    private = reading_copy(module)
+    private = open_scripts(reading_copy(module))
     norms = make_norms_opaque(private)
     with silence(), refusing_to_end(module), only_what_is_needed():
         try:
@@ -66,7 +67,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
         except Exception:  # what went wrong is said by the export without shortcuts
             exported = None
     if exported is None:
-        exported, norms = _exported(reading_copy(module), shape), {}
+        exported, norms = _exported(open_scripts(reading_copy(module)), shape), {}
     _inline(exported.graph_module)
     state, signature = {**exported.state_dict, **exported.constants}, exported.graph_signature
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
@@ -87,6 +88,8 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     with silence(), refusing_to_end(module):
         try:
             return _export(module, shape)
+        except UnsupportedOperation:
+            raise
         except MemoryError as error:
             raise UnsupportedOperation(
                 f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
@@ -101,6 +104,8 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
                 hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
+            if any(isinstance(part, Opened) for part in module.modules()):
+                hint += f". If a layer in TorchScript is the cause, {INSTEAD_OF_SCRIPTS}"
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
                 f"free batch size: {first}{place}{hint}"
