@@ -28,7 +28,7 @@ from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.report import IntegerReport
 from paretrim.deploy.runnable import integer_share
 from paretrim.models.spec import ModelSpec
-from paretrim.timing import Setting, time_files
+from paretrim.results.timing import Setting, time_files
 
 FP32, INT8 = "fp32", "int8"
 GOALS = {("resnet18", "onnxruntime", 1): Goal(3.5), ("resnet18", "openvino", 1): Goal(2.0)}

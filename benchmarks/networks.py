@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
 from paretrim.data.batches import EvalBatches
 from paretrim.data.types import ImageSet
-from paretrim.freeze import freeze
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.models.spec import ModelSpec, build
-from paretrim.network import Network
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.settle import settle_
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.network.settle import settle_
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

@@ -17,22 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
-from paretrim.candidate import Candidate
 from paretrim.capture import capture
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.data.types import Dataset
-from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
-from paretrim.network import Network
-from paretrim.pipeline import run_stage
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import Execution

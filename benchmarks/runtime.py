@@ -44,8 +44,8 @@ from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.storage import save
-from paretrim.judge import source_commit
 from paretrim.models.spec import ModelSpec
+from paretrim.run.judge import source_commit
 from paretrim.runtime import load
 
 OPENVINO = "openvino"

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from estimates import median
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.quantize.stage import Quantize
 from torch import Tensor, nn
 
 from paretrim.capture import capture
 from paretrim.data.batches import Batch, TrainBatches
 from paretrim.data.types import ImageSet
-from paretrim.distill.stage import Distill
-from paretrim.finetune import FineTune
 from paretrim.models.spec import ModelSpec, build
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
-from paretrim.stage import Stage
+from paretrim.network.network import Network
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.fit import Plan, fit

@@ -1,7 +1,7 @@
 """A stage of your own: ``python examples/own_stage.py``.
 
-A stage is a frozen dataclass with five members (``paretrim.stage.Stage``); there is nothing to inherit from or to register.
-This one prunes at random: the control that every pruning criterion should beat.
+A stage is a frozen dataclass with five members (``paretrim.stages.stage.Stage``); nothing is inherited from or
+registered. This one prunes at random: the control that every pruning criterion should beat.
 """
 
 import argparse
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from paretrim.stages.prune.stage import Prune
 
-from paretrim.candidate import Candidate
-from paretrim.constraints import set_mask_, weighted_layers
-from paretrim.network import Network
-from paretrim.pipeline import run_stage, train_dense
-from paretrim.prune.stage import Prune
-from paretrim.recipe import read_recipe
-from paretrim.stage import Stage
-from paretrim.start import start_from
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage, train_dense
+from paretrim.run.recipe import read_recipe
+from paretrim.run.start import start_from
+from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

@@ -14,57 +14,34 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "paretrim"
 
 LEVELS = (
-    {"visible"},
+    {"digest", "history", "visible"},
     {"errors"},
-    {"choice", "digest", "files", "history", "intervals"},
-    {"graph", "lock"},
+    {"files", "intervals"},
+    {"bench", "data", "graph", "lock", "models"},
     {"runtime"},
     {"trimfile"},
-    {"bench", "data", "deploy", "models"},
-    {"outcome"},
-    {"report", "study.store"},
-    {"run_folder"},
-    {"code_length", "timing"},
-    {"fake_quantize"},
-    {"constraints"},
-    {"capture", "network"},
-    {"agreement", "freeze", "integer_network", "thaw"},
-    {"settle"},
-    {"train"},
-    {"candidate", "stage"},
-    {"distill", "finetune", "prune", "quantize", "together"},
-    {"usual", "recipe"},
-    {"study.grid", "start"},
-    {"own", "pipeline"},
-    {"judge"},
-    {"progress"},
-    {"delivery", "planning"},
+    {"deploy", "network"},
+    {"capture", "results", "train"},
+    {"report", "stages"},
     {"run"},
-    {"study.runner"},
     {"search"},
-    {"compressed"},
     {"cli"},
-    {"__main__"},
 )
 """Parts of the package, lowest first. A part imports from lower levels only: neighbours on one level never know each other."""
 
 TORCH_FREE = {
+    "bench",
+    "deploy",
     "digest",
     "errors",
     "files",
+    "graph",
     "history",
     "intervals",
-    "graph",
+    "report",
+    "results",
     "runtime",
     "trimfile",
-    "deploy",
-    "bench",
-    "choice",
-    "outcome",
-    "report",
-    "run_folder",
-    "study.store",
-    "timing",
     "visible",
 }
 """Parts that a device without torch can import: it runs, times and reports deployed files."""
@@ -155,9 +132,9 @@ INSIDE = tuple(found for found in IMPORTS if found.imported.startswith("paretrim
 
 
 def _part(module: str) -> str:
-    """The part of the package, as LEVELS names it, that a module belongs to."""
-    parts = module.removeprefix("paretrim.").split(".")
-    return ".".join(parts[:2]) if parts[0] == "study" else parts[0]
+    """The part of the package, as LEVELS names it, that a module belongs to; ``__main__`` is the command line's other door."""
+    name = module.removeprefix("paretrim.").split(".")[0]
+    return "cli" if name == "__main__" else name
 
 
 def _level(part: str) -> int:
@@ -177,11 +154,18 @@ def _where(module: Module, node: ast.stmt) -> str:
     return f"{module.path.relative_to(ROOT)}:{node.lineno}"
 
 
+MOST_LEVELS = 12
+
+
+def test_the_levels_are_few():
+    assert len(LEVELS) <= MOST_LEVELS
+
+
 def test_imports_point_down():
     wrong = []
     for found in INSIDE:
         here, there = _part(found.importer), _part(found.imported)
-        if found.importer in ("", "study") or here == there:
+        if not found.importer or here == there:
             continue
         if _level(there) >= _level(here):
             wrong.append(f"{found.importer}:{found.line} imports {found.imported}")
@@ -190,7 +174,7 @@ def test_imports_point_down():
 
 def test_the_levels_name_what_exists_and_nothing_else():
     named = [part for parts in LEVELS for part in parts]
-    assert sorted(named) == sorted({_part(name) for name in NAMES if name not in ("", "study")})
+    assert sorted(named) == sorted({_part(name) for name in NAMES if name})
 
 
 def test_the_package_itself_imports_nothing_of_its_own_until_asked():

@@ -11,25 +11,25 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "stages"))
 
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, SHAPE, SHORT, resources, start
 
 from paretrim import trimfile
-from paretrim.candidate import Candidate, load_candidate, save_candidate
 from paretrim.capture import capture
-from paretrim.constraints import key_of, name_of, weighted_layers
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.finetune import FineTune
-from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
 from paretrim.graph.names import LONGEST_NAME, free_name, printable
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.network import Network
-from paretrim.pipeline import run_stage
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.thaw import network_from_file
+from paretrim.network.constraints import key_of, name_of, weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.network.thaw import network_from_file
+from paretrim.run.candidate import Candidate, load_candidate, save_candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.stages.finetune import FineTune
 from paretrim.train.budget import Budget
 
 ONE_STEP = Budget(epochs=1, batch_size=120, learning_rate=1e-3)

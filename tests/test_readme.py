@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paretrim.cli.parser import build_parser
-from paretrim.recipe import read_recipe
+from paretrim.run.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

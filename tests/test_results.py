@@ -12,9 +12,9 @@ from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
-from paretrim.outcome import Outcome
-from paretrim.study import store
-from paretrim.study.grid import read_grid
+from paretrim.results import store
+from paretrim.results.outcome import Outcome
+from paretrim.search.grid import read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = "outcomes.jsonl"

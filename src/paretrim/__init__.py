@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from paretrim.bench.protocol import measure
     from paretrim.bench.statistics import summarize
     from paretrim.bench.types import Arm
-    from paretrim.candidate import Candidate, load_candidate
-    from paretrim.compressed import Compressed, compress, to_int8
     from paretrim.data.spec import DataSpec
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
-    from paretrim.distill.stage import Distill
     from paretrim.errors import ParetrimError
-    from paretrim.finetune import FineTune
     from paretrim.models.spec import ModelSpec
-    from paretrim.outcome import Outcome
-    from paretrim.own import start_from_loaders
-    from paretrim.pipeline import run_stages
-    from paretrim.prune.stage import Prune
-    from paretrim.quantize.stage import Quantize
-    from paretrim.recipe import Recipe, read_recipe
-    from paretrim.run import run_recipe
-    from paretrim.stage import Stage
-    from paretrim.start import Start
-    from paretrim.thaw import network_from_file
-    from paretrim.together import Together
+    from paretrim.network.thaw import network_from_file
+    from paretrim.results.outcome import Outcome
+    from paretrim.run.candidate import Candidate, load_candidate
+    from paretrim.run.compressed import Compressed, compress, to_int8
+    from paretrim.run.own import start_from_loaders
+    from paretrim.run.pipeline import run_stages
+    from paretrim.run.recipe import Recipe, read_recipe
+    from paretrim.run.run import run_recipe
+    from paretrim.run.start import Start
+    from paretrim.stages.distill.stage import Distill
+    from paretrim.stages.finetune import FineTune
+    from paretrim.stages.prune.stage import Prune
+    from paretrim.stages.quantize.stage import Quantize
+    from paretrim.stages.stage import Stage
+    from paretrim.stages.together import Together
     from paretrim.train.budget import Budget
     from paretrim.train.execution import Execution
 
@@ -77,34 +77,34 @@ _HOMES: Mapping[str, str] = MappingProxyType(
     {
         "Arm": "bench.types",
         "Budget": "train.budget",
-        "Candidate": "candidate",
-        "Compressed": "compressed",
+        "Candidate": "run.candidate",
+        "Compressed": "run.compressed",
         "DataSpec": "data.spec",
-        "Distill": "distill.stage",
+        "Distill": "stages.distill.stage",
         "Effort": "bench.effort",
         "Execution": "train.execution",
-        "FineTune": "finetune",
+        "FineTune": "stages.finetune",
         "ModelSpec": "models.spec",
-        "Outcome": "outcome",
+        "Outcome": "results.outcome",
         "ParetrimError": "errors",
-        "Prune": "prune.stage",
-        "Quantize": "quantize.stage",
-        "Recipe": "recipe",
-        "Stage": "stage",
-        "Start": "start",
-        "Together": "together",
-        "compress": "compressed",
+        "Prune": "stages.prune.stage",
+        "Quantize": "stages.quantize.stage",
+        "Recipe": "run.recipe",
+        "Stage": "stages.stage",
+        "Start": "run.start",
+        "Together": "stages.together",
+        "compress": "run.compressed",
         "export_onnx": "deploy.onnx_file",
-        "load_candidate": "candidate",
+        "load_candidate": "run.candidate",
         "measure": "bench.protocol",
-        "network_from_file": "thaw",
+        "network_from_file": "network.thaw",
         "open_runnable": "deploy.runnable",
-        "read_recipe": "recipe",
-        "run_recipe": "run",
-        "run_stages": "pipeline",
-        "start_from_loaders": "own",
+        "read_recipe": "run.recipe",
+        "run_recipe": "run.run",
+        "run_stages": "run.pipeline",
+        "start_from_loaders": "run.own",
         "summarize": "bench.statistics",
-        "to_int8": "compressed",
+        "to_int8": "run.compressed",
     }
 )
 """Module of every public name. Type checkers read the imports above; a test holds that both say the same."""

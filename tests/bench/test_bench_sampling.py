@@ -13,15 +13,7 @@ from synthetic_openers import logits, spin
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.pinning import usable_cores
-from paretrim.bench.sampling import (
-    Reference,
-    busy_after,
-    make_schedule,
-    no_garbage_collection,
-    time_rounds,
-    top1,
-    warm_up,
-)
+from paretrim.bench.sampling import Reference, busy_after, make_schedule, no_garbage_collection, time_rounds, top1, warm_up
 from paretrim.bench.statistics import kept_rounds
 from paretrim.errors import ExportMismatch
 

@@ -8,15 +8,7 @@ from bench_sessions import crowd, drift, faster, noisy, preempt, session, timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretrim.bench.statistics import (
-    NEEDED,
-    kept_rounds,
-    outliers,
-    ratio,
-    signed_rank_p,
-    summarize,
-    verdict,
-)
+from paretrim.bench.statistics import NEEDED, kept_rounds, outliers, ratio, signed_rank_p, summarize, verdict
 from paretrim.errors import InvalidRecipe, UnstableMachine
 from paretrim.intervals import Estimate
 

@@ -9,9 +9,8 @@ from hand_networks import NETWORKS, SIZE, Net, conv, made, trained
 from torch import nn
 from torch.nn import functional as F
 
-from paretrim import agreement
-from paretrim.agreement import captured_network
-from paretrim.capture import driver
+from paretrim.capture import agreement, driver
+from paretrim.capture.agreement import captured_network
 from paretrim.capture.elementwise import pointwise
 from paretrim.errors import UnsupportedOperation
 

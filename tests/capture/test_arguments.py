@@ -12,7 +12,7 @@ from paretrim.capture.driver import CONVERTERS, _convert
 from paretrim.capture.work import Constant, View, Work
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec
-from paretrim.network import Network
+from paretrim.network.network import Network
 
 SHAPE = (8, 6, 6)
 IMAGES = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from paretrim.capture.driver import CONVERTERS
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
-from paretrim.network import Network
+from paretrim.network.network import Network
 
 SHAPE = (3, SIZE, SIZE)
 

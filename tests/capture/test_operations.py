@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 from hand_networks import SIZE, Net, conv
+from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 from torch.nn import functional as F
 
-from paretrim.agreement import captured_network
 from paretrim.capture import capture
-from paretrim.freeze import freeze
+from paretrim.capture.agreement import captured_network
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
 from paretrim.graph.types import InputSpec
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
 from paretrim.runtime import load
 from paretrim.train.execution import Execution
 from paretrim.trimfile import read, write

@@ -19,7 +19,7 @@ from paretrim.capture.private import private_copy
 from paretrim.capture.program import _inline
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import validate
-from paretrim.network import Network
+from paretrim.network.network import Network
 
 SHAPE = (3, SIZE, SIZE)
 IMAGES = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))

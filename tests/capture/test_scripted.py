@@ -9,11 +9,11 @@ from hand_networks import SIZE, Net, conv, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paretrim.agreement import captured_network
 from paretrim.capture import capture
+from paretrim.capture.agreement import captured_network
 from paretrim.capture.script_code import run
 from paretrim.errors import UnsupportedOperation
-from paretrim.network import Network
+from paretrim.network.network import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

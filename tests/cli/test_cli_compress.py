@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from paretrim import judge
 from paretrim.errors import UnsupportedOperation
-from paretrim.run_folder import delivered_by
+from paretrim.results.run_folder import delivered_by
+from paretrim.run import judge
 
 OWN = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs", "6", "--epochs", "2", "--effort", "none")
 

@@ -9,9 +9,9 @@ import torch
 from paretrim.bench.raw import load_session
 from paretrim.data.digits import load_digits
 from paretrim.deploy.runnable import open_runnable
-from paretrim.run_folder import index_of
+from paretrim.results import store
+from paretrim.results.run_folder import index_of
 from paretrim.runtime import instruction_sets
-from paretrim.study import store
 from paretrim.trimfile import read
 
 
@@ -79,7 +79,7 @@ def other(candidate, tmp_path):
     """A candidate whose images were normalised otherwise than the data set's own way."""
     from dataclasses import replace
 
-    from paretrim.candidate import load_candidate, save_candidate
+    from paretrim.run.candidate import load_candidate, save_candidate
 
     path = tmp_path / "other.safetensors"
     save_candidate(replace(load_candidate(candidate), mean=MEAN, std=STD), path)
@@ -102,9 +102,9 @@ def photos(tmp_path):
 @pytest.fixture
 def resized(tmp_path):
     """A candidate for colour images of 8 pixels that were cut out of images with a short side of 10."""
-    from paretrim.candidate import Candidate, save_candidate
     from paretrim.capture import capture
-    from paretrim.network import Network
+    from paretrim.network.network import Network
+    from paretrim.run.candidate import Candidate, save_candidate
 
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
@@ -136,7 +136,7 @@ def test_files_keep_how_images_are_resized(resized, photos, options, ending, com
 def test_a_file_that_does_not_know_is_given_sizes(resized, photos, command, command_json, tmp_path):
     from dataclasses import replace
 
-    from paretrim.candidate import load_candidate, save_candidate
+    from paretrim.run.candidate import load_candidate, save_candidate
 
     save_candidate(replace(load_candidate(resized), resize=0), tmp_path / "older.safetensors")
     command("export", tmp_path / "older.safetensors", "--to", tmp_path / "a.onnx")
@@ -177,7 +177,7 @@ def test_candidates_of_a_run_know_their_normalisation(candidate, command, tmp_pa
 def test_eval_says_that_a_file_does_not_say(candidate, command, command_json, tmp_path):
     from dataclasses import replace
 
-    from paretrim.candidate import load_candidate, save_candidate
+    from paretrim.run.candidate import load_candidate, save_candidate
 
     save_candidate(replace(load_candidate(candidate), mean=(), std=()), tmp_path / "older.safetensors")
     command("export", tmp_path / "older.safetensors", "--to", tmp_path / "a.onnx")

@@ -5,7 +5,7 @@ import pytest
 from paretrim import trimfile
 from paretrim.cli.quantizing import _written
 from paretrim.errors import ExportMismatch
-from paretrim.judge import Deployed
+from paretrim.run.judge import Deployed
 
 DATA = ("--data", "digits", "--calibration-images", "64")
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-import paretrim.planning
+import paretrim.run.planning
 from paretrim.cli import main
-from paretrim.study import store
+from paretrim.results import store
 
 
 def _wait_for(process, text):
@@ -75,7 +75,7 @@ def test_a_repeat_plans_only_what_is_left(at_desk, command, finished, monkeypatc
     assert "nothing left to train" in out
     assert out.count("finished") == 3
     with monkeypatch.context() as untimed:
-        untimed.setattr(paretrim.planning, "_timed", None)  # anything timed would fail
+        untimed.setattr(paretrim.run.planning, "_timed", None)  # anything timed would fail
         status, _, err = command("run", "short.toml", "--folder", finished, "--effort", "none")
     assert status == 0
     assert "\nnothing is left to train\n" in err
@@ -132,8 +132,8 @@ def test_a_failing_stage_is_one_message(at_desk, command, tmp_path):
 
 
 def test_images_that_cannot_be_read_are_told(at_desk, command, tmp_path, monkeypatch):
-    from paretrim import run
     from paretrim.data.digits import load_digits
+    from paretrim.run import run
 
     broken = replace(load_digits(), broken=tuple(f"{n}.png" for n in range(7)))
     monkeypatch.setattr(run, "load", lambda *_, **__: broken)
@@ -174,8 +174,8 @@ def test_unexpected_faults_are_one_line_with_the_way_to_their_traceback(at_desk,
 
 
 def test_weights_that_have_seen_the_validation_images_are_told(at_desk, command, tmp_path, monkeypatch):
-    from paretrim import run
     from paretrim.data.digits import load_digits
+    from paretrim.run import run
 
     digits = load_digits()
     elsewhere = replace(digits, test=replace(digits.test, labels=(digits.test.labels + 1) % 10))

@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from paretrim import trimfile
-from paretrim.candidate import load_candidate
-from paretrim.constraints import sparsity
 from paretrim.graph.storage import to_bytes as plain_bytes
-from paretrim.network import Network
-from paretrim.run_folder import delivered_by, graph_file_in, index_of
+from paretrim.network.constraints import sparsity
+from paretrim.network.network import Network
+from paretrim.results.run_folder import delivered_by, graph_file_in, index_of
+from paretrim.run.candidate import load_candidate
 
 LABEL = "prune → quantize"
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from paretrim.stages.quantize.stage import Quantize
 from random_graphs import BLOCKS, Builder, finish, random_graph
 from torch import nn
 
@@ -14,11 +15,10 @@ from paretrim.deploy import onnx_check, onnx_operations
 from paretrim.deploy.onnx_check import check_onnx, export_checked, random_images
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.errors import DataUnavailable, ExportMismatch
-from paretrim.freeze import freeze
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.own import start_from_loaders
-from paretrim.pipeline import run_stages
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.run.own import start_from_loaders
+from paretrim.run.pipeline import run_stages
 from paretrim.train.budget import Budget
 
 

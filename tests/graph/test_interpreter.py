@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import BLOCKS, FUNCTIONS, Builder, finish, random_graph
 
-from paretrim import network
 from paretrim.errors import CorruptFile, DataUnavailable
 from paretrim.graph import functions, interpreter, windows
 from paretrim.graph.interpreter import compute, run, values
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.network import network
 
 SPEC = InputSpec((1, 1, 1))
 f32 = np.float32

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
-from paretrim.constraints import set_mask_, weighted_layers
-from paretrim.fake_quantize import ActivationQuantizer, Grid
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run, values
 from paretrim.graph.types import INPUT
-from paretrim.network import BatchNorm, Network
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.grids import ActivationQuantizer, Grid
+from paretrim.network.network import BatchNorm, Network
 
 
 @settings(max_examples=30, deadline=None)

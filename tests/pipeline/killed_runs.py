@@ -19,9 +19,9 @@ from torch import nn
 
 import paretrim.files
 from paretrim.lock import hold
-from paretrim.pipeline import run_stages
-from paretrim.recipe import parse_recipe
-from paretrim.start import start_from
+from paretrim.run.pipeline import run_stages
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import start_from
 
 BUDGET = {"epochs": 2, "batch_size": 256, "learning_rate": 0.02}
 RECIPE = {

@@ -2,19 +2,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, FLOAT32, MEAN, NETWORKS, SHORT, STD, image_set, same, state
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from paretrim.data.batches import EvalBatches
 from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
-from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
-from paretrim.own import start_from_loaders
-from paretrim.pipeline import run_stages
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.together import Together
+from paretrim.network.freeze import freeze
+from paretrim.run.own import start_from_loaders
+from paretrim.run.pipeline import run_stages
+from paretrim.stages.together import Together
 from paretrim.train.evaluate import accuracy
 
 

@@ -3,18 +3,19 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from paretrim.stages.quantize.stage import Quantize
 from tiny import FLOAT32, MEAN, NETWORKS, NONE, SHAPE, STD, image_set, start
 from torch.utils.data import DataLoader, TensorDataset
 
-from paretrim import compress, freeze, integer_network
+from paretrim import compress
 from paretrim.data.batches import EvalBatches
 from paretrim.graph.types import InputSpec
-from paretrim.judge import as_the_file_takes, deploy, judge
-from paretrim.network import Network
-from paretrim.pipeline import run_stages
-from paretrim.quantize.stage import Quantize
+from paretrim.network import freeze, integer_network
+from paretrim.network.network import Network
+from paretrim.run.judge import as_the_file_takes, deploy, judge
+from paretrim.run.pipeline import run_stages
+from paretrim.run.start import TestSet
 from paretrim.runtime import Session
-from paretrim.start import TestSet
 
 
 @dataclass

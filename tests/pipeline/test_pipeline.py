@@ -3,18 +3,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, FLOAT32, NONE, SHORT, STAGES, image_set, network, prune, same, start, state
 from torch import nn
 
-import paretrim.pipeline
-from paretrim.candidate import Candidate
+import paretrim.run.pipeline
 from paretrim.capture import capture
-from paretrim.distill.stage import Distill
 from paretrim.errors import CorruptFile, OutOfSpace, TrainingFailed
-from paretrim.finetune import FineTune
-from paretrim.network import Network
-from paretrim.pipeline import disk_bytes, run_stage, run_stages, train_dense
-from paretrim.quantize.stage import Quantize
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import disk_bytes, run_stage, run_stages, train_dense
+from paretrim.stages.finetune import FineTune
 from paretrim.train.execution import Execution
 from paretrim.train.teacher import StoredTeacher
 
@@ -24,13 +24,13 @@ THREE = (prune(schedule="cubic"), Quantize(budget=SHORT), Distill(budget=SHORT))
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the stages that were really run."""
-    names, run = [], paretrim.pipeline.run_stage
+    names, run = [], paretrim.run.pipeline.run_stage
 
     def counting(candidate, stage, resources, **settings):
         names.append(stage.name)
         return run(candidate, stage, resources, **settings)
 
-    monkeypatch.setattr(paretrim.pipeline, "run_stage", counting)
+    monkeypatch.setattr(paretrim.run.pipeline, "run_stage", counting)
     return names
 
 

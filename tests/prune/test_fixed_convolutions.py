@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from paretrim.stages.prune.stage import Prune
 from torch import nn
 from torch.nn import functional as F
 
 from paretrim.capture import capture
-from paretrim.constraints import weighted_layers
-from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
 from paretrim.graph.types import InputSpec
-from paretrim.network import Network
-from paretrim.prune.stage import Prune
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
 from paretrim.train.execution import Execution
 
 RESOURCES = SimpleNamespace(execution=Execution(device="cpu", precision="float32"))

@@ -4,9 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
-from paretrim.prune.patterns import (
+from paretrim.stages.prune.patterns import (
     BLOCK_1X4,
     UNSTRUCTURED,
     block_alive,
@@ -17,6 +15,8 @@ from paretrim.prune.patterns import (
     parse_pattern,
     survivors,
 )
+
+from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
 
 shapes = st.one_of(
     st.tuples(st.integers(1, 5), st.integers(1, 9)),

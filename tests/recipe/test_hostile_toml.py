@@ -11,8 +11,8 @@ import pytest
 
 from paretrim.errors import InvalidRecipe
 from paretrim.files import read_regular, require_name
-from paretrim.recipe import DEEPEST, LARGEST_TOML, parse_recipe, read_recipe, read_toml
-from paretrim.study.grid import Grid, parse_grid, read_grid
+from paretrim.run.recipe import DEEPEST, LARGEST_TOML, parse_recipe, read_recipe, read_toml
+from paretrim.search.grid import Grid, parse_grid, read_grid
 
 RECIPE = {
     "label": "a",

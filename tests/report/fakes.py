@@ -11,7 +11,7 @@ from paretrim.bench.types import Latency, Machine
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
-from paretrim.outcome import Outcome
+from paretrim.results.outcome import Outcome
 
 MACHINE = Machine("Example Zen 5 @ 4.46 GHz", 2, ("avx2", "avx512f", "avx512_vnni"), 8_000_000_000, "Linux 6.1 x86_64", "3.11.7")
 VERSIONS = {"numpy": "2.3.1", "onnxruntime": "1.31.1", "openvino": "2026.4.1", "paretrim": "0.1.0", "torch": "2.13.0"}

@@ -14,8 +14,8 @@ from typing import Any
 import fakes
 import pytest
 
-from paretrim.outcome import Outcome
 from paretrim.report import page
+from paretrim.results.outcome import Outcome
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

@@ -17,10 +17,10 @@ import pytest
 from paretrim.cli import main
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
-from paretrim.outcome import Outcome
 from paretrim.report import document, figure, scatter
 from paretrim.report.points import aggregate, settings_of
-from paretrim.study import store
+from paretrim.results import store
+from paretrim.results.outcome import Outcome
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -9,8 +9,8 @@ import pytest
 
 from paretrim.cli import main
 from paretrim.errors import CorruptFile
-from paretrim.run_folder import INDEX, STORE, delivered_by, index_of
-from paretrim.study import store
+from paretrim.results import store
+from paretrim.results.run_folder import INDEX, STORE, delivered_by, index_of
 
 HOSTILE = (
     *(-1, 0, 1, 2, 10**400, -(10**30), 1e308, -1e308, 5e-324, 0.5, True, False, None),

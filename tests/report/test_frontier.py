@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretrim.report import terminal, wording
-from paretrim.report.frontier import (
-    dominates,
-    non_dominated,
-    order_study,
-    paired_difference,
-    paired_differences,
-    ranks,
-)
+from paretrim.report.frontier import dominates, non_dominated, order_study, paired_difference, paired_differences, ranks
 from paretrim.report.points import Point, aggregate, settings_of
 
 costs = st.lists(

@@ -13,10 +13,10 @@ from pathlib import Path
 import fakes
 import pytest
 
-from paretrim.choice import Choice
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
 from paretrim.report import page, svg
+from paretrim.results.choice import Choice
 
 VOID = {"meta", "input", "br", "path", "circle", "line", "rect"}
 OPTIONAL = {"td", "th", "tr", "thead", "tbody"}

@@ -8,10 +8,10 @@ import fakes
 import pytest
 
 from paretrim.history import StageOutcome
-from paretrim.outcome import Outcome
 from paretrim.report import document
 from paretrim.report.patterns import patterns, prices
 from paretrim.report.points import aggregate
+from paretrim.results.outcome import Outcome
 
 WEIGHTS = 1000
 

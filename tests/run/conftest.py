@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from paretrim.data.digits import load_digits
-from paretrim.recipe import parse_recipe
+from paretrim.run.recipe import parse_recipe
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import paretrim.runtime
 from paretrim.cli import main
 from paretrim.cli.reading import described
 from paretrim.errors import InvalidRecipe
-from paretrim.network import Network
+from paretrim.network.network import Network
 
 
 def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -10,10 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import paretrim
 from paretrim.capture import capture
 from paretrim.deploy.write import write_graph
-from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
 

@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from paretrim import Budget, run_recipe
 from paretrim.cli import main
 from paretrim.models.catalog import NETWORKS
-from paretrim.pipeline import finished_dense
-from paretrim.recipe import parse_recipe
-from paretrim.start import start_from
+from paretrim.run.pipeline import finished_dense
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import start_from
 
 STUDY = """
 name = "small"

@@ -4,21 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from paretrim.stages.quantize.stage import Quantize
 
-from paretrim import judge, trimfile
-from paretrim.candidate import Candidate
+from paretrim import trimfile
 from paretrim.data.load import load
 from paretrim.deploy import onnx_check
 from paretrim.errors import CorruptFile, ExportMismatch
 from paretrim.graph import interpreter
 from paretrim.graph.storage import save
-from paretrim.judge import deploy
-from paretrim.pipeline import run_stages
-from paretrim.quantize.stage import Quantize
-from paretrim.run import run_recipe
-from paretrim.run_folder import graph_file_in, index_of
-from paretrim.start import start_from
-from paretrim.timing import Setting, arms_of
+from paretrim.results.run_folder import graph_file_in, index_of
+from paretrim.results.timing import Setting, arms_of
+from paretrim.run import judge
+from paretrim.run.candidate import Candidate
+from paretrim.run.judge import deploy
+from paretrim.run.pipeline import run_stages
+from paretrim.run.run import run_recipe
+from paretrim.run.start import start_from
 from paretrim.train.budget import Budget
 
 

@@ -3,17 +3,17 @@ import re
 
 import pytest
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 
-import paretrim.planning
-from paretrim.distill.stage import Distill
+import paretrim.run.planning
 from paretrim.errors import TrainingFailed
-from paretrim.judge import seen_before
-from paretrim.pipeline import finished_dense, finished_stages, run_stages, train_dense
-from paretrim.planning import describe, doubt, predict
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.start import start_from
-from paretrim.together import Together
+from paretrim.run.judge import seen_before
+from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
+from paretrim.run.planning import describe, doubt, predict
+from paretrim.run.start import start_from
+from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
 
 
@@ -102,8 +102,8 @@ def test_what_an_earlier_run_has_finished_is_not_timed(start, tmp_path, monkeypa
     assert found.seconds == found.stages[-1].seconds > 0
     assert describe(found).count("finished") == 3
 
-    monkeypatch.setattr(paretrim.planning, "_timed", None)  # nothing may be timed any more
-    monkeypatch.setattr(paretrim.planning, "accuracy", None)
+    monkeypatch.setattr(paretrim.run.planning, "_timed", None)  # nothing may be timed any more
+    monkeypatch.setattr(paretrim.run.planning, "accuracy", None)
     over = predict(start, {"": stages[:2]}, finished={"": finished_stages(start, stages[:2], tmp_path)})
     assert over.finished
     assert over.seconds == 0

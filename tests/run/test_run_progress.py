@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from paretrim.progress import counted, duration, lines, silent, watching
+from paretrim.run.progress import counted, duration, lines, silent, watching
 from paretrim.train.fit import Tick
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretrim.delivery import Delivered
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
-from paretrim.judge import Judgement
+from paretrim.run.delivery import Delivered
+from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
@@ -27,8 +27,8 @@ from paretrim.search.ladder import (
     usual_kinds,
     weighed,
 )
+from paretrim.stages.usual import split_epochs, usual_stages
 from paretrim.train.budget import Budget
-from paretrim.usual import split_epochs, usual_stages
 
 DENSE = Reference(accuracy=0.90, images=1000, classes=10)
 MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)

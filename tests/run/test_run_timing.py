@@ -4,12 +4,12 @@ import pytest
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.raw import load_session
-from paretrim.delivery import Measuring
-from paretrim.progress import silent
-from paretrim.run import run_recipe
-from paretrim.run_folder import delivered_by, distributions
-from paretrim.study import store
-from paretrim.timing import Setting
+from paretrim.results import store
+from paretrim.results.run_folder import delivered_by, distributions
+from paretrim.results.timing import Setting
+from paretrim.run.delivery import Measuring
+from paretrim.run.progress import silent
+from paretrim.run.run import run_recipe
 
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9

@@ -5,28 +5,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from paretrim.stages.quantize.stage import Quantize
 
 import paretrim
-from paretrim import judge
 from paretrim.bench.effort import Effort
-from paretrim.candidate import Candidate
 from paretrim.cli import main
 from paretrim.data.load import load
-from paretrim.delivery import Measuring
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import compared, open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
-from paretrim.judge import deploy
-from paretrim.pipeline import run_stages
-from paretrim.progress import silent
-from paretrim.quantize.stage import Quantize
 from paretrim.report import document, terminal
-from paretrim.run import run_recipe
-from paretrim.start import start_from
-from paretrim.study import store
-from paretrim.study.grid import Grid
-from paretrim.study.runner import run_study, time_study
-from paretrim.timing import Setting, arms_of, left_out
+from paretrim.results import store
+from paretrim.results.timing import Setting, arms_of, left_out
+from paretrim.run import judge
+from paretrim.run.candidate import Candidate
+from paretrim.run.delivery import Measuring
+from paretrim.run.judge import deploy
+from paretrim.run.pipeline import run_stages
+from paretrim.run.progress import silent
+from paretrim.run.run import run_recipe
+from paretrim.run.start import start_from
+from paretrim.search.grid import Grid
+from paretrim.search.study import run_study, time_study
 
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9

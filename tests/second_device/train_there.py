@@ -13,8 +13,8 @@ from tiny import FLOAT32, MEAN, NETWORKS, SHAPE, STAGES, STD, image_set, network
 from paretrim.cli.main import main
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.graph.types import InputSpec
-from paretrim.pipeline import run_stages
-from paretrim.start import Start
+from paretrim.run.pipeline import run_stages
+from paretrim.run.start import Start
 from paretrim.train.execution import Execution
 
 EVERY_STAGE = "residual"
@@ -90,6 +90,6 @@ if __name__ == "__main__":
     # Both in the form of a device that runs ahead: eager code for the CPU rounds with other operations, for speed.
     with (
         patch.object(Execution, "torch_device", lambda _: device),
-        patch("paretrim.fake_quantize._eager_on_cpu", lambda _: False),
+        patch("paretrim.network.grids._eager_on_cpu", lambda _: False),
     ):
         sys.exit({"stages": stages, "recipe": recipe}[sys.argv[2]](Path(sys.argv[3])))

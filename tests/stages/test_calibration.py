@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from paretrim.stages.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
 from tiny import dense, resources
 
 from paretrim.capture import capture
-from paretrim.constraints import weighted_layers
 from paretrim.errors import TrainingFailed
-from paretrim.fake_quantize import grid_for_range
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.types import INPUT
-from paretrim.network import Network
-from paretrim.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.grids import grid_for_range
+from paretrim.network.network import Network
 
 
 def observed(name="residual"):

@@ -1,15 +1,15 @@
 """Distillation with default settings beside fine-tuning with the same budget, on a damaged INT8 network of digits."""
 
 import pytest
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.quantize.stage import Quantize
 
-from paretrim.candidate import Candidate
-from paretrim.distill.stage import Distill
-from paretrim.finetune import FineTune
-from paretrim.pipeline import run_stages, train_dense
-from paretrim.prune.stage import CHANNEL, Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.recipe import parse_recipe
-from paretrim.start import start_from
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import start_from
+from paretrim.stages.finetune import FineTune
 from paretrim.train.budget import Budget
 
 SEEDS = (0, 1)

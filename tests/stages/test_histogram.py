@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-
-from paretrim.quantize.histogram import Histogram
+from paretrim.stages.quantize.histogram import Histogram
 
 DRAWN = torch.randn(200_003, generator=torch.Generator().manual_seed(1))
 CASES = {

@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.patterns import block_alive, parse_pattern
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, NONE, SHAPE, SHORT, dense, network, prune, resources, state
 from torch import nn
 
 import paretrim.train.fit
 from paretrim.capture import capture
-from paretrim.constraints import weighted_layers
-from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe
-from paretrim.finetune import FineTune
-from paretrim.freeze import freeze
-from paretrim.network import Network
-from paretrim.pipeline import run_stage
-from paretrim.prune.patterns import block_alive, parse_pattern
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.together import Together
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.run.pipeline import run_stage
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.together import Together
 
 PATTERNS = {
     "unstructured": prune(sparsity=0.6),

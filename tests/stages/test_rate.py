@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.rate import prices
+from paretrim.stages.quantize.stage import Quantize
 from tiny import NONE, SHORT, dense, prune, resources, same, state
 
-from paretrim.candidate import Candidate
-from paretrim.code_length import bits_between, cheapest, code_lengths
-from paretrim.constraints import weighted_layers
-from paretrim.distill.stage import Distill
 from paretrim.errors import TrainingFailed
-from paretrim.fake_quantize import WeightQuantizer
-from paretrim.freeze import freeze
 from paretrim.graph.entropy import summarize_weights
-from paretrim.integer_network import IntegerNetwork
-from paretrim.pipeline import run_stage
-from paretrim.prune.stage import Prune
-from paretrim.quantize.rate import prices
-from paretrim.quantize.stage import Quantize
-from paretrim.recipe import stage_settings
+from paretrim.network.code_length import bits_between, cheapest, code_lengths
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.grids import WeightQuantizer
+from paretrim.network.integer_network import IntegerNetwork
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import stage_settings
 from paretrim.train.losses import LossTerm, cross_entropy, with_a_goal
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from tiny import NETWORKS, NONE, STAGES, dense, resources, same, start, state
 
-from paretrim.candidate import load_candidate, save_candidate
-from paretrim.constraints import sparsity, weight_bits, weighted_layers
 from paretrim.errors import TrainingFailed
-from paretrim.finetune import FineTune
-from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
-from paretrim.pipeline import run_stage
-from paretrim.recipe import parse_stage, stage_settings
+from paretrim.network.constraints import sparsity, weight_bits, weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.run.candidate import load_candidate, save_candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import parse_stage, stage_settings
+from paretrim.stages.finetune import FineTune
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 two_networks = pytest.mark.parametrize("name", ["residual", "without_norm"])

@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from tiny import NETWORKS, NONE, SHORT, dense, network, resources
 
-from paretrim.candidate import Candidate
-from paretrim.constraints import weighted_layers
-from paretrim.distill.stage import Distill
 from paretrim.errors import TrainingFailed, UnsupportedOperation
-from paretrim.finetune import FineTune
-from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
-from paretrim.network import Network
-from paretrim.pipeline import run_stage
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.stages.finetune import FineTune
 from paretrim.train.units import units_of
 
 POWERS = (-100, -67, -30, -10, 10, 30, 67, 100)

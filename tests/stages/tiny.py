@@ -5,21 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 
-from paretrim.candidate import Candidate
 from paretrim.capture import capture
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.data.types import ImageSet
-from paretrim.distill.stage import Distill
-from paretrim.finetune import FineTune
 from paretrim.graph.types import InputSpec
-from paretrim.network import Network
-from paretrim.pipeline import run_stage
-from paretrim.prune.stage import Prune
-from paretrim.quantize.stage import Quantize
-from paretrim.start import Start
-from paretrim.together import Together
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.start import Start
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

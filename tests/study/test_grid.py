@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from paretrim.errors import InvalidRecipe
-from paretrim.recipe import DENSE
-from paretrim.study.grid import Grid, parse_grid, read_grid
-from paretrim.together import Together
+from paretrim.run.recipe import DENSE
+from paretrim.search.grid import Grid, parse_grid, read_grid
+from paretrim.stages.together import Together
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 

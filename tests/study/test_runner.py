@@ -9,11 +9,11 @@ from test_store import one
 from paretrim.bench.effort import Effort
 from paretrim.data.load import load
 from paretrim.data.split import split
-from paretrim.progress import silent
-from paretrim.study.grid import Grid, parse_grid
-from paretrim.study.runner import OUTCOMES, run_study, time_study
-from paretrim.study.store import append, latest, read
-from paretrim.timing import Setting
+from paretrim.results.store import append, latest, read
+from paretrim.results.timing import Setting
+from paretrim.run.progress import silent
+from paretrim.search.grid import Grid, parse_grid
+from paretrim.search.study import OUTCOMES, run_study, time_study
 
 FAST = Effort(processes=1, rounds=3, warmup_calls=1, warmup_seconds=0.0, warmup_limit_seconds=0.1, gate_seconds=0.0, window=3)
 

@@ -22,8 +22,8 @@ from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
 from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
-from paretrim.outcome import FORMAT, Outcome
-from paretrim.study import store
+from paretrim.results import store
+from paretrim.results.outcome import FORMAT, Outcome
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(max_size=8)
@@ -269,5 +269,5 @@ def test_latest_keeps_the_last_line_of_each_run() -> None:
 
 
 def test_imports_without_torch() -> None:
-    code = "import sys; import paretrim.study.store; sys.exit('torch' in sys.modules)"
+    code = "import sys; import paretrim.results.store; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

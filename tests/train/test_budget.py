@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tiny import network
 
 from paretrim.errors import InvalidRecipe
-from paretrim.recipe import parse_stage
+from paretrim.run.recipe import parse_stage
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.execution import Execution
 from paretrim.train.fit import make_optimizer

@@ -6,10 +6,10 @@ import torch
 from tiny import STAGES, dense, network, prune, resources, same, state
 
 import paretrim.files
-from paretrim.candidate import load_candidate, save_candidate
 from paretrim.errors import CannotWrite, CorruptFile, OutOfSpace
 from paretrim.files import append_line, write_atomically
-from paretrim.pipeline import run_stage
+from paretrim.run.candidate import load_candidate, save_candidate
+from paretrim.run.pipeline import run_stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import Checkpoints, Moment, load_state, save_state
 from paretrim.train.fit import make_optimizer

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from paretrim.stages.quantize.stage import Quantize
 from tiny import NONE, dense, resources
 
 from paretrim.errors import CorruptFile, UnsupportedOperation
-from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
-from paretrim.integer_network import IntegerNetwork
-from paretrim.pipeline import run_stage
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.integer_network import IntegerNetwork
+from paretrim.run.pipeline import run_stage
 from paretrim.train import evaluate
 
 CPU = torch.device("cpu")

@@ -2,19 +2,19 @@
 
 import numpy as np
 import torch
+from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import integer_share, open_runnable
-from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
 from paretrim.graph.fusion import fuse
 from paretrim.graph.interpreter import compute, run
 from paretrim.graph.types import INPUT
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.network.settle import settle_
 from paretrim.runtime import instruction_sets, plan
-from paretrim.settle import settle_
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

@@ -5,15 +5,15 @@ import pytest
 import torch
 from chain import assert_the_file_runs_in_int8, resources
 from hand_networks import trained
+from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
-from paretrim.freeze import freeze
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
-from paretrim.integer_network import IntegerNetwork
 from paretrim.models.catalog import NETWORKS
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.integer_network import IntegerNetwork
+from paretrim.network.network import Network
 from paretrim.train.budget import Budget
 
 BACKBONES = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from chain import resources
+from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
 from paretrim.capture import capture
@@ -16,12 +17,11 @@ from paretrim.data.spec import DataSpec
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.onnx_operator import export_operator
 from paretrim.deploy.runnable import open_runnable
-from paretrim.freeze import freeze
 from paretrim.graph.interpreter import run
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
-from paretrim.network import Network
-from paretrim.quantize.stage import Quantize
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
 from paretrim.runtime import plan
 from paretrim.train.budget import Budget
 

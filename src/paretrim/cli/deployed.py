@@ -20,17 +20,7 @@ from paretrim.bench.types import Arm, Latency
 from paretrim.cli.images import images_for, require_fit
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
-from paretrim.cli.reading import (
-    CANDIDATE,
-    GRAPHS,
-    ONNX,
-    TRIM,
-    described,
-    graph_of_candidate,
-    input_of,
-    kind_of,
-    weights_of,
-)
+from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, described, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe
@@ -41,7 +31,7 @@ from paretrim.intervals import Estimate, accuracy_interval
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
-from paretrim.run_folder import graph_file_in, index_of, onnx_problem_in
+from paretrim.results.run_folder import graph_file_in, index_of, onnx_problem_in
 from paretrim.trimfile.provenance import MEAN, RESIZE, STD, image_facts
 
 if TYPE_CHECKING:
@@ -87,7 +77,7 @@ def bench(parsed: argparse.Namespace) -> int:
 
 def evaluate(parsed: argparse.Namespace) -> int:
     """Accuracy of one file on the test images."""
-    from paretrim.judge import classes_of
+    from paretrim.run.judge import classes_of
 
     file: Path = parsed.file
     known = described(file)
@@ -164,7 +154,7 @@ def _history(file: Path) -> tuple[StageOutcome, ...]:
     """What the stages did, where a file says so."""
     if kind_of(file) != CANDIDATE:
         return ()
-    from paretrim.candidate import load_candidate
+    from paretrim.run.candidate import load_candidate
 
     return load_candidate(file).history
 
@@ -272,7 +262,7 @@ def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
     from paretrim.trimfile import Provenance
 
     if kind_of(source) == CANDIDATE:
-        from paretrim.candidate import load_candidate
+        from paretrim.run.candidate import load_candidate
 
         candidate = load_candidate(source)
         kept = image_facts(candidate.mean, candidate.std, candidate.resize, pixels=bool(parsed.std))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from paretrim.progress import Watcher, watching
+from paretrim.run.progress import Watcher, watching
 from paretrim.visible import visible, visible_lines
 
 WIDTH = 120

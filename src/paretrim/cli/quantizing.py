@@ -6,19 +6,19 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from paretrim.choice import Choice
 from paretrim.cli.output import at_work, emit, say
 from paretrim.cli.running import folder_for, measuring_of, open_noting, outcomes_json, recipe_of, show
 from paretrim.cli.status import DONE
-from paretrim.delivery import write_page
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
-from paretrim.judge import Deployed
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
-from paretrim.planning import doubt
-from paretrim.recipe import Recipe
-from paretrim.run import carry_out
+from paretrim.results.choice import Choice
+from paretrim.run.delivery import write_page
+from paretrim.run.judge import Deployed
+from paretrim.run.planning import doubt
+from paretrim.run.recipe import Recipe
+from paretrim.run.run import carry_out
 from paretrim.search.drop import drop_between
 
 LABEL = "INT8"

@@ -144,8 +144,8 @@ def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
         CorruptFile: the file is damaged or holds no candidate.
         UnsupportedOperation: the candidate cannot be frozen.
     """
-    from paretrim.candidate import load_candidate
-    from paretrim.freeze import freeze
+    from paretrim.network.freeze import freeze
+    from paretrim.run.candidate import load_candidate
 
     return freeze(load_candidate(path).network, spec)
 

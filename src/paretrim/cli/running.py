@@ -16,26 +16,26 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
-from paretrim.delivery import Measuring, Opened
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
-from paretrim.outcome import Outcome
-from paretrim.pipeline import finished_dense, finished_stages
-from paretrim.planning import Prediction, describe, for_seeds, predict
-from paretrim.progress import Watcher
-from paretrim.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.report import page, terminal
-from paretrim.run import carry_out, open_recipe
-from paretrim.run_folder import REPORT, keep_commands
+from paretrim.results import store
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import REPORT, keep_commands
+from paretrim.results.timing import Setting
+from paretrim.run.delivery import Measuring, Opened
+from paretrim.run.pipeline import finished_dense, finished_stages
+from paretrim.run.planning import Prediction, describe, for_seeds, predict
+from paretrim.run.progress import Watcher
+from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
+from paretrim.run.run import carry_out, open_recipe
 from paretrim.search.climb import Found, compress_towards
+from paretrim.search.grid import is_study, read_grid
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
-from paretrim.stage import Stage
-from paretrim.study import store
-from paretrim.study.grid import is_study, read_grid
-from paretrim.study.runner import run_study, time_study
-from paretrim.timing import Setting
+from paretrim.search.study import run_study, time_study
+from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.visible import brief, visible
 

@@ -12,11 +12,11 @@ from paretrim.bench import machine
 from paretrim.cli.output import emit, result_console, say
 from paretrim.cli.status import DONE
 from paretrim.errors import InvalidRecipe, MissingDependency
-from paretrim.outcome import Outcome
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
-from paretrim.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions
-from paretrim.study import store
+from paretrim.results import store
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions
 
 
 def report(parsed: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.status import DONE
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
-from paretrim.run_folder import STORE, delivered_by
+from paretrim.results.run_folder import STORE, delivered_by
 from paretrim.trimfile import Inspection, Provenance, inspect
 from paretrim.visible import visible
 

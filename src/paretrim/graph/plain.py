@@ -1,7 +1,7 @@
 """Plain scales and biases: what a file can hold in few bits, and a uint8 result cannot tell from anything finer.
 
 A float32 scale in front of a uint8 result has 15 bits, and a bias in accumulator steps about 5, that no result shows and nothing
-can code. :mod:`paretrim.settle` makes a trained network plain; freezing keeps what it finds.
+can code. :mod:`paretrim.network.settle` makes a trained network plain; freezing keeps what it finds.
 """
 
 from __future__ import annotations

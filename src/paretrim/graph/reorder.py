@@ -14,11 +14,7 @@ import numpy as np
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
-from paretrim.graph.operations.channel_rules import (
-    IntArray,
-    Order,
-    is_depthwise,
-)
+from paretrim.graph.operations.channel_rules import IntArray, Order, is_depthwise
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.restrict import Kept, Restriction
 from paretrim.graph.types import INPUT, Array, Graph, Node

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from paretrim.intervals import Estimate
-from paretrim.outcome import Outcome, StageOutcome
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, Speed
 from paretrim.report.view import View, points_with_layers
+from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
 
 FEW = 12

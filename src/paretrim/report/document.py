@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from paretrim import files
 from paretrim.intervals import Estimate
-from paretrim.outcome import Outcome
 from paretrim.report import wording
 from paretrim.report.figure import accuracy_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
 from paretrim.report.patterns import prices
 from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
+from paretrim.results.outcome import Outcome
 from paretrim.visible import visible
 
 Row = Sequence[str]

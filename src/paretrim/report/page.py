@@ -10,11 +10,11 @@ from importlib import resources
 from pathlib import Path
 
 from paretrim import __version__, files
-from paretrim.choice import Choice
-from paretrim.outcome import Outcome
 from paretrim.report import details, sections
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
+from paretrim.results.choice import Choice
+from paretrim.results.outcome import Outcome
 from paretrim.visible import escape, visible
 
 

@@ -11,9 +11,9 @@ from paretrim.bench.types import Latency
 from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate, mean_interval, wilson_interval
-from paretrim.outcome import Outcome
 from paretrim.report.noise import doubts
 from paretrim.report.zeros import prunable_sparsity
+from paretrim.results.outcome import Outcome
 
 
 @dataclass(frozen=True, order=True)
@@ -196,7 +196,7 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     if repeated:
         raise InvalidRecipe(
             f"label '{label}' has several outcomes with seed {repeated[0]}; keep the newest of each run "
-            "(paretrim.study.store.latest) or give different recipes different labels"
+            "(paretrim.results.store.latest) or give different recipes different labels"
         )
     orders = sorted({" -> ".join(run.order) or "no stage" for run in runs})
     if len(orders) > 1:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paretrim.choice import Choice
 from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
 from paretrim.report.view import View
+from paretrim.results.choice import Choice
 from paretrim.visible import escape
 
 KEY = (

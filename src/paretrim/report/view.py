@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paretrim.graph.entropy import WeightSummary
-from paretrim.outcome import Outcome
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
+from paretrim.results.outcome import Outcome
 
 LAYER_ROWS = 6000
 """Per-layer rows a page may hold (about 30 bytes each); beyond them only frontier points keep theirs."""

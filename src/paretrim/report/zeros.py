@@ -27,8 +27,9 @@ class Layer(Protocol):
 def prunable_sparsity(layers: Sequence[Layer], history: Sequence[StageOutcome]) -> float | None:
     """Share of zeros in the layers that took part in pruning weights, in [0, 1]; None where no stage pruned weights.
 
-    ``layers`` are all weighted layers in the order of the network. A layer takes part as :class:`paretrim.prune.stage.Prune`
-    says: not the first convolution, the last layer or a depthwise convolution, unless the stage's settings let it.
+    ``layers`` are all weighted layers in the order of the network. A layer takes part as
+    :class:`paretrim.stages.prune.stage.Prune` says: not the first convolution, the last layer or a depthwise convolution, unless
+    the stage's settings let it.
     """
     taken: set[int] = set()
     stages = [stage for outcome in history for stage in _prune_stages(outcome.settings)]

@@ -9,26 +9,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paretrim.candidate import Candidate
-from paretrim.choice import Choice
-from paretrim.delivery import Delivered, Entry, Measuring, Opened, deliver, ship, timed, write_page
 from paretrim.errors import InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
-from paretrim.judge import Deployed, as_the_file_takes
-from paretrim.outcome import Outcome
-from paretrim.pipeline import run_stages
-from paretrim.planning import doubt
-from paretrim.progress import Watcher
-from paretrim.recipe import DENSE
 from paretrim.report.noise import doubts
-from paretrim.run import with_dense
-from paretrim.run_folder import ONNX_FILE, TIMINGS
+from paretrim.results.choice import Choice
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import ONNX_FILE, TIMINGS
+from paretrim.run.candidate import Candidate
+from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver, ship, timed, write_page
+from paretrim.run.judge import Deployed, as_the_file_takes
+from paretrim.run.pipeline import run_stages
+from paretrim.run.planning import doubt
+from paretrim.run.progress import Watcher
+from paretrim.run.recipe import DENSE
+from paretrim.run.run import with_dense
+from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
 from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
-from paretrim.start import Start
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 

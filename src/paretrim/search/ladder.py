@@ -9,15 +9,15 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from paretrim.distill.stage import Distill
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate, beats_guessing
-from paretrim.prune.stage import CHANNEL
-from paretrim.quantize.stage import Quantize
 from paretrim.search.drop import Drop, fewest_images, images_needed, in_points
-from paretrim.stage import Stage
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import CHANNEL
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
+from paretrim.stages.usual import SHARES, split_epochs, usual_stages
 from paretrim.train.budget import Budget
-from paretrim.usual import SHARES, split_epochs, usual_stages
 
 USUAL_DROP = 0.01
 """Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the accuracy."""

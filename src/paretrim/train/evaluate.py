@@ -9,10 +9,10 @@ from torch import Tensor
 
 from paretrim.data.batches import Batch
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
-from paretrim.freeze import freeze
 from paretrim.graph.types import Graph
-from paretrim.integer_network import IntegerNetwork
-from paretrim.network import Network
+from paretrim.network.freeze import freeze
+from paretrim.network.integer_network import IntegerNetwork
+from paretrim.network.network import Network
 from paretrim.runtime import plan
 from paretrim.train.execution import fast_batches
 

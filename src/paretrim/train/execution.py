@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from paretrim.bench.machine import describe
 from paretrim.errors import InvalidRecipe
-from paretrim.network import Network
+from paretrim.network.network import Network
 from paretrim.train.budget import STRICT
 from paretrim.visible import brief
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paretrim.constraints import first_not_finite, hold_masks_, weighted_layers
 from paretrim.data.batches import Batch
 from paretrim.errors import TrainingFailed
-from paretrim.network import Network
+from paretrim.network.constraints import first_not_finite, hold_masks_, weighted_layers
+from paretrim.network.network import Network
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.checkpoint import Checkpoints, Moment
 from paretrim.train.execution import lay_out_

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn import functional
 
-from paretrim.constraints import Weighted
+from paretrim.network.constraints import Weighted
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from paretrim.constraints import Weighted, weighted_layers
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Node
-from paretrim.network import BatchNorm, Network
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.network import BatchNorm, Network
 
 USUAL = range(-2, 5)
 """Exponents (as of ``frexp``) of usual sizes of what a layer makes of values of size 1; from 2**-3 to 2**4."""

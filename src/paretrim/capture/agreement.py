@@ -1,0 +1,250 @@
+"""Whether a captured network computes what the module computes, found out on a few images before anything else happens to it.
+
+The module runs once on all the images and once on the first alone, the network once. Only if they part is looked further: which
+layer is the first, and whether it is the module that gives two answers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Interpreter
+from torch.fx import Node as FxNode
+
+from paretrim.capture.call import layer_of
+from paretrim.capture.driver import Captured, look_at
+from paretrim.capture.private import private_copy, reading_copy
+from paretrim.capture.program import captured_flags, refusing_to_end, silence
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Graph
+from paretrim.network.network import Network
+
+_ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "log": torch.log}
+)
+"""What a captured network may leave out at its end."""
+
+_Question = Callable[[str, Tensor, Tensor | None], bool]
+"""Of a layer's path, what it returned and what it was given."""
+
+IMAGES = 2
+"""How many images are compared."""
+
+LOOKED_AT = 64
+"""Among how many they are chosen."""
+
+TOLERANCE = 1e-5
+"""In float32: the largest difference that is rounding without a doubt, as a share of the largest number of a class."""
+
+_EXACT = 1e-6
+"""The same in float64, in which both are run where float32 exceeds its own; the weights stay rounded to float32."""
+
+_LOOSE = 1e-3
+"""The same in float32 where the module does not run in float64."""
+
+
+def captured_network(
+    module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = (), images: Tensor | None = None
+) -> Network:
+    """Capture a module, and compare the network with it on the first of ``images`` [N, C, H, W], normalised.
+
+    Where there are none, random images from a fixed seed are compared. The random numbers of the caller stay as they are.
+
+    Raises:
+        UnsupportedOperation: the module cannot be captured, has nothing to compress, gives NaN, infinity or another result at
+            every call, or the captured network computes something else; the message names the first layer.
+    """
+    found = look_at(module, shape, classes=classes)
+    _require_weights(found.graph)
+    network = Network(found.graph)
+    if images is None:
+        images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng([]), torch.no_grad(), silence(), refusing_to_end(found.module):
+        _compare(found, network.eval(), _most_varied(images).detach().float().cpu())
+    return network.train()
+
+
+def _most_varied(images: Tensor) -> Tensor:
+    """Those of the first images that vary most: a blank one would hide where two networks part."""
+    first = images[:LOOKED_AT]
+    spread = first.detach().float().flatten(1).std(1, correction=0)
+    return first[spread.topk(min(IMAGES, len(first))).indices.sort().values.to(first.device)]
+
+
+def _require_weights(graph: Graph) -> None:
+    if not any(node.op in WEIGHTED for node in graph.nodes):
+        raise UnsupportedOperation("the network has no convolution and no linear layer, so it has nothing to compress")
+
+
+def _compare(found: Captured, network: Network, images: Tensor) -> None:
+    module = reading_copy(found.module)
+    expected, alone = module(images.clone()), module(images[:1].clone())
+    if not bool(torch.isfinite(expected).all()):
+        bad = int((~torch.isfinite(expected).flatten(1).all(1)).sum())
+        place = _first_layer(module, images, lambda _, value, __: not bool(torch.isfinite(value).all()))
+        raise UnsupportedOperation(
+            f"the network returns NaN or infinity for {bad} of {len(images)} images, first in {place}; look at its weights, "
+            "and at how the images are normalised"
+        )
+    if _apart(alone, expected[:1], TOLERANCE):
+        _refuse_two_answers(module, images, expected)
+    result = _ended(found, network(images))
+    far = _apart_in_a_class(result, expected, _LOOSE)
+    if _apart_in_a_class(result, expected, TOLERANCE) and not _is_rounding(found, network, images, far):
+        _refuse_another_under_capture(module, images, expected)
+        size = float((result - expected).abs().max() / expected.abs().max())
+        raise UnsupportedOperation(
+            f"the captured network is not what the module computes: its result differs by {100 * size:.2g} % of the largest, "
+            f"first in {_where_they_part(found, network, module, images)}; write that layer another way, and please report this"
+        )
+
+
+def _ended(found: Captured, logits: Tensor) -> Tensor:
+    """Logits as the module returns them: with the operations behind them that the network leaves out."""
+    for operation in found.left_out:
+        logits = _ENDS[operation](logits)
+    return logits
+
+
+def _apart(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether two results differ by more than this share of the largest number, or in shape."""
+    if found.shape != expected.shape:
+        return True
+    size = expected.abs().amax() if expected.numel() else torch.zeros(())
+    return not bool(((found - expected).abs() <= tolerance * size).all())
+
+
+def _apart_in_a_class(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether two results [N, classes] differ by more than this share of the largest logit of a class, or in shape.
+
+    The median of all is the least that a difference is measured against. One class that a huge logit rules out must not hide
+    what the others do.
+    """
+    if found.shape != expected.shape:
+        return True
+    size = expected.abs().amax(0).clamp_min(float(expected.abs().median()))
+    return not bool(((found - expected).abs() <= tolerance * size).all())
+
+
+def _refuse_two_answers(module: nn.Module, images: Tensor, expected: Tensor) -> None:
+    earlier = _outputs(module, images)
+    if _apart(module(images.clone()), expected, TOLERANCE):
+        place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
+        raise UnsupportedOperation(
+            f"two runs of the network on the same images differ, first in {place}: it is random in eval, or keeps something from "
+            "call to call; make it compute the same at every call"
+        )
+    raise UnsupportedOperation(
+        "the network's result for an image depends on the other images of its batch; a file computes every image by itself"
+    )
+
+
+def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: Tensor) -> None:
+    """Name what a module computes otherwise where it asks torch whether it is being captured."""
+    earlier = _outputs(module, images)
+    with captured_flags():
+        if not _apart(module(images.clone()), expected, TOLERANCE):
+            return
+        place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
+    raise UnsupportedOperation(
+        f"the network computes something else while it is captured than when it runs, first in {place}: it asks "
+        "torch.compiler.is_compiling(), is_exporting() or the like; let it compute the same whatever the answer is"
+    )
+
+
+def _is_rounding(found: Captured, network: Network, images: Tensor, far: bool) -> bool:
+    """Whether both agree in float64: then only float32, much amplified by the network, stands between them."""
+    with suppress(Exception):  # a module may insist on float32
+        expected = private_copy(found.module).double()(images.double())
+        return not _apart_in_a_class(_ended(found, copy.deepcopy(network).double()(images.double())), expected, _EXACT)
+    return not far
+
+
+def _where_they_part(found: Captured, network: Network, module: nn.Module, images: Tensor) -> str:
+    """The first operation of the program whose result the network has not, else the first layer that the program has not."""
+    names = {view.name for view in found.values.values()}
+    ours = network.features(images, tuple(names))
+    program = _Recorder(found.program, ours, found)
+    program.run(*(images.clone() if tensor is None else tensor for tensor in found.inputs))
+    if program.parted is not None:
+        return f"layer '{layer_of(program.parted) or 'the network itself'}' ({program.parted.target})"
+    leaves = {name for name, part in module.named_modules() if not any(part.children())}
+
+    def parts(name: str, value: Tensor, given: Tensor | None) -> bool:
+        # A layer without an operation of the program hands on what it is given.
+        expected = program.layers.get(name, given if name in leaves else None)
+        return expected is not None and _apart(value.flatten(), expected.flatten(), TOLERANCE)
+
+    return _first_layer(module, images, parts)
+
+
+class _Recorder(Interpreter):
+    """Runs the program and compares its values with those of the network."""
+
+    def __init__(self, program: torch.fx.GraphModule, ours: dict[str, Tensor], found: Captured) -> None:
+        super().__init__(program)
+        self.ours, self.found = ours, found
+        self.parted: FxNode | None = None
+        self.layers: dict[str, Tensor] = {}
+
+    def run_node(self, n: FxNode) -> object:
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and n.op == "call_function":
+            self.layers[layer_of(n)] = value.clone()
+            view = self.found.values.get(n)
+            if self.parted is None and view is not None and view.plain:
+                ours = self.ours[view.name]
+                if _apart(ours.flatten(), value.flatten(), TOLERANCE):
+                    self.parted = n
+        return value
+
+
+def _outputs(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """What every layer returned last, where that is a tensor."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, value: Tensor, _: Tensor | None) -> None:
+        outputs[name] = value.clone()
+
+    with _listening(module, keep):
+        module(images.clone())
+    return outputs
+
+
+def _first_layer(module: nn.Module, images: Tensor, is_it: _Question) -> str:
+    """The first layer to return a tensor of which this holds."""
+    hits: list[str] = []
+
+    def look(name: str, value: Tensor, given: Tensor | None) -> None:
+        if not hits and is_it(name, value, given):
+            hits.append(name)
+
+    with _listening(module, look):
+        module(images.clone())
+    return f"layer '{hits[0]}'" if hits and hits[0] else "the network itself"
+
+
+@contextmanager
+def _listening(module: nn.Module, listener: Callable[[str, Tensor, Tensor | None], None]) -> Iterator[None]:
+    """Tell of every tensor that a layer returns, while inside."""
+    handles = []
+    for name, part in module.named_modules():
+
+        def hook(_module: nn.Module, inputs: tuple[object, ...], output: object, *, name: str = name) -> None:
+            given = inputs[0] if inputs else None
+            if isinstance(output, Tensor):
+                listener(name, output, given if isinstance(given, Tensor) else None)
+
+        with suppress(Exception):  # a layer that takes no hooks is looked at through those around it
+            handles.append(part.register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

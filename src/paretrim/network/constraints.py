@@ -1,0 +1,138 @@
+"""How masks and fake quantizers sit on a layer: the one module that knows.
+
+Whatever the order of stages, the effective weight is ``fake_quantize(mask * weight)`` with weight zero point 0, so a pruned
+weight is exactly integer 0 and masks and quantizers commute. A mask holds in the weight and, through the product, in the
+gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.network.grids import WeightQuantizer
+
+
+class Weighted(nn.Module):
+    """A convolution or linear layer: ``weight`` [Co, ...], ``bias`` [Co] or None, and its constraints."""
+
+    mask: Tensor | None
+    alive: Tensor | None
+    """1 for output channels that compute, 0 for those silenced ahead of their removal; [Co]."""
+    bias: nn.Parameter | None
+    quantizer: WeightQuantizer | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+        self.register_buffer("mask", None)
+        self.register_buffer("alive", None)
+        self.register_module("quantizer", None)
+
+    def masked_weight(self) -> Tensor:
+        """The weight [Co, ...] with pruned weights 0, before it is moved to a grid."""
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    def effective_weight(self) -> Tensor:
+        """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
+        weight = self.masked_weight()
+        return weight if self.quantizer is None else self.quantizer(weight)
+
+    def effective_bias(self) -> Tensor | None:
+        """The bias [Co] of the channels that compute."""
+        return self.bias if self.bias is None or self.alive is None else self.bias * self.alive
+
+
+def set_mask_(layer: Weighted, mask: Tensor) -> None:
+    """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink.
+
+    Raises:
+        ValueError: the mask would bring a pruned weight back, is not of True and False, or has another shape than the weight.
+    """
+    if mask.dtype != torch.bool:
+        raise ValueError(f"a mask of {mask.dtype}; a mask is torch.bool")
+    if mask.shape != layer.weight.shape:
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} for a weight of shape {tuple(layer.weight.shape)}")
+    mask = mask.to(layer.weight.device)
+    if layer.mask is not None and bool((mask & ~layer.mask).any()):
+        raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
+    layer.mask = mask
+    hold_masks_([layer])
+
+
+def hold_masks_(layers: list[Weighted]) -> None:
+    """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them."""
+    with torch.no_grad():
+        for layer in layers:
+            if layer.mask is not None:
+                layer.weight.mul_(layer.mask)
+
+
+_PLAIN = nn.ModuleDict()
+
+
+def key_of(name: str) -> str:
+    """The key in an ``nn.ModuleDict`` that stands for a value of any name.
+
+    A dot becomes a slash, for keys may hold none; ``~`` marks what else stands for itself: a slash, ``~``, and names that such a
+    dictionary has for itself, such as ``keys``.
+    """
+    key = name.replace("~", "~0").replace("/", "~1").replace(".", "/")
+    return f"~{key}" if not key or hasattr(_PLAIN, key) else key
+
+
+def name_of(key: str) -> str:
+    """The name of the value that :func:`key_of` gives this key."""
+    reserved = key.startswith("~") and key[1:2] not in ("0", "1")
+    return key[reserved:].replace("/", ".").replace("~1", "/").replace("~0", "~")
+
+
+def weighted_layers(network: nn.Module) -> dict[str, Weighted]:
+    """Every layer with a prunable weight by its name, in the order of the network."""
+    return dict(_weighted(network))
+
+
+def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
+    layers = cast(Mapping[str, nn.Module], network.layers)
+    for key, module in layers.items():
+        if isinstance(module, Weighted):
+            yield name_of(key), module
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinity: the least and the largest tell, in one pass without memory beside it."""
+    return tensor.numel() == 0 or all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor.detach()))
+
+
+def first_not_finite(network: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity, by the name of the user's layer; None if all are finite."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and not all_finite(tensor):
+            return ".".join(name_of(key) for key in name.removeprefix("layers.").split("."))
+    return None
+
+
+def zeros_and_weights(network: nn.Module) -> tuple[int, int]:
+    """Number of zero effective weights and of all weights, biases and BatchNorm left out."""
+    zeros = total = 0
+    with torch.no_grad():
+        for layer in weighted_layers(network).values():
+            zeros += int((layer.effective_weight() == 0).sum())
+            total += layer.weight.numel()
+    return zeros, total
+
+
+def sparsity(network: nn.Module) -> float:
+    """Share of zero weights in [0, 1]."""
+    zeros, total = zeros_and_weights(network)
+    return zeros / total if total else 0.0
+
+
+def weight_bits(network: nn.Module) -> int:
+    """Bits of the widest weight: 32 as long as any layer is not quantized."""
+    layers = weighted_layers(network).values()
+    return max((32 if layer.quantizer is None else layer.quantizer.bits for layer in layers), default=32)

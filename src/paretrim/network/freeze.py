@@ -1,0 +1,60 @@
+"""From a trained network to the graph that ships: nothing is estimated here, only rounded and folded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from paretrim.errors import ExportMismatch, UnsupportedOperation
+from paretrim.graph.fold import fold
+from paretrim.graph.functions import pixel_table
+from paretrim.graph.lower import WeightCodes, lower
+from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.network import Network
+
+
+def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
+    """The deployable graph: integer if the network is quantized, float with BatchNorm folded otherwise.
+
+    Args:
+        network: as trained; it takes normalised images.
+        spec: what the deployed file shall take, for instance pixels with their normalisation; None for what the network takes.
+
+    Raises:
+        UnsupportedOperation: some layers are quantized and some are not.
+        ExportMismatch: a pruned weight came out as another integer than 0.
+    """
+    layers = weighted_layers(network)
+    floating = [name for name, layer in layers.items() if layer.quantizer is None]
+    taken = spec or network.structure.input
+    if len(floating) == len(layers):
+        return fold(replace(network.graph(), input=taken))
+    if floating:
+        raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
+    codes = {name: _codes(name, layer) for name, layer in layers.items()}
+    grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
+    graph = replace(network.graph(weights=False), input=taken)
+    return lower(graph, {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}, codes)
+
+
+def with_input(frozen: Graph, spec: InputSpec) -> Graph:
+    """A frozen integer graph that takes normalised images, made to take what ``spec`` says; the tensors of layers are shared."""
+    if not spec.takes_pixels:
+        return replace(frozen, input=spec)
+    nodes = (
+        replace(node, tensors={"table": pixel_table(spec, node.type)}) if node.inputs == (INPUT,) else node
+        for node in frozen.nodes
+    )
+    return replace(frozen, input=spec, nodes=tuple(nodes))
+
+
+def _codes(name: str, layer: Weighted) -> WeightCodes:
+    assert layer.quantizer is not None
+    with torch.no_grad():
+        integers, scale = layer.quantizer.integers(layer.masked_weight())
+    if layer.mask is not None and bool((integers[~layer.mask] != 0).any()):
+        raise ExportMismatch(f"layer '{name}': a pruned weight is not 0 in the exported integers; please report this")
+    return WeightCodes(integers.cpu().numpy(), scale.cpu().numpy().astype(np.float32))

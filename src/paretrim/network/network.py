@@ -1,0 +1,343 @@
+"""The captured network as an ``nn.Module`` that can be trained: it walks the nodes of the float graph.
+
+Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the values that the integer graph will requantize, so
+``freeze`` only has to round what is already there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.functions import SMALLEST, least_base
+from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, Array, Graph, Node
+from paretrim.network.constraints import Weighted, key_of, name_of
+from paretrim.network.grids import ActivationQuantizer
+
+SMALLEST_EPSILON = SMALLEST
+"""What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
+
+
+class BatchNorm(nn.Module):
+    """Per-channel normalisation with running statistics; tensors named as in the graph."""
+
+    mean: Tensor
+    variance: Tensor
+    alive: Tensor | None
+    """1 for channels that compute, 0 for those silenced ahead of their removal; [C]."""
+
+    def __init__(self, tensors: Mapping[str, Array], epsilon: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(_tensor(tensors["gamma"]))
+        self.beta = nn.Parameter(_tensor(tensors["beta"]))
+        self.register_buffer("mean", _tensor(tensors["mean"]))
+        self.register_buffer("variance", _tensor(tensors["variance"]))
+        self.register_buffer("alive", None)
+        self.epsilon = epsilon
+        self.momentum = 0.1
+        self.frozen = False
+        """With frozen statistics the running ones are used and kept, also while training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
+        batch_statistics = self.training and not self.frozen and self.epsilon > 0
+        gamma, beta = (self.gamma, self.beta) if self.alive is None else (self.gamma * self.alive, self.beta * self.alive)
+        epsilon = max(self.epsilon, SMALLEST_EPSILON)
+        return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, epsilon)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One node as it is computed: its checked attributes, and the values that nobody reads after it."""
+
+    node: Node
+    settings: Settings
+    finished: tuple[str, ...]
+
+    def __deepcopy__(self, memo: object) -> _Step:
+        return self  # nothing in it changes
+
+
+class Network(nn.Module):
+    """A trainable network built from a float graph. ``structure`` is that graph without its tensors."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.structure = replace(graph, nodes=tuple(replace(node, tensors={}) for node in graph.nodes))
+        self.layers = nn.ModuleDict()
+        for node in graph.nodes:
+            layer = _layer(node)
+            if layer is not None:
+                self.layers[key_of(node.name)] = layer
+        self.grids = nn.ModuleDict()
+        self._steps = _steps(self.structure)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of normalised images [N, C, H, W]."""
+        return self.features(x, ())[self.structure.output]
+
+    def features(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """The values with these names, and the logits under the name of the output."""
+        kept = {*names, self.structure.output}
+        values = {INPUT: self._on_grid(INPUT, x)}
+        found = {INPUT: values[INPUT]} if INPUT in kept else {}
+        for step in self._steps:
+            node = step.node
+            inputs = [values[name] for name in node.inputs]
+            if key_of(node.name) in self.layers:
+                result = _LAYERS[node.op](step.settings, self.layers[key_of(node.name)], inputs)
+            else:
+                result = _OPERATIONS[node.op](step.settings, inputs)
+            result = self._on_grid(node.name, result)
+            values[node.name] = result
+            if node.name in kept:
+                found[node.name] = result
+            for name in step.finished:
+                del values[name]
+        return found
+
+    def _on_grid(self, name: str, x: Tensor) -> Tensor:
+        return cast(Tensor, self.grids[key_of(name)](x)) if key_of(name) in self.grids else x
+
+    def set_grid_(self, name: str, quantizer: ActivationQuantizer) -> None:
+        """Put a fake quantizer on the value ``name``."""
+        self.grids[key_of(name)] = quantizer
+
+    def quantizers(self) -> dict[str, ActivationQuantizer]:
+        """Activation quantizers by the name of their value."""
+        return {name_of(key): cast(ActivationQuantizer, module) for key, module in self.grids.items()}
+
+    def batch_norms(self) -> dict[str, BatchNorm]:
+        """BatchNorm layers by name."""
+        return {name_of(key): module for key, module in self.layers.items() if isinstance(module, BatchNorm)}
+
+    def become_(self, other: Network) -> None:
+        """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
+        self.structure, self.layers, self.grids, self._steps = other.structure, other.layers, other.grids, other._steps
+
+    def graph(self, *, weights: bool = True) -> Graph:
+        """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded.
+
+        Without ``weights`` those of convolutions and linear layers have their shape alone, and are 0.
+        """
+        nodes = tuple(replace(node, tensors=self._arrays(node.name, weights=weights)) for node in self.structure.nodes)
+        return replace(self.structure, nodes=nodes)
+
+    def _arrays(self, name: str, *, weights: bool) -> dict[str, Array]:
+        if key_of(name) not in self.layers:
+            return {}
+        module = self.layers[key_of(name)]
+        if isinstance(module, Weighted):
+            shape = tuple(module.weight.shape)
+            arrays = {"weight": _numpy(module.masked_weight()) if weights else np.broadcast_to(np.float32(0), shape)}
+            bias = module.effective_bias()
+            return arrays if bias is None else arrays | {"bias": _numpy(bias)}
+        if isinstance(module, BatchNorm):
+            alive = 1.0 if module.alive is None else module.alive
+            return {
+                "gamma": _numpy(module.gamma * alive),
+                "beta": _numpy(module.beta * alive),
+                "mean": _numpy(module.mean),
+                "variance": _numpy(module.variance),
+            }
+        return {}
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float32, copy=True))
+
+
+def _numpy(tensor: Tensor) -> Array:
+    return cast(Array, tensor.detach().cpu().numpy().copy())
+
+
+def is_fixed(node: Node) -> bool:
+    """Whether a weighted node is arithmetic of the network, such as a mean over channels, and no layer to train or prune."""
+    return node.op == "conv2d" and bool(settings_of(node).integer("fixed"))
+
+
+def _layer(node: Node) -> nn.Module | None:
+    """The module that holds the tensors of a node, None for one without state."""
+    if node.op in WEIGHTED:
+        bias = node.tensors.get("bias")
+        layer = Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+        return layer.requires_grad_(not is_fixed(node))
+    if node.op == "batch_norm":
+        epsilon = settings_of(node).required_number("epsilon")
+        smallest = float(node.tensors["variance"].min())
+        if smallest < 0 or smallest + epsilon <= 0:
+            raise UnsupportedOperation(
+                f"layer '{node.layer}': a variance of its BatchNorm (running_var) is {smallest:g}; it is never below 0, and "
+                f"above it with epsilon {epsilon:g}, so these weights are damaged"
+            )
+        return BatchNorm(node.tensors, epsilon)
+    if node.op == "dropout":
+        return nn.Dropout(settings_of(node).required_number("probability"))
+    return None
+
+
+def _steps(graph: Graph) -> tuple[_Step, ...]:
+    last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+    return tuple(
+        _Step(node, settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
+        for index, node in enumerate(graph.nodes)
+    )
+
+
+def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
+    top, left, bottom, right = padding
+    return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
+
+
+def _conv2d(settings: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
+    weighted = cast(Weighted, layer)
+    top, left, bottom, right = settings.edges("padding")
+    x, inside = inputs[0], (top, left)
+    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so this is padded beforehand
+        x, inside = _padded(x, (top, left, bottom, right)), (0, 0)
+    weight, bias = weighted.effective_weight(), weighted.effective_bias()
+    return F.conv2d(x, weight, bias, settings.pair("stride"), inside, settings.pair("dilation"), settings.integer("groups"))
+
+
+def _linear(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
+    weighted = cast(Weighted, layer)
+    return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
+
+
+def _module(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
+    return cast(Tensor, layer(inputs[0]))
+
+
+_LAYERS: Mapping[str, Callable[[Settings, nn.Module, list[Tensor]], Tensor]] = MappingProxyType(
+    {"conv2d": _conv2d, "linear": _linear, "batch_norm": _module, "dropout": _module}
+)
+"""Operations with a module of their own."""
+
+
+def _slice(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    selected = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
+    return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (selected,)]
+
+
+def _pad(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    pairs = zip(settings.integers("before"), settings.integers("after"), strict=True)
+    return F.pad(inputs[0], [side for pair in reversed(list(pairs)) for side in pair])
+
+
+def _channel_shuffle(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    batch, channels, height, width = inputs[0].shape
+    groups = settings.integer("groups")
+    return (
+        inputs[0]
+        .reshape(batch, groups, channels // groups, height, width)
+        .transpose(1, 2)
+        .reshape(batch, channels, height, width)
+    )
+
+
+def _max_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    x = _padded(inputs[0], settings.edges("padding"), value=-torch.inf)
+    return F.max_pool2d(x, settings.pair("window"), settings.pair("stride"), 0, settings.pair("dilation"))
+
+
+def _avg_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    window, stride = settings.pair("window"), settings.pair("stride")
+    padding, counted = settings.edges("padding"), settings.edges("count_padding")
+    if not any(padding):
+        return F.avg_pool2d(inputs[0], window, stride)
+    total = F.avg_pool2d(_padded(inputs[0], padding), window, stride, divisor_override=1)
+    inside = _padded(inputs[0].new_ones((1, 1, *inputs[0].shape[2:])), counted, value=1.0)
+    outside = tuple(whole - part for whole, part in zip(padding, counted, strict=True))
+    return total / F.avg_pool2d(_padded(inside, outside), window, stride, divisor_override=1)
+
+
+def _pointwise(settings: Settings, inputs: list[Tensor]) -> Tensor:
+    function = settings.text("function")
+    if function in _FUNCTIONS:
+        return _FUNCTIONS[function](inputs[0])
+    return _WITH_CONSTANT[function](inputs[0], settings.required_number("constant"))
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """A power without infinities and without NaN in its gradient, as :mod:`paretrim.graph.functions` defines it."""
+    whole = exponent.is_integer()
+    if exponent < 0:
+        least = least_base(exponent)
+        return torch.where((x.abs() if whole else x) < least, least, x) ** exponent
+    if whole:
+        return x**exponent
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, 0.0)
+
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "sigmoid": torch.sigmoid,
+        "silu": F.silu,
+        "hardsigmoid": F.hardsigmoid,
+        "hardswish": F.hardswish,
+        "tanh": torch.tanh,
+        "gelu": F.gelu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "elu": F.elu,
+        "selu": F.selu,
+        "softplus": F.softplus,
+        "logsigmoid": F.logsigmoid,
+        "mish": F.mish,
+        "abs": torch.abs,
+        "exp": torch.exp,
+        "log": lambda x: x.clamp_min(SMALLEST).log(),
+        "erf": torch.erf,
+        "sin": torch.sin,
+        "relu6": F.relu6,
+        "requantize": lambda x: x,
+    }
+)
+
+_WITH_CONSTANT: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
+    {
+        "leaky_relu": F.leaky_relu,
+        "clamp_min": lambda x, bound: x.clamp_min(bound),
+        "clamp_max": lambda x, bound: x.clamp_max(bound),
+        "add_constant": lambda x, term: x + term,
+        "mul_constant": lambda x, factor: x * factor,
+        "power": _power,
+        "elu_alpha": F.elu,
+        "celu": F.celu,
+        "softplus_beta": F.softplus,
+        "threshold": lambda x, least: F.threshold(x, least, 0.0),
+        "hardshrink": F.hardshrink,
+        "softshrink": F.softshrink,
+    }
+)
+
+_OPERATIONS: Mapping[str, Callable[[Settings, list[Tensor]], Tensor]] = MappingProxyType(
+    {
+        "relu": lambda _, inputs: F.relu(inputs[0]),
+        "clamp": lambda settings, inputs: inputs[0].clamp(settings.number("minimum"), settings.number("maximum")),
+        "pointwise": _pointwise,
+        "add": lambda _, inputs: inputs[0] + inputs[1],
+        "mul": lambda _, inputs: inputs[0] * inputs[1],
+        "concat": lambda _, inputs: torch.cat(inputs, dim=1),
+        "slice": _slice,
+        "pad": _pad,
+        "channel_shuffle": _channel_shuffle,
+        "flatten": lambda _, inputs: inputs[0].flatten(1),
+        "unflatten": lambda _, inputs: inputs[0][:, :, None, None],
+        "max_pool": _max_pool,
+        "avg_pool": _avg_pool,
+        "adaptive_avg_pool": lambda settings, inputs: F.adaptive_avg_pool2d(inputs[0], settings.pair("output_size")),
+    }
+)
+"""Operations without state."""

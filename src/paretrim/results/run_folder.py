@@ -1,0 +1,221 @@
+"""What a run leaves in its folder, and reading it back; nothing here needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from paretrim.bench.raw import load_session
+from paretrim.errors import CorruptFile
+from paretrim.files import is_file, is_folder, read_regular, write_atomically
+from paretrim.results import store
+from paretrim.results.choice import Choice
+from paretrim.results.outcome import Outcome, require_plausible
+from paretrim.visible import brief
+
+ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
+"""Names of a candidate's deployed files: for ONNX Runtime and OpenVINO, and for the native runtime and the reference."""
+
+OLDER_GRAPH_FILE = "model.graph"
+"""What earlier versions wrote in place of :data:`TRIM_FILE`."""
+
+ONNX_PROBLEM = "onnx-problem.json"
+"""Says why there is no :data:`ONNX_FILE`, and which versions of packages found that out."""
+
+INDEX = "index.json"
+"""What the latest command in a folder delivered: label, recipe digest, seed and folder of the files, one entry a candidate."""
+
+COMMANDS = "reproduce.json"
+"""The commands that make the folder's numbers again, as they were given."""
+
+CHOICE = "choice.json"
+"""What a search towards targets chose, and why; only in folders of ``paretrim compress``."""
+
+LARGEST_JSON = 2**24
+"""Bytes of the small files beside the outcomes."""
+
+STORE = "outcomes.jsonl"
+REPORT = "report.html"
+TIMINGS = "timings"
+
+
+def keep_commands(folder: Path, commands: Sequence[str]) -> None:
+    """Write down the commands that lead to what the folder holds; none, where a program and no command made it.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / COMMANDS, json.dumps(list(commands)).encode())
+
+
+def commands_of(folder: Path) -> tuple[str, ...]:
+    """What :func:`keep_commands` wrote; none where there is no such file.
+
+    Raises:
+        CorruptFile: it is damaged.
+    """
+    path = folder / COMMANDS
+    try:
+        commands = json.loads(read_regular(path, at_most=LARGEST_JSON))
+        if not isinstance(commands, list):
+            raise TypeError(f"{type(commands).__name__} and no list")
+        return tuple(str(command) for command in commands)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CorruptFile(
+            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
+        ) from error
+
+
+def keep_choice(folder: Path, choice: Choice | None) -> None:
+    """Write down what was chosen; with None, take away what an earlier command chose.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    path = folder / CHOICE
+    if choice is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_atomically(path, json.dumps(dataclasses.asdict(choice), indent=1).encode())
+
+
+def choice_of(folder: Path) -> Choice | None:
+    """What :func:`keep_choice` wrote; None where there is no such file.
+
+    Raises:
+        CorruptFile: it is damaged.
+    """
+    path = folder / CHOICE
+    try:
+        facts = json.loads(read_regular(path, at_most=LARGEST_JSON))
+        targets, said, problems = ([*map(str, facts[key])] for key in ("targets", "facts", "problems"))
+        words = str(facts["label"]), str(facts["file"]), tuple(targets), str(facts["reason"])
+        return Choice(*words, tuple(said), tuple(problems))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFile(
+            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
+        ) from error
+
+
+def distributions(folder: Path) -> dict[str, list[float]]:
+    """Raw latencies in ms of the sessions a run folder keeps, by ``label|runtime|threads``, as the page wants them.
+
+    The runtime is the one that the session is about and its file named after; not every arm need have run in it.
+    """
+    found = {}
+    for path in sorted((folder / TIMINGS).glob("*.npz")):
+        runtime = path.stem.rpartition("-")[0]
+        for timing in load_session(path).timings:
+            found[f"{timing.arm.name}|{runtime}|{timing.arm.threads}"] = [
+                sample / 1e6 for process in timing.samples_ns for sample in process
+            ]
+    return found
+
+
+def graph_file_in(folder: Path) -> Path:
+    """The file that holds the graph of the candidate deployed into ``folder``: ``.trim``, or ``.graph`` from an earlier version.
+
+    Raises:
+        CorruptFile: there is neither.
+    """
+    for name in (TRIM_FILE, OLDER_GRAPH_FILE):
+        if (folder / name).is_file():
+            return folder / name
+    raise CorruptFile(f"'{folder}' has neither {TRIM_FILE} nor {OLDER_GRAPH_FILE}; run the command that made it again")
+
+
+def keep_onnx_problem(folder: Path, problem: str, versions: Mapping[str, str]) -> None:
+    """Write down why the candidate deployed into ``folder`` has no ONNX file.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / ONNX_PROBLEM, json.dumps({"problem": problem, "versions": dict(versions)}, indent=1).encode())
+
+
+def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> str | None:
+    """What :func:`keep_onnx_problem` wrote; with ``versions`` only what these found out."""
+    try:
+        facts = json.loads((folder / ONNX_PROBLEM).read_text(encoding="utf-8"))
+        return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or damaged: exporting again finds it out again
+
+
+def delivered_by(path: Path) -> tuple[Outcome, ...]:
+    """Outcomes of a store file, or of what the latest command in a run folder delivered; of repeated runs the newest.
+
+    Raises:
+        CorruptFile: there is no such store, or it or the folder's index is damaged.
+    """
+    source = path / STORE if is_folder(path) else path
+    if not is_file(source):
+        _refuse_without_outcomes(path)
+        raise CorruptFile(f"'{path}' holds no outcomes: there is no file '{source}'; give a run folder or a .jsonl store")
+    outcomes = store.latest(store.read(source))
+    for outcome in outcomes:
+        require_plausible(outcome, f"'{source}'")
+    if not path.is_dir() or not (path / INDEX).exists():
+        return outcomes
+    wanted = {(entry["recipe"], entry["seed"]) for entry in index_of(path)}
+    return tuple(outcome for outcome in outcomes if (outcome.recipe, outcome.seed) in wanted)
+
+
+def keep_index(folder: Path, entries: Sequence[Mapping[str, str | int]]) -> None:
+    """Write the run folder's index: label, recipe digest, seed and folder of every candidate's files.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / INDEX, json.dumps([dict(entry) for entry in entries], indent=1).encode())
+
+
+def index_of(folder: Path) -> list[dict[str, str | int]]:
+    """The entries of a run folder's index, in the order of delivery.
+
+    Raises:
+        CorruptFile: there is none, or it is damaged.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        _refuse_without_outcomes(folder)
+    try:
+        entries = json.loads(read_regular(path, at_most=LARGEST_JSON))
+        if not isinstance(entries, list):
+            raise TypeError(f"{type(entries).__name__} and no list")
+        return [_entry(entry) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error
+
+
+def _entry(facts: Mapping[str, object]) -> dict[str, str | int]:
+    """One entry of the index; its folder is one below the run folder."""
+    label, recipe, seed, folder = (facts[key] for key in ("label", "recipe", "seed", "folder"))
+    if not isinstance(label, str) or not isinstance(recipe, str) or not isinstance(folder, str) or type(seed) is not int:
+        raise TypeError("an entry has a label, a recipe and a folder, which are texts, and a seed, which is a whole number")
+    if not folder.isprintable() or not folder or Path(folder).is_absolute() or ".." in Path(folder).parts:
+        raise ValueError(f"folder {brief(folder)} of an entry is none below the run folder")
+    return {"label": label, "recipe": recipe, "seed": seed, "folder": folder}
+
+
+def _refuse_without_outcomes(folder: Path) -> None:
+    """Say what to do with a folder in which stages are finished and nothing was judged."""
+    if not is_folder(folder / "stages"):
+        return
+    kinds = ((folder / "deployed").glob(f"*/{name}") for name in (TRIM_FILE, ONNX_FILE))
+    files = sorted(itertools.chain(*kinds), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise CorruptFile(f"'{folder}' has no outcomes yet: the run in it is not finished; give its command again")
+    raise CorruptFile(
+        f"'{folder}' has deployed files and no outcomes. Either its run was stopped before it judged them; then give its command "
+        "again. Or paretrim.compress() made it from Python, which sees no test images: accuracies are in the result's .history, "
+        f"the newest file is '{files[-1]}', and 'paretrim bench' times such files against each other. For a report, use "
+        "'paretrim compress --model package.module:factory --data imagefolder:DIR' instead"
+    )

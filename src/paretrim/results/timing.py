@@ -1,0 +1,109 @@
+"""Latency of a run's or a study's deployed files: what is timed where, and against what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.protocol import measure
+from paretrim.bench.raw import save_session
+from paretrim.bench.statistics import summarize
+from paretrim.bench.types import Arm, Latency, Session
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, read_graph
+from paretrim.results.run_folder import graph_file_in
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A runtime with a number of threads."""
+
+    runtime: str
+    threads: int
+
+
+Problems = Mapping[str, Mapping[str, str]]
+"""Why ONNX files do not run: by the name of the network, then by runtime."""
+
+NO_PROBLEMS: Problems = MappingProxyType({})
+
+
+def arms_of(files: Mapping[str, Path], setting: Setting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
+    """Arms of one session about a runtime, from the places of ONNX files by name.
+
+    In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
+    such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms. A network whose ONNX
+    file was not delivered, or does not run in the runtime as ``problems`` say, has no arm where it would need one.
+    """
+    return tuple(
+        Arm(name, str(path), runtime, setting.threads)
+        for name, (path, runtime) in _places(files, setting).items()
+        if runtime not in problems.get(name, {})
+    )
+
+
+def left_out(files: Mapping[str, Path], setting: Setting, problems: Problems) -> tuple[str, ...]:
+    """In words, the networks that :func:`arms_of` leaves out because their ONNX file does not run."""
+    return tuple(
+        f"{name} is not timed in {runtime}: its ONNX file does not run there: {problems[name][runtime]}"
+        for name, (_, runtime) in _places(files, setting).items()
+        if runtime in problems.get(name, {})
+    )
+
+
+def _places(files: Mapping[str, Path], setting: Setting) -> dict[str, tuple[Path, str]]:
+    """The file of every network that a session about a runtime can hold, and the runtime it is timed in."""
+    there = {name for name, path in files.items() if path.is_file()}
+    if setting.runtime != NATIVE:
+        return {name: (path, setting.runtime) for name, path in files.items() if name in there}
+    graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
+    integer = {name for name, path in graphs.items() if read_graph(path).quantized}
+    if not integer:
+        return {}
+    return {
+        name: (graphs[name], NATIVE) if name in integer else (path, ELSEWHERE)
+        for name, path in files.items()
+        if name in integer | there
+    }
+
+
+def time_files(
+    files: Mapping[str, Path],
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    *,
+    baseline: str,
+    settings: Sequence[Setting],
+    effort: Effort,
+    folder: Path | None = None,
+    problems: Problems = NO_PROBLEMS,
+) -> dict[str, tuple[Latency, ...]]:
+    """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
+
+    Where the baseline has no arm, the first that has one takes its place. Which arms there are, says :func:`arms_of`. With
+    a ``folder`` the raw samples are kept there.
+    """
+    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    for setting in settings:
+        arms = arms_of(files, setting, problems)
+        if not arms:
+            continue
+        first = baseline if baseline in {arm.name for arm in arms} else arms[0].name
+        session = measure(arms, images, baseline=first, effort=effort)
+        if folder:
+            save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
+        for name, latency in latencies_of(session, setting).items():
+            found[name] += (latency,)
+    return found
+
+
+def latencies_of(session: Session, setting: Setting) -> dict[str, Latency]:
+    """Latencies of a session about a runtime, by name; those that had to be taken in another one say so."""
+    return {
+        latency.name: latency if latency.runtime == setting.runtime else replace(latency, in_place_of=setting.runtime)
+        for latency in summarize(session)
+    }

@@ -1,0 +1,231 @@
+"""From a module and its loaders to a deployed file in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from paretrim.data.user_loader import Loader
+from paretrim.deploy.write import write_graph
+from paretrim.errors import InvalidRecipe
+from paretrim.files import write_atomically
+from paretrim.graph.entropy import summarize_weights
+from paretrim.graph.types import Graph
+from paretrim.history import StageOutcome
+from paretrim.lock import hold
+from paretrim.network.integer_network import IntegerNetwork
+from paretrim.network.network import Network
+from paretrim.report import wording
+from paretrim.report.zeros import prunable_sparsity
+from paretrim.run.candidate import Candidate
+from paretrim.run.judge import Deployed, deploy
+from paretrim.run.own import start_from_loaders
+from paretrim.run.pipeline import deployment_key, finished_stages, run_stages
+from paretrim.run.progress import Watcher, silent, told, watching
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
+from paretrim.stages.usual import usual_stages
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.fit import Report
+
+EPOCHS = 10
+"""Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Compressed:
+    """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
+
+    candidate: Candidate
+    deployed: Deployed
+
+    def __repr__(self) -> str:
+        """What was done and what came of it, in one line; the weights themselves would fill pages."""
+        said = f"{self.deployed.trim.stat().st_size:,} bytes in '{self.deployed.trim}'"
+        if self.history:
+            first, last = self.history[0], self.history[-1]
+            zeros = wording.zeros(prunable_sparsity(summarize_weights(self.graph), self.history), last.sparsity)
+            accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
+            said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, zeros: {zeros}, {said}"
+        if self.deployed.onnx_problem:
+            said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
+        return f"Compressed({said})"
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """What ships, as a torch module on the CPU: logits [N, K] of images as the deployed file takes them.
+
+        If the network is quantized, it computes the file's own integers and gives the native runtime's logits to the last bit; if
+        not, the file's weights, and logits differ by float32 rounding. It does not train: :attr:`trainable` does.
+        """
+        if self.graph.quantized:
+            return IntegerNetwork(self.graph, torch.device("cpu")).eval()
+        return Network(self.graph).eval().requires_grad_(requires_grad=False)
+
+    @property
+    def trainable(self) -> Network:
+        """The network as it was trained, to train further: if quantized, a simulation in float32 of the integers that ship.
+
+        Its logits are not the file's: a value near the middle of two steps may fall to the other side. Where classes are nearly
+        tied, as in a network with random weights, that changes the class of many images.
+        """
+        return self.candidate.network
+
+    @property
+    def graph(self) -> Graph:
+        """The frozen graph: what ships."""
+        return self.deployed.graph
+
+    @property
+    def history(self) -> tuple[StageOutcome, ...]:
+        """What every stage did, with validation accuracies before and after."""
+        return self.candidate.history
+
+    def save(self, path: Path | str) -> Path:
+        """Take the deployed file away, in the format its new name asks for.
+
+        ``.trim`` is the file that ships, ``.onnx`` for other runtimes, ``.graph`` the graph with nothing coded.
+
+        Raises:
+            InvalidRecipe: the name ends in something else.
+            ExportMismatch: the ONNX file failed its check, or could not be written; the others are not concerned.
+            OutOfSpace: the disk is full.
+        """
+        target = Path(path)
+        if target.suffix == ".onnx":
+            source = self.deployed.delivered_onnx()
+        elif target.suffix == self.deployed.trim.suffix:
+            source = self.deployed.trim
+        else:
+            return write_graph(self.graph, target)
+        write_atomically(target, source.read_bytes())
+        return target
+
+
+def compress(
+    model: nn.Module,
+    train_loader: Loader,
+    validation_loader: Loader,
+    *,
+    stages: Sequence[Stage] | None = None,
+    folder: Path | str = "paretrim-run",
+    seed: int = 0,
+    execution: Execution | None = None,
+    data_name: str = "",
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    resize: int = 0,
+    report: Report | None = None,
+) -> Compressed:
+    """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
+
+    Args:
+        model: takes float images [N, C, H, W] as the loaders give them and returns logits; it is not changed.
+        train_loader: batches of (inputs, labels) for training and calibration.
+        validation_loader: batches for the accuracies in the history.
+        stages: in order; None prunes 80 % of the prunable weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4
+            epochs.
+        folder: where checkpoints and files are kept.
+        seed: feeds every random stream.
+        execution: device and arithmetic; None chooses them for this machine.
+        data_name: a name for the training data, to be changed when they do: of them only the first images and the number of
+            batches tell whether stages in the folder are taken up again, of the validation data everything.
+        mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into the files, so that
+            ``paretrim eval`` and others can prepare images as the loaders do.
+        std: what they then divide by, likewise.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
+        report: told of progress while training; None shows it on standard error, as the command line does.
+
+    Raises:
+        InvalidRecipe: ``stages`` holds something else, or ``mean``, ``std`` and ``resize`` do not fit.
+        RunInUse: another process works in the folder.
+        ParetrimError: the module cannot be captured, a stage failed, or the ``.trim`` file does not compute what it should.
+    """
+    chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
+    for stage in chosen:
+        if isinstance(stage, type) or not is_dataclass(stage):
+            raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
+    start = start_from_loaders(
+        model,
+        train_loader,
+        validation_loader,
+        seed=seed,
+        execution=execution,
+        data_name=data_name,
+        mean=mean,
+        std=std,
+        resize=resize,
+    )
+    place = Path(folder)
+    with hold(place), _watching(report) as watcher:
+        earlier, _ = finished_stages(start, chosen, place)
+        if earlier:
+            watcher.note(f"{earlier} of {len(chosen)} stages are taken up from '{place}'")
+        candidates = run_stages(
+            start, chosen, place, report=watcher.tick, finished=lambda _, done: watcher.note(told(done.history[-1]))
+        )
+        candidate = candidates[-1]
+        deployed = deploy(candidate, start, place / "deployed" / deployment_key(start, chosen))
+        if deployed.onnx_problem:
+            watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
+        return Compressed(candidate, deployed)
+
+
+def to_int8(
+    model: nn.Module,
+    train_loader: Loader,
+    validation_loader: Loader,
+    *,
+    folder: Path | str = "paretrim-int8",
+    execution: Execution | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    resize: int = 0,
+    report: Report | None = None,
+) -> Compressed:
+    """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
+
+    Args:
+        model: as for :func:`compress`.
+        train_loader: its first 512 images set the quantizers.
+        validation_loader: batches for the accuracies in the history.
+        folder: where files are kept.
+        execution: device and arithmetic; None chooses them for this machine.
+        mean: as for :func:`compress`.
+        std: as for :func:`compress`.
+        resize: as for :func:`compress`.
+        report: told of progress; None shows it on standard error.
+
+    Raises:
+        InvalidRecipe: ``mean``, ``std`` and ``resize`` do not fit.
+        RunInUse: another process works in the folder.
+        ParetrimError: the module cannot be captured, or the file does not compute what it should.
+    """
+    stages = [Quantize(budget=Budget(epochs=0))]
+    return compress(
+        model,
+        train_loader,
+        validation_loader,
+        stages=stages,
+        folder=folder,
+        execution=execution,
+        mean=mean,
+        std=std,
+        resize=resize,
+        report=report,
+    )
+
+
+def _watching(report: Report | None) -> AbstractContextManager[Watcher]:
+    """A terminal's bars or a log's lines, unless the caller has a display of its own."""
+    if report is None:
+        return watching(Console(stderr=True))
+    return nullcontext(replace(silent(), tick=report))

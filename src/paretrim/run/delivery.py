@@ -1,0 +1,249 @@
+"""From candidates to what is delivered: files, judgements, latencies, outcomes and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paretrim.bench.effort import Effort
+from paretrim.bench.protocol import digest
+from paretrim.bench.raw import load_session
+from paretrim.bench.types import Arm, Latency, Session
+from paretrim.data.batches import EvalBatches
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE
+from paretrim.errors import CorruptFile, located
+from paretrim.files import write_atomically
+from paretrim.network.network import Network
+from paretrim.report import page
+from paretrim.results import store
+from paretrim.results.choice import Choice
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands, keep_index
+from paretrim.results.timing import NO_PROBLEMS, Problems, Setting, arms_of, latencies_of, left_out, time_files
+from paretrim.run.candidate import Candidate
+from paretrim.run.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
+from paretrim.run.pipeline import deployment_key
+from paretrim.run.progress import Watcher
+from paretrim.run.recipe import Recipe
+from paretrim.run.start import Start, TestSet
+
+TIMED_IMAGES = 512
+"""Distinct test images that are timed; more would only fill the disk of every measuring process."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """In which runtimes, with how many threads and how hard latency is measured."""
+
+    settings: tuple[Setting, ...]
+    effort: Effort
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A recipe with its data in memory and its network built; nothing is trained yet."""
+
+    recipe: Recipe
+    start: Start
+    test: TestSet
+    teacher: Network | None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One candidate to deliver. ``recipe`` is exactly what made it: of a longer recipe only the stages so far."""
+
+    label: str
+    recipe: Recipe
+    candidate: Candidate
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """What came out, in the order of the entries: the files, what they are worth on test images, and one outcome each."""
+
+    deployed: tuple[Deployed, ...]
+    judgements: tuple[Judgement, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def deliver(
+    entries: Sequence[Entry],
+    opened: Opened,
+    folder: Path,
+    *,
+    measuring: Measuring | None,
+    watcher: Watcher,
+    reproduce: Sequence[str],
+) -> Delivered:
+    """Write every candidate's files, judge and time them together, store the outcomes and write the report.
+
+    The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
+    """
+    deployed = [ship(entry, opened, folder) for entry in entries]
+    runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
+    onnx_runtime = next((name for name in runtimes if name != NATIVE), ELSEWHERE)
+    judgements = []
+    for entry, files in zip(entries, deployed, strict=True):
+        judgements.append(judged(entry, files, opened, onnx_runtime=onnx_runtime))
+        watcher.note(_worth(entry.label, files, judgements[-1]))
+        for runtime, problem in judgements[-1].onnx_problems.items():
+            watcher.note(f"{entry.label}: the ONNX file does not run in {runtime}: {problem}")
+        if files.onnx_problem:
+            watcher.note(f"{entry.label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}")
+    if warning := _seen_before(entries, opened, judgements[0]):
+        watcher.note(warning)
+    files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
+    latencies: Mapping[str, tuple[Latency, ...]] = {}
+    if measuring:
+        problems = {entry.label: judgement.onnx_problems for entry, judgement in zip(entries, judgements, strict=True)}
+        latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
+    outcomes = tuple(
+        _stored(
+            outcome_of(entry.candidate, files, judgement, facts=_facts(entry, folder), latencies=latencies.get(entry.label, ())),
+            folder / STORE,
+        )
+        for entry, files, judgement in zip(entries, deployed, judgements, strict=True)
+    )
+    places = [files.folder.relative_to(folder) for files in deployed]
+    index: list[dict[str, str | int]] = [
+        {"label": outcome.label, "recipe": outcome.recipe, "seed": outcome.seed, "folder": place.as_posix()}
+        for outcome, place in zip(outcomes, places, strict=True)
+    ]
+    keep_index(folder, index)
+    keep_commands(folder, reproduce)
+    write_page(outcomes, folder, reproduce=reproduce, choice=None)
+    return Delivered(tuple(deployed), tuple(judgements), outcomes)
+
+
+def _seen_before(entries: Sequence[Entry], opened: Opened, dense: Judgement) -> str:
+    """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose accuracy the first stage has noted."""
+    noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
+    validation = opened.start.validation
+    if not noted or not isinstance(validation, EvalBatches):
+        return ""
+    return seen_before(noted[0], len(validation.images), dense.trained_accuracy, dense.test_images)
+
+
+def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
+    """Write the report into the run folder, and keep what was chosen, if anything was."""
+    keep_choice(folder, choice)
+    page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce, choice=choice)
+
+
+def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
+    """The deployed files of one candidate, in a folder named by everything that decides them.
+
+    Raises:
+        ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what the graph means.
+    """
+    key = deployment_key(opened.start, entry.recipe.stages, teacher=entry.recipe.teacher)
+    with located(f"deploying '{entry.label}'"):
+        return deploy(entry.candidate, opened.start, folder / "deployed" / key, recipe=entry.recipe.digest)
+
+
+def timed(
+    files: Mapping[str, Path],
+    test: TestSet,
+    measuring: Measuring,
+    folder: Path,
+    *,
+    watcher: Watcher,
+    problems: Problems = NO_PROBLEMS,
+) -> dict[str, tuple[Latency, ...]]:
+    """Latencies of every file in every setting that can run it, the first file being the baseline.
+
+    ``files`` are the places of ONNX files by name, ``problems`` say which do not run
+    (:func:`paretrim.results.timing.arms_of`). A session that ``folder`` keeps of exactly these files, measured as hard, is not
+    measured again.
+    """
+    found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    baseline = next(iter(files))
+    for setting in measuring.settings:
+        arms = arms_of(files, setting, problems)
+        for note in left_out(files, setting, problems):
+            watcher.note(note)
+        kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", arms, measuring.effort)
+        fresh: dict[str, tuple[Latency, ...]]
+        if kept:
+            fresh = {name: (latency,) for name, latency in latencies_of(kept, setting).items()}
+        else:
+            if arms:
+                threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
+                watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
+            images = test.images[:TIMED_IMAGES]
+            fresh = time_files(
+                files,
+                images,
+                baseline=baseline,
+                settings=[setting],
+                effort=measuring.effort,
+                folder=folder,
+                problems=problems,
+            )
+        found = {name: (*latencies, *fresh.get(name, ())) for name, latencies in found.items()}
+    return found
+
+
+def _facts(entry: Entry, folder: Path) -> Facts:
+    return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
+
+
+def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str = ELSEWHERE) -> Judgement:
+    """The judgement kept beside the files, or a new one that is then kept.
+
+    Raises:
+        ParetrimError: the ``.trim`` file cannot be run.
+    """
+    kept = files.folder / f"judgement-{onnx_runtime}.json"
+    sha256 = "".join(digest(file) for file in (files.onnx, files.trim) if file is not None)
+    try:
+        facts = json.loads(kept.read_text(encoding="utf-8"))
+        if facts.pop("sha256") == sha256:
+            return Judgement(**facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # none yet, or of other software: judging again costs time and nothing else
+    with located(f"judging '{entry.label}'"):
+        judgement = judge(entry.candidate, files, opened.test, opened.start, onnx_runtime=onnx_runtime)
+    write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256}).encode())
+    return judgement
+
+
+def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> Session | None:
+    if not path.exists():
+        return None
+    try:
+        session = load_session(path)
+    except CorruptFile:
+        return None  # measured again and replaced
+    measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
+    wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
+    return session if session.effort == effort and measured == wanted else None
+
+
+def _stored(outcome: Outcome, path: Path) -> Outcome:
+    """The outcome as the store has it; appended unless the newest line of the same run says the same already."""
+    known = store.latest(store.read(path)) if path.exists() else ()
+    same = next((o for o in known if (o.study, o.recipe, o.seed) == (outcome.study, outcome.recipe, outcome.seed)), None)
+    if same is not None:
+        # Not timing this time is no reason to forget what was timed on the same file.
+        unchanged = _essence(same) == _essence(outcome) and (not outcome.latencies or same.latencies == outcome.latencies)
+        if unchanged:
+            return same
+    store.append(path, outcome)
+    return store.decode(store.encode(outcome))  # as every later reader gets it
+
+
+def _essence(outcome: Outcome) -> tuple[object, ...]:
+    scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime, outcome.onnx_accuracy)
+    return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, *scores)
+
+
+def _worth(label: str, files: Deployed, judgement: Judgement) -> str:
+    size, trained = files.trim.stat().st_size, 100 * judgement.trained_accuracy
+    return (
+        f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
+    )

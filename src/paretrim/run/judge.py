@@ -1,0 +1,345 @@
+"""What ships, and what it is worth: deployed files and the accuracy of them."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from paretrim import trimfile
+from paretrim.bench.machine import RUNTIME_PACKAGES, describe, source_commit, versions
+from paretrim.bench.types import Latency
+from paretrim.deploy.onnx_check import check_onnx
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, compared, open_runnable
+from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
+from paretrim.graph.entropy import summarize_weights
+from paretrim.graph.interpreter import affordable_images
+from paretrim.graph.interpreter import run as interpret
+from paretrim.graph.types import Graph, InputSpec
+from paretrim.graph.windows import Values
+from paretrim.intervals import accuracy_interval
+from paretrim.network.freeze import freeze, with_input
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
+from paretrim.run.candidate import Candidate
+from paretrim.run.recipe import Recipe, canonical
+from paretrim.run.start import Start, TestSet
+from paretrim.runtime import load as open_session
+from paretrim.train.evaluate import predictions
+from paretrim.trimfile import Provenance
+from paretrim.trimfile.provenance import image_facts
+
+EXACT_IMAGES = 32
+"""Images on which the native runtime has to give the very bits of the reference interpreter; of a large network fewer."""
+
+UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
+"""Files that were not seen to compute what their graph means; what is wrong keeps this name."""
+
+FAR = 0.01
+"""How far validation accuracy may be above test accuracy without a warning: more than images of one source differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deployed:
+    """The files of one candidate.
+
+    ``trim`` runs in the reference interpreter and, if integer, natively; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
+    file could not be written or failed its check, it is None and ``onnx_problem`` says why.
+    """
+
+    graph: Graph
+    onnx: Path | None
+    trim: Path
+    onnx_problem: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self.trim.parent
+
+    def delivered_onnx(self) -> Path:
+        """The ONNX file.
+
+        Raises:
+            ExportMismatch: there is none.
+        """
+        if self.onnx is None:
+            raise ExportMismatch(
+                f"there is no ONNX file of '{self.trim}': {self.onnx_problem}; the .trim file was checked and runs in paretrim"
+            )
+        return self.onnx
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Accuracy of one candidate on the test set, as fractions: in the training framework, of its files, and how often they agree.
+
+    For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
+    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.results.outcome.Outcome`; those of the ONNX
+    file are None where there is none. ``right`` says of every test image whether the deployed file classifies it right: a bit an
+    image, in base64, for comparisons image by image.
+    """
+
+    trained_accuracy: float
+    deployed_accuracy: float
+    agreement: float
+    test_images: int
+    runtime: str
+    onnx_accuracy: float | None
+    onnx_agreement: float | None
+    onnx_runtime: str | None
+    right: str
+    onnx_agreements: Mapping[str, float]
+    onnx_problems: Mapping[str, str]
+
+    def right_images(self) -> npt.NDArray[np.bool_]:
+        """Whether the deployed file classifies each test image right, [N]."""
+        packed = np.frombuffer(base64.b64decode(self.right), np.uint8)
+        return np.unpackbits(packed, count=self.test_images).astype(bool)
+
+
+def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
+    """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
+
+    The ONNX file is delivered only if it passes its check; the ``.trim`` file does not wait for it. ``recipe`` is the digest that
+    the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same network with the same history is
+    the same file. Files also keep how their images were prepared, if the candidate knows.
+
+    Raises:
+        ExportMismatch: the ``.trim`` file does not compute what the graph means.
+    """
+    onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
+    if trim.exists():
+        if onnx.exists():
+            return Deployed(trimfile.read(trim), onnx, trim)
+        if problem := onnx_problem_in(folder, versions()):
+            return Deployed(trimfile.read(trim), None, trim, problem)
+    graph = _shipped(candidate, start.spec)
+    images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
+    history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
+    unchecked = folder / UNCHECKED
+    facts = image_facts(candidate.mean, candidate.std, candidate.resize, pixels=graph.input.takes_pixels)
+    trimfile.write(graph, unchecked, Provenance(recipe, history, facts))
+    _check_trim(graph, unchecked, images)
+    unchecked.replace(trim)
+    return _with_onnx(Deployed(graph, onnx, trim), images, facts)
+
+
+def _with_onnx(deployed: Deployed, images: Values, facts: Mapping[str, str]) -> Deployed:
+    """The same with the ONNX file written and checked, or without it and why."""
+    onnx, unchecked = deployed.folder / ONNX_FILE, deployed.folder / UNCHECKED_ONNX
+    try:
+        export_onnx(deployed.graph, unchecked, facts=facts)
+        check_onnx(deployed.graph, unchecked, images)
+    except OutOfSpace:
+        raise
+    except ParetrimError as error:
+        keep_onnx_problem(deployed.folder, str(error), versions())
+        onnx.unlink(missing_ok=True)
+        return replace(deployed, onnx=None, onnx_problem=str(error))
+    unchecked.replace(onnx)
+    (deployed.folder / ONNX_PROBLEM).unlink(missing_ok=True)
+    return deployed
+
+
+def _shipped(candidate: Candidate, spec: InputSpec) -> Graph:
+    return freeze(candidate.network, spec) if candidate.integers is None else with_input(candidate.integers, spec)
+
+
+def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
+    """Normalised images as a deployed file takes them: as they are, or turned back into the pixels they came from."""
+    images: npt.NDArray[np.float32] = inputs.cpu().numpy()
+    if not spec.takes_pixels:
+        return images
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
+    pixels: npt.NDArray[np.uint8] = np.clip(np.rint((images * std + mean) * 255), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
+    """The file, opened by the runtime it is for, gives the very bits of the reference interpreter on the graph in memory.
+
+    All kernels give the same bits, so the runtime need not measure which of them are fast.
+    """
+    runnable: Runnable
+    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime=REFERENCE)
+    found, expected = runnable(images), interpret(graph, images)
+    if found.shape != expected.shape or found.tobytes() != expected.tobytes():
+        same = sum(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=False))
+        raise ExportMismatch(
+            f"'{trim}' in {runnable.runtime} {runnable.version} gives the logits of the reference interpreter on {same} of "
+            f"{len(images)} images, and bit for bit on all is expected; please report this network"
+        )
+
+
+def judge(
+    candidate: Candidate,
+    deployed: Deployed,
+    test: TestSet,
+    start: Start,
+    *,
+    onnx_runtime: str = ELSEWHERE,
+    threads: int | None = None,
+) -> Judgement:
+    """Accuracy of the files themselves on the whole test set, beside the number of the training framework.
+
+    Every file is run once, on ``threads`` threads: by default as many as torch computes with.
+
+    An integer network is judged by its ``.trim`` file in the native runtime. That computes no floating point: such a network is
+    judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is; without one by its ``.trim`` file in the
+    reference interpreter.
+    """
+    device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
+    trained, _ = predictions(candidate.network, test.batches.epoch(0), device, integers=candidate.integers)
+    elsewhere, problems = _classes_elsewhere(deployed.onnx, test.images, onnx_runtime=onnx_runtime, threads=threads)
+    exported = elsewhere.get(onnx_runtime)
+    if deployed.graph.quantized:
+        # Whatever kernels it chooses, their integers are the same.
+        shipped, runtime = classes_of(open_session(deployed.trim, threads=threads, measure=False), test.images), NATIVE
+    elif exported is not None:
+        shipped, runtime = exported, onnx_runtime
+    else:
+        shipped, runtime = classes_of(open_runnable(deployed.trim, runtime=REFERENCE), test.images), REFERENCE
+    return Judgement(
+        trained_accuracy=float((trained.numpy() == test.labels).mean()),
+        deployed_accuracy=float((shipped == test.labels).mean()),
+        agreement=float((shipped == trained.numpy()).mean()),
+        test_images=len(test.labels),
+        runtime=runtime,
+        onnx_accuracy=None if exported is None else float((exported == test.labels).mean()),
+        onnx_agreement=None if exported is None else float((exported == shipped).mean()),
+        onnx_runtime=None if exported is None else onnx_runtime,
+        onnx_agreements={
+            name: float((classes == (shipped if name == onnx_runtime else shipped[compared(len(shipped))])).mean())
+            for name, classes in elsewhere.items()
+        },
+        onnx_problems=problems,
+        right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
+    )
+
+
+def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
+    """A warning where validation accuracy is far above test accuracy, as for weights that were trained on those images; else "".
+
+    Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
+    """
+    high = accuracy_interval(round(validation * validation_images), validation_images)
+    low = accuracy_interval(round(test * test_images), test_images)
+    if high.low <= low.high or validation - test <= FAR:
+        return ""
+    return (
+        f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
+        f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
+        f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
+        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see"
+    )
+
+
+def _classes_elsewhere(
+    onnx: Path | None, images: Values, *, onnx_runtime: str, threads: int
+) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, str]]:
+    """Classes that the ONNX file gives in every runtime that is installed, and why it does not run in others.
+
+    Other runtimes than ``onnx_runtime`` are given the images of :func:`paretrim.deploy.runnable.compared` only.
+    """
+    found, problems = {}, {}
+    for runtime in OF_ONNX_FILES:
+        if onnx is None or RUNTIME_PACKAGES[runtime] not in versions():
+            continue
+        try:
+            runnable = open_runnable(onnx, runtime=runtime, threads=threads)
+            found[runtime] = classes_of(runnable, images if runtime == onnx_runtime else images[compared(len(images))])
+        except ParetrimError as error:
+            problems[runtime] = str(error)
+    return found, problems
+
+
+def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Top-1 classes int64 [N] of images given in batches."""
+    chunks = [runnable(images[at : at + BATCH]).argmax(1) for at in range(0, len(images), BATCH)]
+    return np.concatenate(chunks).astype(np.int64)
+
+
+def outcome_of(
+    candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
+) -> Outcome:
+    """One line for the results store."""
+    layers = summarize_weights(deployed.graph)
+    file_bytes = None if deployed.onnx is None else deployed.onnx.stat().st_size
+    above_entropy = sum(layer.bytes - layer.entropy_bytes for layer in layers)
+    return Outcome(
+        study=facts.study,
+        recipe=facts.recipe,
+        label=facts.label,
+        order=facts.order,
+        seed=facts.seed,
+        data=facts.data,
+        network=facts.network,
+        trained_accuracy=judgement.trained_accuracy,
+        deployed_accuracy=judgement.deployed_accuracy,
+        agreement=judgement.agreement,
+        test_images=judgement.test_images,
+        runtime=judgement.runtime,
+        file=None if deployed.onnx is None else deployed.onnx.name,
+        file_bytes=file_bytes,
+        entropy_bytes=None if file_bytes is None else file_bytes - above_entropy,
+        weights=sum(layer.weights for layer in layers),
+        zeros=sum(layer.zeros for layer in layers),
+        layers=layers,
+        latencies=tuple(latencies),
+        history=candidate.history,
+        machine=describe(),
+        versions=versions(),
+        commit=source_commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        settings=facts.settings,
+        trim_bytes=deployed.trim.stat().st_size,
+        onnx_accuracy=judgement.onnx_accuracy,
+        onnx_agreement=judgement.onnx_agreement,
+        onnx_runtime=judgement.onnx_runtime,
+        onnx_problem=deployed.onnx_problem,
+        classes=deployed.graph.types[deployed.graph.output].shape[0],
+        onnx_agreements=judgement.onnx_agreements or None,
+        onnx_problems=judgement.onnx_problems or None,
+    )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an outcome says about where it comes from."""
+
+    study: str
+    recipe: str
+    label: str
+    order: tuple[str, ...]
+    seed: int
+    data: str
+    network: str
+    settings: Mapping[str, object]
+
+
+def facts_of(recipe: Recipe, study: str) -> Facts:
+    """Where an outcome of this recipe comes from."""
+    return Facts(
+        study=study,
+        recipe=recipe.digest,
+        label=recipe.title,
+        order=recipe.order,
+        seed=recipe.seed,
+        data=recipe.data.name,
+        network=recipe.model.network,
+        settings=canonical(recipe),
+    )
+
+
+def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
+    """The same outcome with these latencies in place of its own."""
+    return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())

@@ -1,0 +1,157 @@
+"""A user's own module and data loaders as the start of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.capture.agreement import captured_network
+from paretrim.data.batches import Batch, Batches
+from paretrim.data.spec import MOST, check_normalisation
+from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
+from paretrim.digest import digest_of
+from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.graph.types import Graph, InputSpec
+from paretrim.run.start import Start
+from paretrim.train.execution import Execution
+from paretrim.visible import brief
+
+
+def start_from_loaders(
+    module: nn.Module,
+    train_loader: Loader,
+    validation_loader: Loader,
+    *,
+    seed: int = 0,
+    execution: Execution | None = None,
+    calibration_images: int = 512,
+    classes: Sequence[str] = (),
+    data_name: str = "",
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    resize: int = 0,
+) -> Start:
+    """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels integer [N]); none of them changes.
+
+    The batch size is the loader's own: the ``batch_size`` of a budget is ignored, whatever it says. Inputs come normalised, so
+    the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that draws from torch's
+    random numbers repeat with the seed; draws from other generators in the main process do not.
+
+    Args:
+        module: returns logits [N, K].
+        train_loader: for training; its first images in the order of epoch 0 calibrate quantizers.
+        validation_loader: images that training does not see.
+        seed: feeds every random stream.
+        execution: device and arithmetic; by default the best there is.
+        calibration_images: how many; fewer where the loader has fewer.
+        classes: names of the K classes, kept in deployed files.
+        data_name: a name for the training data, to be changed when they do, so that results of other data are not taken up
+            again. The validation set, the first training images and the lengths of both loaders are looked at in any case; going
+            through all training images only to compare them would cost an epoch of loading.
+        mean: what the loaders subtract from pixel / 255, one number per channel; only written into candidates and files, so that
+            images can be prepared for them in the same way.
+        std: what they then divide by, likewise.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
+
+    Raises:
+        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
+        DataUnavailable: a loader is empty, yields something else than described, or both differ in the size of their images.
+        InvalidRecipe: a number is out of range.
+    """
+    if calibration_images < 1:
+        raise InvalidRecipe(f"calibration_images is {calibration_images}; quantizers need at least 1")
+    if not 0 <= seed < 2**32:
+        raise InvalidRecipe(f"seed is {seed}; give a whole number from 0 to {2**32 - 1}")
+    execution = execution or Execution()
+    device = execution.torch_device()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)  # a loader without a generator of its own draws from this stream
+        train = loader_batches(train_loader, device=device, seed=seed)
+        validation = loader_batches(validation_loader, device=device, seed=seed)
+        calibration, labels = _first(train, calibration_images)
+        contents = [_content([(calibration, labels)]), _content(validation.epoch(0))]
+    if train.sample_shape != validation.sample_shape:
+        raise DataUnavailable(
+            f"training images are {train.sample_shape} and validation images {validation.sample_shape}; they must be alike"
+        )
+    means, deviations = _normalisation(mean, std, train.sample_shape[0])
+    _require_resize(resize, train.sample_shape)
+    network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
+    _require_fitting_labels(labels, module, network.structure)
+    return Start(
+        network=network,
+        train=lambda _size: train,
+        validation=validation,
+        calibration=calibration,
+        spec=InputSpec(train.sample_shape),
+        data_digest=digest_of({"name": data_name, "lengths": [len(train), len(validation)], "contents": contents}),
+        images=None,
+        seed=seed,
+        execution=execution,
+        mean=means,
+        std=deviations,
+        resize=resize,
+    )
+
+
+def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std as plain numbers, both empty where neither is given."""
+    try:
+        means, deviations = (tuple(float(value) for value in values) for values in (mean, std))
+    except (TypeError, ValueError, RuntimeError) as error:  # the last one from tensors
+        raise InvalidRecipe(f"mean is {brief(mean)} and std is {brief(std)}; give a list of numbers, one per channel") from error
+    if not means and not deviations:
+        return (), ()
+    check_normalisation(means, deviations)
+    if len(means) != channels:
+        raise InvalidRecipe(f"mean and std have {len(means)} numbers and the images of the loaders have {channels} channels")
+    return means, deviations
+
+
+def _require_resize(resize: int, shape: tuple[int, ...]) -> None:
+    side = max(shape[1:])
+    if resize != 0 and not (isinstance(resize, int) and side <= resize <= MOST):
+        raise InvalidRecipe(
+            f"resize is {brief(resize)} and the images of the loaders have a side of {side}; give the short side in pixels that "
+            f"the loaders resize images to before they cut the centre out of them, a whole number from {side} to {MOST}"
+        )
+
+
+def _require_fitting_labels(labels: Tensor, module: nn.Module, graph: Graph) -> None:
+    logits = graph.types[graph.output].shape[0]
+    low, high = int(labels.min()), int(labels.max())
+    if logits == 1:
+        raise DataUnavailable(
+            f"{type(module).__name__} returns one number for each image, as for regression or binary classification with one "
+            f"output; for two classes give it two outputs. {SUPPORTED}"
+        )
+    if low < 0 or high >= logits:
+        raise DataUnavailable(
+            f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits} logits "
+            f"(0..{logits - 1}); number the classes from 0, or give the module as many outputs as there are classes"
+        )
+
+
+def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` inputs float32 [M, C, H, W] of epoch 0 and their labels int64 [M], on the CPU."""
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
+    for batch in batches.epoch(0):
+        inputs.append(batch.inputs.cpu())
+        labels.append(batch.labels.cpu())
+        if sum(map(len, inputs)) >= count:
+            break
+    return torch.cat(inputs)[:count].contiguous(), torch.cat(labels)[:count]
+
+
+def _content(batches: Iterable[tuple[Tensor, Tensor] | Batch]) -> str:
+    """A digest of all images and labels."""
+    digest = hashlib.sha256()
+    for images, labels, *_ in batches:
+        digest.update(repr(tuple(images.shape)).encode())
+        digest.update(images.cpu().contiguous().numpy().data)
+        digest.update(labels.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

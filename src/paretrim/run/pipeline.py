@@ -1,0 +1,250 @@
+"""Running stages: the one ``run_stage``, and a folder in which nothing earned is lost.
+
+Everything is stored under a key made of what decides it (network, data, seed, stages so far), so the same command goes on after a
+kill, and recipes that begin with the same stages share them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from paretrim.digest import digest_of
+from paretrim.errors import TrainingFailed, located
+from paretrim.files import require_space
+from paretrim.history import StageOutcome
+from paretrim.models.spec import ModelSpec
+from paretrim.network.constraints import first_not_finite, sparsity, weight_bits
+from paretrim.network.network import Network
+from paretrim.network.settle import settle_
+from paretrim.run.candidate import Candidate, load_candidate, save_candidate
+from paretrim.run.recipe import stage_settings
+from paretrim.run.start import Start, content_of, outputs_of
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.stage import Stage
+from paretrim.train.budget import Budget
+from paretrim.train.checkpoint import KEPT, Checkpoints
+from paretrim.train.evaluate import accuracy
+from paretrim.train.execution import lay_out_
+from paretrim.train.fit import Plan, Report, fit
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
+
+Trained = Callable[[str, Candidate], None]
+"""Called after every stage with its name and result."""
+
+
+def run_stage(
+    candidate: Candidate,
+    stage: Stage,
+    resources: Resources,
+    *,
+    folder: Path | None = None,
+    report: Report | None = None,
+    accuracy_before: float | None = None,
+) -> Candidate:
+    """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
+
+    The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
+    ``accuracy_before`` is the validation accuracy of a candidate without history, where it is known.
+
+    Raises:
+        ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
+    """
+    before = candidate.history[-1].accuracy_after if candidate.history else accuracy_before
+    if before is None:
+        before = _validate(candidate, resources)
+    with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
+        began = time.monotonic()
+        network = stage.begin(candidate.network, resources)
+        began_seconds = time.monotonic() - began
+        plan = Plan(
+            stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs
+        )
+        seconds = fit(network, plan, resources, folder=folder, report=report)
+        settle_(network)
+        spoilt = first_not_finite(network)
+        if spoilt is not None:
+            raise TrainingFailed(f"'{spoilt}' holds NaN or infinity at the end of the stage; check the weights it began with")
+        lay_out_(network, torch.contiguous_format)  # as if it came from disk: a resumed run must not differ in the last bit
+        made = replace(candidate, network=network)
+        after = _validate(made, resources)
+    outcome = StageOutcome(
+        name=stage.name,
+        settings=stage_settings(stage),
+        epochs=stage.budget.epochs,
+        seconds=began_seconds + seconds,
+        sparsity=sparsity(network),
+        bits=weight_bits(network),
+        accuracy_before=before,
+        accuracy_after=after,
+    )
+    return replace(made, history=(*candidate.history, outcome)).with_integers(made.integers)
+
+
+def _first(start: Start) -> Candidate:
+    return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std, resize=start.resize)
+
+
+def _validate(candidate: Candidate, resources: Resources) -> float:
+    device = resources.execution.torch_device()
+    return accuracy(candidate.network, resources.validation.epoch(0), device, integers=candidate.integers)
+
+
+def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
+    """The same start with its network trained from where it is; unchanged if there is no budget."""
+    if budget is None:
+        return start
+    stage = FineTune(budget=budget)
+    with located("training the dense network"):
+        trained = _stored(
+            start, _dense_key(start, stage), _first(start), stage, start.resources(None), folder=folder, report=report
+        )
+    return replace(start, network=trained.network)
+
+
+def run_stages(
+    start: Start,
+    stages: Sequence[Stage],
+    folder: Path,
+    *,
+    teacher: Network | None = None,
+    report: Report | None = None,
+    finished: Trained | None = None,
+) -> tuple[Candidate, ...]:
+    """The candidates after 0, 1, 2, ... stages; those finished in an earlier run are read from ``folder``.
+
+    Args:
+        start: the dense network and its data.
+        stages: in order.
+        folder: where candidates, checkpoints and teacher logits are kept.
+        teacher: a network for distillation; None for the dense one.
+        report: told of progress while training.
+        finished: told of every stage's result.
+
+    Raises:
+        OutOfSpace: the folder cannot hold what the run will write.
+        ParetrimError: any error of a stage.
+    """
+    root, *keys = _keys(start, stages, teacher)
+    resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
+    require_space(folder, disk_bytes(start, [stages], resources))
+    candidates = [_first(start)]
+    for key, stage in zip(keys, stages, strict=True):
+        candidates.append(_stored(start, key, candidates[-1], stage, resources, folder=folder, report=report))
+        if finished:
+            finished(stage.name, candidates[-1])
+    return tuple(candidates)
+
+
+def finished_stages(
+    start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Network | None = None
+) -> tuple[int, Network]:
+    """How many of the first stages an earlier run has stored in ``folder``, and the network to go on with.
+
+    Nothing is trained; where nothing is left to do, nothing is read either and the network is that of the start.
+
+    Raises:
+        CorruptFile: the candidate to go on with is damaged.
+    """
+    stored = list(itertools.takewhile(Path.exists, (_place(folder, key) for key in _keys(start, stages, teacher)[1:])))
+    if not stored or len(stored) == len(stages):
+        return len(stored), start.network
+    return len(stored), load_candidate(stored[-1]).network
+
+
+def finished_dense(start: Start, budget: Budget | None, folder: Path) -> Start | None:
+    """The same start with its network trained, if that needs no training or an earlier run has stored it in ``folder``."""
+    if budget is None:
+        return start
+    path = _place(folder, _dense_key(start, FineTune(budget=budget)))
+    return replace(start, network=load_candidate(path).network) if path.exists() else None
+
+
+def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> list[str]:
+    """The key of the start, then of the candidate after every stage."""
+    keys = [digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})]
+    for stage in stages:
+        keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage)}))
+    return keys
+
+
+def deployment_key(start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None) -> str:
+    """What decides the deployed files of a candidate; ``teacher`` is the one that a recipe names."""
+    written: dict[str, object] = {"mean": start.mean, "std": start.std} if start.std else {}
+    if start.resize and not start.spec.takes_pixels:  # where files take pixels, the data they were made from say it
+        written["resize"] = start.resize
+    return digest_of(
+        {
+            "start": start.key(),
+            "teacher": None if teacher is None else dataclasses.asdict(teacher),
+            "stages": [stage_settings(stage) for stage in stages],
+            **written,
+        }
+    )
+
+
+def _dense_key(start: Start, stage: Stage) -> str:
+    return digest_of({"start": start.key(), "stage": stage_settings(stage)})
+
+
+def _place(folder: Path, key: str) -> Path:
+    return folder / "stages" / key / "candidate.safetensors"
+
+
+def _stored(
+    start: Start, key: str, candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path, report: Report | None
+) -> Candidate:
+    """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back.
+
+    How images are prepared is no part of the key: a result that was stored with other numbers, or none, is written again.
+    """
+    path = _place(folder, key)
+    made = None
+    if not path.exists():
+        known = start.accuracy if candidate.network is start.network else None
+        made = run_stage(candidate, stage, resources, folder=path.parent, report=report, accuracy_before=known)
+        save_candidate(made, path)
+    Checkpoints(path.parent).clear()
+    stored = load_candidate(path)
+    found = replace(stored, mean=candidate.mean, std=candidate.std, resize=candidate.resize)
+    told = (found.mean, found.std, found.resize)
+    if (found.std or found.resize) and told != (stored.mean, stored.std, stored.resize):
+        save_candidate(found, path)
+    return found if made is None else found.with_integers(made.integers)
+
+
+def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources) -> int:
+    """The most bytes that a folder will hold for chains of stages that begin with the same network and share its teacher.
+
+    Candidates with masks and their deployed files, checkpoints with momentum, and float16 teacher logits by epoch.
+    """
+    weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
+    candidate, files, checkpoint = 1.25 * weights, 2 * weights, 3.25 * weights
+    learned = max((_taught_epochs(stages, resources) for stages in chains), default=0)
+    logits = learned * (start.images or 0) * start.classes * 2
+    return math.ceil((sum(map(len, chains)) + 1) * (candidate + files) + (KEPT + 1) * checkpoint + logits)
+
+
+def _taught_epochs(stages: Sequence[Stage], resources: Resources) -> int:
+    return sum(stage.budget.epochs for stage in stages if any(term.needs_teacher for term in stage.losses(resources)))
+
+
+def _teacher_key(teacher: Network | None) -> str:
+    return "dense" if teacher is None else content_of(teacher)
+
+
+def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:
+    network = teacher or start.network
+    outputs = outputs_of(network)
+    if outputs != start.classes:
+        raise TrainingFailed(f"the teacher has {outputs} outputs and the network {start.classes}; they must be the same classes")
+    stored = folder if start.images is not None else None
+    return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored)

@@ -1,0 +1,299 @@
+"""What a run will take, before anything starts: a few real training steps of each stage are timed and scaled up."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from paretrim.data.batches import Batch, Batches
+from paretrim.errors import located
+from paretrim.intervals import beats_guessing
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.network import Network
+from paretrim.run.pipeline import disk_bytes
+from paretrim.run.progress import counted, duration
+from paretrim.run.start import Start
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
+from paretrim.stages.together import Together, stage_label
+from paretrim.train.budget import Budget
+from paretrim.train.evaluate import accuracy
+from paretrim.train.fit import Plan, Tick, fit
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
+
+TIMED_STEPS = 3
+"""Real steps that are taken of each kind of stage; the first warms up and is not timed."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a candidate, which has no name where there is only one.
+
+    ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration. All three are 0
+    where the stage is ``finished``, because an earlier run has done it, or ``shared``: a candidate above begins with the same.
+    """
+
+    candidate: str
+    name: str
+    epochs: int
+    steps: int
+    batch_size: int
+    step_seconds: float
+    begin_seconds: float
+    seconds: float
+    finished: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Stages of all candidates in order, and the most bytes the run folder will hold.
+
+    ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
+    is left to do. ``zeros`` are the shares of zeros that its stages ask for: of the prunable weights, and what that makes of all.
+    All of it happens once for each of ``seeds``.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    parameters: int
+    disk_bytes: int
+    classes: int
+    accuracy: float | None = None
+    images: int = 0
+    seeds: int = 1
+    zeros: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Predicted training time of what is left, of all seeds."""
+        return self.seeds * sum(stage.seconds for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages and seeds, finished or not; shared ones once."""
+        return self.seeds * sum(stage.epochs for stage in self.stages if not stage.shared)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return all(stage.finished or stage.shared for stage in self.stages)
+
+
+@dataclass(frozen=True, eq=False)
+class _Few:
+    """The first batches of every epoch."""
+
+    batches: Batches
+    count: int
+    sample_shape: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_shape", self.batches.sample_shape)
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.batches))
+
+    def epoch(self, number: int, /) -> Iterator[Batch]:
+        """The first ``count`` batches of an epoch."""
+        return itertools.islice(self.batches.epoch(number), self.count)
+
+
+def predict(
+    start: Start,
+    recipes: Mapping[str, Sequence[Stage]],
+    *,
+    dense: Budget | None = None,
+    teacher: Network | None = None,
+    dense_finished: bool = False,
+    finished: Mapping[str, tuple[int, Network]] = MappingProxyType({}),
+) -> Prediction:
+    """Predict time and disk of training ``recipes`` (by name, stages that start from the dense network).
+
+    Every kind of stage is begun and trained for :data:`TIMED_STEPS` steps on a private copy, in the order in which it first
+    occurs; later stages of the same kind, batch size and predecessors are taken to be as fast. The run itself is not touched.
+
+    Args:
+        start: what the run begins with.
+        recipes: stages by the name of the candidate they make.
+        dense: how the dense network is trained first; None where it need not be.
+        teacher: a network for distillation; None for the dense one.
+        dense_finished: ``start`` holds the trained dense network already.
+        finished: of recipes that an earlier run has begun, how many stages are done and the network to go on with.
+
+    Raises:
+        ParetrimError: a stage cannot begin or train; the run would fail in the same place.
+    """
+    logits = StoredTeacher(teacher or start.network, start.execution, images=0, classes=start.classes, folder=None)
+    resources = start.resources(logits)
+    chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
+    from_scratch = [FineTune(budget=dense)] if dense else []
+    if dense:
+        chains.insert(0, ("", from_scratch, int(dense_finished), start.network))
+    left = any(done < len(stages) for _, stages, done, _ in chains)
+    evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
+    known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
+    met: set[tuple[object, ...]] = set()
+    planned: list[PlannedStage] = []
+    for name, stages, done, network in chains:
+        before: frozenset[str] = frozenset()
+        for position, stage in enumerate(stages, start=1):
+            key = (_kind(stage), before)
+            before |= _effects(stage)
+            beginning = (stages is from_scratch, *map(repr, stages[:position]))
+            shared = beginning in met
+            met.add(beginning)
+            if position <= done:
+                planned.append(_finished(name, stage, resources, shared=shared))
+                continue
+            if key not in known:
+                with located(f"planning stage {position} ({stage.name})"):
+                    known[key] = _timed(network, stage, resources, evaluation=evaluation)
+            network, like = known[key]
+            scaled = _scaled(like, stage, resources, evaluation=evaluation)
+            planned.append(_finished(name, stage, resources, shared=True) if shared else replace(scaled, candidate=name))
+    if dense:
+        planned[0] = replace(planned[0], name="dense")
+    if dense and not dense_finished:
+        score, images = None, 0
+    disk = disk_bytes(start, list(recipes.values()), resources)
+    zeros = _zeros(start.network, list(recipes.values()))
+    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images, zeros=zeros)
+
+
+def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
+    """The prediction for one seed, for so many: nothing is shared between them."""
+    return replace(prediction, seeds=seeds, disk_bytes=seeds * prediction.disk_bytes)
+
+
+def describe(prediction: Prediction) -> str:
+    """The plan as lines of text."""
+    rows = [f"  {'stage':<24} {'epochs':>6} {'steps':>8} {'ms a step':>10} {'predicted':>14}"]
+    above = ""
+    for stage in prediction.stages:
+        if stage.candidate != above:
+            rows.append(f"  {stage.candidate}:")
+            above = stage.candidate
+        step = f"{1000 * stage.step_seconds:.1f}" if stage.step_seconds else "–"
+        name = f"{'  ' if stage.candidate else ''}{stage.name}"
+        steps = stage.epochs * stage.steps
+        predicted = "as above" if stage.shared else "finished" if stage.finished else duration(stage.seconds)
+        rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
+    work = "training" if prediction.epochs else "calibration and validation"
+    time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of {work} predicted"
+    total = f"{counted(prediction.epochs)}, {time_left}"
+    size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
+    zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
+    each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
+    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *zeros, *each, *rows])
+
+
+def doubt(accuracy: float, images: int, classes: int, *, kind: str = "validation") -> str:
+    """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
+    if beats_guessing(accuracy, images, classes):
+        return ""
+    return (
+        f"warning: on {images} {kind} images the dense network is not shown to be better than guessing among {classes} "
+        "classes; train it longer, or check its weights, the data's mean and std, and the order of the classes"
+    )
+
+
+def _so_far(prediction: Prediction) -> list[str]:
+    if prediction.accuracy is None:
+        return []
+    right = (
+        f"  the dense network is right on {100 * prediction.accuracy:.1f} % of the first {prediction.images} validation images"
+    )
+    warning = doubt(prediction.accuracy, prediction.images, prediction.classes)
+    return [right, f"  {warning}"] if warning else [right]
+
+
+def _kind(stage: Stage) -> tuple[object, ...]:
+    """What decides how fast a step of the stage itself is, as far as a prediction cares; see :func:`_effects` for the others."""
+    inner = tuple(_kind(part) for part in stage.parts) if isinstance(stage, Together) else ()
+    return (stage.name, stage.budget.batch_size, stage.budget.epochs > 0, _effects(stage), inner)
+
+
+def _effects(stage: Stage) -> frozenset[str]:
+    """What a stage leaves behind that makes later steps slower or faster. Zeros cost nothing in training.
+
+    Removed channels make them faster; the first share of channels in the run stands for all.
+    """
+    if isinstance(stage, Together):
+        return frozenset().union(*map(_effects, stage.parts))
+    if isinstance(stage, Prune):
+        return frozenset({"channels"} if stage.pattern == CHANNEL else ())
+    return frozenset({"grids"} if isinstance(stage, Quantize) else ())
+
+
+def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: bool) -> PlannedStage:
+    """A stage that takes no time any more."""
+    epochs = stage.budget.epochs
+    steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
+    size = stage.budget.batch_size
+    return PlannedStage(candidate, stage_label(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
+
+
+def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Network, PlannedStage]:
+    """Begin the stage and take a few steps; the network as it then is, for the stage after it."""
+    began = time.monotonic()
+    begun = stage.begin(network, resources)
+    begin_seconds = time.monotonic() - began
+    moments: list[tuple[int, float]] = []
+
+    def told(tick: Tick) -> None:
+        moments.append((tick.step, time.monotonic()))
+
+    if stage.budget.epochs:
+        few = replace(resources, train=lambda size: _Few(resources.train(size), TIMED_STEPS))
+        # Ramps would move at each of these few steps, and move a hundred times in a whole budget: only their ends are taken.
+        plan = Plan(
+            stage.name,
+            replace(stage.budget, epochs=1),
+            stage.losses(few),
+            lambda progress: stage.advance(begun, progress) if progress in (0.0, 1.0) else None,
+        )
+        fit(begun, plan, few, report=told)
+    steps = moments[-1][0] - moments[0][0] if moments else 0
+    # An epoch of a single step has nothing but its warm-up; the whole of it is then the best guess.
+    per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
+    like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
+    return begun, _scaled(like, stage, resources, evaluation=evaluation)
+
+
+def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluation: float) -> PlannedStage:
+    """The stage at its full length, with steps as fast as those of ``like``."""
+    epochs = stage.budget.epochs
+    steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
+    seconds = like.begin_seconds + epochs * steps * like.step_seconds + evaluation
+    return replace(like, name=stage_label(stage), epochs=epochs, steps=steps, seconds=seconds)
+
+
+def _evaluated(start: Start) -> tuple[float, float, int]:
+    """Predicted seconds of one pass over the validation images, and the accuracy on the first so many of them."""
+    first = list(_Few(start.validation, 1).epoch(0))
+    began = time.monotonic()
+    found = accuracy(start.network, first, start.execution.torch_device())
+    return (time.monotonic() - began) * len(start.validation), found, sum(len(batch.labels) for batch in first)
+
+
+def _parameters(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _zeros(network: Network, recipes: Sequence[Sequence[Stage]]) -> tuple[tuple[float, float], ...]:
+    """What stages that prune weights ask of the dense network: shares of the prunable weights and of all, each pair once."""
+    weights = {name: layer.weight.numel() for name, layer in weighted_layers(network).items()}
+    stages = [stage for recipe in recipes for stage in recipe]
+    parts = [part for stage in stages for part in (stage.parts if isinstance(stage, Together) else (stage,))]
+    found: dict[tuple[float, float], None] = {}
+    for part in parts:
+        if isinstance(part, Prune) and part.pattern != CHANNEL:
+            prunable = sum(weights[name] for name in part.layers_of(network))
+            found[part.sparsity, part.sparsity * prunable / sum(weights.values())] = None
+    return tuple(found)

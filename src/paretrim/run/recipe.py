@@ -1,0 +1,270 @@
+"""A recipe: everything that decides the outcome of a run, as data.
+
+Read from TOML, with errors that name the key, what was given and what is allowed. Its canonical JSON gives its digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from paretrim.data.spec import DataSpec
+from paretrim.digest import digest_of
+from paretrim.errors import InvalidRecipe, reason_of
+from paretrim.files import read_regular
+from paretrim.history import LATER
+from paretrim.models.spec import ModelSpec
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
+from paretrim.stages.together import Together, stage_label
+from paretrim.train.budget import STRICT, AtLeastOne, Budget
+from paretrim.train.execution import Execution
+from paretrim.visible import QUOTED, brief
+
+LARGEST_TOML = 2**18
+"""Bytes of a recipe or a study. Those that people write have a few thousand."""
+
+DEEPEST = 32
+"""Most parts of a dotted key, and most brackets inside each other."""
+
+LONGEST_LABEL = 200
+
+DENSE = "dense"
+"""Label of what a recipe without stages makes."""
+
+_STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)|'{3}(?:[^']|'(?!''))*+(?:'{3,5}|\Z)'''
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+""",
+    re.DOTALL,
+)
+"""Texts and comments of a TOML file, also those that do not end; in time that grows with the file and no faster."""
+
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
+
+_Settings = TypeVar("_Settings")
+
+STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together)}
+"""Every stage a recipe can name. Add yours here."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """A network, data, stages in any order and number, a teacher and a seed.
+
+    ``dense`` is the budget for training the network before all stages: from the weights that ``model`` names, else from its
+    initialisation. The ``teacher`` is that dense network unless another is named.
+    ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
+    decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.run.start.Start.key`.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    stages: SkipValidation[tuple[Stage, ...]] = ()
+    dense: Budget | None = None
+    teacher: ModelSpec | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    calibration_images: AtLeastOne = 512
+    execution: Execution = Field(default_factory=Execution)
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
+            raise InvalidRecipe(f"label is {brief(self.label)}; write at most {LONGEST_LABEL} printable characters")
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the stages; parts of a simultaneous stage joined by ``+``."""
+        return tuple(stage_label(stage) for stage in self.stages)
+
+    @property
+    def title(self) -> str:
+        """The label, or the order in words."""
+        return self.label or " → ".join(self.order) or DENSE
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal, 16 digits: the same recipe has the same one everywhere."""
+        return digest_of(canonical(self))
+
+
+def stage_settings(stage: Stage) -> dict[str, Any]:
+    """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back.
+
+    Settings that came later and are at their default are left out (:data:`paretrim.history.LATER`).
+    """
+    if isinstance(stage, Together):
+        parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
+        return {"stage": stage.name, "budget": _plain(dataclasses.asdict(stage.budget)), "parts": parts}
+    return {"stage": stage.name, **_used(stage)}
+
+
+def _used(settings: Stage | DataSpec) -> dict[str, Any]:
+    """All settings but those that came later and are at their default."""
+    unused = {
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.metadata == LATER and getattr(settings, field.name) == field.default
+    }
+    return _plain({key: value for key, value in dataclasses.asdict(settings).items() if key not in unused})
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same facts as JSON gives them back: tuples become lists."""
+    return cast(dict[str, Any], json.loads(json.dumps(facts, allow_nan=False)))
+
+
+def canonical(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values; what does not change the outcome is left out."""
+    facts = _plain(dataclasses.asdict(dataclasses.replace(recipe, stages=())))
+    facts["data"] = _used(recipe.data)
+    del facts["label"], facts["data"]["folder"]
+    facts["execution"] = {"precision": recipe.execution.precision}
+    facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
+    return facts
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file; relative paths in it are relative to the working folder.
+
+    Raises:
+        InvalidRecipe: the file is missing, is no TOML, or breaks a rule; the message names file and key.
+    """
+    return parse_recipe(read_toml(path, "recipe"), str(path))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file; ``what`` says in errors what the file should be.
+
+    Raises:
+        InvalidRecipe: the file is missing or is no TOML.
+    """
+    try:
+        text = read_regular(path, at_most=LARGEST_TOML).decode("utf-8-sig")
+        _require_shallow(text)
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidRecipe(f"{what} '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and numbers of thousands of digits
+        raise InvalidRecipe(f"{what} '{path}' is not TOML: {reason_of(error).partition(': ')[2]}") from error
+    _require_64_bits(table, f"{what} '{path}'")
+    return table
+
+
+def _require_shallow(text: str) -> None:
+    """Refuse what takes a parser long or deep: it looks at every part of a dotted key once for each part before it."""
+    bare = _STRING_OR_COMMENT.sub("_", text)
+    if _LONG_KEY.search(bare):
+        raise ValueError(f"a dotted key has more than {DEEPEST} parts")
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"brackets are nested more than {DEEPEST} deep")
+
+
+def _require_64_bits(value: object, place: str) -> None:
+    """Refuse whole numbers beyond what TOML promises; Python could not even write the largest into a message."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _require_64_bits(inner, f"{place}: {key[:QUOTED]}")
+    elif isinstance(value, list):
+        for inner in value:
+            _require_64_bits(inner, place)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidRecipe(f"{place} is a whole number beyond 64 bits; write a smaller one")
+
+
+def parse_recipe(table: object, where: str = "recipe") -> Recipe:
+    """A recipe from nested tables, as TOML gives them.
+
+    Raises:
+        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
+    """
+    if not isinstance(table, Mapping):
+        raise InvalidRecipe(f"{where} is {brief(table)}; write it as a table")
+    if "arms" in table:
+        raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; carry it out with paretrim study")
+    given = dict(table)
+    listed = given.pop("stages", [])
+    if not isinstance(listed, list):
+        raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a [[stages]] table")
+    stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
+    return checked(Recipe, {**given, "stages": stages}, where)
+
+
+def parse_stage(table: object, where: str) -> Stage:
+    """One stage from its table; ``stage`` names it.
+
+    Raises:
+        InvalidRecipe: likewise.
+    """
+    if not isinstance(table, Mapping) or not isinstance(table.get("stage"), str):
+        raise InvalidRecipe(f"{where}: every stage needs a key stage = one of {', '.join(STAGES)}")
+    settings = {key: value for key, value in table.items() if key != "stage"}
+    name = table["stage"]
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(STAGES)}"
+        raise InvalidRecipe(f"{where}: there is no stage {brief(name)}; {hint}")
+    if name == Together.name:
+        parts = settings.get("parts", [])
+        if not isinstance(parts, list):
+            raise InvalidRecipe(f"{where}.parts is {brief(parts)}; write each part as a table with a key stage")
+        settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
+    return cast(Stage, checked(STAGES[name], settings, where))
+
+
+def checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -> _Settings:
+    """Settings of a kind, made of values from outside; ``where`` names their place in errors.
+
+    Raises:
+        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except InvalidRecipe as error:
+        raise InvalidRecipe(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise InvalidRecipe("; ".join(_explain(problem, kind, where) for problem in error.errors())) from error
+
+
+def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
+    """One sentence for one of pydantic's findings: the key, what was given, what is allowed."""
+    path = ".".join(str(part)[:QUOTED] for part in problem["loc"])
+    key = f"{where}.{path}" if path else where
+    if problem["type"] == "unexpected_keyword_argument":
+        known = sorted(field.name for field in dataclasses.fields(_owner(kind, problem["loc"])))
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        return f"{key}: there is no such key; " + (f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}")
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{key} is missing"
+    return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _owner(kind: type, location: tuple[object, ...]) -> type:
+    """The dataclass that the last part of a location should be a field of."""
+    for part in location[:-1]:
+        kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+        found = {
+            "budget": Budget,
+            "dense": Budget,
+            "model": ModelSpec,
+            "teacher": ModelSpec,
+            "data": DataSpec,
+            "execution": Execution,
+        }
+        kind = found.get(str(part), kind) if part in kinds else kind
+    return kind

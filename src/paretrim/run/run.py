@@ -1,0 +1,116 @@
+"""A whole run: train, deploy, judge, time, store and report, in a folder from which the same command goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from paretrim.data.load import load
+from paretrim.data.spec import DataSpec
+from paretrim.data.types import Dataset
+from paretrim.lock import hold
+from paretrim.results.outcome import Outcome
+from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver
+from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.progress import Watcher, silent, told
+from paretrim.run.recipe import DENSE, Recipe
+from paretrim.run.start import captured, start_from
+from paretrim.visible import visible
+
+
+def run_recipe(
+    recipe: Recipe, folder: Path, *, measuring: Measuring | None = None, watcher: Watcher | None = None
+) -> tuple[Outcome, ...]:
+    """Carry out a recipe in ``folder``: one outcome for the dense network and one after every stage.
+
+    The same call again does only what is missing. Without ``measuring`` nothing is timed.
+
+    Raises:
+        RunInUse: another process works in the folder.
+        ParetrimError: data, network, training, export or measuring failed; what was earned before stays in the folder.
+    """
+    watcher = watcher or silent()
+    with hold(folder):
+        opened = open_recipe(recipe, watcher)
+        return carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=()).outcomes
+
+
+def open_recipe(recipe: Recipe, watcher: Watcher) -> Opened:
+    """Read the data and build the network, and the teacher if it is another one.
+
+    Raises:
+        ParetrimError: data, network or weights are not what they should be.
+    """
+    return open_with(recipe, read_data(recipe.data, watcher))
+
+
+def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
+    """Read the data, and say what it is.
+
+    Raises:
+        ParetrimError: the data are not what they should be.
+    """
+    dataset = load(spec, progress=watcher.fetched)
+    if dataset.broken:
+        shown = ", ".join(map(visible, dataset.broken[:5])) + (", ..." if len(dataset.broken) > 5 else "")
+        watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+    watcher.note(_described(dataset))
+    return dataset
+
+
+def open_with(recipe: Recipe, dataset: Dataset) -> Opened:
+    """A recipe whose data are read: its network is built, and its teacher if that is another one.
+
+    Raises:
+        ParetrimError: network or weights are not what they should be.
+    """
+    start, test = start_from(recipe, dataset)
+    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
+    return Opened(recipe, start, test, teacher)
+
+
+def carry_out(
+    opened: Opened, folder: Path, *, measuring: Measuring | None, watcher: Watcher, reproduce: Sequence[str]
+) -> Delivered:
+    """Train what is not trained yet and deliver the candidate after every stage; the caller holds the folder."""
+    ready, entries = train(opened, folder, watcher)
+    return deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
+
+
+def train(opened: Opened, folder: Path, watcher: Watcher) -> tuple[Opened, tuple[Entry, ...]]:
+    """Train what ``folder`` does not hold yet: the recipe with its dense network trained, and the candidate after every stage."""
+    ready = with_dense(opened, folder, watcher)
+    stages = opened.recipe.stages
+    candidates = run_stages(
+        ready.start,
+        stages,
+        folder,
+        teacher=ready.teacher,
+        report=watcher.tick,
+        finished=lambda _, done: watcher.note(told(done.history[-1])),
+    )
+    entries = (
+        Entry(_label(opened.recipe, count), replace(opened.recipe, stages=stages[:count]), candidate)
+        for count, candidate in enumerate(candidates)
+    )
+    return ready, tuple(entries)
+
+
+def with_dense(opened: Opened, folder: Path, watcher: Watcher) -> Opened:
+    """The same with the dense network trained, if the recipe has a budget for it; from the weights it names, if any."""
+    start = train_dense(opened.start, opened.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
+    return replace(opened, start=start)
+
+
+def _described(dataset: Dataset) -> str:
+    """What is about to be trained on, so that a wrong folder or size is seen before training."""
+    names = ", ".join(map(visible, dataset.classes[:5])) + (", ..." if len(dataset.classes) > 5 else "")
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    size = "×".join(map(str, dataset.train.sample_shape))
+    return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({names})"
+
+
+def _label(recipe: Recipe, count: int) -> str:
+    """What the table calls the candidate after ``count`` stages: its order; the whole recipe has the label it gave itself."""
+    return recipe.title if count == len(recipe.stages) else replace(recipe, stages=recipe.stages[:count], label="").title

@@ -1,0 +1,169 @@
+"""From a recipe to what its run begins with; and the test data, which only judging may see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from paretrim.capture.agreement import IMAGES, captured_network
+from paretrim.data.batches import Batches, EvalBatches, calibration_images, train_batches, validation_batches
+from paretrim.data.load import load
+from paretrim.data.split import split
+from paretrim.data.types import Dataset
+from paretrim.digest import digest_of
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.structure import structure_of
+from paretrim.graph.types import InputSpec
+from paretrim.models.spec import ModelSpec, build
+from paretrim.network.network import Network
+from paretrim.run.recipe import Recipe
+from paretrim.train.checkpoint import content_digest
+from paretrim.train.evaluate import predictions
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+from paretrim.train.teacher import StoredTeacher
+
+VALIDATION_BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What every run begins with: the captured network and the data that training may see.
+
+    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
+    are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
+    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
+    they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
+    Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
+    """
+
+    network: Network
+    train: Callable[[int], Batches]
+    validation: Batches
+    calibration: Tensor
+    spec: InputSpec
+    data_digest: str
+    images: int | None
+    seed: int = 0
+    execution: Execution = field(default_factory=Execution)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+
+    @cached_property
+    def validated(self) -> tuple[Tensor, Tensor]:
+        """Top-1 classes of its network and labels of the validation images, int64 [N] each; computed once."""
+        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device())
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of its network."""
+        found, labels = self.validated
+        return float((found == labels).double().mean())
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return outputs_of(self.network)
+
+    def key(self) -> str:
+        """What the outcome depends on before any stage."""
+        return digest_of(
+            {
+                "network": content_of(self.network),
+                "data": self.data_digest,
+                "calibration": len(self.calibration),
+                "seed": self.seed,
+                "bfloat16": self.execution.bfloat16(),
+            }
+        )
+
+    def resources(self, teacher: StoredTeacher | None) -> Resources:
+        """What its stages get."""
+        return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Images nobody trains on, as deployed files take them (uint8 pixels or normalised float32 [N, C, H, W]), with labels [N].
+
+    ``batches`` are the same images normalised, for the training framework.
+    """
+
+    __test__ = False  # not a test class, whatever its name says to a test runner
+
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    batches: EvalBatches
+
+
+def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, TestSet]:
+    """Read the data, build and capture the network. ``dataset`` spares reading it again.
+
+    Raises:
+        ParetrimError: the data, network or weights are not what they should be; nothing has been trained yet.
+    """
+    dataset = dataset or load(recipe.data)
+    if recipe.data.mean is not None and len(recipe.data.mean) != dataset.train.sample_shape[0]:
+        raise InvalidRecipe(
+            f"data.mean has {len(recipe.data.mean)} numbers and the images have {dataset.train.sample_shape[0]} channels"
+        )
+    splits = split(dataset, recipe.data)
+    device = recipe.execution.torch_device()
+    network = captured(recipe.model, dataset, seed=recipe.seed)
+    count = min(recipe.calibration_images, len(splits.train))
+    splits = replace(splits, train=splits.train.to(device))  # once, not for every stage
+    start = Start(
+        network=network,
+        train=lambda size: train_batches(splits, batch_size=size, seed=recipe.seed, device=device),
+        validation=validation_batches(splits, batch_size=VALIDATION_BATCH, device=device),
+        calibration=calibration_images(splits, count, seed=recipe.seed),
+        spec=InputSpec(dataset.train.sample_shape, dataset.mean, dataset.std),
+        data_digest=digest_of({"content": dataset.digest, "spec": _preparation(recipe, dataset)}),
+        images=len(splits.train),
+        seed=recipe.seed,
+        execution=recipe.execution,
+        resize=dataset.resize,
+    )
+    test = EvalBatches(images=dataset.test, batch_size=VALIDATION_BATCH, mean=dataset.mean, std=dataset.std, device=device)
+    return start, TestSet(dataset.test.images.numpy(), dataset.test.labels.numpy(), test)
+
+
+def captured(spec: ModelSpec, dataset: Dataset, *, seed: int) -> Network:
+    """The network of a recipe, initialised from its seed where it has no weights, ready for this data."""
+    torch.manual_seed(seed)
+    shape = dataset.train.sample_shape
+    module = build(spec, classes=len(dataset.classes), channels=shape[0])
+    few = dataset.train.select(torch.arange(min(IMAGES, len(dataset.train))))
+    images = next(EvalBatches(images=few, batch_size=IMAGES, mean=dataset.mean, std=dataset.std).epoch(0)).inputs
+    return captured_network(module, shape, classes=dataset.classes, images=images)
+
+
+def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
+    augmentation = dataset.augmentation
+    return {
+        "validation": recipe.data.validation,
+        "split_seed": recipe.data.split_seed,
+        "train_images": recipe.data.train_images,
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "augmentation": [augmentation.crop_padding, augmentation.flip, augmentation.cutout],
+    }
+
+
+def outputs_of(network: Network) -> int:
+    """Number of logits."""
+    return network.structure.types[network.structure.output].shape[0]
+
+
+def content_of(network: Network) -> str:
+    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return content_digest(tensors, json.dumps(structure_of(network.structure), sort_keys=True))

@@ -1,0 +1,1 @@
+"""The stages: what one is, and those that recipes can name."""

@@ -1,0 +1,54 @@
+"""Distillation as a stage: learn from the softened logits of a teacher."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.network import Network
+from paretrim.train.budget import STRICT, Budget, Fraction, Positive
+from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
+from paretrim.train.resources import Resources
+
+
+@dataclass(frozen=True, config=STRICT)
+class Distill:
+    """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
+
+    The teacher is the dense network unless the recipe names another.
+    """
+
+    name: ClassVar[str] = "distill"
+    budget: Budget = Field(default_factory=Budget)
+    temperature: Positive = 4.0
+    alpha: Fraction = 0.9
+
+    def begin(self, network: Network, resources: Resources, /) -> Network:
+        """A plain copy.
+
+        Raises:
+            InvalidRecipe: there is no teacher.
+        """
+        if resources.teacher is None:
+            raise InvalidRecipe(
+                "a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network"
+            )
+        return copy.deepcopy(network)
+
+    def advance(self, network: Network, progress: float, /) -> None:
+        """Nothing ramps."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Labels and softened logits."""
+        labels = cross_entropy(self.budget.label_smoothing)
+        return (LossTerm(labels.function, 1 - self.alpha), LossTerm(self._from_teacher, self.alpha, needs_teacher=True))
+
+    def _from_teacher(self, outputs: Outputs) -> Tensor:
+        if outputs.teacher_logits is None:
+            raise InvalidRecipe("the distillation loss was called without teacher logits")
+        return softened_kl(outputs.logits, outputs.teacher_logits, self.temperature)

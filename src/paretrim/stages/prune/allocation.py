@@ -1,0 +1,245 @@
+"""How many blocks each layer keeps: splitting one sparsity over a network.
+
+All methods do the same thing with different keys. Every block of every layer gets a key that does not depend on the sparsity
+asked for, and the K blocks with the largest keys stay, K = blocks - round(sparsity * blocks) over all layers together. Hence
+the count is exact and a larger sparsity takes from every layer a superset of what a smaller one takes.
+
+==========  =====================================================================================================
+``global``  key = the block's score; one threshold for the whole network (Han et al. 2015, arXiv 1506.02626)
+``lamp``    key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
+``cost``    key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
+            masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
+``uniform`` the i-th best block of a layer with n blocks has key n / (i - 1/2)
+``erk``     likewise with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
+            (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
+==========  =====================================================================================================
+
+Keys ``share / (i - 1/2)`` are Webster's (Sainte-Laguë) rule of apportionment: layer l keeps ``min(n_l, round(t * share_l))`` for
+the one t that makes the total right. Taking the minimum is the "set dense and solve again" of RigL. The method of largest
+remainders would also be exact in total, but with it a larger sparsity can give a layer back a block (the Alabama paradox).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe, WeightsMismatch, located
+from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, mask_for, survivors
+from paretrim.stages.prune.scores import lamp, largest, magnitude
+
+Method = Literal["global", "uniform", "erk", "lamp", "cost"]
+
+MINIMUM_DENSITY = 0.005
+"""Share of its blocks that every layer keeps before the method decides about the rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, cost of one."""
+
+    weight_shape: tuple[int, ...]
+    scores: Tensor
+    living: int
+    guarded: int
+    cost: float
+
+
+def allocate(
+    layers: Mapping[str, Tensor],
+    sparsity: float,
+    *,
+    method: Method,
+    pattern: Pattern,
+    alive: Mapping[str, Tensor] | None = None,
+    minimum_density: float = MINIMUM_DENSITY,
+    costs: Mapping[str, float] | None = None,
+) -> dict[str, int]:
+    """Number of blocks every layer keeps; zero blocks over all layers are exactly ``round(sparsity * blocks)``.
+
+    No layer empties unless the sparsity is 1: each first gets ``max(1, floor(minimum_density * blocks))`` of its best blocks.
+    When the sparsity leaves fewer than that in all, they are split uniformly, at least one each. Where earlier pruning already
+    made more zeros than asked for, those zeros stay and nothing is added.
+
+    Args:
+        layers: weights (or any non-negative scores in their place) by layer name, [Co, Ci, kh, kw] or [out, in].
+        sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
+        method: ``global``, ``uniform``, ``erk``, ``lamp`` or ``cost``; see the head of this module.
+        pattern: what a block is.
+        alive: masks of earlier stages, for all layers or some; what is False there stays zero.
+        minimum_density: see above, in [0, 1].
+        costs: for ``cost``, what one living block of each layer costs, above 0, in any unit; layers that are not in
+            ``layers`` may be named.
+
+    Raises:
+        InvalidRecipe: sparsity, method, minimum density or a cost is not allowed, there are no layers, or fewer blocks than
+            layers stay.
+        TrainingFailed: a weight is not finite.
+        WeightsMismatch: a mask in ``alive`` fits no layer.
+        UnsupportedOperation: a weight has fewer than two dimensions.
+    """
+    _check(layers, sparsity, method, pattern, alive or {}, minimum_density)
+    if method == "cost":
+        _check_costs(layers, costs or {})
+    if pattern.fixed:
+        return {name: survivors(_living(name, weight, alive), pattern) for name, weight in layers.items()}
+    parts = {
+        name: _layer(name, weight, pattern, alive, minimum_density, 1.0 if costs is None else costs.get(name, 1.0))
+        for name, weight in layers.items()
+    }
+    keep = _total(parts, sparsity)
+    values = list(parts.values())
+    guarded = [layer.guarded for layer in values]
+    living = [layer.living for layer in values]
+    sizes = [float(layer.scores.numel()) for layer in values]
+    if keep <= sum(guarded):
+        counts = _apportion(sizes, [0 if sparsity == 1 else min(1, n) for n in guarded], guarded, keep)
+    elif method == "uniform":
+        counts = _apportion(sizes, guarded, living, keep)
+    elif method == "erk":
+        shares = [
+            size * sum(layer.weight_shape) / math.prod(layer.weight_shape) for size, layer in zip(sizes, values, strict=True)
+        ]
+        counts = _apportion(shares, guarded, living, keep)
+    else:
+        counts = _rank([_keys(layer, method, pattern) for layer in values], keep)
+    return dict(zip(parts, counts, strict=True))
+
+
+def masks(
+    layers: Mapping[str, Tensor],
+    sparsity: float,
+    *,
+    method: Method,
+    pattern: Pattern,
+    alive: Mapping[str, Tensor] | None = None,
+    minimum_density: float = MINIMUM_DENSITY,
+    costs: Mapping[str, float] | None = None,
+) -> dict[str, Tensor]:
+    """Boolean masks of the weights' shapes: the largest blocks of every layer, as many as :func:`allocate` says.
+
+    Masks of the same weights at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
+    """
+    counts = allocate(layers, sparsity, method=method, pattern=pattern, alive=alive, minimum_density=minimum_density, costs=costs)
+    result = {}
+    for name, weight in layers.items():
+        with located(f"layer '{name}'"):
+            result[name] = mask_for(magnitude(weight), counts[name], pattern, alive=_living(name, weight, alive))
+    return result
+
+
+def _check(
+    layers: Mapping[str, Tensor],
+    sparsity: float,
+    method: str,
+    pattern: Pattern,
+    alive: Mapping[str, Tensor],
+    minimum_density: float,
+) -> None:
+    if not layers:
+        raise InvalidRecipe("there are no layers to prune; name at least one convolution or linear layer")
+    if not 0 <= sparsity <= 1:
+        raise InvalidRecipe(f"sparsity {sparsity} is not a share of zeros; give a number from 0 to 1")
+    if not 0 <= minimum_density <= 1:
+        raise InvalidRecipe(f"minimum density {minimum_density} is not a share; give a number from 0 to 1")
+    if method not in get_args(Method):
+        raise InvalidRecipe(f"allocation '{method}' is unknown; choose one of {', '.join(get_args(Method))}")
+    if pattern.sparsity is not None and not math.isclose(sparsity, pattern.sparsity, abs_tol=1e-9):
+        raise InvalidRecipe(
+            f"pattern '{pattern.text}' has sparsity {pattern.sparsity:g} and cannot have {sparsity:g}; "
+            f"ask for {pattern.sparsity:g} or choose another pattern"
+        )
+    for name, mask in alive.items():
+        if name not in layers:
+            raise WeightsMismatch(f"there is a mask for '{name}' but no such layer; layers are {', '.join(layers)}")
+        if mask.shape != layers[name].shape or mask.dtype != torch.bool:
+            raise WeightsMismatch(
+                f"the mask of layer '{name}' is {mask.dtype} {tuple(mask.shape)}; it must be torch.bool "
+                f"{tuple(layers[name].shape)} like the weight"
+            )
+
+
+def _check_costs(layers: Mapping[str, Tensor], costs: Mapping[str, float]) -> None:
+    missing = [name for name in layers if name not in costs]
+    if missing:
+        raise InvalidRecipe(
+            f"allocation 'cost' needs the cost of a block of every layer that is pruned; missing are {', '.join(missing)}"
+        )
+    for name in layers:
+        if not 0 < costs[name] < math.inf:
+            raise InvalidRecipe(f"a block of layer '{name}' costs {costs[name]}; give a number above 0")
+
+
+def _living(name: str, weight: Tensor, alive: Mapping[str, Tensor] | None) -> Tensor:
+    if alive is not None and name in alive:
+        return alive[name]
+    return torch.ones_like(weight, dtype=torch.bool)
+
+
+def _layer(
+    name: str, weight: Tensor, pattern: Pattern, alive: Mapping[str, Tensor] | None, minimum_density: float, cost: float
+) -> _Layer:
+    living = _living(name, weight, alive)
+    with located(f"layer '{name}'"):
+        scores = block_scores(magnitude(weight).where(living, 0), pattern)
+    possible = block_alive(living, pattern)
+    count = int(possible.sum())
+    guarded = min(count, max(1, math.floor(minimum_density * scores.numel())))
+    return _Layer(tuple(weight.shape), scores.where(possible, -torch.inf), count, guarded, cost)
+
+
+def _total(layers: Mapping[str, _Layer], sparsity: float) -> int:
+    """Blocks to keep in all layers together."""
+    blocks = sum(layer.scores.numel() for layer in layers.values())
+    living = [name for name, layer in layers.items() if layer.living]
+    keep = min(blocks - round(sparsity * blocks), sum(layer.living for layer in layers.values()))
+    if keep < len(living) and sparsity < 1:
+        raise InvalidRecipe(
+            f"sparsity {sparsity} leaves {keep} of {blocks} blocks to {len(living)} layers and every layer keeps at least one; "
+            f"ask for at most {math.floor((1 - len(living) / blocks) * 1e6) / 1e6:g}"
+        )
+    return keep
+
+
+def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int], keep: int) -> list[int]:
+    """Webster's rule within bounds: ``clip(round(t * share), low, high)`` for the t that makes the sum ``keep``.
+
+    Needs sum(low) <= keep <= sum(high). Where several layers would gain a block at the same t, earlier ones go first.
+    """
+
+    def at(t: float) -> list[int]:
+        return [min(most, max(least, math.floor(t * s + 0.5))) for s, least, most in zip(shares, low, high, strict=True)]
+
+    below, above = 0.0, max((most + 1) / s for s, most in zip(shares, high, strict=True))
+    while below < (middle := (below + above) / 2) < above:
+        if sum(at(middle)) <= keep:
+            below = middle
+        else:
+            above = middle
+    counts = at(below)
+    missing = keep - sum(counts)
+    for index, most in enumerate(at(above)):
+        extra = min(missing, most - counts[index])
+        counts[index] += extra
+        missing -= extra
+    return counts
+
+
+def _keys(layer: _Layer, method: Method, pattern: Pattern) -> Tensor:
+    """Keys of ``global``, ``lamp`` and ``cost``, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
+    keys = layer.scores
+    if method in ("lamp", "cost"):
+        energy = keys.clamp(min=0) if pattern.block > 1 else keys.clamp(min=0).double().square()
+        keys = (lamp(energy) if method == "lamp" else energy / layer.cost).where(torch.isfinite(layer.scores), -torch.inf)
+    return keys.where(~largest(layer.scores, layer.guarded), torch.inf).flatten()
+
+
+def _rank(keys: Sequence[Tensor], keep: int) -> list[int]:
+    """How many of the ``keep`` largest keys lie in each layer."""
+    chosen = largest(torch.cat(list(keys)), keep)
+    return [int(part.sum()) for part in torch.split(chosen, [len(part) for part in keys])]

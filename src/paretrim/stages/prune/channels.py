@@ -1,0 +1,116 @@
+"""Channels on a trainable network: scoring, silencing while a ramp runs, and removing for good."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.operations.channel_rules import is_depthwise
+from paretrim.graph.restrict import Kept, Restriction, restrict
+from paretrim.graph.types import Node
+from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.network.network import Network
+
+IntArray = npt.NDArray[np.int64]
+
+
+def choose_channels(
+    network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int
+) -> tuple[ChannelGroups, IntArray]:
+    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says, silenced ones first.
+
+    Source: Li et al. 2017 (arXiv 1608.08710) with the L2 norm, grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
+    """
+    groups = channel_groups(network.graph())
+    norms = {}
+    with torch.no_grad():
+        for name, layer in weighted_layers(network).items():
+            rows = layer.effective_weight().reshape(len(layer.weight), -1)
+            norms[name] = rows.double().norm(dim=1).cpu().numpy()
+    scores = group_scores(groups, norms, mean=True)
+    # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
+    living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))
+    scores[living] = np.maximum(scores[living], np.finfo(np.float64).tiny)
+    return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of)
+
+
+def silenced(network: Network, groups: ChannelGroups) -> IntArray:
+    """The classes of channels that :func:`silence_` has silenced, ascending."""
+    found = [np.empty(0, dtype=np.int64)]
+    for name, layer in weighted_layers(network).items():
+        if layer.alive is not None:
+            found.append(groups.classes[name][layer.alive.cpu().numpy() == 0])
+    return np.unique(np.concatenate(found))
+
+
+def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
+    """Make the network compute what the smaller one will, at full size: removed channels are 0 and nobody reads them.
+
+    Both are needed: a function on the way, like a sigmoid, may make something else of the 0, and the step of a weight that is
+    observed must not depend on columns that will be gone.
+    """
+    nodes = {node.name: node for node in network.structure.nodes}
+    for name, layer in weighted_layers(network).items():
+        alive = _alive(groups.classes[name], removed, layer.weight.device)
+        mask = alive[:, None] & _alive(_columns(nodes[name], layer, groups), removed, layer.weight.device)
+        mask = mask.reshape(*mask.shape, *[1] * (layer.weight.dim() - 2)).expand_as(layer.weight)
+        set_mask_(layer, mask.clone() if layer.mask is None else layer.mask & mask)  # a mask is written to on resumption
+        layer.alive = alive.float() if layer.alive is None else layer.alive * alive
+    for name, batch_norm in network.batch_norms().items():
+        alive = _alive(groups.classes[name], removed, batch_norm.gamma.device)
+        batch_norm.alive = alive.float() if batch_norm.alive is None else batch_norm.alive * alive
+
+
+def _columns(node: Node, layer: Weighted, groups: ChannelGroups) -> IntArray:
+    """The classes of the channels that the columns of a weight read; -1 where every row reads its own."""
+    columns = layer.weight.shape[1]
+    if is_depthwise(node, tuple(layer.weight.shape)):
+        return np.full(columns, -1, dtype=np.int64)
+    return groups.classes[node.inputs[0]][:columns]  # all groups of a convolution lose the same relative positions
+
+
+def _alive(classes: IntArray, removed: IntArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(~np.isin(classes, removed)).to(device)
+
+
+def without_channels(network: Network, groups: ChannelGroups, removed: IntArray) -> Network:
+    """The smaller network with its masks and quantizers cut alike."""
+    return carried(network, restrict(network.graph(), groups, removed.tolist()))
+
+
+def carried(network: Network, restriction: Restriction) -> Network:
+    """The network on a graph with fewer channels or others in their places; its masks and quantizers go where their rows go."""
+    smaller = Network(restriction.graph)
+    old, new = weighted_layers(network), weighted_layers(smaller)
+    for name, layer in new.items():
+        _carry_(old[name], layer, restriction.kept[name])
+    before = network.batch_norms()
+    for name, batch_norm in smaller.batch_norms().items():
+        batch_norm.frozen = before[name].frozen
+        batch_norm.alive = _alive_among(before[name].alive, restriction.kept[name])
+    for name, quantizer in network.quantizers().items():
+        smaller.set_grid_(name, quantizer)
+    return smaller.to(next(network.parameters()).device)
+
+
+def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
+    outputs = torch.from_numpy(kept.outputs).to(source.weight.device)
+    inputs = torch.from_numpy(kept.inputs).to(source.weight.device)
+    if source.mask is not None:
+        mask = source.mask.index_select(0, outputs).index_select(1, inputs)
+        if not bool(mask.all()):
+            set_mask_(target.to(source.weight.device), mask)
+    target.alive = _alive_among(source.alive, kept)
+    if source.quantizer is not None:
+        target.quantizer = source.quantizer.rows(outputs)
+
+
+def _alive_among(alive: Tensor | None, kept: Kept) -> Tensor | None:
+    """The flags of the channels that are left; None where all of them compute, as is usual once the silenced ones are gone."""
+    if alive is None:
+        return None
+    left = alive[torch.from_numpy(kept.outputs).to(alive.device)]
+    return None if bool(left.all()) else left

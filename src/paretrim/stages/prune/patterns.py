@@ -1,0 +1,198 @@
+"""Which weights live or die together.
+
+Weights are [Co, Ci, kh, kw] (convolution; Ci per group) or [out, in] (linear); kernels of any rank work. Legend of shapes:
+B = ceil(Ci / block) blocks along the input channels.
+
+========================  ==========================================================================================
+``unstructured``          every weight for itself
+``1x4``                   four consecutive input channels of one output channel and one kernel position: what one lane
+                          of an 8-bit dot product instruction consumes
+``n:m`` (such as ``2:4``) of every m consecutive input channels of one output channel and kernel position n stay
+========================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
+from paretrim.stages.prune.scores import largest
+from paretrim.visible import brief
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern of zeros; :func:`parse_pattern` makes one from its text.
+
+    Attributes:
+        text: as written in a recipe.
+        block: consecutive input channels that form one block; 1 for single weights.
+        stay: of every ``group`` consecutive input channels so many stay; 0 where the pattern leaves the sparsity free.
+        group: see ``stay``.
+    """
+
+    text: str
+    block: int = 1
+    stay: int = 0
+    group: int = 0
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the pattern itself sets the sparsity (n:m)."""
+        return self.group > 0
+
+    @property
+    def sparsity(self) -> float | None:
+        """Share of zeros an n:m pattern makes where m divides the input channels; None for the free patterns."""
+        return 1 - self.stay / self.group if self.fixed else None
+
+
+UNSTRUCTURED = Pattern("unstructured")
+BLOCK_1X4 = Pattern("1x4", block=4)
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read ``unstructured``, ``1x4`` or ``n:m`` with 0 < n < m.
+
+    >>> parse_pattern("2:4").sparsity
+    0.5
+
+    Raises:
+        InvalidRecipe: any other text.
+    """
+    for pattern in (UNSTRUCTURED, BLOCK_1X4):
+        if text == pattern.text:
+            return pattern
+    found = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
+    if found is None:
+        raise InvalidRecipe(f"pattern {brief(text)} is unknown; write 'unstructured', '1x4' or 'n:m' such as '2:4'")
+    stay, group = int(found[1]), int(found[2])
+    if stay >= group:
+        raise InvalidRecipe(f"pattern '{text}' prunes nothing: of every {group} weights {stay} would stay; n must be below m")
+    return Pattern(text, stay=stay, group=group)
+
+
+def block_shape(weight_shape: Sequence[int], pattern: Pattern) -> tuple[int, ...]:
+    """Shape of one value per block: [Co, B, kh, kw]; the weight's own shape where blocks are single weights.
+
+    Raises:
+        UnsupportedOperation: the weight has no input channel axis.
+    """
+    if len(weight_shape) < 2:
+        raise UnsupportedOperation(
+            f"a weight of shape {tuple(weight_shape)} has no input channels; prune weights [Co, Ci, kh, kw] or [out, in], "
+            "not biases or BatchNorm"
+        )
+    return (weight_shape[0], math.ceil(weight_shape[1] / pattern.block), *weight_shape[2:])
+
+
+def block_scores(scores: Tensor, pattern: Pattern) -> Tensor:
+    """Score of every block from non-negative scores of weights.
+
+    ``1x4``: the sum of squares in float64, [Co, B, kh, kw]; a last block of fewer than four channels sums what it has, which is
+    the energy that its removal costs. Otherwise a block is a weight and the scores pass (float32 at least).
+
+    Raises:
+        TrainingFailed: a score is NaN or infinite.
+        UnsupportedOperation: the weight has no input channel axis.
+    """
+    shape = block_shape(scores.shape, pattern)
+    bad = scores.numel() - int(torch.isfinite(scores).sum())
+    if bad:
+        raise TrainingFailed(f"{bad} of {scores.numel()} weights are NaN or infinite; has the training diverged?")
+    scores = scores.detach()
+    if pattern.block == 1:
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return _split(scores.double().square(), pattern.block, fill=0).sum(2).reshape(shape)
+
+
+def block_alive(alive: Tensor, pattern: Pattern) -> Tensor:
+    """Which blocks still hold a living weight: bool [Co, Ci, kh, kw] -> bool [Co, B, kh, kw]."""
+    return _split(alive, pattern.block, fill=0).any(2)
+
+
+def expand(block_mask: Tensor, weight_shape: Sequence[int], pattern: Pattern) -> Tensor:
+    """Mask of weights from a mask of blocks: [Co, B, kh, kw] -> ``weight_shape``.
+
+    Raises:
+        InvalidRecipe: the mask does not have one value per block.
+    """
+    wanted = block_shape(weight_shape, pattern)
+    if tuple(block_mask.shape) != wanted:
+        raise InvalidRecipe(
+            f"a block mask of shape {tuple(block_mask.shape)} does not fit a weight of shape {tuple(weight_shape)} under "
+            f"pattern '{pattern.text}', which has blocks {wanted}"
+        )
+    return block_mask.repeat_interleave(pattern.block, 1)[:, : weight_shape[1]]
+
+
+def survivors(alive: Tensor, pattern: Pattern) -> int:
+    """How many weights an n:m pattern keeps of those alive; groups with fewer than n alive keep what they have.
+
+    A last group of t < m channels counts as a full one whose missing weights are zero, so min(n, t) of it stay: that is what
+    a runtime that packs n of every m sees.
+    """
+    return int(_split(alive, pattern.group, fill=0).sum(2).clamp(max=pattern.stay).sum())
+
+
+def mask_for(scores: Tensor, keep: int, pattern: Pattern, *, alive: Tensor | None = None) -> Tensor:
+    """Mask of weights that keeps exactly ``keep`` blocks, those with the largest scores; ties keep the lower index.
+
+    With ``1x4`` and Ci a multiple of 4 the share of zero weights equals the share of zero blocks. Otherwise the last block
+    of each row is smaller than the others and, having fewer weights to sum, goes first: the share of zero weights is then
+    lower than that of zero blocks. Blocks are counted because they are what is stored and multiplied.
+
+    Args:
+        scores: non-negative score of every weight, [Co, Ci, kh, kw] or [out, in].
+        keep: blocks that stay; for ``n:m`` it must be :func:`survivors`, which the pattern sets.
+        pattern: which weights live together.
+        alive: mask of an earlier stage; what is False there stays False and a block with nothing alive cannot be kept.
+
+    Returns:
+        Boolean mask of the shape of ``scores``.
+
+    Raises:
+        InvalidRecipe: ``keep`` is not possible.
+        TrainingFailed: a score is NaN or infinite.
+        UnsupportedOperation: the weight has no input channel axis.
+    """
+    living = torch.ones_like(scores, dtype=torch.bool) if alive is None else alive
+    ranked = block_scores(scores.where(living, 0), pattern)
+    possible = block_alive(living, pattern)
+    ranked = ranked.where(possible, -torch.inf)
+    if pattern.fixed:
+        if keep != survivors(living, pattern):
+            raise InvalidRecipe(
+                f"pattern '{pattern.text}' keeps {survivors(living, pattern)} of the {scores.numel()} weights of shape "
+                f"{tuple(scores.shape)}, not {keep}; the pattern sets the sparsity"
+            )
+        return _best_of_each(ranked, pattern) & living
+    if keep > int(possible.sum()):
+        raise InvalidRecipe(
+            f"cannot keep {keep} blocks of pattern '{pattern.text}': only {int(possible.sum())} of {possible.numel()} hold a "
+            "weight that earlier pruning left"
+        )
+    return expand(largest(ranked, keep), scores.shape, pattern) & living
+
+
+def _best_of_each(scores: Tensor, pattern: Pattern) -> Tensor:
+    """The ``stay`` largest of every ``group`` along the input channels."""
+    groups = _split(scores, pattern.group, fill=-torch.inf)
+    order = groups.argsort(stable=True, dim=2, descending=True)
+    best = torch.zeros_like(groups, dtype=torch.bool)
+    best.scatter_(2, order[:, :, : pattern.stay], value=True)
+    return best.flatten(1, 2)[:, : scores.shape[1]]
+
+
+def _split(values: Tensor, size: int, *, fill: float) -> Tensor:
+    """[Co, Ci, kh, kw] -> [Co, ceil(Ci / size), size, kh, kw]; positions past Ci hold ``fill``."""
+    channels = values.shape[1]
+    padded = functional.pad(values, (0, 0) * (values.ndim - 2) + (0, -channels % size), value=fill)
+    return padded.reshape(values.shape[0], -1, size, *values.shape[2:])

@@ -1,0 +1,204 @@
+"""Pruning as a stage: single weights, blocks, n:m groups or whole channels, at once or gradually."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.operations.channel_rules import is_depthwise
+from paretrim.history import LATER
+from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.network.network import Network, is_fixed
+from paretrim.stages.prune.allocation import Method, masks
+from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
+from paretrim.stages.prune.patterns import block_shape, parse_pattern
+from paretrim.stages.prune.regroup import regrouped
+from paretrim.stages.prune.schedule import cubic
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+
+CHANNEL = "channel"
+"""The pattern that removes whole channels instead of masking weights."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Prune:
+    """Set the smallest weights to zero for good, or remove the weakest channels.
+
+    ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
+    0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
+    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` (channels: ``global`` or ``uniform``).
+    ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
+    whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
+    ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
+    Surviving channels are rounded up to ``multiple_of``.
+
+    ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
+    it, what counts is at how many positions a block is multiplied.
+
+    ``regroup`` first puts channels in an order in which blocks of four keep more; the network computes the same, and nothing is
+    left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
+
+    Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels);
+    Pool & Yu 2021 (order of channels).
+
+    Raises:
+        InvalidRecipe: settings that do not go together.
+    """
+
+    name: ClassVar[str] = "prune"
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.8
+    pattern: str = "unstructured"
+    allocation: Method = "global"
+    schedule: Literal["one_shot", "cubic"] = "one_shot"
+    start: Fraction = 0.0
+    end: Fraction = 0.6
+    first: StrictBool = False
+    last: StrictBool = False
+    multiple_of: AtLeastOne = 1
+    depthwise: StrictBool = dataclasses.field(default=False, metadata=LATER)
+    regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
+    costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise InvalidRecipe(
+                f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
+            )
+        if self.costs is not None and self.allocation != "cost":
+            raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
+        if self.pattern == CHANNEL:
+            if self.regroup:
+                raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
+            if self.allocation not in ("global", "uniform"):
+                raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not apply to channels; choose global or uniform")
+            if self.sparsity == 1:
+                raise InvalidRecipe("prune: a channel sparsity of 1 leaves no network; stay below 1")
+            return
+        pattern = parse_pattern(self.pattern)
+        if self.regroup and pattern.block == 1:
+            raise InvalidRecipe(f"prune: pattern {self.pattern} has no blocks to regroup; leave regroup out, or prune in 1x4")
+        if pattern.sparsity is not None and self.schedule == "cubic":
+            raise InvalidRecipe(
+                f"prune: the sparsity of pattern {self.pattern} is fixed at {pattern.sparsity}; use schedule one_shot"
+            )
+        if pattern.sparsity is not None and abs(pattern.sparsity - self.sparsity) > 1e-9:
+            raise InvalidRecipe(
+                f"prune: pattern {self.pattern} has sparsity {pattern.sparsity} and no other; sparsity is {self.sparsity} "
+                f"(0.8 where none is given), so write sparsity = {pattern.sparsity}"
+            )
+
+    def begin(self, network: Network, resources: Resources, /) -> Network:
+        """A copy, pruned already if the schedule is one-shot."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
+            private = self._regrouped(private)
+        if self.schedule == "one_shot":
+            return self._remove(private) if self.pattern == CHANNEL else self._mask_(private, self.sparsity)
+        if self.pattern == CHANNEL:
+            self._silence_(private, 0.0)
+        else:
+            self._masks(private, self.sparsity)  # refuses now, not in the middle of training, what cannot be reached
+            self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
+        return private
+
+    def advance(self, network: Network, progress: float, /) -> None:
+        """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
+        if self.schedule == "one_shot":
+            return
+        wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
+        if self.pattern != CHANNEL:
+            self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
+        elif progress < 1:
+            self._silence_(network, wanted)
+        else:
+            network.become_(self._remove(network))
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+    def _mask_(self, network: Network, sparsity: float) -> Network:
+        layers = self.layers_of(network)
+        for name, mask in self._masks(network, sparsity).items():
+            set_mask_(layers[name], mask)
+        return network
+
+    def _masks(self, network: Network, sparsity: float) -> dict[str, Tensor]:
+        layers = self.layers_of(network)
+        weights = {name: layer.weight.detach() for name, layer in layers.items()}
+        alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
+        return self._chosen(network, weights, sparsity, alive)
+
+    def _chosen(
+        self, network: Network, weights: Mapping[str, Tensor], sparsity: float, alive: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The masks for these weights of the network's layers."""
+        pattern = parse_pattern(self.pattern)
+        costs = None
+        if self.allocation == "cost":
+            costs = {name: float(positions(network, name)) for name in weights} if self.costs is None else self.costs
+        return masks(weights, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs)
+
+    def _most_on_the_way(self, network: Network) -> float:
+        """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
+        pattern = parse_pattern(self.pattern)
+        layers = self.layers_of(network).values()
+        blocks = sum(math.prod(block_shape(layer.weight.shape, pattern)) for layer in layers)
+        return 1 - len(layers) / blocks
+
+    def _regrouped(self, network: Network) -> Network:
+        names = tuple(self.layers_of(network))
+        return regrouped(
+            network, names, parse_pattern(self.pattern), lambda weights: self._chosen(network, weights, self.sparsity)
+        )
+
+    def layers_of(self, network: Network) -> dict[str, Weighted]:
+        """The layers of a network that take part.
+
+        Raises:
+            InvalidRecipe: there are none.
+        """
+        layers = weighted_layers(network)
+        left_out = {node.name for node in network.structure.nodes if is_fixed(node)}
+        first = next((node for node in network.structure.nodes if node.op == "conv2d" and node.name not in left_out), None)
+        if first is not None and not self.first:
+            left_out.add(first.name)
+        if not self.last:
+            left_out.add(list(layers)[-1])
+        if not self.depthwise:
+            weighted = (node for node in network.structure.nodes if node.name in layers)
+            left_out.update(node.name for node in weighted if is_depthwise(node, tuple(layers[node.name].weight.shape)))
+        found = {name: layer for name, layer in layers.items() if name not in left_out}
+        if not found:
+            raise InvalidRecipe(
+                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first, last or depthwise"
+                " to true"
+            )
+        return found
+
+    def _silence_(self, network: Network, sparsity: float) -> None:
+        groups, removed = choose_channels(network, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
+        silence_(network, groups, removed)
+
+    def _remove(self, network: Network) -> Network:
+        groups, removed = choose_channels(network, self.sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
+        return without_channels(network, groups, removed)
+
+    def _allocation(self) -> Literal["uniform", "global"]:
+        return "uniform" if self.allocation == "uniform" else "global"
+
+
+def positions(network: Network, name: str) -> int:
+    """How often one weight of a layer is multiplied for one image: the positions of its output, 1 for a linear layer."""
+    return math.prod(network.structure.types[name].shape[1:])

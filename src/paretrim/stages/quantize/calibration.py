@@ -1,0 +1,238 @@
+"""Choosing grids from what a network computes on calibration images.
+
+One pass counts the values in histograms, which also know the exact range. Source of the criteria: min-max and percentile as in
+every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from paretrim.errors import TrainingFailed
+from paretrim.graph.fusion import Fused, fuse, grid_holders
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import INPUT, Graph
+from paretrim.graph.windows import positions_of
+from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
+from paretrim.network.network import Network
+from paretrim.stages.quantize.histogram import Histogram
+from paretrim.train.execution import fast_batches
+
+Calibrator = Literal["minmax", "percentile", "mse"]
+
+CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
+"""Shares of the observed range that the ``mse`` calibrator tries."""
+
+_CACHED = 2**17
+"""Weights that are tried at once: they stay in the cache of a core."""
+
+_LARGEST = 64
+"""Weights of a channel whose clipping tells that smaller ratios are worse."""
+
+_SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
+"""Values that reach less far leave a calibrator no room above the smallest step."""
+
+_FINEST = 1 / 32
+"""Least step of a result, as a share of what its inputs can differ by; ONNX Runtime refuses averages from 1/256 on."""
+
+
+_BESIDE_TIE = 2.0**-12
+"""So near, in steps, to half-way between two steps, another order of float32 operations may round to the other side."""
+
+_FEW = 2.0**-7
+"""Share of values that may lie so near: two of 256 levels, where chance alone brings a tenth of one."""
+
+_TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
+"""Factors by which a step may grow until few values lie so near."""
+
+_TIE_IMAGES = 16
+
+_FEW_POSITIONS = 256
+"""Averages of more values have so many possible results that no share of them lies between two steps."""
+
+
+def calibrate(
+    network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float
+) -> dict[str, Grid]:
+    """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
+
+    Grids follow the unit of the values, whatever it is. A value that is 0 on all images gets a grid like those of its inputs.
+    Steps are such that neither pixels nor results of sums, products, averages and concatenations often lie half-way between two.
+
+    Raises:
+        TrainingFailed: there are no images, a value is not finite, or all of it lies below what float32 can divide into steps.
+    """
+    if len(images) == 0:
+        raise TrainingFailed("quantization needs calibration images and there are none; give at least one training batch")
+    seen = _observed(network, names, images)
+    if method == "minmax":
+        grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
+    elif method == "percentile":
+        grids = {name: _percentile_grid(values, percentile) for name, values in seen.items()}
+    else:
+        grids = {name: _mse_grid(values) for name, values in seen.items()}
+    if INPUT in grids:
+        grids[INPUT] = _off_ties(grids[INPUT], [images[:_TIE_IMAGES].cpu().numpy()])
+    return _beside_inputs(network.structure, grids, {name for name, values in seen.items() if values.low == values.high})
+
+
+def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Grid:
+    """The grid, its step a hair longer if many values of a part lie half-way between two steps: runtimes round those both ways.
+
+    Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
+    """
+    shares = []
+    for factor in _TIE_MOVES:
+        steps = [values / (grid.scale * factor) for values in parts]
+        shares.append(max((float((np.abs(some - np.floor(some) - 0.5) < _BESIDE_TIE).mean()) for some in steps), default=0.0))
+        if shares[-1] <= _FEW:
+            break
+    return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
+
+
+def _possible(run: Fused, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
+    """All results that an operation without weights can have on these grids, by input or by size of its windows."""
+    op = run.head.op
+    values = [grid.scale * (np.arange(TOP + 1.0) - grid.zero_point) for grid in inputs]
+    if op == "concat":
+        return values
+    if op == "add":
+        return [*values, values[0][:, None] + values[1]]  # one of the two is often 0
+    if op == "mul":
+        return [values[0][:, None] * values[1]]
+    if op in ("avg_pool", "adaptive_avg_pool"):
+        counts = np.unique(positions_of(op, settings_of(run.head), graph.types[run.head.inputs[0]].shape))
+        return [inputs[0].scale * np.arange(TOP * count + 1.0) / count for count in counts[counts <= _FEW_POSITIONS]]
+    return []
+
+
+def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
+    """The grids, where no step is finer than its inputs give a meaning to; ``dead`` values get the step of their inputs."""
+    result, holders = dict(grids), grid_holders(graph)
+    for run in fuse(graph):
+        name = run.end.name
+        sources = [holders[source] for source in run.head.inputs]
+        if name not in grids or not grids.keys() >= set(sources):
+            continue
+        inputs = [result[source].scale for source in sources]
+        grid = result[name]
+        if name in dead:
+            result[name] = Grid(max(inputs), 0)
+        else:
+            grid = Grid(max(grid.scale, _FINEST * _quantum(run, graph, inputs)), grid.zero_point)
+            result[name] = _off_ties(grid, _possible(run, graph, [result[source] for source in sources]))
+    return result
+
+
+def _quantum(run: Fused, graph: Graph, steps: list[float]) -> float:
+    """By how much two results of an operation on grids of these ``steps`` differ at least; 0 where that depends on weights."""
+    op = run.head.op
+    if op == "mul":
+        return steps[0] * steps[1]
+    if op in ("add", "concat"):
+        return min(steps)
+    if op == "avg_pool":
+        return steps[0] / math.prod(settings_of(run.head).pair("window"))
+    if op == "adaptive_avg_pool":
+        return steps[0] / math.prod(graph.types[run.head.inputs[0]].shape[1:])
+    return 0.0
+
+
+def _observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
+    """What each value is on the images."""
+    seen = {name: Histogram() for name in names}
+    network.eval()
+    with torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for part in fast_batches(network, images):
+            values = network.features(part, names)
+            for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):
+                pass  # an error in a thread comes out here
+            _require_finite(seen)
+    _require_room(network.structure, seen)
+    return seen
+
+
+def _require_finite(seen: Mapping[str, Histogram]) -> None:
+    for name, values in seen.items():
+        if not values.finite:
+            raise TrainingFailed(
+                f"the value '{name}' is not finite on calibration images; check the weights and the normalisation"
+            )
+
+
+def _require_room(graph: Graph, seen: Mapping[str, Histogram]) -> None:
+    layers = {node.name: node.layer for node in graph.nodes}
+    for name, values in seen.items():
+        if 0 < values.high - values.low < _SMALLEST_RANGE:
+            raise TrainingFailed(
+                f"the value '{name}' (layer '{layers.get(name, name)}') lies in {values.low:.2g}..{values.high:.2g} on "
+                "calibration images, where float32 has no room for steps; rescale the images or the weights before it, so that "
+                f"it reaches {_SMALLEST_RANGE:.2g}"
+            )
+
+
+def _percentile_grid(values: Histogram, percentile: float) -> Grid:
+    """Clip the same small share of values at both ends, at the end of zero never."""
+    edges, counts = values.bins()
+    share = np.cumsum(counts) / counts.sum()
+    top = edges[int(np.searchsorted(share, percentile / 100))] + values.width
+    bottom = edges[int(np.searchsorted(share, 1 - percentile / 100))]
+    return grid_for_range(max(bottom, values.low), min(top, values.high))
+
+
+def _mse_grid(values: Histogram) -> Grid:
+    """The clip ratio with the least mean squared rounding and clipping error over the histogram."""
+    edges, counts = values.bins()
+    edges, counts = edges[counts > 0], counts[counts > 0]
+    centres = np.clip(edges + values.width / 2, values.low, values.high)
+    candidates = [grid_for_range(values.low * ratio, values.high * ratio) for ratio in CLIP_RATIOS]
+    errors = []
+    for grid in candidates:
+        levels = np.clip(np.rint(centres / grid.scale) + grid.zero_point, 0, TOP)
+        errors.append(float((counts * (grid.scale * (levels - grid.zero_point) - centres) ** 2).sum()))
+    return candidates[int(np.argmin(errors))]
+
+
+def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: float) -> Tensor:
+    """Share of each output channel's largest magnitude that its grid covers, float32 [Co] in (0, 1].
+
+    For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image.
+    """
+    rows = weight.detach().reshape(len(weight), -1).abs()
+    # In units of a power of two, which changes no digit: squares of float32 leave it at 1e-19 and 1e19.
+    _, exponents = torch.frexp(rows.amax(1, keepdim=True))
+    rows = torch.ldexp(rows, -exponents)
+    peak = rows.amax(1)
+    peak = torch.where(peak > 0, peak, 1.0)
+    if method == "minmax":
+        return torch.ones_like(peak)
+    if method == "percentile":
+        return (torch.quantile(rows.float(), percentile / 100, dim=1) / peak).clamp(0.05, 1.0)
+    at_once = max(1, _CACHED // rows.shape[1])
+    parts = zip(torch.split(rows, at_once), torch.split(peak, at_once), strict=True)
+    return torch.cat([_least_squares(some, peaks, top=2 ** (bits - 1) - 1) for some, peaks in parts])
+
+
+def _least_squares(rows: Tensor, peak: Tensor, *, top: int) -> Tensor:
+    """The clip ratio [R] with the least squared error for magnitudes [R, K] whose largest are ``peak`` [R]."""
+    best, errors = torch.ones_like(peak), torch.full_like(peak, torch.inf)
+    work = torch.empty_like(rows)
+    largest = rows.topk(min(_LARGEST, rows.shape[1]), sorted=False).values
+    for ratio in CLIP_RATIOS:
+        # The largest weights alone lose this much; smaller ratios lose more. A hundredth is left to rounding.
+        if bool((0.99 * (largest - peak[:, None] * ratio).clamp_(min=0).square_().sum(1) > errors).all()):
+            break
+        step = (peak * ratio / top)[:, None]
+        torch.div(rows, step, out=work)
+        error = work.round_().clamp_(max=top).mul_(step).sub_(rows).square_().sum(1)
+        better = error < errors
+        best, errors = torch.where(better, ratio, best), torch.where(better, error, errors)
+    return best

@@ -1,0 +1,124 @@
+"""What a bit of the coded file is worth to every output channel, against what moving its weights does to the loss.
+
+One Lagrangian throughout: loss + ``rate`` * bits per weight, the mean over all weights of the network. Moving a weight by d adds
+``F d^2 / 2`` to the loss, F the diagonal of the Fisher information, which for cross-entropy is the Gauss-Newton curvature.
+
+Sources: Fisher diagonal from sampled labels, Martens 2020 (JMLR 21(146)) section 9; steps by sensitivity, reverse water-filling,
+Cover & Thomas 2006 section 10.3.3; a learned rate term, Ballé et al. 2017 (arXiv 1611.01704).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paretrim.errors import TrainingFailed
+from paretrim.network.code_length import bits_between
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.grids import SMALLEST_SCALE
+from paretrim.network.network import Network
+from paretrim.train.losses import LossTerm, Outputs
+
+_SAMPLE = 8
+"""Images whose gradients are summed before they are squared: the labels are drawn, so the mean is theirs."""
+
+_LEAST_SHARE = 1e-4
+"""A channel counts as at least this sensitive, in units of its layer's mean: few images cannot tell 0 from little."""
+
+_INSENSITIVE = 2.0**-86
+"""Sensitivity of a layer to which nothing on calibration images is sensitive: its bits are worth next to everything."""
+
+ROUNDS = 8
+"""How often integers are chosen and counted before training."""
+
+
+def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:
+    """What a bit is worth in units of the squared weight, for every output channel of every weighted layer; float32 [Co].
+
+    Args:
+        network: float, in evaluation mode; its gradients are left alone.
+        images: normalised training images float32 [M, C, H, W]; labels are drawn from what the network says of them.
+        rate: nats of loss that a bit per weight is worth.
+        seed: of the labels.
+
+    Raises:
+        TrainingFailed: a gradient is not finite.
+    """
+    layers = weighted_layers(network)
+    weights = sum(layer.weight.numel() for layer in layers.values())
+    sensitivities = _fisher(network, layers, images, seed)
+    found = {}
+    for name, layer in layers.items():
+        fisher, alive = sensitivities[name], torch.ones_like(layer.weight) if layer.mask is None else layer.mask
+        rows = fisher.reshape(len(fisher), -1).sum(1) / alive.reshape(len(fisher), -1).sum(1).clamp_min(1)
+        if not bool(torch.isfinite(rows).all()):
+            raise TrainingFailed(f"layer '{name}': a gradient on calibration images is not finite; check the weights")
+        least = rows.mean() * _LEAST_SHARE
+        worth = 2 * rate / (weights * torch.where(least > 0, rows.maximum(least), _INSENSITIVE))
+        found[name] = torch.ldexp(torch.ldexp(worth, _unit(layer)), _unit(layer))
+        if not bool((torch.isfinite(found[name]) & (found[name] >= SMALLEST_SCALE)).all()):
+            raise TrainingFailed(
+                f"layer '{name}': its weights reach {float(layer.weight.detach().abs().max()):.2g}, and what a bit is worth in "
+                "squares of them leaves float32; rescale the weights, or set rate to 0"
+            )
+    return found
+
+
+def _fisher(network: Network, layers: dict[str, Weighted], images: Tensor, seed: int) -> dict[str, Tensor]:
+    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight, counted in its unit."""
+    device = next(network.parameters()).device
+    random = torch.Generator().manual_seed(seed)
+    parameters = [layer.weight for layer in layers.values()]
+    sums = [torch.zeros_like(weight) for weight in parameters]
+    units = {name: _unit(layer) for name, layer in layers.items()}
+    for part in torch.split(images, _SAMPLE):
+        logits = network(part.to(device)).float()
+        labels = torch.multinomial(logits.detach().nan_to_num().softmax(1).cpu(), 1, generator=random)[:, 0].to(device)
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        for name, total, gradient in zip(layers, sums, torch.autograd.grad(loss, parameters), strict=True):
+            total.add_(torch.ldexp(gradient, units[name]).square())
+    return {name: total / len(images) for name, total in zip(layers, sums, strict=True)}
+
+
+def _unit(layer: Weighted) -> Tensor:
+    """The power of two that the largest weight lies below, int32 []: in units of it no square leaves float32."""
+    return torch.frexp(layer.weight.detach().abs().amax())[1]
+
+
+def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Tensor:
+    """Shares of the range [Co], not below ``clips``, whose steps are as coarse as the price of bits asks for.
+
+    Halving a step costs a bit and leaves a quarter of the error step^2 / 12, so the best is where ``step^2 = 6 price / ln 2``. No
+    step is beyond the largest weight of its channel.
+    """
+    peak = weight.reshape(len(weight), -1).abs().amax(1)
+    step = torch.minimum((6 * price / math.log(2)).sqrt(), peak)
+    return torch.where(peak > 0, torch.maximum(clips, step * top / peak), clips)
+
+
+def recount_(network: Network) -> None:
+    """Count the price list of every layer anew."""
+    with torch.no_grad():
+        for layer in weighted_layers(network).values():
+            if layer.quantizer is not None:
+                layer.quantizer.recount_(layer.masked_weight())
+
+
+def rate_term(rate: float) -> LossTerm:
+    """Bits per weight of the coded file, by each layer's own frequencies; with a gradient to weights and steps."""
+    return LossTerm(_bits_per_weight, weight=rate, penalty=True)
+
+
+def _bits_per_weight(outputs: Outputs) -> Tensor:
+    bits = outputs.logits.new_zeros((), dtype=torch.float32)
+    with torch.autocast(outputs.logits.device.type, enabled=False):
+        for layer in outputs.layers:
+            quantizer = layer.quantizer
+            if quantizer is not None and quantizer.lengths is not None:
+                weight = layer.masked_weight()
+                scale = quantizer.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1))
+                bits = bits + bits_between(weight / scale, quantizer.lengths)
+    return bits / max(sum(layer.weight.numel() for layer in outputs.layers), 1)

@@ -1,0 +1,107 @@
+"""INT8 quantization as a stage: with epochs it is quantization-aware training, with none post-training quantization."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import TrainingFailed
+from paretrim.graph.fusion import grid_values
+from paretrim.history import LATER
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.grids import SMALLEST_SCALE, ActivationQuantizer, Scales, WeightQuantizer
+from paretrim.network.network import Network
+from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
+from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
+from paretrim.train.budget import STRICT, Budget, NotNegative
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+
+SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
+"""Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Quantize:
+    """Put every convolution, linear layer and activation on an integer grid, and train through the rounding.
+
+    Weights: symmetric, per output channel, ``weight_bits`` wide (8; 7 for CPUs without VNNI). Activations: uint8 per tensor.
+    Scales are ``learned`` (LSQ) or ``observed`` (range of the weight; moving average of the activation range), starting from the
+    calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
+    the end leaves the trained integers as they are.
+
+    Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
+
+    ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
+    loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
+    allows, every weight moves to the integer that is worth its bits, here and in all later stages, and training minimises
+    loss + ``rate`` * bits per weight. A weight that is 0 stays 0.
+    """
+
+    name: ClassVar[str] = "quantize"
+    budget: Budget = Field(default_factory=Budget)
+    weight_bits: Annotated[int, Field(ge=2, le=8, strict=True)] = 8
+    scales: Literal["learned", "observed"] = "learned"
+    calibrator: Calibrator = "mse"
+    percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
+    rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
+
+    def begin(self, network: Network, resources: Resources, /) -> Network:
+        """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
+
+        Raises:
+            TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
+            UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
+        """
+        device = resources.execution.torch_device()
+        private = copy.deepcopy(network).to(device)
+        private.grids.clear()
+        for layer in weighted_layers(private).values():
+            layer.quantizer = None
+        names = grid_values(private.structure)
+        grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
+        scales: Scales = self.scales
+        worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
+        for name, layer in weighted_layers(private).items():
+            weight = layer.effective_weight().detach()
+            _require_steps(name, weight)
+            clip = weight_clips(weight, bits=self.weight_bits, method=self.calibrator, percentile=self.percentile)
+            if self.rate:
+                clip = coarser_clips(weight, clip, worth[name], 2 ** (self.weight_bits - 1) - 1)
+            layer.quantizer = WeightQuantizer(weight, bits=self.weight_bits, scales=scales, clip=clip)
+            layer.quantizer.price = worth.get(name)
+        for _ in range(ROUNDS):
+            recount_(private)
+        for name in names:
+            private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
+        if self.budget.epochs:
+            freeze(private)  # what has no integers is refused here, not after training
+        return private
+
+    def advance(self, network: Network, _progress: float, /) -> None:
+        """Nothing ramps; where bits have a price, they are counted anew."""
+        if self.rate:
+            recount_(network)
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default, and what bits are worth."""
+        return (rate_term(self.rate),) if self.rate else ()
+
+
+def _require_steps(name: str, weight: Tensor) -> None:
+    """Refuse a layer whose weights lie where float32 cannot divide them into steps; one without any weight is fine."""
+    largest = float(weight.abs().max())
+    if not 0 <= largest < math.inf:
+        raise TrainingFailed(f"layer '{name}': its largest weight is {largest}; the training before had failed")
+    if 0 < largest < SMALLEST_WEIGHT:
+        raise TrainingFailed(
+            f"layer '{name}': its weights reach {largest:.2g}, where float32 has no room for steps; rescale them so that they "
+            f"reach {SMALLEST_WEIGHT:.2g}"
+        )

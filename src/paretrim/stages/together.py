@@ -1,0 +1,67 @@
+"""Several stages at once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import ClassVar
+
+from pydantic import Field, SkipValidation
+from pydantic.dataclasses import dataclass
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.network import Network
+from paretrim.stages.stage import Stage
+from paretrim.train.budget import STRICT, Budget
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+
+
+@dataclass(frozen=True, config=STRICT)
+class Together:
+    """Stages that share one budget: all their constraints from the start, all their ramps, the sum of their losses.
+
+    This is how simultaneous methods are written: pruning while distilling, quantization-aware training with a teacher, all three
+    at once. The parts begin in the order given. Parts that name no loss of their own are content with what the others minimise.
+
+    Raises:
+        InvalidRecipe: there are no parts, or a part brings a budget of its own.
+    """
+
+    name: ClassVar[str] = "together"
+    parts: SkipValidation[tuple[Stage, ...]]
+    budget: Budget = Field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise InvalidRecipe("together: there are no parts; name at least one stage")
+        for part in self.parts:
+            if part.budget != Budget():
+                raise InvalidRecipe(
+                    f"together: part '{part.name}' brings its own budget; the parts share the budget of 'together'"
+                )
+
+    def begin(self, network: Network, resources: Resources, /) -> Network:
+        """Put every part's constraints on one copy."""
+        private = copy.deepcopy(network)
+        for part in self._bound():
+            private = part.begin(private, resources)
+        return private
+
+    def advance(self, network: Network, progress: float, /) -> None:
+        """Move every part's ramps."""
+        for part in self._bound():
+            part.advance(network, progress)
+
+    def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
+        """The losses of all parts; cross-entropy if none has any."""
+        return tuple(term for part in self._bound() for term in part.losses(resources))
+
+    def _bound(self) -> tuple[Stage, ...]:
+        """The parts with the budget they share: a part may read it, as distillation reads the label smoothing."""
+        return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)
+
+
+def stage_label(stage: Stage) -> str:
+    """The stage's name; of a simultaneous one the names of its parts, joined by ``+``."""
+    return "+".join(stage_label(part) for part in stage.parts) if isinstance(stage, Together) else stage.name

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from paretrim.stages.quantize.stage import Quantize
+
+from paretrim.errors import ExportMismatch, UnsupportedOperation
+from paretrim.graph.checks import validate
+from paretrim.graph.interpreter import run
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+from paretrim.train.resources import Resources
+
+f32 = np.float32
+
+
+@pytest.fixture
+def network():
+    rng = np.random.default_rng(0)
+    kind, rows = ValueType((4, 6, 6)), 4
+    norm = {name: rng.uniform(0.5, 1.5, rows).astype(f32) for name in ("gamma", "beta", "mean", "variance")}
+    nodes = (
+        Node(
+            "conv", "conv2d", (INPUT,), kind, {"padding": (1, 1, 1, 1)}, {"weight": rng.normal(0, 0.3, (4, 2, 3, 3)).astype(f32)}
+        ),
+        Node("norm", "batch_norm", ("conv",), kind, {"epsilon": 1e-5}, norm),
+        Node("relu", "relu", ("norm",), kind),
+        Node("flat", "flatten", ("relu",), ValueType((144,))),
+        Node("head", "linear", ("flat",), ValueType((3,)), {}, {"weight": rng.normal(0, 0.1, (3, 144)).astype(f32)}),
+    )
+    made = Network(Graph(InputSpec((2, 6, 6)), nodes, "head", ("a", "b", "c"))).eval()
+    torch.manual_seed(0)
+    for layer in weighted_layers(made).values():
+        set_mask_(layer, torch.rand_like(layer.weight) > 0.6)
+    return made
+
+
+def quantized(network, **settings):
+    execution = Execution(device="cpu", precision="float32")
+    resources = Resources(None, None, torch.randn(16, 2, 6, 6), execution, 0)
+    return Quantize(budget=Budget(epochs=0), **settings).begin(network, resources).eval()
+
+
+@pytest.mark.parametrize("bits", [8, 7, 4])
+@pytest.mark.parametrize("scales", ["learned", "observed"])
+def test_what_was_trained_is_frozen(network, bits, scales):
+    fake = quantized(network, weight_bits=bits, scales=scales)
+    graph = freeze(fake)
+    validate(graph)
+    images = torch.randn(20, 2, 6, 6)
+    with torch.no_grad():
+        expected = fake(images).numpy()
+    assert np.abs(run(graph, images.numpy()) - expected).max() <= 0.03 * np.abs(expected).max()
+    for name, layer in weighted_layers(fake).items():
+        weight = next(node for node in graph.nodes if node.name == name).tensors["weight"]
+        assert (weight[~layer.mask.numpy()] == 0).all()
+        assert 2 ** (bits - 1) - 1 >= np.abs(weight.astype(int)).max() > 2 ** (bits - 2)
+    assert graph.classes == ("a", "b", "c")
+
+
+def test_a_float_network_is_folded(network):
+    graph = freeze(network)
+    validate(graph)
+    assert [node.op for node in graph.nodes] == ["conv2d", "relu", "flatten", "linear"]
+    images = torch.randn(3, 2, 6, 6)
+    with torch.no_grad():
+        np.testing.assert_allclose(run(graph, images.numpy()), network(images).numpy(), rtol=1e-4, atol=1e-4)
+    for name, layer in weighted_layers(network).items():
+        weight = next(node for node in graph.nodes if node.name == name).tensors["weight"]
+        assert (weight[~layer.mask.numpy()] == 0).all()
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_pixels_are_normalised_in_the_file(network, integer):
+    spec = InputSpec((2, 6, 6), (0.4, 0.5), (0.2, 0.3))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 6, 6)).astype(np.uint8)
+    mean, std = (np.array(v)[:, None, None] for v in (spec.mean, spec.std))
+    trained = quantized(network) if integer else network
+    found = run(freeze(trained, spec), pixels)
+    expected = run(freeze(trained), ((pixels / 255 - mean) / std).astype(f32))
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_half_quantized_networks_are_refused(network):
+    fake = quantized(network)
+    weighted_layers(fake)["conv"].quantizer = None
+    with pytest.raises(UnsupportedOperation, match="layers conv are not quantized and the others are; quantize all or none"):
+        freeze(fake)
+
+
+def test_a_pruned_weight_that_is_not_zero_is_refused(network, monkeypatch):
+    fake = quantized(network)
+    quantizer = weighted_layers(fake)["conv"].quantizer
+    monkeypatch.setattr(
+        quantizer, "integers", lambda weight: (torch.ones_like(weight, dtype=torch.int8), torch.ones(len(weight)))
+    )
+    with pytest.raises(ExportMismatch, match="layer 'conv': a pruned weight is not 0 in the exported integers"):
+        freeze(fake)
