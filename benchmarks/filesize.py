@@ -33,8 +33,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
 from paretrim.capture import capture
@@ -50,6 +48,8 @@ from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.runtime.machine import native
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
 from paretrim.data.batches import EvalBatches
@@ -22,6 +20,8 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

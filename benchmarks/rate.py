@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
 from paretrim.capture import capture
@@ -33,6 +31,8 @@ from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import Execution

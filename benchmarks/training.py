@@ -22,8 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from estimates import median
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.quantize.stage import Quantize
 from torch import Tensor, nn
 
 from paretrim.capture import capture
@@ -31,7 +29,9 @@ from paretrim.data.batches import Batch, TrainBatches
 from paretrim.data.types import ImageSet
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from paretrim.stages.prune.stage import Prune
 
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
@@ -19,6 +18,7 @@ from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import start_from
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm

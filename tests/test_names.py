@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "stages"))
 
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, SHAPE, SHORT, resources, start
 
 from paretrim import trimfile
@@ -30,6 +28,8 @@ from paretrim.network.thaw import network_from_file
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 ONE_STEP = Budget(epochs=1, batch_size=120, learning_rate=1e-3)

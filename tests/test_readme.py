@@ -29,14 +29,18 @@ model = nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), second, nn.ReLU(), nn
 """
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def _lines(*programs: str) -> list[str]:
-    """Shell lines of the README that begin with one of the programs, without their comments."""
-    lines = [line.partition("  #")[0].strip() for block in _blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.split()[:1] and line.split()[0] in programs]
+    """Shell lines of the README and the page on commands that begin with one of the programs, without their comments."""
+    blocks = (block for text in (README, COMMANDS) for block in _blocks("sh", text))
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in dict.fromkeys(lines) if line.split()[:1] and line.split()[0] in programs]
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -44,9 +48,34 @@ def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_readme_starts_with_the_two_scripts():
-    first = _blocks("sh")[0]
-    assert [line.split()[0] for line in first.splitlines()] == ["./demo", "./check"]
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 100 and "](" not in line] == []
+
+
+def test_the_speeds_of_the_readme_are_measured():
+    measured = [_cells(line) for line in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    # Of the long table: network, zeros, our time, the best of the others, ratio; on one thread.
+    known = {(row[0], row[1], row[5], row[6].split()[-1], row[7]) for row in measured if len(row) == 10 and row[3] == "1"}
+    shown = {tuple(_cells(line)) for line in README.splitlines() if line.startswith("| resnet")}
+    assert len(shown) >= 4
+    assert shown <= known
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_stages_of_the_python_page_are_those_that_are_used(tmp_path: Path):
+    (block,) = _blocks("python", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"))
+    (tmp_path / "your_package.py").write_text(YOUR_PACKAGE, encoding="utf-8")
+    stages = block.partition("result =")[0]
+    compared = "from paretrim.run.compressed import EPOCHS\nfrom paretrim.stages.usual import usual_stages\n"
+    program = f"{stages}{compared}assert tuple(stages) == usual_stages(EPOCHS, budget=paretrim.Budget())\n"
+    (tmp_path / "page.py").write_text(program, encoding="utf-8")
+    done = _run([sys.executable, "page.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_five_lines_of_python_run(tmp_path: Path):
@@ -71,15 +100,15 @@ def test_a_command_of_the_readme_is_understood(line: str):
     assert not missing
 
 
-def test_the_readme_names_every_command():
-    said = set(re.findall(r"paretrim ([a-z]+)", README))
+def test_every_command_has_a_line():
+    said = {line.split()[1] for line in _lines("paretrim")}
     helped = re.findall(r"^    ([a-z]+)  ", build_parser().format_help(), re.MULTILINE)
     assert len(helped) >= 10
     assert set(helped) <= said
 
 
-def test_the_recipe_of_the_readme_is_the_one_of_the_demo(tmp_path: Path):
-    block, pretrained = _blocks("toml")
+def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
+    block, pretrained = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")

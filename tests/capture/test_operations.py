@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from hand_networks import SIZE, Net, conv
-from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,6 +17,7 @@ from paretrim.graph.types import InputSpec
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.runtime import load
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 from paretrim.trimfile import read, write
 

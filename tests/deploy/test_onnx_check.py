@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from paretrim.stages.quantize.stage import Quantize
 from random_graphs import BLOCKS, Builder, finish, random_graph
 from torch import nn
 
@@ -19,6 +18,7 @@ from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network.freeze import freeze
 from paretrim.run.own import start_from_loaders
 from paretrim.run.pipeline import run_stages
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.errors import ExportMismatch, UnsupportedOperation
 from paretrim.graph.checks import validate
@@ -10,6 +9,7 @@ from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.graph.interpreter import run
 from paretrim.graph.plain import plain_biases, plain_scales
@@ -16,6 +15,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

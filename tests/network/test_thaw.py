@@ -11,8 +11,6 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent / "stages"))
 
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, NETWORKS, NONE, SHAPE, SHORT, block, dense, resources, start
 
 from paretrim import trimfile
@@ -28,6 +26,8 @@ from paretrim.network.thaw import network_from_file, thaw
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 
 
 def assert_equal_graphs(found, expected):

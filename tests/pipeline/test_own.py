@@ -2,8 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, FLOAT32, MEAN, NETWORKS, SHORT, STD, image_set, same, state
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -14,6 +12,8 @@ from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
 from paretrim.run.own import start_from_loaders
 from paretrim.run.pipeline import run_stages
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.evaluate import accuracy
 

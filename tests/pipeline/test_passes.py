@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from paretrim.stages.quantize.stage import Quantize
 from tiny import FLOAT32, MEAN, NETWORKS, NONE, SHAPE, STD, image_set, start
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,6 +15,7 @@ from paretrim.run.judge import as_the_file_takes, deploy, judge
 from paretrim.run.pipeline import run_stages
 from paretrim.run.start import TestSet
 from paretrim.runtime import Session
+from paretrim.stages.quantize.stage import Quantize
 
 
 @dataclass

@@ -3,8 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, FLOAT32, NONE, SHORT, STAGES, image_set, network, prune, same, start, state
 from torch import nn
 
@@ -14,7 +12,9 @@ from paretrim.errors import CorruptFile, OutOfSpace, TrainingFailed
 from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import disk_bytes, run_stage, run_stages, train_dense
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 from paretrim.train.teacher import StoredTeacher
 

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from paretrim.stages.prune.stage import Prune
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,6 +13,7 @@ from paretrim.graph.types import InputSpec
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
+from paretrim.stages.prune.stage import Prune
 from paretrim.train.execution import Execution
 
 RESOURCES = SimpleNamespace(execution=Execution(device="cpu", precision="float32"))

@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretrim.stages.prune.allocation import allocate, masks
-from paretrim.stages.prune.patterns import BLOCK_1X4, UNSTRUCTURED, block_alive, block_scores, parse_pattern
-from paretrim.stages.prune.scores import magnitude
 from scipy.optimize import brentq
 
 from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation, WeightsMismatch
+from paretrim.stages.prune.allocation import allocate, masks
+from paretrim.stages.prune.patterns import BLOCK_1X4, UNSTRUCTURED, block_alive, block_scores, parse_pattern
+from paretrim.stages.prune.scores import magnitude
 
 TWO_FOUR = parse_pattern("2:4")
 METHODS = ["global", "uniform", "erk", "lamp", "cost"]

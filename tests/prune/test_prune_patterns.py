@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
 from paretrim.stages.prune.patterns import (
     BLOCK_1X4,
     UNSTRUCTURED,
@@ -15,8 +17,6 @@ from paretrim.stages.prune.patterns import (
     parse_pattern,
     survivors,
 )
-
-from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
 
 shapes = st.one_of(
     st.tuples(st.integers(1, 5), st.integers(1, 9)),

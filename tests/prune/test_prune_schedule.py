@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paretrim.stages.prune.schedule import cubic, one_shot
 
 from paretrim.errors import InvalidRecipe
+from paretrim.stages.prune.schedule import cubic, one_shot
 
 shares = st.floats(0, 1)
 

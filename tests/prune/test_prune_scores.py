@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from paretrim.stages.prune.scores import channel_l2, lamp, largest, magnitude
 
 from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.stages.prune.scores import channel_l2, lamp, largest, magnitude
 
 
 def test_magnitude_is_the_absolute_value_without_gradient():

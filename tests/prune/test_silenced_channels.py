@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graph"))
 
-from paretrim.stages.prune.channels import carried, choose_channels, silence_, silenced
-from paretrim.stages.prune.stage import Prune
 from random_graphs import BLOCKS, FUNCTIONS, Builder, finish
 
 from paretrim.graph.channels import channel_groups, choose
@@ -20,6 +18,8 @@ from paretrim.graph.restrict import restrict
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.grids import WeightQuantizer
 from paretrim.network.network import Network
+from paretrim.stages.prune.channels import carried, choose_channels, silence_, silenced
+from paretrim.stages.prune.stage import Prune
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
 

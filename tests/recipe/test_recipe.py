@@ -3,12 +3,12 @@ import json
 import re
 
 import pytest
-from paretrim.stages.prune.stage import Prune
 
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
 from paretrim.run.recipe import STAGES, Recipe, canonical, parse_recipe, parse_stage, read_recipe, stage_settings
+from paretrim.stages.prune.stage import Prune
 
 TEXT = """
 seed = 3

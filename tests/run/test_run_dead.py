@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -14,6 +13,7 @@ from paretrim.deploy.write import write_graph
 from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
 

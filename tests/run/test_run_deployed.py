@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
 from paretrim.data.load import load
@@ -20,6 +19,7 @@ from paretrim.run.judge import deploy
 from paretrim.run.pipeline import run_stages
 from paretrim.run.run import run_recipe
 from paretrim.run.start import start_from
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 

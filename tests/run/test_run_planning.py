@@ -3,9 +3,6 @@ import re
 
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 
 import paretrim.run.planning
 from paretrim.errors import TrainingFailed
@@ -13,6 +10,9 @@ from paretrim.run.judge import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
 from paretrim.run.planning import describe, doubt, predict
 from paretrim.run.start import start_from
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
 

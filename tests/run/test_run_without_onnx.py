@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from paretrim.stages.quantize.stage import Quantize
 
 import paretrim
 from paretrim.bench.effort import Effort
@@ -27,6 +26,7 @@ from paretrim.run.run import run_recipe
 from paretrim.run.start import start_from
 from paretrim.search.grid import Grid
 from paretrim.search.study import run_study, time_study
+from paretrim.stages.quantize.stage import Quantize
 
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
 from tiny import dense, resources
 
 from paretrim.capture import capture
@@ -13,6 +12,7 @@ from paretrim.graph.types import INPUT
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.grids import grid_for_range
 from paretrim.network.network import Network
+from paretrim.stages.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
 
 
 def observed(name="residual"):

@@ -1,15 +1,15 @@
 """Distillation with default settings beside fine-tuning with the same budget, on a damaged INT8 network of digits."""
 
 import pytest
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import CHANNEL, Prune
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import start_from
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 SEEDS = (0, 1)

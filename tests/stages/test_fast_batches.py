@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from paretrim.stages.quantize.calibration import calibrate
 from tiny import dense, resources
 
 from paretrim.graph.fusion import grid_values
+from paretrim.stages.quantize.calibration import calibrate
 from paretrim.train import execution
 from paretrim.train.execution import fast_batches
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from paretrim.stages.quantize.histogram import Histogram
 
 DRAWN = torch.randn(200_003, generator=torch.Generator().manual_seed(1))

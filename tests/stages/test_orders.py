@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import NONE, SHORT, STAGES, dense, prune, resources, same, state
 
 from paretrim.errors import InvalidRecipe, TrainingFailed
@@ -15,7 +12,10 @@ from paretrim.graph.fusion import grid_values
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
 

@@ -4,10 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.patterns import block_alive, parse_pattern
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, NONE, SHAPE, SHORT, dense, network, prune, resources, state
 from torch import nn
 
@@ -18,7 +14,11 @@ from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.patterns import block_alive, parse_pattern
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 
 PATTERNS = {

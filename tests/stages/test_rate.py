@@ -7,10 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.rate import prices
-from paretrim.stages.quantize.stage import Quantize
 from tiny import NONE, SHORT, dense, prune, resources, same, state
 
 from paretrim.errors import TrainingFailed
@@ -23,6 +19,10 @@ from paretrim.network.integer_network import IntegerNetwork
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import stage_settings
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.rate import prices
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.losses import LossTerm, cross_entropy, with_a_goal
 
 

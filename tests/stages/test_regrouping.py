@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.prune.patterns import BLOCK_1X4, block_alive
-from paretrim.stages.prune.regroup import _in_blocks, arranged, kept_share
-from paretrim.stages.quantize.stage import Quantize
 from tiny import NETWORKS, NONE, dense, prune, resources
 
 from paretrim.graph.interpreter import run
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.prune.patterns import BLOCK_1X4, block_alive
+from paretrim.stages.prune.regroup import _in_blocks, arranged, kept_share
+from paretrim.stages.quantize.stage import Quantize
 
 
 def prunable(network):

@@ -6,9 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from tiny import NETWORKS, NONE, SHORT, dense, network, resources
 
 from paretrim.errors import TrainingFailed, UnsupportedOperation
@@ -18,7 +15,10 @@ from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.units import units_of
 
 POWERS = (-100, -67, -30, -10, 10, 30, 67, 100)

@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.stage import Quantize
 from torch import nn
 
 from paretrim.capture import capture
@@ -18,7 +15,10 @@ from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.start import Start
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from paretrim.stages.quantize.stage import Quantize
 from tiny import NONE, dense, resources
 
 from paretrim.errors import CorruptFile, UnsupportedOperation
@@ -11,6 +10,7 @@ from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train import evaluate
 
 CPU = torch.device("cpu")

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.quantize.stage import Quantize
 from tiny import CLASSES, FLOAT32, MEAN, SHAPE, SHORT, STAGES, STD, dense, image_set, network, resources, same, state
 from torch import nn
 
@@ -15,6 +14,7 @@ from paretrim.data.types import ImageSet
 from paretrim.errors import DataUnavailable, TrainingFailed
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.checkpoint import Checkpoints
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import Execution

@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretrim.stages.distill.stage import Distill
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe
+from paretrim.stages.distill.stage import Distill
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
 

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from paretrim.stages.distill.stage import Distill
 from tiny import CLASSES, FLOAT32, SHORT, dense, network, resources, same, start, state
 
 import paretrim.files
 from paretrim.run.pipeline import run_stage
+from paretrim.stages.distill.stage import Distill
 from paretrim.train.checkpoint import load_state
 from paretrim.train.teacher import StoredTeacher
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
 from paretrim.deploy.onnx_file import export_onnx
@@ -15,6 +14,7 @@ from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.runtime import instruction_sets, plan
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

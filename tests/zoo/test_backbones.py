@@ -5,7 +5,6 @@ import pytest
 import torch
 from chain import assert_the_file_runs_in_int8, resources
 from hand_networks import trained
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim.capture import capture
 from paretrim.graph.checks import validate
@@ -14,6 +13,7 @@ from paretrim.models.catalog import NETWORKS
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 BACKBONES = {

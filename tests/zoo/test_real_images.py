@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from chain import resources
-from paretrim.stages.quantize.stage import Quantize
 
 from paretrim import trimfile
 from paretrim.capture import capture
@@ -23,6 +22,7 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.runtime import plan
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
