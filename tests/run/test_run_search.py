@@ -188,7 +188,10 @@ def test_misses_say_by_how_much():
     )
     assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
     (unknown,) = misses(_tried("INT8", 0.895, 1000), Targets(None, 2.0), DENSE)
-    assert unknown == "there is no latency to hold against --max-latency-ms 2: the candidate has no ONNX file"
+    assert unknown == (
+        "there is no latency to hold against --max-latency-ms 2: none of the runtimes measured runs the candidate; "
+        "name others in --runtimes"
+    )
     (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
     assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
 
@@ -329,7 +332,7 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
     delivered = Delivered((), tuple(map(_judgement, (right, worse, fine))), outcomes)
-    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path)
+    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, settings=())
     assert found.best is tried[0]
     assert found.test_drop == Drop(lost, 0, 360)
     assert found.met is not contradicts

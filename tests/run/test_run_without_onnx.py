@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +23,11 @@ from paretrim.run.delivery import Measuring
 from paretrim.run.judge import deploy
 from paretrim.run.pipeline import run_stages
 from paretrim.run.progress import silent
-from paretrim.run.run import run_recipe
+from paretrim.run.run import open_recipe, run_recipe
 from paretrim.run.start import start_from
+from paretrim.search.climb import _first, compress_towards
 from paretrim.search.grid import Grid
+from paretrim.search.ladder import Targets, ladder
 from paretrim.search.study import run_study, time_study
 from paretrim.stages.quantize.stage import Quantize
 
@@ -181,6 +184,45 @@ def test_a_file_that_does_not_run_is_left_out_of_the_timings(recipe, tmp_path, o
     assert f"{quantized.label} is not timed in openvino: its ONNX file does not run there: no kernel" in notes
     assert "timing 3 files in paretrim with 1 thread" in notes
     assert "timing 2 files in openvino with 1 thread" in notes
+
+
+def compressed(recipe, folder, settings):
+    """INT8 without training, held against a latency that everything meets; with the notes on the way."""
+    notes = []
+    opened = open_recipe(replace(recipe, stages=()), silent())
+    found = compress_towards(
+        Targets(max_latency_ms=1e6),
+        ladder(0, ["int8"], budget=paretrim.Budget()),
+        opened,
+        folder,
+        measuring=Measuring(settings, LEAST),
+        watcher=replace(silent(), note=notes.append),
+        reproduce=(),
+    )
+    return found, notes
+
+
+def test_a_latency_target_holds_in_the_first_runtime_that_runs_the_candidate(recipe, tmp_path, openvino_without_integers):
+    found, notes = compressed(recipe, tmp_path, (Setting("openvino", 1), Setting("paretrim", 1)))
+    assert "INT8: --max-latency-ms is not held against openvino: no kernel" in notes
+    assert not any("latency" in text for text in found.missed)
+    (latency,) = found.outcomes[1].latencies
+    assert (latency.runtime, found.best.p50_ms) == ("paretrim", latency.p50_ms)
+
+    # What an earlier run measured elsewhere is no latency in the runtimes of this one.
+    found, notes = compressed(recipe, tmp_path, (Setting("openvino", 1),))
+    assert found.outcomes[1].latencies == (latency,)
+    assert found.best.p50_ms is None
+    assert any("none of the runtimes measured runs the candidate; name others in --runtimes" in text for text in found.missed)
+
+
+def test_a_latency_that_another_runtime_gave_in_its_place_is_not_the_first():
+    settings = (Setting("paretrim", 1), Setting("onnxruntime", 2), Setting("onnxruntime", 1))
+    in_place = SimpleNamespace(runtime="onnxruntime", threads=1, in_place_of="paretrim")
+    one, two = (SimpleNamespace(runtime="onnxruntime", threads=threads, in_place_of=None) for threads in (1, 2))
+    assert _first([in_place, one, two], settings) is two
+    assert _first([in_place, one], settings) is one
+    assert _first([in_place], settings) is None
 
 
 def test_a_study_leaves_out_what_does_not_run_and_is_timed_once(recipe, tmp_path, openvino_without_integers):

@@ -84,8 +84,7 @@ def deliver(
     The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
     """
     deployed = [ship(entry, opened, folder) for entry in entries]
-    runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
-    onnx_runtime = next((name for name in runtimes if name != NATIVE), ELSEWHERE)
+    onnx_runtime = judging_runtime(measuring)
     judgements = []
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(judged(entry, files, opened, onnx_runtime=onnx_runtime))
@@ -190,6 +189,12 @@ def timed(
 
 def _facts(entry: Entry, folder: Path) -> Facts:
     return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
+
+
+def judging_runtime(measuring: Measuring | None) -> str:
+    """The runtime in which ONNX files are judged: the first that is measured and opens them."""
+    runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
+    return next((name for name in runtimes if name != NATIVE), ELSEWHERE)
 
 
 def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str = ELSEWHERE) -> Judgement:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paretrim.errors import InvalidRecipe
+from paretrim.bench.types import Latency
 from paretrim.files import write_atomically
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
@@ -17,8 +17,9 @@ from paretrim.report.noise import doubts
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
+from paretrim.results.timing import Setting, arms_of
 from paretrim.run.candidate import Candidate
-from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver, ship, timed, write_page
+from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver, judged, judging_runtime, ship, timed, write_page
 from paretrim.run.judge import Deployed, as_the_file_takes
 from paretrim.run.pipeline import run_stages
 from paretrim.run.planning import doubt
@@ -85,7 +86,7 @@ def compress_towards(
     """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.trim`` and ``best.onnx``.
 
     Where the ONNX file of the best failed its check there is no ``best.onnx``. Latency targets refer to the first of the measured
-    settings.
+    settings that runs the candidate.
 
     Raises:
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
@@ -115,16 +116,25 @@ def compress_towards(
 
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
     delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
-    found = _found(tried, delivered, targets, reference, folder)
+    settings = measuring.settings if measuring else ()
+    found = _found(tried, delivered, targets, reference, folder, settings=settings)
     found = replace(found, onnx=_keep(delivered.deployed[1 + found.tried.index(found.best)], folder))
     choice = Choice(found.best.rung.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
     write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
     return found
 
 
-def _found(tried: Sequence[Tried], delivered: Delivered, targets: Targets, reference: Reference, folder: Path) -> Found:
+def _found(
+    tried: Sequence[Tried],
+    delivered: Delivered,
+    targets: Targets,
+    reference: Reference,
+    folder: Path,
+    *,
+    settings: Sequence[Setting],
+) -> Found:
     """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
-    final = _with_final_latencies(tried, delivered)
+    final = _with_final_latencies(tried, delivered, settings)
     best, reason = choose(final, targets, reference)
     dense, *others = delivered.judgements
     test_drop = drop_between(dense.right_images(), others[final.index(best)].right_images())
@@ -162,17 +172,21 @@ def _file_right(files: Deployed, start: Start) -> Right:
 
 
 def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: Measuring, watcher: Watcher) -> Estimate | None:
-    """Median latency of the newest entry, timed beside the dense network; None where it has no ONNX file and needs one."""
-    dense, newest = entries[0], entries[-1]
-    files = ship(newest, opened, folder)
-    first = replace(measuring, settings=measuring.settings[:1])
-    place = folder / TIMINGS / "candidates" / files.folder.name
-    pair = {one.label: made.folder / ONNX_FILE for one, made in ((dense, ship(dense, opened, folder)), (newest, files))}
-    found = timed(pair, opened.test, first, place, watcher=watcher)[newest.label]
-    if not found and files.onnx is not None:
-        runtime = first.settings[0].runtime
-        raise InvalidRecipe(f"'{newest.label}' cannot run in {runtime}; name another runtime first in --runtimes")
-    return found[0].p50_ms if found else None
+    """Median latency of the newest entry beside the dense network, in the first setting that runs it; None where none does."""
+    newest = entries[-1]
+    pair = {entry.label: (entry, ship(entry, opened, folder)) for entry in (entries[0], newest)}
+    runtime = judging_runtime(measuring)
+    problems = {label: judged(*made, opened, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
+    files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
+    place = folder / TIMINGS / "candidates" / files[newest.label].parent.name
+    for setting in measuring.settings:
+        if (newest.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
+            alone = replace(measuring, settings=(setting,))
+            found = timed(files, opened.test, alone, place, watcher=watcher, problems=problems)[newest.label]
+            return found[0].p50_ms
+        why = problems[newest.label].get(setting.runtime) or "it has no file that runs there"
+        watcher.note(f"{newest.label}: --max-latency-ms is not held against {setting.runtime}: {why}")
+    return None
 
 
 def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Tried:
@@ -189,13 +203,19 @@ def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_ri
     )
 
 
-def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered) -> tuple[Tried, ...]:
-    """What all files took in one session together replaces what each took on its own."""
-    latencies = [outcome.latencies for outcome in delivered.outcomes[1:]]
+def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered, settings: Sequence[Setting]) -> tuple[Tried, ...]:
+    """What all files took in one session together replaces what each took on its own, in the first setting that runs it."""
+    latencies = [_first(outcome.latencies, settings) for outcome in delivered.outcomes[1:]]
     return tuple(
-        replace(one, p50_ms=found[0].p50_ms, doubts=doubts(found[0].noise, found[0].floor)) if found else one
+        one if found is None else replace(one, p50_ms=found.p50_ms, doubts=doubts(found.noise, found.floor))
         for one, found in zip(tried, latencies, strict=True)
     )
+
+
+def _first(latencies: Sequence[Latency], settings: Sequence[Setting]) -> Latency | None:
+    """The latency in the first of the settings that has one of its own; one that another runtime gave in its place is none."""
+    own = {(one.runtime, one.threads): one for one in latencies if one.in_place_of is None}
+    return next((own[key] for key in ((one.runtime, one.threads) for one in settings) if key in own), None)
 
 
 def _keep(best: Deployed, folder: Path) -> Path | None:

@@ -240,7 +240,8 @@ def misses(one: Tried, targets: Targets, reference: Reference) -> tuple[str, ...
         said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
     if targets.max_latency_ms is not None and one.p50_ms is None:
         limit = f"--max-latency-ms {targets.max_latency_ms:g}"
-        said.append(f"there is no latency to hold against {limit}: the candidate has no ONNX file")
+        none = "none of the runtimes measured runs the candidate; name others in --runtimes"
+        said.append(f"there is no latency to hold against {limit}: {none}")
     if targets.max_latency_ms is not None and one.p50_ms is not None and _too_slow(one, targets):
         p50 = one.p50_ms.value
         over = p50 - targets.max_latency_ms
