@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import asdict, replace
 
@@ -7,6 +8,8 @@ import onnx
 import pytest
 
 from paretrim import trimfile
+from paretrim.bench.effort import Effort
+from paretrim.cli import deployed
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.network.constraints import sparsity
 from paretrim.network.network import Network
@@ -14,6 +17,9 @@ from paretrim.results.run_folder import delivered_by, graph_file_in, index_of
 from paretrim.run.candidate import load_candidate
 
 LABEL = "prune → quantize"
+LEAST = Effort(
+    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
+)
 
 
 @pytest.fixture
@@ -142,3 +148,22 @@ def test_the_native_runtime_takes_no_other_file(finished, trim, command, tmp_pat
     onnx.save(model, tmp_path / "a.onnx")
     status, _, err = command("inspect", tmp_path / "a.onnx")
     assert (status, "a.onnx'" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["inspect"], ["eval", "--data", "digits"], ["export", "--to", "copy.onnx"], ["bench", "--layers"], ["bench"]],
+    ids=["inspect", "eval", "export", "layers", "bench"],
+)
+def test_a_file_that_takes_more_than_is_usual_is_opened_with_a_limit(trim, command, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(deployed, "EFFORTS", {"quick": LEAST})
+    monkeypatch.setenv("PARETRIM_LIMIT", "1e-9")
+    monkeypatch.chdir(tmp_path)
+    name, *rest = options
+    if name == "bench":
+        rest += ["--effort", "quick"]
+    status, _, err = command(name, trim, *rest)
+    assert status == 1
+    assert "if you trust the file, give --limit 1, or set PARETRIM_LIMIT=1\n" in err
+    assert command(name, trim, *rest, "--limit", "1")[0] == 0
+    assert os.environ["PARETRIM_LIMIT"] == "1e-9"

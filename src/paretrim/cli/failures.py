@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
@@ -17,11 +18,15 @@ _ALLOCATOR = "can't allocate memory"
 """How torch says that the memory of the machine ran out; that of a GPU has a class of its own."""
 
 
-def explained(error: Exception) -> str:
-    """The message; empty where there is nobody to read it. Its lines after the first are indented: no name can forge one."""
+def explained(error: Exception, *, limited: bool = False) -> str:
+    """The message; empty where there is nobody to read it. Its lines after the first are indented: no name can forge one.
+
+    Where the command takes ``--limit`` (``limited``), a file that is over its budget names that option.
+    """
     if isinstance(error, OutputLost):
         return f"the standard output cannot be written: {error.reason}; write to another file or disk" if error.reason else ""
-    return _meant(error).replace("\n", "\n  ")
+    said = _meant(error).replace("\n", "\n  ")
+    return re.sub(r"load it with limit=(\d+), or", r"give --limit \1, or", said) if limited else said
 
 
 def _meant(error: Exception) -> str:

@@ -24,6 +24,13 @@ RESUMABLE = ("run", "compress", "study", "quantize")
 """Commands that go on where they were stopped."""
 
 
+LIMITED = ("bench", "eval", "export", "inspect")
+"""Commands that open a file of anybody's and take ``--limit``."""
+
+LIMIT = "PARETRIM_LIMIT"
+"""Environment variable that says what a load may take, as ``limit`` of :func:`paretrim.runtime.load` does."""
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came: the command stops as for Ctrl-C, and nothing on the way takes it for a failure."""
 
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with guarded_streams():
         try:
             parsed = _parsed(given)
-            with _terminable():
+            with _terminable(), _limited(parsed):
                 status = _perform(parsed, command_line)
                 sys.stdout.flush()
                 return status
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"\nparetrim: stopped{kept}\n")
             return TERMINATED if isinstance(stop, _Terminated) else STOPPED
         except Exception as error:
-            said = explained(error)
+            said = explained(error, limited=bool(given) and given[0] in LIMITED)
             if said:
                 sys.stderr.write(f"paretrim: error: {said}\n")
             if os.environ.get(TRACEBACK):
@@ -83,6 +90,23 @@ def _terminable() -> Iterator[None]:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
+
+
+@contextmanager
+def _limited(parsed: argparse.Namespace) -> Iterator[None]:
+    """Let files take what ``--limit`` says, also in the processes that the command starts and in other runtimes."""
+    before = os.environ.get(LIMIT)
+    wanted = getattr(parsed, "limit", None)
+    if wanted is None:
+        yield
+        return
+    os.environ[LIMIT] = repr(wanted)
+    try:
+        yield
+    finally:
+        del os.environ[LIMIT]
+        if before is not None:
+            os.environ[LIMIT] = before
 
 
 def _perform(parsed: argparse.Namespace, command_line: str) -> int:

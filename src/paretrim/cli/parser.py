@@ -67,6 +67,17 @@ def count(text: str) -> int:
     return found[0]
 
 
+def factor(text: str) -> float:
+    """One number above 0."""
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write for instance 3") from error
+    if not found > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0; write for instance 3")
+    return found
+
+
 def words(text: str) -> tuple[str, ...]:
     """Words separated by commas, each once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -98,6 +109,14 @@ def _add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") ->
         "those in floating point are timed in onnxruntime; --max-latency-ms holds in the first that runs the candidate"
     )
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "for a file that you trust: how many times the memory and work that are usual for its size a .trim file may take "
+        "(default: 1, or PARETRIM_LIMIT in the environment)"
+    )
+    parser.add_argument("--limit", type=factor, metavar="TIMES", help=text)
 
 
 def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -242,6 +261,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "instead show layer by layer what the native runtime does with one .trim or .graph file, and how fast"
     parser.add_argument("--layers", action="store_true", help=text)
     _add_data(parser, required=False)
+    _add_limit(parser)
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -250,6 +270,7 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_data(parser, required=True)
     parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads (default: %(default)s)")
+    _add_limit(parser)
 
 
 def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -273,11 +294,13 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "let the file of a lone candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")
+    _add_limit(parser)
 
 
 def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "inspect", "show the weights of a file layer by layer: shape, format, zeros, bytes, entropy")
     parser.add_argument("file", type=Path, metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors")
+    _add_limit(parser)
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
