@@ -66,7 +66,7 @@ def remade(study: str, content: bytes, root: Path, scratch: Path) -> list[str]:
 
 
 def make(root: Path, study: str) -> tuple[str, str]:
-    """Carry out the command of docs/studies/README.md; the page and its figure, as seen from the root."""
+    """Run the command of docs/studies/README.md; the page and its figure, as seen from the root."""
     page, figure = f"docs/studies/{study}.md", f"docs/figures/{study}.svg"
     lines = root / "results" / study / STORE
     assert main(["report", str(lines), "--markdown", str(root / page), "--figure", str(root / figure), "--json"]) == 0

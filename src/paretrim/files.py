@@ -54,7 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def is_trim_file(path: Path) -> bool:
     """Whether a file is a ``.trim`` file by its first bytes, whatever its name; by its name where it does not begin as any does.
 
-    A file that cannot be read counts by its name too: whoever opens it says why.
+    A file that cannot be read counts by its name too: opening it says why.
     """
     if not is_file(path):  # opening a pipe would wait for somebody to write
         return path.suffix == ".trim"

@@ -130,7 +130,7 @@ def test_sixteen_bits_keep_their_brightness(folder):
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_pixels_of_unknown_range_are_refused(folder, kind):
     Image.fromarray(np.linspace(0, 1, 64).reshape(8, 8).astype(kind)).save(folder / "train" / "cat" / "deep.tif")
-    with pytest.raises(DataUnavailable, match=r"train/cat/deep\.tif: its pixels have Pillow's mode [IF],.*; mend or remove them"):
+    with pytest.raises(DataUnavailable, match=r"train/cat/deep\.tif: its pixels have Pillow's mode [IF],.*; fix or remove them"):
         read(folder)
 
 

@@ -1,6 +1,6 @@
 """Networks of another kind than convolutional ones, recognised as a whole and called by their name.
 
-Read operation by operation, a transformer would be refused for the axes that it permutes, which says nothing to whoever uses one.
+Read operation by operation, a transformer would be refused for the axes that it permutes, which tells its users nothing.
 """
 
 from __future__ import annotations

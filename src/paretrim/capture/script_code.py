@@ -1,4 +1,4 @@
-"""The code that TorchScript keeps of a method, carried out statement by statement; nothing else is known."""
+"""The code that TorchScript keeps of a method, run statement by statement; nothing else is known."""
 
 from __future__ import annotations
 

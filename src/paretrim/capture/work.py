@@ -211,7 +211,7 @@ class Work:
         return path, found.array
 
     def overwrite(self, call: Call, value: Value) -> None:
-        """Let the first argument of an in-place operation be the new value, for whoever reads it later."""
+        """Let the first argument of an in-place operation be the new value, for later readers."""
         target = call.source
         if not isinstance(target, FxNode):
             return

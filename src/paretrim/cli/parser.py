@@ -186,7 +186,7 @@ def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
         "run",
-        "carry out a recipe and measure the network after every stage",
+        "run a recipe and measure the network after every stage",
         examples="paretrim run recipes/digits.toml --folder runs/digits\nparetrim run recipes/digits.toml --seed 1 --effort none",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE.toml")
@@ -315,7 +315,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "study", "carry out a study: many recipes and seeds, resumable at any moment")
+    parser = _command(commands, "study", "run a study: many recipes and seeds, resumable at any moment")
     parser.add_argument("study", type=Path, metavar="STUDY.toml")
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"

@@ -41,7 +41,7 @@ from paretrim.visible import brief, visible
 
 
 def run(parsed: argparse.Namespace, command_line: str) -> int:
-    """Carry out a recipe."""
+    """Run a recipe."""
     recipe = _read(parsed)
     measuring = measuring_of(parsed)
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
@@ -107,7 +107,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
 
 
 def study(parsed: argparse.Namespace, command_line: str) -> int:
-    """Carry out a study."""
+    """Run a study."""
     grid = read_grid(parsed.study)
     measuring = measuring_of(parsed)
     folder: Path = parsed.folder or Path("runs") / grid.name

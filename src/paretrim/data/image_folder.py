@@ -172,7 +172,7 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) ->
     if len(broken) > TOLERATED * len(failures):
         shown = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
         raise DataUnavailable(
-            f"'{folder}': {len(broken)} of {len(failures)} images cannot be read, at most 1 % may: {shown}; mend or remove them"
+            f"'{folder}': {len(broken)} of {len(failures)} images cannot be read, at most 1 % may: {shown}; fix or remove them"
         )
     good = np.array([not failure for failure in failures])
     labels = np.array(listing.labels, np.int64)[good]

@@ -123,7 +123,7 @@ def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         )
     if not bool(torch.isfinite(inputs.float().sum())):
         raise DataUnavailable(
-            f"{where} has NaN or infinity among its inputs; mend or remove those images, or their normalisation"
+            f"{where} has NaN or infinity among its inputs; fix or remove those images, or their normalisation"
         )
     if labels.shape != inputs.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise DataUnavailable(

@@ -33,7 +33,7 @@ def plain_biases(biases: Float64Array, scales: Float64Array, *, source: float, o
         source: scale of the input's grid.
         output: scale of the result's grid.
     """
-    # In float32, as whoever reads a file does it: SPEC.md, "Biases".
+    # In float32, as readers of a file do: SPEC.md, "Biases".
     exponents = np.frexp(scales.astype(np.float32) * np.float32(source) / np.float32(output))[1]
     units = np.exp2(np.clip(-BIAS_BITS - exponents, 0, 31))
     plain: Float64Array = np.rint(biases / (source * scales) / units) * units

@@ -196,7 +196,7 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     if not isinstance(table, Mapping):
         raise InvalidRecipe(f"{where} is {brief(table)}; write it as a table")
     if "arms" in table:
-        raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; carry it out with paretrim study")
+        raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; run it with paretrim study")
     given = dict(table)
     listed = given.pop("stages", [])
     if not isinstance(listed, list):

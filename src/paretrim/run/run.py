@@ -22,7 +22,7 @@ from paretrim.visible import visible
 def run_recipe(
     recipe: Recipe, folder: Path, *, measuring: Measuring | None = None, watcher: Watcher | None = None
 ) -> tuple[Outcome, ...]:
-    """Carry out a recipe in ``folder``: one outcome for the dense network and one after every stage.
+    """Run a recipe in ``folder``: one outcome for the dense network and one after every stage.
 
     The same call again does only what is missing. Without ``measuring`` nothing is timed.
 
