@@ -122,9 +122,7 @@ def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
             f"{where} has inputs {inputs.dtype} {list(inputs.shape)}; they must be floating point [B, C, H, W], normalised"
         )
     if not bool(torch.isfinite(inputs.float().sum())):
-        raise DataUnavailable(
-            f"{where} has NaN or infinity among its inputs; fix or remove those images, or their normalisation"
-        )
+        raise DataUnavailable(f"{where} has NaN or infinity among its inputs; fix or remove those images, or their normalisation")
     if labels.shape != inputs.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise DataUnavailable(
             f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers "

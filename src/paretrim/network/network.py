@@ -6,9 +6,8 @@ Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.functions import SMALLEST, least_base
+from paretrim.graph.functions import SMALLEST
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import Weighted, key_of, name_of
 from paretrim.network.grids import ActivationQuantizer
+from paretrim.network.torch_forms import RealForm, real_form
 
 SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
@@ -59,9 +59,10 @@ class BatchNorm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One node as it is computed: its checked attributes, and the values that nobody reads after it."""
+    """One node as it is computed: its torch form and checked attributes, and the values that nobody reads after it."""
 
     node: Node
+    compute: RealForm
     settings: Settings
     finished: tuple[str, ...]
 
@@ -95,11 +96,9 @@ class Network(nn.Module):
         for step in self._steps:
             node = step.node
             inputs = [values[name] for name in node.inputs]
-            if key_of(node.name) in self.layers:
-                result = _LAYERS[node.op](step.settings, self.layers[key_of(node.name)], inputs)
-            else:
-                result = _OPERATIONS[node.op](step.settings, inputs)
-            result = self._on_grid(node.name, result)
+            key = key_of(node.name)
+            layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
+            result = self._on_grid(node.name, step.compute(step.settings, layer, inputs))
             values[node.name] = result
             if node.name in kept:
                 found[node.name] = result
@@ -190,154 +189,6 @@ def _layer(node: Node) -> nn.Module | None:
 def _steps(graph: Graph) -> tuple[_Step, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     return tuple(
-        _Step(node, settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
+        _Step(node, real_form(node), settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
         for index, node in enumerate(graph.nodes)
     )
-
-
-def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
-    top, left, bottom, right = padding
-    return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
-
-
-def _conv2d(settings: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
-    weighted = cast(Weighted, layer)
-    top, left, bottom, right = settings.edges("padding")
-    x, inside = inputs[0], (top, left)
-    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so this is padded beforehand
-        x, inside = _padded(x, (top, left, bottom, right)), (0, 0)
-    weight, bias = weighted.effective_weight(), weighted.effective_bias()
-    return F.conv2d(x, weight, bias, settings.pair("stride"), inside, settings.pair("dilation"), settings.integer("groups"))
-
-
-def _linear(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
-    weighted = cast(Weighted, layer)
-    return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
-
-
-def _module(_: Settings, layer: nn.Module, inputs: list[Tensor]) -> Tensor:
-    return cast(Tensor, layer(inputs[0]))
-
-
-_LAYERS: Mapping[str, Callable[[Settings, nn.Module, list[Tensor]], Tensor]] = MappingProxyType(
-    {"conv2d": _conv2d, "linear": _linear, "batch_norm": _module, "dropout": _module}
-)
-"""Operations with a module of their own."""
-
-
-def _slice(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    selected = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
-    return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (selected,)]
-
-
-def _pad(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    pairs = zip(settings.integers("before"), settings.integers("after"), strict=True)
-    return F.pad(inputs[0], [side for pair in reversed(list(pairs)) for side in pair])
-
-
-def _channel_shuffle(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    batch, channels, height, width = inputs[0].shape
-    groups = settings.integer("groups")
-    return (
-        inputs[0]
-        .reshape(batch, groups, channels // groups, height, width)
-        .transpose(1, 2)
-        .reshape(batch, channels, height, width)
-    )
-
-
-def _max_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    x = _padded(inputs[0], settings.edges("padding"), value=-torch.inf)
-    return F.max_pool2d(x, settings.pair("window"), settings.pair("stride"), 0, settings.pair("dilation"))
-
-
-def _avg_pool(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    window, stride = settings.pair("window"), settings.pair("stride")
-    padding, counted = settings.edges("padding"), settings.edges("count_padding")
-    if not any(padding):
-        return F.avg_pool2d(inputs[0], window, stride)
-    total = F.avg_pool2d(_padded(inputs[0], padding), window, stride, divisor_override=1)
-    inside = _padded(inputs[0].new_ones((1, 1, *inputs[0].shape[2:])), counted, value=1.0)
-    outside = tuple(whole - part for whole, part in zip(padding, counted, strict=True))
-    return total / F.avg_pool2d(_padded(inside, outside), window, stride, divisor_override=1)
-
-
-def _pointwise(settings: Settings, inputs: list[Tensor]) -> Tensor:
-    function = settings.text("function")
-    if function in _FUNCTIONS:
-        return _FUNCTIONS[function](inputs[0])
-    return _WITH_CONSTANT[function](inputs[0], settings.required_number("constant"))
-
-
-def _power(x: Tensor, exponent: float) -> Tensor:
-    """A power without infinities and without NaN in its gradient, as :mod:`paretrim.graph.functions` defines it."""
-    whole = exponent.is_integer()
-    if exponent < 0:
-        least = least_base(exponent)
-        return torch.where((x.abs() if whole else x) < least, least, x) ** exponent
-    if whole:
-        return x**exponent
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0) ** exponent, 0.0)
-
-
-_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "sigmoid": torch.sigmoid,
-        "silu": F.silu,
-        "hardsigmoid": F.hardsigmoid,
-        "hardswish": F.hardswish,
-        "tanh": torch.tanh,
-        "gelu": F.gelu,
-        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-        "elu": F.elu,
-        "selu": F.selu,
-        "softplus": F.softplus,
-        "logsigmoid": F.logsigmoid,
-        "mish": F.mish,
-        "abs": torch.abs,
-        "exp": torch.exp,
-        "log": lambda x: x.clamp_min(SMALLEST).log(),
-        "erf": torch.erf,
-        "sin": torch.sin,
-        "relu6": F.relu6,
-        "requantize": lambda x: x,
-    }
-)
-
-_WITH_CONSTANT: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
-    {
-        "leaky_relu": F.leaky_relu,
-        "clamp_min": lambda x, bound: x.clamp_min(bound),
-        "clamp_max": lambda x, bound: x.clamp_max(bound),
-        "add_constant": lambda x, term: x + term,
-        "mul_constant": lambda x, factor: x * factor,
-        "power": _power,
-        "elu_alpha": F.elu,
-        "celu": F.celu,
-        "softplus_beta": F.softplus,
-        "threshold": lambda x, least: F.threshold(x, least, 0.0),
-        "hardshrink": F.hardshrink,
-        "softshrink": F.softshrink,
-    }
-)
-
-_OPERATIONS: Mapping[str, Callable[[Settings, list[Tensor]], Tensor]] = MappingProxyType(
-    {
-        "relu": lambda _, inputs: F.relu(inputs[0]),
-        "clamp": lambda settings, inputs: inputs[0].clamp(settings.number("minimum"), settings.number("maximum")),
-        "pointwise": _pointwise,
-        "add": lambda _, inputs: inputs[0] + inputs[1],
-        "mul": lambda _, inputs: inputs[0] * inputs[1],
-        "concat": lambda _, inputs: torch.cat(inputs, dim=1),
-        "slice": _slice,
-        "pad": _pad,
-        "channel_shuffle": _channel_shuffle,
-        "flatten": lambda _, inputs: inputs[0].flatten(1),
-        "unflatten": lambda _, inputs: inputs[0][:, :, None, None],
-        "max_pool": _max_pool,
-        "avg_pool": _avg_pool,
-        "adaptive_avg_pool": lambda settings, inputs: F.adaptive_avg_pool2d(inputs[0], settings.pair("output_size")),
-    }
-)
-"""Operations without state."""
