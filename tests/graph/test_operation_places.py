@@ -11,9 +11,7 @@ from paretrim.network.torch_forms import TORCH_FORMS
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "paretrim"
 
 
-@pytest.mark.parametrize(
-    ("name", "family"), [("channel_shuffle", "movement"), ("pad", "movement"), ("unflatten", "movement")]
-)
+@pytest.mark.parametrize(("name", "family"), [("channel_shuffle", "movement"), ("pad", "movement"), ("unflatten", "movement")])
 def test_an_operation_is_named_in_its_value_and_two_tables(name, family):
     naming = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if f'"{name}"' in path.read_text("utf-8")}
     beside = {place for place in naming if not place.startswith("capture/")}

@@ -114,9 +114,40 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
     rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
     first = np.ascontiguousarray(images[rounds.draws[0]])
     batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:CHECKED]]
+    opened, noise = _opened(job, opener, first, batches, where)
+    before = _classes(job, opened, images, where, "checking")
+    where[0] = PHASES.index("timing")
+    reference = Reference(job.cores[1:])
+    with no_garbage_collection():
+        timed = time_rounds(
+            opened,
+            images,
+            rounds,
+            job.effort,
+            reference=reference.alone,
+            together=reference.together,
+            waited=waited_ns,
+            mark=lambda arm: where.__setitem__(1, arm),
+        )
+    share = sum(timed.waited) / len(timed.waited)
+    if share > OWN_WAIT_LIMIT:
+        noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
+    after = _classes(job, opened, images, where, "checking again")
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        where[1] = index
+        changed = sum(a != b for a, b in zip(old, new, strict=True))
+        if changed:
+            raise ExportMismatch(
+                f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
+                "or corrupts memory, so its time means nothing"
+            )
+    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
+
+
+def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Runnable], list[str]]:
+    """Every arm opened and warm, in the job's order; and what was unquiet about that. Those with the most threads come first."""
     calls: dict[int, Runnable] = {}
     noise: list[str] = []
-
     for index in sorted(range(len(job.arms)), key=lambda index: -job.arms[index].threads):
         arm = job.arms[index]
 
@@ -134,35 +165,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
             noise.append(f"arm '{arm.name}' moved its caller to other cores; switch off its runtime's own pinning")
         if busy_after(calls[index], first) > SPIN_SECONDS:
             noise.append(f"arm '{arm.name}' keeps threads spinning after a call; they disturb the next arm")
-
-    ordered = [calls[index] for index in range(len(job.arms))]
-    before = _classes(job, ordered, images, where, "checking")
-    where[0] = PHASES.index("timing")
-    reference = Reference(job.cores[1:])
-    with no_garbage_collection():
-        timed = time_rounds(
-            ordered,
-            images,
-            rounds,
-            job.effort,
-            reference=reference.alone,
-            together=reference.together,
-            waited=waited_ns,
-            mark=lambda arm: where.__setitem__(1, arm),
-        )
-    share = sum(timed.waited) / len(timed.waited)
-    if share > OWN_WAIT_LIMIT:
-        noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
-    after = _classes(job, ordered, images, where, "checking again")
-    for index, (old, new) in enumerate(zip(before, after, strict=True)):
-        where[1] = index
-        changed = sum(a != b for a, b in zip(old, new, strict=True))
-        if changed:
-            raise ExportMismatch(
-                f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
-                "or corrupts memory, so its time means nothing"
-            )
-    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
+    return [calls[index] for index in range(len(job.arms))], noise
 
 
 def main(arguments: list[str]) -> int:
