@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from paretrim.bench.raw import load_session
+from paretrim.cli.images import _fits
 from paretrim.data.digits import load_digits
 from paretrim.deploy.runnable import open_runnable
 from paretrim.results import store
 from paretrim.results.run_folder import index_of
 from paretrim.runtime import instruction_sets
-from paretrim.trimfile import read
+from paretrim.trimfile import read, write
 
 
 @pytest.fixture(scope="session")
@@ -237,6 +239,33 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     assert status == 1
     assert "takes images (1, 8, 8) and 'digits' has (1, 4, 4); name the data it was made for" in err
     assert "note: 1 image files cannot be read and were left out: a.png" in err
+
+
+@pytest.mark.parametrize("name", ["eval", "bench"])
+@pytest.mark.parametrize(
+    ("options", "has"),
+    [(["cifar10"], (3, 32, 32)), (["cifar100"], (3, 32, 32)), (["imagefolder:nowhere", "--image-size", "16"], (3, 16, 16))],
+)
+def test_data_that_cannot_fit_are_neither_downloaded_nor_read(command, files, monkeypatch, name, options, has):
+    monkeypatch.setattr("paretrim.data.load.load", None)
+    status, _, err = command(name, files["dense"], "--data", *options)
+    assert status == 1
+    assert f"takes images (1, 8, 8) and '{options[0]}' has {has}; name the data it was made for" in err
+
+
+def test_data_of_other_classes_are_not_read(command, files, monkeypatch, tmp_path):
+    graph = read(files["dense"].with_name("model.trim"))
+    write(dataclasses.replace(graph, classes=tuple(f"sign {name}" for name in graph.classes)), tmp_path / "a.trim")
+    monkeypatch.setattr("paretrim.data.load.load", None)
+    status, _, err = command("eval", tmp_path / "a.trim", "--data", "digits")
+    assert status == 1
+    assert "tells 10 classes (sign 0, sign 1, sign 2, sign 3, sign 4, ...) apart and 'digits' has 10 classes (0, 1, 2" in err
+
+
+def test_an_extent_that_a_file_leaves_open_fits_any():
+    assert _fits((3, 32, 32), (3, 0, 0))
+    assert not _fits((3, 32, 32), (1, 0, 0))
+    assert not _fits((3, 32, 32), (0, 0))
 
 
 @pytest.mark.parametrize("ending", [".trim", ".onnx", ".graph"])

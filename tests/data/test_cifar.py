@@ -12,7 +12,7 @@ import torch
 import paretrim.data.cifar as cifar
 from paretrim.data.batches import EvalBatches
 from paretrim.data.cifar import CIFAR10, CIFAR100, BinaryFile, default_places, load_cifar, locate
-from paretrim.data.load import load
+from paretrim.data.load import classes_of, load, shape_of
 from paretrim.data.spec import DataSpec
 from paretrim.errors import DataUnavailable
 from paretrim.models.spec import ModelSpec, build
@@ -276,8 +276,10 @@ def test_load_reads_the_named_data_set(small, tmp_path, monkeypatch):
     unpacked(tmp_path, layout, files)
     monkeypatch.setattr(cifar, layout.name.upper(), layout)
     monkeypatch.setattr("paretrim.data.load." + layout.name.upper(), layout)
-    data = load(DataSpec(layout.name, folder=str(tmp_path), flip=False))
+    spec = DataSpec(layout.name, folder=str(tmp_path), flip=False)
+    data = load(spec)
     assert (data.name, data.augmentation.flip) == (layout.name, False)
+    assert (shape_of(spec), classes_of(spec)) == (data.test.sample_shape, data.classes)
 
 
 @pytest.mark.slow

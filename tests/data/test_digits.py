@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from paretrim.data.load import load
+from paretrim.data.load import classes_of, load, shape_of
 from paretrim.data.spec import DataSpec
 
 
@@ -44,3 +44,9 @@ def test_spec_overrides_the_data_sets_own():
     data = load(DataSpec("digits", crop_padding=0, flip=True, cutout=2, mean=(0.5,), std=(0.25,)))
     assert (data.augmentation.crop_padding, data.augmentation.flip, data.augmentation.cutout) == (0, True, 2)
     assert (data.mean, data.std) == ((0.5,), (0.25,))
+
+
+def test_what_is_said_of_digits_without_reading_them():
+    spec = DataSpec("digits")
+    data = load(spec)
+    assert (shape_of(spec), classes_of(spec)) == (data.test.sample_shape, data.classes)

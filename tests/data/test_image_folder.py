@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from paretrim.data.load import load
+from paretrim.data.load import classes_of, load, shape_of
 from paretrim.data.spec import DataSpec
 from paretrim.errors import DataUnavailable, MissingDependency
 
@@ -44,7 +44,9 @@ def test_folders_become_classes(folder):
 def test_the_centre_is_cut_out_of_a_larger_image_as_training_scripts_do(folder):
     noise = np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)
     Image.fromarray(noise).save(folder / "test" / "cat" / "0.png")
-    data = load(DataSpec(f"imagefolder:{folder}", image_size=8, resize=11))
+    spec = DataSpec(f"imagefolder:{folder}", image_size=8, resize=11)
+    data = load(spec)
+    assert (shape_of(spec), classes_of(spec)) == (data.test.sample_shape, None)
     assert data.resize == 11
     whole = Image.fromarray(noise).resize((16, 11), Image.Resampling.BILINEAR)  # 45 * 11 / 30 = 16.5
     np.testing.assert_array_equal(data.test.images[0].permute(1, 2, 0), np.asarray(whole)[2:10, 4:12])

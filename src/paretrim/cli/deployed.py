@@ -17,7 +17,7 @@ from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency
-from paretrim.cli.images import images_for, require_fit
+from paretrim.cli.images import images_for
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, described, graph_of_candidate, input_of, kind_of, weights_of
@@ -81,10 +81,9 @@ def evaluate(parsed: argparse.Namespace) -> int:
 
     file: Path = parsed.file
     known = described(file)
-    test = images_for(parsed, file, known)
     runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
-    require_fit(file, known, test, parsed.data)
+    test = images_for(parsed, file, known, labelled=True)
     labels, prepared = test.labels, test.preparation
     found = classes_of(runnable, test.images)
     right = int((found == labels).sum())
@@ -189,7 +188,7 @@ def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
         )
     ((shape, pixels),) = kinds
     if parsed.data:
-        return images_for(parsed, files[0], described(files[0])).images[:RANDOM_IMAGES]
+        return images_for(parsed, files[0], described(files[0]), labelled=False).images[:RANDOM_IMAGES]
     stream = np.random.default_rng(parsed.seed)
     if pixels:
         return stream.integers(0, 256, (RANDOM_IMAGES, *shape), np.uint8)

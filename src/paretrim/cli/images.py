@@ -52,24 +52,25 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class TestImages:
-    """Images as a file takes them, labels int64 [N], the names of all classes, and how the images were prepared."""
+    """Images as a file takes them, labels int64 [N], and how the images were prepared."""
 
     __test__ = False  # not a test class, whatever its name says to a test runner
 
     images: Pixels | Normalised
     labels: Labels
-    classes: tuple[str, ...]
     preparation: Preparation
 
 
-def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> TestImages:
-    """The test images that the options name, prepared for a file.
+def images_for(parsed: argparse.Namespace, file: Path, known: Described, *, labelled: bool) -> TestImages:
+    """The test images that the options name, prepared for a file; where ``labelled``, their classes must be the file's.
+
+    What is known not to fit is refused before anything is downloaded or read.
 
     Raises:
         InvalidRecipe: --mean, --std, --image-size or --resize are others than the file's own.
-        DataUnavailable: the data cannot be read.
+        DataUnavailable: the data cannot be read, or have another size or other classes than the file was made for.
     """
-    from paretrim.data.load import load
+    from paretrim.data.load import classes_of, load, shape_of
     from paretrim.data.spec import DataSpec
 
     _require_no_contradiction(parsed, file, known)
@@ -79,20 +80,21 @@ def images_for(parsed: argparse.Namespace, file: Path, known: Described) -> Test
     if known.resize and parsed.data.startswith(FOLDER):
         size, resize = known.shape[-1], known.resize
     spec = DataSpec(parsed.data, folder=parsed.data_folder, image_size=size, mean=mean, std=std, resize=resize)
+    _require_fit(file, known, parsed.data, shape_of(spec), classes_of(spec) if labelled else None)
     with at_work() as watcher:
         dataset = load(spec, progress=watcher.fetched)
         if dataset.broken:
             shown = ", ".join(map(visible, dataset.broken[:5]))
             watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+    _require_fit(file, known, parsed.data, dataset.test.sample_shape, dataset.classes if labelled else None)
     images: Pixels = dataset.test.images.numpy()
     labels: Labels = dataset.test.labels.numpy()
     if known.pixels:
-        return TestImages(images, labels, dataset.classes, Preparation(FILE, known.mean, known.std, dataset.resize))
+        return TestImages(images, labels, Preparation(FILE, known.mean, known.std, dataset.resize))
     source = KEPT if kept else DEFAULT if parsed.mean is None else GIVEN
     return TestImages(
         _normalised(images, dataset.mean, dataset.std),
         labels,
-        dataset.classes,
         Preparation(source, dataset.mean, dataset.std, dataset.resize),
     )
 
@@ -125,23 +127,23 @@ def _numbers(mean: Sequence[float], std: Sequence[float]) -> str:
     return f"mean {means} and std {deviations}"
 
 
-def require_fit(file: Path, known: Described, found: TestImages, data: str) -> None:
-    """Refuse images of another size and data of other classes than the file was made for.
-
-    Raises:
-        DataUnavailable: they are.
-    """
-    shape = found.images.shape[1:]
-    if shape != known.shape:
+def _require_fit(file: Path, known: Described, data: str, shape: tuple[int, ...] | None, classes: tuple[str, ...] | None) -> None:
+    """Refuse images of another size and data of other classes than the file was made for; None is not known."""
+    if shape is not None and not _fits(shape, known.shape):
         raise DataUnavailable(
             f"'{file}' takes images {known.shape} and '{data}' has {shape}; name the data it was made for"
             + (f", or resize its images with --image-size {known.shape[1]}" if data.startswith(FOLDER) else "")
         )
-    if known.classes and known.classes != found.classes:
+    if classes is not None and known.classes and known.classes != classes:
         raise DataUnavailable(
-            f"'{file}' tells {_few(known.classes)} apart and '{data}' has {_few(found.classes)}; "
+            f"'{file}' tells {_few(known.classes)} apart and '{data}' has {_few(classes)}; "
             "name data with the same classes: labels are compared by their places in these lists"
         )
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether every extent is what is wanted; 0 stands for any, as in ONNX files of other programs."""
+    return len(shape) == len(wanted) and all(needed in (0, side) for side, needed in zip(shape, wanted, strict=True))
 
 
 def _few(classes: Sequence[str]) -> str:

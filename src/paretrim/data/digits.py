@@ -15,6 +15,7 @@ from paretrim.data.split import balanced
 from paretrim.data.types import Augmentation, Dataset, ImageSet, images_digest
 
 CLASSES = tuple("0123456789")
+SHAPE = (1, 8, 8)
 MEAN, STD = (0.3053,), (0.3758,)
 TEST_IMAGES = 360
 AUGMENTATION = Augmentation(crop_padding=1)

@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from paretrim.data.cifar import CIFAR10, CIFAR100, default_places, load_cifar
-from paretrim.data.digits import load_digits
+from paretrim.data.cifar import CIFAR10, CIFAR100, SIDE, BinaryLayout, default_places, load_cifar
+from paretrim.data.digits import CLASSES, SHAPE, load_digits
 from paretrim.data.download import Progress
 from paretrim.data.image_folder import load_image_folder
 from paretrim.data.spec import DataSpec
 from paretrim.data.types import Augmentation, Dataset
+
+
+def shape_of(spec: DataSpec) -> tuple[int, int, int] | None:
+    """Channels, height, width of the images, without reading or downloading any; None where only reading them tells."""
+    if spec.image_folder:
+        return None if spec.image_size is None else (3, spec.image_size, spec.image_size)
+    return SHAPE if spec.name == "digits" else (3, SIDE, SIDE)
+
+
+def classes_of(spec: DataSpec) -> tuple[str, ...] | None:
+    """Names of the classes, without reading or downloading anything; None for an ``imagefolder``."""
+    if spec.image_folder:
+        return None
+    return CLASSES if spec.name == "digits" else _layout(spec).classes
 
 
 def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
@@ -38,5 +52,8 @@ def _read(spec: DataSpec, progress: Progress | None) -> Dataset:
         return load_digits()
     if spec.image_folder:
         return load_image_folder(Path(spec.image_folder), size=spec.image_size, resize=spec.resize)
-    layout = {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.name]
-    return load_cifar(layout, default_places(spec.folder), progress=progress)
+    return load_cifar(_layout(spec), default_places(spec.folder), progress=progress)
+
+
+def _layout(spec: DataSpec) -> BinaryLayout:
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[spec.name]
