@@ -31,7 +31,7 @@ from paretrim.run.planning import Prediction, describe, for_seeds, predict
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.run.run import carry_out, open_recipe
-from paretrim.search.climb import Found, compress_towards
+from paretrim.search.climb import SearchResult, compress_towards
 from paretrim.search.grid import is_study, read_grid
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
@@ -263,7 +263,7 @@ def outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object
     }
 
 
-def _found_json(found: Found) -> dict[str, object]:
+def _found_json(found: SearchResult) -> dict[str, object]:
     tried = [
         {
             "candidate": one.rung.name,
@@ -287,7 +287,7 @@ def _found_json(found: Found) -> dict[str, object]:
     }
 
 
-def _say_found(found: Found, targets: Targets) -> None:
+def _say_found(found: SearchResult, targets: Targets) -> None:
     """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
     beside = "without an ONNX file" if found.onnx is None else f"beside it {found.onnx.name}"

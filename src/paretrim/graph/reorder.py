@@ -16,7 +16,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import IntArray, Order, is_depthwise
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.restrict import Kept, Restriction
+from paretrim.graph.restrict import ChannelIndices, Restriction
 from paretrim.graph.types import INPUT, Array, Graph, Node
 
 
@@ -81,17 +81,17 @@ def _position(classes: IntArray, source: IntArray) -> IntArray:
     return found
 
 
-def _kept(node: Node, positions: Mapping[str, IntArray]) -> Kept:
+def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     outputs = positions[node.name]
     if node.op == "batch_norm":
-        return Kept(outputs, outputs)
+        return ChannelIndices(outputs, outputs)
     # All groups trade the same relative positions, so the first group's columns stand for all.
-    return Kept(
+    return ChannelIndices(
         outputs, np.zeros(1, np.int64) if is_depthwise(node) else positions[node.inputs[0]][: node.tensors["weight"].shape[1]]
     )
 
 
-def _taken(node: Node, kept: Kept) -> dict[str, Array]:
+def _taken(node: Node, kept: ChannelIndices) -> dict[str, Array]:
     return {
         name: tensor[np.ix_(kept.outputs, kept.inputs)] if name == "weight" else tensor[kept.outputs]
         for name, tensor in node.tensors.items()

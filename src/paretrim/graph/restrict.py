@@ -18,7 +18,7 @@ from paretrim.graph.types import Array, Attribute, Graph, Node
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class ChannelIndices:
     """What stays of one node's tensors, as indices: ascending where channels are removed, any order where they trade places.
 
     Attributes:
@@ -35,7 +35,7 @@ class Restriction:
     """A graph without the removed channels; ``kept`` tells it for every ``conv2d``, ``linear`` and ``batch_norm`` node."""
 
     graph: Graph
-    kept: Mapping[str, Kept]
+    kept: Mapping[str, ChannelIndices]
 
 
 def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Restriction:
@@ -76,15 +76,17 @@ def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Res
     return Restriction(replace(graph, nodes=nodes), kept)
 
 
-def _kept(node: Node, positions: Mapping[str, IntArray]) -> Kept:
+def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     outputs, inputs = positions[node.name], positions[node.inputs[0]]
     if node.op == "batch_norm":
-        return Kept(outputs, outputs)
+        return ChannelIndices(outputs, outputs)
+    if is_depthwise(node):
+        return ChannelIndices(outputs, np.zeros(1, np.int64))
     # All groups lose the same relative positions, so the first group's columns stand for all.
-    return Kept(outputs, inputs[inputs < node.tensors["weight"].shape[1]] if not is_depthwise(node) else np.zeros(1, np.int64))
+    return ChannelIndices(outputs, inputs[inputs < node.tensors["weight"].shape[1]])
 
 
-def _sliced(node: Node, kept: Kept) -> dict[str, Array]:
+def _sliced(node: Node, kept: ChannelIndices) -> dict[str, Array]:
     return {
         name: tensor[np.ix_(kept.outputs, kept.inputs)] if name == "weight" else tensor[kept.outputs]
         for name, tensor in node.tensors.items()

@@ -62,7 +62,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Delivered:
+class Delivery:
     """What came out, in the order of the entries: the files, what they are worth on test images, and one outcome each."""
 
     deployed: tuple[Deployed, ...]
@@ -78,7 +78,7 @@ def deliver(
     measuring: Measuring | None,
     watcher: Watcher,
     reproduce: Sequence[str],
-) -> Delivered:
+) -> Delivery:
     """Write every candidate's files, judge and time them together, store the outcomes and write the report.
 
     The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
@@ -115,7 +115,7 @@ def deliver(
     keep_index(folder, index)
     keep_commands(folder, reproduce)
     write_page(outcomes, folder, reproduce=reproduce, choice=None)
-    return Delivered(tuple(deployed), tuple(judgements), outcomes)
+    return Delivery(tuple(deployed), tuple(judgements), outcomes)
 
 
 def _seen_before(entries: Sequence[Entry], opened: Opened, dense: Judgement) -> str:

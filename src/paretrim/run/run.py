@@ -11,7 +11,7 @@ from paretrim.data.spec import DataSpec
 from paretrim.data.types import Dataset
 from paretrim.lock import hold
 from paretrim.results.outcome import Outcome
-from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver
+from paretrim.run.delivery import Delivery, Entry, Measuring, Opened, deliver
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe
@@ -72,7 +72,7 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Opened:
 
 def carry_out(
     opened: Opened, folder: Path, *, measuring: Measuring | None, watcher: Watcher, reproduce: Sequence[str]
-) -> Delivered:
+) -> Delivery:
     """Train what is not trained yet and deliver the candidate after every stage; the caller holds the folder."""
     ready, entries = train(opened, folder, watcher)
     return deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)

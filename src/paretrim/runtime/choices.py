@@ -18,7 +18,7 @@ FORMAT = 1
 LARGEST_FILE = 2**20
 """Bytes; what is longer was not written here."""
 
-Kept = dict[str, str]
+Choices = dict[str, str]
 """What the runtime gave, by :func:`setting`."""
 
 
@@ -32,7 +32,7 @@ def setting(*, threads: int, instruction_set: str) -> str:
     return f"{instruction_set or 'best'}, {threads} thread{'s' * (threads > 1)}"
 
 
-def read_choices(path: Path) -> Kept:
+def read_choices(path: Path) -> Choices:
     """Choices kept for a deployed file; none where nothing readable is kept."""
     place = choices_file(path)
     try:
@@ -51,7 +51,7 @@ def read_choices(path: Path) -> Kept:
     return kept
 
 
-def keep_choices(path: Path, kept: Kept, new: Kept) -> None:
+def keep_choices(path: Path, kept: Choices, new: Choices) -> None:
     """Write choices beside a deployed file: the new ones, and those ``kept`` before if the file stays short enough to be read.
 
     In a folder that does not allow it nothing happens.
@@ -61,5 +61,5 @@ def keep_choices(path: Path, kept: Kept, new: Kept) -> None:
         write_atomically(choices_file(path), content if len(content) <= LARGEST_FILE else _content(new))
 
 
-def _content(kept: Kept) -> bytes:
+def _content(kept: Choices) -> bytes:
     return json.dumps({"format": FORMAT, "choices": kept}, sort_keys=True, indent=1).encode()

@@ -19,7 +19,7 @@ from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import Setting, arms_of
 from paretrim.run.candidate import Candidate
-from paretrim.run.delivery import Delivered, Entry, Measuring, Opened, deliver, judged, judging_runtime, ship, timed, write_page
+from paretrim.run.delivery import Delivery, Entry, Measuring, Opened, deliver, judged, judging_runtime, ship, timed, write_page
 from paretrim.run.judge import Deployed, as_the_file_takes
 from paretrim.run.pipeline import run_stages
 from paretrim.run.planning import doubt
@@ -29,13 +29,13 @@ from paretrim.run.run import with_dense
 from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, Right, drop_between
-from paretrim.search.ladder import Reference, Rung, Targets, Tried, choose, climb, misses, too_few_images, unshown, weighed
+from paretrim.search.ladder import Attempt, Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """What came out: everything tried, the best of it, and its files; ``onnx`` is None where there is no ONNX file.
 
     ``missed`` are the targets it misses, ``unshown`` those that too few images or too much noise leave open, ``contradicted``
@@ -44,8 +44,8 @@ class Found:
     """
 
     reference: Reference
-    tried: tuple[Tried, ...]
-    best: Tried
+    tried: tuple[Attempt, ...]
+    best: Attempt
     file: Path
     reason: str
     test_drop: Drop
@@ -82,7 +82,7 @@ def compress_towards(
     measuring: Measuring | None,
     watcher: Watcher,
     reproduce: Sequence[str],
-) -> Found:
+) -> SearchResult:
     """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.trim`` and ``best.onnx``.
 
     Where the ONNX file of the best failed its check there is no ``best.onnx``. Latency targets refer to the first of the measured
@@ -98,9 +98,9 @@ def compress_towards(
         if warning:
             watcher.note(warning)
     entries = [Entry(DENSE, replace(ready.recipe, stages=()), Candidate(ready.start.network))]
-    tried: list[Tried] = []
+    tried: list[Attempt] = []
 
-    def attempt(rung: Rung) -> Tried:
+    def attempt(rung: Rung) -> Attempt:
         watcher.note(f"candidate: {rung.name}")
         candidate = run_stages(ready.start, rung.stages, folder, teacher=ready.teacher, report=watcher.tick)[-1]
         entries.append(Entry(rung.name, replace(ready.recipe, stages=rung.stages, label=rung.name), candidate))
@@ -125,14 +125,14 @@ def compress_towards(
 
 
 def _found(
-    tried: Sequence[Tried],
-    delivered: Delivered,
+    tried: Sequence[Attempt],
+    delivered: Delivery,
     targets: Targets,
     reference: Reference,
     folder: Path,
     *,
     settings: Sequence[Setting],
-) -> Found:
+) -> SearchResult:
     """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
     final = _with_final_latencies(tried, delivered, settings)
     best, reason = choose(final, targets, reference)
@@ -141,7 +141,7 @@ def _found(
     contradicted = []
     if targets.max_drop is not None and test_drop.beyond(targets.max_drop):
         contradicted.append(f"accuracy drops by {test_drop}, more than --max-drop {100 * targets.max_drop:g}")
-    return Found(
+    return SearchResult(
         reference=reference,
         tried=final,
         best=best,
@@ -189,11 +189,11 @@ def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: 
     return None
 
 
-def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Tried:
+def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Attempt:
     """A candidate on the scales: its file, and what that makes of the validation images."""
     files = ship(entry, opened, folder)
     right = _file_right(files, opened.start)
-    return Tried(
+    return Attempt(
         rung=rung,
         accuracy=float(right.mean()),
         drop=drop_between(dense_right, right),
@@ -203,7 +203,7 @@ def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_ri
     )
 
 
-def _with_final_latencies(tried: Sequence[Tried], delivered: Delivered, settings: Sequence[Setting]) -> tuple[Tried, ...]:
+def _with_final_latencies(tried: Sequence[Attempt], delivered: Delivery, settings: Sequence[Setting]) -> tuple[Attempt, ...]:
     """What all files took in one session together replaces what each took on its own, in the first setting that runs it."""
     latencies = [_first(outcome.latencies, settings) for outcome in delivered.outcomes[1:]]
     return tuple(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
-from paretrim.graph.restrict import Kept, Restriction, restrict
+from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Node
 from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network
@@ -96,7 +96,7 @@ def carried(network: Network, restriction: Restriction) -> Network:
     return smaller.to(next(network.parameters()).device)
 
 
-def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
+def _carry_(source: Weighted, target: Weighted, kept: ChannelIndices) -> None:
     outputs = torch.from_numpy(kept.outputs).to(source.weight.device)
     inputs = torch.from_numpy(kept.inputs).to(source.weight.device)
     if source.mask is not None:
@@ -108,7 +108,7 @@ def _carry_(source: Weighted, target: Weighted, kept: Kept) -> None:
         target.quantizer = source.quantizer.rows(outputs)
 
 
-def _alive_among(alive: Tensor | None, kept: Kept) -> Tensor | None:
+def _alive_among(alive: Tensor | None, kept: ChannelIndices) -> Tensor | None:
     """The flags of the channels that are left; None where all of them compute, as is usual once the silenced ones are gone."""
     if alive is None:
         return None
