@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
-from paretrim.run.delivery import Delivered
+from paretrim.run.delivery import Delivery
 from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
@@ -331,7 +331,7 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
         Attempt(RUNGS["80% of prunable zero, INT8"], 1.0, Drop(0, 0, 100), 300, 0.0),
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
-    delivered = Delivered((), tuple(map(_judgement, (right, worse, fine))), outcomes)
+    delivered = Delivery((), tuple(map(_judgement, (right, worse, fine))), outcomes)
     found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, settings=())
     assert found.best is tried[0]
     assert found.test_drop == Drop(lost, 0, 360)
