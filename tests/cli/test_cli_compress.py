@@ -158,7 +158,7 @@ def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
     assert status == 0
     assert out.startswith("plan: 3,826 parameters, 3 epochs, ")
     assert "\n  zeros: 50.0% of the prunable weights are 15.2% of all\n" in out  # 1,152 of 3,784 weights are prunable
-    status, found = command_json("plan", *OWN[:-2])
+    status, found = command_json("plan", *OWN)
     assert status == 0
     names = list(dict.fromkeys(stage["candidate"] for stage in found["stages"]))
     assert names[:3] == ["", "INT8", "INT8 trained"]
@@ -180,6 +180,26 @@ def test_plan_of_a_study_counts_its_seeds(at_desk, command, command_json):
     assert (both["seeds"], one["seeds"]) == (2, 1)
     assert both["epochs"] == 2 * one["epochs"] > 0
     assert both["disk_bytes"] == 2 * one["disk_bytes"]
+
+
+def test_a_plan_counts_the_measuring_that_it_does_not_predict(at_desk, command, command_json):
+    """Runtimes × threads × seeds are sessions; with --max-latency-ms every candidate has one of its own before."""
+    runtimes = ("--runtimes", "paretrim,onnxruntime", "--threads", "1,2")
+    for given, sessions, files in (
+        (("short.toml",), 4, 3),
+        (("study.toml",), 2 * 4, 3),
+        ((*OWN[:4], "--candidates", "int8", "--max-bytes", "1000"), 4, 2),
+        ((*OWN[:4], "--candidates", "int8", "--max-latency-ms", "1"), 1 + 4, 2),
+    ):
+        _, found = command_json("plan", *given, *runtimes)
+        assert found["timing"] == {"sessions": sessions, "files": files, "processes": 4, "rounds": 30}
+    _, out, _ = command("plan", "short.toml", *runtimes, "--effort", "standard")
+    assert (
+        "\n  measuring latency comes on top, and its time is not predicted: up to 4 sessions of up to 3 files, each in 300 "
+        "rounds in 5 processes\n"
+    ) in out
+    _, out, _ = command("plan", "short.toml", "--effort", "none")
+    assert "latency" not in out
 
 
 @pytest.mark.parametrize(

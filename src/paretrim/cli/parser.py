@@ -234,6 +234,7 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     _add_network(parser, required=False)
     _add_place(parser, "none; given one, what a run has finished there is left out of the prediction")
+    _add_measuring(parser)
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -27,7 +27,7 @@ from paretrim.results.run_folder import REPORT, keep_commands
 from paretrim.results.timing import Setting
 from paretrim.run.delivery import Measuring, Opened
 from paretrim.run.pipeline import finished_dense, finished_stages
-from paretrim.run.planning import Prediction, describe, for_seeds, predict
+from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.run.run import carry_out, open_recipe
@@ -47,7 +47,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), at_work() as watcher:
         opened = open_noting(recipe, watcher)
-        _note_plan(opened, {"": recipe.stages}, folder, watcher)
+        _note_plan(opened, {"": recipe.stages}, folder, watcher, timing=_timing(measuring, files=len(recipe.stages) + 1))
         done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     show(done.outcomes, folder, parsed)
     if not parsed.json:
@@ -61,12 +61,12 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
-    native = measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
-    rungs = _rungs(parsed, targets, native=native)
+    rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
     folder: Path = parsed.folder or folder_for(parsed)
     with hold(folder), at_work() as watcher:
         opened = open_noting(recipe, watcher)
-        _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher)
+        timing = _timing(measuring, files=len(rungs) + 1, before=_timed_before(targets, rungs))
+        _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher, timing=timing)
         found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     if parsed.json:
         emit({**outcomes_json(found.outcomes, folder), **_found_json(found)})
@@ -80,7 +80,8 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     """Predict stages, time and disk; nothing is written."""
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
-    seeds = 1
+    seeds, before = 1, 0
+    measuring = measuring_of(parsed)
     chains: Mapping[str, Sequence[Stage]]
     if parsed.recipe and is_study(parsed.recipe):
         if parsed.folder is not None:
@@ -96,9 +97,13 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = _compress_recipe(parsed, planned=True)
-        chains = {rung.name: rung.stages for rung in _rungs(parsed, _targets(parsed))}
+        targets = _targets(parsed)
+        rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
+        chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
+    files = 1 + (len(chains[""]) if "" in chains else len(chains))
     with at_work() as watcher:
         prediction = for_seeds(_predict(open_noting(recipe, watcher), chains, parsed.folder), seeds)
+    prediction = replace(prediction, timing=_timing(measuring, files=files, seeds=seeds, before=before))
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})
     else:
@@ -240,8 +245,28 @@ def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path
     return predict(trained, chains, dense=dense, teacher=opened.teacher, dense_finished=True, finished=finished)
 
 
-def _note_plan(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher) -> None:
-    prediction = _predict(opened, chains, folder)
+def _timing(measuring: Measuring | None, *, files: int, seeds: int = 1, before: int = 0) -> PlannedTiming | None:
+    """The measuring to come: a session for each setting and seed, and ``before`` of one candidate on the way."""
+    if measuring is None:
+        return None
+    sessions = before + seeds * len(measuring.settings)
+    return PlannedTiming(sessions, files, measuring.effort.processes, measuring.effort.rounds)
+
+
+def _timed_before(targets: Targets, rungs: Sequence[Rung]) -> int:
+    """How many candidates are timed on the way, before all of them are timed together."""
+    return 0 if targets.max_latency_ms is None else len(rungs)
+
+
+def _measured_natively(measuring: Measuring | None) -> bool:
+    """Whether the native runtime counts: where latency is measured it has to be measured there."""
+    return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
+
+
+def _note_plan(
+    opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher, *, timing: PlannedTiming | None
+) -> None:
+    prediction = replace(_predict(opened, chains, folder), timing=timing)
     watcher.note("nothing is left to train" if prediction.finished else describe(prediction))
 
 

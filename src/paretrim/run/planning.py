@@ -52,12 +52,25 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
+class PlannedTiming:
+    """The most measuring that latencies take: ``sessions``, each of so many processes and rounds, with up to ``files`` files.
+
+    It is counted and not predicted: how long a session warms up and waits depends on how quiet the machine is by then.
+    """
+
+    sessions: int
+    files: int
+    processes: int
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
     ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
     is left to do. ``zeros`` are the shares of zeros that its stages ask for: of the prunable weights, and what that makes of all.
-    All of it happens once for each of ``seeds``.
+    ``timing`` comes on top of all times; None where latency is not measured. All else happens once for each of ``seeds``.
     """
 
     stages: tuple[PlannedStage, ...]
@@ -68,6 +81,7 @@ class Prediction:
     images: int = 0
     seeds: int = 1
     zeros: tuple[tuple[float, float], ...] = ()
+    timing: PlannedTiming | None = None
 
     @property
     def seconds(self) -> float:
@@ -190,7 +204,8 @@ def describe(prediction: Prediction) -> str:
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
     zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
-    return "\n".join([f"plan: {prediction.parameters:,} parameters, {total}, {size}", *_so_far(prediction), *zeros, *each, *rows])
+    plan = f"plan: {prediction.parameters:,} parameters, {total}, {size}"
+    return "\n".join([plan, *_so_far(prediction), *zeros, *_timing(prediction), *each, *rows])
 
 
 def doubt(accuracy: float, images: int, classes: int, *, kind: str = "validation") -> str:
@@ -211,6 +226,15 @@ def _so_far(prediction: Prediction) -> list[str]:
     )
     warning = doubt(prediction.accuracy, prediction.images, prediction.classes)
     return [right, f"  {warning}"] if warning else [right]
+
+
+def _timing(prediction: Prediction) -> list[str]:
+    timing = prediction.timing
+    if timing is None:
+        return []
+    sessions = f"{timing.sessions} session{'s' * (timing.sessions > 1)} of up to {timing.files} files"
+    work = f"up to {sessions}, each in {timing.rounds} rounds in {timing.processes} processes"
+    return [f"  measuring latency comes on top, and its time is not predicted: {work}"]
 
 
 def _kind(stage: Stage) -> tuple[object, ...]:
