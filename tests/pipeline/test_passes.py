@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 from tiny import FLOAT32, MEAN, NETWORKS, NONE, SHAPE, STD, image_set, start
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -10,6 +11,7 @@ from paretrim import compress
 from paretrim.data.batches import EvalBatches
 from paretrim.graph.types import InputSpec
 from paretrim.network import freeze, integer_network
+from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.run.judge import as_the_file_takes, deploy, judge
 from paretrim.run.pipeline import run_stages
@@ -118,3 +120,14 @@ def same_network(one, other):
         assert {name: (array.dtype, array.tobytes()) for name, array in found.tensors.items()} == {
             name: (array.dtype, array.tobytes()) for name, array in expected.tensors.items()
         }
+
+
+def test_a_candidate_that_was_trained_further_is_frozen_again(tmp_path):
+    candidate = run_stages(start("residual"), [Quantize(budget=NONE)], tmp_path)[-1]
+    before = candidate.integers
+    assert candidate.integers is before
+    with torch.no_grad():
+        for layer in weighted_layers(candidate.network).values():
+            layer.weight.mul_(-1)
+    same_network(candidate.integers, freeze.freeze(candidate.network))
+    assert candidate.integers is not before

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +36,35 @@ class Candidate:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: int = 0
+    _frozen: tuple[object, Graph | None] = field(default=(None, None), init=False, repr=False)
+    """The state of the network when it was frozen, and what came of it."""
 
-    @cached_property
+    @property
     def integers(self) -> Graph | None:
         """The integer graph of a quantized network, taking normalised images; None for any other network.
 
-        It is frozen once, at its first use; validation, judging and deployment share it. Train a copy, not this network.
+        It is frozen once, at its first use, and again if the network has been trained in the meantime. Validation, judging and
+        deployment share it.
 
         Raises:
             ParetrimError: see :func:`paretrim.network.freeze.freeze`.
         """
-        return freeze(self.network) if self.network.quantizers() else None
+        state, (known, graph) = self._state(), self._frozen
+        if known != state:
+            graph = freeze(self.network) if self.network.quantizers() else None
+            object.__setattr__(self, "_frozen", (state, graph))
+        return graph
 
     def with_integers(self, integers: Graph | None) -> Candidate:
         """The same candidate with an integer graph that is known already."""
         same = dataclasses.replace(self)
-        vars(same)["integers"] = integers
+        object.__setattr__(same, "_frozen", (same._state(), integers))
         return same
+
+    def _state(self) -> tuple[tuple[int, int], ...]:
+        """What changes whenever a tensor of the network is replaced or written to."""
+        tensors = itertools.chain(self.network.parameters(), self.network.buffers())
+        return tuple((id(tensor), tensor._version) for tensor in tensors)
 
     @property
     def epochs(self) -> int:
