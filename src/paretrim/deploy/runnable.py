@@ -35,7 +35,7 @@ BATCH = 250
 """Images a runnable gets in one call where a whole test set is computed."""
 
 AGREEMENT_IMAGES = 2000
-"""Test images on which a runtime is compared that has no other part in judging; OpenVINO may be slow, on small networks above all."""
+"""Test images on which a runtime is compared that has no other part in judging: OpenVINO compiles and computes slowly."""
 
 
 class Runnable(Protocol):
