@@ -17,7 +17,7 @@ from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpa
 from paretrim.report import document, terminal
 from paretrim.results import store
 from paretrim.results.timing import Setting, arms_of, left_out
-from paretrim.run import judge
+from paretrim.run import delivery, judge
 from paretrim.run.candidate import Candidate
 from paretrim.run.delivery import Measuring
 from paretrim.run.judge import deploy
@@ -228,7 +228,8 @@ def test_a_latency_that_another_runtime_gave_in_its_place_is_not_the_first():
 def test_a_study_leaves_out_what_does_not_run_and_is_timed_once(recipe, tmp_path, openvino_without_integers):
     grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
     said = []
-    run_study(grid, tmp_path / "run", tmp_path / "results")
+    run_study(grid, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
+    assert "int8: the ONNX file does not run in openvino: no kernel" in said
     for again in (False, True):
         timed = time_study(
             grid,
@@ -269,6 +270,31 @@ def test_a_result_without_an_onnx_file(own, tmp_path, wrong_export, capsys):
     assert not (tmp_path / "x.onnx").exists()
     assert result.save(tmp_path / "x.trim").stat().st_size > 0
     assert result.save(tmp_path / "x.graph").stat().st_size > 0
+
+
+def test_a_resumed_run_says_again_what_does_not_run_until_other_packages_may_run_it(
+    recipe, tmp_path, openvino_without_integers, monkeypatch
+):
+    notes = []
+    watcher = replace(silent(), note=notes.append)
+    said = "prune → quantize: the ONNX file does not run in openvino: no kernel"
+    judged = []
+    monkeypatch.setattr(delivery, "judge", lambda *given, **more: judged.append(given) or judge.judge(*given, **more))
+    for count in (3, 0):
+        notes.clear(), judged.clear()
+        *_, quantized = run_recipe(recipe, tmp_path, watcher=watcher)
+        assert notes.count(said) == 1
+        assert len(judged) == count
+        assert quantized.onnx_problems == {"openvino": "no kernel"}
+
+    monkeypatch.setattr(judge, "open_runnable", open_runnable)
+    monkeypatch.setattr(delivery, "versions", lambda: {"openvino": "9999"})
+    notes.clear()
+    *_, quantized = run_recipe(recipe, tmp_path, watcher=watcher)
+    assert said not in notes
+    assert len(judged) == 1  # the others had no problems
+    assert (quantized.onnx_problems, set(quantized.onnx_agreements)) == (None, {"onnxruntime", "openvino"})
+    assert store.latest(store.read(tmp_path / "outcomes.jsonl"))[-1] == quantized
 
 
 def test_agreement_is_measured_in_every_runtime_that_is_installed(recipe, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paretrim.bench.effort import Effort
+from paretrim.bench.machine import versions
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
 from paretrim.bench.types import Arm, Latency, Session
@@ -89,10 +90,8 @@ def deliver(
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(judged(entry, files, opened, onnx_runtime=onnx_runtime))
         watcher.note(_worth(entry.label, files, judgements[-1]))
-        for runtime, problem in judgements[-1].onnx_problems.items():
-            watcher.note(f"{entry.label}: the ONNX file does not run in {runtime}: {problem}")
-        if files.onnx_problem:
-            watcher.note(f"{entry.label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}")
+        for problem in problems_of(entry.label, files, judgements[-1]):
+            watcher.note(problem)
     if warning := _seen_before(entries, opened, judgements[0]):
         watcher.note(warning)
     files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
@@ -191,6 +190,13 @@ def _facts(entry: Entry, folder: Path) -> Facts:
     return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
 
 
+def problems_of(label: str, files: Deployed, judgement: Judgement) -> tuple[str, ...]:
+    """In words, what is wrong with the ONNX file of a candidate, found out now or by an earlier run."""
+    missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
+    problems = judgement.onnx_problems.items()
+    return (*(f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems), *missing)
+
+
 def judging_runtime(measuring: Measuring | None) -> str:
     """The runtime in which ONNX files are judged: the first that is measured and opens them."""
     runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
@@ -200,6 +206,8 @@ def judging_runtime(measuring: Measuring | None) -> str:
 def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str = ELSEWHERE) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept.
 
+    One that says where the ONNX file does not run is kept for the same versions of the packages: others may do better.
+
     Raises:
         ParetrimError: the ``.trim`` file cannot be run.
     """
@@ -207,13 +215,15 @@ def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str =
     sha256 = "".join(digest(file) for file in (files.onnx, files.trim) if file is not None)
     try:
         facts = json.loads(kept.read_text(encoding="utf-8"))
-        if facts.pop("sha256") == sha256:
-            return Judgement(**facts)
+        same_files, found_with = facts.pop("sha256") == sha256, facts.pop("versions", None)
+        judgement = Judgement(**facts)
+        if same_files and (not judgement.onnx_problems or found_with == versions()):
+            return judgement
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # none yet, or of other software: judging again costs time and nothing else
     with located(f"judging '{entry.label}'"):
         judgement = judge(entry.candidate, files, opened.test, opened.start, onnx_runtime=onnx_runtime)
-    write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256}).encode())
+    write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256, "versions": versions()}).encode())
     return judgement
 
 
@@ -244,7 +254,8 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:
     scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime, outcome.onnx_accuracy)
-    return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, *scores)
+    problems = dict(outcome.onnx_problems or {})
+    return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, problems, *scores)
 
 
 def _worth(label: str, files: Deployed, judgement: Judgement) -> str:

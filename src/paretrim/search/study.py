@@ -14,7 +14,7 @@ from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import INDEX, ONNX_FILE, index_of, keep_index
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import Setting, left_out, time_files
-from paretrim.run.delivery import judged, ship
+from paretrim.run.delivery import judged, problems_of, ship
 from paretrim.run.judge import facts_of, outcome_of, seen_before, with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import DENSE, Recipe
@@ -98,9 +98,9 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Wa
     opened, entries = train(open_with(recipe, dataset), folder, watcher)
     made = entries[-1]
     deployed = ship(made, opened, folder)
-    if deployed.onnx_problem:
-        watcher.note(f"{recipe.title}: its .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
     judgement = judged(made, deployed, opened)
+    for problem in problems_of(recipe.title, deployed, judgement):
+        watcher.note(problem)
     _remember(recipe, deployed.folder, folder)
     return outcome_of(made.candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
 
