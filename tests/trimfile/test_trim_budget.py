@@ -14,6 +14,7 @@ from trim_networks import linear
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
 
 ONE = (1, 1)
@@ -205,6 +206,39 @@ def test_sparse_networks_load_and_leave_room(zeros):
     assert native.plan_trim(content, threads=1, instruction_set="", measure=False, choices="").classes == 512
     if zeros <= 0.999:  # a network of any size of such layers stays within what its bytes allow
         assert 4 * weight.size < 2**11 * len(content)
+
+
+def large_maps():
+    """Images of 64 MB, and five maps of 16 MB each."""
+    shape, grid = (4, 2048, 2048), ("uint8", 0.0625, 128)
+    maps = [Node(f"relu{index}", "relu", (f"relu{index - 1}" if index else "q",), ValueType(shape, *grid)) for index in range(4)]
+    nodes = (
+        Node("q", "quantize", (INPUT,), ValueType(shape, *grid)),
+        *maps,
+        Node("pool", "adaptive_avg_pool", ("relu3",), ValueType((4, 1, 1), *grid), {"output_size": ONE}),
+        Node("flat", "flatten", ("pool",), ValueType((4,), *grid)),
+        Node("end", "dequantize", ("flat",), ValueType((4,))),
+    )
+    return Graph(InputSpec(shape), nodes, "end")
+
+
+@pytest.mark.parametrize(
+    ("graph", "limit", "what"),
+    [
+        (linear(np.zeros((64, 2**14), np.int8)), 0.01, "bytes of weights and tables"),
+        (linear(np.zeros((64, 2**14), np.int8)), 1e-5, "bytes of text"),
+        (large_maps(), 0.01, "bytes of values at once"),
+    ],
+)
+def test_a_file_that_readers_would_refuse_is_not_written_in_silence(monkeypatch, tmp_path, graph, limit, what):
+    monkeypatch.setenv("PARETRIM_LIMIT", str(limit))
+    said = rf"readers would refuse the file of this network: .* it would take \d+ {what}, .*; set PARETRIM_LIMIT=1 in the "
+    with pytest.raises(UnsupportedOperation, match=said):
+        trimfile.write(graph, tmp_path / "a.trim")
+    assert not (tmp_path / "a.trim").exists()
+    monkeypatch.setenv("PARETRIM_LIMIT", "1")
+    trimfile.write(graph, tmp_path / "a.trim")
+    trimfile.read(tmp_path / "a.trim")
 
 
 def real_network(layers, size, side):

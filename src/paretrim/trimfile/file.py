@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, 
     """Check a graph and write it; an existing file is replaced in one step.
 
     Raises:
-        UnsupportedOperation: the graph breaks a rule of its operations, or ``threads`` is below 1.
+        UnsupportedOperation: the graph breaks a rule of its operations, ``threads`` is below 1, or readers would refuse the file,
+            which takes more than is usual for its size; ``PARETRIM_LIMIT`` raises that (see :func:`paretrim.runtime.load`).
         CorruptFile: the graph's types or tensors are outside what a graph allows.
         OutOfSpace: the disk is full; the old file is intact.
         CannotWrite: the place does not allow it; likewise.
@@ -70,7 +72,11 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
     """The content of a file. Equal networks give equal bytes, whatever the number of threads; errors as in :func:`write`."""
     _require_threads(threads)
     validate(graph)
-    return native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=min(threads, MOST_THREADS))
+    threads = min(threads, MOST_THREADS)
+    content = native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=threads)
+    if _may_be_refused(graph, len(content)):
+        _require_readable(content, threads)
+    return content
 
 
 def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
@@ -92,6 +98,25 @@ def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = 
         layer_bytes={(node, tensor): size for node, tensor, size in tensors},
         record_bytes={name: round(size) for name, size in records},
     )
+
+
+def _may_be_refused(graph: Graph, size: int) -> bool:
+    """Whether a file of so many bytes comes near the budget of readers (``SPEC.md``, "Budget"); others need not be read back."""
+    weights = sum(tensor.nbytes for node in graph.nodes for tensor in node.tensors.values())
+    values = sum(node.type.size * (1 if node.type.dtype == "uint8" else 4) for node in graph.nodes)
+    return weights > 2**10 * size or graph.multiply_adds > 2**17 * size or values > 2**26 or len(graph.nodes) > 2**12
+
+
+def _require_readable(content: bytes, threads: int) -> None:
+    try:
+        native.read_trim(content, threads=threads, limit=allowed(None))
+    except CorruptFile as error:
+        needed = re.search(r"PARETRIM_LIMIT=\d+", str(error))
+        if needed is None:
+            raise
+        raise UnsupportedOperation(
+            f"readers would refuse the file of this network: {error}; set {needed[0]} in the environment to write it"
+        ) from error
 
 
 def _require_threads(threads: int) -> None:
