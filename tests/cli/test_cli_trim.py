@@ -6,10 +6,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from paretrim import trimfile
 from paretrim.bench.effort import Effort
 from paretrim.cli import deployed
+from paretrim.errors import UnsupportedOperation
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.network.constraints import sparsity
 from paretrim.network.network import Network
@@ -103,6 +105,8 @@ def test_a_float_network_comes_back_as_a_torch_module_bit_for_bit(finished, comm
         stored = next(one for one in trimfile.read(shipped(finished, "dense")).nodes if one.name == node.name)
         for name, tensor in node.tensors.items():
             assert np.asarray(tensor).tobytes() == stored.tensors[name].tobytes()
+    with pytest.raises(UnsupportedOperation, match=r"node 'normalized_images' .* is 'normalize', which no float graph holds"):
+        Network(graph)(torch.zeros(1, 1, 8, 8))
 
 
 def test_damaged_files_and_wrong_names_are_told(trim, command, tmp_path):

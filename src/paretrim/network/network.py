@@ -23,7 +23,7 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import Weighted, key_of, name_of
 from paretrim.network.grids import ActivationQuantizer
-from paretrim.network.torch_forms import RealForm, real_form
+from paretrim.network.torch_forms import real_form
 
 SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
@@ -59,10 +59,9 @@ class BatchNorm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One node as it is computed: its torch form and checked attributes, and the values that nobody reads after it."""
+    """One node as it is computed: its checked attributes, and the values that nobody reads after it."""
 
     node: Node
-    compute: RealForm
     settings: Settings
     finished: tuple[str, ...]
 
@@ -98,7 +97,7 @@ class Network(nn.Module):
             inputs = [values[name] for name in node.inputs]
             key = key_of(node.name)
             layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
-            result = self._on_grid(node.name, step.compute(step.settings, layer, inputs))
+            result = self._on_grid(node.name, real_form(node)(step.settings, layer, inputs))
             values[node.name] = result
             if node.name in kept:
                 found[node.name] = result
@@ -189,6 +188,6 @@ def _layer(node: Node) -> nn.Module | None:
 def _steps(graph: Graph) -> tuple[_Step, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     return tuple(
-        _Step(node, real_form(node), settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
+        _Step(node, settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
         for index, node in enumerate(graph.nodes)
     )
