@@ -1,6 +1,6 @@
-"""The random graphs live with the tests of the graph; test folders are not packages, so their place is named here."""
+"""Random graphs and tiny networks live with other tests; test folders are no packages, so their places are named here."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "graph"))
+sys.path[:0] = [str(Path(__file__).parent.parent / folder) for folder in ("graph", "stages")]

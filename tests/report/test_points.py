@@ -64,7 +64,7 @@ def test_shared_labels_become_distinct() -> None:
             (fakes.outcome("A"), replace(fakes.outcome("B"), data="cifar100")),
             r"outcomes of 2 data sets \(cifar10, cifar100\) cannot share one frontier; report each alone",
         ),
-        ((fakes.outcome("A"), fakes.outcome("A")), r"label 'A' has several outcomes with seed 0; .*study\.store\.latest"),
+        ((fakes.outcome("A"), fakes.outcome("A")), r"label 'A' has several outcomes with seed 0; .*results\.store\.latest"),
         (
             (fakes.outcome("A"), fakes.outcome("A", seed=1, order=("prune",))),
             r"label 'A' stands for several orders \(no stage; prune\); give each its own label",

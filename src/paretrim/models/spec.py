@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe, reason_of
+from paretrim.files import is_file
 from paretrim.models.catalog import NETWORKS
 from paretrim.models.weights import load_weights
 from paretrim.visible import brief
@@ -69,7 +70,7 @@ def _split(network: str) -> tuple[str, str]:
 
 
 def _unknown(network: str) -> str:
-    if Path(network).suffix in _FILES or Path(network).is_file():
+    if Path(network).suffix in _FILES or is_file(Path(network)):
         return (
             f"network {brief(network)} is a file; the network itself is needed, as a torch module that can be trained: "
             f"{OWN_NETWORK}, and give a file of its weights with --weights, or as the recipe's weights"
