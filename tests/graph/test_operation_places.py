@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from paretrim.deploy.onnx_operations import OPERATIONS as ONNX_FORMS
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.network.torch_forms import TORCH_FORMS
 
@@ -19,9 +18,8 @@ def test_an_operation_is_named_in_its_value_and_two_tables(name, family):
     assert naming > beside
 
 
-def test_the_tables_hold_every_operation():
+def test_the_torch_forms_hold_every_operation():
     assert set(TORCH_FORMS) == set(OPERATIONS)
-    assert {*ONNX_FORMS, "normalize", "quantize", "dequantize"} == set(OPERATIONS)
     for name, operation in OPERATIONS.items():
         if name not in ("normalize", "quantize", "dequantize"):
             assert (TORCH_FORMS[name].real is None) == (operation.real is None)
