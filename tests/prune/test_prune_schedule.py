@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretrim.errors import InvalidRecipe
-from paretrim.stages.prune.schedule import cubic, one_shot
+from paretrim.stages.prune.schedule import cubic
 
 shares = st.floats(0, 1)
 
@@ -26,9 +26,10 @@ def test_cubic_ends_exactly():
     assert cubic(0.0, start=0.0, end=1.0, initial=0.25, final=0.95) == 0.25
 
 
-def test_one_shot_is_a_step():
-    assert [one_shot(p, at=0.5, final=0.8) for p in (0.0, 0.49, 0.5, 1.0)] == [0.0, 0.0, 0.8, 0.8]
-    assert one_shot(0.0, at=0.0, final=0.8) == 0.8
+def test_without_a_ramp_it_is_a_step():
+    sparsities = [cubic(p, start=0.5, end=0.5, initial=0.0, final=0.8) for p in (0.0, 0.49, 0.5, 1.0)]
+    assert sparsities == [0.0, 0.0, 0.8, 0.8]
+    assert cubic(0.0, start=0.0, end=0.0, initial=0.0, final=0.8) == 0.8
 
 
 @pytest.mark.parametrize("name", ["progress", "start", "end", "initial", "final"])

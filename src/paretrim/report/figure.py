@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paretrim import files
-from paretrim.report import scatter, svg_text, wording
-from paretrim.report.axis import Axis, spanning
+from paretrim.report import scatter, svg, wording
 from paretrim.report.points import Point, setting_name, settings_of
+from paretrim.report.svg import Axis, spanning
 
 WIDTH = 800
 ROW, TOP, BOTTOM = 34, 44, 50
@@ -51,8 +51,8 @@ def write(points: Sequence[Point], path: Path) -> None:
 
 def render(points: Sequence[Point]) -> str:
     """The figure as SVG text, one row a point from top to bottom, then the latencies; the same points give the same text."""
-    labels = [svg_text.shortened(point.label) for point in points]
-    left = 20 + max(svg_text.room(label) for label in labels)
+    labels = [svg.shortened(point.label) for point in points]
+    left = 20 + max(svg.room(label) for label in labels)
     axis = _axis(points, left=left, right=WIDTH - NUMBERS)
     bottom = TOP + ROW * len(points)
     settings = settings_of(points)
@@ -69,7 +69,7 @@ def render(points: Sequence[Point]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">\n'
         f"<title>Deployed accuracy of {len(points)} arm{'' if len(points) == 1 else 's'}</title>\n"
-        f"<desc>{svg_text.content(_description(points))}</desc>\n"
+        f"<desc>{svg.content(_description(points))}</desc>\n"
         f"<style>{STYLE}</style>\n"
         f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n'
         f"{_key(points, left=left)}{_scale(axis, bottom=bottom)}"
@@ -93,10 +93,10 @@ def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
     )
     low, mean, high = (axis.place(value) for value in (accuracy.low, accuracy.value, accuracy.high))
     return (
-        f'<text x="{axis.start - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{svg_text.content(label)}</text>'
+        f'<text x="{axis.start - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{svg.content(label)}</text>'
         f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{line:g}" y2="{line:g}"/>'
         f'<circle class="mean" cx="{mean:.1f}" cy="{line:g}" r="5"/>{seeds if len(point.runs) > 1 else ""}'
-        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{svg_text.content(accuracy_in_words(point))}</text>\n'
+        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{svg.content(accuracy_in_words(point))}</text>\n'
     )
 
 
@@ -122,12 +122,12 @@ def _key(points: Sequence[Point], *, left: float) -> str:
     ]
     if several:
         marks.append(('<circle class="seed" cx="{2}" cy="20" r="2.5"/>', "one seed"))
-    marks.append(('<line class="first" x1="{2}" x2="{2}" y1="11" y2="29"/>', svg_text.shortened(points[0].label)))
+    marks.append(('<line class="first" x1="{2}" x2="{2}" y1="11" y2="29"/>', svg.shortened(points[0].label)))
     found, at = "", left
     for mark, name in marks:
         shape = mark.format(f"{at:.1f}", f"{at + 26:.1f}", f"{at + 13:.1f}")
-        found += f'{shape}<text class="soft" x="{at + 32:.1f}" y="24">{svg_text.content(name)}</text>\n'
-        at += 32 + 0.9 * svg_text.room(name) + 18
+        found += f'{shape}<text class="soft" x="{at + 32:.1f}" y="24">{svg.content(name)}</text>\n'
+        at += 32 + 0.9 * svg.room(name) + 18
     return found
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paretrim.report import svg_text
-from paretrim.report.axis import Axis, round_step, spanning
+from paretrim.report import svg
 from paretrim.report.points import Point, Setting, Speed
+from paretrim.report.svg import Axis, round_step, spanning
 
 HEIGHT = 420
 TOP, BOTTOM, LEFT, RIGHT = 52, 50, 58, 24
@@ -61,7 +61,7 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
     return "".join(
         (
             '<g class="latency">\n',
-            f'<text class="soft" x="{LEFT}" y="{top + 28:g}">{svg_text.content(title)}</text>\n',
+            f'<text class="soft" x="{LEFT}" y="{top + 28:g}">{svg.content(title)}</text>\n',
             _grid(vertical, horizontal, top=top, width=width),
             *(_ranges(point, speed, vertical, horizontal) for point, speed in shown),
             _steps([mark for mark in marks if mark.best], right=width - RIGHT),
@@ -139,8 +139,8 @@ def _labels(marks: Sequence[Mark], *, top: float, bottom: float, width: float) -
     taken: list[Box] = [(mark.x - 6, mark.y - 6, mark.x + 6, mark.y + 6) for mark in marks]
     found = []
     for mark in sorted(marks, key=lambda mark: (not mark.best, mark.y)):
-        label = svg_text.shortened(mark.label)
-        room = svg_text.room(label)
+        label = svg.shortened(mark.label)
+        room = svg.room(label)
         right = mark.x + 10 + room < width - 4
         left = mark.x + 10 if right else mark.x - 10 - room
         shifts = (by for step in range(len(marks) + 1) for by in (step * LINE, -step * LINE))
@@ -156,7 +156,7 @@ def _labels(marks: Sequence[Mark], *, top: float, bottom: float, width: float) -
         if shift:
             found.append(f'<line class="span" x1="{mark.x:.1f}" x2="{x:.1f}" y1="{mark.y:.1f}" y2="{mark.y + shift:.1f}"/>')
         place = f'x="{x:.1f}" y="{mark.y + shift + 4:.1f}" text-anchor="{anchor}"'
-        found.append(f'<text class="soft label" {place}>{svg_text.content(label)}</text>\n')
+        found.append(f'<text class="soft label" {place}>{svg.content(label)}</text>\n')
     return "".join(found)
 
 

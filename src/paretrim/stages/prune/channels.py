@@ -13,6 +13,7 @@ from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Node
 from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.stages.prune.scores import channel_l2
 
 IntArray = npt.NDArray[np.int64]
 
@@ -28,8 +29,7 @@ def choose_channels(
     norms = {}
     with torch.no_grad():
         for name, layer in weighted_layers(network).items():
-            rows = layer.effective_weight().reshape(len(layer.weight), -1)
-            norms[name] = rows.double().norm(dim=1).cpu().numpy()
+            norms[name] = channel_l2(layer.effective_weight()).cpu().numpy()
     scores = group_scores(groups, norms, mean=True)
     # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
     living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))

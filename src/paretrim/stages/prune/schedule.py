@@ -9,7 +9,7 @@ def cubic(progress: float, *, start: float, end: float, initial: float, final: f
     """Sparsity that rises from ``initial`` at ``start`` to ``final`` at ``end``, fast at first and slowly at the end.
 
     ``final + (initial - final) * (1 - (progress - start) / (end - start)) ** 3`` between ``start`` and ``end``, constant outside.
-    With ``start == end`` it is :func:`one_shot`.
+    With ``start == end`` it is a step.
 
     Args:
         progress: share of the stage that is done, in [0, 1].
@@ -35,12 +35,3 @@ def cubic(progress: float, *, start: float, end: float, initial: float, final: f
     if progress <= start:
         return initial
     return final + (initial - final) * (1 - (progress - start) / (end - start)) ** 3
-
-
-def one_shot(progress: float, *, at: float, final: float) -> float:
-    """Sparsity 0 before ``at`` and ``final`` from there on; all in [0, 1].
-
-    Raises:
-        InvalidRecipe: an argument leaves [0, 1].
-    """
-    return cubic(progress, start=at, end=at, initial=0.0, final=final)
