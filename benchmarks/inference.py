@@ -28,7 +28,7 @@ from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.report import IntegerReport
 from paretrim.deploy.runnable import integer_share
 from paretrim.models.spec import ModelSpec
-from paretrim.results.timing import Setting, time_files
+from paretrim.results.timing import RuntimeSetting, time_files
 
 FP32, INT8 = "fp32", "int8"
 GOALS = {("resnet18", "onnxruntime", 1): Goal(3.5), ("resnet18", "openvino", 1): Goal(2.0)}
@@ -100,7 +100,7 @@ def main() -> None:
         for runtime in given.runtimes.split(","):
             executed = integer_share(files[INT8], runtime)
             for threads in map(int, given.threads.split(",")):
-                setting = Setting(runtime, threads)
+                setting = RuntimeSetting(runtime, threads)
                 found = time_files(files, images, baseline=FP32, settings=[setting], effort=EFFORTS[given.effort])
                 fp32, int8 = found[FP32][0], found[INT8][0]
                 if given.json:

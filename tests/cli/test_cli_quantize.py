@@ -5,7 +5,7 @@ import pytest
 from paretrim import trimfile
 from paretrim.cli.quantizing import _written
 from paretrim.errors import ExportMismatch
-from paretrim.run.judge import Deployed
+from paretrim.run.judge import DeployedFiles
 
 DATA = ("--data", "digits", "--calibration-images", "64")
 
@@ -65,7 +65,7 @@ def test_an_onnx_file_that_is_wanted_and_not_there_is_an_error(tmp_path):
     trim = tmp_path / "model.trim"
     trim.write_bytes(b"file")
     (tmp_path / "int8.onnx").write_bytes(b"old")
-    files = Deployed(None, None, trim, "it has no words for this")
+    files = DeployedFiles(None, None, trim, "it has no words for this")
     assert _written(files, tmp_path, tmp_path / "out.trim") == [tmp_path / "int8.trim", tmp_path / "out.trim"]
     assert not (tmp_path / "int8.onnx").exists()
     with pytest.raises(

@@ -6,8 +6,8 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.raw import load_session
 from paretrim.results import store
 from paretrim.results.run_folder import delivered_by, distributions
-from paretrim.results.timing import Setting
-from paretrim.run.delivery import Measuring
+from paretrim.results.timing import RuntimeSetting
+from paretrim.run.delivery import TimingPlan
 from paretrim.run.progress import silent
 from paretrim.run.run import run_recipe
 
@@ -27,7 +27,7 @@ def watcher(notes):
 
 
 def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, notes):
-    measuring = Measuring((Setting("onnxruntime", 1),), LEAST)
+    measuring = TimingPlan((RuntimeSetting("onnxruntime", 1),), LEAST)
     first = run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
     assert "timing 3 files in onnxruntime with 1 thread" in notes
     assert [outcome.latencies[0].baseline for outcome in first] == ["dense"] * 3
@@ -51,8 +51,8 @@ def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, not
 
 
 def test_integer_networks_are_timed_natively_beside_those_in_floating_point(recipe, tmp_path, watcher, notes):
-    settings = (Setting("paretrim", 1), Setting("onnxruntime", 1))
-    first = run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher)
+    settings = (RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 1))
+    first = run_recipe(recipe, tmp_path, measuring=TimingPlan(settings, LEAST), watcher=watcher)
     assert "timing 3 files in paretrim with 1 thread" in notes
     assert [[(latency.runtime, latency.in_place_of) for latency in outcome.latencies] for outcome in first] == [
         [("onnxruntime", "paretrim"), ("onnxruntime", None)],
@@ -73,7 +73,7 @@ def test_integer_networks_are_timed_natively_beside_those_in_floating_point(reci
     assert "paretrim runs integer networks; timed in onnxruntime beside it: dense, prune" in page
 
     notes.clear()
-    assert run_recipe(recipe, tmp_path, measuring=Measuring(settings, LEAST), watcher=watcher) == first
+    assert run_recipe(recipe, tmp_path, measuring=TimingPlan(settings, LEAST), watcher=watcher) == first
     assert not any("timing" in note for note in notes)
 
 

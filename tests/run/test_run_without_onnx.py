@@ -16,10 +16,10 @@ from paretrim.deploy.runnable import compared, open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
 from paretrim.report import document, terminal
 from paretrim.results import store
-from paretrim.results.timing import Setting, arms_of, left_out
+from paretrim.results.timing import RuntimeSetting, arms_of, left_out
 from paretrim.run import delivery, judge
 from paretrim.run.candidate import Candidate
-from paretrim.run.delivery import Measuring
+from paretrim.run.delivery import TimingPlan
 from paretrim.run.judge import deploy
 from paretrim.run.pipeline import run_stages
 from paretrim.run.progress import silent
@@ -34,7 +34,7 @@ from paretrim.stages.quantize.stage import Quantize
 LEAST = Effort(
     processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
 )
-BOTH = (Setting("paretrim", 1), Setting("onnxruntime", 1))
+BOTH = (RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 1))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_full_disk_is_no_reason_to_go_without_an_onnx_file(start, tmp_path, mo
 def test_a_run_goes_on_without_an_onnx_file_and_says_so(recipe, tmp_path, wrong_export, capsys):
     notes = []
     watcher = replace(silent(), note=notes.append)
-    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST), watcher=watcher)
+    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST), watcher=watcher)
     assert dense.file == pruned.file == "model.onnx"
     assert (quantized.file, quantized.file_bytes, quantized.entropy_bytes, quantized.onnx_accuracy) == (None, None, None, None)
     assert quantized.onnx_problem.startswith("in ONNX Runtime ")
@@ -114,7 +114,7 @@ def test_a_run_goes_on_without_an_onnx_file_and_says_so(recipe, tmp_path, wrong_
     assert "| none |" in document.render([dense, pruned, quantized], title="x")
 
     exports = len(wrong_export)
-    assert run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST)) == (dense, pruned, quantized)
+    assert run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST)) == (dense, pruned, quantized)
     assert len(wrong_export) == exports
     assert main(["export", str(tmp_path), "--to", str(tmp_path / "a.onnx")]) == 1
     assert "has no ONNX file: in ONNX Runtime " in capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(
         export_onnx(graph, path, facts=facts)
 
     monkeypatch.setattr(judge, "export_onnx", export)
-    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(BOTH, LEAST))
+    dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST))
     assert (dense.runtime, dense.deployed_accuracy) == ("reference", dense.trained_accuracy)
     assert (dense.latencies, pruned.latencies) == ((), ())
     assert [(latency.runtime, latency.baseline) for latency in quantized.latencies] == [
@@ -172,13 +172,13 @@ def openvino_without_integers(monkeypatch):
     monkeypatch.setattr(judge, "open_runnable", fail)
 
 
-WITH_OPENVINO = (Setting("paretrim", 1), Setting("openvino", 1))
+WITH_OPENVINO = (RuntimeSetting("paretrim", 1), RuntimeSetting("openvino", 1))
 
 
 def test_a_file_that_does_not_run_is_left_out_of_the_timings(recipe, tmp_path, openvino_without_integers):
     notes = []
     watcher = replace(silent(), note=notes.append)
-    dense, _, quantized = run_recipe(recipe, tmp_path, measuring=Measuring(WITH_OPENVINO, LEAST), watcher=watcher)
+    dense, _, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(WITH_OPENVINO, LEAST), watcher=watcher)
     assert [latency.runtime for latency in dense.latencies] == ["onnxruntime", "openvino"]
     assert [latency.runtime for latency in quantized.latencies] == ["paretrim"]
     assert f"{quantized.label} is not timed in openvino: its ONNX file does not run there: no kernel" in notes
@@ -195,7 +195,7 @@ def compressed(recipe, folder, settings):
         ladder(0, ["int8"], budget=paretrim.Budget()),
         opened,
         folder,
-        measuring=Measuring(settings, LEAST),
+        measuring=TimingPlan(settings, LEAST),
         watcher=replace(silent(), note=notes.append),
         reproduce=(),
     )
@@ -203,21 +203,21 @@ def compressed(recipe, folder, settings):
 
 
 def test_a_latency_target_holds_in_the_first_runtime_that_runs_the_candidate(recipe, tmp_path, openvino_without_integers):
-    found, notes = compressed(recipe, tmp_path, (Setting("openvino", 1), Setting("paretrim", 1)))
+    found, notes = compressed(recipe, tmp_path, (RuntimeSetting("openvino", 1), RuntimeSetting("paretrim", 1)))
     assert "INT8: --max-latency-ms is not held against openvino: no kernel" in notes
     assert not any("latency" in text for text in found.missed)
     (latency,) = found.outcomes[1].latencies
     assert (latency.runtime, found.best.p50_ms) == ("paretrim", latency.p50_ms)
 
     # What an earlier run measured elsewhere is no latency in the runtimes of this one.
-    found, notes = compressed(recipe, tmp_path, (Setting("openvino", 1),))
+    found, notes = compressed(recipe, tmp_path, (RuntimeSetting("openvino", 1),))
     assert found.outcomes[1].latencies == (latency,)
     assert found.best.p50_ms is None
     assert any("none of the runtimes measured runs the candidate; name others in --runtimes" in text for text in found.missed)
 
 
 def test_a_latency_that_another_runtime_gave_in_its_place_is_not_the_first():
-    settings = (Setting("paretrim", 1), Setting("onnxruntime", 2), Setting("onnxruntime", 1))
+    settings = (RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 2), RuntimeSetting("onnxruntime", 1))
     in_place = SimpleNamespace(runtime="onnxruntime", threads=1, in_place_of="paretrim")
     one, two = (SimpleNamespace(runtime="onnxruntime", threads=threads, in_place_of=None) for threads in (1, 2))
     assert _first([in_place, one, two], settings) is two
@@ -250,9 +250,17 @@ def test_a_float_network_is_left_out_beside_integer_ones_where_it_does_not_run(s
     files["int8"] = deploy(quantized, start, tmp_path / "int8").folder / "model.onnx"
     problems = {"dense": {"onnxruntime": "no kernel"}, "int8": {"openvino": "none"}}
     for setting, names, out in (
-        (Setting("paretrim", 1), ["int8"], ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"]),
-        (Setting("onnxruntime", 1), ["int8"], ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"]),
-        (Setting("openvino", 1), ["dense"], ["int8 is not timed in openvino: its ONNX file does not run there: none"]),
+        (
+            RuntimeSetting("paretrim", 1),
+            ["int8"],
+            ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"],
+        ),
+        (
+            RuntimeSetting("onnxruntime", 1),
+            ["int8"],
+            ["dense is not timed in onnxruntime: its ONNX file does not run there: no kernel"],
+        ),
+        (RuntimeSetting("openvino", 1), ["dense"], ["int8 is not timed in openvino: its ONNX file does not run there: none"]),
     ):
         assert [arm.name for arm in arms_of(files, setting, problems)] == names
         assert [arm.name for arm in arms_of(files, setting)] == ["dense", "int8"]

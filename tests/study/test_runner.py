@@ -10,7 +10,7 @@ from paretrim.bench.effort import Effort
 from paretrim.data.load import load
 from paretrim.data.split import split
 from paretrim.results.store import append, latest, read
-from paretrim.results.timing import Setting
+from paretrim.results.timing import RuntimeSetting
 from paretrim.run.progress import silent
 from paretrim.search.grid import Grid, parse_grid
 from paretrim.search.study import OUTCOMES, run_study, time_study
@@ -87,7 +87,7 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
         assert (outcome.runtime, outcome.agreement) == ("paretrim", 1.0)
         assert sum(stage.epochs for stage in outcome.history) == grid.epochs
 
-    settings = [Setting("paretrim", 1)]
+    settings = [RuntimeSetting("paretrim", 1)]
     timed = time_study(grid, folder, results, effort=FAST, settings=settings)
     assert {(o.label, latency.runtime, latency.in_place_of, latency.baseline) for o in timed for latency in o.latencies} == {
         ("dense", "onnxruntime", "paretrim", "dense"),

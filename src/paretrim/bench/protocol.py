@@ -23,7 +23,7 @@ from paretrim.bench.machine import describe, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, usable_cores
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.types import Arm, Load, Session, Timing
-from paretrim.bench.worker import PHASES, Job, Sampled, write_job
+from paretrim.bench.worker import PHASES, Job, Samples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
 
 OPENER = "paretrim.deploy.runnable:open_runnable"
@@ -68,7 +68,7 @@ def measure(
     digests = [digest(Path(arm.path)) for arm in everyone]
     machine, installed = describe(), versions()
     remarks: dict[str, list[int]] = {}
-    sampled: list[Sampled] = []
+    sampled: list[Samples] = []
     loads: list[tuple[Load, Load]] = []
     patience = effort.gate_seconds
     with tempfile.TemporaryDirectory(prefix="paretrim-bench-") as name:
@@ -151,7 +151,7 @@ def _few(images: Images) -> list[str]:
     return [few] if len(images) < CHECKED else []
 
 
-def _shared(sampled: Sequence[Sampled], effort: Effort) -> list[str]:
+def _shared(sampled: Sequence[Samples], effort: Effort) -> list[str]:
     share = float(np.mean([ratio > 1 + effort.shared for one in sampled for ratio in one.together]))
     said = f"what the system calls cores was one physical core {share:.0%} of the time"
     return [f"{said}: their threads shared it, as a host may place virtual CPUs"] if share else []
@@ -162,7 +162,7 @@ def _by_process(text: str, processes: Sequence[int]) -> str:
     return f"process{'es' if len(processes) > 1 else ''} {', '.join(str(process) for process in processes)}: {text}"
 
 
-def _run_process(job: Job, folder: Path, process: int) -> Sampled:
+def _run_process(job: Job, folder: Path, process: int) -> Samples:
     """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
     where = folder / "where"
     where.write_bytes(np.zeros(2, np.int32).tobytes())
@@ -198,7 +198,7 @@ def _run_process(job: Job, folder: Path, process: int) -> Sampled:
     found = json.loads(result.read_text(encoding="utf-8"))
     if "kind" in found:
         raise _kind(found["kind"])(f"{_place(job, where, process)}: {found['message']}")
-    return Sampled(**found)
+    return Samples(**found)
 
 
 def _place(job: Job, where: Path, process: int) -> str:

@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Samples:
     """What one process brings home: what :class:`Rounds` holds, ``classes[arm][image]`` and remarks."""
 
     samples_ns: list[list[int]]
@@ -104,7 +104,7 @@ def find_opener(name: str) -> Opener:
     return cast(Opener, found)
 
 
-def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
+def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     """Open, warm up, check, time and check again; ``where`` follows along.
 
     Raises:
@@ -141,7 +141,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Sampled:
                 f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing"
             )
-    return Sampled(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
+    return Samples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
 
 
 def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Runnable], list[str]]:

@@ -17,7 +17,7 @@ from torch.fx import Interpreter
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import layer_of
-from paretrim.capture.driver import Captured, look_at
+from paretrim.capture.driver import CaptureResult, look_at
 from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import captured_flags, refusing_to_end, silence
 from paretrim.errors import UnsupportedOperation
@@ -82,7 +82,7 @@ def _require_weights(graph: Graph) -> None:
         raise UnsupportedOperation("the network has no convolution and no linear layer, so it has nothing to compress")
 
 
-def _compare(found: Captured, network: Network, images: Tensor) -> None:
+def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
     module = reading_copy(found.module)
     expected, alone = module(images.clone()), module(images[:1].clone())
     if not bool(torch.isfinite(expected).all()):
@@ -105,7 +105,7 @@ def _compare(found: Captured, network: Network, images: Tensor) -> None:
         )
 
 
-def _ended(found: Captured, logits: Tensor) -> Tensor:
+def _ended(found: CaptureResult, logits: Tensor) -> Tensor:
     """Logits as the module returns them: with the operations behind them that the network leaves out."""
     for operation in found.left_out:
         logits = _ENDS[operation](logits)
@@ -158,7 +158,7 @@ def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: T
     )
 
 
-def _is_rounding(found: Captured, network: Network, images: Tensor, far: bool) -> bool:
+def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bool) -> bool:
     """Whether both agree in float64: then only float32, much amplified by the network, stands between them."""
     with suppress(Exception):  # a module may insist on float32
         expected = private_copy(found.module).double()(images.double())
@@ -166,7 +166,7 @@ def _is_rounding(found: Captured, network: Network, images: Tensor, far: bool) -
     return not far
 
 
-def _where_they_part(found: Captured, network: Network, module: nn.Module, images: Tensor) -> str:
+def _where_they_part(found: CaptureResult, network: Network, module: nn.Module, images: Tensor) -> str:
     """The first operation of the program whose result the network has not, else the first layer that the program has not."""
     names = {view.name for view in found.values.values()}
     ours = network.features(images, tuple(names))
@@ -187,7 +187,7 @@ def _where_they_part(found: Captured, network: Network, module: nn.Module, image
 class _Recorder(Interpreter):
     """Runs the program and compares its values with those of the network."""
 
-    def __init__(self, program: torch.fx.GraphModule, ours: dict[str, Tensor], found: Captured) -> None:
+    def __init__(self, program: torch.fx.GraphModule, ours: dict[str, Tensor], found: CaptureResult) -> None:
         super().__init__(program)
         self.ours, self.found = ours, found
         self.parted: FxNode | None = None

@@ -69,7 +69,7 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
-class Captured:
+class CaptureResult:
     """A captured network beside what it was captured from.
 
     Attributes:
@@ -89,7 +89,7 @@ class Captured:
     left_out: tuple[str, ...]
 
 
-def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Captured:
+def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> CaptureResult:
     """As :func:`capture`, with what is needed to compare the graph with the module."""
     private = private_copy(module)
     program = program_of(private, shape)
@@ -120,7 +120,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
-    return Captured(captured, private, program.module, inputs, values, left_out)
+    return CaptureResult(captured, private, program.module, inputs, values, left_out)
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:

@@ -24,7 +24,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.private import reading_copy
 from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
-from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, Opened, open_scripts
+from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, ScriptModule, open_scripts
 from paretrim.errors import UnsupportedOperation, reason_of
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -104,7 +104,7 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
                 hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
-            if any(isinstance(part, Opened) for part in module.modules()):
+            if any(isinstance(part, ScriptModule) for part in module.modules()):
                 hint += f". If a layer in TorchScript is the cause, {INSTEAD_OF_SCRIPTS}"
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "

@@ -38,7 +38,7 @@ INSTEAD_OF_SCRIPTS = (
 )
 
 
-class Opened(nn.Module):
+class ScriptModule(nn.Module):
     """A scripted layer as a module of Python, with the same parameters, buffers and layers inside."""
 
     def __init__(self, scripted: torch.jit.ScriptModule) -> None:
@@ -49,7 +49,7 @@ class Opened(nn.Module):
             self.register_buffer(name, buffer)
         for name, child in scripted.named_children():
             assert isinstance(child, torch.jit.ScriptModule)
-            self.add_module(name, Opened(child))
+            self.add_module(name, ScriptModule(child))
         self.scripted = scripted._c
         self.training = self.scripted.hasattr("training") and bool(self.scripted.getattr("training"))  # a frozen one has none
 
@@ -61,16 +61,16 @@ class Opened(nn.Module):
 def open_scripts(module: nn.Module) -> nn.Module:
     """The module with every scripted layer opened; layers inside are exchanged in place."""
     if isinstance(module, torch.jit.ScriptModule):
-        return Opened(module)
+        return ScriptModule(module)
     for name, child in module.named_children():
         if isinstance(child, torch.jit.ScriptModule):
-            module._modules[name] = Opened(child)
+            module._modules[name] = ScriptModule(child)
         else:
             open_scripts(child)
     return module
 
 
-def _method(owner: Opened, name: str) -> Callable[..., object]:
+def _method(owner: ScriptModule, name: str) -> Callable[..., object]:
     """A method of a scripted layer as a function of Python."""
     code, constants = owner.scripted._get_method(name).code_with_constants
     names: dict[str, object] = {
@@ -85,14 +85,14 @@ def _method(owner: Opened, name: str) -> Callable[..., object]:
 class _Self:
     """A scripted layer as its code sees it."""
 
-    def __init__(self, owner: Opened) -> None:
+    def __init__(self, owner: ScriptModule) -> None:
         self._owner = owner
 
     def __getattr__(self, name: str) -> object:
         owner = self._owner
         if name in owner._modules:
             child = owner._modules[name]
-            assert isinstance(child, Opened)
+            assert isinstance(child, ScriptModule)
             return _Self(child)
         if name == "forward":
             return owner.__call__

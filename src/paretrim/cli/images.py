@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.cli.output import at_work
-from paretrim.cli.reading import Described
+from paretrim.cli.reading import FileDescription
 from paretrim.data.spec import FOLDER
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.visible import visible
@@ -61,7 +61,7 @@ class TestImages:
     preparation: Preparation
 
 
-def images_for(parsed: argparse.Namespace, file: Path, known: Described, *, labelled: bool) -> TestImages:
+def images_for(parsed: argparse.Namespace, file: Path, known: FileDescription, *, labelled: bool) -> TestImages:
     """The test images that the options name, prepared for a file; where ``labelled``, their classes must be the file's.
 
     What is known not to fit is refused before anything is downloaded or read.
@@ -104,7 +104,7 @@ def _normalised(pixels: Pixels, means: Sequence[float], deviations: Sequence[flo
     return ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
 
 
-def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: Described) -> None:
+def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: FileDescription) -> None:
     size = known.shape[-1]
     if known.resize and (parsed.image_size not in (None, size) or parsed.resize not in (None, known.resize)):
         raise InvalidRecipe(
@@ -127,7 +127,9 @@ def _numbers(mean: Sequence[float], std: Sequence[float]) -> str:
     return f"mean {means} and std {deviations}"
 
 
-def _require_fit(file: Path, known: Described, data: str, shape: tuple[int, ...] | None, classes: tuple[str, ...] | None) -> None:
+def _require_fit(
+    file: Path, known: FileDescription, data: str, shape: tuple[int, ...] | None, classes: tuple[str, ...] | None
+) -> None:
     """Refuse images of another size and data of other classes than the file was made for; None is not known."""
     if shape is not None and not _fits(shape, known.shape):
         raise DataUnavailable(

@@ -15,7 +15,7 @@ from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.results.choice import Choice
 from paretrim.run.delivery import write_page
-from paretrim.run.judge import Deployed
+from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.recipe import Recipe
 from paretrim.run.run import carry_out
@@ -33,13 +33,13 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
     recipe, measuring = _recipe(parsed), measuring_of(parsed)
     folder: Path = parsed.folder or folder_for(parsed, "-int8")
     with hold(folder), at_work() as watcher:
-        opened = open_noting(recipe, watcher)
-        done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        experiment = open_noting(recipe, watcher)
+        done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
         files = _written(done.deployed[-1], folder, out)
         dense, int8 = done.judgements
         drop = drop_between(dense.right_images(), int8.right_images())
         lost = f"test: accuracy drops by {drop}"
-        warning = doubt(dense.deployed_accuracy, dense.test_images, opened.start.classes, kind="test")
+        warning = doubt(dense.deployed_accuracy, dense.test_images, experiment.start.classes, kind="test")
         if warning:
             watcher.note(warning)
         choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())
@@ -66,7 +66,7 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
     return recipe_of(parsed, {"stages": [stage], "label": LABEL})
 
 
-def _written(files: Deployed, folder: Path, out: Path | None) -> list[Path]:
+def _written(files: DeployedFiles, folder: Path, out: Path | None) -> list[Path]:
     """The INT8 files in the folder, and where the user wants one of them.
 
     Raises:

@@ -29,7 +29,7 @@ _UINT8 = 2
 
 
 @dataclass(frozen=True)
-class Described:
+class FileDescription:
     """What a deployed file says about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
 
     ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
@@ -45,7 +45,7 @@ class Described:
     resize: int
 
 
-def described(path: Path) -> Described:
+def described(path: Path) -> FileDescription:
     """What a deployed file takes.
 
     Raises:
@@ -65,7 +65,7 @@ def described(path: Path) -> Described:
         mean, std = spec.mean, spec.std
         if not spec.takes_pixels:
             mean, std = (_numbers(measured.get(key, ""), path) for key in (MEAN, STD))
-        return Described(spec.shape, spec.takes_pixels, graph.classes, mean, std, _side(measured.get(RESIZE, "0"), path))
+        return FileDescription(spec.shape, spec.takes_pixels, graph.classes, mean, std, _side(measured.get(RESIZE, "0"), path))
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
             f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
@@ -73,7 +73,7 @@ def described(path: Path) -> Described:
     model = _onnx_model(path)
     images = model.graph.input[0].type.tensor_type
     facts = {one.key: one.value for one in model.metadata_props}
-    return Described(
+    return FileDescription(
         shape=tuple(int(side.dim_value) for side in images.shape.dim[1:]),
         pixels=images.elem_type == _UINT8,
         classes=tuple(facts["classes"].split("\n")) if facts.get("classes") else (),

@@ -24,8 +24,8 @@ from paretrim.report import page, terminal
 from paretrim.results import store
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import REPORT, keep_commands
-from paretrim.results.timing import Setting
-from paretrim.run.delivery import Measuring, Opened
+from paretrim.results.timing import RuntimeSetting
+from paretrim.run.delivery import Experiment, TimingPlan
 from paretrim.run.pipeline import finished_dense, finished_stages
 from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
 from paretrim.run.progress import Watcher
@@ -46,9 +46,9 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     measuring = measuring_of(parsed)
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), at_work() as watcher:
-        opened = open_noting(recipe, watcher)
-        _note_plan(opened, {"": recipe.stages}, folder, watcher, timing=_timing(measuring, files=len(recipe.stages) + 1))
-        done = carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        experiment = open_noting(recipe, watcher)
+        _note_plan(experiment, {"": recipe.stages}, folder, watcher, timing=_timing(measuring, files=len(recipe.stages) + 1))
+        done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     show(done.outcomes, folder, parsed)
     if not parsed.json:
         say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
@@ -64,10 +64,10 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
     folder: Path = parsed.folder or folder_for(parsed)
     with hold(folder), at_work() as watcher:
-        opened = open_noting(recipe, watcher)
+        experiment = open_noting(recipe, watcher)
         timing = _timing(measuring, files=len(rungs) + 1, before=_timed_before(targets, rungs))
-        _note_plan(opened, {rung.name: rung.stages for rung in rungs}, folder, watcher, timing=timing)
-        found = compress_towards(targets, rungs, opened, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        _note_plan(experiment, {rung.name: rung.stages for rung in rungs}, folder, watcher, timing=timing)
+        found = compress_towards(targets, rungs, experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
     if parsed.json:
         emit({**outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
@@ -199,7 +199,7 @@ def _targets(parsed: argparse.Namespace) -> Targets:
     return Targets(drop, parsed.max_latency_ms, parsed.max_bytes)
 
 
-def measuring_of(parsed: argparse.Namespace) -> Measuring | None:
+def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
     """Where and how hard latency is measured; None where it is not."""
     if parsed.effort == NO_TIMING:
         return None
@@ -208,15 +208,15 @@ def measuring_of(parsed: argparse.Namespace) -> Measuring | None:
     unknown = [runtime for runtime in runtimes if runtime not in able]
     if unknown:
         raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
-    settings = tuple(Setting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
-    return Measuring(settings, EFFORTS[parsed.effort])
+    settings = tuple(RuntimeSetting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
+    return TimingPlan(settings, EFFORTS[parsed.effort])
 
 
 def _installed(runtime: str) -> bool:
     return runtime == NATIVE or find_spec(runtime) is not None
 
 
-def open_noting(recipe: Recipe, watcher: Watcher) -> Opened:
+def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
     """Open the recipe; its own network may be a module of the working folder."""
     if any(spec is not None and ":" in spec.network for spec in (recipe.model, recipe.teacher)):
         # At the end of the path: a file here must not stand in for a module of Python or of a package.
@@ -235,17 +235,17 @@ def _without_weights(network: str) -> str:
     return f"note: no weights were given: what '{visible(network)}' makes is taken as it is"
 
 
-def _predict(opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
+def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
     """What the chains will take; what an earlier run has finished in ``folder`` is not timed again."""
-    dense = opened.recipe.dense
-    trained = None if folder is None else finished_dense(opened.start, dense, folder)
+    dense = experiment.recipe.dense
+    trained = None if folder is None else finished_dense(experiment.start, dense, folder)
     if folder is None or trained is None:
-        return predict(opened.start, chains, dense=dense, teacher=opened.teacher)
-    finished = {name: finished_stages(trained, stages, folder, teacher=opened.teacher) for name, stages in chains.items()}
-    return predict(trained, chains, dense=dense, teacher=opened.teacher, dense_finished=True, finished=finished)
+        return predict(experiment.start, chains, dense=dense, teacher=experiment.teacher)
+    finished = {name: finished_stages(trained, stages, folder, teacher=experiment.teacher) for name, stages in chains.items()}
+    return predict(trained, chains, dense=dense, teacher=experiment.teacher, dense_finished=True, finished=finished)
 
 
-def _timing(measuring: Measuring | None, *, files: int, seeds: int = 1, before: int = 0) -> PlannedTiming | None:
+def _timing(measuring: TimingPlan | None, *, files: int, seeds: int = 1, before: int = 0) -> PlannedTiming | None:
     """The measuring to come: a session for each setting and seed, and ``before`` of one candidate on the way."""
     if measuring is None:
         return None
@@ -258,15 +258,15 @@ def _timed_before(targets: Targets, rungs: Sequence[Rung]) -> int:
     return 0 if targets.max_latency_ms is None else len(rungs)
 
 
-def _measured_natively(measuring: Measuring | None) -> bool:
+def _measured_natively(measuring: TimingPlan | None) -> bool:
     """Whether the native runtime counts: where latency is measured it has to be measured there."""
     return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
 
 
 def _note_plan(
-    opened: Opened, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher, *, timing: PlannedTiming | None
+    experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher, *, timing: PlannedTiming | None
 ) -> None:
-    prediction = replace(_predict(opened, chains, folder), timing=timing)
+    prediction = replace(_predict(experiment, chains, folder), timing=timing)
     watcher.note("nothing is left to train" if prediction.finished else describe(prediction))
 
 

@@ -12,7 +12,7 @@ from paretrim.graph.types import INPUT, Graph, Node
 
 
 @dataclass(frozen=True)
-class Fused:
+class Fusion:
     """A run of nodes computed as one: ``head``, then perhaps a folded BatchNorm, then perhaps a ReLU or clamp."""
 
     head: Node
@@ -25,7 +25,7 @@ class Fused:
         return self.activation or self.batch_norm or self.head
 
 
-def fuse(graph: Graph) -> tuple[Fused, ...]:
+def fuse(graph: Graph) -> tuple[Fusion, ...]:
     """Partition the nodes of a float graph into runs, in topological order of their ends."""
     consumers = graph.consumers()
     taken: set[str] = set()
@@ -43,7 +43,7 @@ def fuse(graph: Graph) -> tuple[Fused, ...]:
         so_far = batch_norm or node
         activation = only_reader(so_far, frozenset({"relu", "clamp"})) if OPERATIONS[node.op].clamps else None
         taken.update(member.name for member in (batch_norm, activation) if member)
-        run = Fused(node, batch_norm, activation)
+        run = Fusion(node, batch_norm, activation)
         runs[run.end.name] = run
     return tuple(runs[node.name] for node in graph.nodes if node.name in runs)
 

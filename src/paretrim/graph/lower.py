@@ -17,7 +17,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import SMALLEST_SCALE
 from paretrim.graph.fold import affine_of, deployed, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
-from paretrim.graph.fusion import Fused, fuse
+from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.table import GRID_PRESERVING, WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
@@ -76,7 +76,7 @@ class _Lowering:
             tensors["table"] = pixel_table(spec, kind)
         self._emit(Node(free_name("quantized_images", self.graph.types), "quantize", (INPUT,), kind, {}, tensors), INPUT)
 
-    def add(self, run: Fused) -> None:
+    def add(self, run: Fusion) -> None:
         head = run.head
         inputs = tuple(self.names[name] for name in head.inputs)
         source = self.types[inputs[0]]
@@ -111,7 +111,7 @@ class _Lowering:
             raise UnsupportedOperation(f"{where}: the value '{name}' has no grid; quantize the network before freezing it")
         return replace(self.grids[name], shape=shape)
 
-    def _requantizing(self, run: Fused, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
+    def _requantizing(self, run: Fusion, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
         head = run.head
         attributes: dict[str, Attribute] = {**head.attributes, **_clamp(run.activation, kind)}
         node = replace(head, inputs=inputs, type=kind, attributes=attributes)
@@ -140,7 +140,7 @@ class _Lowering:
             node = Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer)
             source_name, source = self._emit(node, head.name), kind
 
-    def _weighted(self, run: Fused, inputs: tuple[str, ...], source: ValueType) -> None:
+    def _weighted(self, run: Fusion, inputs: tuple[str, ...], source: ValueType) -> None:
         head, end = run.head, run.end
         if head.name not in self.weights:
             raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize it first")

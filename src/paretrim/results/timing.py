@@ -20,7 +20,7 @@ from paretrim.results.run_folder import graph_file_in
 
 
 @dataclass(frozen=True)
-class Setting:
+class RuntimeSetting:
     """A runtime with a number of threads."""
 
     runtime: str
@@ -33,7 +33,7 @@ Problems = Mapping[str, Mapping[str, str]]
 NO_PROBLEMS: Problems = MappingProxyType({})
 
 
-def arms_of(files: Mapping[str, Path], setting: Setting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
+def arms_of(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
     """Arms of one session about a runtime, from the places of ONNX files by name.
 
     In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
@@ -47,7 +47,7 @@ def arms_of(files: Mapping[str, Path], setting: Setting, problems: Problems = NO
     )
 
 
-def left_out(files: Mapping[str, Path], setting: Setting, problems: Problems) -> tuple[str, ...]:
+def left_out(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems) -> tuple[str, ...]:
     """In words, the networks that :func:`arms_of` leaves out because their ONNX file does not run."""
     return tuple(
         f"{name} is not timed in {runtime}: its ONNX file does not run there: {problems[name][runtime]}"
@@ -56,7 +56,7 @@ def left_out(files: Mapping[str, Path], setting: Setting, problems: Problems) ->
     )
 
 
-def _places(files: Mapping[str, Path], setting: Setting) -> dict[str, tuple[Path, str]]:
+def _places(files: Mapping[str, Path], setting: RuntimeSetting) -> dict[str, tuple[Path, str]]:
     """The file of every network that a session about a runtime can hold, and the runtime it is timed in."""
     there = {name for name, path in files.items() if path.is_file()}
     if setting.runtime != NATIVE:
@@ -77,7 +77,7 @@ def time_files(
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
     *,
     baseline: str,
-    settings: Sequence[Setting],
+    settings: Sequence[RuntimeSetting],
     effort: Effort,
     folder: Path | None = None,
     problems: Problems = NO_PROBLEMS,
@@ -101,7 +101,7 @@ def time_files(
     return found
 
 
-def latencies_of(session: Session, setting: Setting) -> dict[str, Latency]:
+def latencies_of(session: Session, setting: RuntimeSetting) -> dict[str, Latency]:
     """Latencies of a session about a runtime, by name; those that had to be taken in another one say so."""
     return {
         latency.name: latency if latency.runtime == setting.runtime else replace(latency, in_place_of=setting.runtime)

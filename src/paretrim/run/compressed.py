@@ -25,7 +25,7 @@ from paretrim.network.network import Network
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run.candidate import Candidate
-from paretrim.run.judge import Deployed, deploy
+from paretrim.run.judge import DeployedFiles, deploy
 from paretrim.run.own import start_from_loaders
 from paretrim.run.pipeline import deployment_key, finished_stages, run_stages
 from paretrim.run.progress import Watcher, silent, told, watching
@@ -45,7 +45,7 @@ class Compressed:
     """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
 
     candidate: Candidate
-    deployed: Deployed
+    deployed: DeployedFiles
 
     def __repr__(self) -> str:
         """What was done and what came of it, in one line; the weights themselves would fill pages."""

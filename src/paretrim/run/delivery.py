@@ -23,9 +23,9 @@ from paretrim.results import store
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands, keep_index
-from paretrim.results.timing import NO_PROBLEMS, Problems, Setting, arms_of, latencies_of, left_out, time_files
+from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
-from paretrim.run.judge import Deployed, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
+from paretrim.run.judge import DeployedFiles, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
 from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
@@ -36,15 +36,15 @@ TIMED_IMAGES = 512
 
 
 @dataclass(frozen=True)
-class Measuring:
+class TimingPlan:
     """In which runtimes, with how many threads and how hard latency is measured."""
 
-    settings: tuple[Setting, ...]
+    settings: tuple[RuntimeSetting, ...]
     effort: Effort
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class Experiment:
     """A recipe with its data in memory and its network built; nothing is trained yet."""
 
     recipe: Recipe
@@ -66,17 +66,17 @@ class Entry:
 class Delivery:
     """What came out, in the order of the entries: the files, what they are worth on test images, and one outcome each."""
 
-    deployed: tuple[Deployed, ...]
+    deployed: tuple[DeployedFiles, ...]
     judgements: tuple[Judgement, ...]
     outcomes: tuple[Outcome, ...]
 
 
 def deliver(
     entries: Sequence[Entry],
-    opened: Opened,
+    experiment: Experiment,
     folder: Path,
     *,
-    measuring: Measuring | None,
+    measuring: TimingPlan | None,
     watcher: Watcher,
     reproduce: Sequence[str],
 ) -> Delivery:
@@ -84,21 +84,21 @@ def deliver(
 
     The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
     """
-    deployed = [ship(entry, opened, folder) for entry in entries]
+    deployed = [ship(entry, experiment, folder) for entry in entries]
     onnx_runtime = judging_runtime(measuring)
     judgements = []
     for entry, files in zip(entries, deployed, strict=True):
-        judgements.append(judged(entry, files, opened, onnx_runtime=onnx_runtime))
+        judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime))
         watcher.note(_worth(entry.label, files, judgements[-1]))
         for problem in problems_of(entry.label, files, judgements[-1]):
             watcher.note(problem)
-    if warning := _seen_before(entries, opened, judgements[0]):
+    if warning := _seen_before(entries, experiment, judgements[0]):
         watcher.note(warning)
     files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
         problems = {entry.label: judgement.onnx_problems for entry, judgement in zip(entries, judgements, strict=True)}
-        latencies = timed(files_by_label, opened.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
+        latencies = timed(files_by_label, experiment.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
     outcomes = tuple(
         _stored(
             outcome_of(entry.candidate, files, judgement, facts=_facts(entry, folder), latencies=latencies.get(entry.label, ())),
@@ -117,10 +117,10 @@ def deliver(
     return Delivery(tuple(deployed), tuple(judgements), outcomes)
 
 
-def _seen_before(entries: Sequence[Entry], opened: Opened, dense: Judgement) -> str:
+def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
     """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose accuracy the first stage has noted."""
     noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
-    validation = opened.start.validation
+    validation = experiment.start.validation
     if not noted or not isinstance(validation, EvalBatches):
         return ""
     return seen_before(noted[0], len(validation.images), dense.trained_accuracy, dense.test_images)
@@ -132,21 +132,21 @@ def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence
     page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce, choice=choice)
 
 
-def ship(entry: Entry, opened: Opened, folder: Path) -> Deployed:
+def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
     """The deployed files of one candidate, in a folder named by everything that decides them.
 
     Raises:
         ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what the graph means.
     """
-    key = deployment_key(opened.start, entry.recipe.stages, teacher=entry.recipe.teacher)
+    key = deployment_key(experiment.start, entry.recipe.stages, teacher=entry.recipe.teacher)
     with located(f"deploying '{entry.label}'"):
-        return deploy(entry.candidate, opened.start, folder / "deployed" / key, recipe=entry.recipe.digest)
+        return deploy(entry.candidate, experiment.start, folder / "deployed" / key, recipe=entry.recipe.digest)
 
 
 def timed(
     files: Mapping[str, Path],
     test: TestSet,
-    measuring: Measuring,
+    measuring: TimingPlan,
     folder: Path,
     *,
     watcher: Watcher,
@@ -190,20 +190,20 @@ def _facts(entry: Entry, folder: Path) -> Facts:
     return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
 
 
-def problems_of(label: str, files: Deployed, judgement: Judgement) -> tuple[str, ...]:
+def problems_of(label: str, files: DeployedFiles, judgement: Judgement) -> tuple[str, ...]:
     """In words, what is wrong with the ONNX file of a candidate, found out now or by an earlier run."""
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
     problems = judgement.onnx_problems.items()
     return (*(f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems), *missing)
 
 
-def judging_runtime(measuring: Measuring | None) -> str:
+def judging_runtime(measuring: TimingPlan | None) -> str:
     """The runtime in which ONNX files are judged: the first that is measured and opens them."""
     runtimes = [setting.runtime for setting in measuring.settings] if measuring else []
     return next((name for name in runtimes if name != NATIVE), ELSEWHERE)
 
 
-def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str = ELSEWHERE) -> Judgement:
+def judged(entry: Entry, files: DeployedFiles, experiment: Experiment, *, onnx_runtime: str = ELSEWHERE) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept.
 
     One that says where the ONNX file does not run is kept for the same versions of the packages: others may do better.
@@ -222,7 +222,7 @@ def judged(entry: Entry, files: Deployed, opened: Opened, *, onnx_runtime: str =
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # none yet, or of other software: judging again costs time and nothing else
     with located(f"judging '{entry.label}'"):
-        judgement = judge(entry.candidate, files, opened.test, opened.start, onnx_runtime=onnx_runtime)
+        judgement = judge(entry.candidate, files, experiment.test, experiment.start, onnx_runtime=onnx_runtime)
     write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256, "versions": versions()}).encode())
     return judgement
 
@@ -258,7 +258,7 @@ def _essence(outcome: Outcome) -> tuple[object, ...]:
     return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, problems, *scores)
 
 
-def _worth(label: str, files: Deployed, judgement: Judgement) -> str:
+def _worth(label: str, files: DeployedFiles, judgement: Judgement) -> str:
     size, trained = files.trim.stat().st_size, 100 * judgement.trained_accuracy
     return (
         f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"

@@ -48,7 +48,7 @@ FAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Deployed:
+class DeployedFiles:
     """The files of one candidate.
 
     ``trim`` runs in the reference interpreter and, if integer, natively; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
@@ -106,7 +106,7 @@ class Judgement:
         return np.unpackbits(packed, count=self.test_images).astype(bool)
 
 
-def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> Deployed:
+def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> DeployedFiles:
     """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
 
     The ONNX file is delivered only if it passes its check; the ``.trim`` file does not wait for it. ``recipe`` is the digest that
@@ -119,9 +119,9 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
     if trim.exists():
         if onnx.exists():
-            return Deployed(trimfile.read(trim), onnx, trim)
+            return DeployedFiles(trimfile.read(trim), onnx, trim)
         if problem := onnx_problem_in(folder, versions()):
-            return Deployed(trimfile.read(trim), None, trim, problem)
+            return DeployedFiles(trimfile.read(trim), None, trim, problem)
     graph = _shipped(candidate, start.spec)
     images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
@@ -130,10 +130,10 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     trimfile.write(graph, unchecked, Provenance(recipe, history, facts))
     _check_trim(graph, unchecked, images)
     unchecked.replace(trim)
-    return _with_onnx(Deployed(graph, onnx, trim), images, facts)
+    return _with_onnx(DeployedFiles(graph, onnx, trim), images, facts)
 
 
-def _with_onnx(deployed: Deployed, images: Values, facts: Mapping[str, str]) -> Deployed:
+def _with_onnx(deployed: DeployedFiles, images: Values, facts: Mapping[str, str]) -> DeployedFiles:
     """The same with the ONNX file written and checked, or without it and why."""
     onnx, unchecked = deployed.folder / ONNX_FILE, deployed.folder / UNCHECKED_ONNX
     try:
@@ -182,7 +182,7 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
 
 def judge(
     candidate: Candidate,
-    deployed: Deployed,
+    deployed: DeployedFiles,
     test: TestSet,
     start: Start,
     *,
@@ -269,7 +269,7 @@ def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[n
 
 
 def outcome_of(
-    candidate: Candidate, deployed: Deployed, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
+    candidate: Candidate, deployed: DeployedFiles, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
 ) -> Outcome:
     """One line for the results store."""
     layers = summarize_weights(deployed.graph)

@@ -11,7 +11,7 @@ from paretrim.data.spec import DataSpec
 from paretrim.data.types import Dataset
 from paretrim.lock import hold
 from paretrim.results.outcome import Outcome
-from paretrim.run.delivery import Delivery, Entry, Measuring, Opened, deliver
+from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, deliver
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe
@@ -20,7 +20,7 @@ from paretrim.visible import visible
 
 
 def run_recipe(
-    recipe: Recipe, folder: Path, *, measuring: Measuring | None = None, watcher: Watcher | None = None
+    recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
 ) -> tuple[Outcome, ...]:
     """Run a recipe in ``folder``: one outcome for the dense network and one after every stage.
 
@@ -32,11 +32,11 @@ def run_recipe(
     """
     watcher = watcher or silent()
     with hold(folder):
-        opened = open_recipe(recipe, watcher)
-        return carry_out(opened, folder, measuring=measuring, watcher=watcher, reproduce=()).outcomes
+        experiment = open_recipe(recipe, watcher)
+        return carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=()).outcomes
 
 
-def open_recipe(recipe: Recipe, watcher: Watcher) -> Opened:
+def open_recipe(recipe: Recipe, watcher: Watcher) -> Experiment:
     """Read the data and build the network, and the teacher if it is another one.
 
     Raises:
@@ -59,7 +59,7 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
     return dataset
 
 
-def open_with(recipe: Recipe, dataset: Dataset) -> Opened:
+def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
     """A recipe whose data are read: its network is built, and its teacher if that is another one.
 
     Raises:
@@ -67,21 +67,21 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Opened:
     """
     start, test = start_from(recipe, dataset)
     teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
-    return Opened(recipe, start, test, teacher)
+    return Experiment(recipe, start, test, teacher)
 
 
 def carry_out(
-    opened: Opened, folder: Path, *, measuring: Measuring | None, watcher: Watcher, reproduce: Sequence[str]
+    experiment: Experiment, folder: Path, *, measuring: TimingPlan | None, watcher: Watcher, reproduce: Sequence[str]
 ) -> Delivery:
     """Train what is not trained yet and deliver the candidate after every stage; the caller holds the folder."""
-    ready, entries = train(opened, folder, watcher)
+    ready, entries = train(experiment, folder, watcher)
     return deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
 
 
-def train(opened: Opened, folder: Path, watcher: Watcher) -> tuple[Opened, tuple[Entry, ...]]:
+def train(experiment: Experiment, folder: Path, watcher: Watcher) -> tuple[Experiment, tuple[Entry, ...]]:
     """Train what ``folder`` does not hold yet: the recipe with its dense network trained, and the candidate after every stage."""
-    ready = with_dense(opened, folder, watcher)
-    stages = opened.recipe.stages
+    ready = with_dense(experiment, folder, watcher)
+    stages = experiment.recipe.stages
     candidates = run_stages(
         ready.start,
         stages,
@@ -91,16 +91,16 @@ def train(opened: Opened, folder: Path, watcher: Watcher) -> tuple[Opened, tuple
         finished=lambda _, done: watcher.note(told(done.history[-1])),
     )
     entries = (
-        Entry(_label(opened.recipe, count), replace(opened.recipe, stages=stages[:count]), candidate)
+        Entry(_label(experiment.recipe, count), replace(experiment.recipe, stages=stages[:count]), candidate)
         for count, candidate in enumerate(candidates)
     )
     return ready, tuple(entries)
 
 
-def with_dense(opened: Opened, folder: Path, watcher: Watcher) -> Opened:
+def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
     """The same with the dense network trained, if the recipe has a budget for it; from the weights it names, if any."""
-    start = train_dense(opened.start, opened.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
-    return replace(opened, start=start)
+    start = train_dense(experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
+    return replace(experiment, start=start)
 
 
 def _described(dataset: Dataset) -> str:

@@ -17,10 +17,21 @@ from paretrim.report.noise import doubts
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
-from paretrim.results.timing import Setting, arms_of
+from paretrim.results.timing import RuntimeSetting, arms_of
 from paretrim.run.candidate import Candidate
-from paretrim.run.delivery import Delivery, Entry, Measuring, Opened, deliver, judged, judging_runtime, ship, timed, write_page
-from paretrim.run.judge import Deployed, as_the_file_takes
+from paretrim.run.delivery import (
+    Delivery,
+    Entry,
+    Experiment,
+    TimingPlan,
+    deliver,
+    judged,
+    judging_runtime,
+    ship,
+    timed,
+    write_page,
+)
+from paretrim.run.judge import DeployedFiles, as_the_file_takes
 from paretrim.run.pipeline import run_stages
 from paretrim.run.planning import doubt
 from paretrim.run.progress import Watcher
@@ -76,10 +87,10 @@ class SearchResult:
 def compress_towards(
     targets: Targets,
     rungs: Sequence[Rung],
-    opened: Opened,
+    experiment: Experiment,
     folder: Path,
     *,
-    measuring: Measuring | None,
+    measuring: TimingPlan | None,
     watcher: Watcher,
     reproduce: Sequence[str],
 ) -> SearchResult:
@@ -91,7 +102,7 @@ def compress_towards(
     Raises:
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
     """
-    ready = with_dense(opened, folder, watcher)
+    ready = with_dense(experiment, folder, watcher)
     dense_right = _dense_right(ready.start)
     reference = Reference(float(dense_right.mean()), len(dense_right), ready.start.classes)
     for warning in (doubt(reference.accuracy, reference.images, reference.classes), too_few_images(targets, reference)):
@@ -131,7 +142,7 @@ def _found(
     reference: Reference,
     folder: Path,
     *,
-    settings: Sequence[Setting],
+    settings: Sequence[RuntimeSetting],
 ) -> SearchResult:
     """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
     final = _with_final_latencies(tried, delivered, settings)
@@ -161,7 +172,7 @@ def _dense_right(start: Start) -> Right:
     return np.asarray((found == labels).numpy(), np.bool_)
 
 
-def _file_right(files: Deployed, start: Start) -> Right:
+def _file_right(files: DeployedFiles, start: Start) -> Right:
     """Which validation images the deployed file classifies right."""
     session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
     found = [
@@ -171,28 +182,32 @@ def _file_right(files: Deployed, start: Start) -> Right:
     return np.concatenate(found)
 
 
-def _latency(entries: Sequence[Entry], opened: Opened, folder: Path, measuring: Measuring, watcher: Watcher) -> Estimate | None:
+def _latency(
+    entries: Sequence[Entry], experiment: Experiment, folder: Path, measuring: TimingPlan, watcher: Watcher
+) -> Estimate | None:
     """Median latency of the newest entry beside the dense network, in the first setting that runs it; None where none does."""
     newest = entries[-1]
-    pair = {entry.label: (entry, ship(entry, opened, folder)) for entry in (entries[0], newest)}
+    pair = {entry.label: (entry, ship(entry, experiment, folder)) for entry in (entries[0], newest)}
     runtime = judging_runtime(measuring)
-    problems = {label: judged(*made, opened, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
+    problems = {label: judged(*made, experiment, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
     files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
     place = folder / TIMINGS / "candidates" / files[newest.label].parent.name
     for setting in measuring.settings:
         if (newest.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
             alone = replace(measuring, settings=(setting,))
-            found = timed(files, opened.test, alone, place, watcher=watcher, problems=problems)[newest.label]
+            found = timed(files, experiment.test, alone, place, watcher=watcher, problems=problems)[newest.label]
             return found[0].p50_ms
         why = problems[newest.label].get(setting.runtime) or "it has no file that runs there"
         watcher.note(f"{newest.label}: --max-latency-ms is not held against {setting.runtime}: {why}")
     return None
 
 
-def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_right: Right, latency: Estimate | None) -> Attempt:
+def _weighed(
+    entry: Entry, rung: Rung, experiment: Experiment, folder: Path, *, dense_right: Right, latency: Estimate | None
+) -> Attempt:
     """A candidate on the scales: its file, and what that makes of the validation images."""
-    files = ship(entry, opened, folder)
-    right = _file_right(files, opened.start)
+    files = ship(entry, experiment, folder)
+    right = _file_right(files, experiment.start)
     return Attempt(
         rung=rung,
         accuracy=float(right.mean()),
@@ -203,7 +218,9 @@ def _weighed(entry: Entry, rung: Rung, opened: Opened, folder: Path, *, dense_ri
     )
 
 
-def _with_final_latencies(tried: Sequence[Attempt], delivered: Delivery, settings: Sequence[Setting]) -> tuple[Attempt, ...]:
+def _with_final_latencies(
+    tried: Sequence[Attempt], delivered: Delivery, settings: Sequence[RuntimeSetting]
+) -> tuple[Attempt, ...]:
     """What all files took in one session together replaces what each took on its own, in the first setting that runs it."""
     latencies = [_first(outcome.latencies, settings) for outcome in delivered.outcomes[1:]]
     return tuple(
@@ -212,13 +229,13 @@ def _with_final_latencies(tried: Sequence[Attempt], delivered: Delivery, setting
     )
 
 
-def _first(latencies: Sequence[Latency], settings: Sequence[Setting]) -> Latency | None:
+def _first(latencies: Sequence[Latency], settings: Sequence[RuntimeSetting]) -> Latency | None:
     """The latency in the first of the settings that has one of its own; one that another runtime gave in its place is none."""
     own = {(one.runtime, one.threads): one for one in latencies if one.in_place_of is None}
     return next((own[key] for key in ((one.runtime, one.threads) for one in settings) if key in own), None)
 
 
-def _keep(best: Deployed, folder: Path) -> Path | None:
+def _keep(best: DeployedFiles, folder: Path) -> Path | None:
     """Copy the files of the best to where they are looked for; the ONNX file, if there is one."""
     write_atomically(folder / BEST, best.trim.read_bytes())
     if best.onnx is None:

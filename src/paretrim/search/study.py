@@ -13,7 +13,7 @@ from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import INDEX, ONNX_FILE, index_of, keep_index
 from paretrim.results.store import append, latest, read
-from paretrim.results.timing import Setting, left_out, time_files
+from paretrim.results.timing import RuntimeSetting, left_out, time_files
 from paretrim.run.delivery import judged, problems_of, ship
 from paretrim.run.judge import facts_of, outcome_of, seen_before, with_latencies
 from paretrim.run.progress import Watcher, silent
@@ -21,7 +21,7 @@ from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.run import open_with, read_data, train
 from paretrim.search.grid import Grid
 
-SETTINGS = (Setting(NATIVE, 1), Setting("onnxruntime", 1), Setting("openvino", 1))
+SETTINGS = (RuntimeSetting(NATIVE, 1), RuntimeSetting("onnxruntime", 1), RuntimeSetting("openvino", 1))
 """Runtimes and threads in which a study is timed."""
 
 OUTCOMES = "outcomes.jsonl"
@@ -57,7 +57,7 @@ def time_study(
     results: Path,
     *,
     effort: Effort = STANDARD,
-    settings: Sequence[Setting] = SETTINGS,
+    settings: Sequence[RuntimeSetting] = SETTINGS,
     watcher: Watcher | None = None,
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
@@ -95,10 +95,10 @@ def time_study(
 
 
 def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Watcher) -> Outcome:
-    opened, entries = train(open_with(recipe, dataset), folder, watcher)
+    experiment, entries = train(open_with(recipe, dataset), folder, watcher)
     made = entries[-1]
-    deployed = ship(made, opened, folder)
-    judgement = judged(made, deployed, opened)
+    deployed = ship(made, experiment, folder)
+    judgement = judged(made, deployed, experiment)
     for problem in problems_of(recipe.title, deployed, judgement):
         watcher.note(problem)
     _remember(recipe, deployed.folder, folder)
@@ -149,7 +149,7 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
     return next((o for o in outcomes if o.recipe == recipe.digest and o.seed == recipe.seed), None)
 
 
-def _wanted(outcome: Outcome, settings: Sequence[Setting], *, integer: bool) -> set[tuple[str, int]]:
+def _wanted(outcome: Outcome, settings: Sequence[RuntimeSetting], *, integer: bool) -> set[tuple[str, int]]:
     """Runtimes and threads of the sessions that can time a network; ``integer``: whether its seed has an integer network.
 
     A session about the native runtime needs one. An integer network needs no ONNX file there; all others need one that runs, and

@@ -26,7 +26,8 @@ def channel_l2(weight: Tensor) -> Tensor:
 
     Source: Li et al. 2017, "Pruning filters for efficient ConvNets", arXiv 1608.08710, with the L2 instead of the L1 norm.
     """
-    return weight.detach().double().flatten(1).norm(dim=1)
+    norms: Tensor = weight.detach().double().flatten(1).norm(dim=1)
+    return norms
 
 
 def lamp(squares: Tensor) -> Tensor:

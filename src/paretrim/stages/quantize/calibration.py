@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import TrainingFailed
-from paretrim.graph.fusion import Fused, fuse, grid_holders
+from paretrim.graph.fusion import Fusion, fuse, grid_holders
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph
 from paretrim.graph.windows import positions_of
@@ -98,7 +98,7 @@ def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Gri
     return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
 
 
-def _possible(run: Fused, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
+def _possible(run: Fusion, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
     """All results that an operation without weights can have on these grids, by input or by size of its windows."""
     op = run.head.op
     values = [grid.scale * (np.arange(TOP + 1.0) - grid.zero_point) for grid in inputs]
@@ -132,7 +132,7 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
     return result
 
 
-def _quantum(run: Fused, graph: Graph, steps: list[float]) -> float:
+def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
     """By how much two results of an operation on grids of these ``steps`` differ at least; 0 where that depends on weights."""
     op = run.head.op
     if op == "mul":
