@@ -67,7 +67,9 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         experiment = open_noting(recipe, watcher)
         timing = _timing(measuring, files=len(rungs) + 1, before=_timed_before(targets, rungs))
         _note_plan(experiment, {rung.name: rung.stages for rung in rungs}, folder, watcher, timing=timing)
-        found = compress_towards(targets, rungs, experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        found = compress_towards(
+            targets, rungs, experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,)
+        )
     if parsed.json:
         emit({**outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:

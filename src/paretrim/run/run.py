@@ -99,7 +99,9 @@ def train(experiment: Experiment, folder: Path, watcher: Watcher) -> tuple[Exper
 
 def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
     """The same with the dense network trained, if the recipe has a budget for it; from the weights it names, if any."""
-    start = train_dense(experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
+    start = train_dense(
+        experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE))
+    )
     return replace(experiment, start=start)
 
 
