@@ -85,7 +85,7 @@ def pruned(network: Network, pattern: str, zeros: float, given: Resources) -> Ne
     """A copy with that share of zeros, over all layers but the first and the last."""
     if zeros == 0:
         return network
-    return Prune(budget=NONE, sparsity=zeros, pattern=pattern).begin(network, given).eval()
+    return Prune(budget=NONE, sparsity=zeros, pattern=pattern).begin(network, given).network.eval()
 
 
 def fastest_ms(call: Callable[[], object]) -> float:
@@ -239,7 +239,7 @@ def measured(given: argparse.Namespace) -> None:
                 if percent == 0 and pattern != given.patterns.split(",")[0]:
                     continue  # without zeros there is no pattern
                 sparse = pruned(network, pattern, percent / 100, data)
-                quantized = Quantize(budget=NONE).begin(sparse, data).eval()
+                quantized = Quantize(budget=NONE).begin(sparse, data).network.eval()
                 settle_(quantized)
                 spec = InputSpec(SHAPE, MEAN, STD)
                 line = row(name, pattern, percent / 100, trained, freeze(quantized, spec), freeze(sparse, spec), given.threads)

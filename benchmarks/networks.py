@@ -45,9 +45,9 @@ class Prepared:
         network = self.network
         if zeros:
             stage = Prune(budget=Budget(epochs=0), sparsity=zeros, pattern="1x4", allocation="uniform")
-            network = stage.begin(network, self.resources)
+            network = stage.begin(network, self.resources).network
         if quantized:
-            network = Quantize(budget=Budget(epochs=0)).begin(network, self.resources)
+            network = Quantize(budget=Budget(epochs=0)).begin(network, self.resources).network
             settle_(network)
         return freeze(network.eval(), self.spec)
 

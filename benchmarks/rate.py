@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spec = ModelSpec(given.network, weights=str(Path(given.weights, f"cifar10_{given.network}.safetensors")))
     network = Network(capture(build(spec, classes=10, channels=3), SHAPE)).eval()
     if given.zeros:
-        network = Prune(budget=Budget(epochs=0), sparsity=given.zeros / 100).begin(network, ready).eval()
+        network = Prune(budget=Budget(epochs=0), sparsity=given.zeros / 100).begin(network, ready).network.eval()
     for rate in map(float, given.rates.split(",")):
         found = line(network, rate, given, data, ready)
         text = json.dumps(found) if given.json else "  ".join(f"{key} {value}" for key, value in found.items())

@@ -83,10 +83,10 @@ def hand_written(module: nn.Module, few: Few, execution: Execution) -> Callable[
 
 def stage_block(network: Network, stage: Stage, resources: Resources) -> Callable[[], None]:
     """One block of Paretrim's own loop under the constraints of ``stage``."""
-    private = stage.begin(network, resources)
+    training = stage.begin(network, resources)
 
     def block() -> None:
-        fit(private, Plan(stage.name, stage.budget, stage.losses(resources), lambda _: None), resources)
+        fit(training, Plan(stage.name, stage.budget, stage.losses(resources), lambda _: None))
 
     return block
 

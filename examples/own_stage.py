@@ -1,7 +1,7 @@
 """A stage of your own: ``python examples/own_stage.py``.
 
-A stage is a frozen dataclass with five members (``paretrim.stages.stage.Stage``); nothing is inherited from or
-registered. This one prunes at random: the control that every pruning criterion should beat.
+A stage is a frozen dataclass with the members of ``paretrim.Stage``; nothing is inherited from or registered.
+This one prunes at random: the control that every pruning criterion should beat.
 """
 
 import argparse
@@ -12,17 +12,23 @@ from typing import ClassVar
 
 import torch
 
-from paretrim.network.constraints import set_mask_, weighted_layers
-from paretrim.network.network import Network
-from paretrim.run.candidate import Candidate
-from paretrim.run.pipeline import run_stage, train_dense
-from paretrim.run.recipe import read_recipe
-from paretrim.run.start import start_from
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.stage import Stage
-from paretrim.train.budget import Budget
-from paretrim.train.losses import LossTerm
-from paretrim.train.resources import Resources
+from paretrim import (
+    Budget,
+    Candidate,
+    LossTerm,
+    Network,
+    Prune,
+    Resources,
+    Stage,
+    Step,
+    Training,
+    read_recipe,
+    run_stage,
+    set_mask_,
+    start_from,
+    train_dense,
+    weighted_layers,
+)
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
 
@@ -35,17 +41,20 @@ class PruneAtRandom:
     sparsity: float = 0.8
     budget: Budget = field(default_factory=Budget)
 
-    def begin(self, network: Network, resources: Resources, /) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with its masks; the network given stays as it is."""
         private = copy.deepcopy(network)
         random = torch.Generator().manual_seed(resources.seed)
         for layer in weighted_layers(private).values():
             mask = torch.rand(layer.weight.shape, generator=random) >= self.sparsity
             set_mask_(layer, mask if layer.mask is None else mask & layer.mask.cpu())
-        return private
+        return Training(private, resources)
 
-    def advance(self, network: Network, progress: float, /) -> None:
+    def advance(self, training: Training, progress: float, /) -> None:
         """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, which is what no loss means."""

@@ -137,6 +137,14 @@ def test_the_examples_run(tmp_path: Path):
     stage = _run([sys.executable, str(examples / "own_stage.py"), "--epochs", "0", "--folder", "stage"], tmp_path)
     assert stage.returncode == 0, stage.stderr
     assert stage.stdout.startswith("prune_at_random: 80.0% zeros")
+    loss = _run([sys.executable, str(examples / "own_loss.py"), "--epochs", "1", "--folder", "loss"], tmp_path)
+    assert loss.returncode == 0, loss.stderr
+    assert [line.split(":")[0] for line in loss.stdout.splitlines()] == ["hint", "distill"]
+
+
+def test_examples_use_public_names_only():
+    for path in (ROOT / "examples").glob("own_*.py"):
+        assert not re.findall(r"^(?:from|import) paretrim\.", path.read_text(encoding="utf-8"), re.M), path
 
 
 @pytest.mark.slow

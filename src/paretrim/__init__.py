@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from paretrim.deploy.runnable import open_runnable
     from paretrim.errors import ParetrimError
     from paretrim.models.spec import ModelSpec
+    from paretrim.network.constraints import replace_mask_, set_mask_, weighted_layers
+    from paretrim.network.network import Network
     from paretrim.network.thaw import network_from_file
     from paretrim.results.outcome import Outcome
     from paretrim.run.candidate import Candidate, load_candidate
     from paretrim.run.compressed import Compressed, compress, to_int8
     from paretrim.run.own import start_from_loaders
-    from paretrim.run.pipeline import run_stages
+    from paretrim.run.pipeline import run_stage, run_stages, train_dense
     from paretrim.run.recipe import Recipe, read_recipe
     from paretrim.run.run import run_recipe
-    from paretrim.run.start import Start
+    from paretrim.run.start import Start, start_from
     from paretrim.stages.distill.stage import Distill
     from paretrim.stages.finetune import FineTune
     from paretrim.stages.prune.stage import Prune
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from paretrim.stages.together import Together
     from paretrim.train.budget import Budget
     from paretrim.train.execution import Execution
+    from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
+    from paretrim.train.resources import Resources
+    from paretrim.train.training import Step, Training
 
 __version__ = "0.1.0"
 
@@ -50,27 +55,41 @@ __all__ = [
     "Effort",
     "Execution",
     "FineTune",
+    "LossTerm",
     "ModelSpec",
+    "Network",
     "Outcome",
+    "Outputs",
     "ParetrimError",
     "Prune",
     "Quantize",
     "Recipe",
+    "Resources",
     "Stage",
     "Start",
+    "Step",
     "Together",
+    "Training",
     "compress",
+    "cross_entropy",
     "export_onnx",
     "load_candidate",
     "measure",
     "network_from_file",
     "open_runnable",
     "read_recipe",
+    "replace_mask_",
     "run_recipe",
+    "run_stage",
     "run_stages",
+    "set_mask_",
+    "softened_kl",
+    "start_from",
     "start_from_loaders",
     "summarize",
     "to_int8",
+    "train_dense",
+    "weighted_layers",
 ]
 
 _HOMES: Mapping[str, str] = MappingProxyType(
@@ -84,27 +103,41 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Effort": "bench.effort",
         "Execution": "train.execution",
         "FineTune": "stages.finetune",
+        "LossTerm": "train.losses",
         "ModelSpec": "models.spec",
+        "Network": "network.network",
         "Outcome": "results.outcome",
+        "Outputs": "train.losses",
         "ParetrimError": "errors",
         "Prune": "stages.prune.stage",
         "Quantize": "stages.quantize.stage",
         "Recipe": "run.recipe",
+        "Resources": "train.resources",
         "Stage": "stages.stage",
         "Start": "run.start",
+        "Step": "train.training",
         "Together": "stages.together",
+        "Training": "train.training",
         "compress": "run.compressed",
+        "cross_entropy": "train.losses",
         "export_onnx": "deploy.onnx_file",
         "load_candidate": "run.candidate",
         "measure": "bench.protocol",
         "network_from_file": "network.thaw",
         "open_runnable": "deploy.runnable",
         "read_recipe": "run.recipe",
+        "replace_mask_": "network.constraints",
         "run_recipe": "run.run",
+        "run_stage": "run.pipeline",
         "run_stages": "run.pipeline",
+        "set_mask_": "network.constraints",
+        "softened_kl": "train.losses",
+        "start_from": "run.start",
         "start_from_loaders": "run.own",
         "summarize": "bench.statistics",
         "to_int8": "run.compressed",
+        "train_dense": "run.pipeline",
+        "weighted_layers": "network.constraints",
     }
 )
 """Module of every public name. Type checkers read the imports above; a test holds that both say the same."""

@@ -314,7 +314,7 @@ def test_an_operation_is_what_torch_computes(name, tmp_path):
         expected, found = module(IMAGES.clone()), network(IMAGES)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(run(graph, IMAGES.numpy()), expected.numpy(), rtol=1e-4, atol=1e-4)
-    write(freeze(Quantize().begin(network, RESOURCES), InputSpec(SHAPE)), tmp_path / "a.trim")
+    write(freeze(Quantize().begin(network, RESOURCES).network, InputSpec(SHAPE)), tmp_path / "a.trim")
     integers = load(tmp_path / "a.trim", measure=False)(IMAGES.numpy())
     np.testing.assert_array_equal(integers, run(read(tmp_path / "a.trim"), IMAGES.numpy()))
     spread = expected - expected.mean()

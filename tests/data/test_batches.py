@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from paretrim.data.augment import crop_and_flip, cut_out, normalisation_table, normalise
-from paretrim.data.batches import EvalBatches, TrainBatches, calibration_images, train_batches, validation_batches
+from paretrim.data.batches import EvalBatches, TrainBatches, calibration_set, train_batches, validation_batches
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.data.split import split
@@ -158,19 +158,20 @@ def test_batches_of_a_data_set():
 
 def test_calibration_images_are_plain_balanced_training_images():
     splits = split(load(DataSpec("digits")), DataSpec("digits"))
-    chosen = calibration_images(splits, 20, seed=3)
+    chosen, labels = calibration_set(splits, 20, seed=3)
     assert chosen.shape == (20, 1, 8, 8)
     everything = normalise(splits.train.images, normalisation_table(splits.mean, splits.std))
     found = [(everything == image).flatten(1).all(1).nonzero()[0].item() for image in chosen]
-    assert torch.bincount(splits.train.labels[found]).tolist() == [2] * 10
-    assert torch.equal(chosen, calibration_images(splits, 20, seed=3))
-    assert not torch.equal(chosen, calibration_images(splits, 20, seed=4))
+    assert torch.equal(splits.train.labels[found], labels)
+    assert torch.bincount(labels).tolist() == [2] * 10
+    assert torch.equal(chosen, calibration_set(splits, 20, seed=3)[0])
+    assert not torch.equal(chosen, calibration_set(splits, 20, seed=4)[0])
 
 
 def test_more_calibration_images_than_there_are():
     splits = split(load(DataSpec("digits")), DataSpec("digits"))
     with pytest.raises(DataUnavailable, match="5000 images were asked for, allowed are 1 to 12"):
-        calibration_images(splits, 5000, seed=0)
+        calibration_set(splits, 5000, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def network():
 def quantized(network, **settings):
     execution = Execution(device="cpu", precision="float32")
     resources = Resources(None, None, torch.randn(16, 2, 6, 6), execution, 0)
-    return Quantize(budget=Budget(epochs=0), **settings).begin(network, resources).eval()
+    return Quantize(budget=Budget(epochs=0), **settings).begin(network, resources).network.eval()
 
 
 @pytest.mark.parametrize("bits", [8, 7, 4])

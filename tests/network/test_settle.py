@@ -54,7 +54,7 @@ def network(seed, *, norm, bias):
 def quantized(made, scales, seed):
     torch.manual_seed(seed)
     resources = Resources(None, None, torch.randn(16, 2, 6, 6), Execution(device="cpu", precision="float32"), 0)
-    return Quantize(budget=Budget(epochs=0), scales=scales).begin(made, resources).eval()
+    return Quantize(budget=Budget(epochs=0), scales=scales).begin(made, resources).network.eval()
 
 
 @settings(max_examples=25, deadline=None)

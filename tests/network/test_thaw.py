@@ -142,7 +142,7 @@ def test_other_files_and_huge_biases_are_refused(tmp_path):
 @pytest.mark.parametrize("bits", [(8, 4, 2, 4), (2, 8, 4, 8), (4, 2, 8, 2)])
 def test_every_layer_has_the_bits_of_its_own_integers(bits):
     """No layer gets those of the widest one, wherever in the network that is."""
-    network = Quantize(budget=NONE, calibrator="minmax").begin(dense("without_norm").network, resources("without_norm"))
+    network = Quantize(budget=NONE, calibrator="minmax").begin(dense("without_norm").network, resources("without_norm")).network
     for layer, count in zip(weighted_layers(network).values(), bits, strict=True):
         layer.quantizer = WeightQuantizer(layer.masked_weight().detach(), bits=count, scales="learned")
     graph = freeze(network)

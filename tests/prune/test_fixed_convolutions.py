@@ -45,7 +45,7 @@ def fixed(of):
     "settings", [{"sparsity": 0.9}, {"sparsity": 0.9, "allocation": "uniform"}, {"pattern": "2:4", "sparsity": 0.5}]
 )
 def test_no_weight_of_theirs_is_pruned(settings):
-    pruned = Prune(first=True, last=True, depthwise=True, **settings).begin(network(), RESOURCES)
+    pruned = Prune(first=True, last=True, depthwise=True, **settings).begin(network(), RESOURCES).network
     layers = fixed(pruned)
     assert [tuple(layer.weight.shape) for layer in layers.values()] == [(1, 8, 1, 1), (8, 1, 1, 1)]
     for layer, value in zip(layers.values(), (1 / 8, 1.0), strict=True):
@@ -63,7 +63,7 @@ def test_they_are_not_trained():
 def test_channels_in_front_of_them_can_be_removed():
     """What is left computes what the silenced network did: a mean counts the removed channels as zeros."""
     dense = network()
-    smaller = Prune(pattern="channel", sparsity=0.5).begin(dense, RESOURCES)
+    smaller = Prune(pattern="channel", sparsity=0.5).begin(dense, RESOURCES).network
     assert [tuple(layer.weight.shape) for layer in fixed(smaller).values()] == [(1, 4, 1, 1), (4, 1, 1, 1)]
     assert all(not layer.weight.requires_grad for layer in fixed(smaller).values())
     torch.testing.assert_close(fixed(smaller)["conv2d"].weight, torch.full((1, 4, 1, 1), 1 / 8))

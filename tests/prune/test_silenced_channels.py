@@ -100,12 +100,13 @@ def test_the_end_of_a_ramp_changes_nothing(function, allocation):
     full, images = network(9, [function, function], [BLOCKS[0], BLOCKS[6]])
     stage = Prune(pattern="channel", sparsity=0.5, schedule="cubic", allocation=allocation)
     resources = Resources(None, None, images, Execution(device="cpu", precision="float32"), 0)
-    private = stage.begin(full, resources)
+    training = stage.begin(full, resources)
+    private = training.network
     for progress in (0.0, 0.3, 0.6, 0.8):
-        stage.advance(private, progress)
+        stage.advance(training, progress)
     with torch.no_grad():
         before = private(images)
-        stage.advance(private, 1.0)
+        stage.advance(training, 1.0)
         after = private.double()(images)
     assert sum(p.numel() for p in private.parameters()) < sum(p.numel() for p in full.parameters())
     torch.testing.assert_close(before, after, rtol=1e-5, atol=1e-5)

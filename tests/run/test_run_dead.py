@@ -58,7 +58,7 @@ BODIES = {
 def test_dead_values_have_grids_that_every_runtime_computes_with(body, alive, tmp_path):
     resources = Resources(None, None, IMAGES, Execution(device="cpu", precision="float32"), 0)
     network = Network(capture(Dead(BODIES[body], alive=alive).eval(), (3, 12, 12)))
-    graph = freeze(Quantize().begin(network, resources))
+    graph = freeze(Quantize().begin(network, resources).network)
     expected = run(graph, IMAGES.numpy())
     largest = max(abs(expected).max(), 1e-3)
     with torch.no_grad():

@@ -85,8 +85,8 @@ def test_quantizing_twice_leaves_one_set_of_quantizers(scales):
     for layer in weighted_layers(twice.network).values():
         levels = layer.quantizer.integers(layer.weight)[0]
         assert int(levels.abs().max()) <= 7
-    fresh = Quantize(budget=NONE).begin(dense("residual").network, resources("residual"))
-    again = Quantize(budget=NONE).begin(fresh, resources("residual"))
+    fresh = Quantize(budget=NONE).begin(dense("residual").network, resources("residual")).network
+    again = Quantize(budget=NONE).begin(fresh, resources("residual")).network
     assert same(state(fresh), state(again))
 
 
@@ -105,7 +105,7 @@ def test_a_stage_that_diverges_without_any_loss_telling_fails():
 
 def test_learned_scales_move_and_stay_positive():
     after_training = run_stage(dense("residual"), Quantize(budget=SHORT), resources("residual")).network
-    at_first = Quantize(budget=SHORT).begin(dense("residual").network, resources("residual"))
+    at_first = Quantize(budget=SHORT).begin(dense("residual").network, resources("residual")).network
     for name, layer in weighted_layers(after_training).items():
         assert bool((layer.quantizer.scale_for(layer.weight) > 0).all())
         assert not torch.equal(layer.quantizer.scale, weighted_layers(at_first)[name].quantizer.scale)

@@ -48,10 +48,9 @@ def watched(monkeypatch):
     """Looks at every optimizer step, before the masks are held: value, gradient and momentum where a mask is False."""
     steps = []
 
-    def watching(*arguments):
-        module, *_ = arguments
-        optimizer = make_optimizer(*arguments)
-        masks = {layer.weight: layer.mask for layer in weighted_layers(module).values() if layer.mask is not None}
+    def watching(work):
+        optimizer = make_optimizer(work)
+        masks = {layer.weight: layer.mask for layer in weighted_layers(work.network).values() if layer.mask is not None}
 
         def look(*_):
             for weight, mask in masks.items():
@@ -63,8 +62,8 @@ def watched(monkeypatch):
         optimizer.register_step_post_hook(look)
         return optimizer
 
-    make_optimizer = paretrim.train.fit.make_optimizer
-    monkeypatch.setattr(paretrim.train.fit, "make_optimizer", watching)
+    make_optimizer = paretrim.train.fit._Work.make_optimizer
+    monkeypatch.setattr(paretrim.train.fit._Work, "make_optimizer", watching)
     return steps
 
 
@@ -118,7 +117,7 @@ def test_first_and_last_take_part_if_asked():
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4"])
 def test_depthwise_convolutions_take_part_if_asked(pattern):
     for asked, taking_part in ((False, [False, False, True, False]), (True, [False, True, True, False])):
-        network = prune(pattern=pattern, depthwise=asked).begin(dense("depthwise").network, resources("depthwise"))
+        network = prune(pattern=pattern, depthwise=asked).begin(dense("depthwise").network, resources("depthwise")).network
         assert [layer.mask is not None for layer in weighted_layers(network).values()] == taking_part
 
 
@@ -143,10 +142,10 @@ def test_the_cubic_schedule_prunes_on_the_way(monkeypatch):
     seen = []
     step = paretrim.train.fit._Work.step
 
-    def looking(work, batch, epoch, progress):
+    def looking(work, batch, epoch, number):
         zeros = sum(int((~mask).sum()) for mask in prunable(work.network))
         seen.append(zeros / sum(mask.numel() for mask in prunable(work.network)))
-        return step(work, batch, epoch, progress)
+        return step(work, batch, epoch, number)
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", looking)
     run_stage(dense("residual"), prune(schedule="cubic", sparsity=0.9, end=0.5), resources("residual"))
@@ -155,12 +154,13 @@ def test_the_cubic_schedule_prunes_on_the_way(monkeypatch):
 
 def test_silenced_channels_compute_what_the_smaller_network_will():
     stage = prune(pattern="channel", sparsity=0.4, schedule="cubic")
-    private = stage.begin(dense("residual").network, resources("residual"))
-    stage.advance(private, 0.99)
+    training = stage.begin(dense("residual").network, resources("residual"))
+    private = training.network
+    stage.advance(training, 0.99)
     images = resources("residual").calibration
     with torch.no_grad():
         silenced = private.eval()(images)
-        stage.advance(private, 1.0)
+        stage.advance(training, 1.0)
         torch.testing.assert_close(private.eval()(images), silenced, rtol=1e-4, atol=1e-5)
     shapes = [tuple(layer.weight.shape) for layer in weighted_layers(private).values()]
     assert shapes != [tuple(layer.weight.shape) for layer in weighted_layers(network("residual")).values()]
@@ -219,7 +219,7 @@ def test_a_network_of_one_layer_has_nothing_to_prune_by_default():
         InvalidRecipe, match="left to prune in a network of 1 weighted layers; set first, last or depthwise to true"
     ):
         prune().begin(one, resources("plain"))
-    half = prune(last=True).begin(one, resources("plain"))
+    half = prune(last=True).begin(one, resources("plain")).network
     assert int((weighted_layers(half)["1"].weight == 0).sum()) == 384
 
 

@@ -83,9 +83,9 @@ def test_no_epochs_are_legal_and_train_nothing(kind, name):
 class Spoils(FineTune):
     """Training that ends in a weight that is NaN."""
 
-    def advance(self, network, progress, /):
+    def advance(self, training, progress, /):
         if progress == 1.0:
-            weighted_layers(network)["0"].weight.data[0, 0, 0, 0] = float("nan")
+            weighted_layers(training.network)["0"].weight.data[0, 0, 0, 0] = float("nan")
 
 
 def test_training_that_ends_in_nan_names_stage_and_layer():

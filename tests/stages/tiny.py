@@ -92,13 +92,15 @@ def start(name, *, seed=0, images=None, execution=FLOAT32):
     """A run's start on the tiny images."""
     images = images or image_set()
     ready = EvalBatches(images=images, batch_size=60, mean=MEAN, std=STD)
+    calibration = next(iter(ready.epoch(0)))
     return Start(
         network=network(name),
         train=lambda size: TrainBatches(
             images=images, batch_size=size, mean=MEAN, std=STD, crop_padding=1, flip=False, seed=seed
         ),
         validation=ready,
-        calibration=next(iter(ready.epoch(0))).inputs,
+        calibration=calibration.inputs,
+        calibration_labels=calibration.labels,
         spec=InputSpec(SHAPE, MEAN, STD),
         data_digest="tiny",
         images=len(images),

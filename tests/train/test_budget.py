@@ -91,7 +91,7 @@ def test_rates_fall_to_zero(schedule):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_weight_decay_is_for_weights_alone(optimizer):
     module = network("residual")
-    made = make_optimizer(module, Budget(optimizer=optimizer, weight_decay=0.25))
+    made = make_optimizer(module.parameters(), Budget(optimizer=optimizer, weight_decay=0.25))
     decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
     assert len(decay) == len(list(module.parameters()))
     for name, parameter in module.named_parameters():
@@ -99,8 +99,8 @@ def test_weight_decay_is_for_weights_alone(optimizer):
 
 
 def test_without_momentum_there_is_no_nesterov():
-    assert make_optimizer(network("plain"), Budget(momentum=0.0)).param_groups[0]["nesterov"] is False
-    assert make_optimizer(network("plain"), Budget()).param_groups[0]["nesterov"] is True
+    assert make_optimizer(network("plain").parameters(), Budget(momentum=0.0)).param_groups[0]["nesterov"] is False
+    assert make_optimizer(network("plain").parameters(), Budget()).param_groups[0]["nesterov"] is True
 
 
 @pytest.mark.parametrize(

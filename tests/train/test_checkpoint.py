@@ -11,8 +11,9 @@ from paretrim.files import append_line, write_atomically
 from paretrim.run.candidate import load_candidate, save_candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.train.budget import Budget
-from paretrim.train.checkpoint import Checkpoints, Moment, load_state, save_state
+from paretrim.train.checkpoint import Checkpoints, Moment, clear_checkpoints, form_of, load_state, save_state
 from paretrim.train.fit import make_optimizer
+from paretrim.train.training import Training
 
 TENSORS = {
     "plain": torch.arange(6.0).reshape(2, 3),
@@ -56,43 +57,54 @@ def test_another_format_is_named(tmp_path, monkeypatch):
 
 
 def pair(name="plain"):
-    module = network(name)
-    return module, make_optimizer(module, Budget())
+    training = Training(network(name), resources(name))
+    return training, make_optimizer(training.network.parameters(), Budget())
+
+
+def checkpoints(folder, name="plain"):
+    return Checkpoints(folder, form_of(network(name)))
+
+
+def restored(kept, name="plain"):
+    """The moment that a fresh training goes on from."""
+    training = Training(network(name), resources(name))
+    found = kept.newest(training, lambda: make_optimizer(training.network.parameters(), Budget()))
+    return found and found[0]
 
 
 def test_two_checkpoints_are_kept_and_all_are_cleared(tmp_path):
-    kept = Checkpoints(tmp_path / "stage")
-    assert kept.newest(*pair()) is None
+    kept = checkpoints(tmp_path / "stage")
+    assert restored(kept) is None
     for epoch in range(1, 5):
         kept.save(*pair(), Moment(epoch, 0.5 * epoch))
     (tmp_path / "stage" / ".epoch-00005.safetensors.12ab.part").write_bytes(b"half")
     (tmp_path / "stage" / "candidate.safetensors").write_bytes(b"other")
-    assert kept.newest(*pair()) == Moment(4, 2.0)
-    kept.clear()
+    assert restored(kept) == Moment(4, 2.0)
+    clear_checkpoints(tmp_path / "stage")
     assert [path.name for path in (tmp_path / "stage").iterdir()] == ["candidate.safetensors"]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
-    kept = Checkpoints(tmp_path)
+    kept = checkpoints(tmp_path)
     kept.save(*pair(), Moment(1, 0.5))
     kept.save(*pair(), Moment(2, 1.0))
     newest = tmp_path / "epoch-00002.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
-    assert kept.newest(*pair()) == Moment(1, 0.5)
+    assert restored(kept) == Moment(1, 0.5)
     (tmp_path / "epoch-00001.safetensors").write_bytes(b"")
-    assert kept.newest(*pair()) is None
+    assert restored(kept) is None
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    Checkpoints(tmp_path).save(*pair("plain"), Moment(1, 0.5))
+    checkpoints(tmp_path).save(*pair("plain"), Moment(1, 0.5))
     with pytest.raises(
         CorruptFile, match=r"epoch-00001.safetensors' belongs to another network or version .*; delete its folder"
     ):
-        Checkpoints(tmp_path).newest(*pair("residual"))
+        restored(checkpoints(tmp_path, "residual"), "residual")
 
 
 def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
-    kept = Checkpoints(tmp_path)
+    kept = checkpoints(tmp_path)
     kept.save(*pair(), Moment(1, 0.5))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -103,7 +115,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert kept.newest(*pair()) == Moment(1, 0.5)
+    assert restored(kept) == Moment(1, 0.5)
 
 
 def test_a_place_that_refuses_is_named(tmp_path):

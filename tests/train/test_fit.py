@@ -15,13 +15,18 @@ from paretrim.errors import DataUnavailable, TrainingFailed
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.quantize.stage import Quantize
-from paretrim.train.checkpoint import Checkpoints
+from paretrim.train.checkpoint import Checkpoints, form_of
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import Execution
 from paretrim.train.fit import CHECK_EVERY, Plan, fit
 from paretrim.train.losses import LossTerm, cross_entropy
+from paretrim.train.training import Training
 
 LONG = replace(SHORT, epochs=3)
+
+
+def train(module, plan, resources, **settings):
+    return fit(Training(module, resources), plan, **settings)
 
 
 def plan(budget=SHORT, losses=(), advance=lambda _progress: None):
@@ -36,11 +41,11 @@ def interrupt_in_epoch(monkeypatch, number, error=Interrupted):
     """Make the second step of epoch ``number`` fail."""
     step, seen = paretrim.train.fit._Work.step, []
 
-    def failing(work, batch, epoch, progress):
+    def failing(work, batch, epoch, step_number):
         seen.append(epoch)
         if seen.count(number) == 2:
             raise error("stop")
-        return step(work, batch, epoch, progress)
+        return step(work, batch, epoch, step_number)
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", failing)
 
@@ -82,19 +87,18 @@ def test_masks_flags_scales_and_momentum_come_back(tmp_path):
     given = resources("residual")
 
     def worker():
-        private = stage.begin(dense("residual").network, given)
-        work = paretrim.train.fit._Work(
-            private, Plan("x", LONG, (), lambda p: stage.advance(private, p)), given, torch.device("cpu")
-        )
-        return private, work
+        training = stage.begin(dense("residual").network, given)
+        plan = Plan("x", LONG, (), lambda progress: stage.advance(training, progress))
+        return training.network, paretrim.train.fit._Work(training, plan, torch.device("cpu"))
 
     private, work = worker()
+    kept = Checkpoints(tmp_path, form_of(private))
     for epoch in range(2):
         work.epoch(epoch, 0.0, None)
-    Checkpoints(tmp_path).save(private, work.optimizer, paretrim.train.fit.Moment(2, 1.5))
+    kept.save(work.training, work.optimizer, paretrim.train.fit.Moment(2, 1.5))
     again, other = worker()
     assert not same(state(private), state(again))
-    assert Checkpoints(tmp_path).newest(again, other.optimizer) == paretrim.train.fit.Moment(2, 1.5)
+    assert other.resume(kept) == (2, 1.5)
     assert same(state(private), state(again))
     assert any("alive" in key for key in state(again))
     for left, right in zip(private.parameters(), again.parameters(), strict=True):
@@ -109,19 +113,19 @@ def test_masks_flags_scales_and_momentum_come_back(tmp_path):
 def test_ctrl_c_leaves_the_last_finished_epoch_and_goes_through(tmp_path, monkeypatch):
     interrupt_in_epoch(monkeypatch, 1, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(network("plain"), plan(), resources("plain"), folder=tmp_path)
+        train(network("plain"), plan(), resources("plain"), folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.safetensors"]
 
 
 def test_ramps_see_every_epoch_begin_and_exactly_one_end():
     seen = []
-    fit(network("plain"), plan(LONG, advance=seen.append), resources("plain"))
+    train(network("plain"), plan(LONG, advance=seen.append), resources("plain"))
     assert seen == pytest.approx([step / 9 for step in range(9)] + [1.0])
     seen.clear()
-    fit(network("plain"), plan(replace(LONG, epochs=0), advance=seen.append), resources("plain"))
+    train(network("plain"), plan(replace(LONG, epochs=0), advance=seen.append), resources("plain"))
     assert seen == [1.0]
     seen.clear()
-    fit(network("plain"), plan(replace(LONG, epochs=7, batch_size=4), advance=seen.append), resources("plain"))
+    train(network("plain"), plan(replace(LONG, epochs=7, batch_size=4), advance=seen.append), resources("plain"))
     assert len(seen) < 130  # 210 steps, 105 ticks, 7 first steps
     assert seen == sorted(seen)
 
@@ -130,9 +134,9 @@ def test_statistics_are_kept_in_the_last_tenth_of_quantized_training_only(monkey
     frozen = []
     step = paretrim.train.fit._Work.step
 
-    def looking(work, batch, epoch, progress):
+    def looking(work, batch, epoch, number):
         before = [norm.mean.clone() for norm in work.network.batch_norms().values()]
-        result = step(work, batch, epoch, progress)
+        result = step(work, batch, epoch, number)
         after = [norm.mean for norm in work.network.batch_norms().values()]
         frozen.append(all(torch.equal(*pair) for pair in zip(before, after, strict=True)))
         return result
@@ -156,18 +160,18 @@ def test_a_last_batch_of_one_image_uses_running_statistics():
     one_pixel = Network(capture(module, SHAPE))
     odd = ImageSet(image_set().images[:49], image_set().labels[:49])
     ticks = []
-    fit(one_pixel, plan(replace(SHORT, batch_size=48)), resources("plain", images=odd), report=ticks.append)
+    train(one_pixel, plan(replace(SHORT, batch_size=48)), resources("plain", images=odd), report=ticks.append)
     assert [tick.step for tick in ticks] == [1, 2, 1, 2]
     assert all(torch.isfinite(tensor).all() for tensor in state(one_pixel).values())
     with pytest.raises(
         TrainingFailed, match="BatchNorm on maps of one pixel cannot train on batches of one image; set batch_size"
     ):
-        fit(Network(capture(module, SHAPE)), plan(replace(SHORT, batch_size=1)), resources("plain", images=odd))
+        train(Network(capture(module, SHAPE)), plan(replace(SHORT, batch_size=1)), resources("plain", images=odd))
 
 
 def test_reports_say_where_training_stands():
     ticks = []
-    fit(network("plain"), plan(replace(LONG, epochs=2, batch_size=2)), resources("plain"), report=ticks.append)
+    train(network("plain"), plan(replace(LONG, epochs=2, batch_size=2)), resources("plain"), report=ticks.append)
     assert [(tick.epoch, tick.step) for tick in ticks] == [(e, s) for e in (1, 2) for s in (1, CHECK_EVERY + 1, 51, 60)]
     assert all(0 <= tick.accuracy <= 1 and tick.epochs == 2 and tick.steps == 60 for tick in ticks)
     assert ticks[-1].seconds_left == 0
@@ -183,14 +187,14 @@ def test_a_rate_that_explodes_is_one_clear_error(optimizer, tmp_path):
 
 
 def test_weights_that_break_in_the_last_step_are_noticed(monkeypatch):
-    def breaking(work, batch, epoch, progress):
+    def breaking(work, batch, epoch, number):
         with torch.no_grad():
             next(work.network.parameters()).fill_(torch.nan)
         return torch.zeros(()), torch.zeros(len(batch.labels), CLASSES)
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", breaking)
     with pytest.raises(TrainingFailed, match="weights or statistics became infinite or NaN in epoch 1; lower the learning rate"):
-        fit(network("plain"), plan(), resources("plain"))
+        train(network("plain"), plan(), resources("plain"))
 
 
 CPU_TEXT = (
@@ -207,7 +211,7 @@ def test_running_out_of_memory_says_what_to_do(error, monkeypatch):
     with pytest.raises(
         TrainingFailed, match="memory ran out in epoch 1 with batches of 48 images; make batches half as large"
     ) as caught:
-        fit(network("plain"), plan(), resources("plain"))
+        train(network("plain"), plan(), resources("plain"))
     assert caught.value.__cause__ is error
 
 
@@ -217,20 +221,20 @@ def test_other_errors_are_not_mistaken_for_memory(monkeypatch):
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", failing)
     with pytest.raises(RuntimeError, match="something else"):
-        fit(network("plain"), plan(), resources("plain"))
+        train(network("plain"), plan(), resources("plain"))
 
 
 @pytest.mark.parametrize(("labels", "text"), [([0, 4], r"labels 0\.\.4"), ([-1, 1], r"labels -1\.\.1")])
 def test_labels_without_an_output_are_refused(labels, text):
     wrong = ImageSet(image_set().images[:2], torch.tensor(labels))
     with pytest.raises(TrainingFailed, match=text + r" in a batch, and the network has 4 outputs \(0\.\.3\); check the labels"):
-        fit(network("plain"), plan(), resources("plain", images=wrong))
+        train(network("plain"), plan(), resources("plain", images=wrong))
 
 
 def test_a_loss_that_wants_a_teacher_is_refused_without_one():
     term = LossTerm(cross_entropy().function, needs_teacher=True)
     with pytest.raises(TrainingFailed, match="stage 'finetune' learns from a teacher and there is none; name one in the recipe"):
-        fit(network("plain"), plan(losses=(term,)), replace(resources("plain"), teacher=None))
+        train(network("plain"), plan(losses=(term,)), replace(resources("plain"), teacher=None))
 
 
 def test_losses_may_look_at_named_features():
@@ -240,7 +244,7 @@ def test_losses_may_look_at_named_features():
         seen.append(outputs.features["left.1"].shape)
         return outputs.features["left.1"].square().mean()
 
-    fit(network("residual"), plan(losses=(cross_entropy(), LossTerm(look, 0.1, features=("left.1",)))), resources("residual"))
+    train(network("residual"), plan(losses=(cross_entropy(), LossTerm(look, 0.1, features=("left.1",)))), resources("residual"))
     assert seen[0] == (48, 8, 8, 8)
 
 
@@ -308,5 +312,5 @@ def test_golden_losses():
         return loss
 
     given = replace(resources("residual", execution=FLOAT32), train=lambda _size: TenSteps())
-    fit(module, plan(replace(SHORT, epochs=1, learning_rate=0.1, warmup=0.2), losses=(LossTerm(remember),)), given)
+    train(module, plan(replace(SHORT, epochs=1, learning_rate=0.1, warmup=0.2), losses=(LossTerm(remember),)), given)
     assert losses == pytest.approx(GOLDEN, rel=1e-4)

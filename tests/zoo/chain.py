@@ -75,7 +75,7 @@ def assert_every_operation_is_what_was_trained(graph, fake, images):
 
 def assert_integers_are_the_fake_quantized_network(network, images):
     """Quantize without training, settle, freeze, and compare; returns the integer graph, whose bits the native runtime gives."""
-    fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval()
+    fake = Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).network.eval()
     settle_(fake)
     graph = freeze(fake)
     validate(graph)

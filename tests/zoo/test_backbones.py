@@ -34,7 +34,7 @@ def test_backbones_from_module_to_file(name, tmp_path):
     module = trained(NETWORKS[name](classes=10))
     images = torch.randn(count, 3, size, size)
     network = Network(capture(module, (3, size, size)))
-    graph = freeze(Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).eval())
+    graph = freeze(Quantize(budget=Budget(epochs=0), calibrator="minmax").begin(network, resources(images)).network.eval())
     validate(graph)
     assert sum(node.op == "conv2d" for node in graph.nodes) == convolutions
     reference = run(graph, images.numpy())

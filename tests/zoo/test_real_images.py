@@ -52,7 +52,7 @@ def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path)
     network = Network(capture(build(ModelSpec("resnet20", weights=weights), classes=10, channels=3), (3, 32, 32)))
     pixels = cifar10.train.select(torch.arange(256)).images
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
-    fake = Quantize(budget=Budget(epochs=0)).begin(network, resources((pixels / 255 - mean) / std))
+    fake = Quantize(budget=Budget(epochs=0)).begin(network, resources((pixels / 255 - mean) / std)).network
     graph = freeze(fake.eval(), InputSpec((3, 32, 32), MEAN, STD))
     export_onnx(graph, tmp_path / "a.onnx")
     images, labels = cifar10.test.images.numpy(), cifar10.test.labels.numpy()

@@ -170,15 +170,18 @@ def validation_batches(splits: Splits, *, batch_size: int, device: torch.device 
     return EvalBatches(images=splits.validation, batch_size=batch_size, mean=splits.mean, std=splits.std, device=device)
 
 
-def calibration_images(splits: Splits, count: int, *, seed: int) -> torch.Tensor:
-    """``count`` normalised training images without augmentation, float32 [count, C, H, W] on the CPU, classes in equal parts.
+def calibration_set(splits: Splits, count: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``count`` training images without augmentation, classes in equal parts, and their labels; both on the CPU.
+
+    Returns:
+        Normalised images float32 [count, C, H, W] and labels int64 [count].
 
     Raises:
         DataUnavailable: ``count`` is below 1 or above the number of training images.
     """
-    chosen = balanced(splits.train.labels.cpu().numpy(), count, seed=seed)
-    images = splits.train.select(torch.from_numpy(chosen)).images.cpu()  # training images may lie on a GPU already
-    return normalise(images, normalisation_table(splits.mean, splits.std))
+    chosen = torch.from_numpy(balanced(splits.train.labels.cpu().numpy(), count, seed=seed))
+    found = splits.train.select(chosen).to("cpu")  # training images may lie on a GPU already
+    return normalise(found.images, normalisation_table(splits.mean, splits.std)), found.labels
 
 
 def _require_batches(images: ImageSet, batch_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

@@ -53,14 +53,30 @@ def set_mask_(layer: Weighted, mask: Tensor) -> None:
     Raises:
         ValueError: the mask would bring a pruned weight back, is not of True and False, or has another shape than the weight.
     """
+    if layer.mask is not None and _brings_back(mask, layer.mask):
+        raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
+    replace_mask_(layer, mask)
+
+
+def _brings_back(mask: Tensor, before: Tensor) -> bool:
+    """Whether a mask of the same form has a weight that the one before has not; other forms are refused elsewhere."""
+    fits = mask.dtype == torch.bool and mask.shape == before.shape
+    return fits and bool((mask.to(before.device) & ~before).any())
+
+
+def replace_mask_(layer: Weighted, mask: Tensor) -> None:
+    """Another mask in place of the one that is there, for methods that drop weights and grow others while they train.
+
+    A weight that comes back is 0 and trains from there: pruned weights are held at 0. Every other stage uses :func:`set_mask_`.
+
+    Raises:
+        ValueError: the mask is not of True and False, or has another shape than the weight.
+    """
     if mask.dtype != torch.bool:
         raise ValueError(f"a mask of {mask.dtype}; a mask is torch.bool")
     if mask.shape != layer.weight.shape:
         raise ValueError(f"a mask of shape {tuple(mask.shape)} for a weight of shape {tuple(layer.weight.shape)}")
-    mask = mask.to(layer.weight.device)
-    if layer.mask is not None and bool((mask & ~layer.mask).any()):
-        raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
-    layer.mask = mask
+    layer.mask = mask.to(layer.weight.device)
     hold_masks_([layer])
 
 

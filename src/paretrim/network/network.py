@@ -23,6 +23,7 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import Weighted, key_of, name_of
 from paretrim.network.grids import ActivationQuantizer
+from paretrim.network.places import value_at
 from paretrim.network.torch_forms import real_form
 
 SMALLEST_EPSILON = SMALLEST
@@ -104,6 +105,14 @@ class Network(nn.Module):
             for name in step.finished:
                 del values[name]
         return found
+
+    def shape_at(self, path: str) -> tuple[int, ...]:
+        """Shape, without the batch, of what the module at ``path`` returns; see :func:`paretrim.network.places.value_at`.
+
+        Raises:
+            InvalidRecipe: there is no such module.
+        """
+        return self.structure.types[value_at(self.structure, path)].shape
 
     def _on_grid(self, name: str, x: Tensor) -> Tensor:
         return cast(Tensor, self.grids[key_of(name)](x)) if key_of(name) in self.grids else x

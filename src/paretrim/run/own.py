@@ -94,6 +94,7 @@ def start_from_loaders(
         mean=means,
         std=deviations,
         resize=resize,
+        calibration_labels=labels,
     )
 
 

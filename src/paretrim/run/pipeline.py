@@ -30,7 +30,7 @@ from paretrim.run.start import Start, content_of, outputs_of
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
-from paretrim.train.checkpoint import KEPT, Checkpoints
+from paretrim.train.checkpoint import KEPT, clear_checkpoints
 from paretrim.train.evaluate import accuracy
 from paretrim.train.execution import lay_out_
 from paretrim.train.fit import Plan, Report, fit
@@ -63,12 +63,18 @@ def run_stage(
         before = _validate(candidate, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
         began = time.monotonic()
-        network = stage.begin(candidate.network, resources)
+        training = stage.begin(candidate.network, resources)
+        network = training.network
         began_seconds = time.monotonic() - began
         plan = Plan(
-            stage.name, stage.budget, stage.losses(resources), lambda progress: stage.advance(network, progress), candidate.epochs
+            stage=stage.name,
+            budget=stage.budget,
+            losses=stage.losses(resources),
+            advance=lambda progress: stage.advance(training, progress),
+            first_epoch=candidate.epochs,
+            observe=lambda step: stage.observe(training, step),
         )
-        seconds = fit(network, plan, resources, folder=folder, report=report)
+        seconds = fit(training, plan, folder=folder, report=report)
         settle_(network)
         spoilt = first_not_finite(network)
         if spoilt is not None:
@@ -212,7 +218,7 @@ def _stored(
         known = start.accuracy if candidate.network is start.network else None
         made = run_stage(candidate, stage, resources, folder=path.parent, report=report, accuracy_before=known)
         save_candidate(made, path)
-    Checkpoints(path.parent).clear()
+    clear_checkpoints(path.parent)
     stored = load_candidate(path)
     found = replace(stored, mean=candidate.mean, std=candidate.std, resize=candidate.resize)
     told = (found.mean, found.std, found.resize)

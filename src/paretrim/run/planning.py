@@ -281,13 +281,14 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
             replace(stage.budget, epochs=1),
             stage.losses(few),
             lambda progress: stage.advance(begun, progress) if progress in (0.0, 1.0) else None,
+            observe=lambda step: stage.observe(begun, step),
         )
-        fit(begun, plan, few, report=told)
+        fit(replace(begun, resources=few), plan, report=told)
     steps = moments[-1][0] - moments[0][0] if moments else 0
     # An epoch of a single step has nothing but its warm-up; the whole of it is then the best guess.
     per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
     like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
-    return begun, _scaled(like, stage, resources, evaluation=evaluation)
+    return begun.network, _scaled(like, stage, resources, evaluation=evaluation)
 
 
 def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluation: float) -> PlannedStage:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from paretrim.capture.agreement import IMAGES, captured_network
-from paretrim.data.batches import Batches, EvalBatches, calibration_images, train_batches, validation_batches
+from paretrim.data.batches import Batches, EvalBatches, calibration_set, train_batches, validation_batches
 from paretrim.data.load import load
 from paretrim.data.split import split
 from paretrim.data.types import Dataset
@@ -56,6 +56,7 @@ class Start:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     resize: int = 0
+    calibration_labels: Tensor | None = None
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
@@ -87,7 +88,9 @@ class Start:
 
     def resources(self, teacher: StoredTeacher | None) -> Resources:
         """What its stages get."""
-        return Resources(self.train, self.validation, self.calibration, self.execution, self.seed, teacher)
+        return Resources(
+            self.train, self.validation, self.calibration, self.execution, self.seed, teacher, self.calibration_labels
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +123,19 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
     network = captured(recipe.model, dataset, seed=recipe.seed)
     count = min(recipe.calibration_images, len(splits.train))
     splits = replace(splits, train=splits.train.to(device))  # once, not for every stage
+    calibration, labels = calibration_set(splits, count, seed=recipe.seed)
     start = Start(
         network=network,
         train=lambda size: train_batches(splits, batch_size=size, seed=recipe.seed, device=device),
         validation=validation_batches(splits, batch_size=VALIDATION_BATCH, device=device),
-        calibration=calibration_images(splits, count, seed=recipe.seed),
+        calibration=calibration,
         spec=InputSpec(dataset.train.sample_shape, dataset.mean, dataset.std),
         data_digest=digest_of({"content": dataset.digest, "spec": _preparation(recipe, dataset)}),
         images=len(splits.train),
         seed=recipe.seed,
         execution=recipe.execution,
         resize=dataset.resize,
+        calibration_labels=labels,
     )
     test = EvalBatches(images=dataset.test, batch_size=VALIDATION_BATCH, mean=dataset.mean, std=dataset.std, device=device)
     return start, TestSet(dataset.test.images.numpy(), dataset.test.labels.numpy(), test)

@@ -12,6 +12,7 @@ from paretrim.network.network import Network
 from paretrim.train.budget import STRICT, Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,12 +22,15 @@ class FineTune:
     name: ClassVar[str] = "finetune"
     budget: Budget = Field(default_factory=Budget)
 
-    def begin(self, network: Network, _resources: Resources, /) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy."""
-        return copy.deepcopy(network)
+        return Training(copy.deepcopy(network), resources)
 
-    def advance(self, network: Network, progress: float, /) -> None:
+    def advance(self, training: Training, progress: float, /) -> None:
         """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

@@ -9,12 +9,14 @@ from paretrim.network.network import Network
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
 
 
 class Stage(Protocol):
     """One compression step. To add one: a frozen settings dataclass with these members and a row in ``recipe.STAGES``.
 
-    A stage never changes the network it is given; ``begin`` returns a private copy with constraints put on it.
+    A stage never changes the network it is given; ``begin`` makes a private copy with constraints put on it. The settings are
+    frozen: what a stage remembers while it trains lives in the modules that it trains beside the network.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -29,12 +31,19 @@ class Stage(Protocol):
         """How long and how the stage trains."""
         ...
 
-    def begin(self, network: Network, resources: Resources, /) -> Network:
-        """A copy of ``network`` with this stage's constraints: masks, fake quantizers, fewer channels."""
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy of ``network`` with this stage's constraints (masks, fake quantizers, fewer channels), and its own modules."""
         ...
 
-    def advance(self, network: Network, progress: float, /) -> None:
-        """Move the stage's ramps on its own copy; ``progress`` grows from 0 to 1 and ends at exactly 1, also with no epochs."""
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Move the stage's ramps; ``progress`` grows from 0 to 1 and ends at exactly 1, also with no epochs.
+
+        Called at the first step of every epoch and a hundred times over the budget. Layers may be replaced here.
+        """
+        ...
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Look at the gradients of a step before the optimizer uses them; masks and values may change, layers may not."""
         ...
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from paretrim.errors import CorruptFile
+from paretrim.digest import digest_of
+from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.files import write_atomically
+from paretrim.network.network import Network
+from paretrim.network.state import facts_of, network_of
+from paretrim.train.execution import lay_out_
+from paretrim.train.training import Training
 
 FORMAT = 1
 
@@ -80,73 +85,120 @@ class Moment:
     seconds: float
 
 
+OptimizerOf = Callable[[], torch.optim.Optimizer]
+"""Makes the optimizer of a network as it is now."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one stage in ``folder``, newest last; the two newest are kept."""
+    """The checkpoints of one stage in ``folder``, newest last; the two newest are kept.
+
+    ``begun`` says how the network looked when the stage began (:func:`form_of`): a stage may change its layers on the way, so the
+    network in a checkpoint may look otherwise and still be the one to go on with.
+    """
 
     folder: Path
+    begun: str
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, moment: Moment) -> None:
+    def save(self, training: Training, optimizer: torch.optim.Optimizer, moment: Moment) -> None:
         """Write the state after an epoch and drop all but the one before it.
 
         Raises:
             OutOfSpace: the disk is full; the checkpoints that were there are intact.
         """
+        network = training.network
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-        save_state(self._path(moment.epoch), tensors, {"epoch": moment.epoch, "seconds": moment.seconds})
-        for path in self._paths()[:-KEPT]:
+        tensors |= {f"extra.{name}": tensor for name, tensor in training.extra.state_dict().items()}
+        for name, parameter in _named_parameters(training):
+            state = optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        facts = {"epoch": moment.epoch, "seconds": moment.seconds, "begun": self.begun, "network": facts_of(network)}
+        save_state(self._path(moment.epoch), tensors, facts)
+        for path in _paths(self.folder)[:-KEPT]:
             path.unlink()
 
-    def newest(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Moment | None:
-        """Restore the newest checkpoint that is whole into network and optimizer; None if there is none.
+    def newest(self, training: Training, optimizer_of: OptimizerOf) -> tuple[Moment, torch.optim.Optimizer] | None:
+        """Restore the newest checkpoint that is whole into the training; None if there is none.
+
+        ``optimizer_of`` makes the optimizer of the network as it then is.
 
         Raises:
             CorruptFile: the checkpoint is whole and belongs to another network.
         """
-        for path in reversed(self._paths()):
+        for path in reversed(_paths(self.folder)):
             try:
                 tensors, facts = load_state(path)
             except CorruptFile:
                 continue  # the one before is why two are kept
             try:
-                network.load_state_dict(_part(tensors, "network."))
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_states(tensors, optimizer)})
-                return Moment(int(facts["epoch"]), float(facts["seconds"]))
-            except (KeyError, IndexError, ValueError, RuntimeError) as error:
+                if facts["begun"] != self.begun:
+                    raise ValueError("the stage began with other layers")
+                _restore_(training.network, _part(tensors, "network."), facts["network"])
+                training.extra.load_state_dict(_part(tensors, "extra."))
+                optimizer = optimizer_of()
+                _restore_optimizer_(optimizer, dict(_named_parameters(training)), _part(tensors, "optimizer."))
+                return Moment(int(facts["epoch"]), float(facts["seconds"])), optimizer
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
                 what = " ".join(str(error).split())
                 raise CorruptFile(
                     f"'{path}' belongs to another network or version ({what:.300}); delete its folder to train this stage afresh"
                 ) from error
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints, and what a kill left half written: the stage is finished and its candidate is saved."""
-        for path in (*self._paths(), *self.folder.glob(".*.part")):
-            path.unlink()
-
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.safetensors"
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*.safetensors"))
+
+def clear_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints, and what a kill left half written: the stage is finished and its candidate is saved."""
+    for path in (*_paths(folder), *folder.glob(".*.part")):
+        path.unlink()
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.safetensors"))
+
+
+def form_of(network: Network) -> str:
+    """A digest of a network's structure, masks and grids, and of the shapes of its tensors; not of their values."""
+    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    return digest_of({"shapes": shapes, **facts_of(network)})
+
+
+def _restore_(network: Network, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Make the network the stored one; where it has the same layers already, in the tensors that are there."""
+    state = network.state_dict()
+    same = state.keys() == tensors.keys() and all(state[name].shape == tensor.shape for name, tensor in tensors.items())
+    if not same or facts != json.loads(json.dumps(facts_of(network))):
+        device = next(network.parameters()).device
+        network.become_(network_of(tensors, facts).to(device))
+        lay_out_(network, torch.channels_last)
+    network.load_state_dict(tensors)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _optimizer_states(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """Optimizer state by the number of its parameter, laid out in memory as the parameter is.
+def _named_parameters(training: Training) -> Iterator[tuple[str, nn.Parameter]]:
+    for part, module in (("network", training.network), ("extra", training.extra)):
+        for name, parameter in module.named_parameters():
+            yield f"{part}.{name}", parameter
+
+
+def _restore_optimizer_(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Give the optimizer its state by the names of parameters, laid out in memory as the parameter is.
 
     A kernel may sum in another order over another layout; the resumed run must be the undisturbed one to the last bit.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _part(tensors, "optimizer.").items():
-        index, key = name.split(".", 1)
-        parameter = parameters[int(index)]
+    states: dict[nn.Parameter, dict[str, Tensor]] = {}
+    for place, tensor in tensors.items():
+        name, _, key = place.rpartition(".")
+        parameter = parameters[name]
         alike = torch.empty_like(parameter, requires_grad=False).copy_(tensor) if tensor.shape == parameter.shape else tensor
-        states.setdefault(int(index), {})[key] = alike
-    return states
+        states.setdefault(parameter, {})[key] = alike
+    members = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    by_number = {number: states[parameter] for number, parameter in enumerate(members) if parameter in states}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_number})

@@ -1,11 +1,11 @@
-"""What training minimises: a weighted sum of pure functions of logits, teacher logits and labels."""
+"""What training minimises: a weighted sum of pure functions of what a network, and a teacher, make of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.network.constraints import Weighted
@@ -13,21 +13,29 @@ from paretrim.network.constraints import Weighted
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N]; the teacher's logits and named features if asked for.
+    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N] of a batch, and what its term asked for.
 
-    ``layers`` are the weighted layers of the network that is trained.
+    ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
+    ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
+    the positions of the images in the training set, None where they are not known (a user's own loader).
     """
 
     logits: Tensor
     labels: Tensor
     teacher_logits: Tensor | None = None
-    features: dict[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
     layers: tuple[Weighted, ...] = ()
+    teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
+    indices: Tensor | None = None
+    extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)
 
 
 @dataclass(frozen=True, eq=False)
 class LossTerm:
     """One summand. ``weight`` is a number or a function of the stage's progress in [0, 1].
+
+    ``features`` and ``teacher_features`` name values of the network and of the teacher: what a module returns, by the path of
+    the user's module. ``needs_teacher`` asks for the teacher's logits.
 
     A ``penalty`` is no goal of its own: where nothing but penalties is given, the goal is cross-entropy with the labels.
     """
@@ -37,6 +45,12 @@ class LossTerm:
     needs_teacher: bool = False
     features: tuple[str, ...] = ()
     penalty: bool = False
+    teacher_features: tuple[str, ...] = ()
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it learns from a teacher."""
+        return self.needs_teacher or bool(self.teacher_features)
 
     def weight_at(self, progress: float) -> float:
         """The weight at this progress."""

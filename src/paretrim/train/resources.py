@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from paretrim.data.batches import Batch, Batches
+from paretrim.errors import DataUnavailable
 from paretrim.train.execution import Execution
 
 
@@ -19,13 +20,21 @@ class Teacher(Protocol):
         """Teacher logits [N, K] float32 for this batch of the run's epoch ``epoch``, without gradient."""
         ...
 
+    def values(self, batch: Batch, paths: Sequence[str]) -> Mapping[str, Tensor]:
+        """What the teacher's modules at these paths return for this batch, [N, ...] float32, without gradient."""
+        ...
+
+    def shape_at(self, path: str) -> tuple[int, ...]:
+        """Shape, without the batch, of what the teacher's module at ``path`` returns."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Resources:
     """What a stage gets. There is no test data here, so no stage can look at it.
 
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
-    [M, C, H, W]; ``seed`` feeds every random stream.
+    [M, C, H, W] and ``calibration_labels`` their labels [M], None where nobody gave any; ``seed`` feeds every random stream.
     """
 
     train: Callable[[int], Batches]
@@ -34,3 +43,16 @@ class Resources:
     execution: Execution
     seed: int
     teacher: Teacher | None = None
+    calibration_labels: Tensor | None = None
+
+    def labelled_calibration(self) -> tuple[Tensor, Tensor]:
+        """Calibration images float32 [M, C, H, W] and their labels [M].
+
+        Raises:
+            DataUnavailable: there are no labels.
+        """
+        if self.calibration_labels is None:
+            raise DataUnavailable(
+                "calibration images have no labels here, and this stage needs a loss on them; give Resources calibration_labels"
+            )
+        return self.calibration, self.calibration_labels

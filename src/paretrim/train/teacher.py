@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paretrim.data.batches import Batch
 from paretrim.errors import CorruptFile
+from paretrim.network.network import Network
+from paretrim.network.places import value_at
 from paretrim.train.checkpoint import load_state, save_state
 from paretrim.train.execution import Execution, lay_out_
 
@@ -27,7 +30,7 @@ class StoredTeacher:
     is no folder, nothing is stored.
     """
 
-    def __init__(self, network: nn.Module, execution: Execution, *, images: int, classes: int, folder: Path | None) -> None:
+    def __init__(self, network: Network, execution: Execution, *, images: int, classes: int, folder: Path | None) -> None:
         self.execution = execution
         self.device = execution.torch_device()
         self.network = copy.deepcopy(network).to(self.device).eval().requires_grad_(requires_grad=False)
@@ -51,6 +54,25 @@ class StoredTeacher:
         if self._missing and not bool(self._known[indices].all()):
             self._keep(path, indices, self._compute(batch.inputs))
         return self._table[indices].float()
+
+    def values(self, batch: Batch, paths: Sequence[str]) -> dict[str, Tensor]:
+        """What its modules at ``paths`` return, [N, ...] float32 by path, without gradient; computed anew each time.
+
+        Raises:
+            InvalidRecipe: it has no such module.
+        """
+        names = {path: value_at(self.network.structure, path) for path in paths}
+        with torch.no_grad(), self.execution.autocast():
+            found = self.network.features(batch.inputs.to(self.device), tuple(names.values()))
+        return {path: found[name].float() for path, name in names.items()}
+
+    def shape_at(self, path: str) -> tuple[int, ...]:
+        """Shape, without the batch, of what its module at ``path`` returns.
+
+        Raises:
+            InvalidRecipe: it has no such module.
+        """
+        return self.network.shape_at(path)
 
     def _compute(self, inputs: Tensor) -> Tensor:
         with torch.no_grad(), self.execution.autocast():

@@ -14,6 +14,7 @@ from paretrim.network.network import Network
 from paretrim.train.budget import STRICT, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
 from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,7 +29,7 @@ class Distill:
     temperature: Positive = 4.0
     alpha: Fraction = 0.9
 
-    def begin(self, network: Network, resources: Resources, /) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy.
 
         Raises:
@@ -38,10 +39,13 @@ class Distill:
             raise InvalidRecipe(
                 "a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network"
             )
-        return copy.deepcopy(network)
+        return Training(copy.deepcopy(network), resources)
 
-    def advance(self, network: Network, progress: float, /) -> None:
+    def advance(self, training: Training, progress: float, /) -> None:
         """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Labels and softened logits."""

@@ -25,6 +25,7 @@ from paretrim.stages.prune.schedule import cubic
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
 
 CHANNEL = "channel"
 """The pattern that removes whole channels instead of masking weights."""
@@ -98,8 +99,11 @@ class Prune:
                 f"(0.8 where none is given), so write sparsity = {pattern.sparsity}"
             )
 
-    def begin(self, network: Network, resources: Resources, /) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy, pruned already if the schedule is one-shot."""
+        return Training(self._begun(network, resources), resources)
+
+    def _begun(self, network: Network, resources: Resources) -> Network:
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
             private = self._regrouped(private)
@@ -112,10 +116,11 @@ class Prune:
             self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
         return private
 
-    def advance(self, network: Network, progress: float, /) -> None:
+    def advance(self, training: Training, progress: float, /) -> None:
         """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
         if self.schedule == "one_shot":
             return
+        network = training.network
         wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
         if self.pattern != CHANNEL:
             self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
@@ -123,6 +128,9 @@ class Prune:
             self._silence_(network, wanted)
         else:
             network.become_(self._remove(network))
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

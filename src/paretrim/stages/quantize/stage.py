@@ -23,6 +23,7 @@ from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_te
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
@@ -53,7 +54,7 @@ class Quantize:
     percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
 
-    def begin(self, network: Network, resources: Resources, /) -> Network:
+    def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
 
         Raises:
@@ -83,12 +84,15 @@ class Quantize:
             private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
-        return private
+        return Training(private, resources)
 
-    def advance(self, network: Network, _progress: float, /) -> None:
+    def advance(self, training: Training, _progress: float, /) -> None:
         """Nothing ramps; where bits have a price, they are counted anew."""
         if self.rate:
-            recount_(network)
+            recount_(training.network)
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default, and what bits are worth."""

@@ -1,0 +1,87 @@
+"""A loss of your own: ``python examples/own_loss.py``.
+
+A loss is a function of what a network, and a teacher, make of a batch; a stage says which losses are summed. This one is a hint
+(Romero et al. 2015, "FitNets", section 2.2): in the middle of the network, a student with fewer channels learns to give what its
+teacher gives there. A 1x1 convolution brings the student's channels to the teacher's. It trains beside the network, is in every
+checkpoint, and does not ship.
+"""
+
+import argparse
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from paretrim import (
+    Budget,
+    Distill,
+    LossTerm,
+    Network,
+    Outputs,
+    Prune,
+    Resources,
+    Stage,
+    Step,
+    Training,
+    cross_entropy,
+    read_recipe,
+    run_stages,
+    start_from,
+    train_dense,
+)
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Cross-entropy with the labels, and the squared distance to the teacher behind the module ``at``."""
+
+    name: ClassVar[str] = "hint"
+    at: str = "layer2"
+    weight: float = 1.0
+    budget: Budget = field(default_factory=Budget)
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy, and the convolution that compares it with its teacher."""
+        channels = network.shape_at(self.at)[0]
+        assert resources.teacher is not None
+        wanted = resources.teacher.shape_at(self.at)[0]
+        return Training(copy.deepcopy(network), resources, nn.ModuleDict({"projection": nn.Conv2d(channels, wanted, 1)}))
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """The labels, and the hint."""
+        hint = LossTerm(self._distance, self.weight, features=(self.at,), teacher_features=(self.at,))
+        return cross_entropy(self.budget.label_smoothing), hint
+
+    def _distance(self, outputs: Outputs) -> Tensor:
+        projected: Tensor = outputs.extra["projection"](outputs.features[self.at])
+        return (projected.float() - outputs.teacher_features[self.at]).square().mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=5, help="of the dense network, and of every stage (default: 5)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/own-loss"))
+    arguments = parser.parse_args()
+
+    start, _ = start_from(read_recipe(RECIPE))
+    start = train_dense(start, Budget(epochs=arguments.epochs, learning_rate=0.1), arguments.folder)
+    budget = Budget(epochs=arguments.epochs, learning_rate=0.05)
+    narrow = Prune(pattern="channel", sparsity=0.5, budget=Budget(epochs=0))
+    teaching: tuple[Stage, ...] = (Hint(budget=budget), Distill(budget=budget))
+    for stage in teaching:
+        outcome = run_stages(start, (narrow, stage), arguments.folder)[-1].history[-1]
+        print(f"{stage.name}: {outcome.accuracy_before:.1%} -> {outcome.accuracy_after:.1%} of the validation images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A trainable network as tensors and plain facts, and back: the one place that knows what a file of it must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paretrim.errors import CorruptFile
+from paretrim.graph.fusion import grid_values
+from paretrim.graph.structure import graph_of, structure_of
+from paretrim.network.constraints import all_finite, key_of, set_mask_, weighted_layers
+from paretrim.network.grids import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.network.network import Network
+
+
+def facts_of(network: Network) -> dict[str, Any]:
+    """What :func:`network_of` needs beside the network's ``state_dict``; JSON-able."""
+    return {
+        "structure": structure_of(network.graph(weights=False)),
+        "activations": {name: quantizer.scales for name, quantizer in network.quantizers().items()},
+        "weights": {
+            name: {"bits": layer.quantizer.bits, "scales": layer.quantizer.scales}
+            for name, layer in weighted_layers(network).items()
+            if layer.quantizer is not None
+        },
+    }
+
+
+def network_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Network:
+    """The network with this ``state_dict`` and these facts; no code of the user's network is needed.
+
+    Raises:
+        CorruptFile: a tensor holds NaN or infinity.
+        KeyError, TypeError, ValueError, RuntimeError, ParetrimError: tensors and facts do not fit each other.
+    """
+    by_node: dict[str, dict[str, Any]] = {}
+    for node in facts["structure"]["nodes"]:
+        key = key_of(str(node["name"]))
+        by_node[node["name"]] = {name: tensors[f"layers.{key}.{name}"].numpy() for name in node["tensors"]}
+    network = Network(graph_of(facts["structure"], by_node))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not all_finite(tensor):
+            raise CorruptFile(f"tensor '{name}' holds NaN or infinity")
+    for name, layer in weighted_layers(network).items():
+        mask = _typed(tensors, f"layers.{key_of(name)}.mask", torch.bool)
+        if mask is not None:
+            set_mask_(layer, mask)
+        layer.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(layer.weight))
+        if name in facts["weights"]:
+            settings = facts["weights"][name]
+            layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
+            place = f"layers.{key_of(name)}.quantizer"
+            layer.quantizer.price = _vector(tensors, f"{place}.price", len(layer.weight))
+            layer.quantizer.lengths = _vector(tensors, f"{place}.lengths", layer.quantizer.top + 1)
+    for name, batch_norm in network.batch_norms().items():
+        batch_norm.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
+    for name in grid_values(network.structure) if facts["activations"] else ():  # in the order in which they were made
+        network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=facts["activations"][name]))
+    network.load_state_dict(
+        {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    )
+    return network
+
+
+def _vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
+    """So many float32 under ``key``, if there are any."""
+    found = _typed(tensors, key, torch.float32)
+    if found is not None and found.shape != (count,):
+        raise ValueError(f"'{key}' has shape {tuple(found.shape)} and must have {(count,)}")
+    return found
+
+
+def _typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:
+    """The tensor under ``key``, if there is one; of another type it would be calculated with in another way."""
+    found = tensors.get(key)
+    if found is not None and found.dtype is not dtype:
+        raise ValueError(f"'{key}' is {found.dtype} and must be {dtype}")
+    return found

@@ -1,0 +1,40 @@
+"""What a stage trains, and what it sees of a training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from paretrim.data.batches import Batch
+from paretrim.network.network import Network
+from paretrim.train.resources import Resources
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One stage at work: the private network, what the stage may draw on, and modules of its own.
+
+    ``extra`` holds what trains or is remembered beside the network and never ships: projections of a feature loss, memory banks,
+    sums of gradients. Its parameters are in the optimizer, and its ``state_dict`` is in every checkpoint. Modules in it must not
+    hold the network's layers, which may be replaced.
+    """
+
+    network: Network
+    resources: Resources
+    extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One training step, after its backward pass and before the optimizer moves anything.
+
+    ``parameter.grad`` of the network's parameters is the gradient of ``loss``, the mean over ``batch``. ``progress`` is that of
+    the stage in [0, 1); ``number`` counts steps from 0 over the whole stage.
+    """
+
+    batch: Batch
+    loss: Tensor
+    progress: float
+    epoch: int
+    number: int
