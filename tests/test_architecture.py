@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "paretrim"
 LEVELS = (
     {"digest", "history", "visible"},
     {"errors"},
-    {"files", "intervals"},
+    {"files", "intervals", "own_code"},
     {"bench", "data", "graph", "lock", "models"},
     {"runtime"},
     {"trimfile"},

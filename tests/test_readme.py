@@ -140,6 +140,9 @@ def test_the_examples_run(tmp_path: Path):
     loss = _run([sys.executable, str(examples / "own_loss.py"), "--epochs", "1", "--folder", "loss"], tmp_path)
     assert loss.returncode == 0, loss.stderr
     assert [line.split(":")[0] for line in loss.stdout.splitlines()] == ["hint", "distill"]
+    score = _run([sys.executable, str(examples / "own_score.py"), "--epochs", "0", "--folder", "score"], tmp_path)
+    assert score.returncode == 0, score.stderr
+    assert [line.split(":")[0] for line in score.stdout.splitlines()] == ["magnitude", "own_score", "random"]
 
 
 def test_examples_use_public_names_only():

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from paretrim.run.start import Start, start_from
     from paretrim.stages.distill.stage import Distill
     from paretrim.stages.finetune import FineTune
+    from paretrim.stages.gradients import calibration_gradients
+    from paretrim.stages.prune.criteria import Score
     from paretrim.stages.prune.stage import Prune
     from paretrim.stages.quantize.stage import Quantize
     from paretrim.stages.stage import Stage
@@ -65,11 +67,13 @@ __all__ = [
     "Quantize",
     "Recipe",
     "Resources",
+    "Score",
     "Stage",
     "Start",
     "Step",
     "Together",
     "Training",
+    "calibration_gradients",
     "compress",
     "cross_entropy",
     "export_onnx",
@@ -113,11 +117,13 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Quantize": "stages.quantize.stage",
         "Recipe": "run.recipe",
         "Resources": "train.resources",
+        "Score": "stages.prune.criteria",
         "Stage": "stages.stage",
         "Start": "run.start",
         "Step": "train.training",
         "Together": "stages.together",
         "Training": "train.training",
+        "calibration_gradients": "stages.gradients",
         "compress": "run.compressed",
         "cross_entropy": "train.losses",
         "export_onnx": "deploy.onnx_file",

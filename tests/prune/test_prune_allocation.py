@@ -8,7 +8,6 @@ from scipy.optimize import brentq
 from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation, WeightsMismatch
 from paretrim.stages.prune.allocation import allocate, masks
 from paretrim.stages.prune.patterns import BLOCK_1X4, UNSTRUCTURED, block_alive, block_scores, parse_pattern
-from paretrim.stages.prune.scores import magnitude
 
 TWO_FOUR = parse_pattern("2:4")
 METHODS = ["global", "uniform", "erk", "lamp", "cost"]
@@ -27,12 +26,12 @@ networks = st.builds(
 
 
 def network(shapes, seed=0, levels=None):
-    """Weights of given shapes, each layer on its own scale; ``levels`` few values make ties."""
+    """Scores of given shapes, each layer on its own scale; ``levels`` few values make ties."""
     g = torch.Generator().manual_seed(seed)
     draw = (
         (lambda s: torch.randn(s, generator=g)) if levels is None else (lambda s: torch.randint(levels, s, generator=g).float())
     )
-    return {f"layer{i}": draw(shape) * (1 + i) for i, shape in enumerate(shapes)}
+    return {f"layer{i}": draw(shape).abs() * (1 + i) for i, shape in enumerate(shapes)}
 
 
 def blocks_in(tensors, pattern):
@@ -90,7 +89,7 @@ def test_dead_weights_stay_dead_and_count(layers, sparsity, method, pattern, see
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.83])
 def test_global_equals_sorting_all_weights(sparsity):
     layers = network([(8, 5, 3, 3), (6, 8), (4, 8, 1, 1)], seed=3)
-    flat = torch.cat([magnitude(w).flatten() for w in layers.values()]).numpy()
+    flat = torch.cat([w.flatten() for w in layers.values()]).numpy()
     expected = np.ones(flat.size, bool)
     expected[np.argsort(flat)[: round(sparsity * flat.size)]] = False
     result = masks(layers, sparsity, method="global", pattern=UNSTRUCTURED)
@@ -102,7 +101,7 @@ def test_lamp_equals_ranking_its_formula(pattern):
     layers = {name: weight / 100 for name, weight in network([(6, 8, 3, 3), (5, 6), (4, 9, 1, 1)], seed=5).items()}
     keyed = []
     for name, weight in layers.items():
-        energy = block_scores(magnitude(weight), pattern).double().flatten()
+        energy = block_scores(weight, pattern).double().flatten()
         energy = energy if pattern is BLOCK_1X4 else energy.square()
         keyed += [(float(e / energy[energy >= e].sum()), name) for e in energy]
     keep = len(keyed) - round(0.7 * len(keyed))
@@ -117,7 +116,7 @@ def test_by_cost_no_exchange_of_blocks_keeps_more_for_as_much(pattern):
     found = masks(layers, 0.6, method="cost", pattern=pattern, costs=COSTS)
     kept, gone = [], []
     for name, weight in layers.items():
-        energy = block_scores(magnitude(weight), pattern).double()
+        energy = block_scores(weight, pattern).double()
         worth = (energy if pattern is BLOCK_1X4 else energy.square()) / COSTS[name]
         stay = block_alive(found[name], pattern)
         guarded = worth.max()  # every layer keeps its best block, whatever it costs
@@ -247,7 +246,7 @@ def test_masks_that_fit_no_layer_are_refused():
 
 
 def test_errors_inside_a_layer_name_it():
-    with pytest.raises(TrainingFailed, match="layer 'a': 1 of 2 weights are NaN or infinite"):
+    with pytest.raises(TrainingFailed, match="layer 'a': 1 of 2 scores are NaN or infinite"):
         allocate({"a": torch.tensor([[1.0, torch.nan]])}, 0.5, method="global", pattern=UNSTRUCTURED)
     with pytest.raises(TrainingFailed, match="layer 'b': 2 of 4 weights are NaN or infinite"):
         masks(

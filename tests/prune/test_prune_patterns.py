@@ -148,7 +148,7 @@ def test_weight_without_input_channels_is_refused():
 
 
 def test_scores_that_are_not_finite_are_refused():
-    with pytest.raises(TrainingFailed, match="2 of 4 weights are NaN or infinite"):
+    with pytest.raises(TrainingFailed, match="2 of 4 scores are NaN or infinite"):
         block_scores(torch.tensor([[1.0, torch.nan, torch.inf, 0.0]]), BLOCK_1X4)
 
 

@@ -5,13 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretrim.errors import InvalidRecipe, TrainingFailed
-from paretrim.stages.prune.scores import channel_l2, lamp, largest, magnitude
-
-
-def test_magnitude_is_the_absolute_value_without_gradient():
-    weight = torch.tensor([[-2.0, 0.0], [1.0, -0.5]], requires_grad=True)
-    assert torch.equal(magnitude(weight), torch.tensor([[2.0, 0.0], [1.0, 0.5]]))
-    assert not magnitude(weight).requires_grad
+from paretrim.stages.prune.scores import channel_l2, lamp, largest
 
 
 def test_channel_l2_matches_numpy_on_convolution_and_linear():

@@ -19,6 +19,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.grids import WeightQuantizer
 from paretrim.network.network import Network
 from paretrim.stages.prune.channels import carried, choose_channels, silence_, silenced
+from paretrim.stages.prune.criteria import channels_by_magnitude
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
@@ -124,5 +125,5 @@ def test_silenced_channels_go_before_living_ones_without_weights():
     dead[0] = False  # a living channel that is nothing but its bias; of equal scores the lower index would stay
     for layer in weighted_layers(full).values():
         set_mask_(layer, layer.mask & False if layer is first else layer.mask)
-    _, chosen = choose_channels(full, 1 / len(members), allocation="uniform", multiple_of=1)
+    _, chosen = choose_channels(full, channels_by_magnitude(full, None), 1 / len(members), allocation="uniform", multiple_of=1)
     assert set(silent) <= set(chosen)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from paretrim.errors import InvalidRecipe, reason_of
+from paretrim.errors import InvalidRecipe
 from paretrim.files import is_file
 from paretrim.models.catalog import NETWORKS
 from paretrim.models.weights import load_weights
+from paretrim.own_code import described, explained, imported, split_name
 from paretrim.visible import brief
 
 _FILES = (".onnx", ".trim", ".graph", ".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tflite", ".h5", ".py")
@@ -39,7 +38,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if ":" not in self.network and self.network not in NETWORKS:
             raise InvalidRecipe(_unknown(self.network))
-        if ":" in self.network and not all(_split(self.network)):
+        if ":" in self.network and not all(split_name(self.network)):
             raise InvalidRecipe(f"network {brief(self.network)} names no module or no factory; {OWN_NETWORK}")
         if self.weights == "":
             raise InvalidRecipe("weights is an empty path; name a .safetensors or .pt file, or leave the key out to start fresh")
@@ -64,11 +63,6 @@ def build(spec: ModelSpec, *, classes: int, channels: int) -> nn.Module:
     return network
 
 
-def _split(network: str) -> tuple[str, str]:
-    module, _, factory = network.partition(":")
-    return module.strip(), factory.strip()
-
-
 def _unknown(network: str) -> str:
     if Path(network).suffix in _FILES or is_file(Path(network)):
         return (
@@ -81,43 +75,14 @@ def _unknown(network: str) -> str:
 
 
 def _own(network: str, *, classes: int, channels: int) -> nn.Module:
-    factory = _imported(network)
+    factory = imported(network, "network")
     given = {"classes": classes, "channels": channels}
-    with _explained(f"network {brief(network)}: the factory failed", "correct it, or name another"):
+    with explained(f"network {brief(network)}: the factory failed", "correct it, or name another"):
         taken = {name: value for name, value in given.items() if _takes(factory, name)}
         made = factory(**taken)
     if not isinstance(made, nn.Module):
-        raise InvalidRecipe(f"network {brief(network)}: the factory returned {_described(made)}; it must return an nn.Module")
+        raise InvalidRecipe(f"network {brief(network)}: the factory returned {described(made)}; it must return an nn.Module")
     return made
-
-
-@contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
-    """The user's own code runs inside: whatever it raises, ``sys.exit`` too, is one error; Ctrl-C stays what it is."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise InvalidRecipe(f"{what} with {reason_of(error)}; {advice}") from error
-
-
-def _imported(network: str) -> Callable[..., object]:
-    module_name, factory_name = _split(network)
-    advice = "run from an environment in which it can be imported (its folder on PYTHONPATH, or installed)"
-    with _explained(f"network {brief(network)}: importing {brief(module_name)} failed", advice):
-        module = importlib.import_module(module_name)
-    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    factory: object = vars(module).get(factory_name)
-    if factory is None:
-        near = difflib.get_close_matches(factory_name, names, n=3, cutoff=0.4)
-        hint = f"near it are {', '.join(near)}" if near else f"it has {', '.join(names) or 'no functions'}"
-        raise InvalidRecipe(f"network {brief(network)}: module {brief(module_name)} has no {brief(factory_name)}; {hint}")
-    if not callable(factory):
-        raise InvalidRecipe(
-            f"network {brief(network)}: {brief(factory_name)} is {_described(factory)}; it must be a function or class"
-        )
-    return factory
 
 
 def _takes(factory: Callable[..., object], name: str) -> bool:
@@ -127,7 +92,3 @@ def _takes(factory: Callable[..., object], name: str) -> bool:
     if name in parameters:
         return parameters[name].kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
     return any(parameter.kind is kinds.VAR_KEYWORD for parameter in parameters.values())
-
-
-def _described(value: object) -> str:
-    return "None" if value is None else f"an object of type {type(value).__module__}.{type(value).__qualname__}"

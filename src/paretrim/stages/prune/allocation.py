@@ -31,7 +31,7 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, WeightsMismatch, located
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, mask_for, survivors
-from paretrim.stages.prune.scores import lamp, largest, magnitude
+from paretrim.stages.prune.scores import lamp, largest
 
 Method = Literal["global", "uniform", "erk", "lamp", "cost"]
 
@@ -67,7 +67,8 @@ def allocate(
     made more zeros than asked for, those zeros stay and nothing is added.
 
     Args:
-        layers: weights (or any non-negative scores in their place) by layer name, [Co, Ci, kh, kw] or [out, in].
+        layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
+            the place of a magnitude wherever this module speaks of one.
         sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
         method: ``global``, ``uniform``, ``erk``, ``lamp`` or ``cost``; see the head of this module.
         pattern: what a block is.
@@ -79,7 +80,7 @@ def allocate(
     Raises:
         InvalidRecipe: sparsity, method, minimum density or a cost is not allowed, there are no layers, or fewer blocks than
             layers stay.
-        TrainingFailed: a weight is not finite.
+        TrainingFailed: a score is not finite.
         WeightsMismatch: a mask in ``alive`` fits no layer.
         UnsupportedOperation: a weight has fewer than two dimensions.
     """
@@ -121,15 +122,15 @@ def masks(
     minimum_density: float = MINIMUM_DENSITY,
     costs: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
-    """Boolean masks of the weights' shapes: the largest blocks of every layer, as many as :func:`allocate` says.
+    """Boolean masks of the weights' shapes: the blocks of every layer with the largest scores, as many as :func:`allocate` says.
 
-    Masks of the same weights at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
+    Masks of the same scores at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
     """
     counts = allocate(layers, sparsity, method=method, pattern=pattern, alive=alive, minimum_density=minimum_density, costs=costs)
     result = {}
     for name, weight in layers.items():
         with located(f"layer '{name}'"):
-            result[name] = mask_for(magnitude(weight), counts[name], pattern, alive=_living(name, weight, alive))
+            result[name] = mask_for(weight, counts[name], pattern, alive=_living(name, weight, alive))
     return result
 
 
@@ -186,7 +187,7 @@ def _layer(
 ) -> _Layer:
     living = _living(name, weight, alive)
     with located(f"layer '{name}'"):
-        scores = block_scores(magnitude(weight).where(living, 0), pattern)
+        scores = block_scores(weight.where(living, 0), pattern)
     possible = block_alive(living, pattern)
     count = int(possible.sum())
     guarded = min(count, max(1, math.floor(minimum_density * scores.numel())))

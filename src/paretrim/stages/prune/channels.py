@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,23 +15,21 @@ from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Node
 from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.prune.scores import channel_l2
 
 IntArray = npt.NDArray[np.int64]
 
 
 def choose_channels(
-    network: Network, sparsity: float, *, allocation: Allocation, multiple_of: int
+    network: Network, row_scores: Mapping[str, Tensor], sparsity: float, *, allocation: Allocation, multiple_of: int
 ) -> tuple[ChannelGroups, IntArray]:
-    """The channel classes with the smallest L2 norm, as many as ``sparsity`` says, silenced ones first.
+    """The channel classes with the smallest scores, as many as ``sparsity`` says, silenced ones first.
 
-    Source: Li et al. 2017 (arXiv 1608.08710) with the L2 norm, grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
+    ``row_scores`` are those of the output channels of every weighted layer, float64 [Co].
+
+    Source: grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
     """
     groups = channel_groups(network.graph())
-    norms = {}
-    with torch.no_grad():
-        for name, layer in weighted_layers(network).items():
-            norms[name] = channel_l2(layer.effective_weight()).cpu().numpy()
+    norms = {name: scores.cpu().numpy() for name, scores in row_scores.items()}
     scores = group_scores(groups, norms, mean=True)
     # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
     living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))

@@ -106,7 +106,7 @@ def block_scores(scores: Tensor, pattern: Pattern) -> Tensor:
     shape = block_shape(scores.shape, pattern)
     bad = scores.numel() - int(torch.isfinite(scores).sum())
     if bad:
-        raise TrainingFailed(f"{bad} of {scores.numel()} weights are NaN or infinite; has the training diverged?")
+        raise TrainingFailed(f"{bad} of {scores.numel()} scores are NaN or infinite; has the training diverged?")
     scores = scores.detach()
     if pattern.block == 1:
         return scores.to(torch.promote_types(scores.dtype, torch.float32))

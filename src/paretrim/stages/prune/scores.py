@@ -11,14 +11,6 @@ from torch import Tensor
 from paretrim.errors import InvalidRecipe, TrainingFailed
 
 
-def magnitude(weight: Tensor) -> Tensor:
-    """Absolute value of every weight, same shape, detached.
-
-    Source: Han et al. 2015, arXiv 1506.02626.
-    """
-    return weight.detach().abs()
-
-
 def channel_l2(weight: Tensor) -> Tensor:
     """Euclidean norm of every output channel: [Co, ...] -> [Co] float64, detached.
 

@@ -13,12 +13,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.history import LATER
 from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
 from paretrim.stages.prune.allocation import Method, masks
-from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
+from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
+from paretrim.stages.prune.criteria import channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import cubic
@@ -26,6 +28,9 @@ from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+
+MAGNITUDE = "magnitude"
+"""The score that needs nothing but weights."""
 
 CHANNEL = "channel"
 """The pattern that removes whole channels instead of masking weights."""
@@ -42,6 +47,10 @@ class Prune:
     whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
     ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
     Surviving channels are rounded up to ``multiple_of``.
+
+    ``score`` says which weights or channels go first: ``magnitude``, ``taylor`` (first-order change of the loss on calibration
+    images), ``random``, or a function of your own as ``package.module:function``. Under ``cubic`` it is computed anew whenever
+    the ramp moves.
 
     ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
     it, what counts is at how many positions a block is multiplied.
@@ -70,11 +79,17 @@ class Prune:
     depthwise: StrictBool = dataclasses.field(default=False, metadata=LATER)
     regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
     costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
+    score: str = dataclasses.field(default=MAGNITUDE, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.end < self.start:
             raise InvalidRecipe(
                 f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
+            )
+        check_score(self.score)
+        if self.regroup and self.score != MAGNITUDE:
+            raise InvalidRecipe(
+                f"prune: regroup arranges channels by magnitude, and score is '{self.score}'; leave one of them out"
             )
         if self.costs is not None and self.allocation != "cost":
             raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
@@ -108,12 +123,12 @@ class Prune:
         if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
             private = self._regrouped(private)
         if self.schedule == "one_shot":
-            return self._remove(private) if self.pattern == CHANNEL else self._mask_(private, self.sparsity)
+            return self._remove(private, resources) if self.pattern == CHANNEL else self._mask_(private, self.sparsity, resources)
         if self.pattern == CHANNEL:
-            self._silence_(private, 0.0)
+            self._silence_(private, 0.0, resources)
         else:
-            self._masks(private, self.sparsity)  # refuses now, not in the middle of training, what cannot be reached
-            self._mask_(private, 0.0)  # masks of ones: their shapes are known from the first step on
+            self._masks(private, self.sparsity, resources)  # refuses now, not in the middle of training, what cannot be reached
+            self._mask_(private, 0.0, resources)  # masks of ones: their shapes are known from the first step on
         return private
 
     def advance(self, training: Training, progress: float, /) -> None:
@@ -123,11 +138,12 @@ class Prune:
         network = training.network
         wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
         if self.pattern != CHANNEL:
-            self._mask_(network, wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network)))
+            reachable = wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network))
+            self._mask_(network, reachable, training.resources)
         elif progress < 1:
-            self._silence_(network, wanted)
+            self._silence_(network, wanted, training.resources)
         else:
-            network.become_(self._remove(network))
+            network.become_(self._remove(network, training.resources))
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Gradients are not looked at."""
@@ -136,27 +152,27 @@ class Prune:
         """Cross-entropy with the labels, the default."""
         return ()
 
-    def _mask_(self, network: Network, sparsity: float) -> Network:
+    def _mask_(self, network: Network, sparsity: float, resources: Resources) -> Network:
         layers = self.layers_of(network)
-        for name, mask in self._masks(network, sparsity).items():
+        for name, mask in self._masks(network, sparsity, resources).items():
             set_mask_(layers[name], mask)
         return network
 
-    def _masks(self, network: Network, sparsity: float) -> dict[str, Tensor]:
+    def _masks(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
         layers = self.layers_of(network)
-        weights = {name: layer.weight.detach() for name, layer in layers.items()}
+        scores = scores_of(self.score, network, resources)
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
-        return self._chosen(network, weights, sparsity, alive)
+        return self._chosen(network, {name: scores[name] for name in layers}, sparsity, alive)
 
     def _chosen(
-        self, network: Network, weights: Mapping[str, Tensor], sparsity: float, alive: Mapping[str, Tensor] | None = None
+        self, network: Network, scores: Mapping[str, Tensor], sparsity: float, alive: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """The masks for these weights of the network's layers."""
+        """The masks for these scores of the network's weights."""
         pattern = parse_pattern(self.pattern)
         costs = None
         if self.allocation == "cost":
-            costs = {name: float(positions(network, name)) for name in weights} if self.costs is None else self.costs
-        return masks(weights, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs)
+            costs = {name: float(positions(network, name)) for name in scores} if self.costs is None else self.costs
+        return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs)
 
     def _most_on_the_way(self, network: Network) -> float:
         """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
@@ -168,7 +184,10 @@ class Prune:
     def _regrouped(self, network: Network) -> Network:
         names = tuple(self.layers_of(network))
         return regrouped(
-            network, names, parse_pattern(self.pattern), lambda weights: self._chosen(network, weights, self.sparsity)
+            network,
+            names,
+            parse_pattern(self.pattern),
+            lambda weights: self._chosen(network, _magnitudes(weights), self.sparsity),
         )
 
     def layers_of(self, network: Network) -> dict[str, Weighted]:
@@ -195,16 +214,22 @@ class Prune:
             )
         return found
 
-    def _silence_(self, network: Network, sparsity: float) -> None:
-        groups, removed = choose_channels(network, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
-        silence_(network, groups, removed)
+    def _silence_(self, network: Network, sparsity: float, resources: Resources) -> None:
+        silence_(network, *self._channels(network, sparsity, resources))
 
-    def _remove(self, network: Network) -> Network:
-        groups, removed = choose_channels(network, self.sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
-        return without_channels(network, groups, removed)
+    def _remove(self, network: Network, resources: Resources) -> Network:
+        return without_channels(network, *self._channels(network, self.sparsity, resources))
+
+    def _channels(self, network: Network, sparsity: float, resources: Resources) -> tuple[ChannelGroups, IntArray]:
+        scores = channel_scores_of(self.score, network, resources)
+        return choose_channels(network, scores, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
+
+
+def _magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.abs() for name, weight in weights.items()}
 
 
 def positions(network: Network, name: str) -> int:

@@ -1,0 +1,135 @@
+"""Which weights and channels matter: scores by name. To add one: a function here and its name in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.network import Network
+from paretrim.own_code import imported, split_name
+from paretrim.stages.gradients import calibration_gradients
+from paretrim.stages.prune.scores import channel_l2
+from paretrim.train.resources import Resources
+from paretrim.visible import brief
+
+Score = Callable[[Network, Resources], Mapping[str, Tensor]]
+"""Non-negative scores by layer, larger means keep: one of the shape of the weight for every weighted layer.
+
+In a block of several weights their squares are summed, as for magnitudes. The network stays as it was, gradients too.
+"""
+
+ChannelScore = Callable[[Network, Resources], Mapping[str, Tensor]]
+"""The same for output channels: float64 [Co] for every weighted layer."""
+
+
+def by_magnitude(network: Network, _resources: Resources) -> dict[str, Tensor]:
+    """Absolute value of the weight. Source: Han et al. 2015, arXiv 1506.02626."""
+    return {name: layer.weight.detach().abs() for name, layer in weighted_layers(network).items()}
+
+
+def by_taylor(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """What the loss changes by, to first order, if the weight becomes 0: the root mean square of ``w dL/dw`` over batches.
+
+    Source: Molchanov et al. 2019, "Importance estimation for neural network pruning", arXiv 1906.10771, equation 8.
+    """
+    layers = weighted_layers(network)
+    total = {name: torch.zeros_like(layer.weight, dtype=torch.float64) for name, layer in layers.items()}
+    batches = 0
+    for gradients in calibration_gradients(network, resources):
+        batches += 1
+        for name, layer in layers.items():
+            total[name] += (layer.weight.detach().double() * gradients[name]).square()
+    return {name: (summed / batches).sqrt() for name, summed in total.items()}
+
+
+def at_random(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """Uniform in [0, 1), from the seed: the control that every other score must beat."""
+    random = torch.Generator().manual_seed(resources.seed)
+    return {
+        name: torch.rand(layer.weight.shape, generator=random).to(layer.weight.device)
+        for name, layer in weighted_layers(network).items()
+    }
+
+
+def channels_by_magnitude(network: Network, _resources: Resources) -> dict[str, Tensor]:
+    """Euclidean norm of every output channel of the weights that compute: masked, and on their grid.
+
+    Source: Li et al. 2017 (arXiv 1608.08710), with the L2 norm.
+    """
+    return {name: channel_l2(layer.effective_weight()) for name, layer in weighted_layers(network).items()}
+
+
+SCORES: Mapping[str, Score] = {"magnitude": by_magnitude, "taylor": by_taylor, "random": at_random}
+"""Scores of weights by the name that a recipe gives them."""
+
+CHANNEL_SCORES: Mapping[str, ChannelScore] = {"magnitude": channels_by_magnitude}
+"""Scores of channels; a name that is not here scores a channel with the Euclidean norm of its weights' scores."""
+
+OWN = "for your own write 'package.module:function', a function of network and resources (paretrim.Score)"
+
+
+def check_score(name: str) -> None:
+    """Refuse a score that is not there, before anything is trained.
+
+    Raises:
+        InvalidRecipe: it is no name of the table and no function that can be imported.
+    """
+    if name in SCORES:
+        return
+    if ":" not in name or not all(split_name(name)):
+        raise InvalidRecipe(f"prune: score {brief(name)} is unknown; choose one of {', '.join(SCORES)}; {OWN}")
+    imported(name, "score")
+
+
+def scores_of(name: str, network: Network, resources: Resources) -> dict[str, Tensor]:
+    """The scores of every weight of every weighted layer.
+
+    Raises:
+        InvalidRecipe: a function of the user's own returns something else.
+        TrainingFailed: a score is NaN or infinite.
+    """
+    score = SCORES[name] if name in SCORES else cast(Score, imported(name, "score"))
+    with torch.no_grad():
+        found = score(network, resources)
+    shapes = {layer: tuple(one.weight.shape) for layer, one in weighted_layers(network).items()}
+    return {layer: _checked(found, layer, shape, name) for layer, shape in shapes.items()}
+
+
+def channel_scores_of(name: str, network: Network, resources: Resources) -> dict[str, Tensor]:
+    """The scores of every output channel of every weighted layer, float64 [Co].
+
+    Raises:
+        InvalidRecipe: a function of the user's own returns something else.
+        TrainingFailed: a score is NaN or infinite.
+    """
+    if name not in CHANNEL_SCORES:
+        return {layer: channel_l2(score) for layer, score in scores_of(name, network, resources).items()}
+    with torch.no_grad():
+        found = CHANNEL_SCORES[name](network, resources)
+    shapes = {layer: (len(one.weight),) for layer, one in weighted_layers(network).items()}
+    return {layer: _checked(found, layer, shape, name) for layer, shape in shapes.items()}
+
+
+def _checked(found: Mapping[str, Tensor], layer: str, shape: tuple[int, ...], name: str) -> Tensor:
+    if layer not in found:
+        raise InvalidRecipe(f"score {brief(name)} has none for layer '{layer}'; return one tensor for every weighted layer")
+    scores = found[layer].detach()
+    if tuple(scores.shape) != shape:
+        raise InvalidRecipe(
+            f"score {brief(name)}: that of layer '{layer}' has shape {tuple(scores.shape)}; return one number a weight, {shape}"
+        )
+    wrong = scores.numel() - int(torch.isfinite(scores).sum())
+    if wrong:
+        raise TrainingFailed(
+            f"layer '{layer}': {wrong} of {scores.numel()} scores are NaN or infinite; has the training diverged?"
+        )
+    if scores.numel() and float(scores.min()) < 0:
+        raise InvalidRecipe(
+            f"score {brief(name)}: layer '{layer}' has {float(scores.min()):g}; scores are 0 or more, larger means keep"
+        )
+    return scores
