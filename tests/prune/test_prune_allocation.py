@@ -248,7 +248,7 @@ def test_masks_that_fit_no_layer_are_refused():
 def test_errors_inside_a_layer_name_it():
     with pytest.raises(TrainingFailed, match="layer 'a': 1 of 2 scores are NaN or infinite"):
         allocate({"a": torch.tensor([[1.0, torch.nan]])}, 0.5, method="global", pattern=UNSTRUCTURED)
-    with pytest.raises(TrainingFailed, match="layer 'b': 2 of 4 weights are NaN or infinite"):
+    with pytest.raises(TrainingFailed, match="layer 'b': 2 of 4 scores are NaN or infinite"):
         masks(
             {"b": torch.full((1, 4), torch.nan).put_(torch.tensor([0, 1]), torch.ones(2))}, 0.5, method="global", pattern=TWO_FOUR
         )

@@ -157,7 +157,7 @@ def test_a_score_that_is_not_there_is_refused_at_once(score, match):
     ("name", "error", "match"),
     [
         ("without_a_layer", InvalidRecipe, "has none for layer '0.0'; return one tensor for every weighted layer"),
-        ("of_another_shape", InvalidRecipe, r"that of layer '0' has shape \(1, .*return one number a weight"),
+        ("of_another_shape", InvalidRecipe, r"that of layer '0.0' has shape \(1, .*return one number a weight"),
         ("negative", InvalidRecipe, "layer '0.0' has -1; scores are 0 or more, larger means keep"),
         ("not_finite", TrainingFailed, "layer '0.0': .* scores are NaN or infinite; has the training diverged"),
     ],
