@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from paretrim.run.recipe import Recipe, read_recipe
     from paretrim.run.run import run_recipe
     from paretrim.run.start import Start, start_from
+    from paretrim.search.trial import Trial, evaluator
     from paretrim.stages.distill.stage import Distill
     from paretrim.stages.finetune import FineTune
     from paretrim.stages.gradients import calibration_gradients
@@ -73,9 +74,11 @@ __all__ = [
     "Step",
     "Together",
     "Training",
+    "Trial",
     "calibration_gradients",
     "compress",
     "cross_entropy",
+    "evaluator",
     "export_onnx",
     "load_candidate",
     "measure",
@@ -123,9 +126,11 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Step": "train.training",
         "Together": "stages.together",
         "Training": "train.training",
+        "Trial": "search.trial",
         "calibration_gradients": "stages.gradients",
         "compress": "run.compressed",
         "cross_entropy": "train.losses",
+        "evaluator": "search.trial",
         "export_onnx": "deploy.onnx_file",
         "load_candidate": "run.candidate",
         "measure": "bench.protocol",

@@ -15,7 +15,6 @@ from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
     KINDS,
-    Attempt,
     Reference,
     Targets,
     choose,
@@ -27,6 +26,7 @@ from paretrim.search.ladder import (
     usual_kinds,
     weighed,
 )
+from paretrim.search.trial import Trial
 from paretrim.stages.usual import split_epochs, usual_stages
 from paretrim.train.budget import Budget
 
@@ -41,7 +41,7 @@ def _tried(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images):
     changed = round((DENSE.accuracy - accuracy) * images)
     drop = Drop(max(changed, 0), max(-changed, 0), images)
     latency = None if p50 is None else Estimate(p50, 0.99 * p50, 1.01 * p50)
-    return Attempt(RUNGS[name], accuracy, drop, size, entropy, latency)
+    return Trial(RUNGS[name].name, accuracy, drop, size, entropy, latency)
 
 
 @given(st.integers(0, 1000), st.lists(st.floats(0.01, 10), min_size=1, max_size=5))
@@ -100,7 +100,7 @@ def _climb(accuracies, targets, sizes=None, reference=DENSE):
         ),
         note=notes.append,
     )
-    return [one.rung.name for one in tried], notes
+    return [one.name for one in tried], notes
 
 
 def test_a_clear_miss_ends_its_family_and_no_other():
@@ -200,7 +200,7 @@ FEW = Reference(accuracy=26 / 36, images=36, classes=4)
 
 
 def _of_few(name, lost, won, size):
-    return Attempt(RUNGS[name], (26 - lost + won) / 36, Drop(lost, won, 36), size, 0.0)
+    return Trial(RUNGS[name].name, (26 - lost + won) / 36, Drop(lost, won, 36), size, 0.0)
 
 
 def test_too_few_images_show_nothing_and_the_choice_says_how_many_would():
@@ -327,8 +327,8 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
     right = np.arange(360) >= 60
     worse, fine = right & (np.arange(360) >= 60 + lost), right
     tried = [
-        Attempt(RUNGS["INT8"], 1.0, Drop(0, 0, 100), 100, 0.0),
-        Attempt(RUNGS["80% of prunable zero, INT8"], 1.0, Drop(0, 0, 100), 300, 0.0),
+        Trial(RUNGS["INT8"].name, 1.0, Drop(0, 0, 100), 100, 0.0),
+        Trial(RUNGS["80% of prunable zero, INT8"].name, 1.0, Drop(0, 0, 100), 300, 0.0),
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
     delivered = Delivery((), tuple(map(_judgement, (right, worse, fine))), outcomes)

@@ -293,7 +293,7 @@ def outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object
 def _found_json(found: SearchResult) -> dict[str, object]:
     tried = [
         {
-            "candidate": one.rung.name,
+            "candidate": one.name,
             "validation_accuracy": one.accuracy,
             "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
@@ -303,7 +303,7 @@ def _found_json(found: SearchResult) -> dict[str, object]:
         for one in found.tried
     ]
     return {
-        "best": {"candidate": found.best.rung.name, "file": str(found.file), "onnx": found.onnx and str(found.onnx)},
+        "best": {"candidate": found.best.name, "file": str(found.file), "onnx": found.onnx and str(found.onnx)},
         "dense_validation_accuracy": found.reference.accuracy,
         "tried": tried,
         "reason": found.reason,
@@ -318,7 +318,7 @@ def _say_found(found: SearchResult, targets: Targets) -> None:
     """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
     beside = "without an ONNX file" if found.onnx is None else f"beside it {found.onnx.name}"
-    say(f"best: {found.best.rung.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
+    say(f"best: {found.best.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
     say(f"why: {found.reason}")
     say("\n".join(found.facts()))
     if targets != Targets():

@@ -6,41 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from paretrim.bench.types import Latency
 from paretrim.files import write_atomically
-from paretrim.graph.entropy import summarize_weights
-from paretrim.intervals import Estimate
 from paretrim.report.noise import doubts
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import ONNX_FILE, TIMINGS
-from paretrim.results.timing import RuntimeSetting, arms_of
-from paretrim.run.candidate import Candidate
+from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import (
     Delivery,
-    Entry,
     Experiment,
     TimingPlan,
     deliver,
-    judged,
-    judging_runtime,
     ship,
-    timed,
     write_page,
 )
-from paretrim.run.judge import DeployedFiles, as_the_file_takes
-from paretrim.run.pipeline import run_stages
+from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.progress import Watcher
-from paretrim.run.recipe import DENSE
 from paretrim.run.run import with_dense
-from paretrim.run.start import Start
-from paretrim.runtime import load as open_session
-from paretrim.search.drop import Drop, Right, drop_between
-from paretrim.search.ladder import Attempt, Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
+from paretrim.search.drop import Drop, drop_between
+from paretrim.search.ladder import Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
+from paretrim.search.trial import Evaluator, Trial
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 
@@ -55,8 +41,8 @@ class SearchResult:
     """
 
     reference: Reference
-    tried: tuple[Attempt, ...]
-    best: Attempt
+    tried: tuple[Trial, ...]
+    best: Trial
     file: Path
     reason: str
     test_drop: Drop
@@ -102,27 +88,24 @@ def compress_towards(
     Raises:
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
     """
-    ready = with_dense(experiment, folder, watcher)
-    dense_right = _dense_right(ready.start)
-    reference = Reference(float(dense_right.mean()), len(dense_right), ready.start.classes)
+    evaluator = Evaluator(with_dense(experiment, folder, watcher), folder, measuring, watcher)
+    ready, right = evaluator.experiment, evaluator.dense_right
+    reference = Reference(float(right.mean()), len(right), ready.start.classes)
     for warning in (doubt(reference.accuracy, reference.images, reference.classes), too_few_images(targets, reference)):
         if warning:
             watcher.note(warning)
-    entries = [Entry(DENSE, replace(ready.recipe, stages=()), Candidate(ready.start.network))]
-    tried: list[Attempt] = []
+    entries = [evaluator.dense]
+    tried: list[Trial] = []
 
-    def attempt(rung: Rung) -> Attempt:
+    def attempt(rung: Rung) -> Trial:
         watcher.note(f"candidate: {rung.name}")
-        candidate = run_stages(ready.start, rung.stages, folder, teacher=ready.teacher, report=watcher.tick)[-1]
-        entries.append(Entry(rung.name, replace(ready.recipe, stages=rung.stages, label=rung.name), candidate))
-        latency = None
-        if measuring and targets.max_latency_ms is not None:
-            latency = _latency(entries, ready, folder, measuring, watcher)
-        found = _weighed(entries[-1], rung, ready, folder, dense_right=dense_right, latency=latency)
+        entries.append(evaluator.train(rung.stages, name=rung.name))
+        found = evaluator.weigh(entries[-1], latency=targets.max_latency_ms is not None)
+        found = replace(found, doubts=())  # the session of all files at the end decides whether a latency is shown
         tried.append(found)
         best, _ = choose(tried, targets, reference)
         _keep(ship(entries[1 + tried.index(best)], ready, folder), folder)
-        watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.rung.name}")
+        watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.name}")
         return found
 
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
@@ -130,13 +113,13 @@ def compress_towards(
     settings = measuring.settings if measuring else ()
     found = _found(tried, delivered, targets, reference, folder, settings=settings)
     found = replace(found, onnx=_keep(delivered.deployed[1 + found.tried.index(found.best)], folder))
-    choice = Choice(found.best.rung.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
+    choice = Choice(found.best.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
     write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
     return found
 
 
 def _found(
-    tried: Sequence[Attempt],
+    tried: Sequence[Trial],
     delivered: Delivery,
     targets: Targets,
     reference: Reference,
@@ -166,61 +149,7 @@ def _found(
     )
 
 
-def _dense_right(start: Start) -> Right:
-    """Which validation images the dense network classifies right."""
-    found, labels = start.validated
-    return np.asarray((found == labels).numpy(), np.bool_)
-
-
-def _file_right(files: DeployedFiles, start: Start) -> Right:
-    """Which validation images the deployed file classifies right."""
-    session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
-    found = [
-        session(as_the_file_takes(batch.inputs, start.spec)).argmax(1) == batch.labels.cpu().numpy()
-        for batch in start.validation.epoch(0)
-    ]
-    return np.concatenate(found)
-
-
-def _latency(
-    entries: Sequence[Entry], experiment: Experiment, folder: Path, measuring: TimingPlan, watcher: Watcher
-) -> Estimate | None:
-    """Median latency of the newest entry beside the dense network, in the first setting that runs it; None where none does."""
-    newest = entries[-1]
-    pair = {entry.label: (entry, ship(entry, experiment, folder)) for entry in (entries[0], newest)}
-    runtime = judging_runtime(measuring)
-    problems = {label: judged(*made, experiment, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
-    files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
-    place = folder / TIMINGS / "candidates" / files[newest.label].parent.name
-    for setting in measuring.settings:
-        if (newest.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
-            alone = replace(measuring, settings=(setting,))
-            found = timed(files, experiment.test, alone, place, watcher=watcher, problems=problems)[newest.label]
-            return found[0].p50_ms
-        why = problems[newest.label].get(setting.runtime) or "it has no file that runs there"
-        watcher.note(f"{newest.label}: --max-latency-ms is not held against {setting.runtime}: {why}")
-    return None
-
-
-def _weighed(
-    entry: Entry, rung: Rung, experiment: Experiment, folder: Path, *, dense_right: Right, latency: Estimate | None
-) -> Attempt:
-    """A candidate on the scales: its file, and what that makes of the validation images."""
-    files = ship(entry, experiment, folder)
-    right = _file_right(files, experiment.start)
-    return Attempt(
-        rung=rung,
-        accuracy=float(right.mean()),
-        drop=drop_between(dense_right, right),
-        trim_bytes=files.trim.stat().st_size,
-        entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
-        p50_ms=latency,
-    )
-
-
-def _with_final_latencies(
-    tried: Sequence[Attempt], delivered: Delivery, settings: Sequence[RuntimeSetting]
-) -> tuple[Attempt, ...]:
+def _with_final_latencies(tried: Sequence[Trial], delivered: Delivery, settings: Sequence[RuntimeSetting]) -> tuple[Trial, ...]:
     """What all files took in one session together replaces what each took on its own, in the first setting that runs it."""
     latencies = [_first(outcome.latencies, settings) for outcome in delivered.outcomes[1:]]
     return tuple(

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from paretrim.errors import InvalidRecipe
-from paretrim.intervals import Estimate, beats_guessing
+from paretrim.intervals import beats_guessing
 from paretrim.search.drop import Drop, fewest_images, images_needed, in_points
+from paretrim.search.trial import Trial
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import CHANNEL
 from paretrim.stages.quantize.stage import Quantize
@@ -87,22 +88,6 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What a rung came to: accuracy and its drop on the validation images, bytes of its ``.trim`` file and its median latency.
-
-    ``doubts`` are what the session that took the latency found against itself.
-    """
-
-    rung: Rung
-    accuracy: float
-    drop: Drop
-    trim_bytes: int
-    entropy_bytes: float
-    p50_ms: Estimate | None = None
-    doubts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Reference:
     """The dense network's accuracy on ``images`` validation images of ``classes`` classes."""
 
@@ -158,9 +143,9 @@ def climb(
     targets: Targets,
     reference: Reference,
     *,
-    attempt: Callable[[Rung], Attempt],
+    attempt: Callable[[Rung], Trial],
     note: Callable[[str], None],
-) -> tuple[Attempt, ...]:
+) -> tuple[Trial, ...]:
     """Try the rungs in order, leaving out what cannot help any more.
 
     A kind ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
@@ -171,7 +156,7 @@ def climb(
     allowed = targets.max_drop
     hopeless = allowed is not None and not can_show(reference, allowed)
     closed: frozenset[str] = frozenset()
-    tried: list[Attempt] = []
+    tried: list[Trial] = []
     met = False
     for rung in rungs:
         if met and (allowed is not None or rung.kind != TRAINED):
@@ -188,7 +173,7 @@ def climb(
     return tuple(tried)
 
 
-def choose(tried: Sequence[Attempt], targets: Targets, reference: Reference) -> tuple[Attempt, str]:
+def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tuple[Trial, str]:
     """The candidate to keep and why: of those that meet everything the lightest, else the nearest.
 
     A drop of accuracy is met where it is shown: its whole 95 % interval is within what is allowed. Light is fast where latency
@@ -200,7 +185,7 @@ def choose(tried: Sequence[Attempt], targets: Targets, reference: Reference) -> 
     fitting = [one for one in known if not _too_heavy(one, targets)]
     light = "fastest" if targets.max_latency_ms is not None else "smallest"
 
-    def weight(one: Attempt) -> tuple[float, ...]:
+    def weight(one: Trial) -> tuple[float, ...]:
         return _weight(one, targets)
 
     if allowed is None:
@@ -226,7 +211,7 @@ def can_show(reference: Reference, allowed: float) -> bool:
     return needed is not None and needed <= reference.images
 
 
-def misses(one: Attempt, targets: Targets, reference: Reference) -> tuple[str, ...]:
+def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...]:
     """Every target that a candidate misses, and by how much, in words. To be better than guessing is always one of them."""
     said = []
     if _guesses(one, reference):
@@ -252,7 +237,7 @@ def misses(one: Attempt, targets: Targets, reference: Reference) -> tuple[str, .
     return tuple(said)
 
 
-def unshown(one: Attempt, targets: Targets) -> tuple[str, ...]:
+def unshown(one: Trial, targets: Targets) -> tuple[str, ...]:
     """Targets that a candidate meets by its estimates and not with the whole interval, in words."""
     said = []
     drop, latency = targets.max_drop, targets.max_latency_ms
@@ -281,22 +266,22 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
     return f"{text}: it takes {needed:,} and more; add images, validate on a larger share of them (--validation), or allow more"
 
 
-def weighed(one: Attempt, reference: Reference) -> str:
+def weighed(one: Trial, reference: Reference) -> str:
     """What a candidate is worth, in words."""
     change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
     latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
     return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
 
 
-def _guesses(one: Attempt, reference: Reference) -> bool:
+def _guesses(one: Trial, reference: Reference) -> bool:
     return not beats_guessing(one.accuracy, reference.images, reference.classes)
 
 
-def _too_heavy(one: Attempt, targets: Targets) -> bool:
+def _too_heavy(one: Trial, targets: Targets) -> bool:
     return _too_slow(one, targets) or (targets.max_bytes is not None and one.trim_bytes > targets.max_bytes)
 
 
-def _too_slow(one: Attempt, targets: Targets) -> bool:
+def _too_slow(one: Trial, targets: Targets) -> bool:
     """Whether a candidate misses the latency asked for, or cannot be timed."""
     return targets.max_latency_ms is not None and (one.p50_ms is None or one.p50_ms.value > targets.max_latency_ms)
 
@@ -309,7 +294,7 @@ def _remedy(drop: Drop, allowed: float) -> str:
     return f"about {needed:,} images like these would be needed: {more}"
 
 
-def _weight(one: Attempt, targets: Targets) -> tuple[float, ...]:
+def _weight(one: Trial, targets: Targets) -> tuple[float, ...]:
     """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
     sizes = (float(one.trim_bytes), one.entropy_bytes, -one.accuracy)
     return (one.p50_ms.value, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -1,0 +1,181 @@
+"""One step of any search: carry out a sequence of stages, deploy what came of it, and weigh the file on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paretrim.bench.types import Latency
+from paretrim.deploy.runnable import ELSEWHERE, REFERENCE, Runnable, open_runnable
+from paretrim.graph.entropy import summarize_weights
+from paretrim.intervals import Estimate
+from paretrim.lock import hold
+from paretrim.report.noise import doubts
+from paretrim.results.run_folder import ONNX_FILE, TIMINGS
+from paretrim.results.timing import arms_of
+from paretrim.run.candidate import Candidate
+from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging_runtime, ship, timed
+from paretrim.run.judge import DeployedFiles, as_the_file_takes
+from paretrim.run.pipeline import run_stages
+from paretrim.run.progress import Watcher, silent
+from paretrim.run.recipe import DENSE, Recipe
+from paretrim.run.run import open_recipe, with_dense
+from paretrim.run.start import Start
+from paretrim.runtime import load as open_session
+from paretrim.search.drop import Drop, Right, drop_between
+from paretrim.stages.stage import Stage
+from paretrim.stages.together import stage_label
+from paretrim.stages.usual import split_epochs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a sequence of stages came to.
+
+    ``accuracy`` is that of the deployed file on the validation images, ``drop`` what it loses there against the dense network,
+    ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights at their own entropy. ``p50_ms`` is
+    None where nothing was timed; ``doubts`` are what the session that took it found against itself.
+    """
+
+    name: str
+    accuracy: float
+    drop: Drop
+    trim_bytes: int
+    entropy_bytes: float
+    p50_ms: Estimate | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """Evaluates sequences of stages on one experiment, whose dense network is trained already, in a folder that the caller holds.
+
+    What the folder holds is not done again: sequences that begin alike share their first stages, and the same call after a kill
+    goes on. Make one with :func:`evaluator`.
+    """
+
+    experiment: Experiment
+    folder: Path
+    measuring: TimingPlan | None
+    watcher: Watcher
+
+    def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "") -> Trial:
+        """Train, deploy and weigh; ``budget`` is the number of epochs over all stages, shared out as their own are.
+
+        Without a budget each stage trains for its own epochs. A larger budget does not go on from a smaller one: learning rates
+        and ramps have another course.
+
+        Raises:
+            ParetrimError: training or export failed, or measuring did; what was earned before stays in the folder.
+        """
+        return self.weigh(self.train(stages if budget is None else with_epochs(stages, budget), name=name))
+
+    def train(self, stages: Sequence[Stage], *, name: str = "") -> Entry:
+        """The candidate after these stages."""
+        ready = self.experiment
+        label = name or " → ".join(stage_label(stage) for stage in stages) or DENSE
+        candidate = run_stages(ready.start, stages, self.folder, teacher=ready.teacher, report=self.watcher.tick)[-1]
+        return Entry(label, replace(ready.recipe, stages=tuple(stages), label=label), candidate)
+
+    def weigh(self, entry: Entry, *, latency: bool = True) -> Trial:
+        """A candidate on the scales: its file, and what that makes of the validation images."""
+        files = ship(entry, self.experiment, self.folder)
+        right = file_right(files, self.experiment.start)
+        found = self._latency(entry) if latency and self.measuring else None
+        return Trial(
+            name=entry.label,
+            accuracy=float(right.mean()),
+            drop=drop_between(self.dense_right, right),
+            trim_bytes=files.trim.stat().st_size,
+            entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
+            p50_ms=None if found is None else found.p50_ms,
+            doubts=() if found is None else doubts(found.noise, found.floor),
+        )
+
+    @cached_property
+    def dense_right(self) -> Right:
+        """Which validation images the dense network classifies right."""
+        found, labels = self.experiment.start.validated
+        return np.asarray((found == labels).numpy(), np.bool_)
+
+    @property
+    def dense(self) -> Entry:
+        """The dense network, as the baseline of latencies."""
+        return Entry(DENSE, replace(self.experiment.recipe, stages=()), Candidate(self.experiment.start.network))
+
+    def _latency(self, entry: Entry) -> Latency | None:
+        """Latency of an entry beside the dense network, in the first setting that runs it; None where none does."""
+        assert self.measuring is not None
+        pair = {one.label: (one, ship(one, self.experiment, self.folder)) for one in (self.dense, entry)}
+        runtime = judging_runtime(self.measuring)
+        problems = {label: judged(*made, self.experiment, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
+        files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
+        place = self.folder / TIMINGS / "candidates" / files[entry.label].parent.name
+        for setting in self.measuring.settings:
+            if (entry.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
+                alone = replace(self.measuring, settings=(setting,))
+                found = timed(files, self.experiment.test, alone, place, watcher=self.watcher, problems=problems)
+                return found[entry.label][0]
+            why = problems[entry.label].get(setting.runtime) or "it has no file that runs there"
+            self.watcher.note(f"{entry.label}: not timed in {setting.runtime}: {why}")
+        return None
+
+
+@contextmanager
+def evaluator(
+    recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
+) -> Iterator[Evaluator]:
+    """An evaluator for a search of your own: network, data, seed and the dense network's training come from the recipe.
+
+    The recipe's stages have no part in it. The folder is held by this process until the end.
+
+    Raises:
+        RunInUse: another process works in the folder.
+        ParetrimError: data, network or weights are not what they should be, or the dense network cannot be trained.
+    """
+    watcher = watcher or silent()
+    with hold(folder):
+        yield Evaluator(with_dense(open_recipe(recipe, watcher), folder, watcher), folder, measuring, watcher)
+
+
+def with_epochs(stages: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
+    """The stages with so many epochs in all, in the proportion of their own; equal shares where they have none.
+
+    Raises:
+        InvalidRecipe: the number is out of range.
+    """
+    if not stages:
+        return ()
+    own = [stage.budget.epochs for stage in stages]
+    parts = split_epochs(epochs, own if any(own) else [1] * len(own))
+    return tuple(_with_epochs(stage, part) for stage, part in zip(stages, parts, strict=True))
+
+
+def _with_epochs(stage: Stage, epochs: int) -> Stage:
+    return replace(stage, budget=replace(stage.budget, epochs=epochs))
+
+
+def _runnable(files: DeployedFiles) -> Runnable:
+    """The deployed file where it is judged: natively, or, in floating point, in another runtime, if it has a file for it."""
+    threads = torch.get_num_threads()
+    if files.graph.quantized:
+        return open_session(files.trim, threads=threads, measure=False)
+    if files.onnx is not None:
+        return open_runnable(files.onnx, runtime=ELSEWHERE, threads=threads)
+    return open_runnable(files.trim, runtime=REFERENCE)
+
+
+def file_right(files: DeployedFiles, start: Start) -> Right:
+    """Which validation images the deployed file classifies right."""
+    runnable = _runnable(files)
+    found = [
+        runnable(as_the_file_takes(batch.inputs, start.spec)).argmax(1) == batch.labels.cpu().numpy()
+        for batch in start.validation.epoch(0)
+    ]
+    return np.concatenate(found)
