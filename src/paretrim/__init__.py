@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from paretrim.stages.gradients import calibration_gradients
     from paretrim.stages.prune.criteria import Score
     from paretrim.stages.prune.stage import Prune
+    from paretrim.stages.quantize.formats import Format
     from paretrim.stages.quantize.stage import Quantize
     from paretrim.stages.stage import Stage
     from paretrim.stages.together import Together
@@ -58,6 +59,7 @@ __all__ = [
     "Effort",
     "Execution",
     "FineTune",
+    "Format",
     "LossTerm",
     "ModelSpec",
     "Network",
@@ -110,6 +112,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Effort": "bench.effort",
         "Execution": "train.execution",
         "FineTune": "stages.finetune",
+        "Format": "stages.quantize.formats",
         "LossTerm": "train.losses",
         "ModelSpec": "models.spec",
         "Network": "network.network",

@@ -12,7 +12,7 @@ from paretrim.network.constraints import (
     weighted_layers,
     zeros_and_weights,
 )
-from paretrim.network.grids import WeightQuantizer
+from paretrim.network.uniform import WeightQuantizer
 
 
 class Network(nn.Module):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from paretrim.network import grids as fake_quantize
-from paretrim.network.grids import SMALLEST_ROW, TOP, ActivationQuantizer, Grid, WeightQuantizer, grid_for_range
+from paretrim.network.grids import SMALLEST_ROW, TOP, Grid, grid_for_range
+from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
 
 def textbook(x, scale, zero_point, low, high):

@@ -11,8 +11,9 @@ from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run, values
 from paretrim.graph.types import INPUT
 from paretrim.network.constraints import set_mask_, weighted_layers
-from paretrim.network.grids import ActivationQuantizer, Grid
+from paretrim.network.grids import Grid
 from paretrim.network.network import BatchNorm, Network
+from paretrim.network.uniform import ActivationQuantizer
 
 
 @settings(max_examples=30, deadline=None)

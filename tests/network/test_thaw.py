@@ -20,9 +20,9 @@ from paretrim.graph import storage
 from paretrim.graph.interpreter import run
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import WeightQuantizer
 from paretrim.network.network import Network
 from paretrim.network.thaw import network_from_file, thaw
+from paretrim.network.uniform import WeightQuantizer
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.finetune import FineTune

@@ -16,8 +16,8 @@ from random_graphs import BLOCKS, FUNCTIONS, Builder, finish
 from paretrim.graph.channels import channel_groups, choose
 from paretrim.graph.restrict import restrict
 from paretrim.network.constraints import set_mask_, weighted_layers
-from paretrim.network.grids import WeightQuantizer
 from paretrim.network.network import Network
+from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.prune.channels import carried, choose_channels, silence_, silenced
 from paretrim.stages.prune.criteria import channels_by_magnitude
 from paretrim.stages.prune.stage import Prune

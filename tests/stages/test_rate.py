@@ -14,8 +14,8 @@ from paretrim.graph.entropy import summarize_weights
 from paretrim.network.code_length import bits_between, cheapest, code_lengths
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import WeightQuantizer
 from paretrim.network.integer_network import IntegerNetwork
+from paretrim.network.uniform import WeightQuantizer
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import stage_settings

@@ -8,6 +8,7 @@ import numpy as np
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import functions, windows
+from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
@@ -72,8 +73,8 @@ def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> N
 
 
 def _check_grid(value: ValueType) -> None:
-    if value.dtype not in ("float32", "uint8"):
-        raise CorruptFile(f"its dtype is '{value.dtype}'; a value is float32 or uint8")
+    if value.dtype not in ELEMENT_TYPES:
+        raise CorruptFile(f"its dtype is '{value.dtype}'; a value is {KNOWN}")
     if not (math.isfinite(value.scale) and value.scale >= SMALLEST_SCALE and float(np.float32(value.scale)) == value.scale):
         raise CorruptFile(f"its scale is {value.scale!r}; it must be a positive normal float32")
     if not 0 <= value.zero_point <= 255:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from paretrim.errors import CorruptFile
+from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN
 from paretrim.graph.types import Array, Attribute, Graph, InputSpec, Node, ValueType
 
 _NODE_KEYS = {"name", "op", "inputs", "type", "attributes", "tensors", "layer"}
@@ -93,12 +94,9 @@ def _node(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> Node
     kind = _mapping(given["type"], f"{place}: the type", {"shape", "dtype", "scale", "zero_point"})
     shape = _integers(kind["shape"], f"{place}: the shape")
     scale, zero_point = _number(kind["scale"], f"{place}: the scale"), _integer(kind["zero_point"], f"{place}: the zero point")
-    if kind["dtype"] == "uint8":
-        value = ValueType(shape, "uint8", scale, zero_point)
-    elif kind["dtype"] == "float32":
-        value = ValueType(shape, "float32", scale, zero_point)
-    else:
-        raise CorruptFile(f"{place}: its dtype is {kind['dtype']!r}; a value is float32 or uint8")
+    if kind["dtype"] not in tuple(ELEMENT_TYPES):  # a tuple, because it may be anything, a list too
+        raise CorruptFile(f"{place}: its dtype is {kind['dtype']!r}; a value is {KNOWN}")
+    value = ValueType(shape, str(kind["dtype"]), scale, zero_point)
     own = tensors.get(name, {})
     listed = _texts(given["tensors"], f"{place}: tensors")
     if sorted(listed) != sorted(own):

@@ -13,18 +13,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.dtypes import ELEMENT_TYPES
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Array = npt.NDArray[np.generic]
-Dtype = Literal["float32", "uint8"]
+Dtype = str
+"""The name of an element type in :data:`paretrim.graph.dtypes.ELEMENT_TYPES`."""
 Attribute = int | float | str | bool | tuple[int, ...]
 
 INPUT = "images"
@@ -33,7 +34,7 @@ INPUT = "images"
 
 @dataclass(frozen=True)
 class ValueType:
-    """Type of one value: shape without the batch, element type and, for uint8, the affine grid.
+    """Type of one value: shape without the batch, element type and, for integers, the affine grid.
 
     ``real = scale * (quantized - zero_point)``; ``scale`` is a float that float32 holds exactly.
     """
@@ -45,13 +46,18 @@ class ValueType:
 
     @property
     def quantized(self) -> bool:
-        """Whether it is uint8 on a grid."""
-        return self.dtype == "uint8"
+        """Whether its elements are integers on a grid."""
+        return self.dtype in ELEMENT_TYPES and ELEMENT_TYPES[self.dtype].on_grid  # others are refused where graphs are checked
 
     @property
     def size(self) -> int:
         """Elements of one image's value."""
         return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image's value in memory."""
+        return -(-self.size * ELEMENT_TYPES[self.dtype].bits // 8)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import WeightQuantizer
+from paretrim.network.grids import WeightGrid
 
 
 class Weighted(nn.Module):
@@ -23,7 +23,7 @@ class Weighted(nn.Module):
     alive: Tensor | None
     """1 for output channels that compute, 0 for those silenced ahead of their removal; [Co]."""
     bias: nn.Parameter | None
-    quantizer: WeightQuantizer | None
+    quantizer: WeightGrid | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()

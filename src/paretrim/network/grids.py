@@ -1,18 +1,17 @@
-"""Fake quantizers: what rounding to an integer grid does to a float tensor, with a gradient that trains through it.
+"""What a grid is: the integers that a tensor is rounded to, while it trains and where it ships.
 
-Source: learned step size, Esser et al. 2020 (LSQ, arXiv 1902.08153) section 2; straight-through estimator, Bengio et al. 2013.
+A grid is an ``nn.Module`` on a layer's weight or on a value. Which grids there are, by name, stands in
+:mod:`paretrim.network.formats`; nothing else outside ``network/`` and ``stages/quantize/`` knows one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-from paretrim.network.code_length import cheapest, code_lengths
 
 SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny)
 """No step is below this, the smallest normal float32. What is usual for a step depends on the unit of the values alone."""
@@ -26,7 +25,8 @@ TOP = 255
 CACHED = 2**17
 """Weights that are turned into integers at a time, so that what is in between stays in the cache."""
 
-Scales = Literal["learned", "observed"]
+Facts = str | Mapping[str, object]
+"""JSON-able facts of a grid, which with its tensors make it again; a text where a word says everything."""
 
 
 @dataclass(frozen=True)
@@ -47,259 +47,51 @@ def grid_for_range(low: float, high: float) -> Grid:
     return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
-class _Context(Protocol):
-    """What a forward pass below leaves for its backward pass."""
+class WeightGrid(Protocol):
+    """The grid of one weight [Co, ...]: int8 integers times a scale per output channel, zero point 0.
 
-    low: int
-    high: int
-    gradient_scale: float
-    needs_input_grad: tuple[bool, ...]
+    It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: trained is what
+    ships. A weight that is 0 stays 0, so masks hold.
+    """
 
     @property
-    def saved_tensors(self) -> tuple[Tensor, ...]:
-        """What was saved."""
+    def bits(self) -> int:
+        """Bits that its integers need."""
+        ...
 
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Save tensors."""
+    @property
+    def trained_scale(self) -> nn.Parameter | None:
+        """The scales [Co] if they are parameters, which may be moved; None where they follow from the weight."""
+        ...
 
+    def __call__(self, weight: Tensor) -> Tensor:
+        """The weight [Co, ...] moved to the grid, with a gradient."""
+        ...
 
-class _RoundTensor(torch.autograd.Function):
-    """Round to a grid with one scale; straight through for x, LSQ for the scale.
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The integers [Co, ...] int8 that a call stands for, and their scales [Co] float32."""
+        ...
 
-    Inside the range d(x_hat)/d(scale) = round(x/s) - x/s = (x_hat - x)/s; outside it is x_hat/s. "Inside" means that the
-    rounded level is in range, so the outermost half step still passes its gradient. The result has the dtype of x: under bfloat16
-    autocast the levels 0..255 are exact in its 8 bits, and memory traffic, which is what this costs, is halved.
-    """
+    def rows(self, kept: Tensor) -> WeightGrid:
+        """The grid of the output channels ``kept`` (int64 indices) alone."""
+        ...
 
-    @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
-        ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        if _eager_on_cpu(x):
-            step = float(scale)
-            rounded = torch.mul(x, 1.0 / step).round_().clamp_(low, high).mul_(step)
-        else:  # no waiting for the device, and a scale of full precision; a compiler fuses this into one pass
-            rounded = (x / scale).round().clamp(low, high) * scale  # in float32, as the scale is
-            if rounded.dtype != x.dtype:  # torch 2.11 loses the scale's gradient where a conversion that does nothing is compiled
-                rounded = rounded.to(x.dtype)
-        ctx.save_for_backward(x, rounded, scale)
-        return rounded
-
-    @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, rounded, scale = ctx.saved_tensors
-        edges = (ctx.low - 0.5) * scale, (ctx.high + 0.5) * scale
-        gradient_x = _inside(gradient, x, *edges)
-        gradient_scale = None
-        if ctx.needs_input_grad[1]:
-            along = (rounded - _inside(x, x, *edges)).mul_(gradient).sum().float()
-            gradient_scale = (along / scale * ctx.gradient_scale).reshape(scale.shape)
-        return gradient_x, gradient_scale, None, None, None
+    def facts(self) -> Facts:
+        """What makes it again, beside its tensors."""
+        ...
 
 
-def _eager_on_cpu(x: Tensor) -> bool:
-    """Whether every operation is a pass over memory and numbers are at hand; a compiler fuses, a device runs ahead."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+class ActivationGrid(Protocol):
+    """The uint8 grid of one value: an ``nn.Module`` whose ``forward`` gives values of :meth:`grid`."""
 
-
-def _inside(values: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """``values`` where low < x < high, 0 elsewhere."""
-    if _eager_on_cpu(x):
-        return cast(Tensor, torch.ops.aten.hardtanh_backward(values, x, float(low), float(high)))  # in one pass
-    return values * ((x > low) & (x < high))
-
-
-class _RoundRows(torch.autograd.Function):
-    """The same with one scale per index of the first axis, for weights."""
-
-    @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
-        rounded, inside = torch.ops.aten.fake_quantize_per_channel_affine_cachemask(x, scale, zeros, 0, -top, top)
-        ctx.gradient_scale = gradient_scale
-        ctx.save_for_backward(inside, x, rounded, scale)
-        return cast(Tensor, rounded)
-
-    @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *_through_rows(ctx, gradient), None, None, None
-
-
-class _ChosenRows(torch.autograd.Function):
-    """The same where somebody else chose the integers."""
-
-    @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
-        columns = scale.reshape(-1, *[1] * (x.dim() - 1))
-        chosen = levels * columns
-        ctx.gradient_scale = gradient_scale
-        ctx.save_for_backward(x.abs() < (top + 0.5) * columns, x, chosen, scale)
-        return chosen
-
-    @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *_through_rows(ctx, gradient), None, None, None
-
-
-def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Gradients of a weight and of its scales."""
-    inside, x, rounded, scale = ctx.saved_tensors
-    gradient_x = gradient * inside
-    if not ctx.needs_input_grad[1]:
-        return gradient_x, None
-    along = (gradient * (rounded - x * inside)).reshape(len(x), -1).sum(1)
-    return gradient_x, along / scale * ctx.gradient_scale
-
-
-def in_memory_order(x: Tensor) -> Tensor:
-    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
-
-    Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
-    """
-    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(-1)
-
-
-class ActivationQuantizer(nn.Module):
-    """The uint8 grid of one activation tensor, per tensor.
-
-    ``scales="learned"`` trains the step (LSQ); ``"observed"`` follows a moving average of the batch range while training. The
-    zero point is fixed at calibration: 0 where nothing is negative.
-    """
-
-    scale: Tensor
-
-    def __init__(self, grid: Grid, *, scales: Scales, momentum: float = 0.01) -> None:
-        super().__init__()
-        step = torch.tensor([grid.scale], dtype=torch.float32)
-        self.scales: Scales = scales
-        self.momentum = momentum
-        if scales == "learned":
-            self.scale = nn.Parameter(step)
-        else:
-            self.register_buffer("scale", step)
-        self.zero_point = grid.zero_point  # a plain number: reading it from a GPU would wait for the device in every layer
-
-    def get_extra_state(self) -> Tensor:
-        """The zero point, for ``state_dict``."""
-        return torch.tensor([self.zero_point], dtype=torch.int32)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the zero point from a ``state_dict``."""
-        self.zero_point = int(state)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
-        if self.scales == "observed" and self.training:
-            self._observe_(x.detach())
-        scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
-        # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
-        share = 1.0 / float(x[0].numel() * TOP) ** 0.5
-        apply = cast(Callable[..., Tensor], _RoundTensor.apply)
-        return apply(x, scale, -self.zero_point, TOP - self.zero_point, share)
-
-    def _observe_(self, x: Tensor) -> None:
-        low, high = torch.aminmax(in_memory_order(x))
-        below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
-        span = (high.clamp_min(0) - below).float() / TOP
-        # A batch of zeros says nothing about the step.
-        self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
+    def __call__(self, x: Tensor) -> Tensor:
+        """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``, with a gradient."""
+        ...
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
-        scale = float(self.scale.detach().abs().clamp_min(SMALLEST_SCALE))
-        return Grid(scale, self.zero_point)
+        ...
 
-
-class WeightQuantizer(nn.Module):
-    """The signed grid of one weight tensor: symmetric, one scale per output channel (first axis), zero point 0.
-
-    ``"observed"`` takes ``max|w| / top`` of every step, ``"learned"`` trains the step (LSQ) from there. ``clip`` (one factor per
-    channel) scales the observed range: below 1 by calibrators that trade clipping against rounding, above 1 where finer steps are
-    not worth their bits. With ``price`` and ``lengths`` a weight is not moved to the nearest integer but to the cheapest.
-    """
-
-    clip: Tensor
-    scale: Tensor
-    zeros: Tensor
-    price: Tensor | None
-    """What a bit of the coded file is worth, in units of the squared weight; [Co]."""
-    lengths: Tensor | None
-    """Bits of every magnitude, as last counted; [top + 1]."""
-
-    def __init__(self, weight: Tensor, *, bits: int, scales: Scales, clip: Tensor | None = None) -> None:
-        super().__init__()
-        self.scales: Scales = scales
-        self.bits = bits
-        self.top = 2 ** (bits - 1) - 1
-        rows = weight.shape[0]
-        self.register_buffer("clip", torch.ones(rows, device=weight.device) if clip is None else clip)
-        self.register_buffer("price", None)
-        self.register_buffer("lengths", None)
-        if scales == "learned":
-            self.scale = nn.Parameter(self._observed(weight.detach()))
-        self.register_buffer("zeros", torch.zeros(rows, dtype=torch.int32, device=weight.device), persistent=False)
-
-    def _observed(self, weight: Tensor) -> Tensor:
-        step = weight.reshape(weight.shape[0], -1).abs().amax(1) * self.clip / self.top
-        largest = step.amax()
-        # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
-        usual = float(weight[0].numel()) ** -0.5 / self.top
-        least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
-        return cast(Tensor, step.maximum(least).clamp_min(SMALLEST_SCALE))
-
-    def scale_for(self, weight: Tensor) -> Tensor:
-        """Scale per output channel [Co] for this weight."""
-        if self.scales == "learned":
-            return self.scale.abs().clamp_min(SMALLEST_SCALE)
-        return self._observed(weight.detach())
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight [Co, ...] moved to the grid; zeros stay zero."""
-        share = 1.0 / float(weight[0].numel() * self.top) ** 0.5
-        with torch.autocast(weight.device.type, enabled=False):
-            scale = self.scale_for(weight)
-            if self.price is not None and self.lengths is not None:
-                choose = cast(Callable[..., Tensor], _ChosenRows.apply)
-                return choose(weight, scale, self._levels(weight, scale), self.top, share)
-            apply = cast(Callable[..., Tensor], _RoundRows.apply)
-            return apply(weight, scale, self.zeros, self.top, share)
-
-    def _levels(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """The integers that a weight [Co, ...] is moved to, float32."""
-        columns = scale.detach().reshape(-1, *[1] * (weight.dim() - 1))
-        steps = weight.detach() / columns
-        if self.price is None or self.lengths is None:
-            return torch.round(steps).clamp(-self.top, self.top)
-        mantissas, exponents = torch.frexp(columns)  # a square of its own may leave float32
-        price = torch.ldexp(torch.ldexp(self.price.reshape(columns.shape), -exponents), -exponents)
-        return cheapest(steps, self.lengths, price / mantissas.square())
-
-    def recount_(self, weight: Tensor) -> None:
-        """Count the price list anew, in the integers of this weight [Co, ...]. Only where bits have a price."""
-        if self.price is not None:
-            with torch.no_grad():
-                self.lengths = code_lengths(self._levels(weight, self.scale_for(weight)), self.top)
-
-    def rows(self, kept: Tensor) -> WeightQuantizer:
-        """The quantizer of the output channels ``kept`` (int64 indices) alone."""
-        other = WeightQuantizer(
-            torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept]
-        )
-        if self.scales == "learned":
-            other.scale = nn.Parameter(self.scale.detach()[kept])
-        if self.price is not None:
-            other.price, other.lengths = self.price[kept], self.lengths
-        return other
-
-    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""
-        weight, scale = weight.detach(), self.scale_for(weight).detach()
-        if self.price is not None and self.lengths is not None:
-            return self._levels(weight, scale).to(torch.int8), scale
-        integers = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
-        some = max(1, CACHED // weight[0].numel())
-        for part, steps, zeros, into in zip(*(torch.split(t, some) for t in (weight, scale, self.zeros, integers)), strict=True):
-            # As training rounds; a product of an integer and its step, over the step, is off by far less than a half.
-            rounded = torch.fake_quantize_per_channel_affine(part, steps, zeros, 0, -self.top, self.top)
-            into.copy_(rounded.div_(steps.reshape(-1, *[1] * (weight.dim() - 1))).round_())
-        return integers, scale
+    def facts(self) -> Facts:
+        """What makes it again, beside its tensors."""
+        ...

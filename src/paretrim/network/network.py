@@ -22,7 +22,7 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import Weighted, key_of, name_of
-from paretrim.network.grids import ActivationQuantizer
+from paretrim.network.grids import ActivationGrid
 from paretrim.network.places import value_at
 from paretrim.network.torch_forms import real_form
 
@@ -117,13 +117,13 @@ class Network(nn.Module):
     def _on_grid(self, name: str, x: Tensor) -> Tensor:
         return cast(Tensor, self.grids[key_of(name)](x)) if key_of(name) in self.grids else x
 
-    def set_grid_(self, name: str, quantizer: ActivationQuantizer) -> None:
+    def set_grid_(self, name: str, quantizer: ActivationGrid) -> None:
         """Put a fake quantizer on the value ``name``."""
-        self.grids[key_of(name)] = quantizer
+        self.grids[key_of(name)] = cast(nn.Module, quantizer)
 
-    def quantizers(self) -> dict[str, ActivationQuantizer]:
+    def quantizers(self) -> dict[str, ActivationGrid]:
         """Activation quantizers by the name of their value."""
-        return {name_of(key): cast(ActivationQuantizer, module) for key, module in self.grids.items()}
+        return {name_of(key): cast(ActivationGrid, module) for key, module in self.grids.items()}
 
     def batch_norms(self) -> dict[str, BatchNorm]:
         """BatchNorm layers by name."""

@@ -54,7 +54,7 @@ def _settle_layer_(
     own = _array(steps)
     empty = ~integers.reshape(len(integers), -1).any(1).cpu().numpy() | (factor == 0)
     scales = own * np.abs(factor)
-    if norm is not None or quantizer.scales == "learned":
+    if norm is not None or quantizer.trained_scale is not None:
         scales = plain_scales(scales)
     scales = np.where(empty, constant_scale(**grids), scales).astype(np.float32).astype(np.float64)
     moved = plain_biases(bias, scales, **grids) * grids["source"] * scales
@@ -66,8 +66,8 @@ def _settle_layer_(
         _put_(norm.gamma, factor * spread, alive)
         _put_(norm.beta, moved - (inner - _array(norm.mean)) * factor, alive)
         return
-    if quantizer.scales == "learned":
-        _put_(quantizer.scale, scales, ~empty)
+    if quantizer.trained_scale is not None:
+        _put_(quantizer.trained_scale, scales, ~empty)
     if layer.bias is not None:
         _put_(layer.bias, moved, _living(layer.alive))
 

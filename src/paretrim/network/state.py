@@ -12,7 +12,7 @@ from paretrim.errors import CorruptFile
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.structure import graph_of, structure_of
 from paretrim.network.constraints import all_finite, key_of, set_mask_, weighted_layers
-from paretrim.network.grids import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.network.formats import activation_grid, typed, vector, weight_grid
 from paretrim.network.network import Network
 
 
@@ -20,11 +20,9 @@ def facts_of(network: Network) -> dict[str, Any]:
     """What :func:`network_of` needs beside the network's ``state_dict``; JSON-able."""
     return {
         "structure": structure_of(network.graph(weights=False)),
-        "activations": {name: quantizer.scales for name, quantizer in network.quantizers().items()},
+        "activations": {name: quantizer.facts() for name, quantizer in network.quantizers().items()},
         "weights": {
-            name: {"bits": layer.quantizer.bits, "scales": layer.quantizer.scales}
-            for name, layer in weighted_layers(network).items()
-            if layer.quantizer is not None
+            name: layer.quantizer.facts() for name, layer in weighted_layers(network).items() if layer.quantizer is not None
         },
     }
 
@@ -45,37 +43,19 @@ def network_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Netwo
         if tensor.is_floating_point() and not all_finite(tensor):
             raise CorruptFile(f"tensor '{name}' holds NaN or infinity")
     for name, layer in weighted_layers(network).items():
-        mask = _typed(tensors, f"layers.{key_of(name)}.mask", torch.bool)
+        mask = typed(tensors, f"layers.{key_of(name)}.mask", torch.bool)
         if mask is not None:
             set_mask_(layer, mask)
-        layer.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(layer.weight))
+        layer.alive = vector(tensors, f"layers.{key_of(name)}.alive", len(layer.weight))
         if name in facts["weights"]:
-            settings = facts["weights"][name]
-            layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=int(settings["bits"]), scales=settings["scales"])
-            place = f"layers.{key_of(name)}.quantizer"
-            layer.quantizer.price = _vector(tensors, f"{place}.price", len(layer.weight))
-            layer.quantizer.lengths = _vector(tensors, f"{place}.lengths", layer.quantizer.top + 1)
+            place = f"layers.{key_of(name)}.quantizer."
+            own = {key.removeprefix(place): tensor for key, tensor in tensors.items() if key.startswith(place)}
+            layer.quantizer = weight_grid(facts["weights"][name], layer.weight.detach(), own)
     for name, batch_norm in network.batch_norms().items():
-        batch_norm.alive = _vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
+        batch_norm.alive = vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
     for name in grid_values(network.structure) if facts["activations"] else ():  # in the order in which they were made
-        network.set_grid_(name, ActivationQuantizer(Grid(1.0, 0), scales=facts["activations"][name]))
+        network.set_grid_(name, activation_grid(facts["activations"][name]))
     network.load_state_dict(
         {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     )
     return network
-
-
-def _vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
-    """So many float32 under ``key``, if there are any."""
-    found = _typed(tensors, key, torch.float32)
-    if found is not None and found.shape != (count,):
-        raise ValueError(f"'{key}' has shape {tuple(found.shape)} and must have {(count,)}")
-    return found
-
-
-def _typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:
-    """The tensor under ``key``, if there is one; of another type it would be calculated with in another way."""
-    found = tensors.get(key)
-    if found is not None and found.dtype is not dtype:
-        raise ValueError(f"'{key}' is {found.dtype} and must be {dtype}")
-    return found

@@ -18,8 +18,9 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import set_mask_, weighted_layers
-from paretrim.network.grids import ActivationQuantizer, Grid, WeightQuantizer
+from paretrim.network.grids import Grid
 from paretrim.network.network import Network
+from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
 _EXACT_BIAS = 2**23
 """Float32 holds a bias and its scale's rounding so that every smaller whole number is found again."""

@@ -125,6 +125,16 @@ def _run_accuracy(run: Outcome) -> str:
     return f"seed {run.seed}: {deployed} deployed, {trained} trained{exported}"
 
 
+def _bits(stage: StageOutcome) -> str:
+    """Bits of the widest weight, or from the narrowest to the widest where layers were given formats of their own."""
+    formats = stage.settings.get("formats")
+    if not isinstance(formats, Mapping):
+        return str(stage.bits)
+    own = [2 if form.get("grid") == "ternary" else int(form.get("bits", 8)) for form in formats.values()]
+    least = min([*own, stage.bits])
+    return str(stage.bits) if least == stage.bits else f"{least} to {stage.bits}"
+
+
 def _stages(history: Sequence[StageOutcome]) -> str:
     head = "".join(
         f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros of all", "bits", "epochs", "seconds")
@@ -132,7 +142,7 @@ def _stages(history: Sequence[StageOutcome]) -> str:
     rows = "".join(
         f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
         f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
-        f"<td>{stage.bits}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
+        f"<td>{_bits(stage)}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
         for stage in history
     )
     return f'<div class="wide"><table><thead><tr>{head}</thead><tbody>{rows}</table></div>'

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -80,7 +80,7 @@ class _Units:
         for node in network.structure.nodes:
             self.add(node)
         for name, quantizer in network.quantizers().items():
-            self.put(quantizer, "scale", self.values[name])
+            self.put(cast(nn.Module, quantizer), "scale", self.values[name])
 
     def put(self, module: nn.Module, name: str, unit: int) -> None:
         """Note the unit of a parameter, if the module has it."""
@@ -112,7 +112,9 @@ class _Units:
         self.put(layer, "weight", unit - source)
         self.put(layer, "bias", unit)
         if layer.quantizer is not None:
-            self.put(layer.quantizer, "scale", unit - source)
+            scale = layer.quantizer.trained_scale
+            if scale is not None:
+                self.parameters[scale] = unit - source
         return unit
 
     def _norm(self, norm: BatchNorm, source: int) -> int:

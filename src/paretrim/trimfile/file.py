@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
-from paretrim.graph.types import Dtype, Graph, InputSpec, Node, ValueType
+from paretrim.graph.types import Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
 from paretrim.runtime.session import MOST_THREADS, allowed, content_of, is_whole
 from paretrim.trimfile import provenance as texts
@@ -103,7 +103,7 @@ def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = 
 def _may_be_refused(graph: Graph, size: int) -> bool:
     """Whether a file of so many bytes comes near the budget of readers (``SPEC.md``, "Budget"); others need not be read back."""
     weights = sum(tensor.nbytes for node in graph.nodes for tensor in node.tensors.values())
-    values = sum(node.type.size * (1 if node.type.dtype == "uint8" else 4) for node in graph.nodes)
+    values = sum(node.type.nbytes for node in graph.nodes)
     return weights > 2**10 * size or graph.multiply_adds > 2**17 * size or values > 2**26 or len(graph.nodes) > 2**12
 
 
@@ -131,5 +131,4 @@ def _graph(values: GraphValues) -> Graph:
 
 def _node(values: NodeValues) -> Node:
     name, op, inputs, (shape, dtype, scale, zero_point), attributes, tensors, layer = values
-    kind: Dtype = "uint8" if dtype == "uint8" else "float32"
-    return Node(name, op, inputs, ValueType(shape, kind, scale, zero_point), attributes, tensors, layer)
+    return Node(name, op, inputs, ValueType(shape, dtype, scale, zero_point), attributes, tensors, layer)

@@ -20,6 +20,7 @@ from paretrim.network.code_length import bits_between
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.grids import SMALLEST_SCALE
 from paretrim.network.network import Network
+from paretrim.network.uniform import WeightQuantizer
 from paretrim.train.losses import LossTerm, Outputs
 
 _SAMPLE = 8
@@ -103,7 +104,7 @@ def recount_(network: Network) -> None:
     """Count the price list of every layer anew."""
     with torch.no_grad():
         for layer in weighted_layers(network).values():
-            if layer.quantizer is not None:
+            if isinstance(layer.quantizer, WeightQuantizer):
                 layer.quantizer.recount_(layer.masked_weight())
 
 
@@ -117,7 +118,7 @@ def _bits_per_weight(outputs: Outputs) -> Tensor:
     with torch.autocast(outputs.logits.device.type, enabled=False):
         for layer in outputs.layers:
             quantizer = layer.quantizer
-            if quantizer is not None and quantizer.lengths is not None:
+            if isinstance(quantizer, WeightQuantizer) and quantizer.lengths is not None:
                 weight = layer.masked_weight()
                 scale = quantizer.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1))
                 bits = bits + bits_between(weight / scale, quantizer.lengths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -16,9 +16,12 @@ from paretrim.graph.fusion import grid_values
 from paretrim.history import LATER
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import SMALLEST_SCALE, ActivationQuantizer, Scales, WeightQuantizer
+from paretrim.network.grids import SMALLEST_SCALE, WeightGrid
 from paretrim.network.network import Network
+from paretrim.network.ternary import TernaryWeights
+from paretrim.network.uniform import ActivationQuantizer, Scales, WeightQuantizer
 from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
+from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
@@ -38,6 +41,10 @@ class Quantize:
     calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
     the end leaves the trained integers as they are.
 
+    ``formats`` gives layers formats of their own, by name or pattern:
+    ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
+    computes in 8 bits all the same.
+
     Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
     ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
@@ -48,11 +55,12 @@ class Quantize:
 
     name: ClassVar[str] = "quantize"
     budget: Budget = Field(default_factory=Budget)
-    weight_bits: Annotated[int, Field(ge=2, le=8, strict=True)] = 8
-    scales: Literal["learned", "observed"] = "learned"
+    weight_bits: Bits = 8
+    scales: Scales = "learned"
     calibrator: Calibrator = "mse"
     percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
+    formats: dict[str, Format] | None = dataclasses.field(default=None, metadata=LATER)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
@@ -68,23 +76,31 @@ class Quantize:
             layer.quantizer = None
         names = grid_values(private.structure)
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
-        scales: Scales = self.scales
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
-        for name, layer in weighted_layers(private).items():
+        layers = weighted_layers(private)
+        formats = formats_of(list(layers), self.formats or {}, Format(bits=self.weight_bits))
+        for name, layer in layers.items():
             weight = layer.effective_weight().detach()
             _require_steps(name, weight)
-            clip = weight_clips(weight, bits=self.weight_bits, method=self.calibrator, percentile=self.percentile)
-            if self.rate:
-                clip = coarser_clips(weight, clip, worth[name], 2 ** (self.weight_bits - 1) - 1)
-            layer.quantizer = WeightQuantizer(weight, bits=self.weight_bits, scales=scales, clip=clip)
-            layer.quantizer.price = worth.get(name)
+            layer.quantizer = self._weight_grid(weight, formats[name], worth.get(name))
         for _ in range(ROUNDS):
             recount_(private)
         for name in names:
-            private.set_grid_(name, ActivationQuantizer(grids[name], scales=scales).to(device))
+            private.set_grid_(name, ActivationQuantizer(grids[name], scales=self.scales).to(device))
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
         return Training(private, resources)
+
+    def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
+        """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
+        if form.grid == "ternary":
+            return TernaryWeights()
+        clip = weight_clips(weight, bits=form.bits, method=self.calibrator, percentile=self.percentile)
+        if worth is not None:
+            clip = coarser_clips(weight, clip, worth, 2 ** (form.bits - 1) - 1)
+        made = WeightQuantizer(weight, bits=form.bits, scales=self.scales, clip=clip)
+        made.price = worth
+        return made
 
     def advance(self, training: Training, _progress: float, /) -> None:
         """Nothing ramps; where bits have a price, they are counted anew."""

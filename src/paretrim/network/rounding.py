@@ -1,0 +1,146 @@
+"""Rounding to an integer grid, with a gradient that trains through it.
+
+Source: learned step size, Esser et al. 2020 (LSQ, arXiv 1902.08153) section 2; straight-through estimator, Bengio et al. 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+
+class _Context(Protocol):
+    """What a forward pass below leaves for its backward pass."""
+
+    low: int
+    high: int
+    gradient_scale: float
+    needs_input_grad: tuple[bool, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Save tensors."""
+
+
+class _RoundTensor(torch.autograd.Function):
+    """Round to a grid with one scale; straight through for x, LSQ for the scale.
+
+    Inside the range d(x_hat)/d(scale) = round(x/s) - x/s = (x_hat - x)/s; outside it is x_hat/s. "Inside" means that the
+    rounded level is in range, so the outermost half step still passes its gradient. The result has the dtype of x: under bfloat16
+    autocast the levels 0..255 are exact in its 8 bits, and memory traffic, which is what this costs, is halved.
+    """
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
+        ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
+        if _eager_on_cpu(x):
+            step = float(scale)
+            rounded = torch.mul(x, 1.0 / step).round_().clamp_(low, high).mul_(step)
+        else:  # no waiting for the device, and a scale of full precision; a compiler fuses this into one pass
+            rounded = (x / scale).round().clamp(low, high) * scale  # in float32, as the scale is
+            if rounded.dtype != x.dtype:  # torch 2.11 loses the scale's gradient where a conversion that does nothing is compiled
+                rounded = rounded.to(x.dtype)
+        ctx.save_for_backward(x, rounded, scale)
+        return rounded
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, rounded, scale = ctx.saved_tensors
+        edges = (ctx.low - 0.5) * scale, (ctx.high + 0.5) * scale
+        gradient_x = _inside(gradient, x, *edges)
+        gradient_scale = None
+        if ctx.needs_input_grad[1]:
+            along = (rounded - _inside(x, x, *edges)).mul_(gradient).sum().float()
+            gradient_scale = (along / scale * ctx.gradient_scale).reshape(scale.shape)
+        return gradient_x, gradient_scale, None, None, None
+
+
+def _eager_on_cpu(x: Tensor) -> bool:
+    """Whether every operation is a pass over memory and numbers are at hand; a compiler fuses, a device runs ahead."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _inside(values: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``values`` where low < x < high, 0 elsewhere."""
+    if _eager_on_cpu(x):
+        return cast(Tensor, torch.ops.aten.hardtanh_backward(values, x, float(low), float(high)))  # in one pass
+    return values * ((x > low) & (x < high))
+
+
+class _RoundRows(torch.autograd.Function):
+    """The same with one scale per index of the first axis, for weights."""
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
+        rounded, inside = torch.ops.aten.fake_quantize_per_channel_affine_cachemask(x, scale, zeros, 0, -top, top)
+        ctx.gradient_scale = gradient_scale
+        ctx.save_for_backward(inside, x, rounded, scale)
+        return cast(Tensor, rounded)
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *_through_rows(ctx, gradient), None, None, None
+
+
+class _ChosenRows(torch.autograd.Function):
+    """The same where somebody else chose the integers."""
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
+        columns = scale.reshape(-1, *[1] * (x.dim() - 1))
+        chosen = levels * columns
+        ctx.gradient_scale = gradient_scale
+        ctx.save_for_backward(x.abs() < (top + 0.5) * columns, x, chosen, scale)
+        return chosen
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *_through_rows(ctx, gradient), None, None, None
+
+
+def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gradients of a weight and of its scales."""
+    inside, x, rounded, scale = ctx.saved_tensors
+    gradient_x = gradient * inside
+    if not ctx.needs_input_grad[1]:
+        return gradient_x, None
+    along = (gradient * (rounded - x * inside)).reshape(len(x), -1).sum(1)
+    return gradient_x, along / scale * ctx.gradient_scale
+
+
+class _Straight(torch.autograd.Function):
+    """A value that is put in the place of another, whose gradient passes to that one as it is."""
+
+    @staticmethod
+    def forward(_ctx: _Context, _x: Tensor, chosen: Tensor) -> Tensor:
+        return chosen.clone()
+
+    @staticmethod
+    def backward(_ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, None
+
+
+def round_tensor(x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
+    """``x`` on the grid of one ``scale`` [1] and levels ``low`` to ``high``; see :class:`_RoundTensor` for the gradients."""
+    return cast(Callable[..., Tensor], _RoundTensor.apply)(x, scale, low, high, gradient_scale)
+
+
+def round_rows(x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
+    """Weights [Co, ...] on grids of ``scale`` [Co] and levels ``-top`` to ``top``; ``zeros`` int32 [Co] are zero points of 0."""
+    return cast(Callable[..., Tensor], _RoundRows.apply)(x, scale, zeros, top, gradient_scale)
+
+
+def chosen_rows(x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
+    """The same where ``levels`` [Co, ...] were chosen by somebody else than the nearest integer."""
+    return cast(Callable[..., Tensor], _ChosenRows.apply)(x, scale, levels, top, gradient_scale)
+
+
+def straight(x: Tensor, chosen: Tensor) -> Tensor:
+    """``chosen`` in the place of ``x``, with the gradient passing to ``x`` as it is."""
+    return cast(Callable[..., Tensor], _Straight.apply)(x, chosen)

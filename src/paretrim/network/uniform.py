@@ -1,0 +1,180 @@
+"""Uniform grids: evenly spaced integers, as wide as their bits allow, with scales that are learned or observed."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.network.code_length import cheapest, code_lengths
+from paretrim.network.grids import CACHED, SMALLEST_ROW, SMALLEST_SCALE, TOP, Facts, Grid
+from paretrim.network.rounding import chosen_rows, round_rows, round_tensor
+
+Scales = Literal["learned", "observed"]
+
+
+def in_memory_order(x: Tensor) -> Tensor:
+    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
+
+    Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
+    """
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(-1)
+
+
+class ActivationQuantizer(nn.Module):
+    """The uint8 grid of one activation tensor, per tensor.
+
+    ``scales="learned"`` trains the step (LSQ); ``"observed"`` follows a moving average of the batch range while training. The
+    zero point is fixed at calibration: 0 where nothing is negative.
+    """
+
+    scale: Tensor
+
+    def __init__(self, grid: Grid, *, scales: Scales, momentum: float = 0.01) -> None:
+        super().__init__()
+        step = torch.tensor([grid.scale], dtype=torch.float32)
+        self.scales: Scales = scales
+        self.momentum = momentum
+        if scales == "learned":
+            self.scale = nn.Parameter(step)
+        else:
+            self.register_buffer("scale", step)
+        self.zero_point = grid.zero_point  # a plain number: reading it from a GPU would wait for the device in every layer
+
+    def get_extra_state(self) -> Tensor:
+        """The zero point, for ``state_dict``."""
+        return torch.tensor([self.zero_point], dtype=torch.int32)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the zero point from a ``state_dict``."""
+        self.zero_point = int(state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
+        if self.scales == "observed" and self.training:
+            self._observe_(x.detach())
+        scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
+        # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
+        share = 1.0 / float(x[0].numel() * TOP) ** 0.5
+        return round_tensor(x, scale, -self.zero_point, TOP - self.zero_point, share)
+
+    def _observe_(self, x: Tensor) -> None:
+        low, high = torch.aminmax(in_memory_order(x))
+        below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
+        span = (high.clamp_min(0) - below).float() / TOP
+        # A batch of zeros says nothing about the step.
+        self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
+
+    def facts(self) -> Facts:
+        """How its scale is found."""
+        return self.scales
+
+    def grid(self) -> Grid:
+        """The grid as plain numbers."""
+        scale = float(self.scale.detach().abs().clamp_min(SMALLEST_SCALE))
+        return Grid(scale, self.zero_point)
+
+
+class WeightQuantizer(nn.Module):
+    """The signed grid of one weight tensor: symmetric, one scale per output channel (first axis), zero point 0.
+
+    ``"observed"`` takes ``max|w| / top`` of every step, ``"learned"`` trains the step (LSQ) from there. ``clip`` (one factor per
+    channel) scales the observed range: below 1 by calibrators that trade clipping against rounding, above 1 where finer steps are
+    not worth their bits. With ``price`` and ``lengths`` a weight is not moved to the nearest integer but to the cheapest.
+    """
+
+    clip: Tensor
+    scale: Tensor
+    zeros: Tensor
+    price: Tensor | None
+    """What a bit of the coded file is worth, in units of the squared weight; [Co]."""
+    lengths: Tensor | None
+    """Bits of every magnitude, as last counted; [top + 1]."""
+
+    def __init__(self, weight: Tensor, *, bits: int, scales: Scales, clip: Tensor | None = None) -> None:
+        super().__init__()
+        self.scales: Scales = scales
+        self.bits = bits
+        self.top = 2 ** (bits - 1) - 1
+        rows = weight.shape[0]
+        self.register_buffer("clip", torch.ones(rows, device=weight.device) if clip is None else clip)
+        self.register_buffer("price", None)
+        self.register_buffer("lengths", None)
+        if scales == "learned":
+            self.scale = nn.Parameter(self._observed(weight.detach()))
+        self.register_buffer("zeros", torch.zeros(rows, dtype=torch.int32, device=weight.device), persistent=False)
+
+    @property
+    def trained_scale(self) -> nn.Parameter | None:
+        """The learned scales [Co]; None where they are observed."""
+        return cast(nn.Parameter, self.scale) if self.scales == "learned" else None
+
+    def facts(self) -> Facts:
+        """Bits, and how its scales are found."""
+        return {"bits": self.bits, "scales": self.scales}
+
+    def _observed(self, weight: Tensor) -> Tensor:
+        step = weight.reshape(weight.shape[0], -1).abs().amax(1) * self.clip / self.top
+        largest = step.amax()
+        # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
+        usual = float(weight[0].numel()) ** -0.5 / self.top
+        least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
+        return cast(Tensor, step.maximum(least).clamp_min(SMALLEST_SCALE))
+
+    def scale_for(self, weight: Tensor) -> Tensor:
+        """Scale per output channel [Co] for this weight."""
+        if self.scales == "learned":
+            return self.scale.abs().clamp_min(SMALLEST_SCALE)
+        return self._observed(weight.detach())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight [Co, ...] moved to the grid; zeros stay zero."""
+        share = 1.0 / float(weight[0].numel() * self.top) ** 0.5
+        with torch.autocast(weight.device.type, enabled=False):
+            scale = self.scale_for(weight)
+            if self.price is not None and self.lengths is not None:
+                return chosen_rows(weight, scale, self._levels(weight, scale), self.top, share)
+            return round_rows(weight, scale, self.zeros, self.top, share)
+
+    def _levels(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The integers that a weight [Co, ...] is moved to, float32."""
+        columns = scale.detach().reshape(-1, *[1] * (weight.dim() - 1))
+        steps = weight.detach() / columns
+        if self.price is None or self.lengths is None:
+            return torch.round(steps).clamp(-self.top, self.top)
+        mantissas, exponents = torch.frexp(columns)  # a square of its own may leave float32
+        price = torch.ldexp(torch.ldexp(self.price.reshape(columns.shape), -exponents), -exponents)
+        return cheapest(steps, self.lengths, price / mantissas.square())
+
+    def recount_(self, weight: Tensor) -> None:
+        """Count the price list anew, in the integers of this weight [Co, ...]. Only where bits have a price."""
+        if self.price is not None:
+            with torch.no_grad():
+                self.lengths = code_lengths(self._levels(weight, self.scale_for(weight)), self.top)
+
+    def rows(self, kept: Tensor) -> WeightQuantizer:
+        """The quantizer of the output channels ``kept`` (int64 indices) alone."""
+        other = WeightQuantizer(
+            torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept]
+        )
+        if self.scales == "learned":
+            other.scale = nn.Parameter(self.scale.detach()[kept])
+        if self.price is not None:
+            other.price, other.lengths = self.price[kept], self.lengths
+        return other
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""
+        weight, scale = weight.detach(), self.scale_for(weight).detach()
+        if self.price is not None and self.lengths is not None:
+            return self._levels(weight, scale).to(torch.int8), scale
+        integers = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        some = max(1, CACHED // weight[0].numel())
+        for part, steps, zeros, into in zip(*(torch.split(t, some) for t in (weight, scale, self.zeros, integers)), strict=True):
+            # As training rounds; a product of an integer and its step, over the step, is off by far less than a half.
+            rounded = torch.fake_quantize_per_channel_affine(part, steps, zeros, 0, -self.top, self.top)
+            into.copy_(rounded.div_(steps.reshape(-1, *[1] * (weight.dim() - 1))).round_())
+        return integers, scale

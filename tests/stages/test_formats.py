@@ -1,0 +1,114 @@
+"""Layers with number formats of their own: from the recipe to the file and back."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import SHORT, dense, resources, same, start, state
+
+from paretrim import trimfile
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.interpreter import run
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.thaw import thaw
+from paretrim.run.candidate import load_candidate, save_candidate
+from paretrim.run.pipeline import run_stage, run_stages
+from paretrim.run.recipe import parse_stage, stage_settings
+from paretrim.runtime import plan
+from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.formats import Format, formats_of
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+
+NAMES = ("stem", "layer1.0", "layer1.1", "layer2.0", "fc")
+MIXED = {"left.*": Format(bits=4), "down.0": Format(grid="ternary"), "left.1": Format(bits=3)}
+
+
+def largest(graph):
+    return {node.name: int(np.abs(node.tensors["weight"].astype(int)).max()) for node in graph.nodes if node.op in WEIGHTED}
+
+
+def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
+    wanted = {"layer*": Format(bits=4), "layer1.*": Format(bits=3), "layer1.1": Format(grid="ternary")}
+    found = formats_of(NAMES, wanted, Format(bits=7))
+    assert [found[name].bits for name in NAMES] == [7, 3, 8, 4, 7]
+    assert found["layer1.1"].grid == "ternary"
+    assert formats_of(NAMES, {"layer[1]*": Format(bits=2), "layer[12]*": Format(bits=3)}, Format())["layer1.0"].bits == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        ({"layer3.*": Format()}, r"formats names 'layer3\.\*' and no layer is called so; layers are layer"),
+        (
+            {"*.0": Format(bits=3), "?*0": Format(bits=4)},
+            r"layer 'layer1.0' matches '.*' and '.*' of formats, which differ",
+        ),
+    ],
+)
+def test_patterns_that_say_nothing_or_two_things_are_refused(wanted, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        formats_of(NAMES, wanted, Format())
+
+
+def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):
+    stage = Quantize(formats=MIXED, budget=SHORT)
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    graph = freeze(found.network)
+    tops = largest(graph)
+    layers = weighted_layers(found.network)
+    assert {name: layer.quantizer.bits for name, layer in layers.items()} == {
+        name: {"down.0": 2, "left.1": 3}.get(name, 4 if name.startswith("left") else 8) for name in layers
+    }
+    assert all(tops[name] <= 2 ** (layer.quantizer.bits - 1) - 1 for name, layer in layers.items())
+    assert max(tops.values()) > 7
+    images = resources("residual").calibration[:10].numpy()
+    assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
+    assert found.history[-1].bits == 8
+    save_candidate(found, tmp_path / "a")
+    assert same(state(load_candidate(tmp_path / "a")), state(found))
+    assert largest(freeze(load_candidate(tmp_path / "a").network)) == tops
+    again = thaw(graph)
+    assert largest(freeze(again)) == tops
+    assert weighted_layers(again)["down.0"].quantizer.bits == 2
+
+
+def test_fewer_bits_make_a_smaller_file(tmp_path):
+    sizes = {}
+    for bits in (8, 4, 2):
+        network = Quantize(formats={"*": Format(bits=bits)}, budget=Budget(epochs=0)).begin(
+            dense("residual").network, resources("residual")
+        )
+        trimfile.write(freeze(network.network), tmp_path / f"{bits}.trim")
+        sizes[bits] = (tmp_path / f"{bits}.trim").stat().st_size
+    assert sizes[8] > sizes[4] > sizes[2]
+
+
+def test_formats_come_with_stages_before_and_after_and_survive_a_recipe(tmp_path):
+    stage = Quantize(formats=MIXED, budget=SHORT)
+    assert parse_stage(stage_settings(stage), "stage") == stage
+    written = {"stage": "quantize", "formats": {"left.*": {"bits": 4}, "down.0": {"grid": "ternary"}}}
+    assert parse_stage(written, "stage").formats["down.0"] == Format(grid="ternary")
+    assert "formats" not in stage_settings(Quantize())
+    chain = (
+        Prune(sparsity=0.5, pattern="channel", budget=SHORT),
+        stage,
+        Prune(sparsity=0.6, budget=SHORT),
+        Distill(budget=SHORT),
+    )
+    last = run_stages(start("residual"), chain, tmp_path)[-1]
+    assert last.integers is not None
+    assert weighted_layers(last.network)["down.0"].quantizer.bits == 2
+    with pytest.raises(InvalidRecipe, match="bits"):
+        parse_stage({"stage": "quantize", "formats": {"left.*": {"bits": 9}}}, "stage")
+
+
+def test_a_price_of_bits_leaves_ternary_layers_alone():
+    stage = Quantize(formats={"down.0": Format(grid="ternary")}, rate=0.01, budget=SHORT)
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    layers = weighted_layers(found.network)
+    assert layers["down.0"].quantizer.bits == 2
+    assert layers["left.0.0"].quantizer.price is not None
+    assert torch.isfinite(layers["left.0.0"].weight).all()
