@@ -108,12 +108,14 @@ def test_every_command_has_a_line():
 
 
 def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
-    block, pretrained = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+    block, pretrained, formats = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
     (tmp_path / "pretrained.toml").write_text(pretrained, encoding="utf-8")
     assert read_recipe(tmp_path / "pretrained.toml").data.train_images == 10000
+    (tmp_path / "formats.toml").write_text(f'[model]\nnetwork = "resnet20"\n[data]\nname = "digits"\n{formats}', encoding="utf-8")
+    assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
