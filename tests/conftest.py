@@ -15,6 +15,11 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests first: none of them is left to one worker when the other has nothing to do any more."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def one_thread(request):
     """Results are equal to the last bit for a fixed number of threads; tiny networks are fastest with one."""
