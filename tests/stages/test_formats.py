@@ -32,8 +32,8 @@ def largest(graph):
 
 def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
     wanted = {"layer*": Format(bits=4), "layer1.*": Format(bits=3), "layer1.1": Format(grid="ternary")}
-    found = formats_of(NAMES, wanted, Format(bits=7))
-    assert [found[name].bits for name in NAMES] == [7, 3, 8, 4, 7]
+    found = formats_of(NAMES, wanted, Format())
+    assert [found[name].width(7) for name in NAMES] == [7, 3, 2, 4, 7]
     assert found["layer1.1"].grid == "ternary"
     assert formats_of(NAMES, {"layer[1]*": Format(bits=2), "layer[12]*": Format(bits=3)}, Format())["layer1.0"].bits == 3
 
@@ -112,3 +112,42 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
     assert layers["down.0"].quantizer.bits == 2
     assert layers["left.0.0"].quantizer.price is not None
     assert torch.isfinite(layers["left.0.0"].weight).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary"),
+        ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
+        ({"bits": 9}, r"stage.formats.fc.bits is 9"),
+        ({"bit": 4}, r"stage.formats.fc.bit: there is no such key; did you mean 'bits'"),
+    ],
+)
+def test_formats_that_do_not_exist_are_refused(table, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        parse_stage({"stage": "quantize", "formats": {"fc": table}}, "stage")
+
+
+def test_grids_of_activations_that_do_not_exist_are_refused():
+    with pytest.raises(InvalidRecipe, match="activations is 'octal'; known grids are uniform, clipped"):
+        parse_stage({"stage": "quantize", "activations": "octal"}, "stage")
+
+
+def test_the_width_of_a_grid_follows_the_stage_unless_it_is_given():
+    assert [Format().width(7), Format(bits=8).width(7), Format(grid="ternary").width(7)] == [7, 8, 2]
+
+
+def test_clipped_activations_ship_as_they_train_and_come_back(tmp_path):
+    stage = Quantize(activations="clipped", budget=SHORT)
+    begun = stage.begin(dense("residual").network, resources("residual")).network
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    before = {name: grid.grid().scale for name, grid in begun.quantizers().items()}
+    after = {name: grid.grid().scale for name, grid in found.network.quantizers().items()}
+    assert before.keys() == after.keys()
+    assert all(before[name] != after[name] for name in before)
+    graph, images = freeze(found.network), resources("residual").calibration[:10].numpy()
+    assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
+    save_candidate(found, tmp_path / "a")
+    assert same(state(load_candidate(tmp_path / "a")), state(found))
+    assert "activations" not in stage_settings(Quantize())
+    assert parse_stage(stage_settings(stage), "stage") == stage

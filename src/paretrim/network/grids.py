@@ -6,9 +6,9 @@ A grid is an ``nn.Module`` on a layer's weight or on a value. Which grids there 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ TOP = 255
 
 CACHED = 2**17
 """Weights that are turned into integers at a time, so that what is in between stays in the cache."""
+
+Scales = Literal["learned", "observed"]
 
 Facts = str | Mapping[str, object]
 """JSON-able facts of a grid, which with its tensors make it again; a text where a word says everything."""
@@ -47,21 +49,86 @@ def grid_for_range(low: float, high: float) -> Grid:
     return Grid(scale, min(max(round(-low / scale), 0), TOP))
 
 
+def scales_in(facts: Mapping[str, object]) -> Scales:
+    """How a grid with these facts finds its scales.
+
+    Raises:
+        KeyError, ValueError: they do not say, or say something unknown.
+    """
+    value = facts["scales"]
+    if value not in ("learned", "observed"):
+        raise ValueError(f"scales are {value!r} and must be learned or observed")
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSettings:
+    """What a new grid of a weight is told; it leaves alone what it has no use for.
+
+    ``clip`` [Co] is the share of each output channel's range that it should cover, ``price`` [Co] what a bit of the coded file is
+    worth in units of the squared weight; None for the whole range, and for bits without a price.
+    """
+
+    bits: int
+    scales: Scales
+    clip: Tensor | None = None
+    price: Tensor | None = None
+
+
+class PricedGrid(Protocol):
+    """What a grid of a weight can do if it moves the weight to the integer that is worth its bits in the coded file."""
+
+    def recount_(self, weight: Tensor) -> None:
+        """Count the bits of every integer anew, in the integers of this weight [Co, ...]."""
+        ...
+
+    def bits_of(self, weight: Tensor) -> Tensor:
+        """Bits of a weight [Co, ...] in the coded file, as last counted: one number, with a gradient to weight and scales."""
+        ...
+
+
 class WeightGrid(Protocol):
     """The grid of one weight [Co, ...]: int8 integers times a scale per output channel, zero point 0.
 
     It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: trained is what
-    ships. A weight that is 0 stays 0, so masks hold.
+    ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, never by weight, and
+    its parameters are in the unit of the weight: where weights are 1e-9 times as large, so are they.
     """
+
+    widths: ClassVar[range]
+    """Bits that it can have."""
 
     @property
     def bits(self) -> int:
         """Bits that its integers need."""
         ...
 
+    @classmethod
+    def fitted(cls, weight: Tensor, settings: WeightSettings) -> Self:
+        """A new grid for this weight [Co, ...]."""
+        ...
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object], weight: Tensor, tensors: Mapping[str, Tensor]) -> Self:
+        """A grid with these :meth:`facts` for this weight, into which the ``state_dict`` that holds ``tensors`` can be loaded.
+
+        Raises:
+            KeyError, TypeError, ValueError: facts and tensors are not those of such a grid.
+        """
+        ...
+
     @property
     def trained_scale(self) -> nn.Parameter | None:
         """The scales [Co] if they are parameters, which may be moved; None where they follow from the weight."""
+        ...
+
+    @property
+    def priced(self) -> PricedGrid | None:
+        """This grid if its bits have a price, else None."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What trains."""
         ...
 
     def __call__(self, weight: Tensor) -> Tensor:
@@ -72,7 +139,7 @@ class WeightGrid(Protocol):
         """The integers [Co, ...] int8 that a call stands for, and their scales [Co] float32."""
         ...
 
-    def rows(self, kept: Tensor) -> WeightGrid:
+    def rows(self, kept: Tensor) -> Self:
         """The grid of the output channels ``kept`` (int64 indices) alone."""
         ...
 
@@ -82,7 +149,28 @@ class WeightGrid(Protocol):
 
 
 class ActivationGrid(Protocol):
-    """The uint8 grid of one value: an ``nn.Module`` whose ``forward`` gives values of :meth:`grid`."""
+    """The uint8 grid of one value: an ``nn.Module`` whose ``forward`` gives values of :meth:`grid`.
+
+    Its parameters are in the unit of the value.
+    """
+
+    @classmethod
+    def fitted(cls, grid: Grid, scales: Scales) -> Self:
+        """One that begins at a calibrated grid."""
+        ...
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object]) -> Self:
+        """One with these :meth:`facts`, into which its ``state_dict`` can be loaded.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not facts of such a grid.
+        """
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What trains."""
+        ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``, with a gradient."""

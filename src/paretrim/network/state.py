@@ -12,8 +12,9 @@ from paretrim.errors import CorruptFile
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.structure import graph_of, structure_of
 from paretrim.network.constraints import all_finite, key_of, set_mask_, weighted_layers
-from paretrim.network.formats import activation_grid, typed, vector, weight_grid
+from paretrim.network.formats import activation_grid, weight_grid
 from paretrim.network.network import Network
+from paretrim.network.tensors import typed, vector
 
 
 def facts_of(network: Network) -> dict[str, Any]:

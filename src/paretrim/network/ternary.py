@@ -5,10 +5,13 @@ Source: Li & Liu 2016, "Ternary weight networks" (arXiv 1605.04711), section 2.2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 THRESHOLD = 0.7
@@ -21,8 +24,20 @@ class TernaryWeights(nn.Module):
     The scale is the mean magnitude of those above. Pruned weights have no part in the mean. The gradient passes straight through.
     """
 
-    bits = 2
-    trained_scale = None
+    widths: ClassVar[range] = range(2, 3)
+    bits: int = 2
+    trained_scale: nn.Parameter | None = None
+    priced: PricedGrid | None = None
+
+    @classmethod
+    def fitted(cls, _weight: Tensor, _settings: WeightSettings) -> Self:
+        """The same for every weight: everything follows from the weight."""
+        return cls()
+
+    @classmethod
+    def restored(cls, _facts: Mapping[str, object], _weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
+        """Likewise."""
+        return cls()
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to the grid; zeros stay zero."""
@@ -36,9 +51,9 @@ class TernaryWeights(nn.Module):
         levels, scale = _ternary(weight.detach())
         return levels.to(torch.int8), scale
 
-    def rows(self, _kept: Tensor) -> TernaryWeights:
-        """The same for fewer channels: everything follows from the weight."""
-        return TernaryWeights()
+    def rows(self, _kept: Tensor) -> Self:
+        """Likewise."""
+        return type(self)()
 
     def facts(self) -> Facts:
         """Its name."""

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.code_length import cheapest, code_lengths
-from paretrim.network.grids import CACHED, SMALLEST_ROW, SMALLEST_SCALE, TOP, Facts, Grid
+from paretrim.network.code_length import bits_between, cheapest, code_lengths
+from paretrim.network.grids import (
+    CACHED,
+    SMALLEST_ROW,
+    SMALLEST_SCALE,
+    TOP,
+    Facts,
+    Grid,
+    PricedGrid,
+    Scales,
+    WeightSettings,
+    scales_in,
+)
 from paretrim.network.rounding import chosen_rows, round_rows, round_tensor
-
-Scales = Literal["learned", "observed"]
-
-
-def in_memory_order(x: Tensor) -> Tensor:
-    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
-
-    Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
-    """
-    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(-1)
+from paretrim.network.tensors import in_memory_order, vector
 
 
 class ActivationQuantizer(nn.Module):
@@ -43,6 +44,20 @@ class ActivationQuantizer(nn.Module):
         else:
             self.register_buffer("scale", step)
         self.zero_point = grid.zero_point  # a plain number: reading it from a GPU would wait for the device in every layer
+
+    @classmethod
+    def fitted(cls, grid: Grid, scales: Scales) -> Self:
+        """One that begins at a calibrated grid."""
+        return cls(grid, scales=scales)
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object]) -> Self:
+        """One with these :meth:`facts`; step and zero point come with its ``state_dict``.
+
+        Raises:
+            KeyError, ValueError: they do not say how its scale is found.
+        """
+        return cls(Grid(1.0, 0), scales=scales_in(facts))
 
     def get_extra_state(self) -> Tensor:
         """The zero point, for ``state_dict``."""
@@ -86,6 +101,7 @@ class WeightQuantizer(nn.Module):
     not worth their bits. With ``price`` and ``lengths`` a weight is not moved to the nearest integer but to the cheapest.
     """
 
+    widths: ClassVar[range] = range(2, 9)
     clip: Tensor
     scale: Tensor
     zeros: Tensor
@@ -107,10 +123,34 @@ class WeightQuantizer(nn.Module):
             self.scale = nn.Parameter(self._observed(weight.detach()))
         self.register_buffer("zeros", torch.zeros(rows, dtype=torch.int32, device=weight.device), persistent=False)
 
+    @classmethod
+    def fitted(cls, weight: Tensor, settings: WeightSettings) -> Self:
+        """A new grid for this weight [Co, ...]."""
+        made = cls(weight, bits=settings.bits, scales=settings.scales, clip=settings.clip)
+        made.price = settings.price
+        return made
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object], weight: Tensor, tensors: Mapping[str, Tensor]) -> Self:
+        """A grid with these :meth:`facts`; ``tensors`` say whether its bits have a price.
+
+        Raises:
+            KeyError, ValueError: facts and tensors are not those of such a grid.
+        """
+        made = cls(weight, bits=int(str(facts["bits"])), scales=scales_in(facts))
+        made.price = vector(tensors, "price", len(weight))
+        made.lengths = vector(tensors, "lengths", made.top + 1)
+        return made
+
     @property
     def trained_scale(self) -> nn.Parameter | None:
         """The learned scales [Co]; None where they are observed."""
         return cast(nn.Parameter, self.scale) if self.scales == "learned" else None
+
+    @property
+    def priced(self) -> PricedGrid | None:
+        """This grid if its bits have a price."""
+        return None if self.price is None else self
 
     def facts(self) -> Facts:
         """Bits, and how its scales are found."""
@@ -155,9 +195,14 @@ class WeightQuantizer(nn.Module):
             with torch.no_grad():
                 self.lengths = code_lengths(self._levels(weight, self.scale_for(weight)), self.top)
 
-    def rows(self, kept: Tensor) -> WeightQuantizer:
+    def bits_of(self, weight: Tensor) -> Tensor:
+        """Bits of a weight [Co, ...] in the coded file, as last counted; with a gradient to weight and scales."""
+        assert self.lengths is not None, "bits are counted before they are asked for"
+        return bits_between(weight / self.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1)), self.lengths)
+
+    def rows(self, kept: Tensor) -> Self:
         """The quantizer of the output channels ``kept`` (int64 indices) alone."""
-        other = WeightQuantizer(
+        other = type(self)(
             torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept]
         )
         if self.scales == "learned":

@@ -27,6 +27,7 @@ from paretrim.models.spec import ModelSpec
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label
@@ -265,6 +266,7 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
             "teacher": ModelSpec,
             "data": DataSpec,
             "execution": Execution,
+            "formats": Format,
         }
         kind = found.get(str(part), kind) if part in kinds else kind
     return kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Node
 from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.grids import ActivationGrid, WeightGrid
 from paretrim.network.network import BatchNorm, Network
 
 USUAL = range(-2, 5)
@@ -79,13 +80,18 @@ class _Units:
         self.parameters: dict[Tensor, int] = {}
         for node in network.structure.nodes:
             self.add(node)
-        for name, quantizer in network.quantizers().items():
-            self.put(cast(nn.Module, quantizer), "scale", self.values[name])
+        for name, grid in network.quantizers().items():
+            self.put_grid(grid, self.values[name])
 
     def put(self, module: nn.Module, name: str, unit: int) -> None:
         """Note the unit of a parameter, if the module has it."""
         parameter = dict(module.named_parameters(recurse=False)).get(name)
         if parameter is not None:
+            self.parameters[parameter] = unit
+
+    def put_grid(self, grid: WeightGrid | ActivationGrid, unit: int) -> None:
+        """Note the unit of what a grid trains: that of the values on it."""
+        for parameter in grid.parameters():
             self.parameters[parameter] = unit
 
     def add(self, node: Node) -> None:
@@ -112,9 +118,7 @@ class _Units:
         self.put(layer, "weight", unit - source)
         self.put(layer, "bias", unit)
         if layer.quantizer is not None:
-            scale = layer.quantizer.trained_scale
-            if scale is not None:
-                self.parameters[scale] = unit - source
+            self.put_grid(layer.quantizer, unit - source)
         return unit
 
     def _norm(self, norm: BatchNorm, source: int) -> int:

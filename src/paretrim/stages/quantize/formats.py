@@ -5,27 +5,47 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
+from paretrim.network.formats import UNIFORM, WEIGHT_GRIDS
 from paretrim.train.budget import STRICT
+from paretrim.visible import brief
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Format:
-    """How the weights of a layer are stored.
+    """How the weights of a layer are stored: the kind of grid, and bits.
 
-    ``uniform``: evenly spaced integers of ``bits`` bits, 2 to 8. ``ternary``: -1, 0 and 1
-    (Li & Liu 2016), whatever ``bits`` says.
+    ``uniform``: evenly spaced integers of ``bits`` bits, 2 to 8; without ``bits`` as many as the stage's ``weight_bits``.
+    ``ternary``: -1, 0 and 1 (Li & Liu 2016), in 2 bits.
+
+    Raises:
+        InvalidRecipe: there is no such grid, or it has no such width.
     """
 
-    bits: Bits = 8
-    grid: Literal["uniform", "ternary"] = "uniform"
+    bits: Bits | None = None
+    grid: str = UNIFORM
+
+    def __post_init__(self) -> None:
+        if self.grid not in WEIGHT_GRIDS:
+            raise InvalidRecipe(f"formats: grid is {brief(self.grid)}; known are {', '.join(WEIGHT_GRIDS)}")
+        widths = WEIGHT_GRIDS[self.grid].widths
+        if self.bits is not None and self.bits not in widths:
+            raise InvalidRecipe(f"formats: bits is {self.bits}; on the grid '{self.grid}' a weight has {_words(widths)}")
+
+    def width(self, usual: int) -> int:
+        """Its bits, where layers without a format of their own have ``usual``."""
+        return min(usual, WEIGHT_GRIDS[self.grid].widths[-1]) if self.bits is None else self.bits
+
+
+def _words(widths: range) -> str:
+    return str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
 
 
 def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format) -> dict[str, Format]:

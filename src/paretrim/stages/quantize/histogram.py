@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paretrim.network.uniform import in_memory_order
+from paretrim.network.tensors import in_memory_order
 
 _BITS = 12
 """The value of largest magnitude falls between bin 2**11 and bin 2**12, counted from 0."""

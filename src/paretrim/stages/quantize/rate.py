@@ -16,11 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.errors import TrainingFailed
-from paretrim.network.code_length import bits_between
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.grids import SMALLEST_SCALE
 from paretrim.network.network import Network
-from paretrim.network.uniform import WeightQuantizer
 from paretrim.train.losses import LossTerm, Outputs
 
 _SAMPLE = 8
@@ -104,8 +102,8 @@ def recount_(network: Network) -> None:
     """Count the price list of every layer anew."""
     with torch.no_grad():
         for layer in weighted_layers(network).values():
-            if isinstance(layer.quantizer, WeightQuantizer):
-                layer.quantizer.recount_(layer.masked_weight())
+            if layer.quantizer is not None and layer.quantizer.priced is not None:
+                layer.quantizer.priced.recount_(layer.masked_weight())
 
 
 def rate_term(rate: float) -> LossTerm:
@@ -117,9 +115,6 @@ def _bits_per_weight(outputs: Outputs) -> Tensor:
     bits = outputs.logits.new_zeros((), dtype=torch.float32)
     with torch.autocast(outputs.logits.device.type, enabled=False):
         for layer in outputs.layers:
-            quantizer = layer.quantizer
-            if isinstance(quantizer, WeightQuantizer) and quantizer.lengths is not None:
-                weight = layer.masked_weight()
-                scale = quantizer.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1))
-                bits = bits + bits_between(weight / scale, quantizer.lengths)
+            if layer.quantizer is not None and layer.quantizer.priced is not None:
+                bits = bits + layer.quantizer.priced.bits_of(layer.masked_weight())
     return bits / max(sum(layer.weight.numel() for layer in outputs.layers), 1)

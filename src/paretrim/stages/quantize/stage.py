@@ -11,15 +11,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from paretrim.errors import TrainingFailed
+from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.fusion import grid_values
 from paretrim.history import LATER
 from paretrim.network.constraints import weighted_layers
+from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import SMALLEST_SCALE, WeightGrid
+from paretrim.network.grids import SMALLEST_SCALE, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
-from paretrim.network.ternary import TernaryWeights
-from paretrim.network.uniform import ActivationQuantizer, Scales, WeightQuantizer
 from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -27,6 +26,7 @@ from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+from paretrim.visible import brief
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
@@ -43,7 +43,8 @@ class Quantize:
 
     ``formats`` gives layers formats of their own, by name or pattern:
     ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
-    computes in 8 bits all the same.
+    computes in 8 bits all the same. ``activations`` is the grid of all values: "uniform", or "clipped", which trains the reach of
+    the grid by what is beyond it (PACT) whatever ``scales`` says.
 
     Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
@@ -61,11 +62,17 @@ class Quantize:
     percentile: Annotated[float, Field(gt=50.0, le=100.0, strict=True)] = 99.99
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
     formats: dict[str, Format] | None = dataclasses.field(default=None, metadata=LATER)
+    activations: str = dataclasses.field(default=UNIFORM, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.activations not in ACTIVATION_GRIDS:
+            raise InvalidRecipe(f"activations is {brief(self.activations)}; known grids are {', '.join(ACTIVATION_GRIDS)}")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
 
         Raises:
+            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one.
             TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
             UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
         """
@@ -78,7 +85,7 @@ class Quantize:
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
         layers = weighted_layers(private)
-        formats = formats_of(list(layers), self.formats or {}, Format(bits=self.weight_bits))
+        formats = formats_of(list(layers), self.formats or {}, Format())
         for name, layer in layers.items():
             weight = layer.effective_weight().detach()
             _require_steps(name, weight)
@@ -86,21 +93,19 @@ class Quantize:
         for _ in range(ROUNDS):
             recount_(private)
         for name in names:
-            private.set_grid_(name, ActivationQuantizer(grids[name], scales=self.scales).to(device))
+            private.set_grid_(name, ACTIVATION_GRIDS[self.activations].fitted(grids[name], self.scales))
+        private.to(device)
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
         return Training(private, resources)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
-        if form.grid == "ternary":
-            return TernaryWeights()
-        clip = weight_clips(weight, bits=form.bits, method=self.calibrator, percentile=self.percentile)
+        bits = form.width(self.weight_bits)
+        clip = weight_clips(weight, bits=bits, method=self.calibrator, percentile=self.percentile)
         if worth is not None:
-            clip = coarser_clips(weight, clip, worth, 2 ** (form.bits - 1) - 1)
-        made = WeightQuantizer(weight, bits=form.bits, scales=self.scales, clip=clip)
-        made.price = worth
-        return made
+            clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
+        return WEIGHT_GRIDS[form.grid].fitted(weight, WeightSettings(bits, self.scales, clip, worth))
 
     def advance(self, training: Training, _progress: float, /) -> None:
         """Nothing ramps; where bits have a price, they are counted anew."""

@@ -1,0 +1,57 @@
+"""Activations with a trained upper bound.
+
+Source: parameterized clipping activation, Choi et al. 2018 (PACT, arXiv 1805.06085) section 3, equations 1 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
+from paretrim.network.rounding import straight
+
+
+class ClippedActivations(nn.Module):
+    """The uint8 grid of one activation tensor, whose reach (PACT's alpha) trains: a clipped value moves it, others do not.
+
+    Where values may be negative, both ends move with the reach and the zero point stays. It is trained whatever ``scales`` says.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.reach = nn.Parameter(torch.tensor([grid.scale * TOP], dtype=torch.float32))
+        """Distance between the ends of the grid."""
+        self.zero_point = grid.zero_point
+
+    @classmethod
+    def fitted(cls, grid: Grid, _scales: Scales) -> Self:
+        """One that begins at a calibrated grid."""
+        return cls(grid)
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object]) -> Self:
+        """One made of :meth:`facts`; the reach comes with its ``state_dict``."""
+        return cls(Grid(1.0, int(str(facts["zero_point"]))))
+
+    def facts(self) -> Facts:
+        """Its name and zero point."""
+        return {"grid": "clipped", "zero_point": self.zero_point}
+
+    def _scale(self) -> Tensor:
+        return (self.reach.abs() / TOP).clamp_min(SMALLEST_SCALE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
+        scale = self._scale()
+        low, high = -self.zero_point * scale, (TOP - self.zero_point) * scale
+        inside = torch.minimum(torch.maximum(x.float(), low), high)
+        levels = (inside.detach() / scale.detach()).round_().clamp_(-self.zero_point, TOP - self.zero_point)
+        return straight(inside, levels * scale.detach()).to(x.dtype)
+
+    def grid(self) -> Grid:
+        """The grid as plain numbers."""
+        return Grid(float(self._scale().detach()), self.zero_point)

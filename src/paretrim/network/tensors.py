@@ -1,0 +1,42 @@
+"""Tensors in the order of memory, and tensors from a file, which are checked before they are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def in_memory_order(x: Tensor) -> Tensor:
+    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
+
+    Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
+    """
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(-1)
+
+
+def vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
+    """So many float32 under ``key``, if there are any.
+
+    Raises:
+        ValueError: it is of another type or length.
+    """
+    found = typed(tensors, key, torch.float32)
+    if found is not None and found.shape != (count,):
+        raise ValueError(f"'{key}' has shape {tuple(found.shape)} and must have {(count,)}")
+    return found
+
+
+def typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:
+    """The tensor under ``key``, if there is one; of another type it would be calculated with in another way.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    found = tensors.get(key)
+    if found is not None and found.dtype is not dtype:
+        raise ValueError(f"'{key}' is {found.dtype} and must be {dtype}")
+    return found
