@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 
 LATER: Mapping[str, bool] = MappingProxyType({"later": True})
@@ -18,7 +18,8 @@ are still found.
 class StageOutcome:
     """What one stage did. Accuracies are on the validation split, as fractions; ``bits`` are those of the widest weight.
 
-    ``seconds`` are those of pruning or calibration at its beginning and of training.
+    ``layer_bits`` are those of every layer by name, where layers differ. ``seconds`` are those of pruning or calibration at its
+    beginning and of training.
     """
 
     name: str
@@ -29,3 +30,9 @@ class StageOutcome:
     bits: int
     accuracy_before: float
     accuracy_after: float
+    layer_bits: Mapping[str, int] | None = field(default=None, metadata=LATER)
+
+    def facts(self) -> dict[str, object]:
+        """As it is stored: what came later is left out at its default."""
+        unused = {one.name for one in fields(self) if one.metadata == LATER and getattr(self, one.name) == one.default}
+        return {name: value for name, value in asdict(self).items() if name not in unused}

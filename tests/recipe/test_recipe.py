@@ -9,6 +9,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
 from paretrim.run.recipe import STAGES, Recipe, canonical, parse_recipe, parse_stage, read_recipe, stage_settings
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 
 TEXT = """
 seed = 3
@@ -111,7 +112,8 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     parts_budget = {place for place in fields(recipe) if "parts" in place and "budget" in place}
     missing = set(fields(recipe)) - set(leaves(canonical(recipe))) - parts_budget
     later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
-    later |= {("stages", 1, "parts", 0, "rate"), ("data", "resize")}
+    later |= {("stages", 1, "parts", 0, field.name) for field in dataclasses.fields(Quantize) if field.metadata == LATER}
+    later |= {("data", "resize")}
     assert missing == later | {("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 

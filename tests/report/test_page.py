@@ -14,6 +14,7 @@ import fakes
 import pytest
 
 from paretrim.errors import InvalidRecipe
+from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.report import page, svg
 from paretrim.results.choice import Choice
@@ -241,3 +242,18 @@ def test_the_page_says_where_the_baseline_of_a_speed_up_ran() -> None:
     said = "paretrim runs integer networks; timed in onnxruntime beside it: FP32 baseline."
     assert f"Speed-up is against FP32 baseline, from paired rounds; {said}" in page.render(native)
     assert "timed in onnxruntime beside it" not in page.render(sound)
+
+
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [
+        (None, "8"),
+        ({"stem": 8, "a": 4, "b": 4, "fc": 8, "c": 4}, "4; 8 in stem, fc"),
+        ({"a": 8, "b": 8, "<c>": 2, "d": 4}, "8; 4 in d; 2 in &lt;c&gt;"),
+        ({"f": 8, **dict.fromkeys("abcde", 4), **dict.fromkeys("ghijklm", 2)}, "2; 4 in 5 layers; 8 in f"),
+    ],
+)
+def test_bits_that_differ_by_layer_are_told(bits: dict[str, int] | None, text: str) -> None:
+    stage = StageOutcome("quantize", {}, 1, 1.0, 0.0, 8, 0.9, 0.9, bits)
+    made = page.render([replace(fakes.outcome("mixed"), history=(stage,))], title="Mixed")
+    assert f"<td>{text}<td>1<td>1" in made

@@ -67,8 +67,13 @@ def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):
     images = resources("residual").calibration[:10].numpy()
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
     assert found.history[-1].bits == 8
+    assert found.history[-1].layer_bits == {name: layer.quantizer.bits for name, layer in layers.items()}
     save_candidate(found, tmp_path / "a")
     assert same(state(load_candidate(tmp_path / "a")), state(found))
+    assert load_candidate(tmp_path / "a").history == found.history
+    trimfile.write(graph, tmp_path / "a.trim", provenance=trimfile.Provenance(history=found.history))
+    assert trimfile.open_file(tmp_path / "a.trim").provenance.history[-1].settings["formats"]["left.1"]["bits"] == 3
+    assert largest(trimfile.read(tmp_path / "a.trim")) == tops
     assert largest(freeze(load_candidate(tmp_path / "a").network)) == tops
     again = thaw(graph)
     assert largest(freeze(again)) == tops
@@ -151,3 +156,9 @@ def test_clipped_activations_ship_as_they_train_and_come_back(tmp_path):
     assert same(state(load_candidate(tmp_path / "a")), state(found))
     assert "activations" not in stage_settings(Quantize())
     assert parse_stage(stage_settings(stage), "stage") == stage
+
+
+def test_layers_that_have_all_the_same_bits_are_not_listed():
+    found = run_stage(dense("residual"), Quantize(weight_bits=4, budget=Budget(epochs=0)), resources("residual"))
+    assert (found.history[-1].bits, found.history[-1].layer_bits) == (4, None)
+    assert "layer_bits" not in found.history[-1].facts()

@@ -85,6 +85,12 @@ def one(**changes: Any) -> Outcome:
     return replace(base, **changes)
 
 
+def test_bits_by_layer_are_kept_and_left_out_where_there_are_none() -> None:
+    stage = StageOutcome("quantize", {}, 0, 1.0, 0.0, 8, 0.9, 0.9, {"fc": 8, "conv": 4})
+    assert store.decode(store.encode(one(history=(stage,)))).history == (stage,)
+    assert "layer_bits" not in store.encode(one())
+
+
 def edited(**changes: object) -> str:
     return json.dumps(json.loads(store.encode(one())) | changes)
 

@@ -150,5 +150,10 @@ def sparsity(network: nn.Module) -> float:
 
 def weight_bits(network: nn.Module) -> int:
     """Bits of the widest weight: 32 as long as any layer is not quantized."""
-    layers = weighted_layers(network).values()
-    return max((32 if layer.quantizer is None else layer.quantizer.bits for layer in layers), default=32)
+    return max(layer_bits(network).values(), default=32)
+
+
+def layer_bits(network: nn.Module) -> dict[str, int]:
+    """Bits of every layer's weight by name; 32 where it is not quantized."""
+    layers = weighted_layers(network).items()
+    return {name: 32 if layer.quantizer is None else layer.quantizer.bits for name, layer in layers}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from paretrim.intervals import Estimate
@@ -11,6 +12,9 @@ from paretrim.report.points import Point, Setting, Speed
 from paretrim.report.view import View, points_with_layers
 from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
+
+NAMED = 4
+"""Up to so many layers of one width are named; of more, their number is told."""
 
 FEW = 12
 """Up to so many recipes are listed together; of more, the dominated ones are folded away."""
@@ -126,13 +130,16 @@ def _run_accuracy(run: Outcome) -> str:
 
 
 def _bits(stage: StageOutcome) -> str:
-    """Bits of the widest weight, or from the narrowest to the widest where layers were given formats of their own."""
-    formats = stage.settings.get("formats")
-    if not isinstance(formats, Mapping):
+    """Bits of weights: most layers' first, then the layers that have others, by name as long as they are few."""
+    if not stage.layer_bits:
         return str(stage.bits)
-    own = [2 if form.get("grid") == "ternary" else int(form.get("bits", 8)) for form in formats.values()]
-    least = min([*own, stage.bits])
-    return str(stage.bits) if least == stage.bits else f"{least} to {stage.bits}"
+    widths = Counter(stage.layer_bits.values())
+    usual, *others = sorted(widths, key=lambda bits: (-widths[bits], -bits))
+    parts = [str(usual)]
+    for bits in others:
+        layers = [name for name, own in stage.layer_bits.items() if own == bits]
+        parts.append(f"{bits} in {', '.join(layers) if len(layers) <= NAMED else f'{len(layers)} layers'}")
+    return "; ".join(parts)
 
 
 def _stages(history: Sequence[StageOutcome]) -> str:
@@ -142,7 +149,7 @@ def _stages(history: Sequence[StageOutcome]) -> str:
     rows = "".join(
         f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
         f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
-        f"<td>{_bits(stage)}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
+        f"<td>{escape(_bits(stage))}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
         for stage in history
     )
     return f'<div class="wide"><table><thead><tr>{head}</thead><tbody>{rows}</table></div>'

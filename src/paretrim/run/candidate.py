@@ -69,7 +69,7 @@ def save_candidate(candidate: Candidate, path: Path) -> None:
     """Write network, masks, quantizers and history as one file, atomically."""
     facts = {
         **facts_of(candidate.network),
-        "history": [dataclasses.asdict(stage) for stage in candidate.history],
+        "history": [stage.facts() for stage in candidate.history],
         **({"mean": candidate.mean, "std": candidate.std} if candidate.std else {}),
         **({"resize": candidate.resize} if candidate.resize else {}),
     }

@@ -21,7 +21,7 @@ from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.history import StageOutcome
 from paretrim.models.spec import ModelSpec
-from paretrim.network.constraints import first_not_finite, sparsity, weight_bits
+from paretrim.network.constraints import first_not_finite, layer_bits, sparsity, weight_bits
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
@@ -91,8 +91,13 @@ def run_stage(
         bits=weight_bits(network),
         accuracy_before=before,
         accuracy_after=after,
+        layer_bits=_where_they_differ(layer_bits(network)),
     )
     return replace(made, history=(*candidate.history, outcome)).with_integers(made.integers)
+
+
+def _where_they_differ(bits: dict[str, int]) -> dict[str, int] | None:
+    return bits if len(set(bits.values())) > 1 else None
 
 
 def _first(start: Start) -> Candidate:

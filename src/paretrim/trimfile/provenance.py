@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from paretrim.errors import CorruptFile
 from paretrim.graph.structure import parse_strictly
-from paretrim.history import StageOutcome
+from paretrim.history import LATER, StageOutcome
 
 FORMAT = 1
 """Version of the text; a reader refuses a newer one."""
@@ -21,6 +21,9 @@ DEEPEST = 64
 MEAN, STD, RESIZE = "mean", "std", "resize"
 """Under these names files keep how images were prepared: what those of a file that takes floats were normalised with, and the
 short side that images were resized to before the square that the file takes was cut out of their centre."""
+
+_STAGE = {field.name for field in dataclasses.fields(StageOutcome) if field.metadata != LATER}
+"""What a file holds of a stage: readers of every version refuse other keys. Its bits by layer follow from its settings."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
@@ -60,7 +63,7 @@ def encode(provenance: Provenance) -> str:
     facts = {
         "format": FORMAT,
         "recipe": provenance.recipe,
-        "history": [dataclasses.asdict(stage) for stage in provenance.history],
+        "history": [{name: facts[name] for name in _STAGE} for facts in map(dataclasses.asdict, provenance.history)],
         "measured": dict(provenance.measured),
     }
     try:
@@ -96,9 +99,8 @@ def decode(text: str) -> Provenance:
 
 
 def _stage(facts: object) -> StageOutcome:
-    names = {field.name for field in dataclasses.fields(StageOutcome)}
-    if not isinstance(facts, dict) or set(facts) != names:
-        raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(names)}")
+    if not isinstance(facts, dict) or set(facts) != _STAGE:
+        raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(_STAGE)}")
     right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
     right = right and all(_is_number(facts[name]) for name in _NUMBERS)
     if not right or not all(_is_count(facts[name]) for name in _COUNTS):
