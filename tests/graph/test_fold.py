@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from random_graphs import random_graph
 
 from paretrim.graph.checks import validate
-from paretrim.graph.fold import affine_of, fold
+from paretrim.graph.fold import affine_of, fold, merge_pads
 from paretrim.graph.interpreter import run
+from paretrim.graph.structure import is_same
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 f32 = np.float32
@@ -54,3 +55,30 @@ def test_the_affine_map_of_a_norm():
     node = Node("n", "batch_norm", (INPUT,), ValueType((1,)), {"epsilon": 0.0}, tensors)
     factor, offset = affine_of(node)
     assert (factor[0], offset[0]) == (pytest.approx(1.0), pytest.approx(-2.0))
+
+
+def padded(before, after, *, readers=("c",), output="c"):
+    """A pad of [2, 5, 5], read by 3x3 convolutions with a padding of their own."""
+    channels, height, width = (extent + b + a for extent, b, a in zip((2, 5, 5), before, after, strict=True))
+    pad = Node("p", "pad", (INPUT,), ValueType((channels, height, width)), {"before": before, "after": after})
+    weight = np.random.default_rng(0).normal(0, 1, (3, channels, 3, 3)).astype(f32)
+    kind = ValueType((3, height - 1, width))
+    attributes = {"padding": (1, 0, 0, 2)}
+    nodes = [Node(name, "conv2d", ("p",), kind, attributes, {"weight": weight}) for name in readers]
+    return Graph(InputSpec((2, 5, 5)), (pad, *nodes), output)
+
+
+def test_convolutions_pad_what_a_pad_before_them_padded():
+    graph = padded((0, 1, 2), (0, 3, 0), readers=("b", "c"))
+    merged = merge_pads(graph)
+    assert [(node.op, node.inputs) for node in merged.nodes] == [("conv2d", (INPUT,))] * 2
+    assert merged.nodes[0].attributes["padding"] == (2, 2, 3, 2)
+    images = np.random.default_rng(1).normal(0, 1, (2, 2, 5, 5)).astype(f32)
+    np.testing.assert_array_equal(run(merged, images), run(graph, images))
+
+
+def test_a_pad_of_channels_or_with_other_readers_stays():
+    read = padded((0, 1, 1), (0, 1, 1))
+    read = replace(read, nodes=(*read.nodes, Node("r", "relu", ("p",), read.nodes[0].type)))
+    for graph in (padded((1, 1, 1), (0, 1, 1)), padded((0, 1, 1), (0, 1, 1), output="p"), read):
+        assert is_same(merge_pads(graph), graph)

@@ -254,13 +254,14 @@ def test_average_pool_in_ceil_mode_is_padding_that_does_not_count():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31))
-def test_batches_do_not_change_integers(seed):
+def test_batches_and_threads_do_not_change_integers(seed):
     graph, images = random_graph(seed, quantized=True)
     images = np.concatenate([images, images[:2]])
     whole = run(graph, images)
     assert whole.dtype == np.float32
     for batch in (1, 3, 5):
         np.testing.assert_array_equal(run(graph, images, batch=batch), whole)
+        np.testing.assert_array_equal(run(graph, images, batch=batch, threads=2), whole)
     np.testing.assert_array_equal(values(graph, images)[graph.output], whole)
 
 
@@ -319,6 +320,26 @@ def test_wrong_images_are_named():
         run(tiny(), np.full((1, 1, 2, 2), np.nan, f32))
     with pytest.raises(DataUnavailable, match="batch is 0; at least 1"):
         run(tiny(), np.zeros((1, 1, 2, 2), f32), batch=0)
+
+
+def test_errors_of_threads_come_out(monkeypatch):
+    def fail(*_):
+        raise CorruptFile("batch")
+
+    monkeypatch.setattr(interpreter, "_steps", fail)
+    for threads in (1, 2):
+        with pytest.raises(CorruptFile, match="batch"):
+            run(tiny(), np.zeros((3, 1, 2, 2), f32), batch=1, threads=threads)
+
+
+@pytest.mark.parametrize(("side", "images"), [(4, 64), (128, 8), (1024, 4)])
+def test_few_large_or_many_small_images_are_computed_at_once(side, images, monkeypatch):
+    seen = []
+    steps = interpreter._steps
+    monkeypatch.setattr(interpreter, "_steps", lambda graph, known: seen.append(len(known[INPUT])) or steps(graph, known))
+    graph = Graph(InputSpec((4, side, side), (), ()), (Node("r", "relu", (INPUT,), ValueType((4, side, side))),), "r")
+    run(graph, np.zeros((images + 1, 4, side, side), f32))
+    assert seen == [images, 1]
 
 
 def test_nan_on_the_way_to_integers_is_refused():

@@ -9,10 +9,12 @@ from random_graphs import random_graph
 
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run, values
-from paretrim.graph.types import INPUT
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.network import network as network_module
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.grids import Grid
 from paretrim.network.network import BatchNorm, Network
+from paretrim.network.torch_forms import IN_PLACE
 from paretrim.network.uniform import ActivationQuantizer
 
 
@@ -94,3 +96,60 @@ def test_batch_norms_train_on_the_batch_unless_they_are_frozen():
     torch.testing.assert_close(constant(x), 2 * x)  # a constant of the user's is no statistic
     constant.alive = torch.tensor([0.0, 1.0])
     torch.testing.assert_close(constant(x)[:, 0], torch.zeros(8, 3, 3))
+
+
+def padded_and_clamped():
+    """A pad, a convolution, its ReLU, and a clamp of the ReLU's sum with the convolution."""
+    kind = ValueType((3, 6, 6))
+    weight = np.random.default_rng(0).normal(0, 1, (3, 2, 3, 3)).astype(np.float32)
+    return Graph(
+        InputSpec((2, 5, 5)),
+        (
+            Node("p", "pad", (INPUT,), ValueType((2, 8, 8)), {"before": (0, 1, 2), "after": (0, 2, 1)}),
+            Node("c", "conv2d", ("p",), kind, {}, {"weight": weight}),
+            Node("r", "relu", ("c",), kind),
+            Node("a", "add", ("r", "c"), kind),
+            Node("s", "clamp", ("a",), kind, {"minimum": -0.5, "maximum": 1.0}),
+            Node("f", "flatten", ("s",), ValueType((108,))),
+        ),
+        "f",
+    )
+
+
+@pytest.mark.parametrize("names", [(), ("p",), ("c",), ("a",), ("p", "c", "r", "a", "s", INPUT)])
+def test_without_gradients_values_are_the_same_bits(names):
+    network = Network(padded_and_clamped()).eval()
+    images = torch.randn((4, 2, 5, 5), generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    expected = network.features(images, names)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            found = network.features(images, names)
+        assert found.keys() == expected.keys() == {*names, "f"}
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert torch.equal(images, before)
+
+
+def test_without_gradients_a_clamp_takes_over_memory_that_nobody_reads(monkeypatch):
+    taken = []
+    counted = {op: lambda *call, op=op, form=form: taken.append(op) or form(*call) for op, form in IN_PLACE.items()}
+    monkeypatch.setattr(network_module, "IN_PLACE", counted)
+    network, images = Network(padded_and_clamped()).eval(), torch.zeros(1, 2, 5, 5)
+    network(images)
+    assert taken == []  # gradients
+    with torch.no_grad():
+        network(images)
+        assert taken == ["clamp"]  # the sum reads what the ReLU reads
+        network.features(images, ("a",))
+        assert taken == ["clamp"]
+
+
+def test_a_grid_on_a_pad_keeps_it():
+    network = Network(padded_and_clamped()).eval()
+    network.set_grid_("p", ActivationQuantizer(Grid(0.5, 10), scales="learned"))
+    images = torch.randn((2, 2, 5, 5), generator=torch.Generator().manual_seed(0))
+    expected = network(images)
+    with torch.no_grad():
+        assert torch.equal(network(images), expected)
+    network.grids.clear()
+    assert not torch.equal(network(images), expected)

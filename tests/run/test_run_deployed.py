@@ -108,9 +108,9 @@ def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, t
 def test_checks_ask_the_slow_interpreter_for_few_images_of_a_large_network(start, quantized, tmp_path, monkeypatch):
     interpreted, compared = [], []
 
-    def counted(graph, images):
+    def counted(graph, images, *, threads):
         interpreted.append(len(images))
-        return interpret(graph, images)
+        return interpret(graph, images, threads=threads)
 
     def seen(path, names, images):
         compared.append(len(images))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.names import free_name
+from paretrim.graph.operations.movement import PAD
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, Graph, Node, ValueType
@@ -67,3 +69,28 @@ def _folded_tensors(head: Node, batch_norm: Node | None) -> dict[str, Array]:
     weight = head.tensors["weight"].astype(np.float64)
     scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     return {"weight": scaled.astype(np.float32), "bias": bias.astype(np.float32)}
+
+
+def merge_pads(graph: Graph) -> Graph:
+    """The same float graph in which convolutions pad their input themselves, wherever only they read what a ``pad`` makes."""
+    consumers = graph.consumers()
+    pads = {
+        node.name: node
+        for node in graph.nodes
+        if OPERATIONS[node.op] is PAD and _is_merged(node, consumers[node.name], graph.output)
+    }
+    nodes = (_padding_itself(node, pads[node.inputs[0]]) if node.inputs[0] in pads else node for node in graph.nodes)
+    return replace(graph, nodes=tuple(node for node in nodes if node.name not in pads))
+
+
+def _is_merged(pad: Node, readers: Sequence[Node], output: str) -> bool:
+    settings = settings_of(pad)
+    channels = settings.integers("before")[0], settings.integers("after")[0]
+    return channels == (0, 0) and pad.name != output and all(reader.op == "conv2d" for reader in readers)
+
+
+def _padding_itself(convolution: Node, pad: Node) -> Node:
+    settings = settings_of(pad)
+    sides = (*settings.integers("before")[1:], *settings.integers("after")[1:])
+    padding = tuple(a + b for a, b in zip(settings_of(convolution).edges("padding"), sides, strict=True))
+    return replace(convolution, inputs=pad.inputs, attributes={**convolution.attributes, "padding": padding})

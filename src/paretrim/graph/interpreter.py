@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from paretrim.graph.operations.operation import NodeCall
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
-from paretrim.graph.windows import Values
+from paretrim.graph.windows import CACHED_BYTES, Values
 
 CHECKED_WORK = 8 * 10**9
 """Multiply-adds that one check may take here, seconds and not minutes: of a large network it sees fewer images."""
+
+FEWEST_AT_ONCE, MOST_AT_ONCE = 4, 64
+"""Images computed at once: weights are prepared for all of them."""
 
 
 def affordable_images(graph: Graph, most: int) -> int:
@@ -22,33 +26,46 @@ def affordable_images(graph: Graph, most: int) -> int:
     return max(1, min(most, int(CHECKED_WORK // max(graph.multiply_adds, 1))))
 
 
-def run(graph: Graph, images: Values, *, batch: int = 64) -> FloatArray:
+def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:
     """Logits, float32 [N, classes].
 
     Args:
         graph: a float or an integer graph.
         images: [N, C, H, W]; uint8 pixels where the graph takes pixels, float32 otherwise.
-        batch: images computed at once; changes memory and speed, and in an integer graph no bit of the result.
+        batch: images computed at once, by default few large or many small ones; changes memory and speed, and in an integer
+            graph no bit of the result.
+        threads: batches computed at the same time.
 
     Raises:
         DataUnavailable: the images have another shape or type than the graph takes, or are not finite.
         CorruptFile: the graph's own numbers lead to NaN on its way to integers.
     """
     _check_input(graph.input, images)
-    if batch < 1:
-        raise DataUnavailable(f"batch is {batch}; at least 1 image is computed at once")
-    types = graph.types
-    result = np.empty((len(images), *types[graph.output].shape), dtype=np.float32)
+    size = _fast_batch(graph) if batch is None else batch
+    if size < 1:
+        raise DataUnavailable(f"batch is {size}; at least 1 image is computed at once")
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-    for first in range(0, len(images), batch):
-        known: dict[str, Values] = {INPUT: images[first : first + batch]}
+    result = np.empty((len(images), *graph.types[graph.output].shape), dtype=np.float32)
+
+    def compute_from(first: int) -> None:
+        known: dict[str, Values] = {INPUT: images[first : first + size]}
         for index, (node, value) in enumerate(_steps(graph, known)):
             known[node.name] = value
             for name in node.inputs:
                 if last_use[name] == index and name != graph.output:
                     known.pop(name, None)
-        result[first : first + batch] = known[graph.output]
+        result[first : first + size] = known[graph.output]
+
+    starts = range(0, len(images), size)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in map(compute_from, starts) if threads == 1 else pool.map(compute_from, starts):
+            pass  # an error in a thread comes out here
     return result
+
+
+def _fast_batch(graph: Graph) -> int:
+    largest = max(4 * kind.size for kind in graph.types.values())
+    return min(MOST_AT_ONCE, max(FEWEST_AT_ONCE, CACHED_BYTES // largest))
 
 
 def values(graph: Graph, images: Values) -> dict[str, Values]:

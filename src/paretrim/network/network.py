@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.fold import merge_pads
 from paretrim.graph.functions import SMALLEST
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
@@ -24,10 +25,13 @@ from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import Weighted, key_of, name_of
 from paretrim.network.grids import ActivationGrid
 from paretrim.network.places import value_at
-from paretrim.network.torch_forms import real_form
+from paretrim.network.torch_forms import IN_PLACE, real_form
 
 SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
+
+_OWN_MEMORY = WEIGHTED | {"batch_norm", "add"}
+"""Operations whose result is never a view of another value."""
 
 
 class BatchNorm(nn.Module):
@@ -60,11 +64,15 @@ class BatchNorm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One node as it is computed: its checked attributes, and the values that nobody reads after it."""
+    """One node as it is computed: its checked attributes, and the values that nobody reads after it.
+
+    ``disposable`` says that its input is one of those and lies in memory of its own, which the result may take over.
+    """
 
     node: Node
     settings: Settings
     finished: tuple[str, ...]
+    disposable: bool
 
     def __deepcopy__(self, memo: object) -> _Step:
         return self  # nothing in it changes
@@ -82,7 +90,7 @@ class Network(nn.Module):
             if layer is not None:
                 self.layers[key_of(node.name)] = layer
         self.grids = nn.ModuleDict()
-        self._steps = _steps(self.structure)
+        self._set_steps_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, K] of normalised images [N, C, H, W]."""
@@ -93,18 +101,31 @@ class Network(nn.Module):
         kept = {*names, self.structure.output}
         values = {INPUT: self._on_grid(INPUT, x)}
         found = {INPUT: values[INPUT]} if INPUT in kept else {}
-        for step in self._steps:
+        without_gradient = not torch.is_grad_enabled()
+        for step in self._steps_for(x, kept):
             node = step.node
             inputs = [values[name] for name in node.inputs]
             key = key_of(node.name)
             layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
-            result = self._on_grid(node.name, real_form(node)(step.settings, layer, inputs))
+            overwrite = without_gradient and step.disposable and kept.isdisjoint(node.inputs)
+            form = IN_PLACE[node.op] if overwrite else real_form(node)
+            result = self._on_grid(node.name, form(step.settings, layer, inputs))
             values[node.name] = result
             if node.name in kept:
                 found[node.name] = result
             for name in step.finished:
                 del values[name]
         return found
+
+    def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_Step, ...]:
+        """The steps that are fast: on a CPU without gradients, convolutions pad their input themselves, with the same result."""
+        fast = x.device.type == "cpu" and not torch.is_grad_enabled() and self._merged_pads.isdisjoint(kept)
+        return self._fast_steps if fast and not any(key_of(name) in self.grids for name in self._merged_pads) else self._steps
+
+    def _set_steps_(self) -> None:
+        merged = merge_pads(self.structure)
+        self._steps, self._fast_steps = _steps(self.structure), _steps(merged)
+        self._merged_pads = frozenset(self.structure.types) - frozenset(merged.types)
 
     def shape_at(self, path: str) -> tuple[int, ...]:
         """Shape, without the batch, of what the module at ``path`` returns; see :func:`paretrim.network.places.value_at`.
@@ -131,7 +152,8 @@ class Network(nn.Module):
 
     def become_(self, other: Network) -> None:
         """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
-        self.structure, self.layers, self.grids, self._steps = other.structure, other.layers, other.grids, other._steps
+        self.structure, self.layers, self.grids = other.structure, other.layers, other.grids
+        self._set_steps_()
 
     def graph(self, *, weights: bool = True) -> Graph:
         """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded.
@@ -196,7 +218,13 @@ def _layer(node: Node) -> nn.Module | None:
 
 def _steps(graph: Graph) -> tuple[_Step, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+    own = {node.name for node in graph.nodes if node.op in _OWN_MEMORY}
     return tuple(
-        _Step(node, settings_of(node), tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index))
+        _Step(
+            node,
+            settings_of(node),
+            tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index),
+            node.op in IN_PLACE and last[node.inputs[0]] == index and node.inputs[0] in own,
+        )
         for index, node in enumerate(graph.nodes)
     )

@@ -88,3 +88,11 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "adaptive_avg_pool": TorchForm(_adaptive, integer_forms.average),
     }
 )
+
+IN_PLACE: Mapping[str, RealForm] = MappingProxyType(
+    {
+        "relu": lambda _, __, inputs: inputs[0].relu_(),
+        "clamp": lambda settings, _, inputs: inputs[0].clamp_(settings.number("minimum"), settings.number("maximum")),
+    }
+)
+"""The same results written over the input: no new memory is touched. Only where no gradient and nobody else needs the input."""
