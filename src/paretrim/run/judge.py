@@ -171,15 +171,11 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
     All kernels give the same bits, so the runtime need not measure which of them are fast. A float file runs in the interpreter
     too: where it holds the very graph, nothing has to be computed.
     """
-    threads = torch.get_num_threads()
-    runnable: Runnable
-    if graph.quantized:
-        runnable = open_session(trim, threads=threads, measure=False)
-    elif is_same(graph, trimfile.read(trim)):
+    if not graph.quantized and is_same(graph, trimfile.read(trim)):
         return
-    else:
-        runnable = open_runnable(trim, runtime=REFERENCE)
-    found, expected = runnable(images), interpret(graph, images, threads=threads)
+    runnable: Runnable
+    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime=REFERENCE)
+    found, expected = runnable(images), interpret(graph, images, threads=torch.get_num_threads())
     if found.shape != expected.shape or found.tobytes() != expected.tobytes():
         same = sum(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=False))
         raise ExportMismatch(
