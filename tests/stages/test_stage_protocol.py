@@ -21,6 +21,7 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
+from paretrim.train.checkpoint import Checkpoints, Moment, form_of
 from paretrim.train.fit import Plan, fit
 from paretrim.train.losses import LossTerm, cross_entropy
 from paretrim.train.training import Training
@@ -101,7 +102,6 @@ class Hint(FineTune):
 
     def begin(self, network, resources, /):
         shapes = network.shape_at(self.at), resources.teacher.shape_at(self.at)
-        torch.manual_seed(resources.seed)
         return Training(
             copy.deepcopy(network), resources, nn.ModuleDict({"projection": nn.Conv2d(shapes[0][0], shapes[1][0], 1)})
         )
@@ -116,7 +116,95 @@ class Hint(FineTune):
         return (projected - outputs.teacher_features[self.at]).square().mean()
 
 
+@dataclass(frozen=True)
+class Grows(FineTune):
+    """Half of every weight is masked; in the middle of the training a tenth goes and the steepest come in its place.
+
+    Source: Evci et al. 2020 (RigL).
+    """
+
+    def begin(self, network, resources, /):
+        private = MovesMasks().begin(network, resources).network
+        return Training(private, resources, dense_gradients=True)
+
+    def observe(self, training, step, /):
+        if step.number != 4:
+            return
+        for name, layer in weighted_layers(training.network).items():
+            steepness = step.dense_gradients[name].abs().flatten()
+            mask = layer.mask.flatten().clone()
+            count = int(mask.sum()) // 10
+            grown = steepness.masked_fill(mask, -1.0).argsort(descending=True, stable=True)[:count]
+            mask[layer.weight.detach().abs().flatten().masked_fill(~mask, torch.inf).argsort(stable=True)[:count]] = False
+            mask[grown] = True
+            replace_mask_(layer, mask.reshape(layer.mask.shape))
+
+
+@dataclass(frozen=True)
+class Moves(FineTune):
+    """Movement scores, trained by the optimizer: their gradient is the dense one times the weight, and masks are their top half.
+
+    Source: Sanh et al. 2020.
+    """
+
+    def begin(self, network, resources, /):
+        private, extra = copy.deepcopy(network), nn.ModuleDict()
+        for number, layer in enumerate(weighted_layers(private).values()):
+            set_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
+            extra[str(number)] = nn.ParameterList([torch.zeros_like(layer.weight)])
+        return Training(private, resources, extra, dense_gradients=True)
+
+    def observe(self, training, step, /):
+        for number, (name, layer) in enumerate(weighted_layers(training.network).items()):
+            scores = training.extra[str(number)][0]
+            scores.grad = step.dense_gradients[name] * layer.weight.detach()
+            if step.number % 3 == 1:
+                replace_mask_(layer, scores.detach() >= scores.detach().median())
+
+
+@dataclass(frozen=True)
+class NarrowsWhileObserving(Narrows):
+    """The same where gradients are looked at, with what it remembers made and then changed on the way."""
+
+    def begin(self, network, resources, /):
+        memory = nn.Module()
+        memory.register_buffer("made", None)
+        memory.register_buffer("grown", torch.zeros(0))
+        memory.bank = nn.Parameter(torch.rand(2))
+        return Training(copy.deepcopy(network), resources, nn.ModuleDict({"memory": memory}))
+
+    def advance(self, training, progress, /):
+        pass
+
+    def observe(self, training, step, /):
+        memory = training.extra["memory"]
+        memory.made = step.loss + (0 if memory.made is None else memory.made)
+        memory.grown = torch.cat((memory.grown, step.loss[None]))
+        if step.number == 1:
+            memory.bank = nn.Parameter(torch.rand(3, 4) + memory.bank.sum().detach())
+        memory.bank.grad = memory.bank.detach() * memory.made
+        super().advance(training, step.progress)
+
+
+@dataclass(frozen=True)
+class HintWhileNarrowing(Hint):
+    """The features of a network that becomes narrower are those of its layers as they are."""
+
+    at: str = "left"
+
+    def begin(self, network, resources, /):
+        return Training(copy.deepcopy(network), resources)
+
+    def advance(self, training, progress, /):
+        Narrows().advance(training, progress)
+
+    def distance(self, outputs):
+        return (outputs.features[self.at].mean() - outputs.teacher_features[self.at].mean()).square()
+
+
 STAGES = {"observes": MovesMasks(budget=LONG), "narrows": Narrows(budget=LONG), "hint": Hint(budget=LONG)}
+STAGES |= {"grows": Grows(budget=LONG), "moves": Moves(budget=LONG)}
+STAGES |= {"narrows while observing": NarrowsWhileObserving(budget=LONG), "hint while narrowing": HintWhileNarrowing(budget=LONG)}
 STAGES["all at once"] = Together(parts=(MovesMasks(), Hint()), budget=LONG)
 
 
@@ -175,6 +263,103 @@ def test_observing_comes_after_the_backward_pass_and_before_the_optimizer():
     assert all(entry[4].any() for entry in seen)
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_dense_gradients_are_those_of_the_weights_that_compute_and_change_nothing_else(quantized):
+    """A layer whose mask is taken away, with the same values, has for gradients of its weights the dense ones."""
+    private = MovesMasks().begin(dense("residual").network, resources("residual")).network
+    if quantized:
+        private = Quantize(budget=Budget(epochs=0)).begin(private, resources("residual")).network
+    once = replace(SHORT, epochs=1)
+    seen = []
+
+    def look(training):
+        def observe(step):
+            state_now = copy.deepcopy(training.network)
+            gradients = {
+                name: (layer.weight.grad.clone(), layer.mask) for name, layer in weighted_layers(training.network).items()
+            }
+            seen.append((step, state_now, gradients))
+
+        return observe
+
+    found = []
+    for asked in (True, False):
+        training = Training(copy.deepcopy(private), resources("residual"), dense_gradients=asked)
+        fit(training, Plan("x", once, (), lambda _: None, observe=look(training)))
+        found.append(state(training.network))
+    assert same(*found)
+    step, before, gradients = seen[0]
+    assert seen[-1][0].dense_gradients == {}
+    for layer in weighted_layers(before).values():
+        layer.mask = None
+    before.zero_grad()
+    torch.nn.functional.cross_entropy(before(step.batch.inputs), step.batch.labels).backward()
+    for name, layer in weighted_layers(before).items():
+        masked, mask = gradients[name]
+        torch.testing.assert_close(step.dense_gradients[name], layer.weight.grad, rtol=1e-4, atol=1e-7)
+        assert torch.equal(masked, step.dense_gradients[name] * mask)
+        assert step.dense_gradients[name][~mask].any()
+
+
+def test_steepest_weights_grow():
+    found = run_stage(dense("residual"), Grows(budget=LONG), resources("residual")).network
+    begun = MovesMasks().begin(dense("residual").network, resources("residual")).network
+    for one, other in zip(weighted_layers(begun).values(), weighted_layers(found).values(), strict=True):
+        grown = other.mask & ~one.mask
+        assert int(grown.sum()) == int((one.mask & ~other.mask).sum()) > 0
+        assert other.weight[grown].any()
+
+
+def test_movement_scores_are_trained_and_choose_the_masks():
+    training = Moves().begin(dense("residual").network, resources("residual"))
+    stage = Moves(budget=LONG)
+    plan = Plan("x", LONG, (), lambda _: None, observe=lambda step: stage.observe(training, step))
+    fit(training, plan)
+    for number, layer in enumerate(weighted_layers(training.network).values()):
+        scores = training.extra[str(number)][0]
+        assert scores.any()
+        assert 0.4 <= float(layer.mask.float().mean()) <= 0.6 + 1 / layer.mask.numel()
+
+
+def test_units_of_layers_that_came_later_are_remembered(tmp_path):
+    """A network in an odd unit is quantized on the way: the scales of its values train in their unit, after a kill too."""
+    given, odd = resources("without_norm"), copy.deepcopy(dense("without_norm").network)
+    with torch.no_grad():
+        next(iter(weighted_layers(odd).values())).weight.mul_(2.0**40)
+
+    def worker():
+        training = Training(copy.deepcopy(odd), given)
+        return paretrim.train.fit._Work(training, Plan("x", LONG, (), lambda _: None), torch.device("cpu"))
+
+    work, other = worker(), worker()
+    before = set(work.units)
+    work.network.become_(Quantize(budget=Budget(epochs=0)).begin(work.network, given).network)
+    work.follow_layers()
+    assert any(unit for name, unit in work.units.items() if name not in before)
+    checkpoints = Checkpoints(tmp_path, form_of(other.network))
+    checkpoints.save(work.training, work.optimizer, Moment(1, 0.0, work.units))
+    assert other.resume(checkpoints) == (1, 0.0)
+    assert other.units == work.units
+    groups = [[(group["unit"], len(group["params"])) for group in one.optimizer.param_groups] for one in (work, other)]
+    assert sorted(groups[0]) == sorted(groups[1])
+
+
+def test_what_a_stage_draws_when_it_begins_is_a_function_of_the_seed(monkeypatch):
+    begin, drawn = Hint.begin, []
+
+    def watched(stage, network, resources, /):
+        training = begin(stage, network, resources)
+        drawn.append(training.extra["projection"].weight.detach().clone())
+        return training
+
+    monkeypatch.setattr(Hint, "begin", watched)
+    for number, seed in enumerate((1, 1, 2)):
+        torch.manual_seed(number)
+        run_stage(dense("residual"), Hint(budget=replace(SHORT, epochs=0)), resources("residual", seed=seed))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_momentum_of_layers_that_stay_is_kept_where_others_are_replaced():
     private = copy.deepcopy(dense("plain").network)
     layers = weighted_layers(private)
@@ -203,7 +388,7 @@ def test_a_hint_trains_the_network_and_the_projection():
 
     def distance():
         with torch.no_grad():
-            teacher = training.resources.teacher.values(batch, ("down",))["down"]
+            teacher = training.resources.teacher.values(batch, 0, ("down",))["down"]
             found = training.network.features(batch.inputs, (value_at(training.network.structure, "down"),))
             return float(
                 (training.extra["projection"](found[value_at(training.network.structure, "down")]) - teacher).square().mean()
@@ -225,7 +410,7 @@ def test_parts_at_once_see_their_own_modules_only():
 def test_a_teacher_gives_what_its_modules_return():
     given = resources("residual")
     batch = next(iter(given.train(20).epoch(0)))
-    found = given.teacher.values(batch, ("left", "down"))
+    found = given.teacher.values(batch, 0, ("left", "down"))
     last = value_at(given.teacher.network.structure, "left")
     assert last.startswith("left.")
     assert torch.equal(found["left"], given.teacher.network.features(batch.inputs, (last,))[last])

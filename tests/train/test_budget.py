@@ -11,7 +11,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.run.recipe import parse_stage
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.execution import Execution
-from paretrim.train.fit import make_optimizer
+from paretrim.train.optimizer import make_optimizer
 
 WRONG = [
     ("epochs", -1, "greater than or equal to 0"),

@@ -12,7 +12,7 @@ from paretrim.run.candidate import load_candidate, save_candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import Checkpoints, Moment, clear_checkpoints, form_of, load_state, save_state
-from paretrim.train.fit import make_optimizer
+from paretrim.train.optimizer import make_optimizer
 from paretrim.train.training import Training
 
 TENSORS = {
@@ -68,7 +68,7 @@ def checkpoints(folder, name="plain"):
 def restored(kept, name="plain"):
     """The moment that a fresh training goes on from."""
     training = Training(network(name), resources(name))
-    found = kept.newest(training, lambda: make_optimizer(training.network.parameters(), Budget()))
+    found = kept.newest(training, lambda _: make_optimizer(training.network.parameters(), Budget()))
     return found and found[0]
 
 

@@ -7,7 +7,7 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -24,6 +24,8 @@ class Weighted(nn.Module):
     """1 for output channels that compute, 0 for those silenced ahead of their removal; [Co]."""
     bias: nn.Parameter | None
     quantizer: WeightGrid | None
+    dense_gradients: bool
+    """Whether gradients reach pruned weights too, as if there were no mask; a training step sets it for its backward pass."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -32,10 +34,15 @@ class Weighted(nn.Module):
         self.register_buffer("mask", None)
         self.register_buffer("alive", None)
         self.register_module("quantizer", None)
+        self.dense_gradients = False
 
     def masked_weight(self) -> Tensor:
         """The weight [Co, ...] with pruned weights 0, before it is moved to a grid."""
-        return self.weight if self.mask is None else self.weight * self.mask
+        if self.mask is None:
+            return self.weight
+        if self.dense_gradients:
+            return torch.where(self.mask, self.weight, self.weight - self.weight.detach())
+        return self.weight * self.mask
 
     def effective_weight(self) -> Tensor:
         """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
@@ -80,7 +87,7 @@ def replace_mask_(layer: Weighted, mask: Tensor) -> None:
     hold_masks_([layer])
 
 
-def hold_masks_(layers: list[Weighted]) -> None:
+def hold_masks_(layers: Iterable[Weighted]) -> None:
     """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them."""
     with torch.no_grad():
         for layer in layers:

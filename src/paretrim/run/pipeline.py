@@ -32,7 +32,7 @@ from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, clear_checkpoints
 from paretrim.train.evaluate import accuracy
-from paretrim.train.execution import lay_out_
+from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
 from paretrim.train.teacher import StoredTeacher
@@ -63,7 +63,8 @@ def run_stage(
         before = _validate(candidate, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
         began = time.monotonic()
-        training = stage.begin(candidate.network, resources)
+        with own_random_stream(resources.seed, -1 - candidate.epochs, resources.execution.torch_device()):
+            training = stage.begin(candidate.network, resources)
         network = training.network
         began_seconds = time.monotonic() - began
         plan = Plan(

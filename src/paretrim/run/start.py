@@ -89,7 +89,14 @@ class Start:
     def resources(self, teacher: StoredTeacher | None) -> Resources:
         """What its stages get."""
         return Resources(
-            self.train, self.validation, self.calibration, self.execution, self.seed, teacher, self.calibration_labels
+            train=self.train,
+            validation=self.validation,
+            calibration=self.calibration,
+            execution=self.execution,
+            seed=self.seed,
+            teacher=teacher,
+            calibration_labels=self.calibration_labels,
+            images=self.images,
         )
 
 

@@ -32,7 +32,10 @@ class Stage(Protocol):
         ...
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy of ``network`` with this stage's constraints (masks, fake quantizers, fewer channels), and its own modules."""
+        """A copy of ``network`` with this stage's constraints (masks, fake quantizers, fewer channels), and its own modules.
+
+        In a run, torch's random stream is a function of the seed here and in every other member: nothing needs a seed of its own.
+        """
         ...
 
     def advance(self, training: Training, progress: float, /) -> None:
@@ -43,7 +46,7 @@ class Stage(Protocol):
         ...
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Look at the gradients of a step before the optimizer uses them; masks and values may change, layers may not."""
+        """Look at the gradients of a step before the optimizer uses them. Gradients, masks, values and layers may change."""
         ...
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:

@@ -45,11 +45,12 @@ class Together:
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """Put every part's constraints on one copy; each part has its own modules under its number."""
-        private, extra = copy.deepcopy(network), nn.ModuleDict()
+        private, extra, dense_gradients = copy.deepcopy(network), nn.ModuleDict(), False
         for number, part in enumerate(self._bound()):
             begun = part.begin(private, resources)
             private, extra[str(number)] = begun.network, begun.extra
-        return Training(private, resources, extra)
+            dense_gradients |= begun.dense_gradients
+        return Training(private, resources, extra, dense_gradients)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Move every part's ramps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,15 @@ def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far a stage has come: epochs finished and seconds of training so far."""
+    """How far a stage has come: epochs finished, seconds of training so far, and exponents of the units of its parameters."""
 
     epoch: int
     seconds: float
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
-OptimizerOf = Callable[[], torch.optim.Optimizer]
-"""Makes the optimizer of a network as it is now."""
+OptimizerAt = Callable[[Moment], torch.optim.Optimizer]
+"""Makes the optimizer of a network as it was at a moment."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,15 @@ class Checkpoints:
             state = optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         facts = {"epoch": moment.epoch, "seconds": moment.seconds, "begun": self.begun, "network": facts_of(network)}
+        facts["units"] = dict(moment.units)
         save_state(self._path(moment.epoch), tensors, facts)
         for path in _paths(self.folder)[:-KEPT]:
             path.unlink()
 
-    def newest(self, training: Training, optimizer_of: OptimizerOf) -> tuple[Moment, torch.optim.Optimizer] | None:
+    def newest(self, training: Training, optimizer_at: OptimizerAt) -> tuple[Moment, torch.optim.Optimizer] | None:
         """Restore the newest checkpoint that is whole into the training; None if there is none.
 
-        ``optimizer_of`` makes the optimizer of the network as it then is.
+        ``optimizer_at`` makes the optimizer of the network as it then is.
 
         Raises:
             CorruptFile: the checkpoint is whole and belongs to another network.
@@ -134,10 +136,11 @@ class Checkpoints:
                 if facts["begun"] != self.begun:
                     raise ValueError("the stage began with other layers")
                 _restore_(training.network, _part(tensors, "network."), facts["network"])
-                training.extra.load_state_dict(_part(tensors, "extra."))
-                optimizer = optimizer_of()
+                _restore_extra_(training.extra, _part(tensors, "extra."))
+                moment = Moment(int(facts["epoch"]), float(facts["seconds"]), facts["units"])
+                optimizer = optimizer_at(moment)
                 _restore_optimizer_(optimizer, dict(_named_parameters(training)), _part(tensors, "optimizer."))
-                return Moment(int(facts["epoch"]), float(facts["seconds"])), optimizer
+                return moment, optimizer
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
                 what = " ".join(str(error).split())
                 raise CorruptFile(
@@ -174,6 +177,19 @@ def _restore_(network: Network, tensors: Mapping[str, Tensor], facts: Mapping[st
         network.become_(network_of(tensors, facts).to(device))
         lay_out_(network, torch.channels_last)
     network.load_state_dict(tensors)
+
+
+def _restore_extra_(extra: nn.ModuleDict, tensors: Mapping[str, Tensor]) -> None:
+    """Give the stage's own modules their tensors; a stage may have changed shapes on the way, or made what was None."""
+    modules = dict(extra.named_modules())
+    for place, tensor in tensors.items():
+        path, _, name = place.rpartition(".")
+        before = getattr(modules.get(path), name, None)
+        if isinstance(before, nn.Parameter) and before.shape != tensor.shape:
+            setattr(modules[path], name, nn.Parameter(torch.empty_like(tensor, device=before.device), before.requires_grad))
+        elif path in modules and not isinstance(before, nn.Parameter):
+            setattr(modules[path], name, tensor)
+    extra.load_state_dict(tensors)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

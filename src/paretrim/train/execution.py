@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Literal
 
@@ -69,6 +69,17 @@ class Execution:
 def _cpu_multiplies_bfloat16() -> bool:
     """Whether the CPU has the instructions; asked once, every training step wants to know."""
     return bool({"avx512_bf16", "amx_bf16"} & set(describe().isa))
+
+
+@contextmanager
+def own_random_stream(seed: int, number: int, device: torch.device) -> Iterator[None]:
+    """Torch's random stream as a function of seed and number; the caller's stream is given back.
+
+    An epoch of the run (dropout, a user's loader) has its own number, and so has the beginning of a stage, which is negative.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + number)
+        yield
 
 
 def lay_out_(network: nn.Module, memory_format: torch.memory_format) -> None:

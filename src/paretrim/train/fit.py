@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +18,16 @@ from paretrim.network.constraints import first_not_finite, hold_masks_, weighted
 from paretrim.network.places import value_at
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.checkpoint import Checkpoints, Moment, form_of
-from paretrim.train.execution import lay_out_
+from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.losses import LossTerm, Outputs, with_a_goal
+from paretrim.train.optimizer import (
+    count_in_units_,
+    make_optimizer,
+    parameters_of,
+    remake_optimizer,
+    see_through_masks_,
+    take_dense_gradients_,
+)
 from paretrim.train.training import Step, Training
 from paretrim.train.units import units_of
 
@@ -75,8 +80,8 @@ def fit(training: Training, plan: Plan, *, folder: Path | None = None, report: R
     """Train the network, and the modules beside it, in place and return the seconds spent, those before an interruption included.
 
     With a ``folder`` every epoch ends in a checkpoint, and a run that was killed goes on after the last one with the same result
-    to the last bit: what an epoch does is a function of the state it begins with, the seed and its number. ``advance`` may
-    replace layers: the optimizer follows, and keeps what it knows of parameters that stay.
+    to the last bit: what an epoch does is a function of the state it begins with, the seed and its number. ``advance`` and
+    ``observe`` may replace layers: the optimizer follows, and keeps what it knows of parameters that stay.
 
     Raises:
         TrainingFailed: the loss is not finite, memory ran out, the labels do not fit the logits, or a loss wants a teacher and
@@ -95,12 +100,13 @@ def fit(training: Training, plan: Plan, *, folder: Path | None = None, report: R
     done, seconds = work.resume(checkpoints) if checkpoints else (0, 0.0)
     started = time.monotonic() - seconds
     for epoch in range(done, plan.budget.epochs):
-        with _own_random_stream(resources.seed, plan.first_epoch + epoch, device), _explained(epoch, work):
+        with own_random_stream(resources.seed, plan.first_epoch + epoch, device), _explained(epoch, work):
             work.epoch(epoch, started, report)
         if checkpoints:
-            checkpoints.save(training, work.optimizer, Moment(epoch + 1, time.monotonic() - started))
-    work.advance(1.0)
-    hold_masks_(work.layers)
+            checkpoints.save(training, work.optimizer, Moment(epoch + 1, time.monotonic() - started, work.units))
+    with own_random_stream(resources.seed, plan.first_epoch + plan.budget.epochs, device):
+        work.advance(1.0)
+    hold_masks_(work.layers.values())
     network.eval()
     return time.monotonic() - started
 
@@ -114,9 +120,7 @@ class _Work:
         self.losses = with_a_goal(plan.losses, plan.budget.label_smoothing)
         if any(term.is_taught for term in self.losses) and resources.teacher is None:
             raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
-        paths = sorted({path for term in self.losses for path in term.features})
-        self.places = {path: value_at(network.structure, path) for path in paths}
-        names = tuple(self.places.values())
+        self.paths = sorted({path for term in self.losses for path in term.features})
         self.teacher_paths = tuple(sorted({path for term in self.losses for path in term.teacher_features}))
         self.batches = resources.train(plan.budget.batch_size)
         self.images_per_batch = 0
@@ -124,12 +128,19 @@ class _Work:
         self.logits_unit = 2.0**units.logits
         self.units = {name: units.parameters.get(parameter, 0) for name, parameter in network.named_parameters()}
         self.optimizer = self.make_optimizer()
-        self.layers = list(weighted_layers(network).values())
+        self.look_at_layers()
+
+    def look_at_layers(self) -> None:
+        """Find the layers and values of the network as it is now."""
+        network = self.network
+        self.structure, self.layers = network.structure, weighted_layers(network)
+        self.places = {path: value_at(network.structure, path) for path in self.paths}
+        names = tuple(self.places.values())
 
         def features(x: Tensor) -> dict[str, Tensor]:
             return network.features(x, names)
 
-        self.features = torch.compile(features) if resources.execution.compile else features
+        self.features = torch.compile(features) if self.resources.execution.compile else features
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the parameters that there are now; a parameter keeps its unit by its name."""
@@ -139,32 +150,38 @@ class _Work:
 
     def resume(self, checkpoints: Checkpoints) -> tuple[int, float]:
         """Go on after the newest checkpoint: epochs done and seconds they took, 0 where there is none."""
-        found = checkpoints.newest(self.training, self.make_optimizer)
+
+        def optimizer_at(moment: Moment) -> torch.optim.Optimizer:
+            self.units = dict(moment.units)
+            return self.make_optimizer()
+
+        found = checkpoints.newest(self.training, optimizer_at)
         if found is None:
             return 0, 0.0
         moment, self.optimizer = found
-        self.layers = list(weighted_layers(self.network).values())
+        self.look_at_layers()
         return moment.epoch, moment.seconds
 
     def advance(self, progress: float) -> None:
         """Move the stage's ramps. The last epochs of a quantized network train with the statistics that will be folded."""
         self.plan.advance(progress)
+        self.layers = weighted_layers(self.network)
         self.follow_layers()
         self.keep_statistics(bool(self.network.quantizers()) and progress >= self.plan.budget.freeze_batchnorm)
 
     def follow_layers(self) -> None:
         """Where the stage has replaced layers, train those that are there; of parameters that stay nothing is forgotten."""
-        self.layers = list(weighted_layers(self.network).values())
         known = {parameter for group in self.optimizer.param_groups for parameter in group["params"]}
-        if known == {*self.network.parameters(), *self.training.extra.parameters()}:
+        if self.structure is self.network.structure and known == {*self._parameters()}:
             return
-        before, self.optimizer = self.optimizer, self.make_optimizer()
+        for module in (self.network, self.training.extra):
+            module.to(self.device).train()
         lay_out_(self.network, torch.channels_last)
-        self.network.train()
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter in before.state:
-                    self.optimizer.state[parameter] = before.state[parameter]
+        found = units_of(self.network, self.resources.calibration).parameters
+        for name, parameter in self.network.named_parameters():
+            self.units.setdefault(name, found.get(parameter, 0))
+        self.optimizer = remake_optimizer(self.optimizer, self.make_optimizer())
+        self.look_at_layers()
 
     def keep_statistics(self, kept: bool) -> None:
         """Whether BatchNorm normalises with its running statistics and leaves them as they are."""
@@ -202,21 +219,25 @@ class _Work:
     def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """One optimizer step, the ``number``-th of the stage; the detached loss and logits."""
         progress = number / (len(self.batches) * self.plan.budget.epochs)
-        rate = learning_rate_at(progress, self.plan.budget)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["unit"]
+        if self.training.dense_gradients:
+            see_through_masks_(self.layers, through=True)
         outputs = self._outputs(batch, epoch)
         loss = outputs.logits.new_zeros((), dtype=torch.float32)
         for term in self.losses:
             loss = loss + term.weight_at(progress) * term.function(outputs)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self.plan.observe(Step(batch, loss.detach(), progress, epoch, number))
+        dense = take_dense_gradients_(self.layers) if self.training.dense_gradients else {}
+        self.plan.observe(Step(batch, loss.detach(), progress, epoch, number, dense))
+        self.follow_layers()
         count_in_units_(self.optimizer)
+        rate = learning_rate_at(progress, self.plan.budget)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["unit"]
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()
-        hold_masks_(self.layers)
+        hold_masks_(self.layers.values())
         return loss.detach(), outputs.logits.detach()
 
     def _outputs(self, batch: Batch, epoch: int) -> Outputs:
@@ -226,7 +247,7 @@ class _Work:
         if teacher is not None and any(term.needs_teacher for term in self.losses):
             teacher_logits = teacher.logits(batch, self.plan.first_epoch + epoch)
         if teacher is not None and self.teacher_paths:
-            teacher_features = teacher.values(batch, self.teacher_paths)
+            teacher_features = teacher.values(batch, self.plan.first_epoch + epoch, self.teacher_paths)
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits = found[self.network.structure.output]
@@ -238,15 +259,15 @@ class _Work:
             labels=batch.labels,
             teacher_logits=teacher_logits,
             features={path: found[name].float() for path, name in self.places.items()},
-            layers=tuple(self.layers),
+            layers=tuple(self.layers.values()),
             teacher_features=teacher_features,
             indices=batch.indices,
             extra=self.training.extra,
         )
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        yield from self.network.parameters()
-        yield from self.training.extra.parameters()
+    def _parameters(self) -> Iterator[Tensor]:
+        yield from parameters_of(self.network)
+        yield from parameters_of(self.training.extra)
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches. Labels of data in memory were checked when they were read; looking again would wait for a GPU."""
@@ -277,46 +298,6 @@ class _Work:
     def _calmer(self) -> str:
         rate = self.plan.budget.learning_rate
         return f"lower the learning rate ({rate}) or set clip_norm in the budget. The last checkpoint is intact"
-
-
-_USUAL: Mapping[Tensor, int] = MappingProxyType({})
-
-
-def make_optimizer(parameters: Iterable[Tensor], budget: Budget, units: Mapping[Tensor, int] = _USUAL) -> torch.optim.Optimizer:
-    """The budget's optimizer; weight decay on weights alone.
-
-    ``units`` are the exponents of two of parameters whose unit is not 1. A group has a ``unit``, by which its learning rate is
-    multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training
-    the parameters divided by it.
-    """
-    members: dict[tuple[bool, int], list[Tensor]] = defaultdict(list, {(True, 0): [], (False, 0): []})
-    for parameter in parameters:
-        members[parameter.dim() > 1, units.get(parameter, 0)].append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": found, "unit": 2.0**exponent, "weight_decay": budget.weight_decay / 2.0**exponent if decays else 0.0}
-        for (decays, exponent), found in members.items()
-    ]
-    if budget.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=budget.learning_rate)
-    nesterov = budget.nesterov and budget.momentum > 0
-    return torch.optim.SGD(groups, lr=budget.learning_rate, momentum=budget.momentum, nesterov=nesterov)
-
-
-def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
-    """Make gradients those by parameters that are counted in their group's unit."""
-    for group in optimizer.param_groups:
-        if group["unit"] != 1:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(group["unit"])
-
-
-@contextmanager
-def _own_random_stream(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Torch's random stream (dropout, a user's loader) as a function of seed and epoch; the caller's stream is given back."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        yield
 
 
 @contextmanager

@@ -20,8 +20,8 @@ class Teacher(Protocol):
         """Teacher logits [N, K] float32 for this batch of the run's epoch ``epoch``, without gradient."""
         ...
 
-    def values(self, batch: Batch, paths: Sequence[str]) -> Mapping[str, Tensor]:
-        """What the teacher's modules at these paths return for this batch, [N, ...] float32, without gradient."""
+    def values(self, batch: Batch, epoch: int, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """What the teacher's modules with these paths return for this batch, [N, ...] float32, without gradient."""
         ...
 
     def shape_at(self, path: str) -> tuple[int, ...]:
@@ -35,6 +35,7 @@ class Resources:
 
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
     [M, C, H, W] and ``calibration_labels`` their labels [M], None where nobody gave any; ``seed`` feeds every random stream.
+    ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None.
     """
 
     train: Callable[[int], Batches]
@@ -44,6 +45,7 @@ class Resources:
     seed: int
     teacher: Teacher | None = None
     calibration_labels: Tensor | None = None
+    images: int | None = None
 
     def labelled_calibration(self) -> tuple[Tensor, Tensor]:
         """Calibration images float32 [M, C, H, W] and their labels [M].

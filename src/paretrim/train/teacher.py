@@ -55,16 +55,16 @@ class StoredTeacher:
             self._keep(path, indices, self._compute(batch.inputs))
         return self._table[indices].float()
 
-    def values(self, batch: Batch, paths: Sequence[str]) -> dict[str, Tensor]:
-        """What its modules at ``paths`` return, [N, ...] float32 by path, without gradient; computed anew each time.
+    def values(self, batch: Batch, epoch: int, names: Sequence[str]) -> dict[str, Tensor]:  # noqa: ARG002  nothing is stored
+        """What its modules with these paths return, [N, ...] float32 by path, without gradient; computed anew each time.
 
         Raises:
             InvalidRecipe: it has no such module.
         """
-        names = {path: value_at(self.network.structure, path) for path in paths}
+        places = {path: value_at(self.network.structure, path) for path in names}
         with torch.no_grad(), self.execution.autocast():
-            found = self.network.features(batch.inputs.to(self.device), tuple(names.values()))
-        return {path: found[name].float() for path, name in names.items()}
+            found = self.network.features(batch.inputs.to(self.device), tuple(places.values()))
+        return {path: found[name].float() for path, name in places.items()}
 
     def shape_at(self, path: str) -> tuple[int, ...]:
         """Shape, without the batch, of what its module at ``path`` returns.

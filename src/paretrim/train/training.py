@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -16,21 +17,28 @@ class Training:
     """One stage at work: the private network, what the stage may draw on, and modules of its own.
 
     ``extra`` holds what trains or is remembered beside the network and never ships: projections of a feature loss, memory banks,
-    sums of gradients. Its parameters are in the optimizer, and its ``state_dict`` is in every checkpoint. Modules in it must not
-    hold the network's layers, which may be replaced.
+    sums of gradients. Its parameters are in the optimizer, and its ``state_dict`` is in every checkpoint. The stage's ``begin``
+    makes all its modules; shapes of their tensors may change later. They must not hold the network's layers, which may be
+    replaced.
+
+    ``dense_gradients`` asks for gradients of pruned weights in every :class:`Step`.
     """
 
     network: Network
     resources: Resources
     extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    dense_gradients: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """One training step, after its backward pass and before the optimizer moves anything.
 
-    ``parameter.grad`` of the network's parameters is the gradient of ``loss``, the mean over ``batch``. ``progress`` is that of
-    the stage in [0, 1); ``number`` counts steps from 0 over the whole stage.
+    ``parameter.grad`` of the network's parameters is the gradient of ``loss``, the mean over ``batch``; for pruned weights it is
+    0. ``progress`` is that of the stage in [0, 1); ``number`` counts steps from 0 over the whole stage.
+
+    ``dense_gradients`` holds, by layer, the gradient by the weight [Co, ...] as if there were no mask. Methods need it that grow
+    weights or score pruned ones. It is empty unless :class:`Training` asks for it.
     """
 
     batch: Batch
@@ -38,3 +46,4 @@ class Step:
     progress: float
     epoch: int
     number: int
+    dense_gradients: Mapping[str, Tensor] = field(default_factory=dict)
