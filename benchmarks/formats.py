@@ -1,0 +1,69 @@
+"""Number formats of layers on digits: test accuracy and bytes of the .trim file after quantization with each, over seeds.
+
+    python benchmarks/formats.py [--seeds 3] [--epochs 6] [--folder runs/formats] [--json]
+
+The dense ResNet-20 of every seed trains for 15 epochs and is quantized with every mixture of formats, in
+float32 on the CPU. "Ends" are the first and the last layer. About 10 minutes on one core. Folders are taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from paretrim import trimfile
+from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.recipe import read_recipe
+from paretrim.run.start import start_from
+from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.evaluate import accuracy
+from paretrim.train.execution import Execution
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
+EXECUTION = Execution(device="cpu", precision="float32")
+ENDS = {"conv1": Format(bits=8), "linear": Format(bits=8)}
+CASES = {
+    "8 bits": Quantize(),
+    "8 bits, activations clipped": Quantize(activations="clipped"),
+    "4 bits": Quantize(weight_bits=4),
+    "ends 8 bits, others 4": Quantize(weight_bits=4, formats=ENDS),
+    "ends 8 bits, others 2": Quantize(weight_bits=2, formats=ENDS),
+    "ends 8 bits, others ternary": Quantize(formats={**ENDS, "*": Format(grid="ternary")}),
+    "all ternary": Quantize(formats={"*": Format(grid="ternary")}),
+}
+
+
+def main() -> None:
+    """Train, quantize and print a line for every mixture of formats."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6, help="of quantization-aware training")
+    parser.add_argument("--folder", type=Path, default=Path("runs/formats"))
+    parser.add_argument("--json", action="store_true", help="an object a line")
+    given = parser.parse_args()
+    found: dict[str, list[tuple[float, int]]] = {case: [] for case in CASES}
+    for seed in range(given.seeds):
+        folder = given.folder / str(seed)
+        dense, test = start_from(replace(read_recipe(RECIPE), seed=seed, execution=EXECUTION))
+        start = train_dense(dense, Budget(epochs=15, learning_rate=0.1), folder)
+        device = start.resources(None).execution.torch_device()
+        for case, stage in CASES.items():
+            last = run_stages(start, (replace(stage, budget=Budget(epochs=given.epochs)),), folder)[-1]
+            assert last.integers is not None
+            right = accuracy(last.network, test.batches.epoch(0), device, integers=last.integers)
+            found[case].append((right, len(trimfile.to_bytes(last.integers))))
+    for case, runs in found.items():
+        if given.json:
+            print(json.dumps({"case": case, "accuracies": [right for right, _ in runs], "bytes": [size for _, size in runs]}))
+        else:
+            mean, size = (sum(values) / len(runs) for values in zip(*runs, strict=True))
+            each = " ".join(f"{100 * right:.1f}" for right, _ in runs)
+            print(f"{case:28} {100 * mean:6.2f} %  ({each})  {size / 1000:7.1f} kB")
+
+
+if __name__ == "__main__":
+    main()
