@@ -9,7 +9,8 @@ grows nor fades on its way to the logits, so it can be held against what the ord
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,13 +71,14 @@ class Difference:
         )
 
 
-def check_onnx(graph: Graph, path: Path, images: Values) -> None:
+def check_onnx(graph: Graph, path: Path, images: Values, *, threads: int = 1) -> None:
     """Check that ONNX Runtime computes what the graph means, up to the order of float32 operations.
 
     Args:
         graph: what the file was written from.
         path: the ``.onnx`` file.
         images: [N, C, H, W] as the graph takes them; the first are used.
+        threads: nodes compared at the same time.
 
     Raises:
         DataUnavailable: there are no images, or they do not fit the graph.
@@ -91,11 +93,13 @@ def check_onnx(graph: Graph, path: Path, images: Values) -> None:
     runnable = OnnxRuntimeRunnable.open(path, 1)
     written = with_file_names(graph)
     found = intermediate_values(path, [node.name for node in written.nodes], chosen)
-    for original, node in zip(graph.nodes, written.nodes, strict=True):
-        difference = _difference(node, written, found, chosen)
-        if difference is not None:
-            difference = replace(difference, node=original)
-            raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
+    _add_unwritten_(found, written, chosen)
+    with ThreadPoolExecutor(threads) as pool:
+        differences = pool.map(lambda node: _difference(node, written, found, chosen), written.nodes)
+        for original, difference in zip(graph.nodes, differences, strict=True):
+            if difference is not None:
+                difference = replace(difference, node=original)
+                raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
     _check_whole(graph, runnable, np.asarray(found[written.output], np.float32), images=chosen)
 
 
@@ -124,12 +128,25 @@ def random_images(graph: Graph) -> Values:
     return stream.standard_normal(shape, np.float32)
 
 
-def _difference(node: Node, graph: Graph, found: dict[str, Values], images: Values) -> Difference | None:
-    """How a node differs on the inputs it had, if it does; a value that the file does not hold is computed and added."""
-    inputs = tuple(images if name == INPUT else found[name] for name in node.inputs)
-    kinds = tuple(graph.types[name] for name in node.inputs)
-    expected = compute(node, inputs, kinds, graph.input)
-    actual = found.setdefault(node.name, expected)
+def _add_unwritten_(found: dict[str, Values], graph: Graph, images: Values) -> None:
+    """Compute the values that the file does not hold."""
+    for node in graph.nodes:
+        if node.name not in found:
+            found[node.name] = compute(node, *_inputs(node, graph, found, images), graph.input)
+
+
+def _inputs(
+    node: Node, graph: Graph, found: Mapping[str, Values], images: Values
+) -> tuple[tuple[Values, ...], tuple[ValueType, ...]]:
+    """The inputs that a node had, and their types."""
+    values = tuple(images if name == INPUT else found[name] for name in node.inputs)
+    return values, tuple(graph.types[name] for name in node.inputs)
+
+
+def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: Values) -> Difference | None:
+    """How a node differs on the inputs it had, if it does."""
+    inputs, kinds = _inputs(node, graph, found, images)
+    expected, actual = compute(node, inputs, kinds, graph.input), found[node.name]
     if actual.shape != expected.shape:
         return Difference(node, 1.0, np.inf)
     if not node.type.quantized:

@@ -139,7 +139,7 @@ def _with_onnx(deployed: DeployedFiles, images: Values, facts: Mapping[str, str]
     onnx, unchecked = deployed.folder / ONNX_FILE, deployed.folder / UNCHECKED_ONNX
     try:
         export_onnx(deployed.graph, unchecked, facts=facts)
-        check_onnx(deployed.graph, unchecked, images)
+        check_onnx(deployed.graph, unchecked, images, threads=torch.get_num_threads())
     except OutOfSpace:
         raise
     except ParetrimError as error:
