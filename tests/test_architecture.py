@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "paretrim"
 
 LEVELS = (
-    {"digest", "history", "visible"},
-    {"errors"},
+    {"digest", "metric", "visible"},
+    {"errors", "history"},
     {"files", "intervals", "own_code"},
     {"bench", "data", "graph", "lock", "models"},
     {"runtime"},
@@ -38,6 +38,7 @@ TORCH_FREE = {
     "graph",
     "history",
     "intervals",
+    "metric",
     "report",
     "results",
     "runtime",

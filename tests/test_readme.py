@@ -145,6 +145,10 @@ def test_the_examples_run(tmp_path: Path):
     score = _run([sys.executable, str(examples / "own_score.py"), "--epochs", "0", "--folder", "score"], tmp_path)
     assert score.returncode == 0, score.stderr
     assert [line.split(":")[0] for line in score.stdout.splitlines()] == ["magnitude", "own_score", "random"]
+    task = _run([sys.executable, str(examples / "own_task.py"), "--epochs", "1", "--folder", "task"], tmp_path)
+    assert task.returncode == 0, task.stderr
+    assert task.stdout.startswith("finetune: validation mean squared error ")
+    assert "%" not in task.stdout
 
 
 def test_examples_use_public_names_only():

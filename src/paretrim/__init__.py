@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
     from paretrim.errors import ParetrimError
+    from paretrim.metric import Metric
     from paretrim.models.spec import ModelSpec
     from paretrim.network.constraints import replace_mask_, set_mask_, weighted_layers
     from paretrim.network.network import Network
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from paretrim.train.execution import Execution
     from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
     from paretrim.train.resources import Resources
+    from paretrim.train.task import Task
     from paretrim.train.training import Step, Training
 
 __version__ = "0.1.0"
@@ -61,6 +63,7 @@ __all__ = [
     "FineTune",
     "Format",
     "LossTerm",
+    "Metric",
     "ModelSpec",
     "Network",
     "Outcome",
@@ -74,6 +77,7 @@ __all__ = [
     "Stage",
     "Start",
     "Step",
+    "Task",
     "Together",
     "Training",
     "Trial",
@@ -114,6 +118,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "FineTune": "stages.finetune",
         "Format": "stages.quantize.formats",
         "LossTerm": "train.losses",
+        "Metric": "metric",
         "ModelSpec": "models.spec",
         "Network": "network.network",
         "Outcome": "results.outcome",
@@ -127,6 +132,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Stage": "stages.stage",
         "Start": "run.start",
         "Step": "train.training",
+        "Task": "train.task",
         "Together": "stages.together",
         "Training": "train.training",
         "Trial": "search.trial",

@@ -15,7 +15,7 @@ from paretrim.run.pipeline import run_stages
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 
 
 def dataset():
@@ -107,8 +107,10 @@ def test_labels_to_evaluate_on_are_classes():
     train, _ = loaders()
     wrong = loader_of(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 2, 9]))
     start = start_from_loaders(nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)), train, wrong, execution=FLOAT32)
-    with pytest.raises(DataUnavailable, match=r"have labels 0\.\.9 and the network has 4 outputs \(0\.\.3\); correct the labels"):
-        accuracy(start.network, start.validation.epoch(0), torch.device("cpu"))
+    with pytest.raises(
+        DataUnavailable, match=r"have labels 0\.\.9 and the network has 4 outputs \(0\.\.3\); number the classes from 0"
+    ):
+        evaluate(start.network, start.validation.epoch(0), torch.device("cpu"))
 
 
 def nan_network():
@@ -149,7 +151,7 @@ def negative_variance():
         (
             {"module": nn.Sequential(nn.Flatten(), nn.Linear(192, 1))},
             DataUnavailable,
-            "Sequential returns one number for each image, as for regression or binary classification with one output; for two",
+            "the network returns one number for each image, as for regression or binary classification with one output; for two",
         ),
         ({"train_loader": loader_of}, DataUnavailable, "the loader is of type function; it must"),
         (

@@ -34,7 +34,7 @@ def test_narrow_terminals_lose_columns_not_digits(width: int) -> None:
     assert "label" in text
     if width >= 40:
         (point, *_) = aggregate(fakes.orders(2))
-        assert wording.accuracy(point.accuracy) in text
+        assert wording.value(point.accuracy) in text
         assert "left out" in " ".join(text.split())
 
 
@@ -118,7 +118,7 @@ def test_numbers_in_words() -> None:
         "123",
         "1,234",
     ]
-    assert wording.accuracy(Estimate(0.95, 0.948, 0.951)) == "95.00 ± 0.20"
+    assert wording.value(Estimate(0.95, 0.948, 0.951)) == "95.00 ± 0.20"
     assert wording.milliseconds_with_half(Estimate(0.0662, 0.0615, 0.0826)) == "0.0662 ± 0.0164"
     assert wording.milliseconds_with_half(Estimate(0.063, 0.063, 0.06381)) == "0.0630 ± 0.0009"
     assert wording.times_with_half(Estimate(1.456, 1.3, 1.5)) == "1.46× ± 0.16"

@@ -16,7 +16,7 @@ from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.checkpoint import Checkpoints, form_of
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import Execution
 from paretrim.train.fit import CHECK_EVERY, Plan, fit
 from paretrim.train.losses import LossTerm, cross_entropy
@@ -173,7 +173,7 @@ def test_reports_say_where_training_stands():
     ticks = []
     train(network("plain"), plan(replace(LONG, epochs=2, batch_size=2)), resources("plain"), report=ticks.append)
     assert [(tick.epoch, tick.step) for tick in ticks] == [(e, s) for e in (1, 2) for s in (1, CHECK_EVERY + 1, 51, 60)]
-    assert all(0 <= tick.accuracy <= 1 and tick.epochs == 2 and tick.steps == 60 for tick in ticks)
+    assert all(0 <= tick.value <= 1 and tick.epochs == 2 and tick.steps == 60 for tick in ticks)
     assert ticks[-1].seconds_left == 0
 
 
@@ -227,7 +227,9 @@ def test_other_errors_are_not_mistaken_for_memory(monkeypatch):
 @pytest.mark.parametrize(("labels", "text"), [([0, 4], r"labels 0\.\.4"), ([-1, 1], r"labels -1\.\.1")])
 def test_labels_without_an_output_are_refused(labels, text):
     wrong = ImageSet(image_set().images[:2], torch.tensor(labels))
-    with pytest.raises(TrainingFailed, match=text + r" in a batch, and the network has 4 outputs \(0\.\.3\); check the labels"):
+    with pytest.raises(
+        TrainingFailed, match="a batch has " + text + r" and the network has 4 outputs \(0\.\.3\); number the classes from 0"
+    ):
         train(network("plain"), plan(), resources("plain", images=wrong))
 
 
@@ -261,17 +263,17 @@ def test_bfloat16_trains_and_state_stays_float32():
     assert all(taken == given for taken, given in types)
     assert (torch.bfloat16, torch.bfloat16) in types
     with execution.autocast():
-        inside = accuracy(found.network, given.validation.epoch(0), torch.device("cpu"))
-    assert inside == accuracy(found.network, given.validation.epoch(0), torch.device("cpu")) == found.history[-1].accuracy_after
+        inside = evaluate(found.network, given.validation.epoch(0), torch.device("cpu"))
+    assert inside == evaluate(found.network, given.validation.epoch(0), torch.device("cpu")) == found.history[-1].accuracy_after
 
 
 def test_evaluation_restores_the_mode_and_refuses_nothing_to_evaluate():
     module = network("plain").train()
     ready = EvalBatches(images=image_set(), batch_size=50, mean=MEAN, std=STD)
-    assert 0 <= accuracy(module, ready.epoch(0), torch.device("cpu")) <= 1
+    assert 0 <= evaluate(module, ready.epoch(0), torch.device("cpu")) <= 1
     assert module.training
     with pytest.raises(DataUnavailable, match="no images to evaluate on; give validation data with at least one batch"):
-        accuracy(module, iter(()), torch.device("cpu"))
+        evaluate(module, iter(()), torch.device("cpu"))
 
 
 class TenSteps:

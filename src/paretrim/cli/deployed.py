@@ -77,7 +77,7 @@ def bench(parsed: argparse.Namespace) -> int:
 
 def evaluate(parsed: argparse.Namespace) -> int:
     """Accuracy of one file on the test images."""
-    from paretrim.run.judge import classes_of
+    from paretrim.run.judge import decisions
 
     file: Path = parsed.file
     known = described(file)
@@ -85,7 +85,7 @@ def evaluate(parsed: argparse.Namespace) -> int:
     runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
     test = images_for(parsed, file, known, labelled=True)
     labels, prepared = test.labels, test.preparation
-    found = classes_of(runnable, test.images)
+    found = decisions(runnable, test.images)
     right = int((found == labels).sum())
     accuracy = accuracy_interval(right, len(labels))
     size = file.stat().st_size

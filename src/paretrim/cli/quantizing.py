@@ -19,7 +19,7 @@ from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.recipe import Recipe
 from paretrim.run.run import carry_out
-from paretrim.search.drop import drop_between
+from paretrim.search.drop import drop_between, loses
 
 LABEL = "INT8"
 FILE, ONNX_FILE = "int8.trim", "int8.onnx"
@@ -37,9 +37,9 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
         files = _written(done.deployed[-1], folder, out)
         dense, int8 = done.judgements
-        drop = drop_between(dense.right_images(), int8.right_images())
-        lost = f"test: accuracy drops by {drop}"
-        warning = doubt(dense.deployed_accuracy, dense.test_images, experiment.start.classes, kind="test")
+        drop = drop_between(dense.image_scores(), int8.image_scores(), experiment.start.task)
+        lost = f"test: {loses(drop)}"
+        warning = doubt(dense.deployed_accuracy, dense.test_images, experiment.start.guessed_among, kind="test")
         if warning:
             watcher.note(warning)
         choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())

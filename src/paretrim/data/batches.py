@@ -20,7 +20,10 @@ from paretrim.errors import InvalidRecipe
 
 
 class Batch(NamedTuple):
-    """Inputs float32 [B, C, H, W], normalised; labels int64 [B]; positions int64 [B] in the set, or None where unknown."""
+    """Inputs float32 [B, C, H, W], normalised; labels [B, ...], int64 [B] for classes; positions int64 [B] in the set.
+
+    Positions are None where they are not known.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor

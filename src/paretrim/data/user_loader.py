@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,14 @@ from paretrim.errors import DataUnavailable
 from paretrim.visible import QUOTED
 
 SUPPORTED = (
-    "Paretrim compresses networks that tell classes apart, one class for each image; other tasks are not supported yet "
-    "(see Limits in the README)"
+    "Without a task of your own Paretrim compresses networks that tell classes apart, one class for each image; "
+    "give another task in task= (examples/own_task.py)"
 )
 """What users of other tasks are told."""
+
+
+LabelsOfBatch = Callable[[torch.Tensor, int, str], torch.Tensor]
+"""From the labels of a batch, its number of images and its name in errors to the labels that the task takes."""
 
 
 class Loader(Protocol):
@@ -37,8 +41,8 @@ class Loader(Protocol):
 class LoaderBatches:
     """A loader of (inputs, labels), moved to ``device``; positions are unknown, so ``indices`` are None.
 
-    Inputs are floating point [B, C, H, W], normalised as the network wants them; labels are integers [B]. Where the loader
-    was given a ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable;
+    Inputs are floating point [B, C, H, W], normalised as the network wants them; labels are what ``labels`` takes. Where the
+    loader was given a ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable;
     without one, epochs differ from run to run. Make it with :func:`loader_batches`.
     """
 
@@ -46,6 +50,7 @@ class LoaderBatches:
     sample_shape: tuple[int, int, int]
     device: torch.device | str
     seed: int
+    labels: LabelsOfBatch
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -65,14 +70,14 @@ class LoaderBatches:
         for position, item in enumerate(self.loader):
             if position == len(self):  # the learning rate has reached its end
                 raise DataUnavailable(f"the loader gives more batches than its length, which is {position}; correct the __len__")
-            inputs, labels = _checked(item, position)
+            inputs, labels = _checked(item, position, self.labels)
             if tuple(inputs.shape[1:]) != self.sample_shape:
                 raise DataUnavailable(
                     f"batch {position} of the loader has inputs {tuple(inputs.shape[1:])}, the first had {self.sample_shape}; "
                     "they must be alike"
                 )
             moved = inputs.to(self.device, torch.float32, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield Batch(moved, labels.to(self.device, torch.int64, non_blocking=True), None)
+            yield Batch(moved, labels.to(self.device, non_blocking=True), None)
         if position < 0:
             raise DataUnavailable(
                 f"the loader gives no batches in epoch {number + 1} and says it has {len(self)}; "
@@ -80,8 +85,24 @@ class LoaderBatches:
             )
 
 
-def loader_batches(loader: Loader, *, device: torch.device | str = "cpu", seed: int = 0) -> LoaderBatches:
-    """Wrap a loader; reads one batch to learn the shape.
+def class_labels(labels: torch.Tensor, images: int, where: str) -> torch.Tensor:
+    """One class for each image, int64 [N].
+
+    Raises:
+        DataUnavailable: the labels are something else.
+    """
+    if labels.shape != (images,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise DataUnavailable(
+            f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers "
+            f"[{images}]{_task(labels, images)}. {SUPPORTED}"
+        )
+    return labels.to(torch.int64)
+
+
+def loader_batches(
+    loader: Loader, *, device: torch.device | str = "cpu", seed: int = 0, labels: LabelsOfBatch = class_labels
+) -> LoaderBatches:
+    """Wrap a loader; reads one batch to learn the shape. ``labels`` checks those of every batch.
 
     Raises:
         DataUnavailable: it gives no batches, has no length, is empty, can be gone through only once, or does not yield
@@ -105,12 +126,12 @@ def loader_batches(loader: Loader, *, device: torch.device | str = "cpu", seed: 
             f"the loader is an iterator ({type(loader).__name__}), which ends after one epoch; give an object whose __iter__ "
             "begins anew, such as a DataLoader"
         )
-    inputs, _ = _checked(next(iter(loader)), 0)
+    inputs, _ = _checked(next(iter(loader)), 0, labels)
     _, channels, height, width = inputs.shape
-    return LoaderBatches(loader, (channels, height, width), device, seed)
+    return LoaderBatches(loader, (channels, height, width), device, seed, labels)
 
 
-def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _checked(item: object, position: int, labels_of: LabelsOfBatch) -> tuple[torch.Tensor, torch.Tensor]:
     where = f"batch {position} of the loader"
     if not isinstance(item, (tuple, list)) or len(item) != 2 or not all(isinstance(part, torch.Tensor) for part in item):
         raise DataUnavailable(
@@ -123,11 +144,9 @@ def _checked(item: object, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         )
     if not bool(torch.isfinite(inputs.float().sum())):
         raise DataUnavailable(f"{where} has NaN or infinity among its inputs; fix or remove those images, or their normalisation")
-    if labels.shape != inputs.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise DataUnavailable(
-            f"{where} has labels {labels.dtype} {list(labels.shape)}; they must be integers "
-            f"[{len(inputs)}]{_task(labels, inputs)}. {SUPPORTED}"
-        )
+    labels = labels_of(labels, len(inputs), where)
+    if labels.shape[:1] != inputs.shape[:1]:
+        raise DataUnavailable(f"{where} has {len(inputs)} inputs and labels {list(labels.shape)}; the first axis is the image")
     return inputs, labels
 
 
@@ -141,12 +160,12 @@ def _parts(item: object) -> str:
     return f"{held}, as for object detection" if any(isinstance(part, (tuple, list, Mapping)) for part in item) else held
 
 
-def _task(labels: torch.Tensor, inputs: torch.Tensor) -> str:
+def _task(labels: torch.Tensor, images: int) -> str:
     """The task that has labels of this shape and type."""
     if labels.ndim >= 3:
         return "; these are as for segmentation or another task with a target for every pixel"
-    if labels.ndim == 2 and labels.shape[1] > 1 and len(labels) == len(inputs):
+    if labels.ndim == 2 and labels.shape[1] > 1 and len(labels) == images:
         return "; several numbers for each image are as for multi-label classification, soft labels or boxes"
-    if labels.is_floating_point() and len(labels) == len(inputs):
+    if labels.is_floating_point() and len(labels) == images:
         return "; these are as for regression or binary classification with one output"
     return ""

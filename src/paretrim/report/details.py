@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from paretrim.intervals import Estimate
+from paretrim.metric import ACCURACY
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, Speed
@@ -85,14 +86,15 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
 
 
 def _recipe(i: int, point: Point, *, layers: bool) -> str:
-    brief = f"{wording.accuracy(point.accuracy)} %, {wording.size(point.size.value)}"
+    brief = f"{wording.value(point.accuracy, point.metric)} {point.metric.unit}".rstrip() + f", {wording.size(point.size.value)}"
     first = point.runs[0]
+    what = "class" if point.metric == ACCURACY else "result"
     facts = [
         (
             "agreement",
-            f"{wording.percent(point.agreement)} of test images get the same class in training and from the file",
+            f"{wording.percent(point.agreement)} of test images get the same {what} in training and from the file",
         ),
-        ("accuracy", "; ".join(_run_accuracy(run) for run in point.runs)),
+        (point.metric.name, "; ".join(_run_value(run) for run in point.runs)),
         ("recipe", ", ".join(dict.fromkeys(run.recipe for run in point.runs))),
         ("file", "; ".join(map(_files, point.runs))),
         ("run in", ", ".join(dict.fromkeys(run.runtime for run in point.runs))),
@@ -113,19 +115,20 @@ def _files(run: Outcome) -> str:
     return ", ".join(files) + (f"; no ONNX file: {run.onnx_problem}" if run.onnx_problem else "")
 
 
-def _run_accuracy(run: Outcome) -> str:
-    exported = ""
+def _run_value(run: Outcome) -> str:
+    exported, metric = "", run.judged_by
+    what = "classes" if metric == ACCURACY else "results"
     if run.onnx_accuracy is not None and run.onnx_agreement is not None and run.onnx_runtime != run.runtime:
         exported = (
-            f", {wording.percent(run.onnx_accuracy)} of the ONNX file in {run.onnx_runtime} "
-            f"({wording.percent(run.onnx_agreement)} of the classes the same)"
+            f", {metric.text(run.onnx_accuracy)} of the ONNX file in {run.onnx_runtime} "
+            f"({wording.percent(run.onnx_agreement)} of the {what} the same)"
         )
     for runtime, share in (run.onnx_agreements or {}).items():
         if runtime not in (run.onnx_runtime, run.runtime):
-            exported += f", in {runtime} {wording.percent(share)} of the classes the same"
+            exported += f", in {runtime} {wording.percent(share)} of the {what} the same"
     for runtime, problem in (run.onnx_problems or {}).items():
         exported += f", the ONNX file does not run in {runtime}: {problem}"
-    deployed, trained = wording.percent(run.deployed_accuracy), wording.percent(run.trained_accuracy)
+    deployed, trained = metric.text(run.deployed_accuracy), metric.text(run.trained_accuracy)
     return f"seed {run.seed}: {deployed} deployed, {trained} trained{exported}"
 
 
@@ -143,12 +146,14 @@ def _bits(stage: StageOutcome) -> str:
 
 
 def _stages(history: Sequence[StageOutcome]) -> str:
+    metric = history[0].judged_by
     head = "".join(
-        f"<th>{text}" for text in ("stage", "validation accuracy, %", "change", "zeros of all", "bits", "epochs", "seconds")
+        f"<th>{text}"
+        for text in ("stage", f"validation {escape(metric.heading)}", "change", "zeros of all", "bits", "epochs", "seconds")
     )
     rows = "".join(
-        f"<tr><td>{escape(stage.name)}<td>{100 * stage.accuracy_before:.2f} → {100 * stage.accuracy_after:.2f}"
-        f"<td>{wording.points(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
+        f"<tr><td>{escape(stage.name)}<td>{metric.number(stage.accuracy_before)} → {metric.number(stage.accuracy_after)}"
+        f"<td>{metric.change(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
         f"<td>{escape(_bits(stage))}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
         for stage in history
     )

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from paretrim import files
 from paretrim.intervals import Estimate
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
-from paretrim.report.figure import accuracy_in_words
+from paretrim.report.figure import value_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
 from paretrim.report.patterns import prices
 from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
@@ -52,9 +53,9 @@ def render(outcomes: Sequence[Outcome], *, title: str | None = None, figure: str
     parts = [
         f"# {_plain(title or _title(points))}",
         f"*{made}*",
-        *([f"![Deployed accuracy of every arm]({_address(figure)})"] if figure else []),
+        *([f"![Deployed {points[0].metric.name} of every arm]({_address(figure)})"] if figure else []),
         _what_was_run(points),
-        _accuracy(points),
+        _values(points),
         _comparison(points, f"Against {points[0].label}"),
         _orders(points),
         *_prices(points),
@@ -128,26 +129,41 @@ def _teacher(runs: Sequence[Outcome]) -> str:
     return _listed(names)
 
 
-def _accuracy(points: Sequence[Point]) -> str:
+def _values(points: Sequence[Point]) -> str:
+    metric = points[0].metric
     rows = [
         (
             point.label,
             _stages(point),
             str(len(point.seeds)),
-            accuracy_in_words(point),
-            wording.points(point.drift),
+            value_in_words(point),
+            metric.change(point.drift),
             wording.percent(point.agreement),
         )
         for point in points
     ]
-    heading = ("arm", "stages with their epochs", "seeds", "accuracy, %", "deployed − trained, points", "agreement")
+    heading = ("arm", "stages with their epochs", "seeds", metric.heading, _with_unit("deployed − trained", metric), "agreement")
     bases = "; ".join(dict.fromkeys(point.basis for point in points))
     note = (
-        f"Accuracy is that of the deployed file; ± is half of the 95 % interval ({bases}). Over seeds it covers what training "
-        "leaves to chance, not the choice of test images. Agreement is the share of test images to which the file and the "
-        "training framework give the same class."
+        f"{_capital(metric.name)} is that of the deployed file{'' if metric.higher_is_better else ', and lower is better'}; "
+        f"± is half of the 95 % interval ({bases}). Over seeds it covers what training "
+        "leaves to chance, not the choice of test images. "
+        + (
+            "Agreement is the share of test images to which the file and the training framework give the same class."
+            if metric == ACCURACY
+            else "Agreement is how far the file and the training framework decide alike, mean over test images."
+        )
     )
-    return f"## Accuracy\n\n{_table(heading, rows, left=2)}\n\n{note}"
+    return f"## {_capital(metric.name)}\n\n{_table(heading, rows, left=2)}\n\n{note}"
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _with_unit(what: str, metric: Metric) -> str:
+    """A heading over differences, with their unit."""
+    return f"{what}, {metric.of_change}" if metric.of_change else what
 
 
 def _stages(point: Point) -> str:
@@ -181,8 +197,10 @@ def _comparison(points: Sequence[Point], heading: str) -> str:
     if len(points) < 2:
         return ""
     differences = paired_differences(points)
-    rows = [(one.arm, str(len(one.seeds)), *_difference(one), one.verdict) for one in differences]
-    table = _table(("arm", "common seeds", "difference, points", "interval", "verdict"), rows, left=1, last_left=True)
+    rows = [(one.arm, str(len(one.seeds)), *_difference(one, points[0].metric), one.verdict) for one in differences]
+    table = _table(
+        ("arm", "common seeds", _with_unit("difference", points[0].metric), "interval", "verdict"), rows, left=1, last_left=True
+    )
     confidence = f"{100 * differences[0].confidence:.4g} %"
     note = f"Intervals are Student's t on differences paired by seed, each with {confidence} confidence" + (
         ", so that all of them hold together with 95 % (Bonferroni)." if len(rows) > 1 else "."
@@ -190,20 +208,22 @@ def _comparison(points: Sequence[Point], heading: str) -> str:
     return "\n\n".join([f"## {_plain(heading)}", _tally(differences, points[0]), table, note])
 
 
-def _difference(difference: Difference) -> tuple[str, str]:
+def _difference(difference: Difference, metric: Metric) -> tuple[str, str]:
     known = difference.interval
     if known is None:
         return NONE, NONE
-    return wording.points(known.value), f"{wording.points(known.low)} to {wording.points(known.high)}"
+    return metric.change(known.value), f"{metric.change(known.low)} to {metric.change(known.high)}"
 
 
 def _tally(differences: Sequence[Difference], first: Point) -> str:
     """Which arms are shown to differ, and which are not."""
-    sides: dict[str, list[str]] = {"More accurate": [], "Less accurate": [], "Not told apart": []}
+    metric = first.metric
+    more, less = ("More accurate", "Less accurate") if metric == ACCURACY else ("Better", "Worse")
+    sides: dict[str, list[str]] = {more: [], less: [], "Not told apart": []}
     for one in differences:
         shown = one.interval is not None and (one.interval.low > 0 or one.interval.high < 0)
-        above = one.interval is not None and one.interval.low > 0
-        sides["Not told apart" if not shown else "More accurate" if above else "Less accurate"].append(one.arm)
+        above = one.interval is not None and metric.merit(one.interval.value) > 0
+        sides["Not told apart" if not shown else more if above else less].append(one.arm)
     said = [f"{side}: {_listed(arms) or 'none'}." for side, arms in sides.items()]
     return _plain(f"Compared with {first.label}. {' '.join(said)}")
 
@@ -292,7 +312,8 @@ def _frontier(points: Sequence[Point]) -> str:
     for setting in settings or (None,):
         best = [point.label for point, rank in zip(points, ranks(points, setting), strict=True) if rank.on_frontier]
         cost = wording.size_cost(points)
-        what = f"accuracy and {cost}" if setting is None else f"accuracy, {cost} and p50 ({setting_name(setting, settings)})"
+        name = points[0].metric.name
+        what = f"{name} and {cost}" if setting is None else f"{name}, {cost} and p50 ({setting_name(setting, settings)})"
         lines.append(f"- {what}: {_listed(best)}")
     return "## The frontier\n\nArms that no other beats, by point estimates, in\n\n" + "\n".join(map(_plain, lines))
 

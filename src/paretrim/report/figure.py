@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paretrim import files
+from paretrim.metric import Metric
 from paretrim.report import scatter, svg, wording
 from paretrim.report.points import Point, setting_name, settings_of
 from paretrim.report.svg import Axis, spanning
@@ -68,21 +69,24 @@ def render(points: Sequence[Point]) -> str:
     first = axis.place(points[0].accuracy.value)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">\n'
-        f"<title>Deployed accuracy of {len(points)} arm{'' if len(points) == 1 else 's'}</title>\n"
+        f"<title>Deployed {points[0].metric.name} of {len(points)} arm{'' if len(points) == 1 else 's'}</title>\n"
         f"<desc>{svg.content(_description(points))}</desc>\n"
         f"<style>{STYLE}</style>\n"
         f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n'
-        f"{_key(points, left=left)}{_scale(axis, bottom=bottom)}"
+        f"{_key(points, left=left)}{_scale(axis, points[0].metric, bottom=bottom)}"
         f'<line class="first" x1="{first:.1f}" x2="{first:.1f}" y1="{TOP}" y2="{bottom}"/>\n'
         f"{rows}{against}</svg>\n"
     )
 
 
-def accuracy_in_words(point: Point) -> str:
-    """Percent with half the interval; without one where all seeds agree: their spread is then no measure of anything."""
+def value_in_words(point: Point) -> str:
+    """The value, of accuracy in percent, with half the interval; without one where all seeds agree.
+
+    Their spread is then no measure of anything.
+    """
     if len(point.runs) > 1 and len({run.deployed_accuracy for run in point.runs}) == 1:
-        return f"{100 * point.accuracy.value:.2f} every seed"
-    return wording.accuracy(point.accuracy)
+        return f"{point.metric.number(point.accuracy.value)} every seed"
+    return wording.value(point.accuracy, point.metric)
 
 
 def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
@@ -96,19 +100,18 @@ def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
         f'<text x="{axis.start - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{svg.content(label)}</text>'
         f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{line:g}" y2="{line:g}"/>'
         f'<circle class="mean" cx="{mean:.1f}" cy="{line:g}" r="5"/>{seeds if len(point.runs) > 1 else ""}'
-        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{svg.content(accuracy_in_words(point))}</text>\n'
+        f'<text x="{WIDTH - 12}" y="{middle + 4:g}" text-anchor="end">{svg.content(value_in_words(point))}</text>\n'
     )
 
 
-def _scale(axis: Axis, *, bottom: float) -> str:
-    digits = axis.digits()
+def _scale(axis: Axis, metric: Metric, *, bottom: float) -> str:
     lines = "".join(
         f'<line class="grid" x1="{axis.place(tick):.1f}" x2="{axis.place(tick):.1f}" y1="{TOP}" y2="{bottom}"/>'
-        f'<text class="soft" x="{axis.place(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{100 * tick:.{digits}f}</text>\n'
+        f'<text class="soft" x="{axis.place(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{axis.text(tick)}</text>\n'
         for tick in axis.ticks()
     )
-    middle = (axis.start + axis.end) / 2
-    return f'{lines}<text class="soft" x="{middle:.1f}" y="{bottom + 38}" text-anchor="middle">deployed accuracy, %</text>\n'
+    middle, name = (axis.start + axis.end) / 2, f"deployed {svg.content(metric.heading)}"
+    return f'{lines}<text class="soft" x="{middle:.1f}" y="{bottom + 38}" text-anchor="middle">{name}</text>\n'
 
 
 def _key(points: Sequence[Point], *, left: float) -> str:
@@ -135,8 +138,8 @@ def _axis(points: Sequence[Point], *, left: float, right: float) -> Axis:
     """From the least to the greatest value any row shows."""
     shown = [value for point in points for value in (point.accuracy.low, point.accuracy.high)]
     shown += [run.deployed_accuracy for point in points for run in point.runs]
-    return spanning(shown, start=left, end=right)
+    return spanning(shown, start=left, end=right, share=points[0].metric.is_share)
 
 
 def _description(points: Sequence[Point]) -> str:
-    return "; ".join(f"{point.label}: {accuracy_in_words(point)} %" for point in points)
+    return "; ".join(f"{point.label}: {value_in_words(point)} {point.metric.unit}".rstrip() for point in points)

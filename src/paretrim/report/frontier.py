@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paretrim.intervals import CONFIDENCE, Estimate, mean_interval
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report.points import Point, Setting
 
 Costs = tuple[float, ...]
-"""What a point costs, lower is better in every place: (-accuracy, bytes, milliseconds)."""
+"""What a point costs, lower is better in every place: (accuracy or another metric as a loss, bytes, milliseconds)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def costs_of(point: Point, setting: Setting | None) -> Costs | None:
 
     Without a setting (nothing was measured at all) accuracy and bytes decide alone.
     """
-    costs = (-point.accuracy.value, point.size.value)
+    costs = (-point.merit, point.size.value)
     if setting is None:
         return costs
     speed = point.speeds.get(setting)
@@ -86,7 +87,7 @@ def ranks(points: Sequence[Point], setting: Setting | None) -> tuple[Rank, ...]:
 
 
 def paired_difference(arm: Point, reference: Point, *, comparisons: int = 1) -> Difference:
-    """Accuracy of ``arm`` minus ``reference`` over the seeds both have.
+    """Accuracy, or another metric, of ``arm`` minus ``reference`` over the seeds both have.
 
     With several ``comparisons`` each interval is widened so that all hold together with 95 % confidence.
 
@@ -96,11 +97,13 @@ def paired_difference(arm: Point, reference: Point, *, comparisons: int = 1) -> 
     other = {run.seed: run.deployed_accuracy for run in reference.runs}
     seeds = tuple(sorted(own.keys() & other.keys()))
     # Rounded because accuracies are counts of images: a spread of 1e-17 is arithmetic, not variation between seeds.
-    differences = [round(own[seed] - other[seed], 12) for seed in seeds]
+    differences = [own[seed] - other[seed] for seed in seeds]
+    if arm.metric.is_share:
+        differences = [round(one, 12) for one in differences]
     confidence = 1 - (1 - CONFIDENCE) / comparisons
     same = len(set(differences)) == 1 and differences[0] != 0.0
     interval = mean_interval(differences, confidence=confidence) if len(seeds) > 1 and not same else None
-    verdict = _verdict(arm.label, reference.label, interval, len(seeds))
+    verdict = _verdict(arm, reference, interval, len(seeds))
     return Difference(arm.label, reference.label, seeds, interval, confidence, verdict)
 
 
@@ -139,14 +142,26 @@ def _stage_settings(point: Point) -> tuple[str, ...]:
     return tuple(sorted(map(str, stages)))
 
 
-def _verdict(arm: str, reference: str, interval: Estimate | None, seeds: int) -> str:
+def _verdict(one: Point, other: Point, interval: Estimate | None, seeds: int) -> str:
     if interval is None:
         if seeds > 1:
             return f"nothing can be said: the {seeds} differences are all equal, so their spread is unknown"
         return f"nothing can be said: {seeds or 'no'} common seed{'' if seeds == 1 else 's'}, at least 2 are needed"
+    arm, reference, metric = one.label, other.label, one.metric
+    if metric != ACCURACY:
+        return _verdict_in(metric, arm, reference, interval)
     low, high = 100 * interval.low, 100 * interval.high
     if interval.low > 0:
         return f"{arm} is more accurate than {reference}, by {low:.2f} to {high:.2f} points"
     if interval.high < 0:
         return f"{arm} is less accurate than {reference}, by {-high:.2f} to {-low:.2f} points"
     return f"no difference shown: {low:+.2f} to {high:+.2f} points includes 0".replace("-", "\N{MINUS SIGN}")
+
+
+def _verdict_in(metric: Metric, arm: str, reference: str, interval: Estimate) -> str:
+    """The same of another metric than accuracy, where less may be better."""
+    ends = (metric.change(interval.low), metric.change_text(interval.high))
+    if interval.low <= 0 <= interval.high:
+        return f"no difference shown: {' to '.join(ends)} includes 0"
+    side = "better" if metric.gain(interval.value, 0.0) > 0 else "worse"
+    return f"{arm} is {side} than {reference}: {metric.name} {' to '.join(ends)}"

@@ -61,6 +61,7 @@
 
   // Which points stand where ----------------------------------------------------------------------------------------
 
+  const unit = data.metric.share ? 100 : 1, up = data.metric.up ? 1 : -1, most = data.metric.share ? 100.5 : Infinity;
   const placed = (figure) => {
     const latency = figure.dataset.x === "latency";
     const list = points.map((p, i) => ({
@@ -70,13 +71,14 @@
     return list.filter((p) => p.x !== null);
   };
   const frontLine = (list) => {
-    const sorted = [...list].sort((a, b) => a.x[0] - b.x[0] || b.y[0] - a.y[0]);
+    const sorted = [...list].sort((a, b) => a.x[0] - b.x[0] || up * (b.y[0] - a.y[0]));
     const line = [];
-    for (const p of sorted) if (!line.length || p.y[0] > line[line.length - 1].y[0]) line.push(p);
+    for (const p of sorted) if (!line.length || up * (p.y[0] - line[line.length - 1].y[0]) > 0) line.push(p);
     return line;
   };
   // A network that failed would press all others against the top; it goes to the lower edge, marked as being below it.
   const floorOf = (list) => {
+    if (!data.metric.share || up < 0) return -Infinity;
     const ys = list.map((p) => p.y[0]).sort((a, b) => a - b);
     const top = ys[ys.length - 1], spread = top - ys[Math.floor(ys.length / 4)];
     return ys.length >= 8 && top - ys[0] > 5 * spread ? top - 4 * spread : -1;
@@ -99,13 +101,13 @@
     const xs = list.flatMap((p) => (many && !p.best ? [p.x[0]] : p.x));
     const log = Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) >= 3;
     const [x0, x1] = range(xs, log);
-    const [y0, y1] = range(list.flatMap((p) => (many && !p.best ? [p.y[0]] : p.y)).filter((v) => v >= floor).map((v) => 100 * v), false);
+    const [y0, y1] = range(list.flatMap((p) => (many && !p.best ? [p.y[0]] : p.y)).filter((v) => v >= floor).map((v) => unit * v), false);
     const sx = scale(x0, x1, box.left, box.right, log);
-    const unclamped = scale(y0, Math.min(y1, 100.5), box.bottom, box.top, false);
-    const sy = (v) => Math.min(box.bottom, Math.max(box.top, unclamped(100 * v)));
-    axes(svg, box, { log, x0, x1, y0, y1: Math.min(y1, 100.5), sx, sy: unclamped, latency });
+    const unclamped = scale(y0, Math.min(y1, most), box.bottom, box.top, false);
+    const sy = (v) => Math.min(box.bottom, Math.max(box.top, unclamped(unit * v)));
+    axes(svg, box, { log, x0, x1, y0, y1: Math.min(y1, most), sx, sy: unclamped, latency });
     for (const p of list) {
-      p.px = sx(p.x[0]); p.py = sy(p.y[0]); p.under = 100 * p.y[0] < y0;
+      p.px = sx(p.x[0]); p.py = sy(p.y[0]); p.under = unit * p.y[0] < y0;
     }
     const behind = list.filter((p) => !p.best), front = list.filter((p) => p.best).sort((a, b) => a.reference - b.reference);
     const errors = (p) => {

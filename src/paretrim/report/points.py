@@ -11,6 +11,7 @@ from paretrim.bench.types import Latency
 from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate, mean_interval, wilson_interval
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report.noise import doubts
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.outcome import Outcome
@@ -55,7 +56,9 @@ class Speed:
 
 @dataclass(frozen=True)
 class Point:
-    """One label over its seeds. Accuracies are fractions of the test set; ``runs`` are in order of seed.
+    """One label over its seeds. Accuracies are fractions of the test set, or values of another ``metric``.
+
+    ``runs`` are in order of seed.
 
     ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
     the smallest and the largest ONNX file, None where some run has none; ``trim_bytes`` is the same of the ``.trim``
@@ -78,6 +81,16 @@ class Point:
     trim_bytes: Estimate | None = None
     prunable_sparsity: float | None = None
     classes: int | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """What its numbers are."""
+        return self.runs[0].judged_by
+
+    @property
+    def merit(self) -> float:
+        """Its value as a number of which more is better."""
+        return self.metric.merit(self.accuracy.value)
 
     @property
     def guesses(self) -> bool:
@@ -124,14 +137,18 @@ def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
     Labels that several studies or networks share are made distinct by adding the study or the network.
 
     Raises:
-        InvalidRecipe: no outcomes, several data sets, a label with two orders of stages, a label with a seed twice, or sizes of
-            two kinds of file.
+        InvalidRecipe: no outcomes, several data sets or metrics, a label with two orders of stages, a label with a seed
+            twice, or sizes of two kinds of file.
     """
     if not outcomes:
         raise InvalidRecipe("there are no outcomes to report; run a study first or check the path of its store")
     data = list(dict.fromkeys(outcome.data for outcome in outcomes))
     if len(data) > 1:
         raise InvalidRecipe(f"outcomes of {len(data)} data sets ({', '.join(data)}) cannot share one frontier; report each alone")
+    metrics = list(dict.fromkeys(outcome.judged_by for outcome in outcomes))
+    if len(metrics) > 1:
+        names = ", ".join(metric.heading for metric in metrics)
+        raise InvalidRecipe(f"outcomes judged by {len(metrics)} metrics ({names}) cannot share one frontier; report each alone")
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.study, outcome.network, outcome.label), []).append(outcome)
@@ -202,10 +219,14 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     if len(orders) > 1:
         raise InvalidRecipe(f"label '{label}' stands for several orders ({'; '.join(orders)}); give each its own label")
     accuracies = [run.deployed_accuracy for run in runs]
+    metric = runs[0].judged_by
     if len(runs) > 1:
         mean = mean_interval(accuracies)
-        accuracy = Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high))
+        accuracy = Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high)) if metric.is_share else mean
         basis = f"t interval over {len(runs)} seeds"
+    elif metric != ACCURACY:
+        accuracy = Estimate(accuracies[0], accuracies[0], accuracies[0])
+        basis = f"{runs[0].test_images:,} test {metric.count}s, one seed: no interval"
     else:
         accuracy = wilson_interval(accuracies[0], runs[0].test_images)
         basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"

@@ -38,10 +38,11 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
     ``name`` is the setting in words. The step line joins the points that none beats in accuracy at their latency or less.
     """
     timed = [(point, point.speeds[setting]) for point in points if setting in point.speeds]
-    highest = max(point.accuracy.value for point, _ in timed)
-    shown = [(point, speed) for point, speed in timed if point.accuracy.value >= highest - REACH]
+    metric = timed[0][0].metric
+    highest = max(point.merit for point, _ in timed)
+    shown = [(point, speed) for point, speed in timed if not metric.is_share or point.merit >= highest - REACH]
     ends = [value for point, _ in shown for value in (point.accuracy.low, point.accuracy.high)]
-    vertical = spanning(ends, start=top + HEIGHT - BOTTOM, end=top + TOP)
+    vertical = spanning(ends, start=top + HEIGHT - BOTTOM, end=top + TOP, share=metric.is_share)
     logs = [math.log10(value) for _, speed in shown for value in (speed.p50_ms.low, speed.p50_ms.high)]
     room = max(0.05 * (max(logs) - min(logs)), 0.01)
     horizontal = Axis(min(logs) - room, max(logs) + room, LEFT, width - RIGHT, 1.0)
@@ -57,7 +58,7 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
     ]
     missing = [f"{point.label} ({100 * point.accuracy.value:.1f} %)" for point, _ in timed if (point, _) not in shown]
     left_out = f"; too inaccurate to be drawn: {', '.join(missing)}" if missing else ""
-    title = f"accuracy, %, against median latency of one image, ms (log scale), {name}{left_out}"
+    title = f"{metric.heading}, against median latency of one image, ms (log scale), {name}{left_out}"
     return "".join(
         (
             '<g class="latency">\n',
@@ -76,12 +77,12 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
 
 
 def _best(shown: Sequence[tuple[Point, Speed]]) -> set[str]:
-    """Labels of points more accurate than every faster one."""
+    """Labels of points better than every faster one."""
     found: set[str] = set()
-    highest = -1.0
-    for point, _ in sorted(shown, key=lambda pair: (pair[1].p50_ms.value, -pair[0].accuracy.value)):
-        if point.accuracy.value > highest:
-            highest = point.accuracy.value
+    highest = -math.inf
+    for point, _ in sorted(shown, key=lambda pair: (pair[1].p50_ms.value, -pair[0].merit)):
+        if point.merit > highest:
+            highest = point.merit
             found.add(point.label)
     return found
 
@@ -93,7 +94,7 @@ def _grid(vertical: Axis, horizontal: Axis, *, top: float, width: float) -> str:
         y = vertical.place(tick)
         lines.append(
             f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="soft" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{100 * tick:.{vertical.digits()}f}</text>\n'
+            f'<text class="soft" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{vertical.text(tick)}</text>\n'
         )
     for value in _round_values(10**horizontal.low, 10**horizontal.high):
         x = horizontal.place(math.log10(value))

@@ -74,13 +74,15 @@ def frontier(view: View) -> str:
         for i, setting in enumerate(view.settings)
     )
     several = f"<fieldset><legend>Measured with</legend>{options}</fieldset>" if len(view.settings) > 1 else ""
-    latency = '<figure data-x="latency"><figcaption>Accuracy in %, against latency</figcaption><div class="plot"></div></figure>'
+    title = _title(view)
+    latency = f'<figure data-x="latency"><figcaption>{title}, against latency</figcaption><div class="plot"></div></figure>'
     against = "the size of the .trim file" if view.has_trim else "file size"
-    size = f'<figure data-x="bytes"><figcaption>Accuracy in %, against {against}</figcaption><div class="plot"></div></figure>'
+    size = f'<figure data-x="bytes"><figcaption>{title}, against {against}</figcaption><div class="plot"></div></figure>'
     measured = view.settings[0] is not None
     key = "".join(f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text}</li>' for shape, text in KEY)
     cost = wording.size_cost(view.points)
-    what = f"accuracy, {cost} and median latency together" if measured else f"accuracy and {cost}"
+    name = escape(view.metric.name)
+    what = f"{name}, {cost} and median latency together" if measured else f"{name} and {cost}"
     bases = "; ".join(dict.fromkeys(point.basis for point in view.points))
     stand_ins = wording.stand_ins(view.points)
     beside = f" {escape(stand_ins)}." if stand_ins else ""
@@ -91,16 +93,30 @@ def frontier(view: View) -> str:
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
         f"means, and neighbours whose bars overlap may swap places with other seeds. A point that is not shown to be better "
         f"than guessing is never on it. A filled point "
-        f"below the line owes its place to the cost on the other picture. Accuracy bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
+        f"below the line owes its place to the cost on the other picture. "
+        f"{name[:1].upper() + name[1:]} bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
+
+
+def _title(view: View) -> str:
+    """What the pictures show upwards."""
+    name, metric = escape(view.metric.name), view.metric
+    unit = f" in {escape(metric.unit)}" if metric.unit else ""
+    return f"{name[:1].upper() + name[1:]}{unit}{'' if metric.higher_is_better else ' (lower is better)'}"
+
+
+def _drift(view: View) -> str:
+    return "Deployed − trained is in percentage points." if view.metric.is_share else ""
 
 
 def table(view: View) -> str:
     """Every point with everything that is compared; one block of columns for each setting, one of which is shown."""
     distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
     head = (
-        _heading("point", left=True) + _heading("accuracy, %", tip=True) + _heading(wording.size_heading(view.points), tip=True)
+        _heading("point", left=True)
+        + _heading(view.metric.heading, tip=True)
+        + _heading(wording.size_heading(view.points), tip=True)
     )
     for j, setting in enumerate(view.settings):
         shown = _shown(j)
@@ -124,7 +140,7 @@ def table(view: View) -> str:
     return (
         '<section id="points"><h2>All points</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="note">{escape(notes + shape + missing)} Deployed − trained is in percentage points. The weights\' entropy is '
+        f'<p class="note">{escape(notes + shape + missing)} {_drift(view)} The weights\' entropy is '
         "what an ideal order-0 coder would need for them alone; files hold everything else too. Click a heading to sort.</p>"
         "</section>"
     )
@@ -138,15 +154,18 @@ def orders(view: View) -> str:
     differences = paired_differences(points)
     reach = max((max(abs(d.interval.low), abs(d.interval.high)) for d in differences if d.interval is not None), default=0.0)
     first = points[0]
+    unit = f", {view.metric.of_change}" if view.metric.of_change else ""
     rows = [_order_row(first, None, reach=reach)]
     rows += [_order_row(point, difference, reach=reach) for point, difference in zip(points[1:], differences, strict=True)]
     joint = f" The {len(differences)} intervals hold together with 95 % confidence (Bonferroni)." if len(differences) > 1 else ""
     return (
         '<section id="orders"><h2>Does the order matter?</h2>'
-        f'<p class="note">Deployed accuracy of {escape(first.label)} and the same stages in other orders, paired by seed.{joint} '
+        f'<p class="note">Deployed {escape(view.metric.name)} of {escape(first.label)} and the same stages in '
+        f"other orders, paired by seed.{joint} "
         "A difference is named only where its interval excludes 0.</p>"
-        '<div class="wide"><table><thead><tr><th>point</th><th class="left">order</th><th>seeds</th><th>accuracy, %</th>'
-        f'<th>− {escape(first.label)}, points</th><th class="left">interval</th><th class="left">verdict</th></tr></thead>'
+        '<div class="wide"><table><thead><tr><th>point</th><th class="left">order</th><th>seeds</th><th>'
+        f"{escape(view.metric.heading)}</th>"
+        f'<th>− {escape(first.label)}{escape(unit)}</th><th class="left">interval</th><th class="left">verdict</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -155,12 +174,13 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     known = difference.interval if difference is not None else None
     text, picture = "", ""
     if known is not None:
-        text = f"{wording.points(known.value)} <i>{wording.points(known.low)} to {wording.points(known.high)}</i>"
+        change = point.metric.change
+        text = f"{change(known.value)} <i>{change(known.low)} to {change(known.high)}</i>"
         picture = svg.interval(known, reach=reach)
     verdict = "reference" if difference is None else difference.verdict
     return (
         f'<tr><th>{escape(point.label)}</th><td class="left">{escape(wording.order(point.order))}</td><td>{len(point.seeds)}</td>'
-        f"<td>{wording.accuracy(point.accuracy)}</td><td>{text}</td><td class=left>{picture}</td>"
+        f"<td>{wording.value(point.accuracy, point.metric)}</td><td>{text}</td><td class=left>{picture}</td>"
         f'<td class="said">{escape(verdict)}</td></tr>'
     )
 
@@ -170,7 +190,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
     prunable = point.prunable_sparsity
     cells = [
         f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
-        f"<td>{wording.accuracy(point.accuracy)}",
+        f"<td>{wording.value(point.accuracy, point.metric)}",
         _bytes_cell(point.size.value),
     ]
     for j, setting in enumerate(view.settings):
@@ -190,7 +210,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
         *([f"<td>{'–' if prunable is None else wording.percent(prunable, 1)}"] if _prunes(view) else []),
         f"<td>{wording.percent(point.sparsity, 1)}",
         _bytes_cell(point.entropy_bytes),
-        f"<td>{wording.points(point.drift)}",
+        f"<td>{point.metric.change(point.drift)}",
         f"<td>{len(point.seeds)}",
     ]
     if _orders_say_more(view):

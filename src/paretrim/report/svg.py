@@ -29,6 +29,7 @@ class Axis:
     start: float
     end: float
     step: float
+    share: bool = True
 
     def place(self, value: float) -> float:
         """Pixel of a value."""
@@ -40,15 +41,20 @@ class Axis:
         return tuple(i * self.step for i in range(first, last + 1))
 
     def digits(self) -> int:
-        """Digits after the point that tell its ticks apart in percent."""
-        return max(0, -math.floor(math.log10(100 * self.step) + 1e-9))
+        """Digits after the point that tell its ticks apart, of shares in percent."""
+        return max(0, -math.floor(math.log10((100 if self.share else 1) * self.step) + 1e-9))
+
+    def text(self, tick: float) -> str:
+        """A tick in words: of shares in percent, without the sign."""
+        return f"{100 * tick if self.share else tick:.{self.digits()}f}"
 
 
-def spanning(fractions: Sequence[float], *, start: float, end: float) -> Axis:
-    """From the least to the greatest of some fractions, with a margin, on ticks a person would choose."""
-    margin = max(0.03 * (max(fractions) - min(fractions)), 0.0005)
-    low, high = min(fractions) - margin, max(fractions) + margin
-    return Axis(low, high, start, end, round_step((high - low) / 7))
+def spanning(values: Sequence[float], *, start: float, end: float, share: bool = True) -> Axis:
+    """From the least to the greatest of some values, shares or not, with a margin, on ticks a person would choose."""
+    least = 0.0005 if share else max(0.001 * max(map(abs, values)), 1e-12)
+    margin = max(0.03 * (max(values) - min(values)), least)
+    low, high = min(values) - margin, max(values) + margin
+    return Axis(low, high, start, end, round_step((high - low) / 7), share)
 
 
 def round_step(rough: float) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.noise import shortened
@@ -78,9 +79,12 @@ def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = 
 
 def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting | None, left_out: Sequence[str]) -> list[str]:
     """What a reader must know to read the table right."""
-    notes = [f"±: larger half of the 95 % interval; accuracy in %, {'; '.join(dict.fromkeys(point.basis for point in points))}"]
+    metric, bases = points[0].metric, "; ".join(dict.fromkeys(point.basis for point in points))
+    notes = [f"±: larger half of the 95 % interval; {metric.name}{_unit(metric)}, {bases}"]
     if chosen is not None:
-        notes.append(f"frontier: accuracy, {wording.size_cost(points)} and p50 with {setting_name(chosen, settings)}")
+        notes.append(
+            f"frontier: {points[0].metric.name}, {wording.size_cost(points)} and p50 with {setting_name(chosen, settings)}"
+        )
     if beside := wording.stand_ins(points):
         notes.append(beside)
     notes += wording.missing_onnx(points)
@@ -92,6 +96,12 @@ def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting
     if left_out:
         notes.append(f"left out for width, on the page: {', '.join(left_out)}")
     return notes
+
+
+def _unit(metric: Metric) -> str:
+    """The unit of the numbers, and which end of them is the better one where people might expect the other."""
+    unit = f" in {metric.unit}" if metric.unit else ""
+    return unit if metric.higher_is_better else f"{unit} (lower is better)"
 
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -119,7 +129,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     columns = [
         Column("#", lambda row: str(row.number), 90),
         Column("label", lambda row: visible(row.point.label), 100, right=False),
-        Column("accuracy", lambda row: wording.accuracy(row.point.accuracy), 99),
+        Column(points[0].metric.name, lambda row: wording.value(row.point.accuracy, row.point.metric), 99),
         Column(wording.size_heading(points), lambda row: wording.size(row.point.size.value), 98),
         Column("zeros\nof all", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]
@@ -128,7 +138,10 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     if any(point.trim_bytes for point in points):
         columns.append(Column("ONNX", lambda row: wording.onnx_size(row.point), 64))
     runtimes = dict.fromkeys(name for point in points for name in point.onnx_agreements)
-    columns += [Column(f"same class\n{runtime}", _agreement(runtime), 28) for runtime in runtimes]
+    columns += [
+        Column(f"same {'class' if points[0].metric == ACCURACY else 'result'}\n{runtime}", _agreement(runtime), 28)
+        for runtime in runtimes
+    ]
     for i, setting in enumerate(settings):
         name = setting_name(setting, settings).replace(", ", "\n")
         columns.append(Column(f"p50 ms\n{name}", _latency(setting), 97 if i == 0 else 60 - 2 * i))
@@ -137,7 +150,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     if any(len(point.seeds) > 1 for point in points):
         columns.append(Column("seeds", lambda row: str(len(row.point.seeds)), 62))
     columns.append(Column("weights'\nentropy", lambda row: wording.size(row.point.entropy_bytes), 25))
-    columns.append(Column("deployed\n− trained", lambda row: wording.points(row.point.drift), 30))
+    columns.append(Column("deployed\n− trained", lambda row: row.point.metric.change(row.point.drift), 30))
     if any(wording.order(point.order) != point.label for point in points if point.order):
         columns.append(Column("order", lambda row: wording.order(row.point.order), 20, right=False))
     return columns

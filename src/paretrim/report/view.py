@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paretrim.graph.entropy import WeightSummary
+from paretrim.metric import Metric
 from paretrim.report.frontier import Rank, ranks
 from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
 from paretrim.results.outcome import Outcome
@@ -26,6 +27,11 @@ class View:
     standings: tuple[tuple[Rank, ...], ...]
     baseline: Point | None
     samples_ms: Mapping[str, Sequence[float]]
+
+    @property
+    def metric(self) -> Metric:
+        """What the numbers of all points are."""
+        return self.points[0].metric
 
     def name(self, setting: Setting | None) -> str:
         """A setting in words."""
@@ -68,13 +74,18 @@ def payload(view: View) -> dict[str, object]:
         entries.append(
             {
                 "label": point.label,
-                "accuracy": [round(value, 6) for value in (accuracy.value, accuracy.low, accuracy.high)],
+                "accuracy": [_rounded(value, view.metric) for value in (accuracy.value, accuracy.low, accuracy.high)],
                 "bytes": [round(value) for value in (size.value, size.low, size.high)],
                 "views": views,
             }
         )
+    metric = {"share": view.metric.is_share, "up": view.metric.higher_is_better}
     baseline = None if view.baseline is None else view.points.index(view.baseline)
-    return {"points": entries, "baseline": baseline, "layers": _layers(view)}
+    return {"points": entries, "baseline": baseline, "layers": _layers(view), "metric": metric}
+
+
+def _rounded(value: float, metric: Metric) -> float:
+    return round(value, 6) if metric.is_share else float(f"{value:.6g}")
 
 
 def points_with_layers(view: View) -> tuple[int, ...]:

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paretrim.intervals import Estimate
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report.frontier import Rank, paired_difference
 from paretrim.report.points import Point, Setting, Speed
 
 MINUS = "\N{MINUS SIGN}"
 TOLERANCE = 0.01
-"""A headline point may lose this share of the test images against the baseline."""
+"""A headline point may lose this share of the test images against the baseline.
+
+Of a metric that is no share it is this part of the baseline's value.
+"""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,12 @@ def points(fraction: float, digits: int = 2) -> str:
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", MINUS)
 
 
-def accuracy(estimate: Estimate) -> str:
-    """Percent with the interval's larger half: 95.12 ± 0.20."""
-    return f"{100 * estimate.value:.2f} ± {100 * _half(estimate):.2f}"
+def value(estimate: Estimate, metric: Metric = ACCURACY) -> str:
+    """A value with the interval's larger half, without the unit: 95.12 ± 0.20; alone where there is no interval."""
+    half = _half(estimate)
+    if metric.is_share and (half or metric == ACCURACY):
+        return f"{metric.number(estimate.value)} ± {100 * half:.2f}"
+    return f"{metric.number(estimate.value)} ± {half:.2g}" if half else metric.number(estimate.value)
 
 
 def times(value: float) -> str:
@@ -149,17 +156,18 @@ def size_claim(point: Point, reference: Point) -> str:
     return f"{times(ratio)} smaller" if ratio > 1 else f"{times(1 / ratio)} larger"
 
 
-def accuracy_claim(point: Point, reference: Point) -> tuple[str, str]:
+def metric_claim(point: Point, reference: Point) -> tuple[str, str]:
     """The difference in points, and what is known about it."""
     difference = paired_difference(point, reference)
-    text = f"{points(point.accuracy.value - reference.accuracy.value, 1)} points"
+    metric = point.metric
+    text = metric.change_text(point.accuracy.value - reference.accuracy.value, 1)
     if difference.interval is None:
         return text, "too few common seeds for an interval"
-    low, high = points(difference.interval.low), points(difference.interval.high)
+    low, high = metric.change(difference.interval.low), metric.change_text(difference.interval.high)
     sure = "" if difference.interval.low > 0 or difference.interval.high < 0 else "; no difference shown"
     return (
-        f"{points(difference.interval.value, 1)} points",
-        f"{low} to {high} points over {len(difference.seeds)} common seeds{sure}",
+        metric.change_text(difference.interval.value, 1),
+        f"{low} to {high} over {len(difference.seeds)} common seeds{sure}",
     )
 
 
@@ -171,7 +179,7 @@ def highlights(
     They are compared with the baseline, or with the most accurate point if there is none. No speed is named from times that
     their own session calls into question.
     """
-    reference = baseline or max(all_points, key=lambda point: point.accuracy.value)
+    reference = baseline or max(all_points, key=lambda point: point.merit)
     picks = [("Chosen", point) for point in all_points if point.label == chosen and point is not reference]
     if chosen is None:
         picks = _best(all_points, ranks=ranks, setting=setting, reference=reference)
@@ -189,11 +197,20 @@ def _best(
 ) -> list[tuple[str, Point]]:
     """The frontier points worth naming, and as what."""
     others = [point for point, rank in zip(all_points, ranks, strict=True) if rank.on_frontier and point is not reference]
-    close = [point for point in others if point.accuracy.value >= reference.accuracy.value - TOLERANCE]
-    limit = f"within {100 * TOLERANCE:.0f} point of {reference.label}"
+    metric = reference.metric
+    tolerance = TOLERANCE if metric.is_share else TOLERANCE * abs(reference.accuracy.value)
+    close = [point for point in others if point.merit >= reference.merit - tolerance]
+    limit = f"within {100 * TOLERANCE:.0f} {'point' if metric.is_share else '%'} of {reference.label}"
     if not close:
         return (
-            [(f"Most accurate besides {reference.label}", max(others, key=lambda point: point.accuracy.value))] if others else []
+            [
+                (
+                    f"{'Most accurate' if metric == ACCURACY else 'Best'} besides {reference.label}",
+                    max(others, key=lambda point: point.merit),
+                )
+            ]
+            if others
+            else []
         )
     smallest = min(close, key=lambda point: point.size.value)
     if setting is None or speed_doubts(all_points, setting):
@@ -205,13 +222,13 @@ def _best(
 
 
 def _highlight(title: str, point: Point, *, reference: Point, setting: Setting | None) -> Highlight:
-    difference, caveat = accuracy_claim(point, reference)
+    difference, caveat = metric_claim(point, reference)
     parts = [size_claim(point, reference)]
     speed = point.speeds.get(setting) if setting is not None else None
     if speed is not None and not speed.doubts:
         named = ", ".join(speed.baselines)
         parts.append(speed_claim(speed) + ("" if reference.label in speed.baselines else f" than {named}"))
-    return Highlight(title, point.label, f"{' and '.join(parts)}, accuracy {difference}", caveat)
+    return Highlight(title, point.label, f"{' and '.join(parts)}, {point.metric.name} {difference}", caveat)
 
 
 def _half(estimate: Estimate) -> float:

@@ -11,6 +11,7 @@ from paretrim.graph.entropy import WeightSummary
 from paretrim.history import LATER
 from paretrim.history import StageOutcome as StageOutcome
 from paretrim.intervals import Estimate
+from paretrim.metric import ACCURACY, Metric
 from paretrim.visible import brief
 
 FORMAT = 4
@@ -22,6 +23,9 @@ ONNX file, and ``onnx_problem`` says why."""
 @dataclass(frozen=True)
 class Outcome:
     """A recipe, run once with one seed, deployed and measured. Accuracies are fractions of the test set.
+
+    Where ``metric`` names another number than accuracy, ``trained_accuracy``, ``deployed_accuracy`` and ``onnx_accuracy`` are
+    values of it, and ``agreement`` is the share of the decisions that are the same.
 
     ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``: the
     ``.trim`` file of an integer network in ``paretrim``, the ONNX file of one in floating point elsewhere. ``agreement`` is the
@@ -67,7 +71,13 @@ class Outcome:
     classes: int | None = field(default=None, metadata=LATER)
     onnx_agreements: Mapping[str, float] | None = field(default=None, metadata=LATER)
     onnx_problems: Mapping[str, str] | None = field(default=None, metadata=LATER)
+    metric: Metric | None = field(default=None, metadata=LATER)
     format: int = FORMAT
+
+    @property
+    def judged_by(self) -> Metric:
+        """What the numbers of the network and of its files are."""
+        return self.metric or ACCURACY
 
     @property
     def sparsity(self) -> float:
@@ -78,9 +88,10 @@ class Outcome:
 MOST, LARGEST, LEAST = 2**53, 1e15, 1e-12
 """Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe to calculate with."""
 
-_FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "accuracy_before", "accuracy_after"}) | frozenset(
-    {"trained_accuracy", "deployed_accuracy", "onnx_accuracy", "agreement", "onnx_agreement"}
-)
+_VALUES = frozenset({"trained_accuracy", "deployed_accuracy", "onnx_accuracy", "accuracy_before", "accuracy_after"})
+"""Values of the metric: fractions where it is a share, else numbers of any sign."""
+
+_FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "agreement", "onnx_agreement"})
 _POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "batch", "samples", "processes"})
 """Counts that are never 0."""
 
@@ -92,7 +103,7 @@ def require_plausible(outcome: Outcome, place: str) -> None:
         CorruptFile: an accuracy is no fraction, a count is negative, a time is 0, and the like; ``place`` names the file.
     """
     place = f"{place}: outcome '{outcome.label}', seed {outcome.seed}"
-    _require(outcome, "", place)
+    _require(outcome, "", place, share=outcome.judged_by.is_share)
     counts = {"zeros": (outcome.zeros, outcome.weights)}
     counts |= {f"layers[{i}].zeros": (layer.zeros, layer.weights) for i, layer in enumerate(outcome.layers)}
     for name, (zeros, weights) in counts.items():
@@ -103,20 +114,24 @@ def require_plausible(outcome: Outcome, place: str) -> None:
 _AGAIN = "restore the file from a copy, or run the command that made it again"
 
 
-def _require(value: object, name: str, place: str) -> None:
+def _require(value: object, name: str, place: str, *, share: bool) -> None:
     if isinstance(value, Estimate):
         for part in ("value", "low", "high"):
             _within(getattr(value, part), LEAST, LARGEST, f"{name}.{part}", place)
     elif is_dataclass(value):
         for field_ in fields(value):
             if field_.name != "settings":  # of any form; shown as it is and never calculated with
-                _require(getattr(value, field_.name), f"{name}.{field_.name}".lstrip("."), place)
+                _require(getattr(value, field_.name), f"{name}.{field_.name}".lstrip("."), place, share=share)
     elif isinstance(value, tuple):
         for index, inner in enumerate(value):
-            _require(inner, f"{name}[{index}]", place)
+            _require(inner, f"{name}[{index}]", place, share=share)
     elif isinstance(value, float):
         last = name.rpartition(".")[2]
-        _within(value, LEAST if last == "min_ms" else 0, 1 if last in _FRACTIONS else LARGEST, name, place)
+        if last in _VALUES and not share:
+            _within(value, -LARGEST, LARGEST, name, place)
+        else:
+            most = 1 if last in _FRACTIONS | _VALUES else LARGEST
+            _within(value, LEAST if last == "min_ms" else 0, most, name, place)
     elif isinstance(value, int) and not isinstance(value, bool):
         _within(value, int(name.rpartition(".")[2] in _POSITIVE), MOST, name, place)
 

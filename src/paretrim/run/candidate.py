@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paretrim.errors import CorruptFile, ParetrimError
 from paretrim.graph.types import Graph
-from paretrim.history import StageOutcome
+from paretrim.history import StageOutcome, stage_of
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.state import facts_of, network_of
@@ -85,7 +85,7 @@ def load_candidate(path: Path) -> Candidate:
     tensors, facts = load_state(path)
     try:
         network = network_of(tensors, facts)
-        history = tuple(StageOutcome(**stage) for stage in facts["history"])
+        history = tuple(stage_of(stage) for stage in facts["history"])
         mean, std = (tuple(map(float, facts.get(key, ()))) for key in ("mean", "std"))
         resize = int(facts.get("resize", 0))
     except (KeyError, TypeError, ValueError, RuntimeError, ParetrimError) as error:

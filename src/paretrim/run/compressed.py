@@ -35,6 +35,7 @@ from paretrim.stages.usual import usual_stages
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.fit import Report
+from paretrim.train.task import CLASSIFICATION, Task
 
 EPOCHS = 10
 """Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
@@ -53,8 +54,9 @@ class Compressed:
         if self.history:
             first, last = self.history[0], self.history[-1]
             zeros = wording.zeros(prunable_sparsity(summarize_weights(self.graph), self.history), last.sparsity)
-            accuracy = f"validation accuracy {100 * first.accuracy_before:.2f} % → {100 * last.accuracy_after:.2f} %"
-            said = f"{' → '.join(stage.name for stage in self.history)}, {accuracy}, zeros: {zeros}, {said}"
+            metric, values = last.judged_by, (first.accuracy_before, last.accuracy_after)
+            change = f"validation {metric.name} {' → '.join(map(metric.text, values))}"
+            said = f"{' → '.join(stage.name for stage in self.history)}, {change}, zeros: {zeros}, {said}"
         if self.deployed.onnx_problem:
             said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
         return f"Compressed({said})"
@@ -86,7 +88,7 @@ class Compressed:
 
     @property
     def history(self) -> tuple[StageOutcome, ...]:
-        """What every stage did, with validation accuracies before and after."""
+        """What every stage did, with the metric on validation images before and after."""
         return self.candidate.history
 
     def save(self, path: Path | str) -> Path:
@@ -124,13 +126,15 @@ def compress(
     std: Sequence[float] = (),
     resize: int = 0,
     report: Report | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Compressed:
     """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
 
     Args:
-        model: takes float images [N, C, H, W] as the loaders give them and returns logits; it is not changed.
+        model: takes float images [N, C, H, W] as the loaders give them and returns what the task expects, logits by
+            default; it is not changed.
         train_loader: batches of (inputs, labels) for training and calibration.
-        validation_loader: batches for the accuracies in the history.
+        validation_loader: batches for the values in the history.
         stages: in order; None prunes 80 % of the prunable weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4
             epochs.
         folder: where checkpoints and files are kept.
@@ -143,6 +147,7 @@ def compress(
         std: what they then divide by, likewise.
         resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
         report: told of progress while training; None shows it on standard error, as the command line does.
+        task: what the network is for; classification by default, where it returns logits and labels are integers [N].
 
     Raises:
         InvalidRecipe: ``stages`` holds something else, or ``mean``, ``std`` and ``resize`` do not fit.
@@ -163,6 +168,7 @@ def compress(
         mean=mean,
         std=std,
         resize=resize,
+        task=task,
     )
     place = Path(folder)
     with hold(place), _watching(report) as watcher:
@@ -190,19 +196,21 @@ def to_int8(
     std: Sequence[float] = (),
     resize: int = 0,
     report: Report | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Compressed:
     """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
 
     Args:
         model: as for :func:`compress`.
         train_loader: its first 512 images set the quantizers.
-        validation_loader: batches for the accuracies in the history.
+        validation_loader: batches for the values in the history.
         folder: where files are kept.
         execution: device and arithmetic; None chooses them for this machine.
         mean: as for :func:`compress`.
         std: as for :func:`compress`.
         resize: as for :func:`compress`.
         report: told of progress; None shows it on standard error.
+        task: as for :func:`compress`.
 
     Raises:
         InvalidRecipe: ``mean``, ``std`` and ``resize`` do not fit.
@@ -221,6 +229,7 @@ def to_int8(
         std=std,
         resize=resize,
         report=report,
+        task=task,
     )
 
 

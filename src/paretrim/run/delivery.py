@@ -17,6 +17,7 @@ from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
+from paretrim.metric import Metric
 from paretrim.network.network import Network
 from paretrim.report import page
 from paretrim.results import store
@@ -89,7 +90,7 @@ def deliver(
     judgements = []
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime))
-        watcher.note(_worth(entry.label, files, judgements[-1]))
+        watcher.note(_worth(entry.label, files, judgements[-1], experiment.start.task.metric))
         for problem in problems_of(entry.label, files, judgements[-1]):
             watcher.note(problem)
     if warning := _seen_before(entries, experiment, judgements[0]):
@@ -121,7 +122,7 @@ def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgem
     """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose accuracy the first stage has noted."""
     noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
     validation = experiment.start.validation
-    if not noted or not isinstance(validation, EvalBatches):
+    if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:
         return ""
     return seen_before(noted[0], len(validation.images), dense.trained_accuracy, dense.test_images)
 
@@ -258,8 +259,7 @@ def _essence(outcome: Outcome) -> tuple[object, ...]:
     return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, problems, *scores)
 
 
-def _worth(label: str, files: DeployedFiles, judgement: Judgement) -> str:
-    size, trained = files.trim.stat().st_size, 100 * judgement.trained_accuracy
-    return (
-        f"{label}: {size:,} bytes, test accuracy {100 * judgement.deployed_accuracy:.2f} % (training framework {trained:.2f} %)"
-    )
+def _worth(label: str, files: DeployedFiles, judgement: Judgement, metric: Metric) -> str:
+    size = files.trim.stat().st_size
+    deployed, trained = metric.text(judgement.deployed_accuracy), metric.text(judgement.trained_accuracy)
+    return f"{label}: {size:,} bytes, test {metric.name} {deployed} (training framework {trained})"

@@ -27,6 +27,7 @@ from paretrim.graph.structure import is_same
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
 from paretrim.intervals import accuracy_interval
+from paretrim.metric import ACCURACY, Metric
 from paretrim.network.freeze import freeze, with_input
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
@@ -35,6 +36,7 @@ from paretrim.run.recipe import Recipe, canonical
 from paretrim.run.start import Start, TestSet
 from paretrim.runtime import load as open_session
 from paretrim.train.evaluate import predictions
+from paretrim.train.task import CLASSIFICATION, Array, Task, task_named
 from paretrim.trimfile import Provenance
 from paretrim.trimfile.provenance import image_facts
 
@@ -81,12 +83,14 @@ class DeployedFiles:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Accuracy of one candidate on the test set, as fractions: in the training framework, of its files, and how often they agree.
+    """The metric of one candidate on the test set: in the training framework, of its files, and how often their decisions agree.
+
+    The metric is accuracy, as a fraction, unless the task has another.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
     runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.results.outcome.Outcome`; those of the ONNX
-    file are None where there is none. ``right`` says of every test image whether the deployed file classifies it right: a bit an
-    image, in base64, for comparisons image by image.
+    file are None where there is none. ``right`` holds what the task counts for every test image of the deployed file, in base64,
+    for comparisons image by image: whether it is right, a bit an image, or numbers float64 of the shape ``scores``.
     """
 
     trained_accuracy: float
@@ -100,11 +104,14 @@ class Judgement:
     right: str
     onnx_agreements: Mapping[str, float]
     onnx_problems: Mapping[str, str]
+    scores: Sequence[int] | None = None
 
-    def right_images(self) -> npt.NDArray[np.bool_]:
-        """Whether the deployed file classifies each test image right, [N]."""
-        packed = np.frombuffer(base64.b64decode(self.right), np.uint8)
-        return np.unpackbits(packed, count=self.test_images).astype(bool)
+    def image_scores(self) -> Array:
+        """What the task counts for each test image, [N, ...]: of classification whether it is right."""
+        content = base64.b64decode(self.right)
+        if self.scores is not None:
+            return np.frombuffer(content, np.float64).reshape(self.scores)
+        return np.unpackbits(np.frombuffer(content, np.uint8), count=self.test_images).astype(bool)
 
 
 def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> DeployedFiles:
@@ -193,7 +200,7 @@ def judge(
     onnx_runtime: str = ELSEWHERE,
     threads: int | None = None,
 ) -> Judgement:
-    """Accuracy of the files themselves on the whole test set, beside the number of the training framework.
+    """The metric of the files themselves on the whole test set, beside the number of the training framework.
 
     Every file is run once, on ``threads`` threads: by default as many as torch computes with.
 
@@ -201,33 +208,50 @@ def judge(
     judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is; without one by its ``.trim`` file in the
     reference interpreter.
     """
+    task = start.task
     device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
-    trained, _ = predictions(candidate.network, test.batches.epoch(0), device, integers=candidate.integers)
-    elsewhere, problems = _classes_elsewhere(deployed.onnx, test.images, onnx_runtime=onnx_runtime, threads=threads)
+    trained, _ = predictions(candidate.network, test.batches.epoch(0), device, task=task, integers=candidate.integers)
+    elsewhere, problems = _elsewhere(deployed.onnx, test.images, task, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
     if deployed.graph.quantized:
         # Whatever kernels it chooses, their integers are the same.
-        shipped, runtime = classes_of(open_session(deployed.trim, threads=threads, measure=False), test.images), NATIVE
+        shipped, runtime = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task), NATIVE
     elif exported is not None:
         shipped, runtime = exported, onnx_runtime
     else:
-        shipped, runtime = classes_of(open_runnable(deployed.trim, runtime=REFERENCE), test.images), REFERENCE
+        shipped, runtime = decisions(open_runnable(deployed.trim, runtime=REFERENCE), test.images, task), REFERENCE
+    scores = task.score(shipped, test.labels)
+
+    def worth(found: Array) -> float:
+        return task.value(task.score(found, test.labels))
+
     return Judgement(
-        trained_accuracy=float((trained.numpy() == test.labels).mean()),
-        deployed_accuracy=float((shipped == test.labels).mean()),
-        agreement=float((shipped == trained.numpy()).mean()),
+        trained_accuracy=worth(trained.numpy()),
+        deployed_accuracy=task.value(scores),
+        agreement=agreement(task, shipped, trained.numpy()),
         test_images=len(test.labels),
         runtime=runtime,
-        onnx_accuracy=None if exported is None else float((exported == test.labels).mean()),
-        onnx_agreement=None if exported is None else float((exported == shipped).mean()),
+        onnx_accuracy=None if exported is None else worth(exported),
+        onnx_agreement=None if exported is None else agreement(task, exported, shipped),
         onnx_runtime=None if exported is None else onnx_runtime,
         onnx_agreements={
-            name: float((classes == (shipped if name == onnx_runtime else shipped[compared(len(shipped))])).mean())
-            for name, classes in elsewhere.items()
+            name: agreement(task, found, shipped if name == onnx_runtime else shipped[compared(len(shipped))])
+            for name, found in elsewhere.items()
         },
         onnx_problems=problems,
-        right=base64.b64encode(np.packbits(shipped == test.labels).tobytes()).decode(),
+        right=base64.b64encode((np.packbits(scores) if is_right(scores) else scores.astype(np.float64)).tobytes()).decode(),
+        scores=None if is_right(scores) else scores.shape,
     )
+
+
+def is_right(scores: Array) -> bool:
+    """Whether what is counted for each image is that it is right or wrong."""
+    return scores.dtype == np.bool_ and scores.ndim == 1
+
+
+def agreement(task: Task, ours: Array, theirs: Array) -> float:
+    """The share of the decisions that are the same, mean over images."""
+    return float(task.agreement(ours, theirs).mean())
 
 
 def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
@@ -247,10 +271,10 @@ def seen_before(validation: float, validation_images: int, test: float, test_ima
     )
 
 
-def _classes_elsewhere(
-    onnx: Path | None, images: Values, *, onnx_runtime: str, threads: int
-) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, str]]:
-    """Classes that the ONNX file gives in every runtime that is installed, and why it does not run in others.
+def _elsewhere(
+    onnx: Path | None, images: Values, task: Task, *, onnx_runtime: str, threads: int
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Decisions of the ONNX file in every runtime that is installed, and why it does not run in others.
 
     Other runtimes than ``onnx_runtime`` are given the images of :func:`paretrim.deploy.runnable.compared` only.
     """
@@ -260,16 +284,15 @@ def _classes_elsewhere(
             continue
         try:
             runnable = open_runnable(onnx, runtime=runtime, threads=threads)
-            found[runtime] = classes_of(runnable, images if runtime == onnx_runtime else images[compared(len(images))])
+            found[runtime] = decisions(runnable, images if runtime == onnx_runtime else images[compared(len(images))], task)
         except ParetrimError as error:
             problems[runtime] = str(error)
     return found, problems
 
 
-def classes_of(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Top-1 classes int64 [N] of images given in batches."""
-    chunks = [runnable(images[at : at + BATCH]).argmax(1) for at in range(0, len(images), BATCH)]
-    return np.concatenate(chunks).astype(np.int64)
+def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32], task: Task = CLASSIFICATION) -> Array:
+    """What a deployed file decides about images, [N, ...], given to it in batches."""
+    return np.concatenate([task.decide((runnable(images[at : at + BATCH]),)) for at in range(0, len(images), BATCH)])
 
 
 def outcome_of(
@@ -310,7 +333,8 @@ def outcome_of(
         onnx_agreement=judgement.onnx_agreement,
         onnx_runtime=judgement.onnx_runtime,
         onnx_problem=deployed.onnx_problem,
-        classes=deployed.graph.types[deployed.graph.output].shape[0],
+        classes=deployed.graph.types[deployed.graph.output].shape[0] if facts.metric is None else None,
+        metric=facts.metric,
         onnx_agreements=judgement.onnx_agreements or None,
         onnx_problems=judgement.onnx_problems or None,
     )
@@ -328,6 +352,7 @@ class Facts:
     data: str
     network: str
     settings: Mapping[str, object]
+    metric: Metric | None = None
 
 
 def facts_of(recipe: Recipe, study: str) -> Facts:
@@ -341,6 +366,7 @@ def facts_of(recipe: Recipe, study: str) -> Facts:
         data=recipe.data.name,
         network=recipe.model.network,
         settings=canonical(recipe),
+        metric=None if (metric := task_named(recipe.task).metric) == ACCURACY else metric,
     )
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from paretrim.capture.agreement import captured_network
 from paretrim.data.batches import Batch, Batches
 from paretrim.data.spec import MOST, check_normalisation
-from paretrim.data.user_loader import SUPPORTED, Loader, loader_batches
+from paretrim.data.user_loader import Loader, loader_batches
 from paretrim.digest import digest_of
 from paretrim.errors import DataUnavailable, InvalidRecipe
-from paretrim.graph.types import Graph, InputSpec
+from paretrim.graph.types import InputSpec
 from paretrim.run.start import Start
 from paretrim.train.execution import Execution
+from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.visible import brief
 
 
@@ -33,8 +34,9 @@ def start_from_loaders(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     resize: int = 0,
+    task: Task = CLASSIFICATION,
 ) -> Start:
-    """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels integer [N]); none of them changes.
+    """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels [N, ...]); none of them changes.
 
     The batch size is the loader's own: the ``batch_size`` of a budget is ignored, whatever it says. Inputs come normalised, so
     the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that draws from torch's
@@ -55,6 +57,7 @@ def start_from_loaders(
             images can be prepared for them in the same way.
         std: what they then divide by, likewise.
         resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
+        task: what the network is for; by default labels are integers [N], one class for each image.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
@@ -69,8 +72,8 @@ def start_from_loaders(
     device = execution.torch_device()
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)  # a loader without a generator of its own draws from this stream
-        train = loader_batches(train_loader, device=device, seed=seed)
-        validation = loader_batches(validation_loader, device=device, seed=seed)
+        train = loader_batches(train_loader, device=device, seed=seed, labels=task.batch_labels)
+        validation = loader_batches(validation_loader, device=device, seed=seed, labels=task.batch_labels)
         calibration, labels = _first(train, calibration_images)
         contents = [_content([(calibration, labels)]), _content(validation.epoch(0))]
     if train.sample_shape != validation.sample_shape:
@@ -80,7 +83,7 @@ def start_from_loaders(
     means, deviations = _normalisation(mean, std, train.sample_shape[0])
     _require_resize(resize, train.sample_shape)
     network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
-    _require_fitting_labels(labels, module, network.structure)
+    task.check_labels(labels, [network.structure.types[network.structure.output].shape], "the training loader has")
     return Start(
         network=network,
         train=lambda _size: train,
@@ -95,6 +98,7 @@ def start_from_loaders(
         std=deviations,
         resize=resize,
         calibration_labels=labels,
+        task=task,
     )
 
 
@@ -121,23 +125,8 @@ def _require_resize(resize: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _require_fitting_labels(labels: Tensor, module: nn.Module, graph: Graph) -> None:
-    logits = graph.types[graph.output].shape[0]
-    low, high = int(labels.min()), int(labels.max())
-    if logits == 1:
-        raise DataUnavailable(
-            f"{type(module).__name__} returns one number for each image, as for regression or binary classification with one "
-            f"output; for two classes give it two outputs. {SUPPORTED}"
-        )
-    if low < 0 or high >= logits:
-        raise DataUnavailable(
-            f"the training loader has labels {low}..{high} and {type(module).__name__} returns {logits} logits "
-            f"(0..{logits - 1}); number the classes from 0, or give the module as many outputs as there are classes"
-        )
-
-
 def _first(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
-    """The first ``count`` inputs float32 [M, C, H, W] of epoch 0 and their labels int64 [M], on the CPU."""
+    """The first ``count`` inputs float32 [M, C, H, W] of epoch 0 and their labels [M, ...], on the CPU."""
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
     for batch in batches.epoch(0):

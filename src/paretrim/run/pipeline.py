@@ -20,6 +20,7 @@ from paretrim.digest import digest_of
 from paretrim.errors import TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.history import StageOutcome
+from paretrim.metric import ACCURACY
 from paretrim.models.spec import ModelSpec
 from paretrim.network.constraints import first_not_finite, layer_bits, sparsity, weight_bits
 from paretrim.network.network import Network
@@ -31,7 +32,7 @@ from paretrim.stages.finetune import FineTune
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, clear_checkpoints
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
@@ -48,17 +49,17 @@ def run_stage(
     *,
     folder: Path | None = None,
     report: Report | None = None,
-    accuracy_before: float | None = None,
+    value_before: float | None = None,
 ) -> Candidate:
     """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
 
     The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
-    ``accuracy_before`` is the validation accuracy of a candidate without history, where it is known.
+    ``value_before`` is the metric on the validation images of a candidate without history, where it is known.
 
     Raises:
         ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
     """
-    before = candidate.history[-1].accuracy_after if candidate.history else accuracy_before
+    before = candidate.history[-1].accuracy_after if candidate.history else value_before
     if before is None:
         before = _validate(candidate, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
@@ -93,6 +94,7 @@ def run_stage(
         accuracy_before=before,
         accuracy_after=after,
         layer_bits=_where_they_differ(layer_bits(network)),
+        metric=None if resources.task.metric == ACCURACY else resources.task.metric,
     )
     return replace(made, history=(*candidate.history, outcome)).with_integers(made.integers)
 
@@ -107,7 +109,7 @@ def _first(start: Start) -> Candidate:
 
 def _validate(candidate: Candidate, resources: Resources) -> float:
     device = resources.execution.torch_device()
-    return accuracy(candidate.network, resources.validation.epoch(0), device, integers=candidate.integers)
+    return evaluate(candidate.network, resources.validation.epoch(0), device, task=resources.task, integers=candidate.integers)
 
 
 def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
@@ -221,8 +223,8 @@ def _stored(
     path = _place(folder, key)
     made = None
     if not path.exists():
-        known = start.accuracy if candidate.network is start.network else None
-        made = run_stage(candidate, stage, resources, folder=path.parent, report=report, accuracy_before=known)
+        known = start.value if candidate.network is start.network else None
+        made = run_stage(candidate, stage, resources, folder=path.parent, report=report, value_before=known)
         save_candidate(made, path)
     clear_checkpoints(path.parent)
     stored = load_candidate(path)

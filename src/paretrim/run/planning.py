@@ -11,6 +11,7 @@ from types import MappingProxyType
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
 from paretrim.intervals import beats_guessing
+from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.run.pipeline import disk_bytes
@@ -22,7 +23,7 @@ from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label
 from paretrim.train.budget import Budget
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 from paretrim.train.fit import Plan, Tick, fit
 from paretrim.train.resources import Resources
 from paretrim.train.teacher import StoredTeacher
@@ -68,20 +69,22 @@ class PlannedTiming:
 class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
-    ``accuracy`` is the dense network's on the first ``images`` validation images; None where it is yet to be trained, or nothing
-    is left to do. ``zeros`` are the shares of zeros that its stages ask for: of the prunable weights, and what that makes of all.
+    ``accuracy`` is the dense network's on the first ``images`` validation images, or the value of another ``metric``; None where
+    it is yet to be trained, or nothing is left to do. ``zeros`` are the shares of zeros that its stages ask for:
+    of the prunable weights, and what that makes of all.
     ``timing`` comes on top of all times; None where latency is not measured. All else happens once for each of ``seeds``.
     """
 
     stages: tuple[PlannedStage, ...]
     parameters: int
     disk_bytes: int
-    classes: int
+    classes: int | None
     accuracy: float | None = None
     images: int = 0
     seeds: int = 1
     zeros: tuple[tuple[float, float], ...] = ()
     timing: PlannedTiming | None = None
+    metric: Metric = ACCURACY
 
     @property
     def seconds(self) -> float:
@@ -177,7 +180,16 @@ def predict(
         score, images = None, 0
     disk = disk_bytes(start, list(recipes.values()), resources)
     zeros = _zeros(start.network, list(recipes.values()))
-    return Prediction(tuple(planned), _parameters(start.network), disk, start.classes, score, images, zeros=zeros)
+    return Prediction(
+        tuple(planned),
+        _parameters(start.network),
+        disk,
+        start.guessed_among,
+        score,
+        images,
+        zeros=zeros,
+        metric=start.task.metric,
+    )
 
 
 def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
@@ -208,9 +220,9 @@ def describe(prediction: Prediction) -> str:
     return "\n".join([plan, *_so_far(prediction), *zeros, *_timing(prediction), *each, *rows])
 
 
-def doubt(accuracy: float, images: int, classes: int, *, kind: str = "validation") -> str:
-    """A warning where an accuracy is not shown to be better than guessing, else an empty string."""
-    if beats_guessing(accuracy, images, classes):
+def doubt(accuracy: float, images: int, classes: int | None, *, kind: str = "validation") -> str:
+    """A warning where an accuracy is not shown to be better than guessing, else ""; ``classes`` is None in other tasks."""
+    if classes is None or beats_guessing(accuracy, images, classes):
         return ""
     return (
         f"warning: on {images} {kind} images the dense network is not shown to be better than guessing among {classes} "
@@ -221,6 +233,10 @@ def doubt(accuracy: float, images: int, classes: int, *, kind: str = "validation
 def _so_far(prediction: Prediction) -> list[str]:
     if prediction.accuracy is None:
         return []
+    if not prediction.metric.is_share:
+        metric = prediction.metric
+        text = metric.text(prediction.accuracy)
+        return [f"  {metric.name} of the dense network on the first {prediction.images} validation images: {text}"]
     right = (
         f"  the dense network is right on {100 * prediction.accuracy:.1f} % of the first {prediction.images} validation images"
     )
@@ -303,7 +319,7 @@ def _evaluated(start: Start) -> tuple[float, float, int]:
     """Predicted seconds of one pass over the validation images, and the accuracy on the first so many of them."""
     first = list(_Few(start.validation, 1).epoch(0))
     began = time.monotonic()
-    found = accuracy(start.network, first, start.execution.torch_device())
+    found = evaluate(start.network, first, start.execution.torch_device(), task=start.task)
     return (time.monotonic() - began) * len(start.validation), found, sum(len(batch.labels) for batch in first)
 
 

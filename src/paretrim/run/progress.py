@@ -70,14 +70,20 @@ def lines(console: Console, *, clock: Callable[[], float] = time.monotonic) -> W
 
 
 def described(tick: Tick) -> str:
-    """Loss, running accuracy and time left of a moment in training."""
-    return f"loss {tick.loss:.3f}, accuracy {100 * tick.accuracy:.1f} %, {duration(tick.seconds_left)} left"
+    """Loss, running metric and time left of a moment in training."""
+    return f"loss {tick.loss:.3f}, {_running(tick)}, {duration(tick.seconds_left)} left"
+
+
+def _running(tick: Tick) -> str:
+    """The running metric; one decimal of percent is enough for what changes with every batch."""
+    value = f"{100 * tick.value:.1f} %" if tick.metric.is_share else tick.metric.text(tick.value)
+    return f"{tick.metric.name} {value}"
 
 
 def told(outcome: StageOutcome) -> str:
-    """What a finished stage did to the accuracy."""
-    before, after = 100 * outcome.accuracy_before, 100 * outcome.accuracy_after
-    return f"{outcome.name} done: validation accuracy {before:.2f} % → {after:.2f} %"
+    """What a finished stage did to the metric."""
+    metric, values = outcome.judged_by, (outcome.accuracy_before, outcome.accuracy_after)
+    return f"{outcome.name} done: validation {metric.name} {' → '.join(map(metric.text, values))}"
 
 
 def counted(epochs: int) -> str:
@@ -114,7 +120,7 @@ def _bars(console: Console, shown: Progress) -> Watcher:
         done, total = (now.epoch - 1) * now.steps + now.step, now.epochs * now.steps
         update(now.stage, done, total, f"epoch {now.epoch}/{now.epochs}, {described(now)}")
         if done == total:
-            _line(console, f"{now.stage}: {counted(now.epochs)}, loss {now.loss:.3f}, accuracy {100 * now.accuracy:.1f} %")
+            _line(console, f"{now.stage}: {counted(now.epochs)}, loss {now.loss:.3f}, {_running(now)}")
 
     return Watcher(
         tick, lambda text: _line(console, text), lambda done, total: update("download", done, total, _fetched(done, total))

@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -67,6 +68,7 @@ class Recipe:
 
     ``dense`` is the budget for training the network before all stages: from the weights that ``model`` names, else from its
     initialisation. The ``teacher`` is that dense network unless another is named.
+    ``task`` is what the network is for: ``classification``, or ``package.module:name`` of a task of your own.
     ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
     decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.run.start.Start.key`.
     """
@@ -80,6 +82,7 @@ class Recipe:
     calibration_images: AtLeastOne = 512
     execution: Execution = Field(default_factory=Execution)
     label: str = ""
+    task: str = field(default="classification", metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
@@ -112,7 +115,7 @@ def stage_settings(stage: Stage) -> dict[str, Any]:
     return {"stage": stage.name, **_used(stage)}
 
 
-def _used(settings: Stage | DataSpec) -> dict[str, Any]:
+def _used(settings: Stage | DataSpec | Recipe) -> dict[str, Any]:
     """All settings but those that came later and are at their default."""
     unused = {
         field.name
@@ -129,7 +132,7 @@ def _plain(facts: dict[str, Any]) -> dict[str, Any]:
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values; what does not change the outcome is left out."""
-    facts = _plain(dataclasses.asdict(dataclasses.replace(recipe, stages=())))
+    facts = _used(dataclasses.replace(recipe, stages=()))
     facts["data"] = _used(recipe.data)
     del facts["label"], facts["data"]["folder"]
     facts["execution"] = {"precision": recipe.execution.precision}

@@ -25,9 +25,10 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
 from paretrim.run.recipe import Recipe
 from paretrim.train.checkpoint import content_digest
-from paretrim.train.evaluate import predictions
+from paretrim.train.evaluate import predictions, worth
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
+from paretrim.train.task import CLASSIFICATION, Task, task_named
 from paretrim.train.teacher import StoredTeacher
 
 VALIDATION_BATCH = 250
@@ -57,22 +58,27 @@ class Start:
     std: tuple[float, ...] = ()
     resize: int = 0
     calibration_labels: Tensor | None = None
+    task: Task = CLASSIFICATION
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
-        """Top-1 classes of its network and labels of the validation images, int64 [N] each; computed once."""
-        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device())
+        """What its network decides and labels of the validation images, [N, ...] each; computed once."""
+        return predictions(self.network, self.validation.epoch(0), self.execution.torch_device(), task=self.task)
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy of its network."""
-        found, labels = self.validated
-        return float((found == labels).double().mean())
+    def value(self) -> float:
+        """What its network is worth on the validation images, in the task's metric."""
+        return worth(self.task, *self.validated)
 
     @property
     def classes(self) -> int:
         """Number of logits."""
         return outputs_of(self.network)
+
+    @property
+    def guessed_among(self) -> int | None:
+        """Number of classes among which a network that knows nothing would guess; None in another task."""
+        return self.classes if self.task == CLASSIFICATION else None
 
     def key(self) -> str:
         """What the outcome depends on before any stage."""
@@ -84,6 +90,7 @@ class Start:
                 "seed": self.seed,
                 "bfloat16": self.execution.bfloat16(),
             }
+            | ({} if self.task == CLASSIFICATION else {"task": self.task.name})
         )
 
     def resources(self, teacher: StoredTeacher | None) -> Resources:
@@ -97,6 +104,7 @@ class Start:
             teacher=teacher,
             calibration_labels=self.calibration_labels,
             images=self.images,
+            task=self.task,
         )
 
 
@@ -143,6 +151,7 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
         execution=recipe.execution,
         resize=dataset.resize,
         calibration_labels=labels,
+        task=task_named(recipe.task),
     )
     test = EvalBatches(images=dataset.test, batch_size=VALIDATION_BATCH, mean=dataset.mean, std=dataset.std, device=device)
     return start, TestSet(dataset.test.images.numpy(), dataset.test.labels.numpy(), test)

@@ -24,9 +24,10 @@ from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.progress import Watcher
 from paretrim.run.run import with_dense
-from paretrim.search.drop import Drop, drop_between
+from paretrim.search.drop import Drop, drop_between, loses
 from paretrim.search.ladder import Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
 from paretrim.search.trial import Evaluator, Trial
+from paretrim.train.task import Task
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 
@@ -66,8 +67,8 @@ class SearchResult:
         )
 
     def facts(self) -> tuple[str, ...]:
-        """What the choice costs in accuracy, on the images that decided and on those that did not."""
-        return (f"validation: accuracy drops by {self.best.drop}", f"test: accuracy drops by {self.test_drop}")
+        """What the choice costs, on the images that decided and on those that did not."""
+        return (f"validation: {loses(self.best.drop)}", f"test: {loses(self.test_drop)}")
 
 
 def compress_towards(
@@ -89,8 +90,9 @@ def compress_towards(
         ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
     """
     evaluator = Evaluator(with_dense(experiment, folder, watcher), folder, measuring, watcher)
-    ready, right = evaluator.experiment, evaluator.dense_right
-    reference = Reference(float(right.mean()), len(right), ready.start.classes)
+    ready, scores = evaluator.experiment, evaluator.dense_scores
+    task = ready.start.task
+    reference = Reference(task.value(scores), len(scores), ready.start.guessed_among)
     for warning in (doubt(reference.accuracy, reference.images, reference.classes), too_few_images(targets, reference)):
         if warning:
             watcher.note(warning)
@@ -111,7 +113,7 @@ def compress_towards(
     climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
     delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
     settings = measuring.settings if measuring else ()
-    found = _found(tried, delivered, targets, reference, folder, settings=settings)
+    found = _found(tried, delivered, targets, reference, folder, task=task, settings=settings)
     found = replace(found, onnx=_keep(delivered.deployed[1 + found.tried.index(found.best)], folder))
     choice = Choice(found.best.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
     write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
@@ -125,16 +127,17 @@ def _found(
     reference: Reference,
     folder: Path,
     *,
+    task: Task,
     settings: Sequence[RuntimeSetting],
 ) -> SearchResult:
     """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
     final = _with_final_latencies(tried, delivered, settings)
     best, reason = choose(final, targets, reference)
     dense, *others = delivered.judgements
-    test_drop = drop_between(dense.right_images(), others[final.index(best)].right_images())
+    test_drop = drop_between(dense.image_scores(), others[final.index(best)].image_scores(), task)
     contradicted = []
     if targets.max_drop is not None and test_drop.beyond(targets.max_drop):
-        contradicted.append(f"accuracy drops by {test_drop}, more than --max-drop {100 * targets.max_drop:g}")
+        contradicted.append(f"{loses(test_drop)}, more than --max-drop {test_drop.metric.limit(targets.max_drop)}")
     return SearchResult(
         reference=reference,
         tried=final,

@@ -1,7 +1,8 @@
-"""How much accuracy a candidate loses against the dense network, judged image by image.
+"""How much a candidate loses against the dense network, judged image by image.
 
-Both networks classify the same images, so only the images on which one of them is right and the other is wrong say anything.
-That makes the interval of the difference far narrower than the intervals of the two accuracies.
+Both networks see the same images. Where an image is right or wrong, only the images on which one of them is right and the other
+is wrong say anything. That makes the interval of the difference far narrower than the intervals of the two accuracies. For any
+other metric the images are drawn again and again, the same for both.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.intervals import CONFIDENCE, Estimate
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report.wording import MINUS
+from paretrim.run.judge import is_right
+from paretrim.train.task import CLASSIFICATION, Array, Task
 
-Right = npt.NDArray[np.bool_]
-"""For every image whether a network classifies it right, [N]."""
+RESAMPLES = 1000
+"""How often images are drawn, with replacement, for the interval of a metric that is no share of images."""
 
 MOST_IMAGES = 10**9
 """Where more images than this would be needed, no number is given."""
@@ -28,20 +31,29 @@ _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 @dataclass(frozen=True)
 class Drop:
-    """Of ``images``, ``lost`` only the dense network has right and ``won`` only the candidate."""
+    """Of ``images``, ``lost`` only the dense network has right and ``won`` only the candidate.
+
+    Of another ``metric`` than a share of images ``loss`` is what the candidate loses, with its interval.
+    """
 
     lost: int
     won: int
     images: int
+    metric: Metric = ACCURACY
+    loss: Estimate | None = None
 
     @cached_property
     def interval(self) -> Estimate:
-        """The loss of accuracy as a fraction of the images, with its 95 % interval."""
+        """The loss, of accuracy as a fraction of the images, with its 95 % interval."""
+        if self.loss is not None:
+            return self.loss
         return interval(self.lost, self.won, self.images)
 
     @property
     def value(self) -> float:
-        """The loss of accuracy as a fraction of the images; negative where the candidate is more accurate."""
+        """The loss, of accuracy as a fraction of the images; negative where the candidate is better."""
+        if self.loss is not None:
+            return self.loss.value
         return (self.lost - self.won) / self.images
 
     def exceeds(self, allowed: float) -> bool:
@@ -57,9 +69,18 @@ class Drop:
         return self.interval.low > allowed
 
     def __str__(self) -> str:
-        """The loss in points with its interval and the number of images."""
+        """The loss with its interval and the number of images: of accuracy in points, of others in their own unit."""
+        if not self.metric.is_share:
+            value, low, high = (f"{one:.3g}" for one in (self.value, self.interval.low, self.interval.high))
+            loss = f"{value} {self.metric.unit}".rstrip()
+            return f"{loss} on {self.images:,} {self.metric.count}s (95 % interval {low} to {high})".replace("-", MINUS)
         value, low, high = (f"{100 * one:.2f}" for one in (self.value, self.interval.low, self.interval.high))
-        return f"{value} points on {self.images:,} images (95 % interval {low} to {high})".replace("-", MINUS)
+        return f"{value} points on {self.images:,} {self.metric.count}s (95 % interval {low} to {high})".replace("-", MINUS)
+
+
+def loses(drop: Drop) -> str:
+    """What a candidate loses, in words."""
+    return f"{drop.metric.name} {'drops' if drop.metric.higher_is_better else 'rises'} by {drop}"
 
 
 def in_points(fraction: float) -> str:
@@ -67,9 +88,29 @@ def in_points(fraction: float) -> str:
     return f"{100 * fraction:g} point{'' if f'{100 * fraction:g}' == '1' else 's'}"
 
 
-def drop_between(dense: Right, candidate: Right) -> Drop:
-    """The drop from the dense network to the candidate on the same images in the same order."""
-    return Drop(int((dense & ~candidate).sum()), int((~dense & candidate).sum()), len(dense))
+def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) -> Drop:
+    """The drop from the dense network to the candidate, from the scores of the same images in the same order.
+
+    Where scores say right or wrong the interval is that of a paired difference of shares, else a paired bootstrap's.
+    Source: Efron and Tibshirani 1993, An introduction to the bootstrap, section 13.3.
+    """
+    metric = task.metric
+    if not is_right(dense):
+        return Drop(0, 0, len(dense), metric, _bootstrap(dense, candidate, task))
+    return Drop(int((dense & ~candidate).sum()), int((~dense & candidate).sum()), len(dense), metric)
+
+
+def _bootstrap(dense: Array, candidate: Array, task: Task) -> Estimate:
+    """What the candidate loses, with a percentile interval; the same scores give the same interval."""
+    stream, count = np.random.default_rng(0), len(dense)
+
+    def lost(rows: Array) -> float:
+        return task.metric.gain(task.value(dense[rows]), task.value(candidate[rows]))
+
+    drawn = [lost(stream.integers(count, size=count)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    value = lost(np.arange(count))
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def interval(lost: float, won: float, images: float) -> Estimate:
@@ -104,6 +145,9 @@ def images_needed(drop: Drop, allowed: float) -> int | None:
 
     if drop.value >= allowed:
         return None
+    if drop.loss is not None:  # an interval shrinks with the root of the number of images
+        needed = drop.images * ((drop.loss.high - drop.value) / (allowed - drop.value)) ** 2
+        return math.ceil(needed) if needed <= MOST_IMAGES else None
     high = 1
     while not shown(high):
         high *= 2

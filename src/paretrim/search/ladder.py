@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import beats_guessing
-from paretrim.search.drop import Drop, fewest_images, images_needed, in_points
+from paretrim.metric import ACCURACY
+from paretrim.search.drop import Drop, fewest_images, images_needed, in_points, loses
 from paretrim.search.trial import Trial
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import CHANNEL
@@ -89,11 +90,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class Reference:
-    """The dense network's accuracy on ``images`` validation images of ``classes`` classes."""
+    """The dense network's accuracy, or another metric, on ``images`` validation images of ``classes`` classes, None of others."""
 
     accuracy: float
     images: int
-    classes: int
+    classes: int | None
 
 
 def usual_kinds(targets: Targets, *, native: bool = True) -> frozenset[str]:
@@ -190,23 +191,28 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
 
     if allowed is None:
         if fitting:
-            return max(fitting, key=lambda one: one.accuracy), "the most accurate of those tried that meet the targets"
+            word = "most accurate" if fitting[0].metric == ACCURACY else "best"
+            return max(
+                fitting, key=lambda one: one.metric.merit(one.accuracy)
+            ), f"the {word} of those tried that meet the targets"
         return min(known, key=weight), f"none of those tried meets the targets; this is the {light}"
-    loses = f"shown to lose at most {in_points(allowed)}"
+    losing = f"shown to lose at most {in_points(allowed)}"
     shown = [one for one in known if one.drop.within(allowed)]
     inside = [one for one in shown if one in fitting]
     if inside:
-        return min(inside, key=weight), f"the {light} of those tried that {'meet the targets and ' * targets.limits}are {loses}"
+        return min(inside, key=weight), f"the {light} of those tried that {'meet the targets and ' * targets.limits}are {losing}"
     if shown:
-        return min(shown, key=weight), f"none of those tried meets all targets; this is the {light} that is {loses}"
+        return min(shown, key=weight), f"none of those tried meets all targets; this is the {light} that is {losing}"
     close = [one for one in known if not one.drop.exceeds(allowed)] or known
     nearest = [one for one in close if one in fitting] or close
     best = min(nearest, key=lambda one: (one.drop.interval.high, *weight(one)))
-    return best, f"none of those tried is {loses}; this one comes nearest to it"
+    return best, f"none of those tried is {losing}; this one comes nearest to it"
 
 
 def can_show(reference: Reference, allowed: float) -> bool:
     """Whether there are images enough to show a drop within ``allowed`` at least for a candidate that differs on none."""
+    if reference.classes is None:  # not a share of images: no count of them decides
+        return True
     needed = fewest_images(allowed)
     return needed is not None and needed <= reference.images
 
@@ -220,9 +226,11 @@ def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...
             f"{reference.classes} classes; allow more bytes or milliseconds, or train longer (--epochs)"
         )
     if targets.max_drop is not None and one.drop.exceeds(targets.max_drop):
-        over = 100 * (one.drop.value - targets.max_drop)
-        text = f"accuracy drops by {100 * one.drop.value:.2f} points on validation images"
-        said.append(f"{text}, {over:.2f} more than --max-drop {100 * targets.max_drop:g}")
+        over = one.drop.value - targets.max_drop
+        metric = one.metric
+        verb, amount = ("drops" if metric.higher_is_better else "rises"), metric.change_text(one.drop.value).lstrip("+")
+        text = f"{metric.name} {verb} by {amount} on validation images"
+        said.append(f"{text}, {metric.change(over).lstrip('+')} more than --max-drop {metric.limit(targets.max_drop)}")
     if targets.max_latency_ms is not None and one.p50_ms is None:
         limit = f"--max-latency-ms {targets.max_latency_ms:g}"
         none = "none of the runtimes measured runs the candidate; name others in --runtimes"
@@ -242,7 +250,7 @@ def unshown(one: Trial, targets: Targets) -> tuple[str, ...]:
     said = []
     drop, latency = targets.max_drop, targets.max_latency_ms
     if drop is not None and not one.drop.exceeds(drop) and not one.drop.within(drop):
-        text = f"accuracy drops by {one.drop}, which does not show that it is within --max-drop {100 * drop:g}"
+        text = f"{loses(one.drop)}, which does not show that it is within --max-drop {one.metric.limit(drop)}"
         said.append(f"{text}; {_remedy(one.drop, drop)}")
     if latency is not None and one.p50_ms is not None and one.p50_ms.value <= latency < one.p50_ms.high:
         span = f"{one.p50_ms.value:.3g} ms (95 % interval {one.p50_ms.low:.3g} to {one.p50_ms.high:.3g})"
@@ -268,13 +276,15 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
 
 def weighed(one: Trial, reference: Reference) -> str:
     """What a candidate is worth, in words."""
-    change = f"validation accuracy {100 * reference.accuracy:.2f} % → {100 * one.accuracy:.2f} %"
+    metric = one.metric
+    change = f"validation {metric.name} {metric.text(reference.accuracy)} → {metric.text(one.accuracy)}"
     latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
     return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
 
 
 def _guesses(one: Trial, reference: Reference) -> bool:
-    return not beats_guessing(one.accuracy, reference.images, reference.classes)
+    classes = reference.classes
+    return classes is not None and not beats_guessing(one.accuracy, reference.images, classes)
 
 
 def _too_heavy(one: Trial, targets: Targets) -> bool:
@@ -296,5 +306,5 @@ def _remedy(drop: Drop, allowed: float) -> str:
 
 def _weight(one: Trial, targets: Targets) -> tuple[float, ...]:
     """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
-    sizes = (float(one.trim_bytes), one.entropy_bytes, -one.accuracy)
+    sizes = (float(one.trim_bytes), one.entropy_bytes, -one.metric.merit(one.accuracy))
     return (one.p50_ms.value, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -16,6 +16,7 @@ from paretrim.deploy.runnable import ELSEWHERE, REFERENCE, Runnable, open_runnab
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
 from paretrim.lock import hold
+from paretrim.metric import ACCURACY, Metric
 from paretrim.report.noise import doubts
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import arms_of
@@ -28,19 +29,20 @@ from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.run import open_recipe, with_dense
 from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
-from paretrim.search.drop import Drop, Right, drop_between
+from paretrim.search.drop import Drop, drop_between
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import stage_label
 from paretrim.stages.usual import split_epochs
+from paretrim.train.task import Array
 
 
 @dataclass(frozen=True)
 class Trial:
     """What a sequence of stages came to.
 
-    ``accuracy`` is that of the deployed file on the validation images, ``drop`` what it loses there against the dense network,
-    ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights at their own entropy. ``p50_ms`` is
-    None where nothing was timed; ``doubts`` are what the session that took it found against itself.
+    ``accuracy`` is that of the deployed file on the validation images, or the value of another ``metric``; ``drop`` is what it
+    loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights at
+    their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are what the session that took it found against itself.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Trial:
     entropy_bytes: float
     p50_ms: Estimate | None = None
     doubts: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,23 +89,25 @@ class Evaluator:
     def weigh(self, entry: Entry, *, latency: bool = True) -> Trial:
         """A candidate on the scales: its file, and what that makes of the validation images."""
         files = ship(entry, self.experiment, self.folder)
-        right = file_right(files, self.experiment.start)
+        task = self.experiment.start.task
+        scores = file_scores(files, self.experiment.start)
         found = self._latency(entry) if latency and self.measuring else None
         return Trial(
             name=entry.label,
-            accuracy=float(right.mean()),
-            drop=drop_between(self.dense_right, right),
+            accuracy=task.value(scores),
+            drop=drop_between(self.dense_scores, scores, task),
             trim_bytes=files.trim.stat().st_size,
             entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
             p50_ms=None if found is None else found.p50_ms,
             doubts=() if found is None else doubts(found.noise, found.floor),
+            metric=task.metric,
         )
 
     @cached_property
-    def dense_right(self) -> Right:
-        """Which validation images the dense network classifies right."""
+    def dense_scores(self) -> Array:
+        """What the task counts for each validation image of the dense network: of classification whether it is right."""
         found, labels = self.experiment.start.validated
-        return np.asarray((found == labels).numpy(), np.bool_)
+        return self.experiment.start.task.score(found.numpy(), labels.numpy())
 
     @property
     def dense(self) -> Entry:
@@ -171,11 +176,11 @@ def _runnable(files: DeployedFiles) -> Runnable:
     return open_runnable(files.trim, runtime=REFERENCE)
 
 
-def file_right(files: DeployedFiles, start: Start) -> Right:
-    """Which validation images the deployed file classifies right."""
-    runnable = _runnable(files)
+def file_scores(files: DeployedFiles, start: Start) -> Array:
+    """What the task counts for each validation image of the deployed file."""
+    task, runnable = start.task, _runnable(files)
     found = [
-        runnable(as_the_file_takes(batch.inputs, start.spec)).argmax(1) == batch.labels.cpu().numpy()
+        task.score(task.decide((runnable(as_the_file_takes(batch.inputs, start.spec)),)), batch.labels.cpu().numpy())
         for batch in start.validation.epoch(0)
     ]
     return np.concatenate(found)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
@@ -32,7 +31,7 @@ def calibration_gradients(network: Network, resources: Resources) -> Iterator[Ma
     for some, right in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
         network.eval()
         with torch.enable_grad():
-            loss = functional.cross_entropy(network(some.to(device)).float(), right.to(device))
+            loss = resources.task.loss((network(some.to(device)),), right.to(device), label_smoothing=0.0)
             wanted = {name: layer.weight for name, layer in layers.items() if layer.weight.requires_grad}
             found = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values())), strict=True))
         network.train(training)

@@ -1,4 +1,4 @@
-"""Accuracy of a network on batches it does not learn from."""
+"""What a network decides about batches it does not learn from, and what that is worth."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
 from paretrim.runtime import plan
 from paretrim.train.execution import fast_batches
+from paretrim.train.task import CLASSIFICATION, Task
 
 
 def predictions(
-    network: Network, batches: Iterable[Batch], device: torch.device, *, integers: Graph | None = None
+    network: Network,
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    task: Task = CLASSIFICATION,
+    integers: Graph | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Top-1 classes and labels, int64 [N] each, on the CPU. The mode of the network is restored.
+    """Decisions of the task and labels, [N, ...] each, on the CPU: of classes int64 [N]. The mode of the network is restored.
 
     A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit
     those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime on a CPU,
     in torch on a GPU. ``integers`` is its integer graph, where that is known already.
 
     Raises:
-        DataUnavailable: there are no batches, or a label is none of the network's classes.
+        DataUnavailable: there are no batches, or labels do not fit the network.
     """
     training = network.training
     network.eval().to(device)
     judged = _integers(integers or freeze(network), device) if network.quantizers() else _floats(network)
-    outputs = network.structure.types[network.structure.output].shape[0]
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
-            found.append(judged(batch.inputs.to(device)).argmax(1).cpu())
+            outputs = judged(batch.inputs.to(device)).float().cpu().numpy()
+            found.append(torch.from_numpy(task.decide((outputs,))))
             labels.append(batch.labels.cpu())
     network.train(training)
     if not found:
         raise DataUnavailable("there are no images to evaluate on; give validation data with at least one batch")
     known = torch.cat(labels)
-    if int(known.min()) < 0 or int(known.max()) >= outputs:
-        raise DataUnavailable(
-            f"the images to evaluate on have labels {int(known.min())}..{int(known.max())} and the network has {outputs} outputs "
-            f"(0..{outputs - 1}); correct the labels"
-        )
+    shapes = [network.structure.types[network.structure.output].shape]
+    task.check_labels(known, shapes, "the images to evaluate on have")
     return torch.cat(found), known
 
 
@@ -67,11 +70,23 @@ def _integers(graph: Graph, device: torch.device) -> Callable[[Tensor], Tensor]:
     return IntegerNetwork(graph, device)
 
 
-def accuracy(network: Network, batches: Iterable[Batch], device: torch.device, *, integers: Graph | None = None) -> float:
-    """Share of right top-1 classes in [0, 1]; ``integers`` as in :func:`predictions`.
+def evaluate(
+    network: Network,
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    task: Task = CLASSIFICATION,
+    integers: Graph | None = None,
+) -> float:
+    """The task's metric: of classification the share of right top-1 classes; ``integers`` as in :func:`predictions`.
 
     Raises:
-        DataUnavailable: there are no batches.
+        DataUnavailable: there are no batches, or labels do not fit the network.
     """
-    found, labels = predictions(network, batches, device, integers=integers)
-    return float((found == labels).double().mean())
+    found, labels = predictions(network, batches, device, task=task, integers=integers)
+    return worth(task, found, labels)
+
+
+def worth(task: Task, decisions: Tensor, labels: Tensor) -> float:
+    """The task's metric of these decisions."""
+    return task.value(task.score(decisions.numpy(), labels.numpy()))

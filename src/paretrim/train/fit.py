@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.data.batches import Batch
-from paretrim.errors import TrainingFailed
+from paretrim.errors import DataUnavailable, TrainingFailed
+from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import first_not_finite, hold_masks_, weighted_layers
 from paretrim.network.places import value_at
 from paretrim.train.budget import Budget, learning_rate_at
@@ -40,7 +41,7 @@ CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class Tick:
-    """Where training stands, for progress bars and logs. ``accuracy`` is the running one on training batches."""
+    """Where training stands, for progress bars and logs. ``value`` is the running one of ``metric`` on training batches."""
 
     stage: str
     epoch: int
@@ -48,8 +49,9 @@ class Tick:
     step: int
     steps: int
     loss: float
-    accuracy: float
+    value: float
     seconds_left: float
+    metric: Metric = ACCURACY
 
 
 Report = Callable[[Tick], None]
@@ -117,7 +119,7 @@ class _Work:
     def __init__(self, training: Training, plan: Plan, device: torch.device) -> None:
         network, resources = training.network, training.resources
         self.training, self.network, self.plan, self.resources, self.device = training, network, plan, resources, device
-        self.losses = with_a_goal(plan.losses, plan.budget.label_smoothing)
+        self.losses = with_a_goal(plan.losses, plan.budget.label_smoothing, resources.task)
         if any(term.is_taught for term in self.losses) and resources.teacher is None:
             raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
         self.paths = sorted({path for term in self.losses for path in term.features})
@@ -195,7 +197,7 @@ class _Work:
         every = max(1, total // TICKS)
         self.network.train()
         seen = 0
-        right, loss_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        shown, loss_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for step, batch in enumerate(self._batches(epoch)):
             position = epoch * steps + step
             if step == 0 or position % every == 0:  # step 0: what is not in a checkpoint is the same after a resumption
@@ -203,7 +205,7 @@ class _Work:
             if len(batch.labels) == 1 < self.images_per_batch:
                 self.keep_statistics(True)  # a last batch of one image has no statistics; the next epoch sets this back
             loss, logits = self.step(batch, epoch, position)
-            right += (logits.argmax(1) == batch.labels).sum()
+            shown += self.resources.task.running((logits,), batch.labels)
             loss_sum += loss * len(batch.labels)
             seen += len(batch.labels)
             if step % CHECK_EVERY == 0 or step == steps - 1:
@@ -212,8 +214,9 @@ class _Work:
                 if report:
                     elapsed = time.monotonic() - started
                     left = elapsed * (total - position - 1) / (position + 1)
-                    accuracy = float(right) / seen
-                    report(Tick(self.plan.stage, epoch + 1, self.plan.budget.epochs, step + 1, steps, mean, accuracy, left))
+                    value, metric = float(shown) / seen, self.resources.task.metric
+                    epochs = self.plan.budget.epochs
+                    report(Tick(self.plan.stage, epoch + 1, epochs, step + 1, steps, mean, value, left, metric))
         self._check_weights(epoch)
 
     def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
@@ -271,16 +274,14 @@ class _Work:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches. Labels of data in memory were checked when they were read; looking again would wait for a GPU."""
-        classes = self.network.structure.types[self.network.structure.output].shape[0]
+        shapes = [self.network.structure.types[self.network.structure.output].shape]
         for batch in self.batches.epoch(self.plan.first_epoch + epoch):
             self.images_per_batch = max(self.images_per_batch, len(batch.labels))
             if batch.indices is None or batch.labels.device.type == "cpu":
-                low, high = int(batch.labels.min()), int(batch.labels.max())
-                if low < 0 or high >= classes:
-                    raise TrainingFailed(
-                        f"labels {low}..{high} in a batch, and the network has {classes} outputs (0..{classes - 1}); "
-                        "check the labels, or give the network as many outputs as there are classes"
-                    )
+                try:
+                    self.resources.task.check_labels(batch.labels, shapes, "a batch has")
+                except DataUnavailable as error:
+                    raise TrainingFailed(str(error)) from error
             yield batch
 
     def _check(self, loss: float, epoch: int, step: int) -> None:

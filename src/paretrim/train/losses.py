@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from paretrim.network.constraints import Weighted
+from paretrim.train.task import CLASSIFICATION, Task
+from paretrim.train.task import softened_kl as softened_kl
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N] of a batch, and what its term asked for.
+    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
 
     ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
     ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
@@ -37,7 +38,7 @@ class LossTerm:
     ``features`` and ``teacher_features`` name values of the network and of the teacher: what a module returns, by the path of
     the user's module. ``needs_teacher`` asks for the teacher's logits.
 
-    A ``penalty`` is no goal of its own: where nothing but penalties is given, the goal is cross-entropy with the labels.
+    A ``penalty`` is no goal of its own: where nothing but penalties is given, the goal is the loss of the task.
     """
 
     function: Callable[[Outputs], Tensor]
@@ -57,21 +58,17 @@ class LossTerm:
         return self.weight if isinstance(self.weight, (int, float)) else self.weight(progress)
 
 
+def task_loss(task: Task, label_smoothing: float = 0.0) -> LossTerm:
+    """What the task minimises."""
+    return LossTerm(lambda outputs: task.loss((outputs.logits,), outputs.labels, label_smoothing=label_smoothing))
+
+
 def cross_entropy(label_smoothing: float = 0.0) -> LossTerm:
     """Cross-entropy with the labels, mean over the batch, float32; smoothing as Szegedy et al. 2016, section 7."""
-    return LossTerm(
-        lambda outputs: functional.cross_entropy(outputs.logits.float(), outputs.labels, label_smoothing=label_smoothing)
-    )
+    return task_loss(CLASSIFICATION, label_smoothing)
 
 
-def with_a_goal(terms: Sequence[LossTerm], label_smoothing: float) -> tuple[LossTerm, ...]:
-    """The terms, behind cross-entropy if all of them are penalties or there are none."""
-    goal = () if any(not term.penalty for term in terms) else (cross_entropy(label_smoothing),)
+def with_a_goal(terms: Sequence[LossTerm], label_smoothing: float, task: Task = CLASSIFICATION) -> tuple[LossTerm, ...]:
+    """The terms, behind the task's loss if all of them are penalties or there are none."""
+    goal = () if any(not term.penalty for term in terms) else (task_loss(task, label_smoothing),)
     return *goal, *terms
-
-
-def softened_kl(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """``T^2 KL(softmax(teacher / T) || softmax(logits / T))``, mean over the batch. Source: Hinton et al. 2015, section 2."""
-    student = functional.log_softmax(logits.float() / temperature, dim=1)
-    teacher = functional.log_softmax(teacher_logits.float() / temperature, dim=1)
-    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

@@ -11,6 +11,7 @@ from torch import Tensor
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import DataUnavailable
 from paretrim.train.execution import Execution
+from paretrim.train.task import CLASSIFICATION, Task
 
 
 class Teacher(Protocol):
@@ -34,8 +35,9 @@ class Resources:
     """What a stage gets. There is no test data here, so no stage can look at it.
 
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
-    [M, C, H, W] and ``calibration_labels`` their labels [M], None where nobody gave any; ``seed`` feeds every random stream.
-    ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None.
+    [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None where nobody gave any; ``seed`` feeds every random stream.
+    ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
+    says what the network learns.
     """
 
     train: Callable[[int], Batches]
@@ -46,6 +48,7 @@ class Resources:
     teacher: Teacher | None = None
     calibration_labels: Tensor | None = None
     images: int | None = None
+    task: Task = CLASSIFICATION
 
     def labelled_calibration(self) -> tuple[Tensor, Tensor]:
         """Calibration images float32 [M, C, H, W] and their labels [M].

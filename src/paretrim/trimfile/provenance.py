@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from paretrim.errors import CorruptFile
 from paretrim.graph.structure import parse_strictly
 from paretrim.history import LATER, StageOutcome
+from paretrim.metric import Metric
 
 FORMAT = 1
 """Version of the text; a reader refuses a newer one."""
@@ -27,6 +28,9 @@ _STAGE = {field.name for field in dataclasses.fields(StageOutcome) if field.meta
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
+
+METRIC, METRIC_UNIT, METRIC_RISES = "metric", "metric_unit", "metric_higher_is_better"
+"""Under these names, beside what was measured, the file keeps what the values of its history are, where that is not accuracy."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def encode(provenance: Provenance) -> str:
         "format": FORMAT,
         "recipe": provenance.recipe,
         "history": [{name: facts[name] for name in _STAGE} for facts in map(dataclasses.asdict, provenance.history)],
-        "measured": dict(provenance.measured),
+        "measured": {**provenance.measured, **_metric_facts(provenance.history)},
     }
     try:
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -95,7 +99,17 @@ def decode(text: str) -> Provenance:
         raise CorruptFile("record provenance: recipe is a text, history a list and measured a mapping")
     if not all(isinstance(value, str | int | float) for value in measured.values()):
         raise CorruptFile("record provenance: what was measured is numbers and texts")
-    return Provenance(recipe, tuple(_stage(stage) for stage in history), measured)
+    metric = None
+    if isinstance(measured.get(METRIC), str):
+        metric = Metric(measured.pop(METRIC), str(measured.pop(METRIC_UNIT, "")), bool(measured.pop(METRIC_RISES, 1)))
+    return Provenance(recipe, tuple(dataclasses.replace(_stage(stage), metric=metric) for stage in history), measured)
+
+
+def _metric_facts(history: Sequence[StageOutcome]) -> dict[str, str | int]:
+    metric = next((stage.metric for stage in history if stage.metric is not None), None)
+    if metric is None:
+        return {}
+    return {METRIC: metric.name, METRIC_UNIT: metric.unit, METRIC_RISES: int(metric.higher_is_better)}
 
 
 def _stage(facts: object) -> StageOutcome:

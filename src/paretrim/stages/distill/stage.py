@@ -12,14 +12,17 @@ from torch import Tensor
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
 from paretrim.train.budget import STRICT, Budget, Fraction, Positive
-from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
+from paretrim.train.losses import LossTerm, Outputs, task_loss
 from paretrim.train.resources import Resources
+from paretrim.train.task import Task
 from paretrim.train.training import Step, Training
 
 
 @dataclass(frozen=True, config=STRICT)
 class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
+
+    In another task than classification, its loss and its imitation stand in their places.
 
     The teacher is the dense network unless the recipe names another.
     """
@@ -47,12 +50,15 @@ class Distill:
     def observe(self, training: Training, step: Step, /) -> None:
         """Gradients are not looked at."""
 
-    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+    def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """Labels and softened logits."""
-        labels = cross_entropy(self.budget.label_smoothing)
-        return (LossTerm(labels.function, 1 - self.alpha), LossTerm(self._from_teacher, self.alpha, needs_teacher=True))
+        labels, task = task_loss(resources.task, self.budget.label_smoothing), resources.task
+        return (
+            LossTerm(labels.function, 1 - self.alpha),
+            LossTerm(lambda outputs: self._from_teacher(outputs, task), self.alpha, needs_teacher=True),
+        )
 
-    def _from_teacher(self, outputs: Outputs) -> Tensor:
+    def _from_teacher(self, outputs: Outputs, task: Task) -> Tensor:
         if outputs.teacher_logits is None:
             raise InvalidRecipe("the distillation loss was called without teacher logits")
-        return softened_kl(outputs.logits, outputs.teacher_logits, self.temperature)
+        return task.imitation((outputs.logits,), (outputs.teacher_logits,), temperature=self.temperature)

@@ -1,0 +1,178 @@
+"""What a network is for: what it learns, what it decides, and the number that judges its decisions.
+
+Nothing else in the package knows what outputs and labels mean. Classification is the default; ``examples/own_task.py`` has
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional
+
+from paretrim.data.user_loader import SUPPORTED, class_labels
+from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.metric import ACCURACY, Metric
+from paretrim.own_code import imported
+from paretrim.visible import brief
+
+Array = npt.NDArray[Any]
+
+
+class Task(Protocol):
+    """What the whole run asks of a task. Outputs are always a tuple: one tensor or array [N, ...] for each output of the network.
+
+    Labels are one tensor of any type whose first axis is the image; where images have different numbers of targets they are
+    padded. Decisions and scores are arrays whose first axis is the image, too. Judging takes two steps: ``score`` looks at each
+    image by itself, ``value`` makes one number of the scores of any set of images. A drop between two networks is therefore
+    judged image by image, also where the metric is no mean (``docs/decisions``, "A task").
+    """
+
+    @property
+    def name(self) -> str:
+        """Part of the key under which results are kept: another name, or other settings in it, is another task."""
+        ...
+
+    @property
+    def metric(self) -> Metric:
+        """What ``value`` gives."""
+        ...
+
+    def batch_labels(self, labels: Tensor, images: int, where: str, /) -> Tensor:
+        """The labels of one batch of a user's loader as the rest of the task takes them.
+
+        Raises:
+            DataUnavailable: they are not; the message begins with ``where``, which names the batch.
+        """
+        ...
+
+    def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
+        """Refuse labels [N, ...] that do not fit outputs of these shapes (without the batch).
+
+        Raises:
+            DataUnavailable: they do not; ``where`` says whose labels they are.
+        """
+        ...
+
+    def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, /, *, label_smoothing: float) -> Tensor:
+        """What training minimises: a scalar in float32, mean over the batch."""
+        ...
+
+    def imitation(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], /, *, temperature: float) -> Tensor:
+        """What distillation minimises: how far outputs are from a teacher's, a scalar in float32."""
+        ...
+
+    def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
+        """Sum over a batch of what is shown while training, on the device; mean over images, it is near the metric."""
+        ...
+
+    def decide(self, outputs: tuple[Array, ...], /) -> Array:
+        """What the network says of each image, [N, ...]."""
+        ...
+
+    def agreement(self, ours: Array, theirs: Array, /) -> Array:
+        """For each image the share of one decision that is the other one, in [0, 1], [N]."""
+        ...
+
+    def score(self, decisions: Array, labels: Array, /) -> Array:
+        """What each image adds to the metric, [N, ...]: truth values [N] where the metric is a share of images."""
+        ...
+
+    def value(self, scores: Array, /) -> float:
+        """The metric over the images that have these scores."""
+        ...
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class for each image: logits [N, K], labels int64 [N]."""
+
+    name: str = "classification"
+    metric: Metric = ACCURACY
+
+    def batch_labels(self, labels: Tensor, images: int, where: str, /) -> Tensor:
+        """Integers [N], as int64.
+
+        Raises:
+            DataUnavailable: they are something else.
+        """
+        return class_labels(labels, images, where)
+
+    def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
+        """Labels are 0 to K - 1, with K of at least 2.
+
+        Raises:
+            DataUnavailable: they are not.
+        """
+        classes = shapes[0][0]
+        if classes == 1:
+            raise DataUnavailable(
+                "the network returns one number for each image, as for regression or binary classification with one output; "
+                f"for two classes give it two outputs. {SUPPORTED}"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise DataUnavailable(
+                f"{where} labels {low}..{high} and the network has {classes} outputs (0..{classes - 1}); "
+                "number the classes from 0, or give the network as many outputs as there are classes"
+            )
+
+    def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, /, *, label_smoothing: float) -> Tensor:
+        """Cross-entropy; smoothing as Szegedy et al. 2016, section 7."""
+        return functional.cross_entropy(outputs[0].float(), labels, label_smoothing=label_smoothing)
+
+    def imitation(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], /, *, temperature: float) -> Tensor:
+        """The divergence of softened logits. Source: Hinton et al. 2015, section 2."""
+        return softened_kl(outputs[0], teacher[0], temperature)
+
+    def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
+        """How many are right."""
+        return (outputs[0].argmax(1) == labels).sum()
+
+    def decide(self, outputs: tuple[Array, ...], /) -> Array:
+        """Top-1 classes int64 [N]."""
+        return np.asarray(outputs[0].argmax(1), np.int64)
+
+    def agreement(self, ours: Array, theirs: Array, /) -> Array:
+        """1 where the classes are the same."""
+        return np.asarray(ours == theirs)
+
+    def score(self, decisions: Array, labels: Array, /) -> Array:
+        """Whether each image is classified right."""
+        return np.asarray(decisions == labels)
+
+    def value(self, scores: Array, /) -> float:
+        """The share that is right."""
+        return float(scores.mean())
+
+
+CLASSIFICATION = Classification()
+"""The task of every run that does not name another."""
+
+
+def task_named(text: str) -> Task:
+    """``classification``, or what ``package.module:name`` returns when it is called without arguments.
+
+    Raises:
+        InvalidRecipe: there is no such task, or what it names is none.
+    """
+    if text == CLASSIFICATION.name:
+        return CLASSIFICATION
+    if ":" not in text:
+        raise InvalidRecipe(f"task is {brief(text)}; write classification, or package.module:name of a class of your own")
+    made = imported(text, "task")()
+    if not isinstance(getattr(made, "metric", None), Metric):
+        raise InvalidRecipe(f"task {brief(text)} gives {brief(made)}, which has no metric; it must be a paretrim.Task")
+    return cast(Task, made)
+
+
+def softened_kl(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """``T^2 KL(softmax(teacher / T) || softmax(logits / T))``, mean over the batch. Source: Hinton et al. 2015, section 2."""
+    student = functional.log_softmax(logits.float() / temperature, dim=1)
+    teacher = functional.log_softmax(teacher_logits.float() / temperature, dim=1)
+    return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
