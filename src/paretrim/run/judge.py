@@ -26,7 +26,6 @@ from paretrim.graph.interpreter import run as interpret
 from paretrim.graph.structure import is_same
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
-from paretrim.intervals import accuracy_interval
 from paretrim.metric import ACCURACY, Metric
 from paretrim.network.freeze import freeze, with_input
 from paretrim.results.outcome import Outcome
@@ -36,7 +35,7 @@ from paretrim.run.recipe import Recipe, canonical
 from paretrim.run.start import Start, TestSet
 from paretrim.runtime import load as open_session
 from paretrim.train.evaluate import predictions
-from paretrim.train.task import CLASSIFICATION, Array, Task, task_named
+from paretrim.train.task import CLASSIFICATION, Array, Task, agreement, is_right, task_named
 from paretrim.trimfile import Provenance
 from paretrim.trimfile.provenance import image_facts
 
@@ -45,9 +44,6 @@ EXACT_IMAGES = 32
 
 UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 """Files that were not seen to compute what their graph means; what is wrong keeps this name."""
-
-FAR = 0.01
-"""How far validation accuracy may be above test accuracy without a warning: more than images of one source differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,33 +237,6 @@ def judge(
         onnx_problems=problems,
         right=base64.b64encode((np.packbits(scores) if is_right(scores) else scores.astype(np.float64)).tobytes()).decode(),
         scores=None if is_right(scores) else scores.shape,
-    )
-
-
-def is_right(scores: Array) -> bool:
-    """Whether what is counted for each image is that it is right or wrong."""
-    return scores.dtype == np.bool_ and scores.ndim == 1
-
-
-def agreement(task: Task, ours: Array, theirs: Array) -> float:
-    """The share of the decisions that are the same, mean over images."""
-    return float(task.agreement(ours, theirs).mean())
-
-
-def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
-    """A warning where validation accuracy is far above test accuracy, as for weights that were trained on those images; else "".
-
-    Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
-    """
-    high = accuracy_interval(round(validation * validation_images), validation_images)
-    low = accuracy_interval(round(test * test_images), test_images)
-    if high.low <= low.high or validation - test <= FAR:
-        return ""
-    return (
-        f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
-        f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
-        f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
-        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see"
     )
 
 

@@ -17,8 +17,7 @@ import numpy as np
 from paretrim.intervals import CONFIDENCE, Estimate
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.wording import MINUS
-from paretrim.run.judge import is_right
-from paretrim.train.task import CLASSIFICATION, Array, Task
+from paretrim.train.task import CLASSIFICATION, Array, Task, is_right
 
 RESAMPLES = 1000
 """How often images are drawn, with replacement, for the interval of a metric that is no share of images."""

@@ -41,8 +41,9 @@ class Trial:
     """What a sequence of stages came to.
 
     ``accuracy`` is that of the deployed file on the validation images, or the value of another ``metric``; ``drop`` is what it
-    loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights at
-    their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are what the session that took it found against itself.
+    loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
+    at their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are what the session that took it found against
+    itself.
     """
 
     name: str

@@ -155,6 +155,16 @@ CLASSIFICATION = Classification()
 """The task of every run that does not name another."""
 
 
+def is_right(scores: Array) -> bool:
+    """Whether what is counted for each image is that it is right or wrong."""
+    return scores.dtype == np.bool_ and scores.ndim == 1
+
+
+def agreement(task: Task, ours: Array, theirs: Array) -> float:
+    """The share of the decisions that are the same, mean over images."""
+    return float(task.agreement(ours, theirs).mean())
+
+
 def task_named(text: str) -> Task:
     """``classification``, or what ``package.module:name`` returns when it is called without arguments.
 
