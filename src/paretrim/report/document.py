@@ -142,14 +142,8 @@ def _values(points: Sequence[Point]) -> str:
         )
         for point in points
     ]
-    heading = (
-        "arm",
-        "stages with their epochs",
-        "seeds",
-        metric.heading,
-        wording.with_unit("deployed − trained", metric),
-        "agreement",
-    )
+    drift = wording.with_unit("deployed − trained", metric)
+    heading = ("arm", "stages with their epochs", "seeds", metric.heading, drift, "agreement")
     bases = "; ".join(dict.fromkeys(point.basis for point in points))
     return f"## {wording.capital(metric.name)}\n\n{_table(heading, rows, left=2)}\n\n{wording.values_note(metric, bases)}"
 

@@ -120,7 +120,7 @@ def deliver(
 
 
 def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
-    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose accuracy the first stage has noted."""
+    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose accuracy the first stage notes."""
     noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
     validation = experiment.start.validation
     if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:
