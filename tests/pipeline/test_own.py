@@ -141,7 +141,7 @@ def negative_variance():
         (
             {"train_loader": loader_of(torch.zeros(4, 3, 8, 8), torch.arange(4) + 1)},
             DataUnavailable,
-            r"the training loader has labels 1\.\.4 and Sequential returns 4 logits \(0\.\.3\); number the classes from 0",
+            r"the training loader has labels 1\.\.4 and the network has 4 outputs \(0\.\.3\); number the classes from 0",
         ),
         (
             {"validation_loader": loader_of(torch.zeros(4, 3, 9, 9), torch.arange(4))},

@@ -114,7 +114,7 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 0, field.name) for field in dataclasses.fields(Quantize) if field.metadata == LATER}
     later |= {("data", "resize")}
-    assert missing == later | {("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
+    assert missing == later | {("task",), ("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 
 def test_only_what_changes_the_outcome_changes_the_digest(recipe):
