@@ -37,6 +37,14 @@ def of_another_shape(network, _resources):
     return {name: scores[:1] for name, scores in by_position(network, _resources).items()}
 
 
+def nothing(_network, _resources):
+    return None
+
+
+def of_numpy(network, _resources):
+    return {name: scores.numpy() for name, scores in by_position(network, _resources).items()}
+
+
 def negative(network, _resources):
     return {name: scores - 1 for name, scores in by_position(network, _resources).items()}
 
@@ -158,6 +166,8 @@ def test_a_score_that_is_not_there_is_refused_at_once(score, match):
     [
         ("without_a_layer", InvalidRecipe, "has none for layer '0.0'; return one tensor for every weighted layer"),
         ("of_another_shape", InvalidRecipe, r"that of layer '0.0' has shape \(1, .*return one number a weight"),
+        ("nothing", InvalidRecipe, "is None; return a mapping from every weighted layer to a tensor"),
+        ("of_numpy", InvalidRecipe, r"that of layer '0.0' is an object of type numpy.ndarray; return a tensor of \("),
         ("negative", InvalidRecipe, "layer '0.0' has -1; scores are 0 or more, larger means keep"),
         ("not_finite", TrainingFailed, "layer '0.0': .* scores are NaN or infinite; has the training diverged"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
-from paretrim.own_code import imported, split_name
+from paretrim.own_code import described, imported, split_name
 from paretrim.stages.gradients import calibration_gradients
 from paretrim.stages.prune.scores import channel_l2
 from paretrim.train.resources import Resources
@@ -115,10 +115,15 @@ def channel_scores_of(name: str, network: Network, resources: Resources) -> dict
     return {layer: _checked(found, layer, shape, name) for layer, shape in shapes.items()}
 
 
-def _checked(found: Mapping[str, Tensor], layer: str, shape: tuple[int, ...], name: str) -> Tensor:
+def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Tensor:
+    if not isinstance(found, Mapping):
+        raise InvalidRecipe(f"score {brief(name)} is {described(found)}; return a mapping from every weighted layer to a tensor")
     if layer not in found:
         raise InvalidRecipe(f"score {brief(name)} has none for layer '{layer}'; return one tensor for every weighted layer")
-    scores = found[layer].detach()
+    given = found[layer]
+    if not isinstance(given, Tensor):
+        raise InvalidRecipe(f"score {brief(name)}: that of layer '{layer}' is {described(given)}; return a tensor of {shape}")
+    scores = given.detach()
     if tuple(scores.shape) != shape:
         raise InvalidRecipe(
             f"score {brief(name)}: that of layer '{layer}' has shape {tuple(scores.shape)}; return one number a weight, {shape}"
