@@ -101,7 +101,7 @@ def chain(names):
     nodes.append(Node(flat, "flatten", (pooled,), ValueType((4,))))
     head = np.eye(4, dtype=np.float32)[:CLASSES]
     nodes.append(Node(free_name("head", names), "linear", (flat,), ValueType((CLASSES,)), {}, {"weight": head}))
-    return Graph(InputSpec(SHAPE), tuple(nodes), nodes[-1].name)
+    return Graph(InputSpec(SHAPE), tuple(nodes), (nodes[-1].name,))
 
 
 PARTS = [NAMES[first : first + 36] for first in range(0, len(NAMES), 36)]

@@ -163,7 +163,7 @@ def written_down(target, values):
     value = work.known[node]
     views = value if isinstance(value, tuple) else (value,)
     names = [work.settled(Call(node, Arguments({})), _as_base(work, view)) for view in views]
-    network = Network(Graph(InputSpec(base), tuple(work.nodes), names[0], ())).eval()
+    network = Network(Graph(InputSpec(base), tuple(work.nodes), (names[0],), ())).eval()
     found = [network.features(seen.reshape(2, *base), (name,))[name] for name in names]
     if isinstance(expected, tuple):  # behind the result stand places in the image, which are not known
         expected = expected[: len(found)]

@@ -38,7 +38,9 @@ def failing(monkeypatch, command):
 def _network(name="fc"):
     flat = Node("flat", "flatten", ("images",), ValueType((4,), "float32"), {}, {}, "")
     weight = {"weight": np.ones((2, 4), np.float32), "bias": np.zeros(2, np.float32)}
-    return Graph(InputSpec((1, 2, 2)), (flat, Node(name, "linear", ("flat",), ValueType((2,), "float32"), {}, weight, "")), name)
+    return Graph(
+        InputSpec((1, 2, 2)), (flat, Node(name, "linear", ("flat",), ValueType((2,), "float32"), {}, weight, "")), (name,)
+    )
 
 
 @pytest.mark.parametrize(

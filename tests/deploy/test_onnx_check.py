@@ -160,7 +160,7 @@ def renamed(graph, old, new):
         )
         for node in graph.nodes
     )
-    return replace(graph, nodes=nodes, output=new if graph.output == old else graph.output)
+    return replace(graph, nodes=nodes, outputs=(new if graph.output == old else graph.output,))
 
 
 @pytest.mark.parametrize("name", ["logits", "block/conv", "conv/real"])
@@ -186,7 +186,7 @@ def test_a_dequantized_value_may_be_named_like_the_output_or_be_it(tmp_path):
     flat = replace(kind, shape=(4,))
     last = Node("f", "flatten", ("q",), flat), Node("logits", "dequantize", ("f",), ValueType((4,)))
     for nodes in (middle, last):
-        graph = Graph(InputSpec((1, 2, 2)), (quantize, *nodes), nodes[-1].name)
+        graph = Graph(InputSpec((1, 2, 2)), (quantize, *nodes), (nodes[-1].name,))
         export_onnx(graph, tmp_path / "a.onnx")
         check_onnx(graph, tmp_path / "a.onnx", images)
 

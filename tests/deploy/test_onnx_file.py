@@ -142,7 +142,7 @@ def every_pair(first, second, out):
     )
     steps = np.stack(np.meshgrid(np.arange(256), np.arange(256), indexing="ij"))
     grids = np.array([first, second])[:, :, None, None]
-    return Graph(InputSpec((2, 256, 256)), nodes, "f"), ((steps - grids[:, 1]) * grids[:, 0]).astype(np.float32)[None]
+    return Graph(InputSpec((2, 256, 256)), nodes, ("f",)), ((steps - grids[:, 1]) * grids[:, 0]).astype(np.float32)[None]
 
 
 @pytest.mark.parametrize("grids", NEAR_TIES)
@@ -188,7 +188,7 @@ def test_pixels_are_exact_in_every_runtime(tmp_path, mean, looked_up):
         Node("r", "dequantize", ("q",), ValueType((1, 16, 16))),
         Node("f", "flatten", ("r",), ValueType((256,))),
     )
-    graph, images = Graph(spec, nodes, "f"), np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    graph, images = Graph(spec, nodes, ("f",)), np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     export_onnx(graph, tmp_path / "a.onnx")
     assert ("Gather" in {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}) == looked_up
     for runtime in RUNTIMES.values():
@@ -235,7 +235,7 @@ def test_a_narrow_clamp_is_written_and_a_wide_one_is_not(tmp_path):
             Node("r", "dequantize", ("c",), ValueType((1, 2, 2))),
             Node("f", "flatten", ("r",), ValueType((4,))),
         )
-        graph = Graph(InputSpec((1, 2, 2)), nodes, "f")
+        graph = Graph(InputSpec((1, 2, 2)), nodes, ("f",))
         export_onnx(graph, tmp_path / "a.onnx")
         assert Counter(node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node)["Clip"] == clips
         images = np.array([-9, -1, 2, 400], np.float32).reshape(1, 1, 2, 2)
@@ -252,7 +252,7 @@ def test_names_that_the_file_has_for_something_else_are_changed(tmp_path, name):
         Node("r", "dequantize", (name,), ValueType((1, 2, 2))),
         Node("f", "flatten", ("r",), ValueType((4,))),
     )
-    graph = Graph(InputSpec((1, 2, 2)), nodes, "f")
+    graph = Graph(InputSpec((1, 2, 2)), nodes, ("f",))
     export_onnx(graph, tmp_path / "a.onnx")
     images = np.array([-9, 0, 2, 400], np.float32).reshape(1, 1, 2, 2)
     np.testing.assert_array_equal(by_onnxruntime(tmp_path / "a.onnx", images)["logits"], run(graph, images))
@@ -268,7 +268,7 @@ def test_two_values_of_one_name_are_not_written():
 
 
 def test_a_broken_graph_is_not_written(tmp_path):
-    graph = Graph(InputSpec((1, 2, 2)), (Node("f", "flatten", (INPUT,), ValueType((5,))),), "f")
+    graph = Graph(InputSpec((1, 2, 2)), (Node("f", "flatten", (INPUT,), ValueType((5,))),), ("f",))
     with pytest.raises(CorruptFile, match="node 'f'"):
         export_onnx(graph, tmp_path / "a.onnx")
 
@@ -304,7 +304,7 @@ def every_value(kind, *nodes):
         Node("f", "flatten", ("r",), ValueType((output.size,))),
     )
     images = ((np.arange(256) - kind.zero_point) * kind.scale).astype(np.float32).reshape(1, 1, 16, 16)
-    return Graph(InputSpec((1, 16, 16)), (Node("q", "quantize", (INPUT,), kind), *nodes, *ends), "f"), images
+    return Graph(InputSpec((1, 16, 16)), (Node("q", "quantize", (INPUT,), kind), *nodes, *ends), ("f",)), images
 
 
 def assert_no_step_off(path, graph, images, runtime):
@@ -394,7 +394,7 @@ def pooled(scale, zero_point):
     nodes.append(Node("r", "dequantize", ("all",), ValueType((size,))))
     steps = np.random.default_rng(0).integers(0, 256, (8, *kind.shape))
     images = ((steps - zero_point) * np.float32(kind.scale)).astype(np.float32)
-    return Graph(InputSpec(kind.shape), tuple(nodes), "r"), images
+    return Graph(InputSpec(kind.shape), tuple(nodes), ("r",)), images
 
 
 @pytest.mark.parametrize("runtime", sorted(RUNTIMES))
@@ -427,6 +427,6 @@ def test_groups_of_any_width_are_right(tmp_path, runtime, window, channels, grou
         Node("r", "dequantize", ("x",), ValueType(result.shape)),
         Node("f", "flatten", ("r",), ValueType((result.size,))),
     )
-    graph = Graph(InputSpec(kind.shape), nodes, "f")
+    graph = Graph(InputSpec(kind.shape), nodes, ("f",))
     images = (stream.integers(0, 256, (2, *kind.shape)) * 0.0625).astype(np.float32)
     assert_no_step_off(tmp_path / "a.onnx", graph, images, runtime)

@@ -113,7 +113,7 @@ class Drawing:
     def finish(self, x):
         x = self.node("flatten", self.pool(x)) if self.values[x].ndim == 4 else x
         output = self.linear(x, CLASSES)
-        return Graph(InputSpec(tuple(self.image.shape[1:])), tuple(self.nodes), output)
+        return Graph(InputSpec(tuple(self.image.shape[1:])), tuple(self.nodes), (output,))
 
 
 def chain():

@@ -56,7 +56,7 @@ class Builder:
         self.types = {INPUT: ValueType(shape, "uint8", float(np.float32(1 / 255)))} if pixels else {INPUT: ValueType(shape)}
 
     def graph(self, output):
-        return Graph(self.input, tuple(self.nodes), output, tuple(f"class {i}" for i in range(self.types[output].shape[0])))
+        return Graph(self.input, tuple(self.nodes), (output,), tuple(f"class {i}" for i in range(self.types[output].shape[0])))
 
     def add(self, op, inputs, kind, attributes=None, tensors=None):
         name = f"{op}_{len(self.nodes)}"

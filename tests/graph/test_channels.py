@@ -229,7 +229,7 @@ def test_a_graph_without_removable_channels_gives_nothing():
         "fc", "linear", ("flat",), ValueType((2,)), {}, {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
     )
     flat = Node("flat", "flatten", (INPUT,), ValueType((3,)))
-    groups = channel_groups(Graph(InputSpec((3, 1, 1)), (flat, node), "fc"))
+    groups = channel_groups(Graph(InputSpec((3, 1, 1)), (flat, node), ("fc",)))
     for allocation in ("uniform", "global"):
         assert len(choose(groups, np.ones(groups.count), 0.5, allocation=allocation)) == 0
 
@@ -289,7 +289,7 @@ def test_classes_that_cannot_go_are_refused():
 
 
 def graph_of(*nodes, shape=(4, 2, 2)):
-    return Graph(InputSpec(shape), nodes, nodes[-1].name)
+    return Graph(InputSpec(shape), nodes, (nodes[-1].name,))
 
 
 def test_graphs_that_cannot_be_followed_are_refused():

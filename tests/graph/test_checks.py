@@ -119,7 +119,7 @@ def one(op="conv2d", kind=None, attributes=None, tensors=None, source=BYTE, inpu
         nodes.append(Node("real", "dequantize", (name,), ValueType(kind.shape)))
         last = "real"
     nodes.append(Node("flat", "flatten", (last,), ValueType((kind.size,))))
-    return Graph(InputSpec(source.shape), tuple(nodes), "flat")
+    return Graph(InputSpec(source.shape), tuple(nodes), ("flat",))
 
 
 OUT = ValueType((3, 2, 2), "uint8", 0.5, 0)
@@ -226,7 +226,7 @@ def test_broken_nodes_are_named(graph, kind, message):
 def whole(spec=None, output="f", classes=(), kind=None):
     spec = spec or InputSpec((1, 2, 2))
     nodes = (Node("r", "relu", (INPUT,), ValueType((1, 2, 2))), Node("f", "flatten", ("r",), kind or ValueType((4,))))
-    return Graph(spec, nodes, output, classes)
+    return Graph(spec, nodes, (output,), classes)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +248,6 @@ def test_pixels_need_the_right_reader():
     spec = InputSpec((1, 2, 2), (0.5,), (0.5,))
     flat = Node("f", "flatten", ("n",), ValueType((4,)))
     with pytest.raises(UnsupportedOperation, match="pixels are read by normalize or quantize"):
-        validate(Graph(spec, (Node("n", "relu", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), "f"))
+        validate(Graph(spec, (Node("n", "relu", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), ("f",)))
     with pytest.raises(CorruptFile, match="normalize cannot give uint8"):
-        validate(Graph(spec, (Node("n", "normalize", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), "f"))
+        validate(Graph(spec, (Node("n", "normalize", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), ("f",)))

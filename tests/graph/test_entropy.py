@@ -22,7 +22,7 @@ def test_weights_are_counted_in_the_stored_tensor():
         Node("f", "flatten", ("q",), ValueType((3,), "uint8")),
         Node("fc", "linear", ("f",), ValueType((2,)), {}, weight),
     )
-    (summary,) = summarize_weights(Graph(InputSpec((1, 1, 3)), nodes, "fc"))
+    (summary,) = summarize_weights(Graph(InputSpec((1, 1, 3)), nodes, ("fc",)))
     assert (summary.name, summary.shape, summary.dtype) == ("fc", (2, 3), "int8")
     assert (summary.zeros, summary.weights, summary.bytes) == (4, 6, 6)
     assert summary.entropy_bytes == pytest.approx((4 * np.log2(6 / 4) + 2 * np.log2(6)) / 8)

@@ -44,7 +44,7 @@ def test_folding_changes_no_function(seed):
 
 def test_pixels_are_normalised_first():
     spec = InputSpec((1, 2, 2), (0.4,), (0.5,))
-    folded = fold(Graph(spec, (Node("f", "flatten", (INPUT,), ValueType((4,))),), "f"))
+    folded = fold(Graph(spec, (Node("f", "flatten", (INPUT,), ValueType((4,))),), ("f",)))
     assert [node.op for node in folded.nodes] == ["normalize", "flatten"]
     found = run(folded, np.array([0, 51, 102, 255], np.uint8).reshape(1, 1, 2, 2))
     np.testing.assert_allclose(found, [[-0.8, -0.4, 0.0, 1.2]], atol=1e-6)
@@ -65,7 +65,7 @@ def padded(before, after, *, readers=("c",), output="c"):
     kind = ValueType((3, height - 1, width))
     attributes = {"padding": (1, 0, 0, 2)}
     nodes = [Node(name, "conv2d", ("p",), kind, attributes, {"weight": weight}) for name in readers]
-    return Graph(InputSpec((2, 5, 5)), (pad, *nodes), output)
+    return Graph(InputSpec((2, 5, 5)), (pad, *nodes), (output,))
 
 
 def test_convolutions_pad_what_a_pad_before_them_padded():

@@ -16,7 +16,7 @@ def graph(*rows, output):
         attributes = {"batch_norm": {"epsilon": 1e-5}, "dropout": {"probability": 0.5}, "clamp": {"minimum": 0.0, "maximum": 6.0}}
         tensors = NORM if op == "batch_norm" else WEIGHT if op == "conv2d" else {}
         nodes.append(Node(name, op, tuple(inputs.split()), kind, attributes.get(op, {}), tensors))
-    return Graph(InputSpec((2, 4, 4)), tuple(nodes), output)
+    return Graph(InputSpec((2, 4, 4)), tuple(nodes), (output,))
 
 
 def runs(made):

@@ -298,7 +298,7 @@ def tiny(**changes):
     spec = InputSpec((1, 2, 2), **changes)
     first = [Node("n", "normalize", (INPUT,), ValueType((1, 2, 2)))] if spec.takes_pixels else []
     last = Node("f", "flatten", ("n" if first else INPUT,), ValueType((4,)))
-    return Graph(spec, (*first, last), "f")
+    return Graph(spec, (*first, last), ("f",))
 
 
 def test_pixels_are_normalised_in_double_precision():
@@ -337,7 +337,7 @@ def test_few_large_or_many_small_images_are_computed_at_once(side, images, monke
     seen = []
     steps = interpreter._steps
     monkeypatch.setattr(interpreter, "_steps", lambda graph, known: seen.append(len(known[INPUT])) or steps(graph, known))
-    graph = Graph(InputSpec((4, side, side), (), ()), (Node("r", "relu", (INPUT,), ValueType((4, side, side))),), "r")
+    graph = Graph(InputSpec((4, side, side), (), ()), (Node("r", "relu", (INPUT,), ValueType((4, side, side))),), ("r",))
     run(graph, np.zeros((images + 1, 4, side, side), f32))
     assert seen == [images, 1]
 

@@ -35,7 +35,7 @@ def layer(weight_shape, *, gamma, beta, bias=None, activation=None):
     elif activation:
         nodes.append(Node("act", "clamp", ("norm",), kind, {"minimum": activation[0], "maximum": activation[1]}))
     nodes.append(Node("flat", "flatten", (nodes[-1].name,), ValueType((kind.size,))))
-    return Graph(InputSpec(SHAPE), tuple(nodes), "flat")
+    return Graph(InputSpec(SHAPE), tuple(nodes), ("flat",))
 
 
 extremes = st.sampled_from([0.0, 1.0, -1.0, 1e-30, -1e-12, 1e-6, -0.03, 50.0, 1e-38])
@@ -102,7 +102,7 @@ def test_what_is_a_clamp_in_the_graph():
 def test_a_clamp_that_stands_alone_is_two_tables(low, span, scale, zero_point):
     bounds = {"minimum": low, "maximum": low + span}
     nodes = (Node("clip", "clamp", (INPUT,), ValueType(SHAPE), bounds), Node("flat", "flatten", ("clip",), ValueType((100,))))
-    graph = Graph(InputSpec(SHAPE), nodes, "flat")
+    graph = Graph(InputSpec(SHAPE), nodes, ("flat",))
     lowered = lower(graph, {INPUT: grid(0.03, 128), "clip": grid(scale, zero_point)}, {})
     validate(lowered)
     images = np.random.default_rng(0).uniform(-4, 4, (1, *SHAPE)).astype(f32)
@@ -114,7 +114,7 @@ def test_a_clamp_that_stands_alone_is_two_tables(low, span, scale, zero_point):
 
 
 def test_pixels_are_looked_up():
-    graph = Graph(InputSpec((1, 2, 2), (0.5,), (0.25,)), (Node("flat", "flatten", (INPUT,), ValueType((4,))),), "flat")
+    graph = Graph(InputSpec((1, 2, 2), (0.5,), (0.25,)), (Node("flat", "flatten", (INPUT,), ValueType((4,))),), ("flat",))
     lowered = lower(graph, {INPUT: grid(4 / 255, 128)}, {})
     assert [node.op for node in lowered.nodes] == ["quantize", "flatten", "dequantize"]
     assert lowered.nodes[0].tensors["table"].shape == (1, 256)
@@ -134,7 +134,7 @@ def test_what_is_missing_is_named():
 def test_sums_beyond_int32_are_refused():
     columns = 70_000
     node = Node("head", "linear", (INPUT,), ValueType((2,)), {}, {"weight": np.zeros((2, columns), f32)}, "head")
-    graph = Graph(InputSpec((columns,)), (node,), "head")
+    graph = Graph(InputSpec((columns,)), (node,), ("head",))
     codes = {"head": WeightCodes(np.full((2, columns), 127, np.int8), np.ones(2, f32))}
     message = (
         r"layer 'head': the sum of output channel 0 may reach 2,266,950,000, beyond int32; it has 70,000 weights per channel"
@@ -157,7 +157,7 @@ def test_small_logits_keep_their_weights():
     node = Node("head", "linear", (INPUT,), ValueType((2,)), {}, {"weight": np.zeros((2, 3), f32)}, "head")
     weight = np.arange(6, dtype=np.int8).reshape(2, 3)
     lowered = lower(
-        Graph(InputSpec((3,)), (node,), "head"), {INPUT: grid(1.0)}, {"head": WeightCodes(weight, np.full(2, 1e-30, f32))}
+        Graph(InputSpec((3,)), (node,), ("head",)), {INPUT: grid(1.0)}, {"head": WeightCodes(weight, np.full(2, 1e-30, f32))}
     )
     np.testing.assert_array_equal(lowered.nodes[-1].tensors["weight"], weight)
     np.testing.assert_array_equal(lowered.nodes[-1].tensors["weight_scale"], np.full(2, 1e-30, f32))

@@ -31,7 +31,7 @@ def network():
         Node("flat", "flatten", ("relu",), ValueType((144,))),
         Node("head", "linear", ("flat",), ValueType((3,)), {}, {"weight": rng.normal(0, 0.1, (3, 144)).astype(f32)}),
     )
-    made = Network(Graph(InputSpec((2, 6, 6)), nodes, "head", ("a", "b", "c"))).eval()
+    made = Network(Graph(InputSpec((2, 6, 6)), nodes, ("head",), ("a", "b", "c"))).eval()
     torch.manual_seed(0)
     for layer in weighted_layers(made).values():
         set_mask_(layer, torch.rand_like(layer.weight) > 0.6)

@@ -112,7 +112,7 @@ def padded_and_clamped():
             Node("s", "clamp", ("a",), kind, {"minimum": -0.5, "maximum": 1.0}),
             Node("f", "flatten", ("s",), ValueType((108,))),
         ),
-        "f",
+        ("f",),
     )
 
 

@@ -44,7 +44,7 @@ def network(seed, *, norm, bias):
         Node("flat", "flatten", ("last",), ValueType((144,))),
         Node("head", "linear", ("flat",), ValueType((3,)), {}, tensors(3, 144)),
     )
-    made = Network(Graph(InputSpec((2, 6, 6)), nodes, "head", ("a", "b", "c"))).eval()
+    made = Network(Graph(InputSpec((2, 6, 6)), nodes, ("head",), ("a", "b", "c"))).eval()
     mask = torch.ones_like(weighted_layers(made)["one"].weight, dtype=torch.bool)
     mask[1] = False
     set_mask_(weighted_layers(made)["one"], mask)

@@ -169,7 +169,7 @@ def chain(count):
     for index in range(count):
         nodes.append(Node(f"r{index}", "relu", (nodes[-1].name,), grid))
     nodes.append(Node("flat", "flatten", (nodes[-1].name,), ValueType((1,), "uint8", 0.5, 3)))
-    return Graph(InputSpec((1, 1, 1)), (*nodes, Node("real", "dequantize", ("flat",), ValueType((1,)))), "real")
+    return Graph(InputSpec((1, 1, 1)), (*nodes, Node("real", "dequantize", ("flat",), ValueType((1,)))), ("real",))
 
 
 def test_nan_is_a_status(library):

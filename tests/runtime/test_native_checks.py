@@ -169,15 +169,15 @@ def test_damaged_graphs_get_the_same_verdict(graph):
             CorruptFile,
             r"its table is uint8 \(2, 256\)",
         ),
-        (Graph(InputSpec((1, 2)), (), INPUT), CorruptFile, r"the input has shape \(1, 2\); it must be \(C, H, W\)"),
+        (Graph(InputSpec((1, 2)), (), (INPUT,)), CorruptFile, r"the input has shape \(1, 2\); it must be \(C, H, W\)"),
         (
-            Graph(InputSpec((1, 2, 2), (0.5,), ()), (), INPUT),
+            Graph(InputSpec((1, 2, 2), (0.5,), ()), (), (INPUT,)),
             CorruptFile,
             "1 means and 0 stds; give one number per channel or neither",
         ),
-        (Graph(InputSpec((1, 2, 2), (0.5,), (0.0,)), (), INPUT), CorruptFile, "must be finite and std above 0"),
+        (Graph(InputSpec((1, 2, 2), (0.5,), (0.0,)), (), (INPUT,)), CorruptFile, "must be finite and std above 0"),
         (
-            Graph(InputSpec((1, 2, 2)), (), INPUT),
+            Graph(InputSpec((1, 2, 2)), (), (INPUT,)),
             CorruptFile,
             r"the output is float32 \(1, 2, 2\); logits are float32 \(classes,\)",
         ),
@@ -202,7 +202,7 @@ def test_a_sequence_in_the_middle_stays_in_integers():
         Node("last", "dequantize", ("again",), ValueType((2, 4, 4))),
         Node("flat", "flatten", ("last",), ValueType((32,))),
     )
-    graph = Graph(InputSpec((2, 4, 4)), nodes, "flat")
+    graph = Graph(InputSpec((2, 4, 4)), nodes, ("flat",))
     validate(graph)
     with pytest.raises(UnsupportedOperation, match=r"node 'again' \(layer '', quantize\): quantize reads the images alone"):
         native.check(graph)

@@ -66,7 +66,7 @@ def tiny():
         Node("flat", "flatten", ("q",), ValueType((1,), "uint8", 0.5, 3)),
         Node("real", "dequantize", ("flat",), ValueType((1,))),
     )
-    return Graph(InputSpec((1, 1, 1)), nodes, "real")
+    return Graph(InputSpec((1, 1, 1)), nodes, ("real",))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

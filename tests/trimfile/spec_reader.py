@@ -292,7 +292,7 @@ class Structure:
             )
             for layer in self.layers
         )
-        return Graph(self.input, nodes, names[self.output], self.classes)
+        return Graph(self.input, nodes, (names[self.output],), self.classes)
 
 
 def read_structure(content: bytes) -> Structure:

@@ -219,7 +219,7 @@ def large_maps():
         Node("flat", "flatten", ("pool",), ValueType((4,), *grid)),
         Node("end", "dequantize", ("flat",), ValueType((4,))),
     )
-    return Graph(InputSpec(shape), nodes, "end")
+    return Graph(InputSpec(shape), nodes, ("end",))
 
 
 @pytest.mark.parametrize(

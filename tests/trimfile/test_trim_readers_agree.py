@@ -186,7 +186,7 @@ def pointwise(function, constant, *, scale=0.0625, zero_point=100, output=0.05, 
         Node("flat", "flatten", ("f",), dataclasses.replace(target, shape=(2,))),
         Node("real", "dequantize", ("flat",), ValueType((2,))),
     )
-    return Graph(InputSpec((2, 1, 1)), nodes, "real")
+    return Graph(InputSpec((2, 1, 1)), nodes, ("real",))
 
 
 FUNCTIONS = [*((name, None) for name in functions.PLAIN), *((name, 0.3) for name in functions.WITH_CONSTANT)]
@@ -241,7 +241,9 @@ def test_a_table_of_pixels_is_its_formula_for_all_readers():
 )  # fmt: skip
 def test_names_of_nodes(name, taken):
     graph = small()
-    graph = dataclasses.replace(graph, nodes=(*graph.nodes[:-1], dataclasses.replace(graph.nodes[-1], name=name)), output=name)
+    graph = dataclasses.replace(
+        graph, nodes=(*graph.nodes[:-1], dataclasses.replace(graph.nodes[-1], name=name)), outputs=(name,)
+    )
     assert assert_agreed(native.write_trim(graph, provenance="", threads=1)) == taken
 
 

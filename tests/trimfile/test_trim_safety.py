@@ -288,7 +288,7 @@ def test_names_are_never_paths(tmp_path, monkeypatch):
 
     graph = small()
     renamed = replace(graph.nodes[-1], name="../../evil", layer="/etc/passwd")
-    graph = replace(graph, nodes=(*graph.nodes[:-1], renamed), output="../../evil")
+    graph = replace(graph, nodes=(*graph.nodes[:-1], renamed), outputs=("../../evil",))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     trimfile.write(graph, tmp_path / "in" / "a.trim")

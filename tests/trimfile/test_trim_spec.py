@@ -100,7 +100,7 @@ def chain(*weights, scales=None, biases=None):
         add(f"layer{index}", op, ValueType((rows, *size), "uint8", 0.0625, 3), attributes, tensors)
     flatten()
     add("real", "dequantize", ValueType(nodes[-1].type.shape))
-    return Graph(spec, tuple(nodes), "real")
+    return Graph(spec, tuple(nodes), ("real",))
 
 
 def without_blocks(values, *, kept=1.0, block=1):
@@ -297,7 +297,7 @@ def oddities():
         Node("düg2", "concat", (), ValueType((3, 0, 2), "uint8", 0.5, 2**31 - 1), {}, {**tensors, "weight": tensors["ä"]}),
         Node("", "pad", ("düg",), ValueType((3, 0, 2)), {}, tensors, "x" * 4096),
     )
-    return Graph(spec, nodes, INPUT, ("", "€", "a\0b"))
+    return Graph(spec, nodes, (INPUT,), ("", "€", "a\0b"))
 
 
 def test_everything_that_the_page_allows():

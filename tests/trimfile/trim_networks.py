@@ -56,7 +56,7 @@ def small(classes=("cat", "dög", "a/../b")):
             "classifier",
         ),
     )
-    return Graph(spec, nodes, "fc", tuple(classes))
+    return Graph(spec, nodes, ("fc",), tuple(classes))
 
 
 def linear(weight, *, scale=None):
@@ -65,7 +65,7 @@ def linear(weight, *, scale=None):
     spec = InputSpec((inputs, 1, 1))
     if weight.dtype == np.float32:
         flat = Node("flat", "flatten", (INPUT,), ValueType((inputs,)))
-        return Graph(spec, (flat, Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, {"weight": weight})), "fc")
+        return Graph(spec, (flat, Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, {"weight": weight})), ("fc",))
     kind = ValueType((inputs, 1, 1), "uint8", 0.0625, 128)
     scale = np.full(outputs, 0.01, np.float32) if scale is None else scale
     tensors = {"weight": weight, "weight_scale": scale, "bias": np.zeros(outputs, np.int32)}
@@ -74,4 +74,4 @@ def linear(weight, *, scale=None):
         Node("flat", "flatten", ("q",), ValueType((inputs,), "uint8", 0.0625, 128)),
         Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, tensors),
     )
-    return Graph(spec, nodes, "fc")
+    return Graph(spec, nodes, ("fc",))

@@ -117,7 +117,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             "logits in front of it, and chooses the same classes",
             stacklevel=3,
         )
-    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), output, tuple(classes)))
+    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), (output,), tuple(classes)))
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
@@ -252,7 +252,7 @@ def _check_weights(graph: Graph) -> None:
 
 
 def _without_dead(graph: Graph) -> Graph:
-    alive = {graph.output}
+    alive = set(graph.outputs)
     for node in reversed(graph.nodes):
         if node.name in alive:
             alive.update(node.inputs)

@@ -108,7 +108,7 @@ def with_file_names(graph: Graph) -> Graph:
         replace(node, name=renamed.get(node.name, node.name), inputs=tuple(renamed.get(name, name) for name in node.inputs))
         for node in graph.nodes
     )
-    return replace(graph, nodes=nodes, output=renamed.get(graph.output, graph.output))
+    return replace(graph, nodes=nodes, outputs=tuple(renamed.get(name, name) for name in graph.outputs))
 
 
 def _node_proto(operation: Operation) -> NodeProto:

@@ -90,7 +90,7 @@ def channel_groups(graph: Graph) -> ChannelGroups:
                 f"node '{node.name}' ({node.op}, layer '{node.layer}') has shape {node.type.shape}, but its inputs make "
                 f"{len(values[node.name])} channels"
             )
-    fixed.append((values[graph.output], "outputs of the network"))
+    fixed.extend((values[name], "outputs of the network") for name in graph.outputs)
     return _classes(graph, values, fixed, identities)
 
 

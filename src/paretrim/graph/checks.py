@@ -33,7 +33,19 @@ def validate(graph: Graph) -> None:
     for node in graph.nodes:
         with located(f"node '{node.name}' (layer '{node.layer}', {node.op})"):
             _check_node(node, tuple(types[name] for name in node.inputs), graph.input)
-    logits = types[graph.output]
+    if len(graph.outputs) == 1:
+        _check_logits(graph, types[graph.output])
+        return
+    for name in graph.outputs:
+        if name == INPUT or types[name].quantized:
+            raise CorruptFile(
+                f"the output '{name}' is {types[name].dtype} {types[name].shape}; outputs are float32 values of nodes"
+            )
+    if graph.classes:
+        raise CorruptFile(f"class names were given for a network of {len(graph.outputs)} outputs; leave them out")
+
+
+def _check_logits(graph: Graph, logits: ValueType) -> None:
     if graph.output == INPUT or logits.quantized or len(logits.shape) != 1:
         raise CorruptFile(f"the output '{graph.output}' is {logits.dtype} {logits.shape}; logits are float32 (classes,)")
     if graph.classes and len(graph.classes) != logits.shape[0]:

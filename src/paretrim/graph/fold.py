@@ -61,7 +61,7 @@ def fold(graph: Graph) -> Graph:
             renamed[run.batch_norm.name] = node.name
         if run.activation:
             nodes.append(replace(run.activation, inputs=(node.name,)))
-    return replace(graph, nodes=tuple(nodes), output=renamed.get(graph.output, graph.output))
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(renamed.get(name, name) for name in graph.outputs))
 
 
 def _folded_tensors(head: Node, batch_norm: Node | None) -> dict[str, Array]:
@@ -77,16 +77,16 @@ def merge_pads(graph: Graph) -> Graph:
     pads = {
         node.name: node
         for node in graph.nodes
-        if OPERATIONS[node.op] is PAD and _is_merged(node, consumers[node.name], graph.output)
+        if OPERATIONS[node.op] is PAD and _is_merged(node, consumers[node.name], graph.outputs)
     }
     nodes = (_padding_itself(node, pads[node.inputs[0]]) if node.inputs[0] in pads else node for node in graph.nodes)
     return replace(graph, nodes=tuple(node for node in nodes if node.name not in pads))
 
 
-def _is_merged(pad: Node, readers: Sequence[Node], output: str) -> bool:
+def _is_merged(pad: Node, readers: Sequence[Node], outputs: Sequence[str]) -> bool:
     settings = settings_of(pad)
     channels = settings.integers("before")[0], settings.integers("after")[0]
-    return channels == (0, 0) and pad.name != output and all(reader.op == "conv2d" for reader in readers)
+    return channels == (0, 0) and pad.name not in outputs and all(reader.op == "conv2d" for reader in readers)
 
 
 def _padding_itself(convolution: Node, pad: Node) -> Node:

@@ -32,7 +32,7 @@ def fuse(graph: Graph) -> tuple[Fusion, ...]:
 
     def only_reader(node: Node, ops: frozenset[str]) -> Node | None:
         readers = consumers[node.name]
-        alone = len(readers) == 1 and node.name != graph.output and readers[0].op in ops and len(readers[0].inputs) == 1
+        alone = len(readers) == 1 and node.name not in graph.outputs and readers[0].op in ops and len(readers[0].inputs) == 1
         return readers[0] if alone else None
 
     runs = {}
@@ -48,18 +48,34 @@ def fuse(graph: Graph) -> tuple[Fusion, ...]:
     return tuple(runs[node.name] for node in graph.nodes if node.name in runs)
 
 
+def needed_inputs(graph: Graph) -> frozenset[str]:
+    """Values read on the way to an output."""
+    read: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.name in read or node.name in graph.outputs:
+            read.update(node.inputs)
+    return frozenset(read)
+
+
+def stays_float(run: Fusion, graph: Graph, read: frozenset[str]) -> bool:
+    """Whether lowering leaves its value float32: a weighted layer whose value is an output, and not in :func:`needed_inputs`."""
+    end = run.end.name
+    return end in graph.outputs and end not in read and run.head.op in WEIGHTED and run.activation is None
+
+
 def grid_values(graph: Graph) -> tuple[str, ...]:
     """Names of the values that need a grid of their own, the input first.
 
     Left out are values that keep the grid of what they select from (max pooling, slices, ReLU, ...) and the logits of a final
     weighted layer, which stay float32.
     """
-    names = [INPUT]
-    for run in fuse(graph):
-        final = run.end.name == graph.output and run.head.op in WEIGHTED and run.activation is None
-        if run.head.op not in GRID_PRESERVING | {"dropout"} and not final:
-            names.append(run.end.name)
-    return tuple(names)
+    read = needed_inputs(graph)
+    own = (
+        run.end.name
+        for run in fuse(graph)
+        if run.head.op not in GRID_PRESERVING | {"dropout"} and not stays_float(run, graph, read)
+    )
+    return (INPUT, *own)
 
 
 def grid_holders(graph: Graph) -> dict[str, str]:

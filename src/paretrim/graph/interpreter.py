@@ -27,7 +27,19 @@ def affordable_images(graph: Graph, most: int) -> int:
 
 
 def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:
-    """Logits, float32 [N, classes].
+    """Logits, float32 [N, classes], of a network of one output; its other arguments are those of :func:`run_outputs`.
+
+    Raises:
+        UnsupportedOperation: the network has several outputs.
+        DataUnavailable: the images have another shape or type than the graph takes, or are not finite.
+        CorruptFile: the graph's own numbers lead to NaN on its way to integers.
+    """
+    _ = graph.output  # refuses several
+    return run_outputs(graph, images, batch=batch, threads=threads)[0]
+
+
+def run_outputs(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> tuple[FloatArray, ...]:
+    """Every output in the order of ``graph.outputs``, float32 [N, ...].
 
     Args:
         graph: a float or an integer graph.
@@ -45,22 +57,24 @@ def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int 
     if size < 1:
         raise DataUnavailable(f"batch is {size}; at least 1 image is computed at once")
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-    result = np.empty((len(images), *graph.types[graph.output].shape), dtype=np.float32)
+    types = graph.types
+    results = tuple(np.empty((len(images), *types[name].shape), dtype=np.float32) for name in graph.outputs)
 
     def compute_from(first: int) -> None:
         known: dict[str, Values] = {INPUT: images[first : first + size]}
         for index, (node, value) in enumerate(_steps(graph, known)):
             known[node.name] = value
             for name in node.inputs:
-                if last_use[name] == index and name != graph.output:
+                if last_use[name] == index and name not in graph.outputs:
                     known.pop(name, None)
-        result[first : first + size] = known[graph.output]
+        for name, result in zip(graph.outputs, results, strict=True):
+            result[first : first + size] = known[name]
 
     starts = range(0, len(images), size)
     with ThreadPoolExecutor(threads) as pool:
         for _ in map(compute_from, starts) if threads == 1 else pool.map(compute_from, starts):
             pass  # an error in a thread comes out here
-    return result
+    return results
 
 
 def _fast_batch(graph: Graph) -> int:

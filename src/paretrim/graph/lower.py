@@ -17,7 +17,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import SMALLEST_SCALE
 from paretrim.graph.fold import affine_of, deployed, folded_bias
 from paretrim.graph.functions import pixel_table, pointwise_table
-from paretrim.graph.fusion import Fusion, fuse
+from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.table import GRID_PRESERVING, WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
@@ -64,6 +64,7 @@ def lower(graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, We
 class _Lowering:
     def __init__(self, graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, WeightCodes]) -> None:
         self.graph, self.grids, self.weights = graph, grids, weights
+        self.read = needed_inputs(graph)
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}
         self.types: dict[str, ValueType] = {}
@@ -93,12 +94,15 @@ class _Lowering:
             self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
 
     def result(self) -> Graph:
-        output = self.names[self.graph.output]
-        kind = self.types[output]
-        if kind.quantized:
-            name = free_name("logits", self.graph.types)
-            output = self._emit(Node(name, "dequantize", (output,), ValueType(kind.shape)), self.graph.output)
-        return replace(self.graph, nodes=tuple(self.nodes), output=output)
+        outputs = tuple(self._real(self.names[name]) for name in self.graph.outputs)
+        return replace(self.graph, nodes=tuple(self.nodes), outputs=outputs)
+
+    def _real(self, name: str) -> str:
+        kind = self.types[name]
+        if not kind.quantized:
+            return name
+        real = free_name("logits", self.graph.types | self.types)
+        return self._emit(Node(real, "dequantize", (name,), ValueType(kind.shape)), real)
 
     def _emit(self, node: Node, stands_for: str) -> str:
         self.nodes.append(node)
@@ -144,7 +148,7 @@ class _Lowering:
         head, end = run.head, run.end
         if head.name not in self.weights:
             raise UnsupportedOperation(f"layer '{head.layer}': the weight of '{head.name}' has no integers; quantize it first")
-        final = end.name == self.graph.output and run.activation is None
+        final = stays_float(run, self.graph, self.read)
         kind = ValueType(end.type.shape) if final else self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
         attributes = deployed(head)
         if not final:

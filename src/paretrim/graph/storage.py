@@ -23,8 +23,8 @@ from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
 
-FORMAT = 1
-"""Version of the file; a reader refuses a newer one."""
+FORMAT, SEVERAL_OUTPUTS = 1, 2
+"""Versions of the file, the second for a graph of several outputs; a reader refuses others."""
 
 LARGEST_FILE = 2**32
 """Bytes; a file beyond this is no compressed vision network, and reading it would take the machine's memory."""
@@ -76,7 +76,7 @@ def to_bytes(graph: Graph) -> bytes:
     validate(graph)
     tensors = {f"{node.name}/{name}": tensor for node in graph.nodes for name, tensor in node.tensors.items()}
     header: dict[str, object] = {
-        "__metadata__": {"format": str(FORMAT), "graph": _canonical(structure_of(graph)), "sha256": _UNSEALED}
+        "__metadata__": {"format": _format_of(graph), "graph": _canonical(structure_of(graph)), "sha256": _UNSEALED}
     }
     # Widest elements first, so that every tensor is aligned to its element size.
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
@@ -112,11 +112,19 @@ def from_bytes(content: bytes) -> Graph:
     try:
         graph = graph_of(structure, _by_node(tensors))
         validate(graph)
+        if metadata["format"] != _format_of(graph):
+            raise CorruptFile(
+                f"it has format {metadata['format']} and {len(graph.outputs)} outputs; one output is format {FORMAT}"
+            )
     except CorruptFile:
         raise
     except ParetrimError as error:
         raise CorruptFile(str(error)) from error
     return graph
+
+
+def _format_of(graph: Graph) -> str:
+    return str(FORMAT if len(graph.outputs) == 1 else SEVERAL_OUTPUTS)
 
 
 def _canonical(value: object) -> str:
@@ -150,8 +158,10 @@ def _read_metadata(content: bytes) -> Mapping[str, str]:
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CorruptFile("it is no graph file: its header has no metadata")
-    if metadata.get("format") != str(FORMAT):
-        raise CorruptFile(f"it has format {metadata.get('format')!r} and this version reads {FORMAT}; update paretrim")
+    if metadata.get("format") not in (str(FORMAT), str(SEVERAL_OUTPUTS)):
+        raise CorruptFile(
+            f"it has format {metadata.get('format')!r} and this version reads {FORMAT} and {SEVERAL_OUTPUTS}; update paretrim"
+        )
     if set(metadata) != {"format", "graph", "sha256"}:
         raise CorruptFile(f"its metadata has the keys {sorted(metadata)}; a graph file has format, graph and sha256")
     return metadata

@@ -50,7 +50,7 @@ def structure_of(graph: Graph) -> dict[str, object]:
     return {
         "input": {"shape": list(graph.input.shape), "mean": list(graph.input.mean), "std": list(graph.input.std)},
         "nodes": [_node_structure(node) for node in graph.nodes],
-        "output": graph.output,
+        **({"output": graph.output} if len(graph.outputs) == 1 else {"outputs": list(graph.outputs)}),
         "classes": list(graph.classes),
     }
 
@@ -87,7 +87,9 @@ def graph_of(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> G
         CorruptFile: a key is missing or unknown, a value has the wrong type, or the tensors are not those the nodes list.
         UnsupportedOperation: the nodes do not form a graph.
     """
-    top = _mapping(structure, "the structure", {"input", "nodes", "output", "classes"})
+    several = isinstance(structure, dict) and "outputs" in structure
+    top = _mapping(structure, "the structure", {"input", "nodes", "outputs" if several else "output", "classes"})
+    outputs = _texts(top["outputs"], "the outputs") if several else (_text(top["output"], "the output"),)
     given = _mapping(top["input"], "the input", {"shape", "mean", "std"})
     spec = InputSpec(
         _integers(given["shape"], "the input shape"), _numbers(given["mean"], "the mean"), _numbers(given["std"], "the std")
@@ -96,7 +98,7 @@ def graph_of(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> G
     stray = sorted(set(tensors) - {node.name for node in nodes})
     if stray:
         raise CorruptFile(f"it has tensors of nodes that do not exist: {stray[:10]}")
-    return Graph(spec, nodes, _text(top["output"], "the output"), _texts(top["classes"], "classes"))
+    return Graph(spec, nodes, outputs, _texts(top["classes"], "classes"))
 
 
 def _node(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> Node:

@@ -108,11 +108,11 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A whole network. ``output`` names the value that holds the logits, float32 [N, classes]."""
+    """A whole network. ``outputs`` names the values it returns, in order; a classifier has one, the logits [N, classes]."""
 
     input: InputSpec
     nodes: tuple[Node, ...]
-    output: str
+    outputs: tuple[str, ...]
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -124,8 +124,24 @@ class Graph:
             if node.name in known:
                 raise UnsupportedOperation(f"two nodes are named '{node.name}'; names must be unique")
             known.add(node.name)
-        if self.output not in known:
-            raise UnsupportedOperation(f"the output '{self.output}' is produced by no node")
+        if not self.outputs:
+            raise UnsupportedOperation("the network has no outputs; name at least one value that it returns")
+        for name in self.outputs:
+            if name not in known:
+                raise UnsupportedOperation(f"the output '{name}' is produced by no node")
+
+    @property
+    def output(self) -> str:
+        """The value that a network of one output returns.
+
+        Raises:
+            UnsupportedOperation: the network has several outputs.
+        """
+        if len(self.outputs) != 1:
+            raise UnsupportedOperation(
+                f"the network has {len(self.outputs)} outputs ({', '.join(self.outputs)}); this works for networks of one output"
+            )
+        return self.outputs[0]
 
     @property
     def types(self) -> dict[str, ValueType]:

@@ -107,7 +107,7 @@ class _Thawing:
                 self.nodes.append(Node(end, op, (node.name,), kind, bounds, {}, node.layer))
             self.ends[node.name] = end
         output = self.ends[self.graph.output]
-        return replace(self.graph, input=InputSpec(self.graph.input.shape), nodes=tuple(self.nodes), output=output)
+        return replace(self.graph, input=InputSpec(self.graph.input.shape), nodes=tuple(self.nodes), outputs=(output,))
 
     def put_on_grids_(self, network: Network) -> None:
         """The quantizers, as the integer graph has them."""
