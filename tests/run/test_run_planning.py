@@ -103,7 +103,7 @@ def test_what_an_earlier_run_has_finished_is_not_timed(start, tmp_path, monkeypa
     assert describe(found).count("finished") == 3
 
     monkeypatch.setattr(paretrim.run.planning, "_timed", None)  # nothing may be timed any more
-    monkeypatch.setattr(paretrim.run.planning, "accuracy", None)
+    monkeypatch.setattr(paretrim.run.planning, "evaluate", None)
     over = predict(start, {"": stages[:2]}, finished={"": finished_stages(start, stages[:2], tmp_path)})
     assert over.finished
     assert over.seconds == 0
