@@ -54,7 +54,7 @@ def test_no_error_is_written_as_a_percentage():
     text = document.render(outcomes)
     assert "## Mean squared error" in text
     assert "accuracy" not in text.lower()
-    assert "accura" not in page.render(outcomes, distributions={}).split("<script")[0].lower()
+    assert "accura" not in page.render(outcomes, distributions={}).split("<script type")[0].lower()
 
 
 def test_two_metrics_do_not_share_a_page():

@@ -47,7 +47,7 @@ def test_provenance():
     assert found == {
         "format": 1,
         "recipe": KNOWN.recipe,
-        "history": [dataclasses.asdict(stage) for stage in HISTORY],
+        "history": [stage.facts() for stage in HISTORY],
         "measured": KNOWN.measured,
     }
     assert spec_reader.read(GOLDEN_FREQUENCIES.read_bytes()).provenance is None

@@ -15,7 +15,7 @@ KEY = (
     ('<circle cx="11" cy="7" r="5" class="dot best"/>', "on the frontier"),
     ('<circle cx="11" cy="7" r="4.5" class="dot"/>', "dominated"),
     ('<path d="M11,0l7,7l-7,7l-7,-7z" class="dot best reference"/>', "baseline"),
-    ('<path d="M1,11H11V3H21" class="front"/>', "best accuracy at this cost or less"),
+    ('<path d="M1,11H11V3H21" class="front"/>', "best {} at this cost or less"),
 )
 
 
@@ -37,7 +37,7 @@ def headline(view: View, *, title: str, choice: Choice | None) -> str:
         chosen=None if choice is None else choice.label,
     )
     # One run gives no interval over seeds, but the two files of a choice were compared image by image.
-    caveats = [f"Accuracy: {one.caveat}" if choice is None else choice.facts[-1] for one in found]
+    caveats = [f"{wording.capital(view.metric.name)}: {one.caveat}" if choice is None else choice.facts[-1] for one in found]
     cards = "".join(
         f'<div><dt>{escape(one.title)}</dt><dd class="claim">{escape(one.claim)}</dd>'
         f'<dd><span class="who">{escape(one.label)}</span> <span class="meta">{escape(caveat)}.</span></dd></div>'
@@ -79,7 +79,10 @@ def frontier(view: View) -> str:
     against = "the size of the .trim file" if view.has_trim else "file size"
     size = f'<figure data-x="bytes"><figcaption>{title}, against {against}</figcaption><div class="plot"></div></figure>'
     measured = view.settings[0] is not None
-    key = "".join(f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text}</li>' for shape, text in KEY)
+    key = "".join(
+        f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text.format(escape(view.metric.name))}</li>'
+        for shape, text in KEY
+    )
     cost = wording.size_cost(view.points)
     name = escape(view.metric.name)
     what = f"{name}, {cost} and median latency together" if measured else f"{name} and {cost}"
@@ -94,7 +97,7 @@ def frontier(view: View) -> str:
         f"means, and neighbours whose bars overlap may swap places with other seeds. A point that is not shown to be better "
         f"than guessing is never on it. A filled point "
         f"below the line owes its place to the cost on the other picture. "
-        f"{name[:1].upper() + name[1:]} bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
+        f"{wording.capital(name)} bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
 
@@ -103,7 +106,7 @@ def _title(view: View) -> str:
     """What the pictures show upwards."""
     name, metric = escape(view.metric.name), view.metric
     unit = f" in {escape(metric.unit)}" if metric.unit else ""
-    return f"{name[:1].upper() + name[1:]}{unit}{'' if metric.higher_is_better else ' (lower is better)'}"
+    return f"{wording.capital(name)}{unit}{'' if metric.higher_is_better else ' (lower is better)'}"
 
 
 def _drift(view: View) -> str:
