@@ -94,12 +94,12 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
     assert asked[-6:-3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
     assert asked[-3] == "--dry-run --Werror examples/classify.c"
-    assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 tests"]
+    assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 --dist worksteal tests"]
 
     status, asked, stderr = _call(checkout, "check", "tests/graph")
     assert (status, stderr) == (0, "")
     assert not [line for line in asked if " pip " in f" {line} "]
-    assert asked[-1] == "-m pytest --quiet -n 2 tests/graph"
+    assert asked[-1] == "-m pytest --quiet -n 2 --dist worksteal tests/graph"
 
 
 def test_changed_native_sources_are_built_again_and_nothing_else(checkout: Path):

@@ -82,7 +82,7 @@ def test_other_batches_are_explained(tensors, message):
 def test_other_tasks_are_told_what_is_supported(labels, message):
     with pytest.raises(DataUnavailable, match=message) as failed:
         loader_batches(DataLoader(TensorDataset(X, labels), batch_size=4))
-    assert "one class for each image; other tasks are not supported yet (see Limits in the README)" in str(failed.value)
+    assert "one class for each image; give another task in task= (examples/own_task.py)" in str(failed.value)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_other_tasks_are_told_what_is_supported(labels, message):
 def test_detectors_are_told_too(target):
     loader = DataLoader([(X[0], target)] * 4, batch_size=2, collate_fn=lambda items: tuple(zip(*items, strict=True)))
     with pytest.raises(
-        DataUnavailable, match=r"\(inputs, labels\), and holds tuple, tuple, as for object detection\. Paretrim compr"
+        DataUnavailable, match=r"\(inputs, labels\), and holds tuple, tuple, as for object detection\. Without a task of your own Paretrim compr"
     ):
         loader_batches(loader)
 

@@ -90,6 +90,6 @@ if __name__ == "__main__":
     # Both in the form of a device that runs ahead: eager code for the CPU rounds with other operations, for speed.
     with (
         patch.object(Execution, "torch_device", lambda _: device),
-        patch("paretrim.network.grids._eager_on_cpu", lambda _: False),
+        patch("paretrim.network.rounding._eager_on_cpu", lambda _: False),
     ):
         sys.exit({"stages": stages, "recipe": recipe}[sys.argv[2]](Path(sys.argv[3])))
