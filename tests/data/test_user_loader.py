@@ -91,7 +91,7 @@ def test_other_tasks_are_told_what_is_supported(labels, message):
 def test_detectors_are_told_too(target):
     loader = DataLoader([(X[0], target)] * 4, batch_size=2, collate_fn=lambda items: tuple(zip(*items, strict=True)))
     with pytest.raises(
-        DataUnavailable, match=r"\(inputs, labels\), and holds tuple, tuple, as for object detection\. Without a task of your own Paretrim compr"
+        DataUnavailable, match=r"\(inputs, labels\), and holds tuple, tuple, as for object detection\. Without a task of your own"
     ):
         loader_batches(loader)
 
