@@ -21,7 +21,7 @@ class Teacher(Protocol):
         """Teacher logits [N, K] float32 for this batch of the run's epoch ``epoch``, without gradient."""
         ...
 
-    def values(self, batch: Batch, epoch: int, names: Sequence[str]) -> Mapping[str, Tensor]:
+    def values(self, batch: Batch, epoch: int, names: Sequence[str], /) -> Mapping[str, Tensor]:
         """What the teacher's modules with these paths return for this batch, [N, ...] float32, without gradient."""
         ...
 

@@ -55,7 +55,7 @@ class StoredTeacher:
             self._keep(path, indices, self._compute(batch.inputs))
         return self._table[indices].float()
 
-    def values(self, batch: Batch, epoch: int, names: Sequence[str]) -> dict[str, Tensor]:  # noqa: ARG002  nothing is stored
+    def values(self, batch: Batch, _epoch: int, names: Sequence[str], /) -> dict[str, Tensor]:
         """What its modules with these paths return, [N, ...] float32 by path, without gradient; computed anew each time.
 
         Raises:
