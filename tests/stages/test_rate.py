@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import NONE, SHORT, dense, prune, resources, same, state
 
-from paretrim.errors import TrainingFailed
+from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.entropy import summarize_weights
 from paretrim.network.code_length import bits_between, cheapest, code_lengths
 from paretrim.network.constraints import weighted_layers
@@ -24,6 +24,7 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.rate import prices
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.losses import LossTerm, cross_entropy, with_a_goal
+from paretrim.train.task import CLASSIFICATION
 
 
 def entropy(network):
@@ -137,6 +138,15 @@ def test_gradients_that_are_not_finite_are_refused():
     layer.weight.data.mul_(1e38)
     with pytest.raises(TrainingFailed, match=f"layer '{name}': a gradient on calibration images is not finite"):
         prices(network, resources("residual").calibration.mul(1e30), rate=0.1, seed=0)
+
+
+def test_prices_are_for_classes_alone():
+    other = replace(resources("plain"), task=replace(CLASSIFICATION, name="regression"))
+    with pytest.raises(
+        InvalidRecipe, match=r"rate weighs bits by labels drawn from logits, and the task is regression; leave rate"
+    ):
+        Quantize(rate=0.1).begin(dense("plain").network, other)
+    assert Quantize(budget=NONE).begin(dense("plain").network, other).network.quantizers()
 
 
 def test_prices_are_the_curvature_of_the_loss():

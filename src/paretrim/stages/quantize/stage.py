@@ -25,6 +25,7 @@ from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_te
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
+from paretrim.train.task import CLASSIFICATION
 from paretrim.train.training import Step, Training
 from paretrim.visible import brief
 
@@ -72,10 +73,15 @@ class Quantize:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
 
         Raises:
-            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one.
+            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one; ``rate`` is given
+                for another task than classification.
             TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
             UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
         """
+        if self.rate and resources.task != CLASSIFICATION:
+            raise InvalidRecipe(
+                f"quantize: rate weighs bits by labels drawn from logits, and the task is {resources.task.name}; leave rate at 0"
+            )
         device = resources.execution.torch_device()
         private = copy.deepcopy(network).to(device)
         private.grids.clear()
