@@ -54,7 +54,11 @@ def test_no_error_is_written_as_a_percentage():
     text = document.render(outcomes)
     assert "## Mean squared error" in text
     assert "accuracy" not in text.lower()
-    assert "accura" not in page.render(outcomes, distributions={}).split("<script type")[0].lower()
+    shown = page.render(outcomes, distributions={}).split("<script type")[0]
+    assert "accura" not in shown.lower()
+    assert "guessing" not in shown
+    assert "A filled point above the line owes" in shown
+    assert "A filled point below the line owes" in page.render(orders(), distributions={})
 
 
 def test_two_metrics_do_not_share_a_page():

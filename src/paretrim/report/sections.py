@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from paretrim.metric import ACCURACY
 from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
@@ -90,13 +91,14 @@ def frontier(view: View) -> str:
     stand_ins = wording.stand_ins(view.points)
     beside = f" {escape(stand_ins)}." if stand_ins else ""
     bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
+    # Only of accuracy is it known what guessing gives.
+    guessing = "A point that is not shown to be better than guessing is never on it. " if view.metric == ACCURACY else ""
     return (
         f'<section id="frontier"><h2>The frontier</h2>{several}'
         f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
-        f"means, and neighbours whose bars overlap may swap places with other seeds. A point that is not shown to be better "
-        f"than guessing is never on it. A filled point "
-        f"below the line owes its place to the cost on the other picture. "
+        f"means, and neighbours whose bars overlap may swap places with other seeds. {guessing}A filled point "
+        f"{'below' if view.metric.higher_is_better else 'above'} the line owes its place to the cost on the other picture. "
         f"{wording.capital(name)} bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )
