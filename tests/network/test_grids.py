@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ FITS = [
     for scales in ("learned", "observed")
     for priced in (False, True)
 ]
+IDEMPOTENT = [fit for fit in FITS if fit.values[0] != "dorefa" and fit.values[2:] == ("learned", False)]
+"""A price moves weights again, an observed range shrinks with a clipped weight, and tanh bends a weight again."""
+
 every_weight_grid = pytest.mark.parametrize(("kind", "bits", "scales", "priced"), FITS)
 every_activation_grid = pytest.mark.parametrize("kind", ACTIVATION_GRIDS)
 every_unit = pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e6, 1e30])
@@ -56,11 +60,22 @@ def test_a_weight_is_its_integers_times_their_scales(kind, bits, scales, priced,
     assert scale.shape == (len(weight),)
     assert (scale >= SMALLEST_SCALE).all()
     assert torch.equal(moved, integers.float() * in_columns(scale))
-    assert integers.abs().max() <= 2 ** (grid.bits - 1) - 1
+    assert all(len(row.unique()) <= 2**grid.bits + 1 for row in integers)
     assert integers.any()
     assert grid.bits == bits
     assert (integers[weight == 0] == 0).all()
     assert (integers.sign() * weight.sign() >= 0).all()
+    if kind in (UNIFORM, "ternary"):
+        assert integers.abs().max() <= 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize(("kind", "bits", "scales", "priced"), IDEMPOTENT)
+def test_a_weight_on_the_grid_stays_where_it_is(kind, bits, scales, priced):
+    weight = a_weight()
+    grid = fitted(weight, kind, bits, scales, priced)
+    moved, before = grid(weight).detach(), grid.integers(weight)
+    integers, scale = grid.integers(moved)
+    torch.testing.assert_close(integers * in_columns(scale), before[0] * in_columns(before[1]))
 
 
 @every_weight_grid
@@ -187,7 +202,7 @@ def test_grids_are_modules():
 
 
 def test_grids_and_settings_that_are_unknown_are_refused():
-    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary"):
+    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa"):
         weight_grid({"grid": "octal"}, a_weight(), {})
     with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, clipped"):
         activation_grid({"grid": "octal"})
@@ -241,6 +256,39 @@ def test_the_ternary_gradient_goes_straight_through():
     upstream = torch.randn_like(weight)
     fitted(weight.detach(), "ternary", 2, "learned", False)(weight).backward(upstream)
     assert torch.equal(weight.grad, upstream)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 7])
+def test_dorefa_is_its_formula(bits):
+    """Equations 5 and 9 of the paper with k bits, written as they stand; times the largest weight of the channel."""
+    torch.manual_seed(1)
+    weight = torch.randn(3, 50) * 0.2
+    weight[0, 0] = 0.75  # so that tanh counts in 1
+    levels = 2**bits - 1
+    bent = torch.tanh(weight)
+    unit = bent / (2 * bent.abs().amax(1, keepdim=True)) + 0.5
+    expected = (2 * torch.round(unit * levels) / levels - 1) * weight.abs().amax(1, keepdim=True)
+    grid = fitted(weight, "dorefa", bits, "learned", False)
+    torch.testing.assert_close(grid(weight), expected)
+    assert (grid.integers(weight)[0] % 2 != 0).all()
+
+
+def test_the_dorefa_gradient_is_that_of_what_is_rounded():
+    torch.manual_seed(1)
+    weight = (torch.randn(2, 9).double() * 0.2).requires_grad_()
+    grid = fitted(weight.detach(), "dorefa", 3, "learned", False)
+    upstream = torch.randn_like(weight)
+    grid(weight).backward(upstream)
+
+    def bent(values):
+        shares = torch.tanh(values / grid.unit)
+        return (shares / shares.abs().amax(1, keepdim=True) * grid.reach[:, None] * upstream).sum()
+
+    for place in np.ndindex(2, 9):
+        moved = torch.zeros_like(weight)
+        moved[place] = 1e-6
+        slope = (bent(weight.detach() + moved) - bent(weight.detach() - moved)) / 2e-6
+        assert float(weight.grad[place]) == pytest.approx(float(slope), rel=1e-6, abs=1e-7)
 
 
 def test_the_reach_of_a_clipped_activation_moves_by_what_is_clipped():

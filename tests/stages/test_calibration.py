@@ -1,5 +1,7 @@
 """Calibrators against brute force on the values themselves."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from paretrim.graph.types import INPUT
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.grids import grid_for_range
 from paretrim.network.network import Network
-from paretrim.stages.quantize.calibration import CLIP_RATIOS, calibrate, weight_clips
+from paretrim.network.uniform import WeightQuantizer
+from paretrim.stages.quantize.calibration import CLIP_RATIOS, Calibrator, calibrate, weight_clips
 
 
 def observed(name="residual"):
@@ -63,6 +66,19 @@ def test_mse_is_as_good_as_the_best_clip():
         assert squared_error(values[name], grid) <= best * 1.05
 
 
+def test_lsq_begins_with_twice_the_mean_over_the_root_of_the_top():
+    grids, values = found("lsq")
+    exact = {name: 2 * np.abs(value).mean() / (255 if value.min() >= 0 else 127) ** 0.5 for name, value in values.items()}
+    for name, grid in grids.items():
+        assert grid.scale == pytest.approx(exact[name], rel=0.02)
+        assert grid.zero_point == (0 if values[name].min() >= 0 else 128)
+    weight = torch.tensor([[1.0, -3.0, 0.0, 8.0], [0.0, 0.0, 0.0, 0.0]])
+    clips = weight_clips(weight, bits=4, method="lsq", percentile=99.0)
+    assert clips.tolist() == pytest.approx([2 * 4 / 7**0.5 * 7 / 8, 1.0])  # the pruned weight has no part in the mean
+    step = WeightQuantizer(weight, bits=4, scales="learned", clip=clips).scale.detach()
+    assert float(step[0]) == pytest.approx(2 * 4 / 7**0.5)
+
+
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_mse_clips_of_weights_are_the_best_of_all_ratios(bits):
     weight = weighted_layers(dense("residual").network)["down.0"].weight.detach()
@@ -90,7 +106,7 @@ def test_other_clips_of_weights():
 def test_a_value_that_is_always_zero_has_a_grid():
     network = dense("without_norm").network
     images = torch.zeros(4, 3, 8, 8)
-    for method in ("minmax", "percentile", "mse"):
+    for method in get_args(Calibrator):
         grids = calibrate(network, ("images",), images, method=method, percentile=99.0)
         assert grids["images"] == grid_for_range(0.0, 0.0)
 
@@ -116,7 +132,7 @@ def test_stopping_early_and_in_parts_changes_no_clip(bits, shape):
     assert torch.equal(weight_clips(weight, bits=bits, method="mse", percentile=0.0), expected)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("method", get_args(Calibrator))
 def test_pixels_do_not_lie_between_two_steps(method):
     """With mean 0.5 and the whole range every one did, and runtimes round ties in both ways."""
     pixels = np.random.default_rng(0).permutation(np.arange(3 * 8 * 8 * 8) % 256).astype(np.float32)
@@ -124,7 +140,7 @@ def test_pixels_do_not_lie_between_two_steps(method):
     grid = calibrate(observed()[0], (INPUT,), torch.from_numpy(images), method=method, percentile=100.0)[INPUT]
     steps = images.astype(np.float64) / grid.scale
     assert np.abs(steps - np.floor(steps) - 0.5).min() > 2.0**-12
-    assert method == "mse" or 2 / 255 < grid.scale < 2 / 255 * 1.002  # a hair longer, so that nothing more is clipped
+    assert method in ("mse", "lsq") or 2 / 255 < grid.scale < 2 / 255 * 1.002  # a hair longer, so that nothing more is clipped
     assert grid.zero_point in (127, 128)
 
 

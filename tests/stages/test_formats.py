@@ -10,6 +10,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.interpreter import run
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.network.constraints import weighted_layers
+from paretrim.network.formats import WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
 from paretrim.network.thaw import thaw
 from paretrim.run.candidate import load_candidate, save_candidate
@@ -80,6 +81,23 @@ def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):
     assert weighted_layers(again)["down.0"].quantizer.bits == 2
 
 
+@pytest.mark.parametrize("grid", WEIGHT_GRIDS)
+def test_every_grid_ships_as_it_trains(grid):
+    """In a network with a layer of every kind, at the fewest bits that the grid has and at the most."""
+    widths = WEIGHT_GRIDS[grid].widths
+    formats = {"*": Format(grid=grid, bits=widths[0]), "*0": Format(grid=grid, bits=widths[-1])}
+    found = run_stage(dense("without_norm"), Quantize(formats=formats, budget=SHORT), resources("without_norm"))
+    graph = freeze(found.network)
+    layers = weighted_layers(found.network)
+    for node in graph.nodes:
+        if node.op in WEIGHTED:
+            weight = layers[node.name].effective_weight().detach().numpy()
+            scale = node.tensors["weight_scale"].reshape(-1, *[1] * (weight.ndim - 1))
+            assert (node.tensors["weight"] * scale == weight).all()
+    images = resources("without_norm").calibration[:10].numpy()
+    assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
+
+
 def test_fewer_bits_make_a_smaller_file(tmp_path):
     sizes = {}
     for bits in (8, 4, 2):
@@ -122,7 +140,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary"),
+        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa"),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),
         ({"bit": 4}, r"stage.formats.fc.bit: there is no such key; did you mean 'bits'"),

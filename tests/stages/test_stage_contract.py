@@ -108,7 +108,7 @@ def toml(table):
 
 def value_text(value):
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items() if item is not None) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {value_text(item)}" for key, item in value.items() if item is not None) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(value_text, value)) + "]"
     return json.dumps(value)

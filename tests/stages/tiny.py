@@ -18,6 +18,7 @@ from paretrim.run.start import Start
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
@@ -138,6 +139,8 @@ STAGES = {
     "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
+    "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),
+    "quantize by tanh": Quantize(budget=SHORT, formats={"*": Format(grid="dorefa", bits=3)}),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
     "distill": Distill(budget=SHORT),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paretrim.errors import CorruptFile
 from paretrim.network.clipped import ClippedActivations
+from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
 from paretrim.network.ternary import TernaryWeights
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
@@ -22,7 +23,11 @@ Kind = TypeVar("Kind")
 UNIFORM = "uniform"
 """The grid whose facts name none: it was the only one when candidates were first stored."""
 
-WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {UNIFORM: WeightQuantizer, "ternary": TernaryWeights}
+WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
+    UNIFORM: WeightQuantizer,
+    "ternary": TernaryWeights,
+    "dorefa": DoReFaWeights,
+}
 """Grids of weights by the name that recipes and their facts give them."""
 
 ACTIVATION_GRIDS: Mapping[str, type[ActivationGrid]] = {UNIFORM: ActivationQuantizer, "clipped": ClippedActivations}

@@ -100,7 +100,7 @@ class WeightGrid(Protocol):
 
     @property
     def bits(self) -> int:
-        """Bits that its integers need."""
+        """Bits of a weight before coding: every output channel has at most ``2**bits`` values besides 0."""
         ...
 
     @classmethod

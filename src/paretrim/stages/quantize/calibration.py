@@ -1,7 +1,8 @@
 """Choosing grids from what a network computes on calibration images.
 
 One pass counts the values in histograms, which also know the exact range. Source of the criteria: min-max and percentile as in
-every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1.
+every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1; first steps
+of LSQ, Esser et al. 2020 (arXiv 1902.08153) section 2.1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from paretrim.network.network import Network
 from paretrim.stages.quantize.histogram import Histogram
 from paretrim.train.execution import fast_batches
 
-Calibrator = Literal["minmax", "percentile", "mse"]
+Calibrator = Literal["minmax", "percentile", "mse", "lsq"]
 
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 """Shares of the observed range that the ``mse`` calibrator tries."""
@@ -77,6 +78,8 @@ def calibrate(
         grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
     elif method == "percentile":
         grids = {name: _percentile_grid(values, percentile) for name, values in seen.items()}
+    elif method == "lsq":
+        grids = {name: _lsq_grid(values) for name, values in seen.items()}
     else:
         grids = {name: _mse_grid(values) for name, values in seen.items()}
     if INPUT in grids:
@@ -201,10 +204,21 @@ def _mse_grid(values: Histogram) -> Grid:
     return candidates[int(np.argmin(errors))]
 
 
-def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: float) -> Tensor:
-    """Share of each output channel's largest magnitude that its grid covers, float32 [Co] in (0, 1].
+def _lsq_grid(values: Histogram) -> Grid:
+    """A step of ``2 mean|x| / sqrt(top)``; the top is 255 where nothing is negative, else 127 at both sides of 0."""
+    if values.low == values.high:
+        return grid_for_range(0.0, 0.0)
+    edges, counts = values.bins()
+    mean = float((np.abs(edges + values.width / 2) * counts).sum() / counts.sum())
+    top, zero_point = (TOP, 0) if values.low >= 0 else (TOP // 2, TOP // 2 + 1)
+    return Grid(max(2 * mean / math.sqrt(top), SMALLEST_SCALE), zero_point)
 
-    For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image.
+
+def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: float) -> Tensor:
+    """Share of each output channel's largest magnitude that its grid covers, float32 [Co] in (0, 1]; above 1 with ``lsq`` alone.
+
+    For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image. ``lsq``
+    is a step of ``2 mean|w| / sqrt(top)``, which at 8 bits covers several times the range; pruned weights do not count.
     """
     rows = weight.detach().reshape(len(weight), -1).abs()
     # In units of a power of two, which changes no digit: squares of float32 leave it at 1e-19 and 1e19.
@@ -216,6 +230,9 @@ def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: f
         return torch.ones_like(peak)
     if method == "percentile":
         return (torch.quantile(rows.float(), percentile / 100, dim=1) / peak).clamp(0.05, 1.0)
+    if method == "lsq":
+        mean = rows.sum(1) / (rows > 0).sum(1).clamp_min(1)
+        return torch.where(mean > 0, 2 * mean * math.sqrt(2 ** (bits - 1) - 1) / peak, 1.0)
     at_once = max(1, _CACHED // rows.shape[1])
     parts = zip(torch.split(rows, at_once), torch.split(peak, at_once), strict=True)
     return torch.cat([_least_squares(some, peaks, top=2 ** (bits - 1) - 1) for some, peaks in parts])

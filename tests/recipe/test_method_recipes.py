@@ -1,0 +1,38 @@
+"""The recipes of single methods, each run on a few digits for an epoch a stage, down to the file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paretrim.graph.interpreter import run
+from paretrim.network.freeze import freeze
+from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.recipe import read_recipe
+from paretrim.run.start import start_from
+from paretrim.runtime import plan
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+
+RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes" / "methods").glob("*.toml"))
+TINY = Budget(epochs=1, batch_size=32, learning_rate=0.01)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+def test_the_recipe_of_a_method_runs(path, tmp_path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert 10 <= len(lines) <= 25
+    recipe = read_recipe(path)
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, train_images=40),
+        stages=tuple(replace(stage, budget=replace(stage.budget, epochs=1, batch_size=32)) for stage in recipe.stages),
+        calibration_images=32,
+        execution=Execution(device="cpu", precision="float32"),
+    )
+    start, _ = start_from(recipe)
+    candidates = run_stages(train_dense(start, TINY, tmp_path), recipe.stages, tmp_path)
+    assert len(candidates) == len(recipe.stages) + 1
+    graph, images = freeze(candidates[-1].network), start.calibration[:4].numpy()
+    if graph.quantized:
+        assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
