@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from paretrim.errors import CorruptFile
+from paretrim.network.codebook import k_means
 from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS, activation_grid, weight_grid
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, WeightSettings
 
@@ -20,6 +21,9 @@ FITS = [
     for scales in ("learned", "observed")
     for priced in (False, True)
 ]
+STANDING = ("codebook",)
+"""Grids under which weights stand still while something else trains."""
+
 IDEMPOTENT = [fit for fit in FITS if fit.values[0] != "dorefa" and fit.values[2:] == ("learned", False)]
 """A price moves weights again, an observed range shrinks with a clipped weight, and tanh bends a weight again."""
 
@@ -64,7 +68,7 @@ def test_a_weight_is_its_integers_times_their_scales(kind, bits, scales, priced,
     assert integers.any()
     assert grid.bits == bits
     assert (integers[weight == 0] == 0).all()
-    assert (integers.sign() * weight.sign() >= 0).all()
+    assert kind == "codebook" or (integers.sign() * weight.sign() >= 0).all()  # one cluster may hold both signs
     if kind in (UNIFORM, "ternary"):
         assert integers.abs().max() <= 2 ** (bits - 1) - 1
 
@@ -89,9 +93,20 @@ def test_a_weight_in_any_unit_has_the_same_integers_and_finite_gradients(kind, b
     usual = fitted(a_weight(), kind, bits, scales, priced)
     assert torch.equal(grid.integers(weight)[0], usual.integers(a_weight())[0])
     grid(weight).backward(torch.randn_like(weight))
+    trained = [*grid.parameters(), *([weight] if kind not in STANDING else [])]
+    assert all(one.grad.isfinite().all() and one.grad.any() for one in trained)
+    assert trained
+    assert (weight.grad is None) == (kind in STANDING)
+
+
+@every_weight_grid
+def test_scores_get_a_gradient_of_every_weight(kind, bits, scales, priced):
+    """In evaluation mode, also where weights stand still while they train."""
+    weight = a_weight().requires_grad_()
+    upstream = torch.randn_like(weight)
+    fitted(weight.detach(), kind, bits, scales, priced).eval()(weight).backward(upstream)
     assert weight.grad.isfinite().all()
-    assert weight.grad.any()
-    assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in grid.parameters())
+    assert (weight.grad * upstream).sum() > 0
 
 
 @every_weight_grid
@@ -138,8 +153,8 @@ def test_a_trained_scale_is_the_scale_of_the_integers(kind, bits, scales, priced
     with torch.no_grad():
         for parameter in grid.parameters():
             parameter.mul_(2)
-    trained = grid.trained_scale is not None
-    assert [id(parameter) for parameter in grid.parameters()] == ([id(grid.trained_scale)] if trained else [])
+    trained = [id(parameter) for parameter in grid.parameters()]
+    assert trained == [id(grid.trained_scale)] or grid.trained_scale is None
     assert torch.equal(grid.integers(weight)[1], before * (2 if trained else 1))
 
 
@@ -202,7 +217,7 @@ def test_grids_are_modules():
 
 
 def test_grids_and_settings_that_are_unknown_are_refused():
-    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa"):
+    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa, codebook"):
         weight_grid({"grid": "octal"}, a_weight(), {})
     with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, clipped"):
         activation_grid({"grid": "octal"})
@@ -271,6 +286,60 @@ def test_dorefa_is_its_formula(bits):
     grid = fitted(weight, "dorefa", bits, "learned", False)
     torch.testing.assert_close(grid(weight), expected)
     assert (grid.integers(weight)[0] % 2 != 0).all()
+
+
+def test_every_centroid_is_the_mean_of_its_members():
+    torch.manual_seed(2)
+    weight = torch.randn(4, 300) ** 3
+    weight[torch.rand(4, 300) < 0.5] = 0
+    grid = fitted(weight, "codebook", 3, "learned", False)
+    centroids, alive = grid.centroids.detach(), weight[weight != 0]
+    nearest = (alive[:, None] - centroids).abs().argmin(1)
+    for place in nearest.unique():
+        torch.testing.assert_close(centroids[place], alive[nearest == place].mean(), rtol=1e-5, atol=0)
+    moved, step = grid(weight).detach(), float(grid.integers(weight)[1][0])
+    assert (moved[weight != 0] - centroids[nearest]).abs().max() <= step * 0.5001
+    assert step == pytest.approx(float(centroids.abs().max()) / 127)
+
+
+def test_centroids_begin_evenly_spaced_and_a_few_values_are_found_exactly():
+    values = torch.tensor([-3.0, -3.0, -1.0, 0.5, 5.0])
+    assert k_means(values, 4, usual=1.0).tolist() == pytest.approx([-3.0, -0.25, 7 / 3, 5.0])
+    assert k_means(values[:0], 4, usual=0.75).tolist() == pytest.approx([-0.75, -0.25, 0.25, 0.75])
+    assert k_means(values[:1], 4, usual=1.0).tolist() == [-3.0] * 4
+
+
+def test_k_means_finds_the_best_two_clusters_of_a_line():
+    torch.manual_seed(4)
+    values = torch.cat([torch.randn(40) * 0.5 - 2, torch.randn(60) + 2]).sort().values
+
+    def error(cut):
+        return sum(float((part - part.mean()).square().sum()) for part in (values[:cut], values[cut:]))
+
+    best = min(range(1, 100), key=error)
+    expected = [float(values[:best].mean()), float(values[best:].mean())]
+    assert k_means(values, 2, usual=1.0).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gradient_of_a_centroid_is_the_sum_over_its_members():
+    """Over the square root of their number; members stay those of the first centroids, however far these have moved."""
+    torch.manual_seed(2)
+    weight = torch.randn(4, 300)
+    weight[:, ::3] = 0
+    grid = fitted(weight, "codebook", 2, "learned", False)
+    nearest = (weight[..., None] - grid.centroids.detach()).abs().argmin(2)
+    with torch.no_grad():
+        grid.centroids.copy_(torch.tensor([4.0, 1.0, -2.0, 0.0]))
+    upstream = torch.randn_like(weight)
+    moved = grid(weight)
+    moved.backward(upstream)
+    for place in range(4):
+        members = (nearest == place) & (weight != 0)
+        assert float(grid.centroids.grad[place]) == pytest.approx(
+            float(upstream[members].sum()) / float(members.sum()) ** 0.5, rel=1e-4
+        )
+        assert (moved[members] - grid.centroids[place]).abs().max() <= 4 / 254 * 1.0001
+    assert not moved[weight == 0].any()
 
 
 def test_the_dorefa_gradient_is_that_of_what_is_rounded():

@@ -140,7 +140,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa"),
+        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa, codebook"),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),
         ({"bit": 4}, r"stage.formats.fc.bit: there is no such key; did you mean 'bits'"),

@@ -141,6 +141,7 @@ STAGES = {
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),
     "quantize by tanh": Quantize(budget=SHORT, formats={"*": Format(grid="dorefa", bits=3)}),
+    "quantize by codebook": Quantize(budget=SHORT, formats={"*": Format(grid="codebook", bits=4)}),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
     "distill": Distill(budget=SHORT),

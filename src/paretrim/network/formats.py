@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paretrim.errors import CorruptFile
 from paretrim.network.clipped import ClippedActivations
+from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
 from paretrim.network.ternary import TernaryWeights
@@ -27,6 +28,7 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     UNIFORM: WeightQuantizer,
     "ternary": TernaryWeights,
     "dorefa": DoReFaWeights,
+    "codebook": Codebook,
 }
 """Grids of weights by the name that recipes and their facts give them."""
 

@@ -25,6 +25,7 @@ class Format:
     ``uniform``: evenly spaced integers of ``bits`` bits, 2 to 8; without ``bits`` as many as the stage's ``weight_bits``.
     ``ternary``: -1, 0 and 1 (Li & Liu 2016), in 2 bits.
     ``dorefa``: weights bent by tanh, then rounded (Zhou et al. 2016), 2 to 7 bits.
+    ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
 
     Raises:
         InvalidRecipe: there is no such grid, or it has no such width.
