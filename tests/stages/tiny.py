@@ -19,6 +19,7 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
@@ -142,6 +143,7 @@ STAGES = {
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),
     "quantize by tanh": Quantize(budget=SHORT, formats={"*": Format(grid="dorefa", bits=3)}),
     "quantize by codebook": Quantize(budget=SHORT, formats={"*": Format(grid="codebook", bits=4)}),
+    "quantize mixed": Quantize(budget=SHORT, mixed=Mixed(bits=5.0, samples=2)),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
     "distill": Distill(budget=SHORT),

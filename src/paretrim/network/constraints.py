@@ -149,6 +149,11 @@ def zeros_and_weights(network: nn.Module) -> tuple[int, int]:
     return zeros, total
 
 
+def living_weights(layer: Weighted) -> int:
+    """Number of weights of a layer that are not pruned."""
+    return layer.weight.numel() if layer.mask is None else int(layer.mask.sum())
+
+
 def sparsity(network: nn.Module) -> float:
     """Share of zero weights in [0, 1]."""
     zeros, total = zeros_and_weights(network)

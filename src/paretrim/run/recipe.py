@@ -29,6 +29,7 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label
@@ -270,6 +271,8 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
             "data": DataSpec,
             "execution": Execution,
             "formats": Format,
+            "choices": Format,
+            "mixed": Mixed,
         }
         kind = found.get(str(part), kind) if part in kinds else kind
     return kind

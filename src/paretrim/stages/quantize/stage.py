@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -21,6 +23,7 @@ from paretrim.network.grids import SMALLEST_SCALE, Scales, WeightGrid, WeightSet
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
+from paretrim.stages.quantize.mixed import Mixed, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.train.budget import STRICT, Budget, NotNegative
 from paretrim.train.losses import LossTerm
@@ -44,8 +47,9 @@ class Quantize:
 
     ``formats`` gives layers formats of their own, by name or pattern:
     ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
-    computes in 8 bits all the same. ``activations`` is the grid of all values: "uniform", or "clipped", which trains the reach of
-    the grid by what is beyond it (PACT) whatever ``scales`` says.
+    computes in 8 bits all the same. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is
+    the grid of all values: "uniform", or "clipped", which trains the reach of the grid by what is beyond it (PACT) whatever
+    ``scales`` says.
 
     Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
@@ -64,6 +68,7 @@ class Quantize:
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
     formats: dict[str, Format] | None = dataclasses.field(default=None, metadata=LATER)
     activations: str = dataclasses.field(default=UNIFORM, metadata=LATER)
+    mixed: Mixed | None = dataclasses.field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.activations not in ACTIVATION_GRIDS:
@@ -73,8 +78,9 @@ class Quantize:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
 
         Raises:
-            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one; ``rate`` is given
-                for another task than classification.
+            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one; ``mixed`` cannot keep
+                its budget; ``rate`` is given for another task than classification.
+            DataUnavailable: ``mixed`` needs labels of calibration images and there are none.
             TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
             UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
         """
@@ -91,10 +97,11 @@ class Quantize:
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
         layers = weighted_layers(private)
-        formats = formats_of(list(layers), self.formats or {}, Format())
+        for name, layer in layers.items():
+            _require_steps(name, layer.effective_weight().detach())
+        formats = self._formats(private, resources)
         for name, layer in layers.items():
             weight = layer.effective_weight().detach()
-            _require_steps(name, weight)
             layer.quantizer = self._weight_grid(weight, formats[name], worth.get(name))
         for _ in range(ROUNDS):
             recount_(private)
@@ -104,6 +111,16 @@ class Quantize:
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
         return Training(private, resources)
+
+    def _formats(self, network: Network, resources: Resources) -> Mapping[str, Format]:
+        """The format of every layer of a float network."""
+        usual = Format()
+        formats = formats_of(list(weighted_layers(network)), self.formats or {}, usual)
+        if self.mixed is None:
+            return formats
+        named = {name: form for name, form in formats.items() if form is not usual}
+        fit = functools.partial(self._weight_grid, worth=None)
+        return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit))
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""

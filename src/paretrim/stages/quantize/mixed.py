@@ -1,0 +1,162 @@
+"""Mixed precision: which layer gets which format, by what the network says of its layers.
+
+Every way is a function in :data:`MIXTURES`, from the layers that no name has settled to an assignment of formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import Weighted, living_weights, weighted_layers
+from paretrim.network.grids import WeightGrid
+from paretrim.network.network import Network
+from paretrim.stages.gradients import hessian_traces
+from paretrim.stages.quantize.formats import Bits, Format
+from paretrim.stages.quantize.knapsack import least_loss
+from paretrim.train.budget import STRICT, AtLeastOne, Positive
+from paretrim.train.execution import fast_batches
+from paretrim.train.resources import Resources
+from paretrim.visible import brief
+
+Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Mixed:
+    """A format for every layer out of ``choices``; layers that ``formats`` of the stage names keep theirs.
+
+    ``by`` is ``hessian``: the least sum of mean Hessian trace * squared error of the rounded weights whose weights take at most
+    ``bits`` each on average, or ``bytes`` together, before the file is coded (Dong et al. 2020, HAWQ-V2, arXiv 1911.03852); found
+    exactly. ``samples`` random vectors estimate the traces. Pruned weights take no bits.
+    Or ``variance``: the variance of a layer's outputs on calibration images against the ``percentiles`` of all layers: below the
+    first the first choice, above the last the last, so there is one choice more than percentiles.
+
+    Raises:
+        InvalidRecipe: the settings do not fit each other.
+    """
+
+    by: str = "hessian"
+    choices: tuple[Format, ...] = (Format(bits=4), Format(bits=6), Format(bits=8))
+    bits: Positive | None = None
+    bytes: AtLeastOne | None = None
+    samples: AtLeastOne = 50
+    percentiles: tuple[Percentile, ...] = (30.0, 70.0)
+
+    def __post_init__(self) -> None:
+        if self.by not in MIXTURES:
+            raise InvalidRecipe(f"mixed: by is {brief(self.by)}; known are {', '.join(MIXTURES)}")
+        if len(self.choices) < 2:
+            raise InvalidRecipe(f"mixed: there are {len(self.choices)} choices; give at least two formats to choose from")
+        budgets = (self.bits is not None) + (self.bytes is not None)
+        if self.by == "hessian" and budgets != 1:
+            raise InvalidRecipe(f"mixed: by 'hessian' keeps one budget and {budgets} are given; give either bits or bytes")
+        if self.by == "variance":
+            if budgets:
+                raise InvalidRecipe("mixed: by 'variance' keeps no budget; leave bits and bytes out, or set by to hessian")
+            if len(self.percentiles) + 1 != len(self.choices) or list(self.percentiles) != sorted(self.percentiles):
+                raise InvalidRecipe(
+                    f"mixed: percentiles are {list(self.percentiles)} and there are {len(self.choices)} choices; give "
+                    "percentiles in ascending order, one fewer than choices"
+                )
+
+
+Fit = Callable[[Tensor, Format], WeightGrid]
+"""The grid that a weight [Co, ...] would get in a format."""
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Question:
+    """What an assignment is made from: a float network with its masks, and how the stage would quantize it.
+
+    ``named`` layers have their format already; they count towards a budget. ``usual`` are the bits of a format that gives none.
+    """
+
+    network: Network
+    resources: Resources
+    settings: Mixed
+    named: Mapping[str, Format]
+    usual: Bits
+    fit: Fit
+
+    @property
+    def open(self) -> dict[str, Weighted]:
+        """The layers that wait for a format."""
+        return {name: layer for name, layer in weighted_layers(self.network).items() if name not in self.named}
+
+    def weights_bits(self, layer: Weighted, form: Format) -> int:
+        """Bits of a layer's weights in a format, before coding; pruned weights take none."""
+        return living_weights(layer) * form.width(self.usual)
+
+
+Assignment = Mapping[str, Format]
+"""The format of every open layer, by its name."""
+
+
+def assign(question: Question) -> Assignment:
+    """The formats of all layers: those that are named, and what :class:`Mixed` finds for the others.
+
+    Raises:
+        InvalidRecipe: no assignment keeps the budget.
+        DataUnavailable: it needs labels of calibration images and there are none.
+    """
+    return {**MIXTURES[question.settings.by](question), **question.named} if question.open else dict(question.named)
+
+
+def _by_variance(question: Question) -> Assignment:
+    settings, names = question.settings, tuple(question.open)
+    values = output_variances(question.network, names, question.resources.calibration)
+    thresholds = np.percentile([values[name] for name in names], settings.percentiles)
+    return {name: settings.choices[int(np.searchsorted(thresholds, values[name]))] for name in names}
+
+
+def output_variances(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, float]:
+    """The variance of all outputs of each layer over normalised images float32 [M, C, H, W]."""
+    sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}
+    network.eval()
+    with torch.inference_mode():
+        for part in fast_batches(network, images):
+            for name, value in network.features(part, names).items():
+                if name in sums:
+                    flat = value.double()
+                    sums[name] += torch.stack([flat.new_tensor(flat.numel()), flat.sum(), flat.square().sum()]).cpu()
+    return {name: float(squares / count - (total / count) ** 2) for name, (count, total, squares) in sums.items()}
+
+
+def _by_hessian(question: Question) -> Assignment:
+    settings, layers = question.settings, question.open
+    traces = hessian_traces(question.network, question.resources, samples=settings.samples)
+    losses = [
+        [traces[name] * _squared_error(layer, question.fit, form) for form in settings.choices] for name, layer in layers.items()
+    ]
+    costs = [[question.weights_bits(layer, form) for form in settings.choices] for layer in layers.values()]
+    every = weighted_layers(question.network)
+    taken = sum(question.weights_bits(every[name], form) for name, form in question.named.items())
+    weights = sum(living_weights(layer) for layer in every.values())
+    budget = 8 * settings.bytes if settings.bytes is not None else int((settings.bits or 0.0) * weights)
+    chosen = least_loss(losses, costs, budget - taken)
+    if chosen is None:
+        needed = taken + sum(min(some) for some in costs)
+        raise InvalidRecipe(
+            f"mixed: the budget is {budget / 8:,.0f} bytes of weights and the smallest choices take {needed / 8:,.0f} "
+            f"({needed / weights:.3g} bits a weight); raise the budget, or offer formats of fewer bits"
+        )
+    return {name: settings.choices[number] for name, number in zip(layers, chosen, strict=True)}
+
+
+def _squared_error(layer: Weighted, fit: Fit, form: Format) -> float:
+    with torch.no_grad():
+        weight = layer.effective_weight()
+        return float((fit(weight, form)(weight) - weight).double().square().sum())
+
+
+MIXTURES: Mapping[str, Callable[[Question], Assignment]] = {"hessian": _by_hessian, "variance": _by_variance}
+"""Ways to assign formats by the name that recipes give them."""

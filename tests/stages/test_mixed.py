@@ -1,0 +1,228 @@
+"""Mixed precision: the solver against brute force, the curvature against the whole Hessian, and assignments down to the file."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import NONE, SHORT, dense, network, resources
+from torch import nn
+
+from paretrim.capture import capture
+from paretrim.errors import DataUnavailable, InvalidRecipe, TrainingFailed
+from paretrim.graph.interpreter import run
+from paretrim.network.constraints import layer_bits, living_weights, set_mask_, weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import parse_stage, stage_settings
+from paretrim.runtime import plan
+from paretrim.stages.gradients import hessian_traces
+from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.knapsack import least_loss
+from paretrim.stages.quantize.mixed import Mixed, output_variances
+from paretrim.stages.quantize.stage import Quantize
+
+THREE = (Format(bits=2), Format(bits=4), Format(bits=8))
+
+
+def by_brute_force(losses, costs, budget):
+    """The least loss within the budget, by trying everything; None where nothing fits."""
+    found = None
+    for choice in itertools.product(*(range(len(some)) for some in losses)):
+        if sum(cost[number] for cost, number in zip(costs, choice, strict=True)) <= budget:
+            lost = sum(loss[number] for loss, number in zip(losses, choice, strict=True))
+            found = lost if found is None else min(found, lost)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_solver_finds_what_brute_force_finds(seed):
+    random = np.random.default_rng(seed)
+    items = int(random.integers(1, 7))
+    losses = [random.random(int(random.integers(1, 5))).tolist() for _ in range(items)]
+    if seed % 3 == 0:
+        losses = [[float(round(4 * loss)) for loss in some] for some in losses]  # ties
+    costs = [[int(cost) for cost in random.integers(0, 30, len(some))] for some in losses]
+    for budget in random.integers(0, 20 * items + 1, 6):
+        best, found = by_brute_force(losses, costs, int(budget)), least_loss(losses, costs, int(budget))
+        assert (found is None) == (best is None)
+        if found is not None:
+            assert sum(cost[number] for cost, number in zip(costs, found, strict=True)) <= budget
+            assert sum(loss[number] for loss, number in zip(losses, found, strict=True)) == pytest.approx(best, abs=1e-12)
+
+
+def test_the_solver_is_exact_for_many_layers():
+    """Against a table over every budget; 55 layers of which no two are alike."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 90, 55)
+    losses = [(random.random() * size * np.array([4.0**-bits for bits in (2, 4, 6, 8)])).tolist() for size in sizes]
+    costs = [[int(size) * bits for bits in (2, 4, 6, 8)] for size in sizes]
+    budget = int(sizes.sum() * 4.3)
+    table = np.full(budget + 1, 0.0)
+    for loss, cost in zip(losses, costs, strict=True):
+        options = [
+            np.concatenate([np.full(c, np.inf), table[: budget + 1 - c]]) + lost for lost, c in zip(loss, cost, strict=True)
+        ]
+        table = np.min(options, axis=0)
+    found = least_loss(losses, costs, budget)
+    assert sum(loss[number] for loss, number in zip(losses, found, strict=True)) == pytest.approx(table[budget], rel=1e-12)
+
+
+def test_no_items_take_nothing():
+    assert least_loss([], [], 0) == []
+    assert least_loss([], [], -1) is None
+
+
+def whole_traces(tiny, given):
+    """The mean of the diagonal of the Hessian of every layer, one second derivative after the other."""
+    layers = weighted_layers(tiny)
+    images, labels = given.labelled_calibration()
+    loss = torch.nn.functional.cross_entropy(tiny(images), labels)
+    found = {}
+    for name, layer in layers.items():
+        (slope,) = torch.autograd.grad(loss, layer.weight, create_graph=True)
+        flat = slope.reshape(-1)
+        second = [torch.autograd.grad(one, layer.weight, retain_graph=True)[0].reshape(-1)[i] for i, one in enumerate(flat)]
+        found[name] = float(torch.stack(second).sum()) / living_weights(layer)
+    return found
+
+
+def small():
+    """126 weights that have been trained a little, and 12 images."""
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 2, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(8, 4)
+    whole = resources("plain")
+    given = replace(whole, calibration=whole.calibration[:12], calibration_labels=whole.calibration_labels[:12])
+    return Network(capture(nn.Sequential(*parts), (3, 8, 8))).eval(), given
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_traces_are_those_of_the_whole_hessian(pruned):
+    tiny, given = small()
+    for layer in weighted_layers(tiny).values():
+        if pruned:
+            set_mask_(layer, layer.weight.detach().abs() > layer.weight.detach().abs().median())
+    before = {key: tensor.clone() for key, tensor in tiny.state_dict().items()}
+    exact = whole_traces(tiny, given)
+    torch.manual_seed(0)
+    found = hessian_traces(tiny, given, samples=400)
+    assert found == pytest.approx(exact, rel=0.1)
+    assert all(torch.equal(tiny.state_dict()[key], tensor) for key, tensor in before.items())
+    assert all(parameter.grad is None for parameter in tiny.parameters())
+
+
+def test_curvature_that_is_not_finite_is_refused():
+    tiny = network("without_norm")
+    with torch.no_grad():
+        weighted_layers(tiny)["0"].weight.mul_(1e30)
+        weighted_layers(tiny)["3"].weight.mul_(1e30)
+    with pytest.raises(
+        TrainingFailed, match=r"layer '\w+': the curvature on calibration images is not finite; check the weights"
+    ):
+        hessian_traces(tiny, resources("without_norm"), samples=1)
+
+
+def test_the_variance_is_that_of_all_outputs():
+    tiny, images = dense("residual").network, resources("residual").calibration
+    names = tuple(weighted_layers(tiny))
+    found = output_variances(tiny, names, images)
+    with torch.no_grad():
+        values = tiny.features(images, names)
+    assert found == pytest.approx({name: float(values[name].double().var(correction=0)) for name in names}, rel=1e-6)
+
+
+def bits_of(stage, name="residual"):
+    return layer_bits(stage.begin(dense(name).network, resources(name)).network)
+
+
+def test_by_variance_little_gets_few_bits_and_much_many():
+    found = bits_of(Quantize(mixed=Mixed(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
+    variances = output_variances(dense("residual").network, tuple(found), resources("residual").calibration)
+    ordered = [found[name] for name in sorted(found, key=variances.get)]
+    assert ordered == [2, 2, 4, 8, 8]
+    assert sorted(found.values()) == ordered
+
+
+@pytest.mark.parametrize("bits", [2.0, 3.1, 5.0, 8.0])
+def test_by_hessian_is_the_least_of_all_assignments_within_the_bits(bits):
+    torch.manual_seed(1)
+    stage = Quantize(mixed=Mixed(choices=THREE, bits=bits, samples=5))
+    found = bits_of(stage)
+    torch.manual_seed(1)
+    tiny = dense("residual").network
+    traces = hessian_traces(tiny, resources("residual"), samples=5)
+    layers = weighted_layers(tiny)
+    losses, costs = [], []
+    for name, layer in layers.items():
+        weight = layer.weight.detach()
+        grids = [stage._weight_grid(weight, form, None) for form in THREE]
+        losses.append([traces[name] * float((grid(weight).detach() - weight).square().sum()) for grid in grids])
+        costs.append([weight.numel() * form.bits for form in THREE])
+    budget = int(bits * sum(layer.weight.numel() for layer in layers.values()))
+    chosen = [(2, 4, 8).index(found[name]) for name in layers]
+    lost = sum(loss[number] for loss, number in zip(losses, chosen, strict=True))
+    assert lost == pytest.approx(by_brute_force(losses, costs, budget), rel=1e-5)
+
+
+def test_a_budget_of_bytes_is_kept_and_named_layers_count():
+    tiny = dense("residual").network
+    sizes = {name: layer.weight.numel() for name, layer in weighted_layers(tiny).items()}
+    limit = sum(sizes.values()) // 2  # 4 bits a weight
+    found = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixed(choices=THREE, bytes=limit, samples=2)))
+    assert found["head"] == 7
+    assert sum(sizes[name] * bits for name, bits in found.items()) <= 8 * limit
+    same = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixed(choices=THREE, bits=4.0, samples=2)))
+    assert sum(sizes[name] * bits for name, bits in same.items()) <= 8 * limit
+
+
+def test_all_layers_may_be_named():
+    assert set(bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixed(bits=4.0))).values()) == {3}
+
+
+def test_a_mixture_ships_as_it_trains():
+    stage = Quantize(budget=SHORT, mixed=Mixed(choices=THREE, bits=4.0, samples=4))
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    graph, images = freeze(found.network), resources("residual").calibration[:10].numpy()
+    assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
+    assert found.history[-1].layer_bits == layer_bits(found.network)
+    assert len(set(layer_bits(found.network).values())) > 1
+    assert parse_stage(stage_settings(stage), "stage") == stage
+    assert "mixed" not in stage_settings(Quantize())
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, variance"),
+        ({"bits": 4.0, "choices": [{"bits": 4}]}, "there are 1 choices; give at least two formats"),
+        ({"bits": 4.0, "choices": [{"bit": 4}, {"bits": 2}]}, "there is no such key; did you mean 'bits'"),
+        ({}, "by 'hessian' keeps one budget and 0 are given; give either bits or bytes"),
+        ({"bits": 4.0, "bytes": 1000}, "by 'hessian' keeps one budget and 2 are given"),
+        ({"by": "variance", "bits": 4.0}, "by 'variance' keeps no budget; leave bits and bytes out, or set by to hessian"),
+        (
+            {"by": "variance", "percentiles": [50.0]},
+            r"percentiles are \[50.0\] and there are 3 choices; give percentiles in ascending order, one fewer",
+        ),
+        ({"by": "variance", "percentiles": [70.0, 30.0]}, r"percentiles are \[70.0, 30.0\]"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(table, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        parse_stage({"stage": "quantize", "mixed": table}, "stage")
+
+
+def test_a_budget_that_nothing_keeps_is_refused():
+    with pytest.raises(
+        InvalidRecipe, match=r"the budget is \d+ bytes of weights and the smallest choices take \d+ \(2 bits a weight"
+    ):
+        bits_of(Quantize(mixed=Mixed(choices=THREE, bits=1.5, samples=1)))
+
+
+def test_curvature_needs_labels():
+    given = replace(resources("residual"), calibration_labels=None)
+    with pytest.raises(DataUnavailable, match="calibration images have no labels here"):
+        Quantize(mixed=Mixed(bits=4.0), budget=NONE).begin(dense("residual").network, given)
+    assert isinstance(run_stage(dense("residual"), Quantize(mixed=Mixed(by="variance"), budget=NONE), given), Candidate)
