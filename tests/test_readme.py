@@ -4,12 +4,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from paretrim.cli.parser import build_parser
-from paretrim.run.recipe import read_recipe
+from paretrim.run.recipe import parse_stage, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -108,7 +109,7 @@ def test_every_command_has_a_line():
 
 
 def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
-    block, pretrained, formats = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+    block, pretrained, formats, mixed = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
@@ -116,6 +117,8 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     assert read_recipe(tmp_path / "pretrained.toml").data.train_images == 10000
     (tmp_path / "formats.toml").write_text(f'[model]\nnetwork = "resnet20"\n[data]\nname = "digits"\n{formats}', encoding="utf-8")
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
+    ways = [parse_stage({"stage": "quantize", **tomllib.loads(line)}, "stage").mixed.by for line in mixed.splitlines()]
+    assert ways == ["hessian", "variance"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
