@@ -20,7 +20,7 @@ from paretrim.run.start import start_from
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import Execution
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
@@ -54,7 +54,7 @@ def main() -> None:
         for case, stage in CASES.items():
             last = run_stages(start, (replace(stage, budget=Budget(epochs=given.epochs)),), folder)[-1]
             assert last.integers is not None
-            right = accuracy(last.network, test.batches.epoch(0), device, integers=last.integers)
+            right = evaluate(last.network, test.batches.epoch(0), device, integers=last.integers)
             found[case].append((right, len(trimfile.to_bytes(last.integers))))
     for case, runs in found.items():
         if given.json:

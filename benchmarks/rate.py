@@ -34,7 +34,7 @@ from paretrim.run.pipeline import run_stage
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
-from paretrim.train.evaluate import accuracy
+from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
 
@@ -73,7 +73,7 @@ def line(network: Network, rate: float, given: argparse.Namespace, data: Dataset
         "file_bytes": size,
         "bits_per_weight": round(8 * size / sum(one.weights for one in weights), 3),
         "zeros_found": round(sum(one.zeros for one in weights) / sum(one.weights for one in weights), 4),
-        "accuracy": accuracy(found, test.epoch(0), CPU),
+        "accuracy": evaluate(found, test.epoch(0), CPU),
     }
 
 

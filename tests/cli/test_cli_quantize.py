@@ -28,6 +28,14 @@ def test_one_line_makes_int8_files(at_desk, command, tmp_path):
     assert graph.input.takes_pixels
 
 
+def test_what_is_done_without_training(at_desk, command_json, tmp_path):
+    options = ("--weight-bits", "4", "--adjust", "equalize,adaround", "--rounding-steps", "7")
+    status, found = command_json("quantize", "cli_tiny_network:make", *DATA, "--folder", tmp_path / "run", *options)
+    assert status == 0
+    (stage,) = found["outcomes"][1]["settings"]["stages"]
+    assert (stage["adjust"], stage["rounding_steps"]) == (["equalize", "adaround"], 7)
+
+
 def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path):
     status, found = command_json(
         "quantize", "cli_tiny_network:make", *DATA, "--folder", tmp_path / "run", "--weight-bits", "7", "--rate", "0.001"
@@ -52,6 +60,7 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
         ),
         (["a.trim"], "network 'a.trim' is a file; the network itself is needed, as a torch module that can be trained"),
         (["cli_tiny_network:make", "--out", "x.bin"], "--out is 'x.bin'; name a file that ends in .trim or .onnx"),
+        (["cli_tiny_network:make", "--adjust", "polish"], "adjust names 'polish'; known are equalize, smooth, batchnorm, bias,"),
         (["cli_tiny_network:make", "--weight-bits", "9"], "weight_bits is 9: input should be less than or equal to 8"),
     ],
 )

@@ -11,11 +11,18 @@ from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import start_from
 from paretrim.runtime import plan
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 
 RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes" / "methods").glob("*.toml"))
 TINY = Budget(epochs=1, batch_size=32, learning_rate=0.01)
+
+
+def tiny(stage):
+    """The same stage in little time: an epoch where it trains, few steps where it learns roundings."""
+    short = replace(stage.budget, epochs=min(stage.budget.epochs, 1), batch_size=32)
+    return replace(stage, budget=short, **({"rounding_steps": 5} if isinstance(stage, Quantize) else {}))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -26,7 +33,7 @@ def test_the_recipe_of_a_method_runs(path, tmp_path):
     recipe = replace(
         recipe,
         data=replace(recipe.data, train_images=40),
-        stages=tuple(replace(stage, budget=replace(stage.budget, epochs=1, batch_size=32)) for stage in recipe.stages),
+        stages=tuple(tiny(stage) for stage in recipe.stages),
         calibration_images=32,
         execution=Execution(device="cpu", precision="float32"),
     )

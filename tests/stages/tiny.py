@@ -146,6 +146,9 @@ STAGES = {
     "quantize mixed": Quantize(budget=SHORT, mixed=Mixed(bits=5.0, samples=2)),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
+    "quantize adjusted": Quantize(
+        budget=SHORT, weight_bits=4, adjust=("equalize", "batchnorm", "adaround", "bias"), rounding_steps=50
+    ),
     "distill": Distill(budget=SHORT),
     "together": Together(
         parts=(Prune(sparsity=0.5, schedule="cubic"), Quantize(), Distill()), budget=replace(SHORT, label_smoothing=0.1)

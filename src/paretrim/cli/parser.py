@@ -59,6 +59,11 @@ def counts(text: str) -> tuple[int, ...]:
     return found
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in text.split(","))
+
+
 def count(text: str) -> int:
     """One whole number of at least 1."""
     found = counts(text)
@@ -224,6 +229,10 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
+    text = "methods that work without training, separated by commas: equalize, smooth, batchnorm, bias, adaround (default: none)"
+    parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
+    text = "steps in which adaround learns the roundings of a layer (default: 10000)"
+    parser.add_argument("--rounding-steps", type=count, metavar="N", help=text)
     _add_place(parser, "runs/ and the names of network and data, then -int8")
     _add_measuring(parser, effort=NO_TIMING)
 

@@ -61,7 +61,7 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or train it first with: "
             f"paretrim compress --int8 --model {parsed.model} --data {parsed.data} --dense-epochs N"
         )
-    given = {"weight_bits": parsed.weight_bits, "rate": parsed.rate}
+    given = {name: getattr(parsed, name) for name in ("weight_bits", "rate", "adjust", "rounding_steps")}
     stage = {"stage": "quantize", "budget": {"epochs": 0}, **{key: value for key, value in given.items() if value is not None}}
     return recipe_of(parsed, {"stages": [stage], "label": LABEL})
 

@@ -6,7 +6,7 @@ Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -101,21 +101,36 @@ class Network(nn.Module):
         kept = {*names, self.structure.output}
         values = {INPUT: self._on_grid(INPUT, x)}
         found = {INPUT: values[INPUT]} if INPUT in kept else {}
-        without_gradient = not torch.is_grad_enabled()
         for step in self._steps_for(x, kept):
-            node = step.node
-            inputs = [values[name] for name in node.inputs]
-            key = key_of(node.name)
-            layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
-            overwrite = without_gradient and step.disposable and kept.isdisjoint(node.inputs)
-            form = IN_PLACE[node.op] if overwrite else real_form(node)
-            result = self._on_grid(node.name, form(step.settings, layer, inputs))
-            values[node.name] = result
-            if node.name in kept:
-                found[node.name] = result
-            for name in step.finished:
-                del values[name]
+            name = step.node.name
+            values[name] = self._computed(step, values, kept)
+            if name in kept:
+                found[name] = values[name]
+            for finished in step.finished:
+                del values[finished]
         return found
+
+    def walk(self, x: Tensor) -> Iterator[tuple[Node, Tensor]]:
+        """Compute layer by layer: every weighted node with its input, before it is computed.
+
+        The layer may change before the next one is asked for: what comes after is computed from it as it is then.
+        """
+        values = {INPUT: self._on_grid(INPUT, x)}
+        for step in self._steps:
+            if step.node.op in WEIGHTED:
+                yield step.node, values[step.node.inputs[0]]
+            values[step.node.name] = self._computed(step, values, set())
+            for finished in step.finished:
+                del values[finished]
+
+    def _computed(self, step: _Step, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
+        """The result of a step on its grid; it may take over the memory of an input that nobody needs after it."""
+        node, inputs = step.node, [values[name] for name in step.node.inputs]
+        key = key_of(node.name)
+        layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
+        overwrite = not torch.is_grad_enabled() and step.disposable and kept.isdisjoint(node.inputs)
+        form = IN_PLACE[node.op] if overwrite else real_form(node)
+        return self._on_grid(node.name, form(step.settings, layer, inputs))
 
     def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_Step, ...]:
         """The steps that are fast: on a CPU without gradients, convolutions pad their input themselves, with the same result."""

@@ -21,11 +21,12 @@ from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
+from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixed, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
-from paretrim.train.budget import STRICT, Budget, NotNegative
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
@@ -53,6 +54,10 @@ class Quantize:
 
     Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
+    ``weight_calibrator`` chooses the steps of weights where that should not be the ``calibrator``. ``adjust`` names what is done
+    to the network without training, see :mod:`paretrim.stages.quantize.adjustments`: before grids are calibrated ``equalize`` or
+    ``smooth`` (of strength ``smoothing``), and after that ``bias``, ``batchnorm`` or ``adaround`` (in ``rounding_steps``).
+
     ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
     loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
     allows, every weight moves to the integer that is worth its bits, here and in all later stages, and training minimises
@@ -69,8 +74,13 @@ class Quantize:
     formats: dict[str, Format] | None = dataclasses.field(default=None, metadata=LATER)
     activations: str = dataclasses.field(default=UNIFORM, metadata=LATER)
     mixed: Mixed | None = dataclasses.field(default=None, metadata=LATER)
+    weight_calibrator: Calibrator | None = dataclasses.field(default=None, metadata=LATER)
+    adjust: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
+    smoothing: Fraction = dataclasses.field(default=0.5, metadata=LATER)
+    rounding_steps: AtLeastOne = dataclasses.field(default=10_000, metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_adjustments(self.adjust, rate=self.rate)
         if self.activations not in ACTIVATION_GRIDS:
             raise InvalidRecipe(f"activations is {brief(self.activations)}; known grids are {', '.join(ACTIVATION_GRIDS)}")
 
@@ -93,6 +103,9 @@ class Quantize:
         private.grids.clear()
         for layer in weighted_layers(private).values():
             layer.quantizer = None
+        work = Work(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
+        adjust_before_(private, self.adjust, work)
+        reference = copy.deepcopy(private) if self.adjust else private
         names = grid_values(private.structure)
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
@@ -108,6 +121,7 @@ class Quantize:
         for name in names:
             private.set_grid_(name, ACTIVATION_GRIDS[self.activations].fitted(grids[name], self.scales))
         private.to(device)
+        adjust_after_(private, reference, self.adjust, work)
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
         return Training(private, resources)
@@ -125,7 +139,8 @@ class Quantize:
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
         bits = form.width(self.weight_bits)
-        clip = weight_clips(weight, bits=bits, method=self.calibrator, percentile=self.percentile)
+        method = self.weight_calibrator or self.calibrator
+        clip = weight_clips(weight, bits=bits, method=method, percentile=self.percentile)
         if worth is not None:
             clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
         return WEIGHT_GRIDS[form.grid].fitted(weight, WeightSettings(bits, self.scales, clip, worth))

@@ -1,0 +1,147 @@
+"""AdaRound: whether each weight is rounded down or up is learned, layer by layer, from calibration images.
+
+Source: Nagel et al. 2020 (AdaRound, arXiv 2004.10568) sections 3 and 4, equations 21 to 25.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import Node
+from paretrim.network.grids import WeightSettings
+from paretrim.network.network import Network
+from paretrim.network.uniform import WeightQuantizer
+from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
+
+LOW, HIGH = -0.1, 1.1
+"""The ends between which the sigmoid is stretched before it is cut at 0 and 1 (gamma and zeta)."""
+
+_LAMBDA = 0.01
+"""Weight of what pushes roundings to 0 and 1."""
+
+_FIRST_BETA, _LAST_BETA = 20.0, 2.0
+_WARM = 0.2
+"""Share of the steps in which nothing pushes them yet."""
+
+_REACH = 10.0
+"""How far Adam can move a value in all steps together: 10,000 of 0.001 in the paper, and fewer that are longer."""
+
+_ROWS = 512
+"""Output positions in a step."""
+
+_KEPT = 2**26
+"""Numbers of inputs of a layer that are kept to draw positions from."""
+
+
+def stretched(values: Tensor) -> Tensor:
+    """How far each weight is rounded up, in [0, 1]: ``clip(sigmoid(v) * (zeta - gamma) + gamma, 0, 1)``."""
+    return (torch.sigmoid(values) * (HIGH - LOW) + LOW).clamp(0, 1)
+
+
+def unstretched(shares: Tensor) -> Tensor:
+    """The inverse, for shares in [0, 1]."""
+    return -torch.log((HIGH - LOW) / (shares - LOW) - 1)
+
+
+def beta_at(progress: float) -> float:
+    """The exponent of the regularizer, from 20 to 2 along a cosine, once ``progress`` in [0, 1] is past the warm-up."""
+    rest = max(0.0, (progress - _WARM) / (1 - _WARM))
+    return _LAST_BETA + 0.5 * (_FIRST_BETA - _LAST_BETA) * (1 + math.cos(math.pi * rest))
+
+
+def adaround_(network: Network, reference: Network, images: Tensor, *, steps: int, seed: int) -> None:
+    """Round the weights of uniform grids up or down so that every layer's results are near those of the float network.
+
+    Minimises ``|f(W x) - f(W~ x~)|^2 + lambda * sum(1 - |2 h - 1|^beta)`` over h, the share by which each weight is rounded up:
+    x~ is what the layer gets from the rounded layers before it, f its BatchNorm and its ReLU. Results count in units of their
+    root mean square. The weight itself becomes the integer times its scale. Pruned weights stay 0.
+    """
+    random = torch.Generator().manual_seed(seed)
+    for pair in pairs(network, reference, images):
+        if isinstance(pair.layer.quantizer, WeightQuantizer):
+            _round_layer_(pair, pair.layer.quantizer, steps, random)
+
+
+def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: torch.Generator) -> None:
+    layer, top = pair.layer, quantizer.top
+    weight = layer.masked_weight().detach()
+    scale = quantizer.scale_for(weight).detach()
+    columns = scale.reshape(-1, *[1] * (weight.dim() - 1))
+    below = torch.floor(weight / columns)
+    free = torch.ones_like(weight) if layer.mask is None else layer.mask.float()
+    values = unstretched((weight / columns - below).clamp(0, 1)).requires_grad_()
+    problem = _Problem(pair, random)
+    with torch.enable_grad():
+        optimizer = torch.optim.Adam([values], lr=_REACH / steps)
+        for step in range(steps):
+            share = stretched(values) * free
+            loss = problem.error((below + share).clamp(-top, top) * columns)
+            if step >= _WARM * steps:
+                loss = loss + _LAMBDA * (1 - (2 * share - 1).abs().pow(beta_at(step / steps))).sum()
+            (values.grad,) = torch.autograd.grad(loss, [values])
+            optimizer.step()
+    rounded = (below + (stretched(values.detach()) >= 0.5) * free).clamp(-top, top) * columns
+    layer.weight.copy_(rounded)
+    if quantizer.trained_scale is None:  # it follows from the weight, whose largest may be another one now
+        peak = rounded.reshape(len(rounded), -1).abs().amax(1)
+        clip = torch.where(peak > 0, scale * top / peak.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
+        layer.quantizer = WeightQuantizer.fitted(rounded, WeightSettings(quantizer.bits, quantizer.scales, clip))
+
+
+class _Problem:
+    """What a layer gets, and what it should give, at output positions of calibration images."""
+
+    def __init__(self, pair: Pair, random: torch.Generator) -> None:
+        head, weight = pair.run.head, pair.layer.weight
+        self.random = random
+        self.groups = settings_of(head).integer("groups") if head.op == "conv2d" else 1
+        self.activation = pair.run.activation
+        size = self.groups * weight[0].numel()
+        positions = math.prod(head.type.shape[1:]) * sum(len(own) for own, _ in pair.inputs)
+        share = min(1.0, _KEPT / (size * positions))
+        inputs, targets = [], []
+        factor, offset = (part.to(weight) for part in affine_of(pair.float_norm, len(weight)))
+        for (own, _), (_, wanted) in zip(pair.inputs, pair.results(), strict=True):
+            rows = patches(head, own, weight.shape)
+            flat = wanted.flatten(2).transpose(1, 2).flatten(0, 1) if wanted.dim() > 2 else wanted
+            kept = torch.randperm(len(rows), generator=random)[: max(1, math.ceil(share * len(rows)))].to(rows.device)
+            inputs.append(rows[kept])
+            targets.append(self.activated(flat[kept] * factor + offset))
+        self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
+        self.unit = float(self.targets.square().mean().sqrt()) or 1.0
+        self.factor, self.offset = (part.to(weight) for part in affine_of(pair.norm, len(weight)))
+        bias = pair.layer.effective_bias()
+        self.offset = self.offset if bias is None else self.offset + self.factor * bias.detach()
+
+    def activated(self, results: Tensor) -> Tensor:
+        """Results [P, Co] after the layer's ReLU or clamp, if it has one."""
+        if self.activation is None:
+            return results
+        if self.activation.op == "relu":
+            return F.relu(results)
+        settings = settings_of(self.activation)
+        return results.clamp(settings.number("minimum"), settings.number("maximum"))
+
+    def error(self, weight: Tensor) -> Tensor:
+        """Squared error of a weight [Co, ...] on some positions: the mean, summed over channels, in the unit of the results."""
+        some = torch.randint(len(self.inputs), (min(_ROWS, len(self.inputs)),), generator=self.random)
+        inputs = self.inputs[some].reshape(len(some), self.groups, -1)
+        given = torch.einsum("pgd,grd->pgr", inputs, weight.reshape(self.groups, len(weight) // self.groups, -1)).flatten(1)
+        given = self.activated(given * self.factor + self.offset)
+        return ((given - self.targets[some]) / self.unit).square().sum(1).mean()
+
+
+def patches(head: Node, x: Tensor, shape: torch.Size) -> Tensor:
+    """What a weighted node of a weight of this shape reads at every output position of ``x`` [N, ...]: [P, groups * D]."""
+    if head.op != "conv2d":
+        return x
+    settings = settings_of(head)
+    top, left, bottom, right = settings.edges("padding")
+    padded = F.pad(x, (left, right, top, bottom))
+    unfolded = F.unfold(padded, (shape[2], shape[3]), settings.pair("dilation"), 0, settings.pair("stride"))
+    return unfolded.transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,85 @@
+"""What can be done to a network around its quantization, without training, by name.
+
+To add one: a function in a module of its own here, and its name in ``BEFORE`` (on the float network, before grids are calibrated)
+or ``AFTER`` (on the quantized network, beside the float one). A test runs both tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.network import Network
+from paretrim.network.settle import settle_
+from paretrim.stages.quantize.adaround import adaround_
+from paretrim.stages.quantize.corrections import correct_bias_, reestimate_batchnorm_
+from paretrim.stages.quantize.equalize import equalize_, smooth_
+from paretrim.visible import brief
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What an adjustment gets: normalised training images float32 [M, C, H, W], a seed, and the settings of the stage."""
+
+    images: Tensor
+    seed: int
+    smoothing: float
+    rounding_steps: int
+
+
+BEFORE: Mapping[str, Callable[[Network, Work], None]] = MappingProxyType(
+    {
+        "equalize": lambda network, _: equalize_(network),
+        "smooth": lambda network, work: smooth_(network, work.images, work.smoothing),
+    }
+)
+"""Changes of the float network that leave its function as it is."""
+
+AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType(
+    {
+        "batchnorm": lambda network, reference, work: reestimate_batchnorm_(network, reference, work.images),
+        "bias": lambda network, reference, work: correct_bias_(network, reference, work.images),
+        "adaround": lambda network, reference, work: adaround_(
+            network, reference, work.images, steps=work.rounding_steps, seed=work.seed
+        ),
+    }
+)
+"""Changes of the quantized network, which may look at the float one."""
+
+
+def check_adjustments(names: Sequence[str], *, rate: float) -> None:
+    """Refuse what there is not, what is named twice, and what a price of bits contradicts.
+
+    Raises:
+        InvalidRecipe: likewise.
+    """
+    for name in names:
+        if name not in BEFORE and name not in AFTER:
+            raise InvalidRecipe(f"adjust names {brief(name)}; known are {', '.join([*BEFORE, *AFTER])}")
+        if names.count(name) > 1:
+            raise InvalidRecipe(f"adjust names '{name}' twice; name it once")
+    if rate and "adaround" in names:
+        raise InvalidRecipe(
+            f"adjust names 'adaround' and rate is {rate:g}, but both choose the integers of weights; leave one of them out"
+        )
+
+
+def adjust_before_(network: Network, names: Sequence[str], work: Work) -> None:
+    """Carry out those of the named adjustments that belong before calibration, in the order given."""
+    for name in names:
+        if name in BEFORE:
+            BEFORE[name](network, work)
+
+
+def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: Work) -> None:
+    """Carry out the others on a network with all its grids; ``reference`` is the float network that was calibrated."""
+    chosen = [name for name in names if name in AFTER]
+    if not chosen:
+        return
+    settle_(network)  # what comes at the end of every stage moves scales a little: that is corrected too, and no rounding changes
+    for name in chosen:
+        AFTER[name](network, reference, work)

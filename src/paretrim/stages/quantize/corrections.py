@@ -1,0 +1,134 @@
+"""What quantization does to the mean of a layer's results, and to their spread, put right without training.
+
+Layers are corrected first to last: each gets what the corrected ones before it give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paretrim.graph.fusion import Fusion, fuse
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.network import BatchNorm, Network
+from paretrim.network.torch_forms import real_form
+from paretrim.train.execution import fast_batches
+
+_LARGEST_VALUE = 2**26
+"""Numbers of the largest value of a network that are held at once; large networks are looked at on fewer images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A weighted layer of the quantized network and of the float one, with what each gets.
+
+    ``inputs`` holds the input of the quantized layer and that of the float layer, in parts [N, ...].
+    """
+
+    run: Fusion
+    layer: Weighted
+    norm: BatchNorm | None
+    float_layer: Weighted
+    float_norm: BatchNorm | None
+    inputs: Sequence[tuple[Tensor, Tensor]]
+
+    def results(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the quantized and the float layer give, before BatchNorm, part by part."""
+        form, settings = real_form(self.run.head), settings_of(self.run.head)
+        for quantized, floating in self.inputs:
+            yield form(settings, self.layer, [quantized]), form(settings, self.float_layer, [floating])
+
+
+def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair]:
+    """Every layer that trains, first to last, with what it gets on normalised images float32 [M, C, H, W].
+
+    The quantized ``network``'s layer may be changed when it is its turn: later ones get what it gives then.
+    """
+    largest = max(kind.size for kind in network.structure.types.values())
+    runs = {run.head.name: run for run in fuse(network.structure) if run.head.op in WEIGHTED}
+    layers, norms = weighted_layers(network), network.batch_norms()
+    others, other_norms = weighted_layers(reference), reference.batch_norms()
+    network.eval()
+    reference.eval()
+    with torch.no_grad():
+        parts = list(fast_batches(network, images[: max(1, _LARGEST_VALUE // largest)]))
+        walks = [(network.walk(part), reference.walk(part)) for part in parts]
+        while True:
+            steps = [(next(own, None), next(other, None)) for own, other in walks]
+            inputs = [(own[1], other[1]) for own, other in steps if own is not None and other is not None]
+            if not inputs or steps[0][0] is None:
+                return
+            name = steps[0][0][0].name
+            if not layers[name].weight.requires_grad:
+                continue
+            norm = runs[name].batch_norm
+            yield Pair(
+                run=runs[name],
+                layer=layers[name],
+                norm=norms[norm.name] if norm else None,
+                float_layer=others[name],
+                float_norm=other_norms[norm.name] if norm else None,
+                inputs=inputs,
+            )
+
+
+def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
+    """Factor and offset [C] float64 of a BatchNorm in evaluation; 1 and 0 where there is none."""
+    if norm is None:
+        return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+    alive = 1.0 if norm.alive is None else norm.alive.double()
+    factor = norm.gamma.double() * alive / (norm.variance.double() + norm.epsilon).sqrt()
+    return factor.cpu(), (norm.beta.double() * alive - norm.mean.double() * factor).cpu()
+
+
+def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
+    """Give every layer's results the mean that they have in the float network: empirical bias correction.
+
+    The difference of the means over images and positions, of each channel before its activation, goes to the beta of the
+    BatchNorm behind the layer or to the layer's bias. A layer with neither stays as it is.
+
+    Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.2 and appendix D.
+    """
+    for pair in pairs(network, reference, images):
+        own, other = (_moments(part)[0] for part in zip(*pair.results(), strict=True))
+        factor, offset = affine_of(pair.norm, len(own))
+        wanted, shift = affine_of(pair.float_norm, len(own))
+        target = pair.layer.bias if pair.norm is None else pair.norm.beta
+        alive = pair.layer.alive if pair.norm is None else pair.norm.alive
+        if target is None:
+            continue
+        missing = (wanted * other + shift) - (factor * own + offset)
+        target.add_(missing.to(target) if alive is None else missing.to(target) * alive)
+
+
+def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) -> None:
+    """Move the statistics of every BatchNorm behind a layer as quantization moved what it gets.
+
+    The mean by the difference of the means on the images, the variance by the ratio of the variances: so few images tell what
+    quantization changed, and not what the statistics of all training images are.
+
+    Source: Sun et al. 2019, "Hybrid 8-bit floating point (HFP8) training and inference for deep neural networks" (NeurIPS),
+    section 4.1, where statistics are taken anew from many batches.
+    """
+    for pair in pairs(network, reference, images):
+        if pair.norm is None:
+            continue
+        (mean, variance), (float_mean, float_variance) = (_moments(part) for part in zip(*pair.results(), strict=True))
+        pair.norm.mean.add_((mean - float_mean).to(pair.norm.mean))
+        ratio = torch.where((variance > 0) & (float_variance > 0), variance / float_variance, 1.0)
+        pair.norm.variance.mul_(ratio.to(pair.norm.variance))
+
+
+def _moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance by channel, float64 [C] each, over images and positions of parts [N, C, ...]."""
+    count = sum(part.numel() // part.shape[1] for part in parts)
+    axes = [axis for axis in range(parts[0].dim()) if axis != 1]
+    mean = torch.stack([part.double().sum(axes) for part in parts]).sum(0) / count
+    spread = mean.reshape(1, -1, *[1] * (parts[0].dim() - 2))
+    squares = torch.stack([(part.double() - spread).square().sum(axes) for part in parts]).sum(0)
+    return mean.cpu(), (squares / max(count - 1, 1)).cpu()
