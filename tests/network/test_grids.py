@@ -1,6 +1,7 @@
 """What every number format of the tables promises, and the ternary and clipped ones against their papers."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ FITS = [
     for scales in ("learned", "observed")
     for priced in (False, True)
 ]
-STANDING = ("codebook",)
+STANDING = ("codebook", "powers")
 """Grids under which weights stand still while something else trains."""
 
 IDEMPOTENT = [fit for fit in FITS if fit.values[0] != "dorefa" and fit.values[2:] == ("learned", False)]
@@ -92,7 +93,11 @@ def test_a_weight_in_any_unit_has_the_same_integers_and_finite_gradients(kind, b
     grid = fitted(weight.detach(), kind, bits, scales, priced)
     usual = fitted(a_weight(), kind, bits, scales, priced)
     assert torch.equal(grid.integers(weight)[0], usual.integers(a_weight())[0])
-    grid(weight).backward(torch.randn_like(weight))
+    moved = grid(weight)
+    if kind == "powers":
+        assert not moved.requires_grad  # nothing trains once all weights have their powers
+        return
+    moved.backward(torch.randn_like(weight))
     trained = [*grid.parameters(), *([weight] if kind not in STANDING else [])]
     assert all(one.grad.isfinite().all() and one.grad.any() for one in trained)
     assert trained
@@ -114,10 +119,11 @@ def test_the_grid_of_some_rows_gives_their_integers(kind, bits, scales, priced):
     weight, kept = a_weight(), torch.tensor([4, 0, 3])
     grid = fitted(weight, kind, bits, scales, priced)
     integers, scale = grid.integers(weight)
-    some, some_scale = grid.rows(kept).integers(weight[kept])
+    inputs = torch.tensor([0, 1, 2, 3, 4])
+    some, some_scale = grid.rows(kept, inputs).integers(weight[kept])
     assert torch.equal(some, integers[kept])
     assert torch.equal(some_scale, scale[kept])
-    assert grid.rows(kept).bits == bits
+    assert grid.rows(kept, inputs).bits == bits
 
 
 @every_weight_grid
@@ -217,9 +223,11 @@ def test_grids_are_modules():
 
 
 def test_grids_and_settings_that_are_unknown_are_refused():
-    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa, codebook"):
+    with pytest.raises(
+        CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa, codebook, powers, trained-ternary"
+    ):
         weight_grid({"grid": "octal"}, a_weight(), {})
-    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, clipped"):
+    with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, clipped, offset"):
         activation_grid({"grid": "octal"})
     with pytest.raises(ValueError, match="scales are 'guessed' and must be learned or observed"):
         activation_grid("guessed")
@@ -340,6 +348,98 @@ def test_the_gradient_of_a_centroid_is_the_sum_over_its_members():
         )
         assert (moved[members] - grid.centroids[place]).abs().max() <= 4 / 254 * 1.0001
     assert not moved[weight == 0].any()
+
+
+@pytest.mark.parametrize(("bits", "powers"), [(2, 1), (3, 2), (4, 4), (5, 7)])
+def test_powers_of_two_by_the_rule_of_the_paper(bits, powers):
+    """Section 2.1, one weight after the other; of the eight powers of 5 bits the smallest is left out."""
+    torch.manual_seed(5)
+    weight = torch.cat([torch.randn(2, 150) * 0.3, torch.tensor([[0.375, 0.75, 0.1875] * 50])])
+    largest = 2.0 ** np.floor(np.log2(4 * float(weight.abs().max()) / 3))
+    values = [0.0] + [largest * 2.0**-place for place in reversed(range(powers))]
+    expected = torch.zeros_like(weight)
+    for place in np.ndindex(*weight.shape):
+        for below, value in itertools.pairwise(values):
+            if (below + value) / 2 <= abs(float(weight[place])) < 3 * value / 2:
+                expected[place] = value * np.sign(float(weight[place]))
+    assert torch.equal(fitted(weight, "powers", bits, "learned", False)(weight), expected)
+
+
+def test_the_largest_weights_are_fixed_first_and_stay():
+    """INQ, sections 2.2 and 2.3: half, then three quarters, then all; what is free trains, what is fixed does not."""
+    torch.manual_seed(6)
+    weight = nn.Parameter(torch.randn(4, 25))
+    with torch.no_grad():
+        weight[:, ::5] = 0
+    grid = fitted(weight.detach(), "powers", 4, "learned", False)
+    expected, sizes = grid(weight).detach(), weight.detach().abs()
+    grid.fix_largest_(weight, 0.5)
+    half = grid.fixed != -128
+    assert int(half.sum()) == 40
+    assert sizes[half].min() >= sizes[~half].max()
+    moved = grid(weight)
+    assert torch.equal(moved[half], expected[half])
+    assert torch.equal(moved[~half], weight[~half])
+    moved.sum().backward()
+    assert torch.equal(weight.grad, (~half).float())
+    with torch.no_grad():
+        weight.mul_(0.7)  # an optimizer's momentum and decay move what is fixed too, and nothing comes of it
+    assert torch.equal(grid(weight)[half], expected[half])
+    grid.fix_largest_(weight, 0.5)
+    assert torch.equal(grid.fixed != -128, half)
+    part = grid.rows(torch.tensor([2, 0]), torch.arange(3, 20))
+    assert torch.equal(part.integers(weight[[2, 0]][:, 3:20])[0], grid.integers(weight)[0][[2, 0]][:, 3:20])
+    assert torch.equal(part(weight[[2, 0]][:, 3:20]), grid(weight)[[2, 0]][:, 3:20])
+    again = weight_grid(grid.facts(), weight.detach(), grid.state_dict())
+    again.load_state_dict(grid.state_dict())
+    assert torch.equal(again(weight), grid(weight))
+    with pytest.raises(ValueError, match=r"'fixed' has shape \(4, 25\) and must have \(4, 24\)"):
+        weight_grid(grid.facts(), weight.detach()[:, 1:], grid.state_dict())
+    grid.fix_largest_(weight, 0.75)
+    assert int((grid.fixed != -128).sum()) == 60
+    grid.fix_largest_(weight, 1.0)
+    assert grid.fixed is None
+    integers, scale = grid.integers(weight)
+    assert torch.equal(weight.detach(), integers * scale[:, None])
+    assert torch.equal(weight.detach()[half], expected[half])
+    assert not weight.detach()[:, ::5].any()
+    assert set(integers.abs().unique().tolist()) <= {0, 1, 2, 4, 8}
+
+
+def test_trained_ternary_by_hand():
+    """Thresholds 0.2 and 0.1; values begin at the means of their members, the smaller one is rounded to 1/127 of the larger."""
+    weight = torch.tensor([[4.0, 2.0, -1.0, 0.1, 0.0], [1.0, -2.0, -0.05, 0.05, 0.0]], requires_grad=True)
+    grid = fitted(weight.detach(), "trained-ternary", 2, "learned", False)
+    assert (grid.positive.tolist(), grid.negative.tolist()) == ([3.0, 1.0], [1.0, 2.0])
+    assert grid.integers(weight)[0].tolist() == [[127, 127, -42, 0, 0], [64, -127, 0, 0, 0]]
+    grid(weight).backward(torch.tensor([[1.0, 3.0, 5.0, 7.0, 9.0], [2.0, 4.0, 6.0, 8.0, 1.0]]))
+    assert grid.positive.grad.tolist() == pytest.approx([4 / 2**0.5, 2.0])
+    assert grid.negative.grad.tolist() == pytest.approx([-5.0, -4.0])
+    assert weight.grad.tolist() == [[0.75, 2.25, 1.25, 7.0, 9.0], [1.0, 4.0, 6.0, 8.0, 1.0]]
+
+
+def test_the_gradients_of_step_and_offset_are_those_of_lsq_plus():
+    """Equations 5 to 7 with their scale: values inside move the step by their rounding, clipped ones both by the end."""
+    grid = ACTIVATION_GRIDS["offset"].fitted(Grid(0.5, 4), "learned")  # -2 to 125.5
+    x = torch.tensor([[-3.0, 0.2, 1.3, 200.0]], requires_grad=True)
+    upstream = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    moved = grid(x)
+    assert moved.tolist() == [[-2.0, 0.0, 1.5, 125.5]]
+    moved.backward(upstream)
+    share = (4 * 255) ** -0.5
+    step = 1 * 0 + 2 * (4 - 4.4) + 4 * (7 - 6.6) + 8 * 255
+    assert grid.scale.grad.item() == pytest.approx(step * share, rel=1e-5)
+    assert grid.offset.grad.item() == pytest.approx((1 + 8) * share, rel=1e-5)
+    torch.testing.assert_close(x.grad, torch.tensor([[0.0, 2.0, 4.0, 0.0]]))
+
+
+def test_an_offset_moves_the_zero_point_and_zero_stays_exact():
+    grid = ACTIVATION_GRIDS["offset"].fitted(Grid(0.5, 4), "learned")
+    with torch.no_grad():
+        grid.offset.copy_(torch.tensor([-2.6]))
+    assert grid.grid() == Grid(0.5, 5)
+    assert grid(torch.tensor([[0.0, -9.0]])).tolist() == [[0.0, -2.5]]
+    assert [*ACTIVATION_GRIDS["offset"].fitted(Grid(0.5, 0), "learned").parameters()][1:] == []
 
 
 def test_the_dorefa_gradient_is_that_of_what_is_rounded():

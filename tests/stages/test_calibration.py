@@ -79,6 +79,14 @@ def test_lsq_begins_with_twice_the_mean_over_the_root_of_the_top():
     assert float(step[0]) == pytest.approx(2 * 4 / 7**0.5)
 
 
+def test_lsq_plus_begins_with_three_deviations_around_the_mean_and_the_least_squared_error():
+    assert found("lsq+")[0] == found("mse")[0]
+    weight = torch.tensor([[1.0, -3.0, 0.0, 8.0], [0.0, 0.0, 0.0, 0.0]])
+    clips = weight_clips(weight, bits=3, method="lsq+", percentile=99.0)
+    mean, spread = 2.0, ((1 + 25 + 36) / 3) ** 0.5
+    assert clips.tolist() == pytest.approx([(mean + 3 * spread) / 4 * 3 / 8, 1.0])
+
+
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_mse_clips_of_weights_are_the_best_of_all_ratios(bits):
     weight = weighted_layers(dense("residual").network)["down.0"].weight.detach()
@@ -140,7 +148,9 @@ def test_pixels_do_not_lie_between_two_steps(method):
     grid = calibrate(observed()[0], (INPUT,), torch.from_numpy(images), method=method, percentile=100.0)[INPUT]
     steps = images.astype(np.float64) / grid.scale
     assert np.abs(steps - np.floor(steps) - 0.5).min() > 2.0**-12
-    assert method in ("mse", "lsq") or 2 / 255 < grid.scale < 2 / 255 * 1.002  # a hair longer, so that nothing more is clipped
+    assert (
+        method in ("mse", "lsq", "lsq+") or 2 / 255 < grid.scale < 2 / 255 * 1.002
+    )  # a hair longer, so that nothing more is clipped
     assert grid.zero_point in (127, 128)
 
 

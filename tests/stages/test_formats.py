@@ -1,5 +1,7 @@
 """Layers with number formats of their own: from the recipe to the file and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,31 @@ def test_every_grid_ships_as_it_trains(grid):
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
 
 
+def test_powers_of_two_are_taken_over_in_portions_and_stay_in_later_stages():
+    stage = Quantize(formats={"*": Format(grid="powers", bits=5)}, budget=replace(SHORT, epochs=4), portions=(0.5, 1.0))
+    given = resources("residual")
+    training = stage.begin(dense("residual").network, given)
+    layers = weighted_layers(training.network)
+    for progress in (0.0, 0.99):
+        stage.advance(training, progress)
+        for layer in layers.values():
+            assert int((layer.quantizer.fixed != -128).sum()) == round(0.5 * layer.weight.numel())
+    stage.advance(training, 1.0)
+    assert all(layer.quantizer.fixed is None for layer in layers.values())
+    found = run_stage(dense("residual"), stage, given)
+    later = run_stage(found, Distill(budget=SHORT), given)
+    for name, layer in weighted_layers(found.network).items():
+        assert torch.equal(layer.weight, layer.effective_weight())
+        assert torch.equal(layer.weight, weighted_layers(later.network)[name].weight)
+        assert not torch.equal(layer.weight, layers[name].weight)  # what was free has trained
+
+
+@pytest.mark.parametrize("portions", [[0.5, 0.9], [0.9, 0.5, 1.0], []])
+def test_portions_that_do_not_end_in_all_are_refused(portions):
+    with pytest.raises(InvalidRecipe, match=r"portions are \[.*\]; give shares in ascending order, the last of them 1.0"):
+        parse_stage({"stage": "quantize", "portions": portions}, "stage")
+
+
 def test_fewer_bits_make_a_smaller_file(tmp_path):
     sizes = {}
     for bits in (8, 4, 2):
@@ -140,7 +167,10 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"grid": "octal"}, r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa, codebook"),
+        (
+            {"grid": "octal"},
+            r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa, codebook, powers, trained-ternary",
+        ),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),
         ({"bit": 4}, r"stage.formats.fc.bit: there is no such key; did you mean 'bits'"),
@@ -152,7 +182,7 @@ def test_formats_that_do_not_exist_are_refused(table, match):
 
 
 def test_grids_of_activations_that_do_not_exist_are_refused():
-    with pytest.raises(InvalidRecipe, match="activations is 'octal'; known grids are uniform, clipped"):
+    with pytest.raises(InvalidRecipe, match="activations is 'octal'; known grids are uniform, clipped, offset"):
         parse_stage({"stage": "quantize", "activations": "octal"}, "stage")
 
 

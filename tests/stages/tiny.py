@@ -143,6 +143,13 @@ STAGES = {
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),
     "quantize by tanh": Quantize(budget=SHORT, formats={"*": Format(grid="dorefa", bits=3)}),
     "quantize by codebook": Quantize(budget=SHORT, formats={"*": Format(grid="codebook", bits=4)}),
+    "quantize by powers": Quantize(budget=SHORT, formats={"*": Format(grid="powers")}),
+    "quantize by two values": Quantize(budget=SHORT, formats={"*": Format(grid="trained-ternary")}),
+    "quantize as lsq+": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq+", activations="offset"),
+    "together powers": Together(
+        parts=(Quantize(formats={"*": Format(grid="powers")}), Prune(sparsity=0.25, pattern="channel", schedule="cubic")),
+        budget=SHORT,
+    ),
     "quantize mixed": Quantize(budget=SHORT, mixed=Mixed(bits=5.0, samples=2)),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),

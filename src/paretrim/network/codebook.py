@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import SMALLEST_SCALE, Facts, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 TOP = 127
@@ -34,6 +34,7 @@ class Codebook(nn.Module):
     widths: ClassVar[range] = range(2, 9)
     trained_scale: nn.Parameter | None = None
     priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
     begun: Tensor
     """Centroids as k-means left them, ascending; a weight belongs to the nearest; [2^bits]."""
 
@@ -75,7 +76,7 @@ class Codebook(nn.Module):
             integers = levels[self._members(weight)] * (weight != 0)
             return integers.to(torch.int8), step.expand(len(weight)).clone()
 
-    def rows(self, _kept: Tensor) -> Self:
+    def rows(self, _outputs: Tensor, _inputs: Tensor) -> Self:
         """The same codebook for some output channels."""
         other = type(self)(self.begun, bits=self.bits)
         other.centroids = nn.Parameter(self.centroids.detach().clone())

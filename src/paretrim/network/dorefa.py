@@ -11,7 +11,7 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 
@@ -27,6 +27,7 @@ class DoReFaWeights(nn.Module):
     widths: ClassVar[range] = range(2, 8)
     trained_scale: nn.Parameter | None = None
     priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
     reach: Tensor
     """The largest weight that every output channel began with; [Co]."""
     unit: Tensor
@@ -77,9 +78,9 @@ class DoReFaWeights(nn.Module):
         with torch.no_grad():
             return self._levels(self._shares(weight)).to(torch.int8), self._scale()
 
-    def rows(self, kept: Tensor) -> Self:
-        """The grid of the output channels ``kept`` alone."""
-        return type(self)(self.reach[kept], self.unit, bits=self.bits)
+    def rows(self, outputs: Tensor, _inputs: Tensor) -> Self:
+        """The grid of some output channels."""
+        return type(self)(self.reach[outputs], self.unit, bits=self.bits)
 
     def facts(self) -> Facts:
         """Its name and bits."""

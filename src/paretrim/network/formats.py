@@ -16,7 +16,10 @@ from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
+from paretrim.network.offset import OffsetActivations
+from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
+from paretrim.network.trained_ternary import TrainedTernary
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
 Kind = TypeVar("Kind")
@@ -29,10 +32,16 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "ternary": TernaryWeights,
     "dorefa": DoReFaWeights,
     "codebook": Codebook,
+    "powers": PowersOfTwo,
+    "trained-ternary": TrainedTernary,
 }
 """Grids of weights by the name that recipes and their facts give them."""
 
-ACTIVATION_GRIDS: Mapping[str, type[ActivationGrid]] = {UNIFORM: ActivationQuantizer, "clipped": ClippedActivations}
+ACTIVATION_GRIDS: Mapping[str, type[ActivationGrid]] = {
+    UNIFORM: ActivationQuantizer,
+    "clipped": ClippedActivations,
+    "offset": OffsetActivations,
+}
 """The same for activations."""
 
 

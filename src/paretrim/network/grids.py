@@ -87,12 +87,25 @@ class PricedGrid(Protocol):
         ...
 
 
+class IncrementalGrid(Protocol):
+    """What a grid of a weight can do if it takes weights over one share after the other while the rest still trains."""
+
+    def fix_largest_(self, weight: Tensor, share: float) -> None:
+        """Fix the largest weights of a layer's weight [Co, ...] until so large a share of them is fixed; 1 for all.
+
+        In between what ``forward`` gives is on the grid where weights are fixed alone. Once all are, the weight itself, which may
+        change in place, lies on the grid.
+        """
+        ...
+
+
 class WeightGrid(Protocol):
     """The grid of one weight [Co, ...]: int8 integers times a scale per output channel, zero point 0.
 
     It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: trained is what
-    ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, never by weight, and
-    its parameters are in the unit of the weight: where weights are 1e-9 times as large, so are they.
+    ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, by weight only while
+    an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: where weights are 1e-9 times as
+    large, so are they.
     """
 
     widths: ClassVar[range]
@@ -127,6 +140,11 @@ class WeightGrid(Protocol):
         """This grid if its bits have a price, else None."""
         ...
 
+    @property
+    def incremental(self) -> IncrementalGrid | None:
+        """This grid if it takes weights over one share after the other, else None."""
+        ...
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """What trains."""
         ...
@@ -139,8 +157,8 @@ class WeightGrid(Protocol):
         """The integers [Co, ...] int8 that a call stands for, and their scales [Co] float32."""
         ...
 
-    def rows(self, kept: Tensor) -> Self:
-        """The grid of the output channels ``kept`` (int64 indices) alone."""
+    def rows(self, outputs: Tensor, inputs: Tensor) -> Self:
+        """The grid of some output channels (int64 indices into the first axis), on some input channels (the second axis)."""
         ...
 
     def facts(self) -> Facts:

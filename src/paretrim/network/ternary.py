@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 THRESHOLD = 0.7
@@ -28,6 +28,7 @@ class TernaryWeights(nn.Module):
     bits: int = 2
     trained_scale: nn.Parameter | None = None
     priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
 
     @classmethod
     def fitted(cls, _weight: Tensor, _settings: WeightSettings) -> Self:
@@ -51,7 +52,7 @@ class TernaryWeights(nn.Module):
         levels, scale = _ternary(weight.detach())
         return levels.to(torch.int8), scale
 
-    def rows(self, _kept: Tensor) -> Self:
+    def rows(self, _outputs: Tensor, _inputs: Tensor) -> Self:
         """Likewise."""
         return type(self)()
 

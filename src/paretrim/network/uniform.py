@@ -16,6 +16,7 @@ from paretrim.network.grids import (
     TOP,
     Facts,
     Grid,
+    IncrementalGrid,
     PricedGrid,
     Scales,
     WeightSettings,
@@ -102,6 +103,7 @@ class WeightQuantizer(nn.Module):
     """
 
     widths: ClassVar[range] = range(2, 9)
+    incremental: IncrementalGrid | None = None
     clip: Tensor
     scale: Tensor
     zeros: Tensor
@@ -200,15 +202,15 @@ class WeightQuantizer(nn.Module):
         assert self.lengths is not None, "bits are counted before they are asked for"
         return bits_between(weight / self.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1)), self.lengths)
 
-    def rows(self, kept: Tensor) -> Self:
-        """The quantizer of the output channels ``kept`` (int64 indices) alone."""
+    def rows(self, outputs: Tensor, _inputs: Tensor) -> Self:
+        """The quantizer of the output channels ``outputs`` (int64 indices) alone."""
         other = type(self)(
-            torch.zeros(len(kept), 1, device=kept.device), bits=self.bits, scales=self.scales, clip=self.clip[kept]
+            torch.zeros(len(outputs), 1, device=outputs.device), bits=self.bits, scales=self.scales, clip=self.clip[outputs]
         )
         if self.scales == "learned":
-            other.scale = nn.Parameter(self.scale.detach()[kept])
+            other.scale = nn.Parameter(self.scale.detach()[outputs])
         if self.price is not None:
-            other.price, other.lengths = self.price[kept], self.lengths
+            other.price, other.lengths = self.price[outputs], self.lengths
         return other
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:

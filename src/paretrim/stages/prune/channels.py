@@ -105,7 +105,7 @@ def _carry_(source: Weighted, target: Weighted, kept: ChannelIndices) -> None:
             set_mask_(target.to(source.weight.device), mask)
     target.alive = _alive_among(source.alive, kept)
     if source.quantizer is not None:
-        target.quantizer = source.quantizer.rows(outputs)
+        target.quantizer = source.quantizer.rows(outputs, inputs)
 
 
 def _alive_among(alive: Tensor | None, kept: ChannelIndices) -> Tensor | None:

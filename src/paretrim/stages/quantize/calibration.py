@@ -2,7 +2,7 @@
 
 One pass counts the values in histograms, which also know the exact range. Source of the criteria: min-max and percentile as in
 every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1; first steps
-of LSQ, Esser et al. 2020 (arXiv 1902.08153) section 2.1.
+of LSQ, Esser et al. 2020 (arXiv 1902.08153) section 2.1, and of LSQ+, Bhalgat et al. 2020 (arXiv 2004.09576) section 3.2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paretrim.network.network import Network
 from paretrim.stages.quantize.histogram import Histogram
 from paretrim.train.execution import fast_batches
 
-Calibrator = Literal["minmax", "percentile", "mse", "lsq"]
+Calibrator = Literal["minmax", "percentile", "mse", "lsq", "lsq+"]
 
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 """Shares of the observed range that the ``mse`` calibrator tries."""
@@ -215,12 +215,14 @@ def _lsq_grid(values: Histogram) -> Grid:
 
 
 def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: float) -> Tensor:
-    """Share of each output channel's largest magnitude that its grid covers, float32 [Co] in (0, 1]; above 1 with ``lsq`` alone.
+    """Share of each output channel's largest magnitude that its grid covers, float32 [Co] above 0, with ``mse`` at most 1.
 
     For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image. ``lsq``
-    is a step of ``2 mean|w| / sqrt(top)``, which at 8 bits covers several times the range; pruned weights do not count.
+    is a step of ``2 mean|w| / sqrt(top)``, which at 8 bits covers several times the range; pruned weights do not count. ``lsq+``
+    is a step of ``max(|m - 3 s|, |m + 3 s|) / 2^(bits - 1)`` with mean m and deviation s, also of weights that are not pruned.
     """
-    rows = weight.detach().reshape(len(weight), -1).abs()
+    signed = weight.detach().reshape(len(weight), -1)
+    rows = signed.abs()
     # In units of a power of two, which changes no digit: squares of float32 leave it at 1e-19 and 1e19.
     _, exponents = torch.frexp(rows.amax(1, keepdim=True))
     rows = torch.ldexp(rows, -exponents)
@@ -233,6 +235,12 @@ def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: f
     if method == "lsq":
         mean = rows.sum(1) / (rows > 0).sum(1).clamp_min(1)
         return torch.where(mean > 0, 2 * mean * math.sqrt(2 ** (bits - 1) - 1) / peak, 1.0)
+    if method == "lsq+":
+        alive = (rows > 0).sum(1).clamp_min(1)
+        mean = (rows * signed.sign()).sum(1) / alive
+        spread = ((rows * signed.sign() - mean[:, None]).square() * (rows > 0)).sum(1).div(alive).sqrt()
+        reach = (mean.abs() + 3 * spread) / 2 ** (bits - 1) * (2 ** (bits - 1) - 1)
+        return torch.where(reach > 0, reach / peak, 1.0)
     at_once = max(1, _CACHED // rows.shape[1])
     parts = zip(torch.split(rows, at_once), torch.split(peak, at_once), strict=True)
     return torch.cat([_least_squares(some, peaks, top=2 ** (bits - 1) - 1) for some, peaks in parts])

@@ -26,6 +26,8 @@ class Format:
     ``ternary``: -1, 0 and 1 (Li & Liu 2016), in 2 bits.
     ``dorefa``: weights bent by tanh, then rounded (Zhou et al. 2016), 2 to 7 bits.
     ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
+    ``powers``: 0 and powers of two, taken over step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
+    ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
 
     Raises:
         InvalidRecipe: there is no such grid, or it has no such width.

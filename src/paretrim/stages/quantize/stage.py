@@ -49,8 +49,11 @@ class Quantize:
     ``formats`` gives layers formats of their own, by name or pattern:
     ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
     computes in 8 bits all the same. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is
-    the grid of all values: "uniform", or "clipped", which trains the reach of the grid by what is beyond it (PACT) whatever
-    ``scales`` says.
+    the grid of all values: "uniform"; "clipped", which trains the reach of the grid by what is beyond it (PACT); or "offset",
+    which trains step and zero point (LSQ+). The last two do so whatever ``scales`` says.
+
+    ``portions`` are for layers on the grid ``powers``: the shares of weights that have their powers of two from the beginning, at
+    equal parts of the budget, and at its end (INQ).
 
     Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
 
@@ -78,11 +81,14 @@ class Quantize:
     adjust: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
     smoothing: Fraction = dataclasses.field(default=0.5, metadata=LATER)
     rounding_steps: AtLeastOne = dataclasses.field(default=10_000, metadata=LATER)
+    portions: tuple[Fraction, ...] = dataclasses.field(default=(0.5, 0.75, 0.875, 1.0), metadata=LATER)
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
         if self.activations not in ACTIVATION_GRIDS:
             raise InvalidRecipe(f"activations is {brief(self.activations)}; known grids are {', '.join(ACTIVATION_GRIDS)}")
+        if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
+            raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
@@ -145,10 +151,14 @@ class Quantize:
             clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
         return WEIGHT_GRIDS[form.grid].fitted(weight, WeightSettings(bits, self.scales, clip, worth))
 
-    def advance(self, training: Training, _progress: float, /) -> None:
-        """Nothing ramps; where bits have a price, they are counted anew."""
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Where bits have a price, they are counted anew; grids that take weights over in portions take the next."""
         if self.rate:
             recount_(training.network)
+        share = self.portions[int(progress * (len(self.portions) - 1))]
+        for layer in weighted_layers(training.network).values():
+            if layer.quantizer is not None and layer.quantizer.incremental is not None:
+                layer.quantizer.incremental.fix_largest_(layer.weight, share)
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Gradients are not looked at."""

@@ -1,0 +1,76 @@
+"""Activations with a trained step and a trained offset.
+
+Source: Bhalgat et al. 2020 (LSQ+, arXiv 2004.09576) section 3.1, equations 3 to 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
+from paretrim.network.rounding import straight
+
+
+class OffsetActivations(nn.Module):
+    """The uint8 grid of one activation tensor: ``round(clip((x - offset) / s, 0, 255)) s + offset``, both trained.
+
+    The gradients are those of this formula, scaled as the step's in LSQ. What is computed has the offset rounded to a whole
+    number of steps, the zero point: 0 stays exact. Where nothing is negative the offset is 0 and does not train. Both train
+    whatever ``scales`` says.
+    """
+
+    offset: Tensor
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([grid.scale], dtype=torch.float32))
+        offset = torch.tensor([-grid.zero_point * grid.scale], dtype=torch.float32)
+        self.shifted = grid.zero_point > 0
+        if self.shifted:
+            self.offset = nn.Parameter(offset)
+        else:
+            self.register_buffer("offset", offset.abs())
+
+    @classmethod
+    def fitted(cls, grid: Grid, _scales: Scales) -> Self:
+        """One that begins at a calibrated grid."""
+        return cls(grid)
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object]) -> Self:
+        """One made of :meth:`facts`; step and offset come with its ``state_dict``."""
+        return cls(Grid(1.0, int(bool(facts["shifted"]))))
+
+    def facts(self) -> Facts:
+        """Its name, and whether it has an offset."""
+        return {"grid": "offset", "shifted": self.shifted}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
+        scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
+        share = 1.0 / float(x[0].numel() * TOP) ** 0.5
+        values, step, offset = x.float(), _slower(scale, share), _slower(self.offset, share)
+        places = ((values - offset) / step).clamp(0, TOP)
+        trained = straight(places, places.detach().round()) * step + offset
+        with torch.no_grad():
+            zero_point = self._zero_point(scale)
+            levels = (values / scale).round_().add_(zero_point).clamp_(0, TOP).sub_(zero_point)
+            moved = levels.mul_(scale)
+        return straight(trained, moved).to(x.dtype)
+
+    def grid(self) -> Grid:
+        """The grid as plain numbers."""
+        scale = self.scale.detach().abs().clamp_min(SMALLEST_SCALE)
+        return Grid(float(scale), int(self._zero_point(scale)))
+
+    def _zero_point(self, scale: Tensor) -> Tensor:
+        return (-self.offset.detach() / scale.detach()).round().clamp(0, TOP)
+
+
+def _slower(parameter: Tensor, share: float) -> Tensor:
+    """The same value with so small a share of its gradient."""
+    return parameter.detach() + (parameter - parameter.detach()) * share

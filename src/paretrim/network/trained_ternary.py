@@ -1,0 +1,140 @@
+"""Ternary weights whose two values train.
+
+Source: Zhu et al. 2017, "Trained ternary quantization" (TTQ, arXiv 1612.01064), section 3, equations 6 to 9, channel by channel
+instead of by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+
+THRESHOLD = 0.05
+"""Weights up to this share of the largest of their channel become 0."""
+
+TOP = 127
+"""The integer of the larger of the two values."""
+
+
+class TrainedTernary(nn.Module):
+    """``positive`` where ``w > t max|w|``, ``-negative`` where ``w < -t max|w|``, else 0; t is 0.05, the maximum a channel's.
+
+    Both values train, from the means of their members. Their gradients are the sums over members, as published, over the square
+    root of their number, so that one learning rate serves weights and values. The gradient of a weight is multiplied by the value
+    it has, in units of the channel's largest weight, and passes as it is where that is 0. The larger value is the integer 127,
+    the other one is rounded to that grid.
+    """
+
+    widths: ClassVar[range] = range(2, 3)
+    bits: int = 2
+    trained_scale: nn.Parameter | None = None
+    priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
+
+    def __init__(self, positive: Tensor, negative: Tensor) -> None:
+        super().__init__()
+        self.positive, self.negative = nn.Parameter(positive), nn.Parameter(negative)
+
+    @classmethod
+    def fitted(cls, weight: Tensor, _settings: WeightSettings) -> Self:
+        """A new grid for this weight [Co, ...]."""
+        weight = weight.detach()
+        signs, largest = _signs(weight), weight.abs().amax()
+        # In a layer of zeros any value will do until training moves them; this one fits weights of the usual initial size.
+        least = torch.where(largest > 0, largest * SMALLEST_ROW, float(weight[0].numel()) ** -0.5).clamp_min(SMALLEST_SCALE * TOP)
+        both = _mean_size(weight, signs != 0, least)
+        return cls(_mean_size(weight, signs > 0, both), _mean_size(weight, signs < 0, both))
+
+    @classmethod
+    def restored(cls, _facts: Mapping[str, object], weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
+        """One whose values come with its ``state_dict``."""
+        return cls(torch.ones(len(weight), device=weight.device), torch.ones(len(weight), device=weight.device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight [Co, ...] moved to the grid; zeros stay zero."""
+        with torch.autocast(weight.device.type, enabled=False):
+            integers, scale = self._integers(weight)
+            chosen = integers * scale.reshape(-1, *[1] * (weight.dim() - 1))
+            take = cast(Callable[..., Tensor], _TwoValues.apply)
+            return take(weight, self.positive.abs(), self.negative.abs(), _signs(weight), chosen)
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""
+        integers, scale = self._integers(weight)
+        return integers.to(torch.int8), scale
+
+    def rows(self, outputs: Tensor, _inputs: Tensor) -> Self:
+        """The grid of some output channels."""
+        return type(self)(self.positive.detach()[outputs], self.negative.detach()[outputs])
+
+    def facts(self) -> Facts:
+        """Its name."""
+        return {"grid": "trained-ternary"}
+
+    def _integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The integers [Co, ...] float32 and their scales [Co]."""
+        with torch.no_grad():
+            values = torch.stack([self.positive, self.negative]).abs().clamp_min(SMALLEST_SCALE)
+            scale = (values.amax(0) / TOP).clamp_min(SMALLEST_SCALE)
+            columns = [-1, *[1] * (weight.dim() - 1)]
+            up, down = (part.reshape(columns) for part in (values / scale).round().clamp_max(TOP))
+            signs = _signs(weight)
+            return torch.where(signs > 0, up, down) * signs, scale
+
+
+def _signs(weight: Tensor) -> Tensor:
+    """1, -1, and 0 within the threshold; float32 [Co, ...]."""
+    weight = weight.detach()
+    return weight.sign() * (weight.abs() > THRESHOLD * _peaks(weight))
+
+
+def _peaks(weight: Tensor) -> Tensor:
+    """The largest weight of every channel, [Co, 1, ...]."""
+    return weight.reshape(len(weight), -1).abs().amax(1).reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _mean_size(weight: Tensor, where: Tensor, otherwise: Tensor) -> Tensor:
+    """Mean magnitude [Co] of the members of every channel; ``otherwise`` where there are none."""
+    members = where.reshape(len(weight), -1)
+    shares = weight.reshape(len(weight), -1).abs().double() * members
+    count = members.sum(1)
+    return torch.where(count > 0, (shares.sum(1) / count.clamp_min(1)).float(), otherwise)
+
+
+class _Context(Protocol):
+    """What the forward pass below leaves for its backward pass."""
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Save tensors."""
+
+
+class _TwoValues(torch.autograd.Function):
+    """What was chosen, with the gradients of the paper to the weight and to both values."""
+
+    @staticmethod
+    def forward(ctx: _Context, weight: Tensor, positive: Tensor, negative: Tensor, signs: Tensor, chosen: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, positive, negative, signs)
+        return chosen.clone()
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, positive, negative, signs = ctx.saved_tensors
+        peaks = _peaks(weight)
+        peaks = torch.where(peaks > 0, peaks, 1.0)
+        up, down = (value.reshape(peaks.shape) / peaks for value in (positive, negative))
+        through = torch.where(signs > 0, up, torch.where(signs < 0, down, 1.0))
+        sums = []
+        for sign in (1.0, -1.0):
+            members = (signs == sign).reshape(len(weight), -1)
+            total = (gradient.reshape(len(weight), -1) * members).sum(1) * sign
+            sums.append(total / members.sum(1).clamp_min(1).sqrt())
+        return gradient * through, sums[0], sums[1], None, None
