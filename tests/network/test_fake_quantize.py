@@ -127,7 +127,7 @@ def test_a_negative_learned_step_means_its_size():
 def test_rows_of_a_weight_quantizer_quantize_as_before(scales):
     weight, kept = torch.randn(6, 5), torch.tensor([1, 4])
     quantizer = WeightQuantizer(weight, bits=6, scales=scales, clip=torch.linspace(0.5, 1, 6))
-    torch.testing.assert_close(quantizer.rows(kept)(weight[kept]), quantizer(weight)[kept])
+    torch.testing.assert_close(quantizer.rows(kept, torch.arange(weight.shape[1]))(weight[kept]), quantizer(weight)[kept])
 
 
 def test_grids_cover_their_range_and_hold_zero():
