@@ -8,6 +8,7 @@ from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
 from paretrim.run.recipe import STAGES, Recipe, canonical, parse_recipe, parse_stage, read_recipe, stage_settings
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 
@@ -113,6 +114,7 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     missing = set(fields(recipe)) - set(leaves(canonical(recipe))) - parts_budget
     later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 0, field.name) for field in dataclasses.fields(Quantize) if field.metadata == LATER}
+    later |= {("stages", 1, "parts", 1, field.name) for field in dataclasses.fields(Distill) if field.metadata == LATER}
     later |= {("data", "resize")}
     assert missing == later | {("task",), ("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 

@@ -157,6 +157,7 @@ STAGES = {
         budget=SHORT, weight_bits=4, adjust=("equalize", "batchnorm", "adaround", "bias"), rounding_steps=50
     ),
     "distill": Distill(budget=SHORT),
+    "distill dkd": Distill(budget=SHORT, criteria=({"loss": "dkd", "standardise": True},)),
     "together": Together(
         parts=(Prune(sparsity=0.5, schedule="cubic"), Quantize(), Distill()), budget=replace(SHORT, label_smoothing=0.1)
     ),

@@ -25,6 +25,7 @@ from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.files import read_regular
 from paretrim.history import LATER
 from paretrim.models.spec import ModelSpec
+from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
@@ -256,6 +257,13 @@ def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
         return f"{key}: there is no such key; " + (f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}")
     if problem["type"] in ("missing", "missing_argument"):
         return f"{key} is missing"
+    if problem["type"] == "union_tag_not_found":
+        return f"{key} is {brief(problem['input'])}: it needs a key {problem['ctx']['discriminator'].strip(chr(39))}"
+    if problem["type"] == "union_tag_invalid":
+        tag, known = str(problem["ctx"]["tag"]), problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+        near = difflib.get_close_matches(tag, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+        return f"{key}: there is no {problem['ctx']['discriminator'].strip(chr(39))} {brief(tag)}; {hint}"
     return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
@@ -274,5 +282,8 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
             "choices": Format,
             "mixed": Mixed,
         }
+        if kind is Distill:
+            found |= CRITERIA
+            kinds |= CRITERIA
         kind = found.get(str(part), kind) if part in kinds else kind
     return kind

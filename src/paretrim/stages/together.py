@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from pydantic import Field, SkipValidation
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import STRICT, Budget
-from paretrim.train.losses import LossTerm, Outputs
+from paretrim.train.losses import LossTerm, modules_under, with_modules
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
@@ -55,35 +55,21 @@ class Together:
     def advance(self, training: Training, progress: float, /) -> None:
         """Move every part's ramps."""
         for number, part in enumerate(self._bound()):
-            part.advance(dataclasses.replace(training, extra=_own(training.extra, number)), progress)
+            part.advance(dataclasses.replace(training, extra=modules_under(training.extra, str(number))), progress)
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Let every part look at the gradients."""
         for number, part in enumerate(self._bound()):
-            part.observe(dataclasses.replace(training, extra=_own(training.extra, number)), step)
+            part.observe(dataclasses.replace(training, extra=modules_under(training.extra, str(number))), step)
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """The losses of all parts; cross-entropy if none has any."""
         parts = enumerate(self._bound())
-        return tuple(_of_part(term, number) for number, part in parts for term in part.losses(resources))
+        return tuple(with_modules(term, str(number)) for number, part in parts for term in part.losses(resources))
 
     def _bound(self) -> tuple[Stage, ...]:
         """The parts with the budget they share: a part may read it, as distillation reads the label smoothing."""
         return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)
-
-
-def _own(extra: nn.ModuleDict, number: int) -> nn.ModuleDict:
-    """The modules of one part."""
-    return cast(nn.ModuleDict, extra[str(number)])
-
-
-def _of_part(term: LossTerm, number: int) -> LossTerm:
-    """A term of one part, which sees the modules of that part alone."""
-
-    def function(outputs: Outputs) -> Tensor:
-        return term.function(dataclasses.replace(outputs, extra=_own(outputs.extra, number)))
-
-    return dataclasses.replace(term, function=function)
 
 
 def stage_label(stage: Stage) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -56,6 +57,20 @@ class LossTerm:
     def weight_at(self, progress: float) -> float:
         """The weight at this progress."""
         return self.weight if isinstance(self.weight, (int, float)) else self.weight(progress)
+
+
+def with_modules(term: LossTerm, name: str) -> LossTerm:
+    """A term that sees the modules under ``name`` alone: where several share one stage, each has its own."""
+
+    def function(outputs: Outputs) -> Tensor:
+        return term.function(replace(outputs, extra=modules_under(outputs.extra, name)))
+
+    return replace(term, function=function)
+
+
+def modules_under(extra: nn.ModuleDict, name: str) -> nn.ModuleDict:
+    """The modules under ``name``."""
+    return cast(nn.ModuleDict, extra[name])
 
 
 def task_loss(task: Task, label_smoothing: float = 0.0) -> LossTerm:

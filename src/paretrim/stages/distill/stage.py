@@ -1,48 +1,70 @@
-"""Distillation as a stage: learn from the softened logits of a teacher."""
+"""Distillation as a stage: learn from the logits of a teacher, or from what its modules give."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import nn
 
 from paretrim.errors import InvalidRecipe
+from paretrim.history import LATER
 from paretrim.network.network import Network
-from paretrim.train.budget import STRICT, Budget, Fraction, Positive
-from paretrim.train.losses import LossTerm, Outputs, task_loss
+from paretrim.stages.distill.criteria import AnyCriterion
+from paretrim.stages.distill.criterion import teacher_of
+from paretrim.stages.distill.logits import SoftLogits
+from paretrim.train.budget import STRICT, Budget, Fraction, NotNegative, Positive
+from paretrim.train.losses import LossTerm, task_loss, with_modules
 from paretrim.train.resources import Resources
-from paretrim.train.task import Task
 from paretrim.train.training import Step, Training
+
+TEMPERATURE, ALPHA = 4.0, 0.9
 
 
 @dataclass(frozen=True, config=STRICT)
 class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
 
+    With ``criteria``, their weighted sum beside ``labels`` times the cross-entropy is minimised instead. Each of them is one loss
+    with its own settings and its published weight (``CRITERIA``); with ``labels = 0`` nothing but them is learned.
+
     In another task than classification, its loss and its imitation stand in their places.
 
     The teacher is the dense network unless the recipe names another.
+
+    Raises:
+        InvalidRecipe: settings that do not go together.
     """
 
     name: ClassVar[str] = "distill"
     budget: Budget = Field(default_factory=Budget)
-    temperature: Positive = 4.0
-    alpha: Fraction = 0.9
+    temperature: Positive = TEMPERATURE
+    alpha: Fraction = ALPHA
+    criteria: tuple[AnyCriterion, ...] = dataclasses.field(default=(), metadata=LATER)
+    labels: NotNegative = dataclasses.field(default=1.0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.criteria and (self.temperature, self.alpha) != (TEMPERATURE, ALPHA):
+            raise InvalidRecipe(
+                "distill: temperature and alpha have no say beside criteria; give labels the weight of the labels, and kd its "
+                "temperature and weight among the criteria"
+            )
+        if not self.criteria and self.labels != 1:
+            raise InvalidRecipe(f"distill: labels is {self.labels} and there are no criteria; say the same with alpha")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A plain copy.
+        """A plain copy, and the modules of every criterion under its number.
 
         Raises:
-            InvalidRecipe: there is no teacher.
+            InvalidRecipe: there is no teacher, or a criterion does not fit network, teacher or task.
         """
-        if resources.teacher is None:
-            raise InvalidRecipe(
-                "a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network"
-            )
-        return Training(copy.deepcopy(network), resources)
+        teacher_of(resources)
+        private = copy.deepcopy(network)
+        extra = {str(number): one.begin(private, resources) for number, one in enumerate(self.criteria)}
+        return Training(private, resources, nn.ModuleDict(extra))
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Nothing ramps."""
@@ -51,14 +73,11 @@ class Distill:
         """Gradients are not looked at."""
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
-        """Labels and softened logits."""
-        labels, task = task_loss(resources.task, self.budget.label_smoothing), resources.task
-        return (
-            LossTerm(labels.function, 1 - self.alpha),
-            LossTerm(lambda outputs: self._from_teacher(outputs, task), self.alpha, needs_teacher=True),
-        )
-
-    def _from_teacher(self, outputs: Outputs, task: Task) -> Tensor:
-        if outputs.teacher_logits is None:
-            raise InvalidRecipe("the distillation loss was called without teacher logits")
-        return task.imitation((outputs.logits,), (outputs.teacher_logits,), temperature=self.temperature)
+        """Labels, and what the teacher says."""
+        task = resources.task
+        labels = task_loss(task, self.budget.label_smoothing).function
+        if not self.criteria:
+            soft = SoftLogits(weight=self.alpha, temperature=self.temperature)
+            return LossTerm(labels, 1 - self.alpha), soft.term(task)
+        learned = (with_modules(one.term(task), str(number)) for number, one in enumerate(self.criteria))
+        return *((LossTerm(labels, self.labels),) if self.labels else ()), *learned
