@@ -120,7 +120,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
         (tmp_path / f"{name}.toml").write_text(start + stages, encoding="utf-8")
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
     ways = [parse_stage({"stage": "quantize", **tomllib.loads(line)}, "stage").mixed.by for line in mixed.splitlines()]
-    assert ways == ["hessian", "variance"]
+    assert ways == ["hessian", "variance", "latency"]
     assert read_recipe(tmp_path / "criteria.toml").stages[0].criteria[0].beta == 2.0
 
 

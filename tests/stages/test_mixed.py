@@ -22,6 +22,7 @@ from paretrim.runtime import plan
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.knapsack import least_loss
+from paretrim.stages.quantize.latency import layer_times_ns
 from paretrim.stages.quantize.mixed import Mixed, output_variances
 from paretrim.stages.quantize.stage import Quantize
 
@@ -178,6 +179,47 @@ def test_a_budget_of_bytes_is_kept_and_named_layers_count():
     assert sum(sizes[name] * bits for name, bits in same.items()) <= 8 * limit
 
 
+def test_by_latency_is_the_least_loss_within_the_microseconds():
+    random = np.random.default_rng(3)
+    names = list(weighted_layers(dense("residual").network))
+    times = {name: tuple(sorted(map(float, random.integers(1, 20, 3)))) for name in names}
+    budget = sum(some[1] for some in times.values())
+    stage = Quantize(mixed=Mixed(by="latency", choices=THREE, microseconds=budget, times=times, samples=3))
+    torch.manual_seed(1)
+    found = bits_of(stage)
+    torch.manual_seed(1)
+    traces = hessian_traces(dense("residual").network, resources("residual"), samples=3)
+    losses = []
+    for name, layer in weighted_layers(dense("residual").network).items():
+        weight = layer.weight.detach()
+        grids = [stage._weight_grid(weight, form, None) for form in THREE]
+        losses.append([traces[name] * float((grid(weight).detach() - weight).square().sum()) for grid in grids])
+    costs = [[round(1000 * time) for time in times[name]] for name in names]
+    chosen = [(2, 4, 8).index(found[name]) for name in names]
+    lost = sum(loss[number] for loss, number in zip(losses, chosen, strict=True))
+    assert lost == pytest.approx(by_brute_force(losses, costs, round(1000 * budget)), rel=1e-5)
+    assert len(set(found.values())) > 1
+    assert parse_stage(stage_settings(stage), "stage") == stage
+
+
+def test_times_are_measured_where_none_are_given():
+    stage = Quantize(formats={"head": Format(bits=3)}, mixed=Mixed(by="latency", microseconds=1e6, choices=THREE, samples=20))
+    found = bits_of(stage)
+    assert found == {name: 3 if name == "head" else 8 for name in found}
+    graph = freeze(stage.begin(dense("residual").network, resources("residual")).network)
+    times = layer_times_ns(graph)
+    assert set(times) == set(found)
+    assert all(0 < time < 10**9 for time in times.values())
+    with pytest.raises(InvalidRecipe, match=r"the budget is 0.001 microseconds and the fastest choices take [\d.]+; raise it"):
+        bits_of(Quantize(mixed=Mixed(by="latency", microseconds=0.001, choices=THREE, samples=1)))
+
+
+def test_times_of_every_layer_in_every_choice_are_needed():
+    table = dict.fromkeys(weighted_layers(dense("residual").network), (1.0, 2.0))
+    with pytest.raises(InvalidRecipe, match=r"times has 2 numbers for layer 'stem\.0'; give one for each of its 3 choices"):
+        bits_of(Quantize(mixed=Mixed(by="latency", microseconds=9.0, times=table)))
+
+
 def test_all_layers_may_be_named():
     assert set(bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixed(bits=4.0))).values()) == {3}
 
@@ -196,16 +238,23 @@ def test_a_mixture_ships_as_it_trains():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, variance"),
+        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, variance, latency"),
         ({"bits": 4.0, "choices": [{"bits": 4}]}, "there are 1 choices; give at least two formats"),
         ({"bits": 4.0, "choices": [{"bit": 4}, {"bits": 2}]}, "there is no such key; did you mean 'bits'"),
         ({}, "by 'hessian' keeps one budget and 0 are given; give either bits or bytes"),
         ({"bits": 4.0, "bytes": 1000}, "by 'hessian' keeps one budget and 2 are given"),
-        ({"by": "variance", "bits": 4.0}, "by 'variance' keeps no budget; leave bits and bytes out, or set by to hessian"),
+        (
+            {"by": "variance", "bits": 4.0},
+            "by 'variance' keeps no budget of bits; leave bits and bytes out, or set by to hessian",
+        ),
         (
             {"by": "variance", "percentiles": [50.0]},
             r"percentiles are \[50.0\] and there are 3 choices; give percentiles in ascending order, one fewer",
         ),
+        ({"by": "latency"}, "by is 'latency', microseconds is None and times are not given; by 'latency' needs the budget"),
+        ({"by": "hessian", "bits": 4.0, "microseconds": 9.0}, "by is 'hessian', microseconds is 9.0 and times are not given"),
+        ({"by": "hessian", "bits": 4.0, "times": {"a": [1.0]}}, "by is 'hessian', microseconds is None and times are given"),
+        ({"by": "latency", "microseconds": 9.0, "bits": 4.0}, "by 'latency' keeps no budget of bits; leave bits and bytes out"),
         ({"by": "variance", "percentiles": [70.0, 30.0]}, r"percentiles are \[70.0, 30.0\]"),
     ],
 )

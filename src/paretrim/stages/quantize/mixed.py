@@ -16,12 +16,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.types import Graph
 from paretrim.network.constraints import Weighted, living_weights, weighted_layers
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.formats import Bits, Format
 from paretrim.stages.quantize.knapsack import least_loss
+from paretrim.stages.quantize.latency import layer_times_ns
 from paretrim.train.budget import STRICT, AtLeastOne, Positive
 from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources
@@ -39,6 +41,9 @@ class Mixed:
     exactly. ``samples`` random vectors estimate the traces. Pruned weights take no bits.
     Or ``variance``: the variance of a layer's outputs on calibration images against the ``percentiles`` of all layers: below the
     first the first choice, above the last the last, so there is one choice more than percentiles.
+    Or ``latency``: the least sum as of ``hessian`` whose layers take at most ``microseconds`` together in the native runtime, for
+    one image on one thread. ``times`` are microseconds of every layer in every choice; without them they are measured when the
+    stage begins, so that another machine, and a stage that goes on after a kill, may come to another assignment.
 
     Raises:
         InvalidRecipe: the settings do not fit each other.
@@ -50,6 +55,8 @@ class Mixed:
     bytes: AtLeastOne | None = None
     samples: AtLeastOne = 50
     percentiles: tuple[Percentile, ...] = (30.0, 70.0)
+    microseconds: Positive | None = None
+    times: dict[str, tuple[Positive, ...]] | None = None
 
     def __post_init__(self) -> None:
         if self.by not in MIXTURES:
@@ -57,16 +64,22 @@ class Mixed:
         if len(self.choices) < 2:
             raise InvalidRecipe(f"mixed: there are {len(self.choices)} choices; give at least two formats to choose from")
         budgets = (self.bits is not None) + (self.bytes is not None)
+        timed = self.by == "latency"
+        if timed != (self.microseconds is not None) or (self.times is not None and not timed):
+            raise InvalidRecipe(
+                f"mixed: by is '{self.by}', microseconds is {self.microseconds} and times are {'' if self.times else 'not '}"
+                "given; by 'latency' needs the budget microseconds and may have times, other ways have neither"
+            )
         if self.by == "hessian" and budgets != 1:
             raise InvalidRecipe(f"mixed: by 'hessian' keeps one budget and {budgets} are given; give either bits or bytes")
-        if self.by == "variance":
-            if budgets:
-                raise InvalidRecipe("mixed: by 'variance' keeps no budget; leave bits and bytes out, or set by to hessian")
-            if len(self.percentiles) + 1 != len(self.choices) or list(self.percentiles) != sorted(self.percentiles):
-                raise InvalidRecipe(
-                    f"mixed: percentiles are {list(self.percentiles)} and there are {len(self.choices)} choices; give "
-                    "percentiles in ascending order, one fewer than choices"
-                )
+        if self.by != "hessian" and budgets:
+            raise InvalidRecipe(f"mixed: by '{self.by}' keeps no budget of bits; leave bits and bytes out, or set by to hessian")
+        ascending = list(self.percentiles) == sorted(self.percentiles)
+        if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):
+            raise InvalidRecipe(
+                f"mixed: percentiles are {list(self.percentiles)} and there are {len(self.choices)} choices; give percentiles in "
+                "ascending order, one fewer than choices"
+            )
 
 
 Fit = Callable[[Tensor, Format], WeightGrid]
@@ -86,6 +99,8 @@ class Question:
     named: Mapping[str, Format]
     usual: Bits
     fit: Fit
+    frozen: Callable[[Mapping[str, Format]], Graph]
+    """The integer graph with these formats of all layers."""
 
     @property
     def open(self) -> dict[str, Weighted]:
@@ -133,16 +148,12 @@ def output_variances(network: Network, names: tuple[str, ...], images: Tensor) -
 
 def _by_hessian(question: Question) -> Assignment:
     settings, layers = question.settings, question.open
-    traces = hessian_traces(question.network, question.resources, samples=settings.samples)
-    losses = [
-        [traces[name] * _squared_error(layer, question.fit, form) for form in settings.choices] for name, layer in layers.items()
-    ]
     costs = [[question.weights_bits(layer, form) for form in settings.choices] for layer in layers.values()]
     every = weighted_layers(question.network)
     taken = sum(question.weights_bits(every[name], form) for name, form in question.named.items())
     weights = sum(living_weights(layer) for layer in every.values())
     budget = 8 * settings.bytes if settings.bytes is not None else int((settings.bits or 0.0) * weights)
-    chosen = least_loss(losses, costs, budget - taken)
+    chosen = least_loss(_losses(question), costs, budget - taken)
     if chosen is None:
         needed = taken + sum(min(some) for some in costs)
         raise InvalidRecipe(
@@ -152,11 +163,54 @@ def _by_hessian(question: Question) -> Assignment:
     return {name: settings.choices[number] for name, number in zip(layers, chosen, strict=True)}
 
 
+def _by_latency(question: Question) -> Assignment:
+    settings, names = question.settings, list(question.open)
+    times = _times_ns(question)
+    taken = sum(times[name][0] for name in question.named)
+    budget = round(1000 * (settings.microseconds or 0.0))
+    chosen = least_loss(_losses(question), [times[name] for name in names], budget - taken)
+    if chosen is None:
+        needed = taken + sum(min(times[name]) for name in names)
+        raise InvalidRecipe(
+            f"mixed: the budget is {budget / 1000:.4g} microseconds and the fastest choices take {needed / 1000:.4g}; raise it"
+        )
+    return {name: settings.choices[number] for name, number in zip(names, chosen, strict=True)}
+
+
+def _times_ns(question: Question) -> dict[str, list[int]]:
+    """Nanoseconds of every open layer in every choice, and of every named one in its own format."""
+    settings, named = question.settings, question.named
+    if settings.times is None:
+        tables = [layer_times_ns(question.frozen({**dict.fromkeys(question.open, one), **named})) for one in settings.choices]
+        return {name: [table[name] for table in tables[: 1 if name in named else None]] for name in tables[0]}
+    for name in weighted_layers(question.network):
+        wanted, given = 1 if name in named else len(settings.choices), len(settings.times.get(name, ()))
+        if given != wanted:
+            raise InvalidRecipe(
+                f"mixed: times has {given} numbers for layer '{name}'; give one for each of its {wanted} choices, of every layer"
+            )
+    return {name: [round(1000 * time) for time in times] for name, times in settings.times.items()}
+
+
+def _losses(question: Question) -> list[list[float]]:
+    """Mean Hessian trace times squared error of every open layer in every choice."""
+    settings = question.settings
+    traces = hessian_traces(question.network, question.resources, samples=settings.samples)
+    return [
+        [traces[name] * _squared_error(layer, question.fit, form) for form in settings.choices]
+        for name, layer in question.open.items()
+    ]
+
+
 def _squared_error(layer: Weighted, fit: Fit, form: Format) -> float:
     with torch.no_grad():
         weight = layer.effective_weight()
         return float((fit(weight, form)(weight) - weight).double().square().sum())
 
 
-MIXTURES: Mapping[str, Callable[[Question], Assignment]] = {"hessian": _by_hessian, "variance": _by_variance}
+MIXTURES: Mapping[str, Callable[[Question], Assignment]] = {
+    "hessian": _by_hessian,
+    "variance": _by_variance,
+    "latency": _by_latency,
+}
 """Ways to assign formats by the name that recipes give them."""

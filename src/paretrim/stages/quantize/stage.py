@@ -15,11 +15,12 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.fusion import grid_values
+from paretrim.graph.types import Graph
 from paretrim.history import LATER
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import SMALLEST_SCALE, Scales, WeightGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
 from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
@@ -115,32 +116,42 @@ class Quantize:
         names = grid_values(private.structure)
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
-        layers = weighted_layers(private)
-        for name, layer in layers.items():
+        for name, layer in weighted_layers(private).items():
             _require_steps(name, layer.effective_weight().detach())
-        formats = self._formats(private, resources)
-        for name, layer in layers.items():
-            weight = layer.effective_weight().detach()
-            layer.quantizer = self._weight_grid(weight, formats[name], worth.get(name))
-        for _ in range(ROUNDS):
-            recount_(private)
-        for name in names:
-            private.set_grid_(name, ACTIVATION_GRIDS[self.activations].fitted(grids[name], self.scales))
-        private.to(device)
+        formats = self._formats(private, resources, grids)
+        self._put_grids_(private, formats, grids, worth)
         adjust_after_(private, reference, self.adjust, work)
         if self.budget.epochs:
             freeze(private)  # what has no integers is refused here, not after training
         return Training(private, resources)
 
-    def _formats(self, network: Network, resources: Resources) -> Mapping[str, Format]:
-        """The format of every layer of a float network."""
+    def _formats(self, network: Network, resources: Resources, grids: Mapping[str, Grid]) -> Mapping[str, Format]:
+        """The format of every layer of a float network, whose values get these grids."""
         usual = Format()
         formats = formats_of(list(weighted_layers(network)), self.formats or {}, usual)
         if self.mixed is None:
             return formats
         named = {name: form for name, form in formats.items() if form is not usual}
         fit = functools.partial(self._weight_grid, worth=None)
-        return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit))
+
+        def frozen(formats: Mapping[str, Format]) -> Graph:
+            tried = copy.deepcopy(network)
+            self._put_grids_(tried, formats, grids, {})
+            return freeze(tried)
+
+        return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit, frozen))
+
+    def _put_grids_(
+        self, network: Network, formats: Mapping[str, Format], grids: Mapping[str, Grid], worth: Mapping[str, Tensor]
+    ) -> None:
+        """Put every weight and value of a float network on its grid; ``worth`` is what bits are worth, if they have a price."""
+        for name, layer in weighted_layers(network).items():
+            layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
+        for _ in range(ROUNDS):
+            recount_(network)
+        for name in grid_values(network.structure):
+            network.set_grid_(name, ACTIVATION_GRIDS[self.activations].fitted(grids[name], self.scales))
+        network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
