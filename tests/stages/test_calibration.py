@@ -15,7 +15,7 @@ from paretrim.network.constraints import weighted_layers
 from paretrim.network.grids import grid_for_range
 from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
-from paretrim.stages.quantize.calibration import CLIP_RATIOS, Calibrator, calibrate, weight_clips
+from paretrim.stages.quantize.calibration import CLIP_RATIOS, Calibrator, calibrate, divergence, weight_clips
 
 
 def observed(name="residual"):
@@ -87,6 +87,40 @@ def test_lsq_plus_begins_with_three_deviations_around_the_mean_and_the_least_squ
     assert clips.tolist() == pytest.approx([(mean + 3 * spread) / 4 * 3 / 8, 1.0])
 
 
+def slow_divergence(counts, edges, grid):
+    """The same, bin by bin."""
+    bins = [(round(edge / grid.scale) + grid.zero_point, int(count)) for edge, count in zip(edges, counts, strict=True)]
+    inside = [(level, count) for level, count in bins if 0 <= level <= 255]
+    p = [count for _, count in inside]
+    p[0] += sum(count for level, count in bins if level < 0)
+    p[-1] += sum(count for level, count in bins if level > 255)
+    q = []
+    for level, count in inside:
+        members = [other for same, other in inside if same == level and other]
+        q.append(max(sum(members) / len(members), 1e-4) if count else 1e-4)
+    pairs = [(a / sum(p), b / sum(b for a, b in zip(p, q, strict=True) if a)) for a, b in zip(p, q, strict=True) if a]
+    return sum(a * np.log(a / b) for a, b in pairs)
+
+
+def test_divergence_is_that_of_its_definition():
+    random = np.random.default_rng(1)
+    centres = np.arange(-300, 900) + 0.5
+    counts = random.poisson(20 * np.exp(-np.abs(centres) / 150))
+    for high in (900.0, 400.0, 120.0):
+        grid = grid_for_range(-high / 3, high)
+        assert divergence(centres, counts, grid) == pytest.approx(slow_divergence(counts, centres, grid), rel=1e-9)
+
+
+def test_kl_keeps_the_whole_of_an_even_histogram_and_clips_a_long_tail():
+    network = observed()[0]
+    images = torch.linspace(0, 1, 8 * 3 * 64).reshape(8, 3, 8, 8)
+    assert calibrate(network, (INPUT,), images, method="kl", percentile=99.0)[INPUT].scale == pytest.approx(1 / 255, rel=1e-2)
+    images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0)).abs()
+    images[0, 0, 0, 0] = 40.0
+    grid = calibrate(network, (INPUT,), images, method="kl", percentile=99.0)[INPUT]
+    assert 2.5 < 255 * grid.scale < 6
+
+
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_mse_clips_of_weights_are_the_best_of_all_ratios(bits):
     weight = weighted_layers(dense("residual").network)["down.0"].weight.detach()
@@ -108,6 +142,7 @@ def test_other_clips_of_weights():
     assert clips.tolist() == pytest.approx(
         [np.quantile(np.arange(1, 101), 0.9) / 100, np.quantile(np.arange(101, 201), 0.9) / 200]
     )
+    assert weight_clips(weight, bits=4, method="kl", percentile=50.0).tolist() == [1.0, 1.0]
     assert weight_clips(torch.zeros(3, 4), bits=8, method="mse", percentile=0.0).shape == (3,)
 
 
@@ -149,7 +184,7 @@ def test_pixels_do_not_lie_between_two_steps(method):
     steps = images.astype(np.float64) / grid.scale
     assert np.abs(steps - np.floor(steps) - 0.5).min() > 2.0**-12
     assert (
-        method in ("mse", "lsq", "lsq+") or 2 / 255 < grid.scale < 2 / 255 * 1.002
+        method in ("mse", "lsq", "kl") or 2 / 255 < grid.scale < 2 / 255 * 1.002
     )  # a hair longer, so that nothing more is clipped
     assert grid.zero_point in (127, 128)
 

@@ -24,7 +24,7 @@ def test_parts_are_the_images_in_order(monkeypatch, fitting, sizes):
     assert torch.equal(torch.cat(parts), images)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "lsq", "lsq+"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "lsq", "lsq+", "kl"])
 def test_grids_do_not_depend_on_the_parts(monkeypatch, method):
     network, images = dense("residual").network, resources("residual").calibration[:50]
     names = grid_values(network.structure)

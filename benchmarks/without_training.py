@@ -1,0 +1,98 @@
+"""Quantization without training: test accuracy with each method, for a network trained on digits over seeds, or for a pretrained one.
+
+    python benchmarks/without_training.py [--seeds 3] [--steps 1000] [--folder runs/without-training] [--json]
+    python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR]
+
+The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images normalised
+with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
+from paretrim.run.start import start_from
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.evaluate import evaluate
+from paretrim.train.execution import Execution
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
+EXECUTION = Execution(device="cpu", precision="float32")
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+NONE = Budget(epochs=0)
+ADJUSTED = (
+    ("equalize",),
+    ("smooth",),
+    ("bias",),
+    ("equalize", "bias"),
+    ("batchnorm",),
+    ("adaround",),
+    ("adaround", "bias"),
+    ("batchnorm", "adaround", "bias"),
+)
+
+
+def cases(steps: int) -> dict[str, Quantize]:
+    """Every way of quantizing by what it is called."""
+    found = {"8 bits": Quantize(budget=NONE), "8 bits, kl": Quantize(budget=NONE, calibrator="kl", weight_calibrator="mse")}
+    found["8 bits, percentile"] = Quantize(budget=NONE, calibrator="percentile", weight_calibrator="mse")
+    found["8 bits, minmax"] = Quantize(budget=NONE, calibrator="minmax", weight_calibrator="mse")
+    for bits in (8, 4, 3):
+        if bits < 8:
+            found[f"{bits} bits"] = Quantize(budget=NONE, weight_bits=bits)
+            found[f"{bits} bits, minmax steps"] = Quantize(budget=NONE, weight_bits=bits, weight_calibrator="minmax")
+        for names in ADJUSTED:
+            stage = Quantize(budget=NONE, weight_bits=bits, adjust=names, rounding_steps=steps)
+            found[f"{bits} bits, {' + '.join(names)}"] = stage
+    return found
+
+
+def recipe_for(given: argparse.Namespace, seed: int) -> Recipe:
+    """The network and its data."""
+    if given.weights is None:
+        return replace(read_recipe(RECIPE), seed=seed, execution=EXECUTION)
+    data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
+    recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
+    return replace(recipe, seed=seed, execution=EXECUTION)
+
+
+def main() -> None:
+    """Quantize in every way and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet20")
+    parser.add_argument("--weights", help="of a network for CIFAR-10; without them one is trained on digits")
+    parser.add_argument("--data", help="folder of CIFAR-10")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1000, help="of adaround, for each layer")
+    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--folder", type=Path, default=Path("runs/without-training"))
+    parser.add_argument("--json", action="store_true", help="an object a line")
+    given = parser.parse_args()
+    chosen = {case: stage for case, stage in cases(given.steps).items() if given.only in case}
+    found: dict[str, list[float]] = {case: [] for case in ("float", *chosen)}
+    for seed in range(given.seeds):
+        folder = given.folder / str(seed)
+        start, test = start_from(recipe_for(given, seed))
+        if given.weights is None:
+            start = train_dense(start, Budget(epochs=15, learning_rate=0.1), folder)
+        device = EXECUTION.torch_device()
+        found["float"].append(evaluate(start.network, test.batches.epoch(0), device))
+        for case, stage in chosen.items():
+            last = run_stages(start, (stage,), folder)[-1]
+            found[case].append(evaluate(last.network, test.batches.epoch(0), device, integers=last.integers))
+    for case, runs in found.items():
+        if given.json:
+            print(json.dumps({"case": case, "accuracies": runs}))
+        else:
+            each = " ".join(f"{100 * right:.2f}" for right in runs)
+            print(f"{case:40} {100 * sum(runs) / len(runs):6.2f} %  ({each})")
+
+
+if __name__ == "__main__":
+    main()
