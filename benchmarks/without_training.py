@@ -1,10 +1,10 @@
-"""Quantization without training: test accuracy with each method, for a network trained on digits over seeds, or for a pretrained one.
+"""Quantization without training: test accuracy with each method, for networks trained on digits or for a pretrained one.
 
     python benchmarks/without_training.py [--seeds 3] [--steps 1000] [--folder runs/without-training] [--json]
     python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR]
 
-The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images normalised
-with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again.
+The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
+normalised with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again.
 """
 
 from __future__ import annotations

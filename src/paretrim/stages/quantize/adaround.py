@@ -34,7 +34,7 @@ _REACH = 10.0
 _ROWS = 512
 """Output positions in a step."""
 
-_KEPT = 2**26
+_KEPT = 2**24
 """Numbers of inputs of a layer that are kept to draw positions from."""
 
 
@@ -102,16 +102,15 @@ class _Problem:
         self.groups = settings_of(head).integer("groups") if head.op == "conv2d" else 1
         self.activation = pair.run.activation
         size = self.groups * weight[0].numel()
-        positions = math.prod(head.type.shape[1:]) * sum(len(own) for own, _ in pair.inputs)
-        share = min(1.0, _KEPT / (size * positions))
+        places, images = math.prod(head.type.shape[1:]), sum(len(own) for own, _ in pair.inputs)
+        some = min(places, max(1, _KEPT // (size * images)))
         inputs, targets = [], []
         factor, offset = (part.to(weight) for part in affine_of(pair.float_norm, len(weight)))
         for (own, _), (_, wanted) in zip(pair.inputs, pair.results(), strict=True):
-            rows = patches(head, own, weight.shape)
-            flat = wanted.flatten(2).transpose(1, 2).flatten(0, 1) if wanted.dim() > 2 else wanted
-            kept = torch.randperm(len(rows), generator=random)[: max(1, math.ceil(share * len(rows)))].to(rows.device)
-            inputs.append(rows[kept])
-            targets.append(self.activated(flat[kept] * factor + offset))
+            kept = torch.randperm(places, generator=random)[:some].to(weight.device)
+            inputs.append(patches(head, own, weight.shape, kept))
+            rows = wanted.reshape(*wanted.shape[:2], places)[:, :, kept].transpose(1, 2).flatten(0, 1)
+            targets.append(self.activated(rows * factor + offset))
         self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
         self.unit = float(self.targets.square().mean().sqrt()) or 1.0
         self.factor, self.offset = (part.to(weight) for part in affine_of(pair.norm, len(weight)))
@@ -136,12 +135,12 @@ class _Problem:
         return ((given - self.targets[some]) / self.unit).square().sum(1).mean()
 
 
-def patches(head: Node, x: Tensor, shape: torch.Size) -> Tensor:
-    """What a weighted node of a weight of this shape reads at every output position of ``x`` [N, ...]: [P, groups * D]."""
+def patches(head: Node, x: Tensor, shape: torch.Size, kept: Tensor) -> Tensor:
+    """What a node with a weight of this shape reads at the output positions ``kept`` of ``x`` [N, ...]: [P, groups * D]."""
     if head.op != "conv2d":
         return x
     settings = settings_of(head)
     top, left, bottom, right = settings.edges("padding")
     padded = F.pad(x, (left, right, top, bottom))
     unfolded = F.unfold(padded, (shape[2], shape[3]), settings.pair("dilation"), 0, settings.pair("stride"))
-    return unfolded.transpose(1, 2).flatten(0, 1)
+    return unfolded[:, :, kept].transpose(1, 2).flatten(0, 1)
