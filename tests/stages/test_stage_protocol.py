@@ -18,6 +18,7 @@ from paretrim.run.pipeline import run_stage, run_stages
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
@@ -205,6 +206,10 @@ class HintWhileNarrowing(Hint):
 STAGES = {"observes": MovesMasks(budget=LONG), "narrows": Narrows(budget=LONG), "hint": Hint(budget=LONG)}
 STAGES |= {"grows": Grows(budget=LONG), "moves": Moves(budget=LONG)}
 STAGES |= {"narrows while observing": NarrowsWhileObserving(budget=LONG), "hint while narrowing": HintWhileNarrowing(budget=LONG)}
+STAGES |= {
+    f"quantize to {grid}": Quantize(budget=LONG, formats={"*": Format(grid=grid)}, activations="offset")
+    for grid in ("codebook", "powers", "trained-ternary")
+}
 STAGES["all at once"] = Together(parts=(MovesMasks(), Hint()), budget=LONG)
 
 
