@@ -19,6 +19,7 @@ from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage
+from paretrim.stages.quantize import corrections
 from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
 from paretrim.stages.quantize.adjustments import AFTER, BEFORE, Work, adjust_after_
 from paretrim.stages.quantize.corrections import affine_of, pairs
@@ -232,6 +233,28 @@ def small_layer(seed):
     below = torch.floor(weight / scale)
     tried = [(below + torch.tensor(ups)).clamp(-3, 3) for ups in itertools.product((0, 1), repeat=6)]
     return error(integers.float()), min(map(error, tried)), error((weight / scale).round().clamp(-3, 3))
+
+
+def test_a_clamp_takes_part_and_a_layer_without_bias_keeps_none():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Hardtanh(-0.5, 0.5), nn.Flatten(), nn.Linear(144, 4))
+    network, given = Network(capture(module, (3, 8, 8))), resources("plain")
+    made = []
+    for names in ((), ("adaround", "bias")):
+        stage = Quantize(budget=NONE, weight_bits=3, adjust=names, rounding_steps=100)
+        made.append(stage.begin(network, given).network)
+    first, last = weighted_layers(made[1]).values()
+    assert first.bias is None
+    assert last.bias is not None
+    plain, better = (errors(one, network, given.calibration)[-1] for one in made)
+    assert better < 0.7 * plain
+
+
+def test_large_networks_are_looked_at_on_fewer_images(monkeypatch):
+    network, reference = quantized("plain")
+    monkeypatch.setattr(corrections, "_LARGEST_VALUE", 10 * 8 * 8 * 8)
+    for pair in pairs(network, reference, resources("plain").calibration):
+        assert sum(len(own) for own, _ in pair.inputs) == 10
 
 
 def test_pruned_weights_stay_zero():
