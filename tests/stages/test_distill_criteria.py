@@ -156,7 +156,7 @@ def test_settings_that_do_not_go_together_are_refused():
 
 @pytest.mark.parametrize("criterion", [{"loss": "dkd"}, {"loss": "kd", "standardise": True}])
 def test_class_logits_are_needed(criterion):
-    said = "(dkd|standardise) compares logits of classes, and the task is other; leave it out, or choose kd"
+    said = "(dkd|standardise) needs classes, and the task is other; leave it out, or choose another loss"
     with pytest.raises(InvalidRecipe, match=said):
         Distill(criteria=(criterion,)).begin(dense("plain").network, replace(resources("plain"), task=OtherTask()))
 
@@ -170,7 +170,7 @@ def test_a_teacher_is_needed():
     ("criterion", "said"),
     [
         ({"loss": "dk"}, r"criteria\.0: there is no loss 'dk'; did you mean 'dkd'\?"),
-        ({"loss": "zz"}, r"criteria\.0: there is no loss 'zz'; known are kd, dkd"),
+        ({"loss": "zz"}, r"criteria\.0: there is no loss 'zz'; known are kd, dkd, hint"),
         ({"loss": "dkd", "bet": 1}, r"criteria\.0\.dkd\.bet: there is no such key; did you mean 'beta'\?"),
         ({"beta": 1}, r"criteria\.0 is .*: it needs a key loss"),
     ],
@@ -186,7 +186,16 @@ def test_settings_come_back_from_json():
     assert not {"criteria", "labels"} & set(stage_settings(Distill()))
 
 
-TRIED = {"kd": {"standardise": True}, "dkd": {}}
+TRIED = {
+    "kd": {"standardise": True},
+    "dkd": {},
+    "hint": {"at": "down", "weight": 1.0},
+    "mimic": {"at": "left", "step": 0.5},
+    "attention": {"at": ["stem", "down"]},
+    "rkd": {},
+    "crd": {"negatives": 50},
+    "review": {"at": ["stem", "down", "penultimate"]},
+}
 
 
 def test_every_criterion_is_tried():

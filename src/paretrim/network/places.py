@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT, Graph
+
+PENULTIMATE = "penultimate"
+"""The path of what the last weighted layer reads: the features that a network classifies by."""
 
 
 def value_at(graph: Graph, path: str) -> str:
     """The name of the value that the module at ``path`` returns: what its last operation computes.
 
     ``path`` is that of a module of the captured network, such as ``layer1.0``, or the name of a value. A module that is called
-    several times counts with its last call.
+    several times counts with its last call. ``penultimate`` is what the last weighted layer reads, unless a module is called so.
 
     Raises:
         InvalidRecipe: there is no such module.
@@ -22,6 +26,9 @@ def value_at(graph: Graph, path: str) -> str:
         return found[-1]
     if path == INPUT or any(node.name == path for node in graph.nodes):
         return path
+    weighted = [node for node in graph.nodes if node.op in WEIGHTED]
+    if path == PENULTIMATE and weighted:
+        return weighted[-1].inputs[0]
     paths: set[str] = set()
     for parts in (node.layer.split(".") for node in graph.nodes if node.layer):
         paths.update(".".join(parts[:count]) for count in range(1, len(parts) + 1))

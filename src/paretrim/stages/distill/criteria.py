@@ -7,10 +7,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from paretrim.stages.distill.contrast import Contrast
+from paretrim.stages.distill.features import Attention, Hint, Mimic
 from paretrim.stages.distill.logits import Decoupled, SoftLogits
+from paretrim.stages.distill.relations import Relations
+from paretrim.stages.distill.review import Review
 
-AnyCriterion = Annotated[SoftLogits | Decoupled, Field(discriminator="loss")]
+AnyCriterion = Annotated[
+    SoftLogits | Decoupled | Hint | Mimic | Attention | Relations | Contrast | Review, Field(discriminator="loss")
+]
 """What a recipe can give. Add yours here and below."""
 
-CRITERIA: Mapping[str, type] = {kind.loss: kind for kind in (SoftLogits, Decoupled)}
+CRITERIA: Mapping[str, type] = {
+    kind.loss: kind for kind in (SoftLogits, Decoupled, Hint, Mimic, Attention, Relations, Contrast, Review)
+}
 """The settings of every loss by its name."""

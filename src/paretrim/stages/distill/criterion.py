@@ -51,12 +51,12 @@ def teacher_of(resources: Resources) -> Teacher:
 
 
 def require_classes(resources: Resources, what: str) -> None:
-    """Refuse a loss on class logits in another task; ``what`` names it.
+    """Refuse a loss that needs classes in another task; ``what`` names it.
 
     Raises:
         InvalidRecipe: the task is another.
     """
     if resources.task != CLASSIFICATION:
         raise InvalidRecipe(
-            f"distill: {what} compares logits of classes, and the task is {resources.task.name}; leave it out, or choose kd"
+            f"distill: {what} needs classes, and the task is {resources.task.name}; leave it out, or choose another loss"
         )

@@ -1,0 +1,72 @@
+"""A loss on how the images of a batch lie to each other."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from paretrim.network.network import Network
+from paretrim.network.places import PENULTIMATE
+from paretrim.stages.distill.criterion import teacher_of
+from paretrim.stages.distill.features import Path
+from paretrim.train.budget import STRICT, NotNegative
+from paretrim.train.losses import LossTerm, Outputs
+from paretrim.train.resources import Resources
+from paretrim.train.task import Task
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Relations:
+    """RKD: ``distance`` times how far distances of pairs differ, and ``angle`` times how far the cosines of triples do.
+
+    Distances are divided by their mean over the batch; both are compared by the Huber loss, mean over all pairs and triples.
+    Neither knows rotation, scale or place of the features. ``at`` is what the last layer reads unless given.
+
+    Source: Park et al. 2019, "Relational knowledge distillation", equations 5 to 9.
+    """
+
+    loss: Literal["rkd"] = "rkd"
+    weight: NotNegative = 1.0
+    distance: NotNegative = 25.0
+    angle: NotNegative = 50.0
+    at: Path = PENULTIMATE
+    teacher_at: str = ""
+
+    def begin(self, network: Network, resources: Resources, /) -> nn.ModuleDict:
+        """No modules."""
+        network.shape_at(self.at)
+        teacher_of(resources).shape_at(self.teacher_at or self.at)
+        return nn.ModuleDict()
+
+    def term(self, _task: Task, /) -> LossTerm:
+        """Both parts."""
+        theirs = self.teacher_at or self.at
+
+        def function(outputs: Outputs) -> Tensor:
+            student, teacher = outputs.features[self.at].flatten(1), outputs.teacher_features[theirs].flatten(1)
+            pairs = functional.smooth_l1_loss(distances(student), distances(teacher))
+            triples = functional.smooth_l1_loss(cosines(student), cosines(teacher))
+            return self.distance * pairs + self.angle * triples
+
+        return LossTerm(function, self.weight, features=(self.at,), teacher_features=(theirs,))
+
+
+def distances(features: Tensor) -> Tensor:
+    """Distances of pairs of features [N, D], divided by the mean of those that are not 0: [N, N]."""
+    found = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = (found > 0).sum().clamp(min=1)
+    mean = found.sum() / apart
+    return found / mean.masked_fill(mean == 0, math.inf)
+
+
+def cosines(features: Tensor) -> Tensor:
+    """Cosines of the angles at i between j and k, for features [N, D]: [N, N, N]; 0 where two points are the same."""
+    differences = features[None] - features[:, None]
+    lengths = torch.linalg.vector_norm(differences, dim=2, keepdim=True)
+    directions: Tensor = differences / lengths.masked_fill(lengths == 0, math.inf)
+    return directions @ directions.transpose(1, 2)
