@@ -1,6 +1,7 @@
 """Pruning scores against magnitude on digits: validation accuracy after a one-shot cut and a few epochs, over seeds.
 
-    python benchmarks/scores.py [--seeds 5] [--epochs 3] [--sparsities 0.9,0.95,0.98] [--folder runs/scores] [--json]
+    python benchmarks/scores.py [--seeds 5] [--epochs 3] [--sparsities 0.9,0.95,0.98]
+        [--patterns unstructured] [--scores snip,fisher] [--folder runs/scores] [--json]
 
 The dense ResNet-20 of every seed trains for 15 epochs and is pruned with every score. Differences to magnitude are paired by
 seed, with Student's 95 % intervals. About 20 minutes on one core. Folders are taken up again.
@@ -32,17 +33,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="after the cut")
     parser.add_argument("--sparsities", default="0.9,0.95,0.98")
+    parser.add_argument("--patterns", default=",".join(PATTERNS))
+    parser.add_argument("--scores", default=",".join(SCORES), help="magnitude is always among them")
     parser.add_argument("--folder", type=Path, default=Path("runs/scores"))
     parser.add_argument("--json", action="store_true", help="an object a line")
     given = parser.parse_args()
     recipe = read_recipe(RECIPE)
+    scores = dict.fromkeys(("magnitude", *given.scores.split(",")))
     starts = []
     for seed in range(given.seeds):
         start, _ = start_from(replace(recipe, seed=seed))
         starts.append(train_dense(start, Budget(epochs=15, learning_rate=0.1), given.folder / str(seed)))
-    for pattern in PATTERNS:
+    for pattern in given.patterns.split(","):
         for sparsity in map(float, given.sparsities.split(",")):
-            found = {score: accuracies(starts, sparsity, pattern, score, given.epochs) for score in SCORES}
+            found = {score: accuracies(starts, sparsity, pattern, score, given.epochs) for score in scores}
             for score, values in found.items():
                 tell(pattern, sparsity, score, values, found["magnitude"], as_json=given.json)
 

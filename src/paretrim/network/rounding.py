@@ -69,7 +69,7 @@ def _eager_on_cpu(x: Tensor) -> bool:
 def _inside(values: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """``values`` where low < x < high, 0 elsewhere."""
     if _eager_on_cpu(x):
-        return cast(Tensor, torch.ops.aten.hardtanh_backward(values, x, float(low), float(high)))  # in one pass
+        return cast(Tensor, torch.ops.aten.hardtanh_backward(values, x, float(low.detach()), float(high.detach())))  # in one pass
     return values * ((x > low) & (x < high))
 
 

@@ -1,4 +1,4 @@
-"""Gradients and curvature of the loss on calibration images."""
+"""Losses, gradients and curvature on calibration images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import TrainingFailed
-from paretrim.network.constraints import living_weights, weighted_layers
+from paretrim.network.constraints import Weighted, living_weights, weighted_layers
 from paretrim.network.network import Network
 from paretrim.train.resources import Resources
 
@@ -17,27 +17,51 @@ BATCH = 64
 """Calibration images in one gradient."""
 
 
-def calibration_gradients(network: Network, resources: Resources) -> Iterator[Mapping[str, Tensor]]:
-    """Gradients of the mean loss by every weight, one mapping by layer for each batch of calibration images.
+def calibration_losses(
+    network: Network, resources: Resources, *, batch: int = BATCH, temperature: float = 1.0
+) -> Iterator[tuple[float, Tensor]]:
+    """The mean loss of each batch of calibration images, with a graph for gradients, and the batch's share of the images.
 
-    The network computes in float32 as it does when it is evaluated: BatchNorm uses its statistics, dropout is off. Its
-    mode and its ``grad`` are left as they were. Where a mask is False the gradient is 0.
+    The network computes in float32 as it does when it is evaluated: BatchNorm uses its statistics, dropout is off. Its mode is
+    left as it was. Outputs are divided by ``temperature``.
 
     Raises:
         DataUnavailable: calibration images have no labels.
     """
     images, labels = resources.labelled_calibration()
-    layers = weighted_layers(network)
     device = next(network.parameters()).device
     training = network.training
-    for some, right in zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True):
+    for some, right in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
         network.eval()
         with torch.enable_grad():
-            loss = resources.task.loss((network(some.to(device)),), right.to(device), label_smoothing=0.0)
-            wanted = {name: layer.weight for name, layer in layers.items() if layer.weight.requires_grad}
-            found = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values())), strict=True))
+            outputs = network(some.to(device)) / temperature
+            loss = resources.task.loss((outputs,), right.to(device), label_smoothing=0.0)
         network.train(training)
-        yield {name: found.get(name, torch.zeros_like(layer.weight)) for name, layer in layers.items()}
+        yield len(some) / len(images), loss
+
+
+def calibration_gradients(network: Network, resources: Resources, *, batch: int = BATCH) -> Iterator[Mapping[str, Tensor]]:
+    """Gradients of the mean loss by every weight, one mapping by layer for each batch of calibration images.
+
+    The network computes as in :func:`calibration_losses`; its ``grad`` is left as it was. Where a mask is False the gradient is
+    0.
+
+    Raises:
+        DataUnavailable: calibration images have no labels.
+    """
+    layers = weighted_layers(network)
+    for _, loss in calibration_losses(network, resources, batch=batch):
+        yield weight_gradients(loss, layers)
+
+
+def weight_gradients(value: Tensor, layers: Mapping[str, Weighted], *, differentiable: bool = False) -> dict[str, Tensor]:
+    """Gradients of a scalar by weights, 0 for those that do not train; ``differentiable`` ones can be differentiated again."""
+    wanted = {name: layer.weight for name, layer in layers.items() if layer.weight.requires_grad}
+    gradients = torch.autograd.grad(
+        value, list(wanted.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
+    )
+    found = dict(zip(wanted, gradients, strict=True))
+    return {name: found.get(name, torch.zeros_like(layer.weight)) for name, layer in layers.items()}
 
 
 def hessian_traces(network: Network, resources: Resources, *, samples: int) -> dict[str, float]:

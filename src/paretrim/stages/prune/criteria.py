@@ -13,6 +13,13 @@ from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.own_code import described, imported, split_name
 from paretrim.stages.gradients import calibration_gradients
+from paretrim.stages.prune.channel_scores import (
+    channels_by_batchnorm,
+    channels_by_gate,
+    channels_by_l1,
+    channels_by_propagation,
+)
+from paretrim.stages.prune.saliency import by_connection, by_fisher, by_gradient_flow, by_synaptic_flow
 from paretrim.stages.prune.scores import channel_l2
 from paretrim.train.resources import Resources
 from paretrim.visible import brief
@@ -64,25 +71,47 @@ def channels_by_magnitude(network: Network, _resources: Resources) -> dict[str, 
     return {name: channel_l2(layer.effective_weight()) for name, layer in weighted_layers(network).items()}
 
 
-SCORES: Mapping[str, Score] = {"magnitude": by_magnitude, "taylor": by_taylor, "random": at_random}
+SCORES: Mapping[str, Score] = {
+    "magnitude": by_magnitude,
+    "taylor": by_taylor,
+    "random": at_random,
+    "snip": by_connection,
+    "grasp": by_gradient_flow,
+    "synflow": by_synaptic_flow,
+    "fisher": by_fisher,
+}
 """Scores of weights by the name that a recipe gives them."""
 
-CHANNEL_SCORES: Mapping[str, ChannelScore] = {"magnitude": channels_by_magnitude}
-"""Scores of channels; a name that is not here scores a channel with the Euclidean norm of its weights' scores."""
+ROUNDS: Mapping[str, int] = {"synflow": 100}
+"""In how many rounds pruning at once takes the weights away, where it is more than one."""
+
+CHANNEL_SCORES: Mapping[str, ChannelScore] = {
+    "magnitude": channels_by_magnitude,
+    "l1": channels_by_l1,
+    "batchnorm": channels_by_batchnorm,
+    "taylor_gate": channels_by_gate,
+    "nisp": channels_by_propagation,
+}
+"""Scores of channels; a score of weights that is not here scores a channel with the Euclidean norm of its weights' scores."""
 
 OWN = "for your own write 'package.module:function', a function of network and resources (paretrim.Score)"
 
 
-def check_score(name: str) -> None:
-    """Refuse a score that is not there, before anything is trained.
+def check_score(name: str, *, channels: bool = False) -> None:
+    """Refuse a score that is not there, before anything is trained; ``channels`` says that whole channels are scored.
 
     Raises:
-        InvalidRecipe: it is no name of the table and no function that can be imported.
+        InvalidRecipe: it is no name of the tables and no function that can be imported, or it scores channels alone.
     """
-    if name in SCORES:
+    known = {**SCORES, **CHANNEL_SCORES} if channels else SCORES
+    if name in known:
         return
+    if name in CHANNEL_SCORES:
+        raise InvalidRecipe(
+            f"prune: score '{name}' is one of whole channels; set pattern to channel, or choose one of {', '.join(SCORES)}"
+        )
     if ":" not in name or not all(split_name(name)):
-        raise InvalidRecipe(f"prune: score {brief(name)} is unknown; choose one of {', '.join(SCORES)}; {OWN}")
+        raise InvalidRecipe(f"prune: score {brief(name)} is unknown; choose one of {', '.join(known)}; {OWN}")
     imported(name, "score")
 
 

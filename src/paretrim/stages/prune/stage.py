@@ -20,7 +20,7 @@ from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
 from paretrim.stages.prune.allocation import Method, masks
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
-from paretrim.stages.prune.criteria import channel_scores_of, check_score, scores_of
+from paretrim.stages.prune.criteria import ROUNDS, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import cubic
@@ -48,9 +48,11 @@ class Prune:
     ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
     Surviving channels are rounded up to ``multiple_of``.
 
-    ``score`` says which weights or channels go first: ``magnitude``, ``taylor`` (first-order change of the loss on calibration
-    images), ``random``, or a function of your own as ``package.module:function``. Under ``cubic`` it is computed anew whenever
-    the ramp moves.
+    ``score`` says which weights or channels go first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``, ``random``,
+    ``snip``, ``grasp``, ``synflow``, ``fisher``), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
+    ``taylor_gate``, ``nisp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed anew
+    whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
+    ``(1 - sparsity)^(k / rounds)`` and the score computed anew in each; by default in one, for ``synflow`` in 100.
 
     ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
     it, what counts is at how many positions a block is multiplied.
@@ -80,13 +82,15 @@ class Prune:
     regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
     costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
     score: str = dataclasses.field(default=MAGNITUDE, metadata=LATER)
+    rounds: AtLeastOne | None = dataclasses.field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.end < self.start:
             raise InvalidRecipe(
                 f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
             )
-        check_score(self.score)
+        check_score(self.score, channels=self.pattern == CHANNEL)
+        self._check_rounds()
         if self.regroup and self.score != MAGNITUDE:
             raise InvalidRecipe(
                 f"prune: regroup arranges channels by magnitude, and score is '{self.score}'; leave one of them out"
@@ -114,6 +118,18 @@ class Prune:
                 f"(0.8 where none is given), so write sparsity = {pattern.sparsity}"
             )
 
+    def _check_rounds(self) -> None:
+        if self.rounds is None:
+            return
+        if self.schedule == "cubic":
+            raise InvalidRecipe(
+                "prune: rounds belong to schedule one_shot; cubic has a ramp of its own, so leave one of them out"
+            )
+        if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
+            raise InvalidRecipe(
+                f"prune: pattern {self.pattern} is pruned in one round; leave rounds out, or choose another pattern"
+            )
+
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy, pruned already if the schedule is one-shot."""
         return Training(self._begun(network, resources), resources)
@@ -123,12 +139,12 @@ class Prune:
         if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
             private = self._regrouped(private)
         if self.schedule == "one_shot":
-            return self._remove(private, resources) if self.pattern == CHANNEL else self._mask_(private, self.sparsity, resources)
+            return self._remove(private, resources) if self.pattern == CHANNEL else self._mask_in_rounds_(private, resources)
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0, resources)
         else:
             self._masks(private, self.sparsity, resources)  # refuses now, not in the middle of training, what cannot be reached
-            self._mask_(private, 0.0, resources)  # masks of ones: their shapes are known from the first step on
+            self.mask_(private, 0.0, resources)  # masks of ones: their shapes are known from the first step on
         return private
 
     def advance(self, training: Training, progress: float, /) -> None:
@@ -139,7 +155,7 @@ class Prune:
         wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
         if self.pattern != CHANNEL:
             reachable = wanted if wanted == self.sparsity else min(wanted, self._most_on_the_way(network))
-            self._mask_(network, reachable, training.resources)
+            self.mask_(network, reachable, training.resources)
         elif progress < 1:
             self._silence_(network, wanted, training.resources)
         else:
@@ -152,7 +168,14 @@ class Prune:
         """Cross-entropy with the labels, the default."""
         return ()
 
-    def _mask_(self, network: Network, sparsity: float, resources: Resources) -> Network:
+    def _mask_in_rounds_(self, network: Network, resources: Resources) -> Network:
+        rounds = 1 if parse_pattern(self.pattern).fixed else self.rounds or ROUNDS.get(self.score, 1)
+        for number in range(1, rounds):
+            self.mask_(network, 1 - (1 - self.sparsity) ** (number / rounds), resources)
+        return self.mask_(network, self.sparsity, resources)
+
+    def mask_(self, network: Network, sparsity: float, resources: Resources) -> Network:
+        """Mask the network's own weights to this sparsity, among those that are alive."""
         layers = self.layers_of(network)
         for name, mask in self._masks(network, sparsity, resources).items():
             set_mask_(layers[name], mask)

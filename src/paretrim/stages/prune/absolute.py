@@ -1,0 +1,45 @@
+"""The network as a sum of paths: absolute weights, no biases, no activation functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import Array, Node
+from paretrim.network.network import Network
+
+
+def absolute(network: Network, *, spread: bool = False) -> Network:
+    """A network in float64 whose output is, for each path from an input, the product of the absolute weights on it, summed.
+
+    Weights (masked) are replaced by their absolute values, BatchNorm by its absolute scale ``|gamma| / sqrt(variance +
+    epsilon)``, biases and shifts by 0, functions of single values by the identity. ``spread`` makes max pools average pools, so
+    that a value stands for its whole window.
+    """
+    graph = network.graph()
+    nodes = tuple(_absolute(node, spread=spread) for node in graph.nodes)
+    made = Network(replace(graph, nodes=nodes)).double().eval()
+    return made.to(next(network.parameters()).device)
+
+
+def _absolute(node: Node, *, spread: bool) -> Node:
+    if node.op in WEIGHTED:
+        return replace(node, tensors={"weight": _positive(node.tensors["weight"])})
+    if node.op == "batch_norm":
+        nothing = np.zeros_like(node.tensors["beta"])
+        return replace(
+            node, tensors={**node.tensors, "gamma": _positive(node.tensors["gamma"]), "beta": nothing, "mean": nothing}
+        )
+    if node.op in ("relu", "clamp", "pointwise"):
+        return replace(node, op="dropout", attributes={"probability": 0.0})  # passes values on when it is evaluated
+    if node.op == "max_pool" and spread and settings_of(node).pair("dilation") == (1, 1):
+        kept = {name: value for name, value in node.attributes.items() if name in ("window", "stride", "padding")}
+        return replace(node, op="avg_pool", attributes=kept)
+    return node
+
+
+def _positive(values: Array) -> Array:
+    return np.abs(values)

@@ -1,0 +1,150 @@
+"""Scores of output channels that are no norms of their weights' scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.fusion import fuse
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import INPUT
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.network import BatchNorm, Network, is_fixed
+from paretrim.stages.gradients import calibration_losses
+from paretrim.stages.prune.absolute import absolute
+from paretrim.train.resources import Resources
+
+VARIATION = 0.5
+"""How much variation counts in the importance of features, beside how little they resemble each other."""
+
+REACH = 0.9
+"""Weight of longer paths between features, as a share of where their sum would be infinite."""
+
+
+def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]:
+    """Sum of the absolute weights that compute. Source: Li et al. 2017, arXiv 1608.08710."""
+    layers = weighted_layers(network)
+    return {name: layer.effective_weight().detach().double().abs().flatten(1).sum(1) for name, layer in layers.items()}
+
+
+def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, Tensor]:
+    """``|gamma|`` of the BatchNorm behind the layer, 1 where there is none.
+
+    Raises:
+        InvalidRecipe: the network has no BatchNorm behind any layer.
+
+    Source: network slimming, Liu et al. 2017, arXiv 1708.06519, without its penalty.
+    """
+    norms = _norms_behind(network)
+    if not norms:
+        raise InvalidRecipe(
+            "score 'batchnorm' ranks channels by the scale of the BatchNorm behind them, and this network has none; "
+            "choose magnitude, l1 or taylor"
+        )
+    return {
+        name: norms[name].gamma.detach().double().abs()
+        if name in norms
+        else torch.ones(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
+        for name, layer in weighted_layers(network).items()
+    }
+
+
+def channels_by_gate(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """What the loss changes by, to first order, if the channel becomes 0: root mean square over batches of calibration images.
+
+    For a gate of 1 behind the BatchNorm the change is ``gamma dL/dgamma + beta dL/dbeta``; without BatchNorm it is the sum of
+    ``w dL/dw`` over the channel's weights and bias.
+
+    Source: Molchanov et al. 2019, arXiv 1906.10771, equation 8 with gates (Taylor-FO-BN).
+    """
+    norms, parts = _norms_behind(network), dict[str, list[nn.Parameter]]()
+    fixed = {node.name for node in network.structure.nodes if is_fixed(node)}
+    layers = weighted_layers(network)
+    for name, layer in layers.items():
+        if name not in fixed:
+            bias = [] if layer.bias is None else [layer.bias]
+            parts[name] = [norms[name].gamma, norms[name].beta] if name in norms else [layer.weight, *bias]
+    total = {
+        name: torch.zeros(len(layer.weight), dtype=torch.float64, device=layer.weight.device) for name, layer in layers.items()
+    }
+    batches = 0
+    for _, loss in calibration_losses(network, resources):
+        batches += 1
+        wanted = [parameter for group in parts.values() for parameter in group]
+        gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
+        for name, group in parts.items():
+            change = torch.zeros_like(total[name])
+            for parameter in group:
+                change += (parameter.detach().double() * next(gradients)).reshape(len(parameter), -1).sum(1)
+            total[name] += change.square()
+    return {name: (summed / batches).sqrt() for name, summed in total.items()}
+
+
+def channels_by_propagation(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """Importance of the features before the last layer, propagated back through absolute weights, summed over positions.
+
+    ``s_k = |W_(k+1)|^T s_(k+1)``; BatchNorm by its absolute scale, functions of single values as the identity, pools by equal
+    shares, sums to both sides. The features' own importance is :func:`feature_importance` on calibration images. Layers that
+    lead to no such feature score 1. All channels propagate; those that will go are not left out on the way.
+
+    Source: NISP, Yu et al. 2018, arXiv 1711.05908, equations 13 and 14.
+    """
+    layers = weighted_layers(network)
+    place = next(node.inputs[0] for node in network.structure.nodes if node.name == list(layers)[-1])
+    training = network.training
+    images = resources.calibration.to(next(network.parameters()).device)
+    features = network.eval().features(images, (place,))[place].double()
+    network.train(training)
+    importance = feature_importance(features.reshape(*features.shape[:2], -1).mean(2))
+    linear = absolute(network, spread=True)
+    ones = next(linear.parameters()).new_ones((1, *network.structure.types[INPUT].shape))
+    with torch.enable_grad():
+        values = linear.features(ones, (*layers, place))
+        end = values[place]
+        flow = (end * importance.reshape(1, -1, *[1] * (end.dim() - 2))).sum()
+        found = torch.autograd.grad(flow, [values[name] for name in layers], allow_unused=True)
+    return {
+        name: torch.ones(len(layers[name].weight), dtype=torch.float64, device=images.device)
+        if gradient is None
+        else gradient[0].reshape(len(gradient[0]), -1).sum(1)
+        for name, gradient in zip(layers, found, strict=True)
+    }
+
+
+def feature_importance(features: Tensor) -> Tensor:
+    """How much each feature matters among all: features float64 [N, d] -> [d], 0 or more.
+
+    ``A_ij = a max(std_i, std_j) + (1 - a) (1 - |rank correlation|)`` with a = 0.5 and standard deviations divided by the largest;
+    the importance is the row sum of ``(I - r A)^-1 - I``, the sum of ``(r A)^k`` over k, with r = 0.9 / (largest eigenvalue).
+
+    Source: Roffo et al. 2015, "Infinite feature selection".
+    """
+    spread = features.std(0, correction=0)
+    spread = spread / spread.max().clamp(min=torch.finfo(torch.float64).tiny)
+    ranks = _ranks(features)
+    ranks = ranks - ranks.mean(0)
+    length = ranks.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+    alike = ((ranks / length).T @ (ranks / length)).abs().clamp(max=1)
+    links = VARIATION * torch.maximum(spread[:, None], spread[None]) + (1 - VARIATION) * (1 - alike)
+    radius = torch.linalg.eigvalsh(links).abs().max()
+    if radius == 0:
+        return torch.ones_like(spread)
+    eye = torch.eye(len(links), dtype=links.dtype, device=links.device)
+    every: Tensor = torch.linalg.solve(eye - REACH / radius * links, torch.ones_like(spread)) - 1
+    return every.clamp(min=0)
+
+
+def _ranks(features: Tensor) -> Tensor:
+    """Rank of every value in its column; equal values share the mean of their ranks."""
+    columns = features.T.contiguous()
+    ordered = columns.sort(dim=1).values
+    first, last = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
+    return ((first + last).double() / 2).T
+
+
+def _norms_behind(network: Network) -> dict[str, BatchNorm]:
+    """The BatchNorm that directly follows a weighted layer, by the layer's name."""
+    norms = network.batch_norms()
+    runs = fuse(network.graph(weights=False))
+    return {run.head.name: norms[run.batch_norm.name] for run in runs if run.head.op in WEIGHTED and run.batch_norm}

@@ -1,0 +1,98 @@
+"""Scores of weights by what the loss, or the flow through the network, owes to them.
+
+Where a saliency adds up over weights (diagonal Fisher, GraSP, SynFlow), the score is its square root: in a block the squares of
+scores are summed, and a block then has the sum of its weights' saliencies.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from paretrim.graph.types import INPUT
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.network import Network
+from paretrim.stages.gradients import calibration_gradients, calibration_losses, weight_gradients
+from paretrim.stages.prune.absolute import absolute
+from paretrim.train.resources import Resources
+from paretrim.train.task import CLASSIFICATION
+
+GRASP_TEMPERATURE = 200.0
+"""What GraSP divides logits by, so that a network that is not trained has no confident classes."""
+
+
+def by_connection(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """``|w dL/dw|`` of the mean loss on calibration images: what the loss changes by, to first order, with the connection.
+
+    The paper divides by the sum over all weights, which changes no order.
+
+    Source: SNIP, Lee et al. 2019, arXiv 1810.02340, equations 4 to 6.
+    """
+    layers = weighted_layers(network)
+    gradients = _mean_gradients(network, resources)
+    return {name: (layer.weight.detach().double() * gradients[name]).abs() for name, layer in layers.items()}
+
+
+def by_gradient_flow(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """``w * (H g)``, moved so that the smallest is 0, and its root: weights without which gradients would flow less stay.
+
+    ``g`` is the gradient of the mean loss on calibration images and ``H`` the Hessian, both with logits divided by 200.
+
+    Source: GraSP, Wang et al. 2020, arXiv 2002.07376, equation 8; the temperature is that of the authors' code.
+    """
+    layers = weighted_layers(network)
+    temperature = GRASP_TEMPERATURE if resources.task == CLASSIFICATION else 1.0
+    gradients = _mean_gradients(network, resources, temperature)
+    curved = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+    for share, loss in calibration_losses(network, resources, temperature=temperature):
+        with torch.enable_grad():
+            found = weight_gradients(loss, layers, differentiable=True)
+            product = torch.stack([(found[name] * gradients[name].float()).sum() for name in layers]).sum()
+            for name, gradient in weight_gradients(product, layers).items():
+                curved[name] += share * gradient.double()
+    saliency = {name: layer.weight.detach().double() * curved[name] for name, layer in layers.items()}
+    least = min(values.min() for values in saliency.values())
+    return {name: (values - least).sqrt() for name, values in saliency.items()}
+
+
+def by_synaptic_flow(network: Network, _resources: Resources) -> dict[str, Tensor]:
+    """Root of ``|w| dR/d|w|``, where R is the sum of the outputs of the absolute network for an input of ones. No data.
+
+    R is the sum over all paths of the products of their absolute weights; in a chain of layers the saliencies of every layer sum
+    to R. The score wants many rounds; ``Prune.rounds`` is 100 for it.
+
+    Source: SynFlow, Tanaka et al. 2020, arXiv 2006.05467, equation 2 and algorithm 1.
+    """
+    linear = absolute(network)
+    layers = weighted_layers(linear)
+    ones = next(linear.parameters()).new_ones((1, *network.structure.types[INPUT].shape))
+    with torch.enable_grad():
+        flow = weight_gradients(linear(ones).sum(), layers)
+    return {name: (layer.weight.detach() * flow[name]).sqrt() for name, layer in layers.items()}
+
+
+def by_fisher(network: Network, resources: Resources) -> dict[str, Tensor]:
+    """Root of ``w^2 F / 2``: what the loss rises by, to second order, with the mean squared gradient of single images as F.
+
+    One backward pass for each calibration image.
+
+    Source: Theis et al. 2018, arXiv 1801.05787, equation 8 (diagonal empirical Fisher information).
+    """
+    layers = weighted_layers(network)
+    squares = {name: torch.zeros_like(layer.weight, dtype=torch.float64) for name, layer in layers.items()}
+    images = 0
+    for gradients in calibration_gradients(network, resources, batch=1):
+        images += 1
+        for name, gradient in gradients.items():
+            squares[name] += gradient.double().square()
+    return {name: layer.weight.detach().double().abs() * (squares[name] / (2 * images)).sqrt() for name, layer in layers.items()}
+
+
+def _mean_gradients(network: Network, resources: Resources, temperature: float = 1.0) -> dict[str, Tensor]:
+    """Gradients of the mean loss over all calibration images, float64."""
+    layers = weighted_layers(network)
+    total = {name: torch.zeros_like(layer.weight, dtype=torch.float64) for name, layer in layers.items()}
+    for share, loss in calibration_losses(network, resources, temperature=temperature):
+        for name, gradient in weight_gradients(loss, layers).items():
+            total[name] += share * gradient.double()
+    return total
