@@ -349,6 +349,33 @@ def test_inspect_counts_the_same_in_every_kind_of_file(files, command, command_j
     assert "all weights" in out
 
 
+def test_inspect_compares_two_files(files, finished, command, command_json):
+    dense, small = files["dense"], files["prune → quantize"]
+    status, found = command_json("inspect", "--compare", dense, small.with_name("model.trim"), "--data", "digits")
+    assert status == 0
+    outcomes = {one.label: one for one in store.read(finished / "outcomes.jsonl")}
+    assert found["accuracy"] == [outcomes[label].deployed_accuracy for label in ("dense", "prune → quantize")]
+    assert found["images"] == 360
+    assert found["kl"] > 0
+    gained = len(found["better"]) - len(found["worse"])
+    assert gained == round(360 * (found["accuracy"][1] - found["accuracy"][0]))
+    assert sum(one["worse"] for one in found["classes"]) == len(found["worse"])
+    status, out, _ = command("inspect", "--compare", dense, dense, "--data", "digits")
+    assert status == 0
+    assert "agreement 100.00 % of 360 test images, KL divergence 0.0000 nats" in out
+    assert "worse: 0 images" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "inspect needs a file; name one, or two with --compare A B"), (("--compare", 0, 0), "needs test images; name them")],
+)
+def test_inspect_says_what_it_lacks(arguments, said, files, command):
+    status, _, err = command("inspect", *(files["dense"] if one == 0 else one for one in arguments))
+    assert status == 2
+    assert said in err
+
+
 def test_inspect_of_a_candidate(candidate, command_json):
     status, found = command_json("inspect", candidate)
     assert status == 0

@@ -17,6 +17,7 @@ from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import CHECKED, Images
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency
+from paretrim.cli.comparing import compare_files
 from paretrim.cli.images import images_for
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
@@ -117,7 +118,11 @@ def export(parsed: argparse.Namespace) -> int:
 
 
 def inspect(parsed: argparse.Namespace) -> int:
-    """The weights of a file, layer by layer."""
+    """The weights of a file, layer by layer; or two files compared."""
+    if parsed.compare:
+        return compare_files(parsed)
+    if parsed.file is None:
+        raise InvalidRecipe("inspect needs a file; name one, or two with --compare A B")
     if kind_of(parsed.file) == TRIM:
         from paretrim.cli import trim
 

@@ -308,8 +308,13 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "inspect", "show the weights of a file layer by layer: shape, format, zeros, bytes, entropy")
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors")
+    parser = _command(commands, "inspect", "show the weights of a file layer by layer, or compare what two files decide")
+    text = "two files: divergence and agreement, calibration, and which classes and images of --data got worse"
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help=text)
+    _add_data(parser, required=False)
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors"
+    )
     _add_limit(parser)
 
 

@@ -1,0 +1,84 @@
+"""What two classifiers say of the same images: how far their probabilities are apart, and which images got worse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+BINS = 15
+"""Bins of confidence, as Guo et al. 2017 use them."""
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One class: its images, how many of them each file has right, and how many changed sides."""
+
+    label: int
+    images: int
+    right_before: int
+    right_after: int
+    worse: int
+    better: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two files, the first as the reference, on test images.
+
+    ``kl`` is the mean of KL(first || second) in nats, ``agreement`` the share of images with the same class. ``accuracy`` and
+    ``calibration_error`` are those of both files, as fractions. ``worse`` and ``better`` are positions of images that only the
+    first, or only the second, has right.
+    """
+
+    images: int
+    kl: float
+    agreement: float
+    accuracy: tuple[float, float]
+    calibration_error: tuple[float, float]
+    classes: tuple[ClassChange, ...]
+    worse: tuple[int, ...]
+    better: tuple[int, ...]
+
+
+def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.int64]) -> Comparison:
+    """Compare logits [N, K] of two files on images with ``labels`` [N]."""
+    logs = [log_softmax(np.asarray(logits, np.float64)) for logits in (first, second)]
+    decided = [log.argmax(1) for log in logs]
+    right = [found == labels for found in decided]
+    worse, better = right[0] & ~right[1], right[1] & ~right[0]
+    changes = []
+    for label in range(logs[0].shape[1]):
+        of_class = labels == label
+        counted = (int((of_class & mask).sum()) for mask in (*right, worse, better))
+        changes.append(ClassChange(label, int(of_class.sum()), *counted))
+    return Comparison(
+        images=len(labels),
+        kl=float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(1).mean()),
+        agreement=float((decided[0] == decided[1]).mean()),
+        accuracy=(float(right[0].mean()), float(right[1].mean())),
+        calibration_error=(calibration_error(logs[0], labels), calibration_error(logs[1], labels)),
+        classes=tuple(changes),
+        worse=tuple(np.flatnonzero(worse).tolist()),
+        better=tuple(np.flatnonzero(better).tolist()),
+    )
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Log probabilities of logits [N, K]."""
+    shifted: Floats = logits - logits.max(1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
+
+
+def calibration_error(logs: Floats, labels: npt.NDArray[np.int64]) -> float:
+    """Expected calibration error of log probabilities [N, K]: confidence against accuracy in bins of equal width.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3.
+    """
+    confidence, right = np.exp(logs.max(1)), logs.argmax(1) == labels
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
