@@ -7,27 +7,19 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 seconds="${1:-60}"
-build="$root/build/fuzz"
-mkdir -p "$build/corpus"
+place="$root/build/fuzz"
+mkdir -p "$place/corpus"
 
 exec 8<"${BASH_SOURCE[0]}"
 if command -v flock >/dev/null; then
     flock 8
 fi
-cd "$build"
-compile() { # COMPILER SANITIZERS SOURCES..
-    local compiler="$1" sanitizers="$2"
-    shift 2
-    "$compiler" -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror \
-        -fsanitize="$sanitizers" -fno-sanitize-recover=all -I "$root/native" "$@" "$root/native/fuzz/trim_fuzz.cpp" \
-        "$root"/native/trim/*.cpp "$root"/native/graph/*.cpp -pthread -o trim_fuzz
-}
-
+cd "$place"
 if [[ "${FUZZ_DRIVER:-}" != own ]] && echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |
     clang++ -x c++ -fsanitize=fuzzer,address,undefined - -o probe 2>/dev/null; then
-    compile clang++ fuzzer,address,undefined
-    exec ./trim_fuzz -max_total_time="$seconds" -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+    fuzzer="$("$root/scripts/native_program.sh" trim_fuzz libfuzzer -DPARETRIM_SANITIZE=ON -DPARETRIM_LIBFUZZER=ON \
+        -DCMAKE_CXX_COMPILER=clang++)"
+    exec "$fuzzer" -max_total_time="$seconds" -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
         corpus "$root/tests/trimfile/corpus"
 fi
-compile "${CXX:-c++}" address,undefined "$root/native/fuzz/without_libfuzzer.cpp"
-exec ./trim_fuzz "$seconds" "$root/tests/trimfile/corpus"
+exec "$("$root/scripts/native_program.sh" trim_fuzz sanitized -DPARETRIM_SANITIZE=ON)" "$seconds" "$root/tests/trimfile/corpus"

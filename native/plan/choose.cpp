@@ -67,19 +67,24 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
 }
 
 std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, int threads, const Kernels& kernels) {
+  struct Banded {
+    int bands;
+    View view;
+  };
+  std::vector<Banded> views;
+  for (const ViewKind kind : View::possible(layer.geometry)) {
+    for (int bands = 1; bands <= most_bands; bands *= 2) views.push_back({bands, view_for({kind, 1, 1, 1, bands}, layer)});
+  }
   std::vector<Guess> found;
   const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
   for (int grouped = 1; grouped <= most_grouped; grouped *= 2) {
     const double united = united_blocks(survivors, static_cast<std::size_t>(grouped));
-    for (const ViewKind kind : View::possible(layer.geometry)) {
-      for (int bands = 1; bands <= most_bands; bands *= 2) {
-        const View view = view_for({kind, 1, 1, 1, bands}, layer);
-        for (int vectors = 1; vectors <= std::min<std::int64_t>(all, most_vectors); ++vectors) {
-          for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
-            const Choice choice{kind, vectors, grouped, passes, bands};
-            if (!possible(choice, layer, kernels)) continue;
-            found.push_back({choice, guessed_cost(choice, united, layer, view, threads, kernels)});
-          }
+    for (const auto& [bands, view] : views) {
+      for (int vectors = 1; vectors <= std::min<std::int64_t>(all, most_vectors); ++vectors) {
+        for (int passes = 1; passes <= (grouped == 1 ? most_passes : 1); passes *= 2) {
+          const Choice choice{view.kind, vectors, grouped, passes, bands};
+          if (!possible(choice, view, layer, kernels)) continue;
+          found.push_back({choice, guessed_cost(choice, united, layer, view, threads, kernels)});
         }
       }
     }

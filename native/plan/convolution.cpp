@@ -287,10 +287,14 @@ View view_for(const Choice& choice, const Weighted& layer) {
 }
 
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
-  if (layer.element != kernels.weights) return false;
   const auto views = View::possible(layer.geometry);
-  if (std::find(views.begin(), views.end(), choice.view) == views.end()) return false;
-  if (view_for(choice, layer).bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
+  return std::find(views.begin(), views.end(), choice.view) != views.end() &&
+         possible(choice, view_for(choice, layer), layer, kernels);
+}
+
+bool possible(const Choice& choice, const View& view, const Weighted& layer, const Kernels& kernels) {
+  if (layer.element != kernels.weights) return false;
+  if (view.bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
   const Slices slices = slices_of(layer);
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
   if (slices.count > 1 && slices.out_planes * block % choice.grouped != 0) return false;  // no group spans two

@@ -109,6 +109,9 @@ std::optional<Choice> choice_from(const std::string& text);
 // Whether the choice can compute this layer with these kernels.
 bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels);
 
+// The same of a choice whose view is possible and already made.
+bool possible(const Choice& choice, const View& view, const Weighted& layer, const Kernels& kernels);
+
 struct Computation {
   std::unique_ptr<Step> step;
   std::int64_t copies_bytes = 0;  // of each thread
