@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from paretrim.errors import InvalidRecipe
 from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.criteria import SECOND_ORDER
+from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import MOST, Budget
@@ -37,7 +38,14 @@ def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...
 
 
 def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", budget: Budget) -> tuple[Stage, ...]:
-    """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``."""
+    """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``.
+
+    Without epochs: prune by second order, fit the weights that stay, quantize. Channels are removed by magnitude all the same.
+    """
+    if epochs == 0 and pattern != CHANNEL:
+        untrained = replace(budget, epochs=0)
+        prune_and_fit = Prune(budget=untrained, sparsity=sparsity, pattern=pattern, score=SECOND_ORDER, compensate=True)
+        return prune_and_fit, Quantize(budget=untrained)
     prune, quantize, distill = (replace(budget, epochs=part) for part in split_epochs(epochs))
     return (
         Prune(budget=prune, sparsity=sparsity, pattern=pattern),

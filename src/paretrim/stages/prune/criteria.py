@@ -94,6 +94,9 @@ CHANNEL_SCORES: Mapping[str, ChannelScore] = {
 }
 """Scores of channels; a score of weights that is not here scores a channel with the Euclidean norm of its weights' scores."""
 
+SECOND_ORDER = "obs"
+"""The score that knows the pattern: :func:`paretrim.stages.prune.second_order.second_order_scores`."""
+
 OWN = "for your own write 'package.module:function', a function of network and resources (paretrim.Score)"
 
 
@@ -103,7 +106,7 @@ def check_score(name: str, *, channels: bool = False) -> None:
     Raises:
         InvalidRecipe: it is no name of the tables and no function that can be imported, or it scores channels alone.
     """
-    known = {**SCORES, **CHANNEL_SCORES} if channels else SCORES
+    known = (*SCORES, *CHANNEL_SCORES) if channels else (*SCORES, SECOND_ORDER)
     if name in known:
         return
     if name in CHANNEL_SCORES:

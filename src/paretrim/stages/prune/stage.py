@@ -20,10 +20,11 @@ from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
 from paretrim.stages.prune.allocation import Method, masks
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
-from paretrim.stages.prune.criteria import ROUNDS, channel_scores_of, check_score, scores_of
+from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import cubic
+from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -49,10 +50,14 @@ class Prune:
     Surviving channels are rounded up to ``multiple_of``.
 
     ``score`` says which weights or channels go first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``, ``random``,
-    ``snip``, ``grasp``, ``synflow``, ``fisher``), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
+    ``snip``, ``grasp``, ``synflow``, ``fisher``), ``obs`` (second-order: the error of the layer's output if the other weights
+    make up for what leaves; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
     ``taylor_gate``, ``nisp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed anew
     whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
     ``(1 - sparsity)^(k / rounds)`` and the score computed anew in each; by default in one, for ``synflow`` in 100.
+
+    ``compensate`` fits the weights that stay, layer by layer, so that every layer gives on calibration images what it gave
+    before: pruning without training. It goes with ``one_shot`` and with every score and pattern but ``channel``.
 
     ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
     it, what counts is at how many positions a block is multiplied.
@@ -61,7 +66,7 @@ class Prune:
     left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
 
     Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels);
-    Pool & Yu 2021 (order of channels).
+    Pool & Yu 2021 (order of channels); Hassibi & Stork 1993, Frantar & Alistarh 2022 (``obs``, ``compensate``).
 
     Raises:
         InvalidRecipe: settings that do not go together.
@@ -83,6 +88,7 @@ class Prune:
     costs: dict[str, Positive] | None = dataclasses.field(default=None, metadata=LATER)
     score: str = dataclasses.field(default=MAGNITUDE, metadata=LATER)
     rounds: AtLeastOne | None = dataclasses.field(default=None, metadata=LATER)
+    compensate: StrictBool = dataclasses.field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.end < self.start:
@@ -97,7 +103,14 @@ class Prune:
             )
         if self.costs is not None and self.allocation != "cost":
             raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
+        if self.compensate and (self.pattern == CHANNEL or self.schedule != "one_shot"):
+            raise InvalidRecipe(
+                f"prune: compensate fits the weights that a one_shot cut leaves, and here pattern is {self.pattern} and schedule "
+                f"{self.schedule}; leave compensate out, or change them"
+            )
         if self.pattern == CHANNEL:
+            if self.score == SECOND_ORDER:
+                raise InvalidRecipe("prune: score obs ranks weights and blocks, not channels; choose magnitude or taylor")
             if self.regroup:
                 raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
             if self.allocation not in ("global", "uniform"):
@@ -139,7 +152,7 @@ class Prune:
         if self.regroup and all(layer.mask is None for layer in weighted_layers(private).values()):
             private = self._regrouped(private)
         if self.schedule == "one_shot":
-            return self._remove(private, resources) if self.pattern == CHANNEL else self._mask_in_rounds_(private, resources)
+            return self._remove(private, resources) if self.pattern == CHANNEL else self._cut(private, resources)
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0, resources)
         else:
@@ -168,6 +181,13 @@ class Prune:
         """Cross-entropy with the labels, the default."""
         return ()
 
+    def _cut(self, network: Network, resources: Resources) -> Network:
+        before = copy.deepcopy(network) if self.compensate else network
+        self._mask_in_rounds_(network, resources)
+        if self.compensate:
+            compensate_(network, before, resources.calibration, list(self.layers_of(network)))
+        return network
+
     def _mask_in_rounds_(self, network: Network, resources: Resources) -> Network:
         rounds = 1 if parse_pattern(self.pattern).fixed else self.rounds or ROUNDS.get(self.score, 1)
         for number in range(1, rounds):
@@ -183,7 +203,10 @@ class Prune:
 
     def _masks(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
         layers = self.layers_of(network)
-        scores = scores_of(self.score, network, resources)
+        if self.score == SECOND_ORDER:
+            scores = second_order_scores(network, resources, names=list(layers), pattern=parse_pattern(self.pattern))
+        else:
+            scores = scores_of(self.score, network, resources)
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
         return self._chosen(network, {name: scores[name] for name in layers}, sparsity, alive)
 

@@ -1,0 +1,142 @@
+"""What weighted layers get and should give, as second moments: all that a least-squares fit of their weights needs.
+
+A layer's output is linear in its weights, so the squared error of its output over calibration images is a quadratic function of
+them, with one matrix that all output channels share. Columns are in the order [kh, kw, Ci]: input channels of one kernel position
+are neighbours, as in the blocks of :mod:`paretrim.stages.prune.patterns`.
+
+Source: Hassibi & Stork 1993, "Second order derivatives for network pruning: optimal brain surgeon"; layer by layer: Dong et al.
+2017 (arXiv 1705.07565), Frantar & Alistarh 2022 (arXiv 2208.11580).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paretrim.graph.shapes import settings_of
+from paretrim.graph.types import Node
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.network import Network
+from paretrim.train.execution import fast_batches
+
+_AT_ONCE = 2**24
+"""Numbers of unfolded inputs at once: more would not be faster and would need more memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of a layer's inputs u [D], over all images and output positions, for each of its G groups; float64.
+
+    Attributes:
+        inputs: mean of ``u u^T``, [G, D, D].
+        targets: mean of ``y u^T``, [G, R, D], where y [R] is what the group's output channels should give, without bias.
+        mean: mean of u, [G, D].
+        wanted: mean of y, [G, R].
+        energy: mean of ``y^2``, [G, R].
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mean: Tensor
+    wanted: Tensor
+    energy: Tensor
+
+    def centred(self) -> Moments:
+        """The same about the means: what is left to fit where a bias follows."""
+        return Moments(
+            self.inputs - self.mean[:, :, None] * self.mean[:, None],
+            self.targets - self.wanted[:, :, None] * self.mean[:, None],
+            torch.zeros_like(self.mean),
+            torch.zeros_like(self.wanted),
+            self.energy - self.wanted.square(),
+        )
+
+
+def as_columns(weight: Tensor, groups: int) -> Tensor:
+    """The weight [Co, Ci, kh, kw] or [Co, Ci] as [G, Co / G, D] with D in the order [kh, kw, Ci]."""
+    return weight.reshape(len(weight), weight.shape[1], -1).transpose(1, 2).reshape(groups, len(weight) // groups, -1)
+
+
+def from_columns(columns: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of :func:`as_columns`: [G, R, D] -> [Co, Ci, kh, kw] or [Co, Ci]."""
+    return columns.reshape(shape[0], -1, shape[1]).transpose(1, 2).reshape(*shape)
+
+
+def groups_of(node: Node) -> int:
+    """The groups of a weighted node; 1 for a linear layer."""
+    return settings_of(node).integer("groups") if node.op == "conv2d" else 1
+
+
+def layer_moments(
+    network: Network, reference: Network, images: Tensor, names: Collection[str], fit: Callable[[Node, Moments], None]
+) -> None:
+    """Call ``fit`` for the layers in ``names``, first to last, with the moments of what each gets and should give.
+
+    Args:
+        network: gives the inputs. ``fit`` may change a layer when it is its turn; later layers get what the changed ones give.
+        reference: gives the targets: what its layers of the same names compute from their own inputs. It may be ``network``.
+        images: calibration images [N, C, H, W].
+        names: weighted layers.
+        fit: gets a node and its moments.
+    """
+    network.eval()
+    reference.eval()
+    layers = weighted_layers(reference)
+    with torch.no_grad():
+        parts = list(fast_batches(network, images))
+        walks = [network.walk(part) for part in parts]
+        others = None if network is reference else [reference.walk(part) for part in parts]
+        while True:
+            steps = [step for step in (next(walk, None) for walk in walks) if step is not None]
+            wanted = steps if others is None else [step for step in (next(walk, None) for walk in others) if step is not None]
+            if not steps:
+                return
+            node = steps[0][0]
+            if node.name in names:
+                positions = math.prod(network.structure.types[node.name].shape[1:])
+                inputs = [(one[1], other[1]) for one, other in zip(steps, wanted, strict=True)]
+                fit(node, _moments(node, layers[node.name].effective_weight(), inputs, positions))
+
+
+def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]], positions: int) -> Moments:
+    """The moments of pairs of batches: what the layer gets, and what it gets in the network that gives the targets."""
+    columns = as_columns(weight, groups_of(node))
+    groups, rows, width = columns.shape
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(groups, *shape, dtype=torch.float64, device=weight.device)
+
+    totals = Moments(zeros(width, width), zeros(rows, width), zeros(width), zeros(rows), zeros(rows))
+    at_once = max(1, _AT_ONCE // (groups * width * positions))
+    for got, wanted in inputs:
+        for first in range(0, len(got), at_once):
+            u = _unfolded(node, got[first : first + at_once], weight.shape, groups)
+            v = u if got is wanted else _unfolded(node, wanted[first : first + at_once], weight.shape, groups)
+            y = columns @ v
+            totals.inputs.add_(u @ u.transpose(1, 2))
+            totals.targets.add_(y @ u.transpose(1, 2))
+            totals.mean.add_(u.sum(2, dtype=torch.float64))
+            totals.wanted.add_(y.sum(2, dtype=torch.float64))
+            totals.energy.add_(y.square().sum(2, dtype=torch.float64))
+    count = positions * sum(len(got) for got, _ in inputs)
+    return Moments(*(total / count for total in dataclasses.astuple(totals)))
+
+
+def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int) -> Tensor:
+    """The inputs of every output position, [G, D, N * positions]."""
+    if node.op != "conv2d":
+        return x.transpose(0, 1)[None]
+    settings = settings_of(node)
+    top, left, bottom, right = settings.edges("padding")
+    kernel = weight_shape[2:]
+    padded = F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
+    patches = F.unfold(padded, tuple(kernel), settings.pair("dilation"), 0, settings.pair("stride"))  # [N, Ci * kh * kw, L]
+    count, _, places = patches.shape
+    split = patches.reshape(count, groups, weight_shape[1], math.prod(kernel), places)
+    return split.permute(1, 3, 2, 0, 4).reshape(groups, -1, count * places)

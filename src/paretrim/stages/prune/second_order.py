@@ -1,0 +1,136 @@
+"""Pruning by what it does to every layer's output on calibration images, with the weights that stay fitted anew.
+
+No labels and no training. Which blocks go: :func:`second_order_scores`. What the others become: :func:`compensate_`.
+
+Source: Frantar & Alistarh 2022, "Optimal brain compression", arXiv 2208.11580.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paretrim.graph.fusion import fuse
+from paretrim.graph.types import Node
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.network import BatchNorm, Network
+from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
+from paretrim.stages.prune.patterns import Pattern
+from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
+from paretrim.train.resources import Resources
+
+
+def second_order_scores(network: Network, resources: Resources, *, names: Collection[str], pattern: Pattern) -> dict[str, Tensor]:
+    """Scores of the weights of these layers: the error of the layer's output that the removal of their block adds in its turn.
+
+    Blocks leave a row one by one, the cheapest first, while the others make up for them (:func:`.surgeon.removal_costs`). Errors
+    are squared, and relative to the mean square of what the layer gives, so that layers compare. Weighing them by the gradient of
+    the loss instead was worse on trained networks: it is next to nothing on images that they know. Of n:m patterns single weights
+    are scored.
+
+    Returns:
+        By layer, float64 of the weight's shape; the squares over a block add up to its error.
+    """
+    layers, biased = weighted_layers(network), _followed_by_bias(network)
+    scores: dict[str, Tensor] = {}
+
+    def score(node: Node, moments: Moments) -> None:
+        layer = layers[node.name]
+        about = moments.centred() if node.name in biased else moments
+        parts = torch.stack([_group_scores(layer, node, group, about, pattern) for group in range(groups_of(node))])
+        energy = float(about.energy.clamp(min=0).sum())
+        scores[node.name] = from_columns(parts / energy if energy > 0 else parts, layer.weight.shape).sqrt()
+
+    layer_moments(network, network, resources.calibration, names, score)
+    return scores
+
+
+def _group_scores(layer: Weighted, node: Node, group: int, moments: Moments, pattern: Pattern) -> Tensor:
+    """Costs spread over the weights of their blocks, [R, D]."""
+    kernel = math.prod(layer.weight.shape[2:])
+    alive = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask
+    living = as_columns(alive, groups_of(node))[group]
+    square = damped(moments.inputs[group])
+    weight = as_columns(layer.masked_weight().detach(), groups_of(node))[group].double()
+    if not bool(living.all()):
+        weight = fitted(square, weight @ square, living)
+    block, channels = pattern.block, layer.weight.shape[1]
+    missing = -channels % block
+    split = (len(weight), kernel, channels)
+    padded = functional.pad(weight.reshape(split), (0, missing)).reshape(len(weight), -1)
+    blocks = functional.pad(living.reshape(split), (0, missing)).reshape(len(weight), -1, block).any(2)
+    costs = removal_costs(padded, _padded_square(square, kernel, missing), block=block, alive=blocks)
+    sizes = torch.full((channels + missing,), float(block))
+    if missing:
+        sizes[-block:] = block - missing
+    spread = costs.repeat_interleave(block, 1).reshape(len(weight), kernel, -1) / sizes.to(costs.device)
+    return spread[:, :, :channels].reshape(len(weight), -1)
+
+
+def _padded_square(square: Tensor, kernel: int, missing: int) -> Tensor:
+    """Second moments with ``missing`` further input channels a kernel position that are seen and do nothing."""
+    if not missing:
+        return square
+    channels = len(square) // kernel
+    wide = torch.zeros(kernel, channels + missing, kernel, channels + missing, dtype=square.dtype, device=square.device)
+    wide[:, :channels, :, :channels] = square.reshape(kernel, channels, kernel, channels)
+    result = wide.reshape(kernel * (channels + missing), -1)
+    return result + torch.diag((result.diagonal() == 0).to(square.dtype))
+
+
+def compensate_(network: Network, reference: Network, images: Tensor, names: Collection[str]) -> None:
+    """Fit the weights that pruning left so that every layer gives what it gave in ``reference``, first layer to last.
+
+    Each layer gets what the layers before it now give, so it makes up for their errors as well. Where a bias or a BatchNorm
+    follows, the mean is left to it. A weight that is 0 by its mask stays so.
+
+    Args:
+        network: masked; changed.
+        reference: the network before.
+        images: calibration images [N, C, H, W].
+        names: the layers to fit.
+    """
+    layers, originals = weighted_layers(network), weighted_layers(reference)
+    norms, biased = network.batch_norms(), _followed_by_bias(network)
+
+    def fit(node: Node, moments: Moments) -> None:
+        layer = layers[node.name]
+        about = moments.centred() if node.name in biased else moments
+        groups = groups_of(node)
+        masks = as_columns(torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask, groups)
+        parts = []
+        for group in range(groups):
+            square = damped(about.inputs[group])
+            pull = square - about.inputs[group]  # damping draws towards the weights that were there, not towards 0
+            original = as_columns(originals[node.name].effective_weight(), groups)[group].double()
+            parts.append(fitted(square, about.targets[group] + original @ pull, masks[group]))
+        new = torch.stack(parts)
+        with torch.no_grad():
+            layer.weight.copy_(from_columns(new, layer.weight.shape))
+        if node.name in biased:
+            _shift_(layer, norms.get(biased[node.name]), (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
+
+    layer_moments(network, reference, images, names, fit)
+
+
+def _shift_(layer: Weighted, norm: BatchNorm | None, shift: Tensor) -> None:
+    """Add ``shift`` [Co] to what a layer gives, in its bias or in the BatchNorm behind it."""
+    with torch.no_grad():
+        if norm is not None:
+            norm.mean.sub_(shift)
+        elif layer.bias is not None:
+            layer.bias.add_(shift)
+
+
+def _followed_by_bias(network: Network) -> Mapping[str, str]:
+    """The layers with a bias of their own or in the BatchNorm behind them, whose name is given; empty for their own."""
+    layers = weighted_layers(network)
+    found = {}
+    for run in fuse(network.structure):
+        if run.head.name in layers and (run.batch_norm is not None or layers[run.head.name].bias is not None):
+            found[run.head.name] = "" if run.batch_norm is None else run.batch_norm.name
+    return found

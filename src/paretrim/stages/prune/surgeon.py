@@ -1,0 +1,171 @@
+"""Optimal brain surgeon for the rows of one layer: which block of a row costs least, and what the others then become.
+
+A row w [D] has the error ``(w - w0) H (w - w0)`` with H [D, D] the second moments of its inputs. Removing block b costs
+``w_b (inv(H)_bb)^-1 w_b``; the others move by ``-inv(H)_:b (inv(H)_bb)^-1 w_b``, and b leaves the inverse by elimination. Rows
+are independent and share H until they have lost different blocks.
+
+Sources: Hassibi & Stork 1993; Frantar & Alistarh 2022, "Optimal brain compression", arXiv 2208.11580, sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DAMPING = 0.01
+"""Share of the mean diagonal of H that is added to it: some inputs are never seen, and few images say little of many columns."""
+
+_AT_ONCE = 2**23
+"""Numbers of inverses that are worked on at once: fewer would cost more in calls than in arithmetic."""
+
+_EXACT = 1536
+"""Up to this width one block leaves at a time; wider rows lose several before the costs of the others are computed again."""
+
+_RISE = 1e-9
+"""A block that seems cheaper than one before it counts as dearer by this share."""
+
+_FRACTION = 32
+"""Of wider rows, one in so many of the blocks that are left goes at a time."""
+
+
+def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
+    """The second moments [D, D] with ``damping`` times their mean diagonal added; of inputs that are all 0, the identity."""
+    mean = float(square.diagonal().mean())
+    return square + (damping * mean if mean > 0 else 1.0) * torch.eye(len(square), dtype=square.dtype, device=square.device)
+
+
+def removal_costs(weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None) -> Tensor:
+    """What the removal of every block cost when it was its turn, each row in its own greedy order, float64 [R, D / block].
+
+    Costs rise along a row's order: a block that became cheaper by what went before counts as hardly dearer than the dearest
+    before it. So the blocks with the smallest costs of a row are those that left it first, whatever number of them is taken.
+
+    Args:
+        weight: rows [R, D]; blocks are neighbours.
+        square: second moments of the inputs [D, D], positive definite; see :func:`damped`.
+        block: weights that leave together; it divides D.
+        alive: bool [R, D / block]; what is False there has left already. None: nothing has.
+    """
+    rows, width = weight.shape
+    count = width // block
+    living = torch.ones(rows, count, dtype=torch.bool, device=weight.device) if alive is None else alive
+    inverse = torch.linalg.inv(square.double())
+    costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
+    at_once = max(1, _AT_ONCE // width**2)
+    for first in range(0, rows, at_once):
+        chunk = slice(first, first + at_once)
+        costs[chunk] = _chunk_costs(weight[chunk], inverse, block, living[chunk])
+    return costs
+
+
+def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor) -> Tensor:
+    """:func:`removal_costs` for a few rows [r, D], from the inverse [D, D] of all columns."""
+    rows, width = weight.shape
+    count = width // block
+    costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
+    left = _Left.of(weight, inverse, block, alive)
+    dearest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
+    while left.blocks:
+        step = 1 if width <= _EXACT else max(1, left.blocks // _FRACTION)
+        chosen, cost = left.cheapest(step)
+        cost = torch.cummax(torch.cat([dearest * (1 + _RISE), cost.double()], 1), 1).values[:, 1:]
+        dearest = cost[:, -1:]
+        costs.scatter_(1, left.places.gather(1, chosen), cost)
+        left.remove_(chosen)
+    return costs
+
+
+@dataclass(eq=False)
+class _Left:
+    """What is left of a few rows: weights [r, A], their inverses [r, A, A], and the places of their A / block blocks [r, B].
+
+    Blocks that have left stay in the tensors, as zeros, until there are enough of them for smaller tensors to pay.
+    """
+
+    weight: Tensor
+    inverse: Tensor
+    places: Tensor
+    gone: Tensor
+    block: int
+    blocks: int
+    """Blocks that the fullest row still has."""
+
+    @classmethod
+    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor) -> _Left:
+        rows, width = weight.shape
+        places = torch.arange(width // block, device=weight.device).expand(rows, -1).clone()
+        inverses = inverse.float().expand(rows, width, width).clone()
+        left = cls(weight.float().clone(), inverses, places, torch.zeros_like(alive), block, width // block)
+        for row in range(rows):  # what has left already leaves first, at once; the weights are those that remained
+            dead = torch.nonzero(~alive[row].repeat_interleave(block)).flatten()
+            if len(dead):
+                across = inverse[:, dead]
+                left.inverse[row] -= (across @ torch.linalg.solve(inverse[dead][:, dead], across.T)).float()
+                left.inverse[row, dead] = left.inverse[row, :, dead] = 0
+                left.weight[row, dead] = 0
+        left.gone = ~alive
+        left.blocks = int(alive.sum(1).max()) if rows else 0
+        return left
+
+    def cheapest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The ``count`` blocks of every row that cost least now, and what they cost, [r, count] each; ascending."""
+        rows, width = self.weight.shape
+        split = (rows, width // self.block, self.block)
+        own = self.inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
+        weight = self.weight.reshape(split)
+        if self.block == 1:
+            costs = weight[:, :, 0].square() / own[:, :, 0, 0].where(~self.gone, 1.0)
+        else:
+            identity = torch.eye(self.block, device=own.device)
+            solved = torch.linalg.solve(own.where(~self.gone[:, :, None, None], identity), weight)
+            costs = (weight * solved).sum(2)
+        found = torch.topk(costs.clamp(min=0).where(~self.gone, torch.inf), count, dim=1, largest=False, sorted=True)
+        return found.indices, found.values.where(torch.isfinite(found.values), 0.0)
+
+    def remove_(self, chosen: Tensor) -> None:
+        """Take the blocks [r, count] out; the other weights make up for them."""
+        rows, width = self.weight.shape
+        columns = (chosen[:, :, None] * self.block + torch.arange(self.block, device=chosen.device)).flatten(1)
+        across = self.inverse.gather(2, columns[:, None].expand(rows, width, columns.shape[1]))
+        own = across.gather(1, columns[:, :, None].expand(-1, -1, columns.shape[1]))
+        absent = self.gone.gather(1, chosen).repeat_interleave(self.block, 1)
+        own = own + torch.diag_embed(absent.to(own.dtype))  # a row that has no more: nothing is solved for, nothing moves
+        solved = torch.linalg.solve(own, across.transpose(1, 2))  # [r, count * block, A]
+        weight = self.weight.gather(1, columns)
+        self.weight = self.weight - (weight[:, None] @ solved)[:, 0]
+        self.inverse.baddbmm_(across, solved, alpha=-1)
+        self.gone.scatter_(1, chosen, value=True)
+        gone = self.gone.repeat_interleave(self.block, 1)
+        self.weight.masked_fill_(gone, 0)
+        self.blocks -= chosen.shape[1]
+        if self.blocks * 4 <= 3 * self.gone.shape[1]:
+            self._shrink_()
+
+    def _shrink_(self) -> None:
+        """Drop what has left from the tensors; rows with fewer blocks than others keep some that have left."""
+        stay = torch.argsort(self.gone.to(torch.uint8), dim=1, stable=True)[:, : self.blocks]
+        columns = (stay[:, :, None] * self.block + torch.arange(self.block, device=stay.device)).flatten(1)
+        width = columns.shape[1]
+        some = self.inverse.gather(1, columns[:, :, None].expand(-1, -1, self.inverse.shape[2]))
+        self.inverse = some.gather(2, columns[:, None].expand(-1, width, -1))
+        self.weight = self.weight.gather(1, columns)
+        self.places, self.gone = self.places.gather(1, stay), self.gone.gather(1, stay)
+
+
+def fitted(square: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """The weights [R, D] float64 with the least squared error among those that are 0 where ``mask`` [R, D] is False.
+
+    Args:
+        square: second moments of the inputs [D, D], positive definite.
+        targets: moments of wanted outputs and inputs [R, D].
+        mask: bool [R, D].
+    """
+    result = torch.zeros_like(targets, dtype=torch.float64)
+    for row in range(len(targets)):
+        stay = torch.nonzero(mask[row]).flatten()
+        if len(stay):
+            factor = torch.linalg.cholesky(square[stay][:, stay].double())
+            result[row, stay] = torch.cholesky_solve(targets[row, stay].double()[:, None], factor)[:, 0]
+    return result

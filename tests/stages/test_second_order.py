@@ -1,0 +1,143 @@
+"""Pruning by second order and fitting what stays, on the tiny networks of the contract suite."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.stages.layer_inputs import as_columns, from_columns, layer_moments
+from paretrim.stages.prune.allocation import masks
+from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.second_order import compensate_, second_order_scores
+from paretrim.stages.prune.stage import Prune
+from tests.stages import tiny
+from tests.stages.tiny import NETWORKS, NONE, network
+
+ALL = list(NETWORKS)
+
+
+def resources():
+    """The same for all networks, but for the teacher, which nothing here needs."""
+    return tiny.resources("plain")
+
+
+def settled(name):
+    """A network whose BatchNorm statistics are those of the images."""
+    found = network(name)
+    for norm in found.batch_norms().values():
+        norm.momentum = 1.0
+    found.train()(resources().calibration)
+    return found.eval()
+
+
+def outputs(found):
+    with torch.no_grad():
+        return found.eval()(resources().calibration)
+
+
+def test_columns_hold_the_input_channels_of_a_kernel_position_side_by_side():
+    weight = torch.arange(4 * 2 * 3 * 3.0).reshape(4, 2, 3, 3)
+    columns = as_columns(weight, 2)
+    assert columns.shape == (2, 2, 18)
+    assert columns[1, 0, :2].tolist() == weight[2, :, 0, 0].tolist()
+    assert torch.equal(from_columns(columns, weight.shape), weight)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_moments_are_those_of_what_layers_compute(name):
+    found = settled(name)
+    images = resources().calibration
+    names = list(weighted_layers(found))
+    seen = {}
+    layer_moments(found, found, images, names, lambda node, moments: seen.setdefault(node.name, moments))
+    values = found.features(images, tuple(names))
+    for layer, moments in seen.items():
+        weighted = weighted_layers(found)[layer]
+        value = values[layer].detach().double()
+        if weighted.bias is not None:
+            value -= weighted.bias.reshape(-1, *[1] * (value.dim() - 2))
+        rows = value.movedim(1, 0).flatten(1)
+        torch.testing.assert_close(moments.wanted.flatten(), rows.mean(1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(moments.energy.flatten(), rows.square().mean(1), rtol=1e-4, atol=1e-5)
+        columns = as_columns(weighted.weight.detach(), len(moments.inputs)).double()
+        torch.testing.assert_close(moments.targets, columns @ moments.inputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_network_that_lost_nothing_is_left_as_it_is(name):
+    found = settled(name)
+    before, expected = copy.deepcopy(found), outputs(found)
+    compensate_(found, before, resources().calibration, list(weighted_layers(found)))
+    torch.testing.assert_close(outputs(found), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4"])
+def test_a_fit_brings_outputs_nearer_to_those_before_and_keeps_zeros(name, pattern):
+    before = settled(name)
+    stage = Prune(sparsity=0.5, pattern=pattern, first=True, depthwise=True, budget=NONE)
+    cut = stage.begin(before, resources()).network
+    fitted = replace(stage, compensate=True).begin(before, resources()).network
+    expected = outputs(before)
+    assert float((outputs(fitted) - expected).square().mean()) < 0.9 * float((outputs(cut) - expected).square().mean())
+    for layer, weighted in weighted_layers(fitted).items():
+        mask = weighted_layers(cut)[layer].mask
+        assert mask is None or (torch.equal(weighted.mask, mask) and bool((weighted.weight[~mask] == 0).all()))
+
+
+def test_a_fit_takes_the_mean_into_the_bias():
+    found = settled("without_norm")
+    before = copy.deepcopy(found)
+    name = list(weighted_layers(found))[1]
+    layer = weighted_layers(found)[name]
+    set_mask_(layer, torch.zeros_like(layer.weight, dtype=torch.bool))
+    compensate_(found, before, resources().calibration, [name])
+    images = resources().calibration
+    wanted = before.features(images, (name,))[name].mean((0, 2, 3))
+    torch.testing.assert_close(layer.bias.detach(), wanted.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
+@pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])
+def test_scores_tell_the_error_that_is_left_after_the_fit(name, pattern):
+    """One layer is cut by its scores: the squares of those that left add up to the relative error of its output."""
+    found = settled(name)
+    images = resources().calibration
+    layer = list(weighted_layers(found))[-2]
+    scores = second_order_scores(found, resources(), names=[layer], pattern=parse_pattern(pattern))[layer]
+    pruned = copy.deepcopy(found)
+    mask = masks({layer: scores}, 0.5, method="global", pattern=parse_pattern(pattern))[layer]
+    set_mask_(weighted_layers(pruned)[layer], mask)
+    compensate_(pruned, found, images, [layer])
+    norm = next(node.name for node in found.structure.nodes if node.op == "batch_norm" and node.inputs[0] == layer)
+    with torch.no_grad():
+        wanted, got = (one.features(images, (norm,))[norm].double() for one in (found, pruned))
+        spread = found.features(images, (layer,))[layer].double().var((0, 2, 3))
+        gamma = found.batch_norms()[norm].gamma.double()
+    errors = (got - wanted).square().mean((0, 2, 3)) / gamma.square()  # of outputs with a variance of 1
+    relative = float((errors * spread).sum() / spread.sum())
+    assert float(scores.square()[~mask].sum()) == pytest.approx(relative, rel=0.15)
+
+
+def test_blocks_of_channels_that_are_no_multiple_of_four_are_scored_whole():
+    found = settled("residual")
+    scores = second_order_scores(found, resources(), names=[next(iter(weighted_layers(found)))], pattern=parse_pattern("1x4"))
+    score = next(iter(scores.values()))
+    assert score.shape[1] == 3
+    assert float((score - score[:, :1]).abs().max()) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compensate": True, "pattern": "channel"}, "compensate fits the weights that a one_shot cut leaves"),
+        ({"compensate": True, "schedule": "cubic"}, "and schedule cubic; leave compensate out"),
+        ({"score": "obs", "pattern": "channel"}, "obs ranks weights and blocks, not channels"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings, message):
+    with pytest.raises(InvalidRecipe, match=message):
+        Prune(**settings)
