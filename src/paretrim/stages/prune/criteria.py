@@ -104,11 +104,14 @@ def check_score(name: str, *, channels: bool = False) -> None:
     """Refuse a score that is not there, before anything is trained; ``channels`` says that whole channels are scored.
 
     Raises:
-        InvalidRecipe: it is no name of the tables and no function that can be imported, or it scores channels alone.
+        InvalidRecipe: it is no name of the tables and no function that can be imported, or it does not score
+            what is to be scored.
     """
     known = (*SCORES, *CHANNEL_SCORES) if channels else (*SCORES, SECOND_ORDER)
     if name in known:
         return
+    if name == SECOND_ORDER:
+        raise InvalidRecipe("prune: score obs ranks weights and blocks, not channels; choose magnitude or taylor")
     if name in CHANNEL_SCORES:
         raise InvalidRecipe(
             f"prune: score '{name}' is one of whole channels; set pattern to channel, or choose one of {', '.join(SCORES)}"

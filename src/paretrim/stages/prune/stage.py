@@ -109,8 +109,6 @@ class Prune:
                 f"{self.schedule}; leave compensate out, or change them"
             )
         if self.pattern == CHANNEL:
-            if self.score == SECOND_ORDER:
-                raise InvalidRecipe("prune: score obs ranks weights and blocks, not channels; choose magnitude or taylor")
             if self.regroup:
                 raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
             if self.allocation not in ("global", "uniform"):
