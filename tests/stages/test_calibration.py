@@ -119,6 +119,9 @@ def test_kl_keeps_the_whole_of_an_even_histogram_and_clips_a_long_tail():
     images[0, 0, 0, 0] = 40.0
     grid = calibrate(network, (INPUT,), images, method="kl", percentile=99.0)[INPUT]
     assert 2.5 < 255 * grid.scale < 6
+    images[8:] = 0.0
+    fewer = calibrate(network, (INPUT,), images[:8], method="kl", percentile=99.0)
+    assert calibrate(network, (INPUT,), images, method="kl", percentile=99.0) == fewer  # zeros tell nothing
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])

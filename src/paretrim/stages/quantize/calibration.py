@@ -214,10 +214,15 @@ def _mse_grid(values: Histogram) -> Grid:
 
 
 def _kl_grid(values: Histogram) -> Grid:
-    """The clip ratio whose levels tell least about the histogram: the Kullback-Leibler divergence of what they leave of it."""
+    """The clip ratio whose levels change the histogram least, by the Kullback-Leibler divergence.
+
+    Every grid holds 0 exactly, so zeros, of which there are many behind a ReLU, tell nothing: their bin counts like the next.
+    """
     if values.low == values.high:
         return grid_for_range(0.0, 0.0)
     edges, counts = values.bins()
+    zero, counts = int(np.searchsorted(edges, 0.0)), counts.copy()
+    counts[zero] = counts[min(zero + 1, len(counts) - 1)]
     centres = np.clip(edges + values.width / 2, values.low, values.high)
     candidates = [grid_for_range(values.low * ratio, values.high * ratio) for ratio in KL_RATIOS]
     return candidates[int(np.argmin([divergence(centres, counts, grid) for grid in candidates]))]
