@@ -150,7 +150,7 @@ def test_a_score_of_ones_own_says_which_weights_go():
     [
         (
             "largest",
-            r"prune: score 'largest' is unknown; choose one of magnitude, taylor, random, .*fisher, obs; for your own write 'package",
+            r"prune: score 'largest' is unknown; choose one of magnitude, taylor, random, .*fisher, obs; for your own write",
         ),
         (":by_position", r"prune: score ':by_position' is unknown"),
         ("no_such_module_:f", r"score 'no_such_module_:f': importing 'no_such_module_' failed"),
