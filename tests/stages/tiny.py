@@ -17,6 +17,8 @@ from paretrim.run.pipeline import run_stage
 from paretrim.run.start import Start
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
@@ -138,6 +140,8 @@ STAGES = {
     "prune 2:4": prune(pattern="2:4"),
     "prune channel": prune(pattern="channel", sparsity=0.25),
     "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),
+    "rigl": RigL(sparsity=0.5, every=2, budget=SHORT),
+    "acdc": AcDc(sparsity=0.5, warmup=0.2, phase=0.2, budget=SHORT),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),

@@ -28,6 +28,8 @@ from paretrim.models.spec import ModelSpec
 from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
@@ -60,7 +62,7 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 _Settings = TypeVar("_Settings")
 
-STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together)}
+STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc)}
 """Every stage a recipe can name. Add yours here."""
 
 

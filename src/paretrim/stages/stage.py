@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from paretrim.network.network import Network
 from paretrim.train.budget import Budget
@@ -52,3 +52,9 @@ class Stage(Protocol):
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """What to minimise. Empty: cross-entropy with the labels."""
         ...
+
+
+class GrowingStage(Stage, Protocol):
+    """A stage that may bring pruned weights back; in every other a pruned weight stays zero."""
+
+    masks_grow: ClassVar[Literal[True]]

@@ -154,7 +154,7 @@ class Prune:
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0, resources)
         else:
-            self._masks(private, self.sparsity, resources)  # refuses now, not in the middle of training, what cannot be reached
+            self.masks_of(private, self.sparsity, resources)  # refuses now, not in the middle of training, what cannot be reached
             self.mask_(private, 0.0, resources)  # masks of ones: their shapes are known from the first step on
         return private
 
@@ -195,11 +195,12 @@ class Prune:
     def mask_(self, network: Network, sparsity: float, resources: Resources) -> Network:
         """Mask the network's own weights to this sparsity, among those that are alive."""
         layers = self.layers_of(network)
-        for name, mask in self._masks(network, sparsity, resources).items():
+        for name, mask in self.masks_of(network, sparsity, resources).items():
             set_mask_(layers[name], mask)
         return network
 
-    def _masks(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
+    def masks_of(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
+        """The masks that this sparsity asks for, by layer; the network stays as it is."""
         layers = self.layers_of(network)
         if self.score == SECOND_ORDER:
             scores = second_order_scores(network, resources, names=list(layers), pattern=parse_pattern(self.pattern))

@@ -1,0 +1,115 @@
+"""AC/DC: phases of training with masks and without, in turn."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import replace_mask_
+from paretrim.network.network import Network
+from paretrim.stages.prune.allocation import Method
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.train.budget import STRICT, Budget, Fraction, Positive
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+
+@dataclass(frozen=True, config=STRICT)
+class AcDc:
+    """Train dense for ``warmup`` of the budget, then sparse and dense in turn, each for ``phase``, and end sparse.
+
+    When a sparse phase begins the weights with the smallest scores become 0; when it ends they may train again, from 0. Before
+    the end come a dense phase of ``last_dense`` and a sparse one of ``last_sparse``, all in shares of the budget. ``sparsity``,
+    ``pattern``, ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of :class:`Prune`. Zeros of earlier
+    stages train in dense phases too.
+
+    The defaults are the published 100 epochs: 10 dense, then sparse and dense for 5 each, dense from 75 to 85, sparse to the end.
+
+    Source: Peste et al. 2021, "AC/DC: alternating compressed/decompressed training", arXiv 2106.12379, section 3 and figure 1.
+
+    Raises:
+        InvalidRecipe: phases that do not fit the budget, whole channels, or a setting that ``prune`` refuses.
+    """
+
+    name: ClassVar[str] = "acdc"
+    masks_grow: ClassVar[Literal[True]] = True
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.9
+    pattern: str = "unstructured"
+    allocation: Method = "global"
+    score: str = MAGNITUDE
+    warmup: Fraction = 0.1
+    phase: Positive = 0.05
+    last_dense: Fraction = 0.1
+    last_sparse: Fraction = 0.15
+    first: StrictBool = False
+    last: StrictBool = False
+    depthwise: StrictBool = False
+
+    def __post_init__(self) -> None:
+        if self.pattern == CHANNEL:
+            raise InvalidRecipe("acdc: channels that are removed cannot come back; choose unstructured, 1x4 or n:m")
+        if self.warmup + self.last_dense + self.last_sparse > 1 + 1e-9:
+            raise InvalidRecipe(
+                f"acdc: warmup, last_dense and last_sparse are {self.warmup}, {self.last_dense} and {self.last_sparse} of the "
+                "budget, more than all of it; let their sum be at most 1"
+            )
+        self._prune()
+
+    def _prune(self) -> Prune:
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            score=self.score,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
+
+    def is_sparse_at(self, progress: float) -> bool:
+        """Whether the phase at this progress in [0, 1] is a sparse one."""
+        if progress >= 1 - self.last_sparse - _SLACK:
+            return True
+        if progress < self.warmup - _SLACK or progress >= 1 - self.last_sparse - self.last_dense - _SLACK:
+            return False
+        return math.floor((progress - self.warmup) / self.phase + _SLACK) % 2 == 0
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        self._prune().masks_of(private, self.sparsity, resources)
+        for layer in self._prune().layers_of(private).values():
+            if layer.mask is None:
+                replace_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
+        return Training(private, resources)
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Change the phase if it is time to."""
+        prune = self._prune()
+        layers = prune.layers_of(training.network).values()
+        is_masked = any(layer.mask is not None and not bool(layer.mask.all()) for layer in layers)
+        if self.is_sparse_at(progress):
+            if not is_masked or progress == 0:
+                prune.mask_(training.network, self.sparsity, training.resources)
+        elif is_masked:
+            for layer in layers:
+                replace_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+
+_SLACK = 1e-9
+"""What shares of the budget may be off by, from rounding."""

@@ -1,0 +1,141 @@
+"""Stages whose masks may grow: what moves, when, and what they are where nothing does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import SHORT, STAGES, dense, resources, same, state
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import sparsity, weighted_layers
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import STAGES as NAMED
+from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.rigl import RigL, moved
+from paretrim.stages.prune.stage import Prune
+from paretrim.train.training import Step
+
+LONG = replace(SHORT, epochs=4)
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+def test_stages_whose_masks_grow_say_so_in_their_type():
+    growing = {name for name, kind in NAMED.items() if "masks_grow" in vars(kind)}
+    assert {"rigl", "acdc"} <= growing
+    assert not growing & {"prune", "quantize", "distill", "finetune", "together"}
+
+
+def test_the_smallest_go_and_the_steepest_come():
+    mask = torch.tensor([[True, True, True, True, False, False, False, False]])
+    weight = torch.tensor([[4.0, 3.0, -2.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
+    gradient = torch.tensor([[9.0, 9.0, 9.0, 0.1, 0.2, -5.0, 1.0, 3.0]])
+    free = parse_pattern("unstructured")
+    found = moved(mask, weight, gradient, 0.5, free)
+    assert torch.nonzero(found[0]).flatten().tolist() == [0, 1, 2, 5]  # 2 was dropped and is steeper than all others
+    assert torch.nonzero(moved(mask, weight, gradient, 0.25, free)[0]).flatten().tolist() == [0, 1, 2, 5]
+    assert torch.equal(moved(mask, weight, gradient, 0.0, free), mask)
+    blocks = moved(mask, weight, gradient, 1.0, parse_pattern("1x4"))
+    assert torch.equal(blocks, mask)  # the first block has the larger sum of squared gradients
+    gradient[0, :3] = 0
+    assert torch.equal(moved(mask, weight, gradient, 1.0, parse_pattern("1x4")), ~mask)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
+def test_every_layer_keeps_its_number_of_weights_and_others_of_them(pattern):
+    stage = RigL(sparsity=0.5, pattern=pattern, every=2, budget=LONG)
+    begun = stage.begin(dense("residual").network, resources("residual")).network
+    found = run_stage(dense("residual"), stage, resources("residual"))
+    differ = 0
+    for name, layer in weighted_layers(found.network).items():
+        before = weighted_layers(begun)[name].mask
+        if before is not None:
+            assert int(layer.mask.sum()) == int(before.sum())
+            differ += int((layer.mask != before).sum())
+    assert differ > 0
+    assert found.history[-1].sparsity == sparsity(begun)
+
+
+def test_without_dropping_it_is_pruning_at_random():
+    prune = Prune(sparsity=0.5, allocation="erk", score="random", budget=SHORT)
+    still = RigL(sparsity=0.5, drop=0.0, every=1, budget=SHORT)
+    late = RigL(sparsity=0.5, until=0.0, every=1, budget=SHORT)
+    states = [state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (prune, still, late)]
+    assert same(states[0], states[1])
+    assert same(states[0], states[2])
+
+
+def test_masks_move_in_time_only(monkeypatch):
+    shares = []
+    monkeypatch.setattr("paretrim.stages.prune.rigl.moved", lambda mask, _w, _g, share, _p: shares.append(share) or mask)
+    stage = RigL(sparsity=0.5, every=4, until=0.75)
+    training = stage.begin(dense("plain").network, resources("plain"))
+    gradients = {name: layer.weight for name, layer in weighted_layers(training.network).items()}
+    for number in range(16):
+        stage.observe(training, Step(None, torch.zeros(()), number / 16, 0, number, gradients))
+    assert shares == pytest.approx([0.15 * (1 + 0.5), 0.15 * (1 - 0.5)])
+
+
+def test_the_published_phases():
+    stage = AcDc()
+    epochs = [stage.is_sparse_at(epoch / 100) for epoch in range(100)]
+    expected = [False] * 10 + ([True] * 5 + [False] * 5) * 6 + [True] * 5 + [False] * 10 + [True] * 15
+    assert epochs == expected
+    assert stage.is_sparse_at(1.0)
+    assert replace(stage, last_sparse=0.0).is_sparse_at(1.0)
+
+
+def test_one_sparse_phase_is_pruning_at_once():
+    prune = Prune(sparsity=0.5, budget=SHORT)
+    one = AcDc(sparsity=0.5, warmup=0.0, phase=1.0, last_dense=0.0, last_sparse=0.0, budget=SHORT)
+    assert same(*(state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (prune, one)))
+
+
+def test_weights_come_back_in_dense_phases_and_the_end_is_sparse(monkeypatch):
+    seen = []
+    advance = AcDc.advance
+
+    def watching(stage, training, progress, /):
+        advance(stage, training, progress)
+        seen.append((stage.is_sparse_at(progress), sparsity(training.network)))
+
+    monkeypatch.setattr(AcDc, "advance", watching)
+    stage = AcDc(sparsity=0.5, warmup=0.25, phase=0.25, last_dense=0.25, last_sparse=0.25, budget=LONG)
+    pruned = run_stage(dense("residual"), Prune(sparsity=0.5, budget=SHORT), resources("residual"))
+    found = run_stage(pruned, stage, resources("residual"))
+    assert found.history[-1].sparsity == pytest.approx(pruned.history[-1].sparsity, abs=1e-9)
+    sparse, later = [share for masked, share in seen if masked], [share for masked, share in seen if not masked]
+    assert min(sparse) == pytest.approx(max(sparse))
+    assert min(later) < 0.1 < min(sparse)
+
+
+@pytest.mark.parametrize("kind", ["rigl", "acdc"])
+def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
+    stage = replace(STAGES[kind], budget=LONG)
+
+    def interrupting(tick):
+        if tick.epoch == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path, report=interrupting)
+    again = run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path)
+    assert same(state(again), state(run_stage(dense("residual"), stage, resources("residual"))))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: RigL(pattern="channel"), "rigl: pattern channel has no blocks that can move; choose unstructured or 1x4"),
+        (lambda: RigL(pattern="2:4"), "rigl: pattern 2:4 has no blocks that can move"),
+        (lambda: AcDc(pattern="channel"), "acdc: channels that are removed cannot come back; choose unstructured"),
+        (lambda: AcDc(warmup=0.9), "warmup, last_dense and last_sparse are 0.9, 0.1 and 0.15 of the budget, more than all of it"),
+        (lambda: RigL(score="larges"), "score 'larges' is unknown"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(make, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        make()
