@@ -56,10 +56,10 @@ def test_a_hint_is_the_mean_squared_difference():
 @pytest.mark.parametrize(
     ("kind", "shape", "wanted", "layer"),
     [
-        ("conv", (4, 8, 8), (6, 8, 8), nn.Conv2d),
-        ("conv", (4, 8, 8), (6, 4, 4), nn.Conv2d),
-        ("conv", (4, 8, 8), (6, 3, 5), nn.Conv2d),
-        ("conv", (4, 4, 4), (6, 8, 8), nn.ConvTranspose2d),
+        ("conv", (4, 8, 8), (6, 8, 8), nn.Sequential),
+        ("conv", (4, 8, 8), (6, 4, 4), nn.Sequential),
+        ("conv", (4, 8, 8), (6, 3, 5), nn.Sequential),
+        ("conv", (4, 4, 4), (6, 8, 8), nn.Sequential),
         ("pool", (4, 8, 8), (6, 3, 3), nn.Sequential),
         ("pool", (4, 3, 3), (6, 8, 8), nn.Sequential),
         ("conv", (4,), (6,), nn.Linear),
@@ -69,6 +69,7 @@ def test_a_hint_is_the_mean_squared_difference():
 def test_a_regressor_gives_the_shape_of_the_teacher(kind, shape, wanted, layer):
     made = fitting(shape, wanted, kind)
     assert isinstance(made, layer)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in made.modules()) == (kind == "conv" and len(shape) == 3)
     assert made(normal(2, *shape)).shape == (2, *wanted)
 
 

@@ -28,8 +28,9 @@ class Hint:
     """``mean (r(student) - teacher)^2`` of what the modules ``at`` and ``teacher_at`` (the same path unless given) return.
 
     The regressor r trains too. ``conv``: one convolution that gives the teacher's shape, without padding where the student's map
-    is larger (with stride 2 where it is twice as large); ``pool``: adaptive average pooling, then a 1x1 convolution; ``none``:
-    the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum, which only differs by a factor.
+    is larger (with stride 2 where it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``:
+    adaptive average pooling, then a 1x1 convolution; ``none``: the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum,
+    which only differs by a factor.
 
     In two stages, as published, the first has this alone (``labels = 0``) and trains the layers up to ``at``, the second is plain
     distillation. In one stage the weight is 100 beside the labels.
@@ -165,15 +166,20 @@ def fitting(shape: tuple[int, ...], wanted: tuple[int, ...], kind: Regressor) ->
     if kind == "conv" and len(shape) == len(wanted) == 3:
         (height, width), (tall, wide) = shape[1:], wanted[1:]
         if (height, width) == (2 * tall, 2 * wide):
-            return nn.Conv2d(shape[0], wanted[0], 3, stride=2, padding=1)
+            return _normalised(nn.Conv2d(shape[0], wanted[0], 3, stride=2, padding=1))
         if (2 * height, 2 * width) == (tall, wide):
-            return nn.ConvTranspose2d(shape[0], wanted[0], 4, stride=2, padding=1)
+            return _normalised(nn.ConvTranspose2d(shape[0], wanted[0], 4, stride=2, padding=1))
         if height >= tall and width >= wide:
-            return nn.Conv2d(shape[0], wanted[0], (1 + height - tall, 1 + width - wide))
+            return _normalised(nn.Conv2d(shape[0], wanted[0], (1 + height - tall, 1 + width - wide)))
     raise InvalidRecipe(
         f"the student returns {list(shape)} and the teacher {list(wanted)}, which regressor '{kind}' cannot bring together; "
         "choose pool, or modules of like shapes"
     )
+
+
+def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """As in the code of Tian et al. 2020, but without its ReLU: a module may return negative values."""
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
 
 
 def _regressor(one: Hint | Mimic, kind: Regressor, network: Network, resources: Resources) -> nn.ModuleDict:
