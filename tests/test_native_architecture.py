@@ -71,9 +71,7 @@ def test_the_levels_name_what_exists_and_nothing_else():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(NATIVE)))
 def test_a_file_is_short(path: Path):
-    # Rules that a file's checks share stay in one place.
-    limit = 400 if path.relative_to(NATIVE).as_posix() == "graph/check.cpp" else FILE_LINES
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
 
 
 def test_the_levels_are_those_of_the_document():

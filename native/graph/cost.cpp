@@ -49,7 +49,7 @@ Cost cost_of(const Graph& graph) {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     for (const std::uint32_t value : graph.nodes[i].inputs) last_reader[value] = i + 1;
   }
-  last_reader[graph.output] = graph.nodes.size() + 1;
+  for (const std::uint32_t output : graph.outputs) last_reader[output] = graph.nodes.size() + 1;
   double live = bytes_of_value(graph.type_of(0));
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];

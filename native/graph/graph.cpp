@@ -23,6 +23,20 @@ std::int64_t product(const std::vector<std::int64_t>& shape) {
 
 std::size_t bytes_of(Dtype dtype) { return dtype == Dtype::uint8 || dtype == Dtype::int8 ? 1 : 4; }
 
+std::string text_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float32:
+      return "float32";
+    case Dtype::uint8:
+      return "uint8";
+    case Dtype::int8:
+      return "int8";
+    case Dtype::int32:
+      return "int32";
+  }
+  return "unknown";
+}
+
 std::int64_t ValueType::size() const { return product(shape); }
 
 std::int64_t Tensor::size() const { return product(shape); }

@@ -14,6 +14,7 @@ namespace paretrim {
 enum class Dtype : std::uint8_t { float32, uint8, int8, int32 };
 
 std::size_t bytes_of(Dtype dtype);
+std::string text_of(Dtype dtype);
 
 // Type of one value. A uint8 value q stands for scale * (q - zero_point).
 struct ValueType {
@@ -85,8 +86,8 @@ struct InputSpec {
 struct Graph {
   InputSpec input;
   std::vector<Node> nodes;
-  std::uint32_t output = 0;  // number of the value that holds the logits
-  std::vector<std::string> classes;
+  std::vector<std::uint32_t> outputs;  // numbers of the values that the network returns, in order
+  std::vector<std::string> classes;    // of the logits of a network of one output, or none
 
   ValueType type_of(std::uint32_t value) const;
 };

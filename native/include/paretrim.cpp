@@ -63,6 +63,11 @@ paretrim_status guarded(const Work& work) noexcept {
 
 [[noreturn]] void refuse(const std::string& why) { throw paretrim::Error(paretrim::ErrorKind::data_unavailable, why); }
 
+void require_images(const paretrim_network* network, std::int64_t count) {
+  if (network == nullptr) refuse("network is NULL; load a file first");
+  if (count < 0) refuse("count is " + std::to_string(count) + "; it must be 0 or more");
+}
+
 paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int32_t threads, double limit) {
   if (!(limit > 0)) refuse("limit is " + std::to_string(limit) + "; it must be above 0");
   paretrim::Settings settings;
@@ -134,7 +139,7 @@ paretrim_status paretrim_describe(const paretrim_network* network, paretrim_info
     info->channels = input.shape[0];
     info->height = input.shape[1];
     info->width = input.shape[2];
-    info->classes = network->network.classes();
+    info->classes = network->network.outputs()[0].size;
     info->takes_pixels = input.takes_pixels() ? 1 : 0;
     info->threads = network->network.threads();
     info->instruction_set = network->instruction_set.c_str();
@@ -148,13 +153,42 @@ const char* paretrim_class_name(const paretrim_network* network, int64_t index) 
   return names[static_cast<std::size_t>(index)].c_str();
 }
 
+int64_t paretrim_output_count(const paretrim_network* network) {
+  return network == nullptr ? 0 : static_cast<int64_t>(network->network.outputs().size());
+}
+
+paretrim_status paretrim_describe_output(const paretrim_network* network, int64_t index, paretrim_output* output) {
+  return guarded([&] {
+    if (network == nullptr || output == nullptr) refuse("network or output is NULL");
+    const std::vector<paretrim::Output>& outputs = network->network.outputs();
+    if (index < 0 || index >= static_cast<std::int64_t>(outputs.size())) {
+      refuse("index is " + std::to_string(index) + "; the network has " + std::to_string(outputs.size()) + " outputs, from 0");
+    }
+    const paretrim::Output& found = outputs[static_cast<std::size_t>(index)];
+    *output = {found.name.c_str(), found.shape.data(), static_cast<std::int64_t>(found.shape.size()), found.size};
+  });
+}
+
 paretrim_status paretrim_run(const paretrim_network* network, const void* images, int64_t count, float* logits) {
   return guarded([&] {
-    if (network == nullptr) refuse("network is NULL; load a file first");
-    if (count < 0) refuse("count is " + std::to_string(count) + "; it must be 0 or more");
+    require_images(network, count);
+    const std::size_t outputs = network->network.outputs().size();
+    if (outputs != 1) refuse("the network has " + std::to_string(outputs) + " outputs; call paretrim_run_outputs");
     if (count == 0) return;
     if (images == nullptr || logits == nullptr) refuse("images or logits is NULL");
-    network->network.run(images, count, logits);
+    network->network.run(images, count, &logits);
+  });
+}
+
+paretrim_status paretrim_run_outputs(const paretrim_network* network, const void* images, int64_t count, float* const* outputs) {
+  return guarded([&] {
+    require_images(network, count);
+    if (count == 0) return;
+    if (images == nullptr || outputs == nullptr) refuse("images or outputs is NULL");
+    for (std::size_t i = 0; i < network->network.outputs().size(); ++i) {
+      if (outputs[i] == nullptr) refuse("outputs[" + std::to_string(i) + "] is NULL");
+    }
+    network->network.run(images, count, outputs);
   });
 }
 

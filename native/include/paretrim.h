@@ -30,7 +30,7 @@ typedef enum paretrim_status {
 
 typedef struct paretrim_info {
   int64_t channels, height, width; /* of one image */
-  int64_t classes;                 /* logits of one image */
+  int64_t classes;                 /* numbers in the first output of one image: the logits of a classifier */
   int32_t takes_pixels;            /* 1: images are uint8 pixels; 0: float32, normalised */
   int32_t threads;                 /* that compute one call */
   const char* instruction_set;     /* lives as long as the network */
@@ -55,9 +55,25 @@ PARETRIM_API paretrim_status paretrim_describe(const paretrim_network* network, 
 /* Name of a class, or NULL where the file names none. Lives as long as the network. */
 PARETRIM_API const char* paretrim_class_name(const paretrim_network* network, int64_t index);
 
+/* How many outputs a network has: one, the logits, or several. 0 for NULL. */
+PARETRIM_API int64_t paretrim_output_count(const paretrim_network* network);
+
+typedef struct paretrim_output {
+  const char* name;     /* lives as long as the network, and so does the shape */
+  const int64_t* shape; /* of one image */
+  int64_t dimensions;   /* of the shape */
+  int64_t size;         /* numbers of one image: the product of the shape */
+} paretrim_output;
+
+PARETRIM_API paretrim_status paretrim_describe_output(const paretrim_network* network, int64_t index, paretrim_output* output);
+
 /* Logits float [count][classes] of images [count][channels][height][width] that lie one behind the other. May be called from many
  * threads at once. */
 PARETRIM_API paretrim_status paretrim_run(const paretrim_network* network, const void* images, int64_t count, float* logits);
+
+/* The same for a network of any number of outputs: `outputs` has a pointer for each, to floats [count][size]. */
+PARETRIM_API paretrim_status paretrim_run_outputs(const paretrim_network* network, const void* images, int64_t count,
+                                                  float* const* outputs);
 
 /* NULL is allowed. No call may be running on the network. */
 PARETRIM_API void paretrim_free(paretrim_network* network);

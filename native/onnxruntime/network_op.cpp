@@ -1,6 +1,7 @@
 // The operator `Network` of the domain `paretrim` for ONNX Runtime: a .trim file as one node. An application registers this
 // library and runs the file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and
-// `threads`. Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Output: logits float32 [N, classes].
+// `threads`. Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Outputs: those
+// of the network, float32 [N, ...] each.
 #include <algorithm>
 #include <memory>
 #include <mutex>
@@ -143,14 +144,20 @@ void compute(const Kernel& kernel, KernelContext* context) {
   const std::int64_t count = count_of(kernel, images);
   void* from = nullptr;
   require(api.GetTensorMutableData(const_cast<Value*>(images), &from));  // there is none for values that are only read
-  const std::int64_t sizes[] = {count, kernel.network->classes()};
-  Value* logits = nullptr;
-  require(api.KernelContext_GetOutput(context, 0, sizes, 2, &logits));
-  void* to = nullptr;
-  require(api.GetTensorMutableData(logits, &to));
+  std::vector<float*> outputs;
+  for (const Output& output : kernel.network->outputs()) {
+    std::vector<std::int64_t> sizes{count};
+    sizes.insert(sizes.end(), output.shape.begin(), output.shape.end());
+    Value* values = nullptr;
+    require(api.KernelContext_GetOutput(context, outputs.size(), sizes.data(), sizes.size(), &values));
+    if (values == nullptr) refuse(ErrorKind::corrupt_file, "the node does not name the output '" + output.name + "'");
+    void* to = nullptr;
+    require(api.GetTensorMutableData(values, &to));
+    outputs.push_back(static_cast<float*>(to));
+  }
   if (count == 0) return;
   try {
-    kernel.network->run(from, count, static_cast<float*>(to));
+    kernel.network->run(from, count, outputs.data());
   } catch (const Error& error) {
     refuse(error.kind, error.what());
   }
@@ -164,7 +171,9 @@ CustomOp described() {
   op.GetInputTypeCount = op.GetOutputTypeCount = [](const CustomOp*) -> std::size_t { return 1; };
   op.GetInputType = [](const CustomOp*, std::size_t) { return undefined; };  // which of the two is the file's to say
   op.GetOutputType = [](const CustomOp*, std::size_t) { return float32; };
-  op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return required; };
+  op.GetInputCharacteristic = [](const CustomOp*, std::size_t) { return required; };
+  op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return variadic; };
+  op.GetVariadicOutputMinArity = op.GetVariadicOutputHomogeneity = [](const CustomOp*) { return 1; };
   op.GetInputMemoryType = [](const CustomOp*, std::size_t) { return default_memory; };
   op.CreateKernelV2 = [](const CustomOp*, const Api* api, const KernelInfo* info, void** kernel) {
     return guarded(*api, [&] { *kernel = std::make_unique<Kernel>(Kernel{*api, network_of(*api, info)}).release(); });

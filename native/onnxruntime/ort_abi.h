@@ -25,7 +25,7 @@ struct CustomOp;
 // C enumerations, as wide as an int.
 enum ErrorCode : int { fail = 1, invalid_argument = 2, not_implemented = 9, invalid_graph = 10 };
 enum ElementType : int { undefined = 0, float32 = 1, uint8 = 2 };  // undefined: an operator that takes any type
-enum Characteristic : int { required = 0 };                        // of an input or output
+enum Characteristic : int { required = 0, variadic = 2 };          // of an input or output
 enum MemoryType : int { default_memory = 0 };
 
 // NOLINTBEGIN: the names are those of ONNX Runtime, so that a reader finds them there.

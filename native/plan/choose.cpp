@@ -98,19 +98,18 @@ class TrialMemory {
  public:
   enum { input = 2, output, added, count };
 
-  explicit TrialMemory(const Geometry& geometry) : logits_(static_cast<std::size_t>(geometry.out.channels)) {
+  explicit TrialMemory(const Geometry& geometry) {
     offsets_[output] = geometry.in.bytes();
     offsets_[added] = offsets_[output] + std::max<std::int64_t>(geometry.out.bytes(), geometry.out.channels * 4 + slack);
     arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + geometry.out.bytes()));
     for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
   }
 
-  Memory memory() { return {nullptr, logits_.data(), arena_.data(), offsets_}; }
+  Memory memory() { return {nullptr, {}, 0, arena_.data(), offsets_}; }
 
  private:
   std::int64_t offsets_[count] = {};
   Aligned<std::uint8_t> arena_;
-  std::vector<float> logits_;
 };
 
 // One choice for one layer, ready to be timed.

@@ -180,7 +180,7 @@ class Dequantize final : public Step {
   std::int64_t parts() const override { return 1; }
   void run(std::int64_t, const Memory& memory, Scratch&) const override {
     const std::uint8_t* in = memory.at(reads[0]);
-    float* out = out_ == logits_buffer ? memory.logits : reinterpret_cast<float*>(memory.at(out_));
+    float* out = memory.floats_at(out_);
     for (std::int64_t c = 0; c < channels_; ++c) out[c] = static_cast<float>(in[c] - zero_point_) * scale_;
   }
 

@@ -32,10 +32,9 @@ class Planner {
 
   Plan make() {
     find_uses();
-    logits_ = graph_.output;
-    while (logits_ > 0 && is_alias(graph_.nodes[logits_ - 1])) logits_ = graph_.nodes[logits_ - 1].inputs[0];
+    for (const std::uint32_t output : graph_.outputs) add_output(output);
     buffer_of_.assign(graph_.nodes.size() + 1, -1);
-    bytes_.resize(2);  // the caller's input and output have no place in the arena
+    bytes_.resize(1 + graph_.outputs.size());  // the caller's input and outputs have no place in the arena
     buffer_of_[0] = images_buffer;
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       ask(settings_.poll);
@@ -46,11 +45,23 @@ class Planner {
   }
 
  private:
-  // Which values lead to the logits, and who reads them.
+  // An output that only reshapes another value has that one's bytes.
+  void add_output(std::uint32_t output) {
+    std::uint32_t value = output;
+    while (value > 0 && is_alias(graph_.nodes[value - 1])) value = graph_.nodes[value - 1].inputs[0];
+    const Node& node = graph_.nodes[output - 1];
+    if (value == 0) refuse(node, "the output would be the images themselves");
+    if (std::find(outputs_.begin(), outputs_.end(), value) != outputs_.end()) {
+      refuse(node, "it has the values of another output; name one of them only");
+    }
+    outputs_.push_back(value);
+  }
+
+  // Which values lead to the outputs, and who reads them.
   void find_uses() {
     needed_.assign(graph_.nodes.size() + 1, false);
     readers_.assign(graph_.nodes.size() + 1, {});
-    needed_[graph_.output] = true;
+    for (const std::uint32_t output : graph_.outputs) needed_[output] = true;
     for (std::size_t i = graph_.nodes.size(); i-- > 0;) {
       if (!needed_[i + 1]) continue;
       for (const std::uint32_t value : graph_.nodes[i].inputs) {
@@ -67,13 +78,13 @@ class Planner {
 
   Buffer result_buffer(std::size_t node, const ValueType& type) {
     const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
-    Buffer buffer = logits_buffer;
-    if (value != logits_) {
-      const std::int64_t bytes = type.quantized() ? Layout::of(type.shape).bytes() : type.size() * 4 + slack;
-      buffer = new_buffer(bytes);
+    const auto output = std::find(outputs_.begin(), outputs_.end(), value);
+    if (output != outputs_.end()) {
+      buffer_of_[value] = first_output_buffer + static_cast<Buffer>(output - outputs_.begin());
+    } else {
+      buffer_of_[value] = new_buffer(type.quantized() ? Layout::of(type.shape).bytes() : type.size() * 4 + slack);
     }
-    buffer_of_[value] = buffer;
-    return buffer;
+    return buffer_of_[value];
   }
 
   void add_step(std::unique_ptr<Step> step, std::size_t layer) {
@@ -94,10 +105,9 @@ class Planner {
     const Node& node = graph_.nodes[i];
     const ValueType source = graph_.type_of(node.inputs[0]);
     if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1)
-      refuse(node, "float maps are not computed, only logits are");
+      refuse(node, "float maps are not computed, only vectors are");
     if (is_alias(node)) {
       buffer_of_[i + 1] = buffer_of_[node.inputs[0]];
-      if (i + 1 == graph_.output && logits_ == 0) refuse(node, "the logits would be the images themselves");
       return;
     }
     if (node.op == Op::conv2d || node.op == Op::linear) {
@@ -269,7 +279,7 @@ class Planner {
   double measured_work_ = 0;  // so far, in multiply-adds
   const std::vector<std::string>& chosen_;
   Plan plan_;
-  std::uint32_t logits_ = 0;                       // value: the output, or what it only reshapes
+  std::vector<std::uint32_t> outputs_;             // values: the outputs, or what they only reshape
   std::vector<bool> needed_;                       // by value
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
   std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none

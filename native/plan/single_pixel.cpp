@@ -104,8 +104,7 @@ class SinglePixel final : public Step {
 
   void store(std::int64_t o, float scaled, const Memory& memory) const {
     if (float_result_) {
-      float* logits = operands_.output == logits_buffer ? memory.logits : reinterpret_cast<float*>(memory.at(operands_.output));
-      logits[o] = scaled;
+      memory.floats_at(operands_.output)[o] = scaled;
       return;
     }
     const float rounded = std::rint(scaled) + static_cast<float>(to_.zero_point);

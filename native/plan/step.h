@@ -13,17 +13,32 @@
 namespace paretrim {
 
 using Buffer = std::int32_t;
-inline constexpr Buffer images_buffer = 0;  // the caller's input
-inline constexpr Buffer logits_buffer = 1;  // the caller's output
+inline constexpr Buffer images_buffer = 0;        // the caller's input
+inline constexpr Buffer first_output_buffer = 1;  // the caller's outputs, one after the other; then those of the arena
+
+// The caller's memory for the outputs of several images: of each output the values of all images, one image behind the other.
+struct Outputs {
+  float* const* starts = nullptr;       // by output
+  const std::int64_t* sizes = nullptr;  // by output: of one image
+  Buffer count = 0;
+};
 
 // Where the buffers of one running call lie.
 struct Memory {
   const std::uint8_t* images = nullptr;
-  float* logits = nullptr;
+  Outputs outputs;
+  std::int64_t image = 0;  // which of the outputs' images this is
   std::uint8_t* arena = nullptr;
   const std::int64_t* offsets = nullptr;  // by buffer, into the arena
 
   std::uint8_t* at(Buffer buffer) const { return arena + offsets[buffer]; }
+
+  // A float32 value, wherever it lies.
+  float* floats_at(Buffer buffer) const {
+    const Buffer output = buffer - first_output_buffer;
+    if (output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
+    return outputs.starts[output] + image * outputs.sizes[output];
+  }
 };
 
 // What one thread needs beside the buffers.

@@ -128,7 +128,9 @@ Graph graph_of(nb::handle object) {
     graph.nodes.push_back(node_of(item, numbers));
     numbers.emplace(graph.nodes.back().name, static_cast<std::uint32_t>(graph.nodes.size()));
   }
-  graph.output = number_of(numbers, value_of<std::string>(object.attr("output"), "the output", "a string"), "the output");
+  for (const std::string& name : values_of<std::string>(object.attr("outputs"), "an output", "a string")) {
+    graph.outputs.push_back(number_of(numbers, name, "the output"));
+  }
   graph.classes = values_of<std::string>(object.attr("classes"), "a class name", "a string");
   return graph;
 }

@@ -24,7 +24,7 @@ namespace paretrim {
 namespace {
 
 using Images = nb::ndarray<nb::ro>;
-using Logits = nb::ndarray<nb::numpy, float>;
+using Values = nb::ndarray<nb::numpy, float>;
 
 const char* error_name(ErrorKind kind) {
   switch (kind) {
@@ -103,36 +103,49 @@ const void* pixels_of(const Network& network, const Images& images, std::size_t 
   return images.data();
 }
 
-Logits logits_of(const Network& network, std::size_t count, bool one) {
-  const auto classes = static_cast<std::size_t>(network.classes());
-  auto memory = std::make_unique<float[]>(count * classes);
+// An array [count, ...] for an output of so many images; its numbers are not set.
+Values room_for(const Output& output, std::size_t count) {
+  auto memory = std::make_unique<float[]>(count * static_cast<std::size_t>(output.size));
   float* data = memory.get();
   const nb::capsule owner(data, [](void* held) noexcept { delete[] static_cast<float*>(held); });
   memory.release();
-  if (one) return Logits(data, {classes}, owner);
-  return Logits(data, {count, classes}, owner);
+  std::vector<std::size_t> shape{count};
+  shape.insert(shape.end(), output.shape.begin(), output.shape.end());
+  return Values(data, shape.size(), shape.data(), owner);
 }
 
-Logits run(const Network& network, const Images& images) {
+nb::tuple run(const Network& network, const Images& images) {
   const void* data = pixels_of(network, images, 4);
   const std::size_t count = images.shape(0);
-  Logits logits = logits_of(network, count, false);
-  float* to = logits.data();
-  const Unlocked others_may_run;
-  if (count > 0) network.run(data, static_cast<std::int64_t>(count), to);
-  return logits;
+  nb::list arrays;
+  std::vector<float*> to;
+  for (const Output& output : network.outputs()) {
+    const Values values = room_for(output, count);
+    to.push_back(values.data());
+    arrays.append(values);
+  }
+  {
+    const Unlocked others_may_run;
+    if (count > 0) network.run(data, static_cast<std::int64_t>(count), to.data());
+  }
+  return nb::tuple(arrays);
 }
 
-nb::tuple profile(const Network& network, const Images& image) {
+std::vector<std::int64_t> profile(const Network& network, const Images& image) {
   const void* data = pixels_of(network, image, 3);
-  Logits logits = logits_of(network, 1, true);
+  std::vector<std::vector<float>> values;
+  std::vector<float*> to;
+  for (const Output& output : network.outputs()) to.push_back(values.emplace_back(output.size).data());
   std::vector<std::int64_t> nanoseconds;
-  {
-    float* to = logits.data();
-    const Unlocked others_may_run;
-    network.profile(data, to, nanoseconds);
-  }
-  return nb::make_tuple(logits, nanoseconds);
+  const Unlocked others_may_run;
+  network.profile(data, to.data(), nanoseconds);
+  return nanoseconds;
+}
+
+nb::tuple shapes_of(const Network& network) {
+  nb::list shapes;
+  for (const Output& output : network.outputs()) shapes.append(nb::tuple(nb::cast(output.shape)));
+  return nb::tuple(shapes);
 }
 
 void check(nb::handle graph) { validate(graph_of(graph)); }
@@ -160,7 +173,7 @@ NB_MODULE(_native, m) {
       .def("profile", &profile)
       .def_prop_ro("input_shape", [](const Network& network) { return network.input().shape; })
       .def_prop_ro("takes_pixels", [](const Network& network) { return network.input().takes_pixels(); })
-      .def_prop_ro("classes", &Network::classes)
+      .def_prop_ro("output_shapes", &shapes_of)
       .def_prop_ro("class_names", &Network::class_names)
       .def_prop_ro("layers", &Network::layers, nb::rv_policy::copy)
       .def_prop_ro("choices", &Network::choices)

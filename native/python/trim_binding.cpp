@@ -57,7 +57,7 @@ nb::object array_of(Tensor&& tensor) {
 
 std::string name_of(const Graph& graph, std::uint32_t value) { return value == 0 ? "images" : graph.nodes[value - 1].name; }
 
-// The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, output, classes.
+// The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, outputs, classes.
 nb::tuple values_of(Graph&& graph) {
   nb::list nodes;
   for (Node& node : graph.nodes) {
@@ -74,7 +74,9 @@ nb::tuple values_of(Graph&& graph) {
   }
   const nb::tuple input =
       nb::make_tuple(tuple_of(graph.input.shape), nb::tuple(nb::cast(graph.input.mean)), nb::tuple(nb::cast(graph.input.std)));
-  return nb::make_tuple(input, nodes, name_of(graph, graph.output), nb::tuple(nb::cast(graph.classes)));
+  nb::list outputs;
+  for (const std::uint32_t output : graph.outputs) outputs.append(name_of(graph, output));
+  return nb::make_tuple(input, nodes, nb::tuple(outputs), nb::tuple(nb::cast(graph.classes)));
 }
 
 nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked) {

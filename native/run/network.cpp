@@ -58,7 +58,11 @@ struct Network::Impl {
       : kernels(kernels_named(settings.instruction_set)), input(given.input), classes(given.classes) {
     refuse_float(given);
     validate(given);
-    logits = given.type_of(given.output).size();
+    for (const std::uint32_t output : given.outputs) {
+      const ValueType type = given.type_of(output);
+      outputs.push_back({given.nodes[output - 1].name, type.shape, type.size()});
+      sizes.push_back(type.size());
+    }
     image_bytes = static_cast<std::int64_t>(input.takes_pixels() ? 1 : sizeof(float));
     for (const std::int64_t extent : input.shape) image_bytes *= extent;
     const std::string identity = identity_of(given, kernels);
@@ -90,13 +94,21 @@ struct Network::Impl {
     if (idle.size() < idle.capacity()) idle.push_back(std::move(workspace));
   }
 
-  Memory memory_of(Workspace& workspace, const void* image, float* out) const {
-    return {static_cast<const std::uint8_t*>(image), out, workspace.arena.data(), plan.offsets.data()};
+  // One image of a call.
+  struct Image {
+    const std::uint8_t* pixels;
+    std::int64_t number;
+    float* const* out;
+  };
+
+  Memory memory_of(Workspace& workspace, const Image& image) const {
+    const Outputs out{image.out, sizes.data(), static_cast<Buffer>(sizes.size())};
+    return {image.pixels, out, image.number, workspace.arena.data(), plan.offsets.data()};
   }
 
   // The whole plan on the calling thread.
-  void run_alone(Workspace& workspace, const void* image, float* out, std::int64_t* nanoseconds = nullptr) const {
-    const Memory memory = memory_of(workspace, image, out);
+  void run_alone(Workspace& workspace, const Image& image, std::int64_t* nanoseconds = nullptr) const {
+    const Memory memory = memory_of(workspace, image);
     Scratch& scratch = workspace.scratch.at(0);
     scratch.begin_call();
     for (const auto& step : plan.steps) {
@@ -110,18 +122,18 @@ struct Network::Impl {
   }
 
   // One image on all threads of the pool; false if another caller has it.
-  bool run_together(Workspace& workspace, const void* image, float* out) {
-    return workspace.progress.run(plan.steps, memory_of(workspace, image, out), workspace.scratch.at(0), *worker_scratch, *pool);
+  bool run_together(Workspace& workspace, const Image& image) {
+    return workspace.progress.run(plan.steps, memory_of(workspace, image), workspace.scratch.at(0), *worker_scratch, *pool);
   }
 
   // Each image on one thread, as they come; false if another caller has the pool.
-  bool run_apart(const std::uint8_t* images, std::int64_t count, float* out) {
+  bool run_apart(const std::uint8_t* images, std::int64_t count, float* const* out) {
     struct Call {
       Impl& self;
       std::unique_ptr<Workspace> first;  // the caller's; it alone could do all the work
       const std::uint8_t* images;
       std::int64_t count;
-      float* out;
+      float* const* out;
       std::atomic<std::int64_t> next{0};
     } call{*this, take(), images, count, out, {}};
     const bool done = pool->try_run(
@@ -134,7 +146,7 @@ struct Network::Impl {
             return;  // the others have the memory they need
           }
           for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
-            own.self.run_alone(*mine, own.images + i * own.self.image_bytes, own.out + i * own.self.logits);
+            own.self.run_alone(*mine, {own.images + i * own.self.image_bytes, i, own.out});
           }
           own.self.give_back(std::move(mine));
         },
@@ -143,7 +155,7 @@ struct Network::Impl {
     return done;
   }
 
-  void run(const void* given, std::int64_t count, float* out) {
+  void run(const void* given, std::int64_t count, float* const* out) {
     if (!input.takes_pixels() && !all_finite(static_cast<const float*>(given), count * image_bytes / 4)) {
       throw Error(ErrorKind::data_unavailable, "images hold NaN or infinity; normalise finite pixels before handing them over");
     }
@@ -151,10 +163,8 @@ struct Network::Impl {
     if (pool->threads() > 1 && count >= pool->threads() && run_apart(images, count, out)) return;
     std::unique_ptr<Workspace> workspace = take();
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::uint8_t* image = images + i * image_bytes;
-      if (pool->threads() == 1 || !run_together(*workspace, image, out + i * logits)) {
-        run_alone(*workspace, image, out + i * logits);
-      }
+      const Image image{images + i * image_bytes, i, out};
+      if (pool->threads() == 1 || !run_together(*workspace, image)) run_alone(*workspace, image);
     }
     give_back(std::move(workspace));
   }
@@ -162,7 +172,8 @@ struct Network::Impl {
   const Kernels& kernels;
   InputSpec input;
   std::vector<std::string> classes;
-  std::int64_t logits = 0;
+  std::vector<Output> outputs;
+  std::vector<std::int64_t> sizes;  // of the outputs, for one image
   std::int64_t image_bytes = 0;
   Plan plan;
   std::string choices;
@@ -182,17 +193,17 @@ Network::Network(Graph graph, const Settings& settings) {
 
 Network::~Network() = default;
 
-void Network::run(const void* images, std::int64_t count, float* logits) const { impl_->run(images, count, logits); }
+void Network::run(const void* images, std::int64_t count, float* const* outputs) const { impl_->run(images, count, outputs); }
 
-void Network::profile(const void* image, float* logits, std::vector<std::int64_t>& nanoseconds) const {
+void Network::profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const {
   nanoseconds.assign(impl_->plan.layers.size(), 0);
   std::unique_ptr<Workspace> workspace = impl_->take();
-  impl_->run_alone(*workspace, image, logits, nanoseconds.data());
+  impl_->run_alone(*workspace, {static_cast<const std::uint8_t*>(image), 0, outputs}, nanoseconds.data());
   impl_->give_back(std::move(workspace));
 }
 
 const InputSpec& Network::input() const { return impl_->input; }
-std::int64_t Network::classes() const { return impl_->logits; }
+const std::vector<Output>& Network::outputs() const { return impl_->outputs; }
 const std::vector<std::string>& Network::class_names() const { return impl_->classes; }
 const std::vector<LayerReport>& Network::layers() const { return impl_->plan.layers; }
 std::string Network::choices() const { return impl_->choices; }

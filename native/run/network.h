@@ -12,6 +12,13 @@
 
 namespace paretrim {
 
+// What a network returns for one image.
+struct Output {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t size = 0;  // product of the shape
+};
+
 class Network {
  public:
   // Throws Error: the graph breaks a rule, has an operation outside the integer graph, or a setting is unknown.
@@ -20,15 +27,16 @@ class Network {
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // Logits float32 [count, classes] of images [count, C, H, W] (uint8 pixels or float32, as the input says), contiguous.
-  // May be called from many threads at once. Throws data_unavailable on NaN in float images.
-  void run(const void* images, std::int64_t count, float* logits) const;
+  // Of images [count, C, H, W] (uint8 pixels or float32, as the input says), contiguous, every output float32 [count, ...] into
+  // its own memory: one pointer for each of outputs(). May be called from many threads at once. Throws data_unavailable on NaN in
+  // float images.
+  void run(const void* images, std::int64_t count, float* const* outputs) const;
 
   // As run, for one image on the calling thread alone, and the nanoseconds of every step, in the order of layers().
-  void profile(const void* image, float* logits, std::vector<std::int64_t>& nanoseconds) const;
+  void profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const;
 
   const InputSpec& input() const;
-  std::int64_t classes() const;
+  const std::vector<Output>& outputs() const;
   const std::vector<std::string>& class_names() const;
   const std::vector<LayerReport>& layers() const;
   std::string choices() const;     // one line of text; hand it to Settings::choices later

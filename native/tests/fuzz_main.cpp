@@ -153,7 +153,9 @@ void damage(Graph& graph, Random& random) {
       return;
     default:
       if (random.chance(30)) {
-        graph.output = static_cast<std::uint32_t>(random.between(0, static_cast<std::int64_t>(graph.nodes.size()) + 1));
+        const auto output = static_cast<std::uint32_t>(random.between(0, static_cast<std::int64_t>(graph.nodes.size()) + 1));
+        if (random.chance(50)) graph.outputs.clear();
+        if (random.chance(80)) graph.outputs.push_back(output);
       } else if (random.chance(50)) {
         graph.input.shape[static_cast<std::size_t>(random.between(0, 2))] = odd_number(random);
       } else if (!graph.input.std.empty()) {
@@ -186,8 +188,10 @@ bool small(const Graph& graph) {
 
 void run(const Network& network, const Graph& graph, std::uint64_t seed) {
   const std::vector<std::uint8_t> bytes = random_images(graph, 2, seed);
-  std::vector<float> logits(static_cast<std::size_t>(2 * network.classes()));
-  network.run(bytes.data(), 2, logits.data());
+  std::vector<std::vector<float>> values;
+  std::vector<float*> outputs;
+  for (const Output& output : network.outputs()) outputs.push_back(values.emplace_back(2 * output.size).data());
+  network.run(bytes.data(), 2, outputs.data());
 }
 
 // 1 if the damaged graph was let through.

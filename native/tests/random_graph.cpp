@@ -33,7 +33,10 @@ class Builder {
     }
     std::uint32_t x = convolution(start());
     for (std::int64_t block = random_.between(1, 7); block > 0; --block) x = grown(x);
-    finish(x);
+    graph_.outputs.push_back(head(x));
+    for (std::int64_t more = random_.chance(30) ? random_.between(1, 3) : 0; more > 0; --more) {
+      graph_.outputs.push_back(head(any_map()));
+    }
     return std::move(graph_);
   }
 
@@ -259,7 +262,14 @@ class Builder {
     }
   }
 
-  void finish(std::uint32_t x) {
+  std::uint32_t any_map() {
+    while (true) {
+      const auto value = static_cast<std::uint32_t>(random_.between(1, static_cast<std::int64_t>(graph_.nodes.size())));
+      if (type(value).quantized() && type(value).shape.size() == 3) return value;
+    }
+  }
+
+  std::uint32_t head(std::uint32_t x) {
     x = add(moving(Op::flatten, x));
     if (random_.chance(30)) x = add(moving(Op::flatten, add(moving(Op::unflatten, x))));
     if (random_.chance(80)) {
@@ -270,7 +280,7 @@ class Builder {
       x = add(std::move(made));
     }
     if (type(x).quantized()) x = add(node(Op::dequantize, {x}, ValueType{}));
-    graph_.output = x;
+    return x;
   }
 
   Random random_;

@@ -1,6 +1,7 @@
 // selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, one and
-// several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all logits,
+// several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all outputs,
 // which is the same on every machine.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +18,7 @@ namespace {
 constexpr std::int64_t images = 3;
 
 using Bytes = std::vector<std::uint8_t>;
-using Logits = std::vector<float>;
+using Values = std::vector<std::vector<float>>;  // by output
 
 Settings settings_of(const std::string& set, int threads) {
   Settings settings;
@@ -27,10 +28,14 @@ Settings settings_of(const std::string& set, int threads) {
   return settings;
 }
 
-Logits logits_of(const Network& network, const Bytes& bytes) {
-  Logits logits(static_cast<std::size_t>(images * network.classes()));
-  network.run(bytes.data(), images, logits.data());
-  return logits;
+Values values_of(const Network& network, const Bytes& bytes, std::int64_t count = images) {
+  Values values;
+  std::vector<float*> outputs;
+  for (const Output& output : network.outputs()) {
+    outputs.push_back(values.emplace_back(static_cast<std::size_t>(count * output.size)).data());
+  }
+  network.run(bytes.data(), count, outputs.data());
+  return values;
 }
 
 // Another way to compute every layer, of which the planner takes what is possible.
@@ -49,20 +54,22 @@ std::string other_choices(const std::string& made, Random& random) {
   return text;
 }
 
-bool same(const Logits& found, const Logits& expected) {
-  return std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)) == 0;
+// Of the first images, where fewer were found.
+bool same(const Values& found, const Values& expected) {
+  return std::equal(found.begin(), found.end(), expected.begin(), expected.end(),
+                    [](const std::vector<float>& one, const std::vector<float>& other) {
+                      return std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) == 0;
+                    });
 }
 
 // Several callers share one network; false if any of them gets other bits.
-bool callers_agree(const Network& network, const Bytes& bytes, const Logits& expected) {
+bool callers_agree(const Network& network, const Bytes& bytes, const Values& expected) {
   std::atomic<bool> agree{true};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 3; ++caller) {
     callers.emplace_back([&] {
-      if (!same(logits_of(network, bytes), expected)) agree = false;
-      Logits one(expected.size() / images);
-      network.run(bytes.data(), 1, one.data());
-      if (std::memcmp(one.data(), expected.data(), one.size() * sizeof(float)) != 0) agree = false;
+      if (!same(values_of(network, bytes), expected)) agree = false;
+      if (!same(values_of(network, bytes, 1), expected)) agree = false;
     });
   }
   for (std::thread& caller : callers) caller.join();
@@ -70,7 +77,7 @@ bool callers_agree(const Network& network, const Bytes& bytes, const Logits& exp
 }
 
 // What differs from the plain kernels, or nothing.
-std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& expected, const std::string& set,
+std::string wrong_with(const Graph& graph, const Bytes& bytes, const Values& expected, const std::string& set,
                        std::uint64_t seed) {
   Random random(seed);
   for (const int threads : {1, 2, 4}) {
@@ -78,12 +85,12 @@ std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& exp
     settings.measure = seed % 16 == 0;
     const Network network(graph, settings);
     const std::string how = std::to_string(threads) + " threads, " + network.choices();
-    if (!same(logits_of(network, bytes), expected)) return how;
+    if (!same(values_of(network, bytes), expected)) return how;
     if (!callers_agree(network, bytes, expected)) return "several callers, " + how;
     for (int attempt = 0; attempt < 4; ++attempt) {
       settings.choices = other_choices(network.choices(), random);
       const Network other(graph, settings);
-      if (!same(logits_of(other, bytes), expected)) return std::to_string(threads) + " threads, " + other.choices();
+      if (!same(values_of(other, bytes), expected)) return std::to_string(threads) + " threads, " + other.choices();
     }
   }
   return "";
@@ -92,11 +99,13 @@ std::string wrong_with(const Graph& graph, const Bytes& bytes, const Logits& exp
 int check(std::uint64_t seed, std::uint64_t& digest) {
   const Graph graph = random_graph(seed);
   const Bytes bytes = random_images(graph, images, seed);
-  const Logits expected = logits_of(Network(graph, settings_of("plain", 1)), bytes);
-  for (const float logit : expected) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &logit, sizeof bits);
-    digest = (digest ^ bits) * 1099511628211ULL;
+  const Values expected = values_of(Network(graph, settings_of("plain", 1)), bytes);
+  for (const std::vector<float>& output : expected) {
+    for (const float value : output) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &value, sizeof bits);
+      digest = (digest ^ bits) * 1099511628211ULL;
+    }
   }
   int wrong = 0;
   for (const std::string& set : instruction_sets()) {

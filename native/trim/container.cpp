@@ -11,7 +11,7 @@ namespace {
 
 // The first byte is no text, and line ends in both forms show a transfer that changed them.
 constexpr std::array<std::uint8_t, 8> magic = {0x89, 'T', 'R', 'I', 'M', '\r', '\n', 0x1a};
-constexpr std::uint64_t version = 2, most_records = 1 << 13;
+constexpr std::uint64_t most_records = 1 << 13;
 
 // What a stored byte can stand for at most: a model never gives a bit less than 2**-11 bits of room.
 constexpr std::uint64_t largest_ratio = std::uint64_t{1} << 17, free_bytes = std::uint64_t{1} << 16;
@@ -73,11 +73,11 @@ std::vector<Record> take_table(ByteReader& reader) {
   return records;
 }
 
-void put_table(ByteWriter& writer, const std::vector<Record>& records) {
+void put_table(ByteWriter& writer, const Container& container) {
   writer.append(magic.data(), magic.size());
-  writer.number(version);
-  writer.number(records.size());
-  for (const Record& record : records) {
+  writer.number(container.version);
+  writer.number(container.records.size());
+  for (const Record& record : container.records) {
     writer.byte(static_cast<std::uint8_t>(record.kind));
     if (record.kind == RecordKind::weights) writer.number(record.rows);
     writer.number(record.decoded);
@@ -86,20 +86,22 @@ void put_table(ByteWriter& writer, const std::vector<Record>& records) {
   }
 }
 
-std::vector<Record> take_header(ByteReader& reader, const std::uint8_t* data) {
+Container take_header(ByteReader& reader, const std::uint8_t* data) {
+  Container container;
   const std::uint8_t* start = reader.take(magic.size());
   if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin as a .trim file does");
-  const std::uint64_t found = reader.number(~std::uint64_t{0}, "the version");
-  if (found != version) {
-    corrupt("its version is " + std::to_string(found) + " and this reader knows " + std::to_string(version) + "; " +
-            (found > version ? "update paretrim" : "write it again with this version"));
+  container.version = reader.number(~std::uint64_t{0}, "the version");
+  if (container.version < first_version || container.version > last_version) {
+    corrupt("its version is " + std::to_string(container.version) + " and this reader knows " + std::to_string(first_version) +
+            " and " + std::to_string(last_version) + "; " +
+            (container.version > last_version ? "update paretrim" : "write it again with this version"));
   }
-  std::vector<Record> records = take_table(reader);
+  container.records = take_table(reader);
   const Digest digest = sha256(data, reader.position());
   const std::uint8_t* seal = reader.take(digest.size());
   if (!std::equal(digest.begin(), digest.end(), seal))
     corrupt("its SHA-256 is another; the file was damaged, copy or make it again");
-  return records;
+  return container;
 }
 
 }  // namespace
@@ -114,11 +116,12 @@ std::string name_of(const std::vector<Record>& records, std::size_t index) {
   return name + ")";
 }
 
-std::vector<Record> open_container(const std::uint8_t* data, std::size_t size) {
+Container open_container(const std::uint8_t* data, std::size_t size) {
   ByteReader reader(data, size);
-  std::vector<Record> records;
+  Container container;
+  std::vector<Record>& records = container.records;
   try {
-    records = take_header(reader, data);
+    container = take_header(reader, data);
   } catch (const Error& error) {
     corrupt(std::string("header: ") + error.what());
   }
@@ -130,7 +133,7 @@ std::vector<Record> open_container(const std::uint8_t* data, std::size_t size) {
     records[i].data = reader.take(records[i].stored);
   }
   if (reader.left() > 0) corrupt("header: " + std::to_string(reader.left()) + " bytes stand behind the last record");
-  return records;
+  return container;
 }
 
 void verify(const Record& record) {
@@ -139,19 +142,19 @@ void verify(const Record& record) {
   }
 }
 
-std::size_t frame_bytes(const std::vector<Record>& records) {
+std::size_t frame_bytes(const Container& container) {
   ByteWriter writer;
-  put_table(writer, records);
+  put_table(writer, container);
   return writer.bytes().size() + Digest().size();
 }
 
-std::vector<std::uint8_t> close_container(std::vector<Record>& records, const std::vector<std::vector<std::uint8_t>>& contents) {
-  for (std::size_t i = 0; i < records.size(); ++i) {
-    records[i].stored = contents[i].size();
-    records[i].digest = sha256(contents[i].data(), contents[i].size());
+std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents) {
+  for (std::size_t i = 0; i < container.records.size(); ++i) {
+    container.records[i].stored = contents[i].size();
+    container.records[i].digest = sha256(contents[i].data(), contents[i].size());
   }
   ByteWriter writer;
-  put_table(writer, records);
+  put_table(writer, container);
   const Digest seal = sha256(writer.bytes().data(), writer.bytes().size());
   writer.append(seal.data(), seal.size());
   for (const auto& content : contents) writer.append(content.data(), content.size());

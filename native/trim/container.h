@@ -24,19 +24,27 @@ struct Record {
 inline constexpr std::uint64_t largest_decoded = std::uint64_t{1} << 32;  // bytes of all records
 inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 22;
 
+// The versions of files there are. What a version means is for the structure to say.
+inline constexpr std::uint64_t first_version = 2, last_version = 3;
+
+struct Container {
+  std::uint64_t version = first_version;
+  std::vector<Record> records;
+};
+
 // A record as errors name it.
 std::string name_of(const std::vector<Record>& records, std::size_t index);
 
 // Checks lengths, limits, the order of the records and the digest of header and table; the records' own digests are for `verify`.
-std::vector<Record> open_container(const std::uint8_t* data, std::size_t size);
+Container open_container(const std::uint8_t* data, std::size_t size);
 
 // Throws corrupt_file where the stored bytes are not those whose digest the table holds.
 void verify(const Record& record);
 
 // Bytes of header and table of a file with these records.
-std::size_t frame_bytes(const std::vector<Record>& records);
+std::size_t frame_bytes(const Container& container);
 
 // The file; digests are made here.
-std::vector<std::uint8_t> close_container(std::vector<Record>& records, const std::vector<std::vector<std::uint8_t>>& contents);
+std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents);
 
 }  // namespace paretrim::trim

@@ -89,14 +89,15 @@ std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector
 }  // namespace
 
 TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
-  const std::vector<Record> records = trim::open_container(data, size);
+  const trim::Container container = trim::open_container(data, size);
+  const std::vector<Record>& records = container.records;
   TrimContents contents;
   Graph& graph = contents.graph;
   std::size_t at = 0;
   reading(records, at++, [&](const Record& record) {
     trim::check_text(record.decoded, record.stored, settings.limit);
     const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
-    graph = trim::parse_structure(bytes.data(), bytes.size());
+    graph = trim::parse_structure(bytes.data(), bytes.size(), container.version);
     total(graph, trim::large_tensors(graph));
     if (settings.checked) check_structure(graph);
     trim::check_budget(graph, size, settings.limit);
@@ -129,7 +130,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
     });
   });
   contents.tensors = parts_of(graph, pieces, bits);
-  contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(records))});
+  contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(container))});
   for (std::size_t i = 0; i < records.size(); ++i) {
     contents.records.push_back({trim::name_of(records, i), "", static_cast<double>(records[i].stored)});
   }

@@ -37,6 +37,8 @@ enum class Real : std::uint8_t { whole, decimal, bits };
 
 constexpr std::array<double, 16> powers_of_ten = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+constexpr std::uint64_t one_output = 2, several_outputs = 3;  // versions of files
+
 constexpr double exact_integers = 9007199254740992.0;  // 2**53
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -306,13 +308,16 @@ std::vector<std::uint8_t> structure_bytes(const Graph& graph) {
   put_reals(writer, graph.input.std);
   writer.number(graph.nodes.size());
   for (std::uint32_t value = 1; value <= graph.nodes.size(); ++value) put_node(writer, graph, value);
-  writer.number(graph.output);
+  if (graph.outputs.size() != 1) writer.number(graph.outputs.size());
+  for (const std::uint32_t output : graph.outputs) writer.number(output);
   writer.number(graph.classes.size());
   for (const std::string& name : graph.classes) writer.text(name);
   return std::move(writer.bytes());
 }
 
-Graph parse_structure(const std::uint8_t* data, std::size_t size) {
+std::uint64_t version_of(const Graph& graph) { return graph.outputs.size() == 1 ? one_output : several_outputs; }
+
+Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t version) {
   ByteReader reader(data, size);
   Graph graph;
   graph.input.shape = take_shape(reader);
@@ -328,7 +333,13 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size) {
     }
     if (!seen.insert(graph.nodes.back().name).second) corrupt("two values are named '" + graph.nodes.back().name + "'");
   }
-  graph.output = static_cast<std::uint32_t>(reader.number(nodes, "the output"));
+  const std::uint64_t outputs = version < several_outputs ? 1 : reader.number(nodes, "the number of outputs");
+  if (version >= several_outputs && outputs < 2) {
+    corrupt("it has " + std::to_string(outputs) + " outputs; a file of version " + std::to_string(version) + " has 2 or more");
+  }
+  for (std::uint64_t i = 0; i < outputs; ++i) {
+    graph.outputs.push_back(static_cast<std::uint32_t>(reader.number(nodes, "the output")));
+  }
   graph.classes.resize(reader.number(std::min<std::uint64_t>(most_classes, reader.left()), "the number of classes"));
   for (std::string& name : graph.classes) name = take_text(reader);
   if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");

@@ -85,7 +85,8 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
 
 std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads) {
   check_tensors(graph);
-  std::vector<trim::Record> records;
+  trim::Container container{trim::version_of(graph), {}};
+  std::vector<trim::Record>& records = container.records;
   std::vector<std::vector<std::uint8_t>> contents;
   const auto add = [&](trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {
     records.emplace_back();
@@ -110,7 +111,7 @@ std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, i
     records.back().rows = rows[i];
   }
   trim::in_parallel(pieces.size(), threads, [&](std::size_t i) { contents[first + i] = trim::encode_weights(graph, pieces[i]); });
-  std::vector<std::uint8_t> file = trim::close_container(records, contents);
+  std::vector<std::uint8_t> file = trim::close_container(container, contents);
   check(graph, meta, file, threads);
   return file;
 }

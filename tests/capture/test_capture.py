@@ -109,7 +109,6 @@ def _(x):
 
 
 ERRORS = {
-    "tuple": (lambda: Outer(lambda x: (x.mean((2, 3)), x)), r"the network returns 2 values; it must return the logits"),
     "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
     "layer norm": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),

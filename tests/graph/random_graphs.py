@@ -55,8 +55,9 @@ class Builder:
         self.nodes, self.values = [], {INPUT: self.images}
         self.types = {INPUT: ValueType(shape, "uint8", float(np.float32(1 / 255)))} if pixels else {INPUT: ValueType(shape)}
 
-    def graph(self, output):
-        return Graph(self.input, tuple(self.nodes), (output,), tuple(f"class {i}" for i in range(self.types[output].shape[0])))
+    def graph(self, *outputs):
+        classes = self.types[outputs[0]].shape[0] if len(outputs) == 1 else 0
+        return Graph(self.input, tuple(self.nodes), outputs, tuple(f"class {i}" for i in range(classes)))
 
     def add(self, op, inputs, kind, attributes=None, tensors=None):
         name = f"{op}_{len(self.nodes)}"
@@ -251,16 +252,25 @@ BLOCKS = (
 )  # fmt: skip
 
 
-def random_graph(seed, *, quantized, blocks=3, pixels=True):
-    """A graph of random blocks and the images its grids were chosen on."""
+def random_graph(seed, *, quantized, blocks=3, pixels=True, heads=1):
+    """A graph of random blocks and the images its grids were chosen on, with so many outputs."""
     b = Builder(np.random.default_rng(seed), quantized=quantized, pixels=pixels)
     x = b.conv(b.start(), 4)
     for index in b.rng.integers(0, len(BLOCKS), blocks):
         x = BLOCKS[index](b, x)
-    return finish(b, x), b.images
+    maps = [name for name, kind in b.types.items() if len(kind.shape) == 3 and kind.quantized == quantized and name != INPUT]
+    logits = head(b, x)
+    return b.graph(logits, *(head(b, str(b.rng.choice(maps)), plain=bool(b.rng.integers(2))) for _ in range(heads - 1))), b.images
+
+
+def head(b, x, *, plain=False):
+    """A vector from a map: five numbers from a linear layer, or the pooled map itself, where it is ``plain``."""
+    size = tuple(int(b.rng.integers(1, extent + 1)) for extent in b.types[x].shape[1:])
+    x = b.simple("flatten", [b.simple("adaptive_avg_pool", [x], {"output_size": size})])
+    if not plain:
+        return b.linear(x, 5, logits=True)
+    return b.add("dequantize", [x], ValueType(b.types[x].shape)) if b.quantized else x
 
 
 def finish(b, x):
-    size = tuple(int(b.rng.integers(1, extent + 1)) for extent in b.types[x].shape[1:])
-    x = b.simple("flatten", [b.simple("adaptive_avg_pool", [x], {"output_size": size})])
-    return b.graph(b.linear(x, 5, logits=True))
+    return b.graph(head(b, x))

@@ -224,7 +224,7 @@ def test_a_usual_network_trains_as_it_is(name):
     for usual in (network(name), dense(name).network):
         units = units_of(usual, resources(name).calibration)
         assert not units.parameters
-        assert units.logits == 0
+        assert units.outputs == (0,)
 
 
 def test_sizes_at_the_ends_of_what_is_usual():

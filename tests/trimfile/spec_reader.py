@@ -54,7 +54,7 @@ def decode(content: bytes) -> File:
         records = split(content)
     of_kind = {kind: [record for record in records if record.kind == kind] for kind in KINDS}
     with named(of_kind[1][0].name):
-        structure = read_structure(text_record(of_kind[1][0]))
+        structure = read_structure(text_record(of_kind[1][0]), version_of(Bytes(content)))
         check_budget(structure, len(content))
     provenance = None
     for record in of_kind[2]:
@@ -138,7 +138,7 @@ class Bytes:
 # ---- Container
 
 MAGIC = bytes.fromhex("895452494d0d0a1a")
-VERSION = 2
+VERSIONS = (2, 3)
 KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 
@@ -156,12 +156,18 @@ class Record:
     data: bytes = b""
 
 
+def version_of(file: Bytes) -> int:
+    """The version of a file, read from its beginning."""
+    require(file.take(8) == MAGIC, "it does not begin as a trim file")
+    version = file.varint()
+    require(version in VERSIONS, f"its version is {version}, and this reader knows {VERSIONS}")
+    return version
+
+
 def split(content: bytes) -> list[Record]:
     """The records, their digests and the seal checked."""
     file = Bytes(content)
-    require(file.take(8) == MAGIC, "it does not begin as a trim file")
-    version = file.varint()
-    require(version == VERSION, f"its version is {version}, and this reader knows {VERSION}")
+    version_of(file)
     records = [table_line(file, index) for index in range(file.varint(8192))]
     sealed = content[: file.at]
     require(file.take(32) == hashlib.sha256(sealed).digest(), "its seal is not the digest of what stands before it")
@@ -269,7 +275,7 @@ class Structure:
 
     input: InputSpec
     layers: list[Layer]
-    output: int
+    outputs: tuple[int, ...]
     classes: tuple[str, ...]
     types: list[ValueType]
 
@@ -292,10 +298,10 @@ class Structure:
             )
             for layer in self.layers
         )
-        return Graph(self.input, nodes, (names[self.output],), self.classes)
+        return Graph(self.input, nodes, tuple(names[output] for output in self.outputs), self.classes)
 
 
-def read_structure(content: bytes) -> Structure:
+def read_structure(content: bytes, version: int) -> Structure:
     """The structure from its decoded bytes."""
     file = Bytes(content)
     shape = read_shape(file)
@@ -309,10 +315,12 @@ def read_structure(content: bytes) -> Structure:
         types.append(layers[-1].type)
     names = {b"images", *(layer.name for layer in layers)}
     require(len(names) == len(layers) + 1, "two values have one name")
-    output = file.varint(len(layers))
+    several = file.varint(len(layers)) if version == 3 else 1
+    require(version == 2 or several > 1, f"a file of version 3 has {several} outputs")
+    outputs = tuple(file.varint(len(layers)) for _ in range(several))
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
     file.end()
-    return Structure(InputSpec(shape, mean, std), layers, output, classes, types)
+    return Structure(InputSpec(shape, mean, std), layers, outputs, classes, types)
 
 
 def read_shape(file: Bytes) -> tuple[int, ...]:
@@ -399,7 +407,7 @@ def read_attribute(file: Bytes) -> Attribute:
 def check_budget(structure: Structure, size: int) -> None:
     """What a file of so many bytes may take, by its structure."""
     last = {value: index for index, layer in enumerate(structure.layers) for value in layer.inputs}
-    last[structure.output] = len(structure.layers)
+    last |= dict.fromkeys(structure.outputs, len(structure.layers))
     parts = weights = sums = 0
     live = largest = value_bytes(structure.types[0])
     for index, layer in enumerate(structure.layers):

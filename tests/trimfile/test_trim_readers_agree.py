@@ -257,6 +257,7 @@ def test_a_message_shows_what_would_steer_a_terminal():
 
 SEEDS = [(HERE / "golden.trim").read_bytes(), CONTENT, *(path.read_bytes() for path in sorted((HERE / "corpus").glob("*.trim")))]
 SEEDS += [trimfile.to_bytes(random_graph(seed, quantized=seed % 3 > 0)[0]) for seed in range(12)]
+SEEDS += [trimfile.to_bytes(random_graph(seed, quantized=seed % 3 > 0, heads=3)[0]) for seed in range(3)]
 
 
 @cache
@@ -293,7 +294,7 @@ def mutated(content, random):
         records[index][3] = bytes(data)
         if records[index][0] <= 2:
             records[index][2] = len(data) - 1
-    return join(records)
+    return join(records, version=content[8])
 
 
 def compare(count, seed):

@@ -35,9 +35,9 @@ def assert_same(one, other):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), pixels=st.booleans())
-def test_random_graphs_come_back(seed, quantized, pixels):
-    graph = random_graph(seed, quantized=quantized, pixels=pixels)[0]
+@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), pixels=st.booleans(), heads=st.integers(1, 3))
+def test_random_graphs_come_back(seed, quantized, pixels, heads):
+    graph = random_graph(seed, quantized=quantized, pixels=pixels, heads=heads)[0]
     content = trimfile.to_bytes(graph)
     assert_same(trimfile.from_bytes(content).graph, graph)
 

@@ -23,6 +23,7 @@ from paretrim.runtime.machine import native
 
 HERE = Path(__file__).parent
 GOLDEN, GOLDEN_FREQUENCIES = HERE / "golden.trim", HERE / "golden-frequencies.trim"
+GOLDEN_OUTPUTS = HERE / "golden-outputs.trim"
 PLAIN, RICH, FREQUENCIES = range(3)
 
 
@@ -37,7 +38,7 @@ def codings(content):
     return [record[3][0] for record in split(content) if record[0] == 4]
 
 
-@pytest.mark.parametrize("path", [GOLDEN, GOLDEN_FREQUENCIES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [GOLDEN, GOLDEN_FREQUENCIES, GOLDEN_OUTPUTS], ids=lambda path: path.stem)
 def test_golden_files(path):
     assert_read_alike(path.read_bytes())
 
@@ -54,9 +55,9 @@ def test_provenance():
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), pixels=st.booleans())
-def test_random_graphs(seed, quantized, pixels):
-    assert_read_alike(trimfile.to_bytes(random_graph(seed, quantized=quantized, pixels=pixels)[0]))
+@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), pixels=st.booleans(), heads=st.integers(1, 3))
+def test_random_graphs(seed, quantized, pixels, heads):
+    assert_read_alike(trimfile.to_bytes(random_graph(seed, quantized=quantized, pixels=pixels, heads=heads)[0]))
 
 
 @pytest.mark.parametrize("bare", [(0,), (1,), (2,), (0, 1, 2)])
@@ -252,8 +253,8 @@ def test_trained_layers_as_they_are_deployed(layers, kept):
 
 def parts_of_native(content):
     """All that the native reader finds in a file, whatever the graph computes."""
-    (spec, nodes, output, classes), *_ = native.read_trim(content, threads=1, checked=False)
-    return repr((spec, [(*node[:4], dict(node[4]), bits_of(node[5]), node[6]) for node in nodes], output, classes))
+    (spec, nodes, outputs, classes), *_ = native.read_trim(content, threads=1, checked=False)
+    return repr((spec, [(*node[:4], dict(node[4]), bits_of(node[5]), node[6]) for node in nodes], outputs, classes))
 
 
 def parts_of_second(content):
@@ -270,7 +271,7 @@ def parts_of_second(content):
         )
         for node in graph.nodes
     ]
-    return repr((dataclasses.astuple(graph.input), nodes, graph.output, graph.classes))
+    return repr((dataclasses.astuple(graph.input), nodes, graph.outputs, graph.classes))
 
 
 def bits_of(tensors):

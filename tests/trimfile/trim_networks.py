@@ -1,6 +1,7 @@
 """Networks for the tests of the file: small ones that are the same on every machine, and larger ones with known statistics."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,6 +58,13 @@ def small(classes=("cat", "dög", "a/../b")):
         ),
     )
     return Graph(spec, nodes, ("fc",), tuple(classes))
+
+
+def two_heads():
+    """The small network with a second output: the pooled features that its linear layer reads."""
+    graph = small(())
+    features = Node("features", "dequantize", ("flat",), ValueType((6,)))
+    return replace(graph, nodes=(*graph.nodes, features), outputs=("fc", "features"))
 
 
 def linear(weight, *, scale=None):

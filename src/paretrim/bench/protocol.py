@@ -26,8 +26,8 @@ from paretrim.bench.types import Arm, Load, Session, Timing
 from paretrim.bench.worker import PHASES, Job, Samples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
 
-OPENER = "paretrim.deploy.runnable:open_runnable"
-"""``open_runnable(path, runtime=..., threads=...)`` gives a callable: images [batch, C, H, W] -> logits [batch, classes]."""
+OPENER = "paretrim.deploy.runnable:open_outputs"
+"""``open_outputs(path, runtime=..., threads=...)`` gives a callable: images [batch, C, H, W] -> outputs [batch, ...], a tuple."""
 
 COPY_SUFFIX = " (A/A copy)"
 

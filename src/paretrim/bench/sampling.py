@@ -23,7 +23,7 @@ from paretrim.bench.pinning import pin_caller
 from paretrim.errors import ExportMismatch
 
 Images = npt.NDArray[np.generic]
-Runnable = Callable[[Images], npt.NDArray[Any]]
+Runnable = Callable[[Images], npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]]
 Clock = Callable[[], int]
 
 BLOCK = 25
@@ -100,19 +100,25 @@ def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02) -> float
 def top1(call: Runnable, images: Images, *, batch: int) -> list[int]:
     """Classes an arm gives to the first images, always called with ``batch`` images at once.
 
+    Where it returns several outputs, a number that tells apart where the largest of each one stands.
+
     Raises:
-        ExportMismatch: the output is not [batch, classes] or not finite.
+        ExportMismatch: an output is not [batch, ...] or not finite.
     """
     count = min(len(images), CHECKED)
     classes: list[int] = []
     for start in range(0, count, batch):
         rows = np.arange(start, start + batch) % len(images)
-        logits = np.asarray(call(np.ascontiguousarray(images[rows])))
-        if logits.ndim != 2 or len(logits) != batch:
-            raise ExportMismatch(f"its output has shape {logits.shape} for a batch of {batch}; logits are [{batch}, classes]")
-        if not np.isfinite(logits).all():
-            raise ExportMismatch(f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken")
-        classes.extend(int(value) for value in logits.argmax(axis=1))
+        found = call(np.ascontiguousarray(images[rows]))
+        largest = np.zeros(batch, np.int64)
+        for output in map(np.asarray, found if isinstance(found, tuple) else (found,)):
+            if output.ndim < 2 or len(output) != batch:
+                raise ExportMismatch(f"its output has shape {output.shape} for a batch of {batch}; logits are [{batch}, classes]")
+            if not np.isfinite(output).all():
+                raise ExportMismatch(f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken")
+            flat = output.reshape(batch, -1)
+            largest = largest * flat.shape[1] + flat.argmax(axis=1)
+        classes.extend(largest.tolist())
     return classes[:count]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter
 from torch.fx import Node as FxNode
+from torch.utils._pytree import tree_leaves
 
 from paretrim.capture.call import layer_of
 from paretrim.capture.driver import CaptureResult, look_at
@@ -29,6 +30,9 @@ _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {"softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "log": torch.log}
 )
 """What a captured network may leave out at its end."""
+
+_Distance = Callable[[Tensor, Tensor, float], bool]
+"""Of two results and a tolerance: whether they are further apart."""
 
 _Question = Callable[[str, Tensor, Tensor | None], bool]
 """Of a layer's path, what it returned and what it was given."""
@@ -84,32 +88,43 @@ def _require_weights(graph: Graph) -> None:
 
 def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
     module = reading_copy(found.module)
-    expected, alone = module(images.clone()), module(images[:1].clone())
-    if not bool(torch.isfinite(expected).all()):
-        bad = int((~torch.isfinite(expected).flatten(1).all(1)).sum())
+    expected, alone = _returned(module, images), _returned(module, images[:1])
+    finite = torch.stack([torch.isfinite(output).flatten(1).all(1) for output in expected]).all(0)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
         place = _first_layer(module, images, lambda _, value, __: not bool(torch.isfinite(value).all()))
         raise UnsupportedOperation(
             f"the network returns NaN or infinity for {bad} of {len(images)} images, first in {place}; look at its weights, "
             "and at how the images are normalised"
         )
-    if _apart(alone, expected[:1], TOLERANCE):
+    if _any(_apart, alone, tuple(output[:1] for output in expected), TOLERANCE):
         _refuse_two_answers(module, images, expected)
-    result = _ended(found, network(images))
-    far = _apart_in_a_class(result, expected, _LOOSE)
-    if _apart_in_a_class(result, expected, TOLERANCE) and not _is_rounding(found, network, images, far):
+    result = _ended(found, network.outputs(images))
+    far = _any(_apart_in_a_class, result, expected, _LOOSE)
+    if _any(_apart_in_a_class, result, expected, TOLERANCE) and not _is_rounding(found, network, images, far):
         _refuse_another_under_capture(module, images, expected)
-        size = float((result - expected).abs().max() / expected.abs().max())
+        size = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(result, expected, strict=True))
         raise UnsupportedOperation(
             f"the captured network is not what the module computes: its result differs by {100 * size:.2g} % of the largest, "
             f"first in {_where_they_part(found, network, module, images)}; write that layer another way, and please report this"
         )
 
 
-def _ended(found: CaptureResult, logits: Tensor) -> Tensor:
-    """Logits as the module returns them: with the operations behind them that the network leaves out."""
+def _returned(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """What a module returns of a copy of the images, in the order in which it is captured."""
+    return tuple(tree_leaves(module(images.clone())))
+
+
+def _ended(found: CaptureResult, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Outputs as the module returns them: with the operations behind logits that the network leaves out."""
     for operation in found.left_out:
-        logits = _ENDS[operation](logits)
-    return logits
+        outputs = tuple(map(_ENDS[operation], outputs))
+    return outputs
+
+
+def _any(apart: _Distance, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> bool:
+    """Whether any output is apart."""
+    return any(apart(one, other, tolerance) for one, other in zip(found, expected, strict=True))
 
 
 def _apart(found: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -132,9 +147,9 @@ def _apart_in_a_class(found: Tensor, expected: Tensor, tolerance: float) -> bool
     return not bool(((found - expected).abs() <= tolerance * size).all())
 
 
-def _refuse_two_answers(module: nn.Module, images: Tensor, expected: Tensor) -> None:
+def _refuse_two_answers(module: nn.Module, images: Tensor, expected: tuple[Tensor, ...]) -> None:
     earlier = _outputs(module, images)
-    if _apart(module(images.clone()), expected, TOLERANCE):
+    if _any(_apart, _returned(module, images), expected, TOLERANCE):
         place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
         raise UnsupportedOperation(
             f"two runs of the network on the same images differ, first in {place}: it is random in eval, or keeps something from "
@@ -145,11 +160,11 @@ def _refuse_two_answers(module: nn.Module, images: Tensor, expected: Tensor) -> 
     )
 
 
-def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: Tensor) -> None:
+def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: tuple[Tensor, ...]) -> None:
     """Name what a module computes otherwise where it asks torch whether it is being captured."""
     earlier = _outputs(module, images)
     with captured_flags():
-        if not _apart(module(images.clone()), expected, TOLERANCE):
+        if not _any(_apart, _returned(module, images), expected, TOLERANCE):
             return
         place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
     raise UnsupportedOperation(
@@ -161,8 +176,9 @@ def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: T
 def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bool) -> bool:
     """Whether both agree in float64: then only float32, much amplified by the network, stands between them."""
     with suppress(Exception):  # a module may insist on float32
-        expected = private_copy(found.module).double()(images.double())
-        return not _apart_in_a_class(_ended(found, copy.deepcopy(network).double()(images.double())), expected, _EXACT)
+        expected = _returned(private_copy(found.module).double(), images.double())
+        exact = _ended(found, copy.deepcopy(network).double().outputs(images.double()))
+        return not _any(_apart_in_a_class, exact, expected, _EXACT)
     return not far
 
 

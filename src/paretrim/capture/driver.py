@@ -57,9 +57,10 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     """Write an ``nn.Module`` down as a float graph. The module itself is not touched.
 
     Args:
-        module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K].
+        module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K]; or several tensors [N, ...] in a tuple,
+            list or dictionary, which become the outputs in their order.
         shape: [C, H, W] of one image; the captured network takes it normalised.
-        classes: names of the K classes, kept in the deployed file.
+        classes: names of the K classes, kept in the deployed file of a network of one output.
 
     Raises:
         UnsupportedOperation: the module cannot be exported, or uses an operation the graph does not have; the message names the
@@ -97,7 +98,9 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}
-    output = ""
+    results = _results(graph.find_nodes(op="output")[0], program.signature)
+    work.returned = len(results)
+    outputs: tuple[str, ...] = ()
     needed = _needed(graph, set(work.constants))
     refuse_other_families(work, [node for node in graph.nodes if node in needed])
     for node in graph.nodes:
@@ -108,8 +111,10 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
-            output = _output(work, node, program.signature)
-    _check_logits(work.shapes[output], len(classes))
+            outputs = _outputs(work, node, results)
+    names = tuple(classes) if len(outputs) == 1 else ()
+    if len(outputs) == 1:
+        _check_logits(work.shapes[outputs[0]], len(names))
     left_out = tuple(operation_of(node) for node in work.left_out)
     if left_out:
         warnings.warn(
@@ -117,7 +122,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             "logits in front of it, and chooses the same classes",
             stacklevel=3,
         )
-    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), (output,), tuple(classes)))
+    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), outputs, names))
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
@@ -220,14 +225,28 @@ def _take_element(work: Work, node: FxNode) -> None:
     work.share_memory(node, source)
 
 
-def _output(work: Work, node: FxNode, signature: ExportGraphSignature) -> str:
+def _results(node: FxNode, signature: ExportGraphSignature) -> tuple[object, ...]:
+    """What the module returns, with tuples, lists and dictionaries opened."""
     returned = node.args[0]
     assert isinstance(returned, tuple)
     kinds = [result.kind for result in signature.output_specs]
-    results = [item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
-    if len(results) != 1 or not isinstance(results[0], FxNode):
-        raise UnsupportedOperation(f"the network returns {len(results)} values; it must return the logits [N, classes] alone")
-    return work.read(Call(node, Arguments({})), results[0])
+    return tuple(item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
+
+
+def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str, ...]:
+    call = Call(node, Arguments({}))
+    if not results:
+        raise UnsupportedOperation("the network returns nothing; it must return logits [N, classes], or several tensors [N, ...]")
+    outputs: list[str] = []
+    for place, item in enumerate(results):
+        if not isinstance(item, FxNode):
+            raise UnsupportedOperation(f"output {place} of the network is {item!r}; outputs are tensors [N, ...]")
+        name = work.read(call, item)
+        if name == INPUT or name in outputs:
+            what = "the images themselves" if name == INPUT else f"the same as output {outputs.index(name)}"
+            raise UnsupportedOperation(f"output {place} of the network is {what}; leave it out")
+        outputs.append(name)
+    return tuple(outputs)
 
 
 def _check_logits(shape: tuple[int, ...], classes: int) -> None:

@@ -69,6 +69,11 @@ def _softmax(work: Work, call: Call) -> Value:
     view = work.view(call, call.source)
     call.no_effect("dtype")
     if len(view.shape) == 1 and call.integer("dim") % 2 == 1 and ends(call.node):
+        if work.returned > 1:
+            raise call.refused(
+                f"{call.operation} at the end of one of {work.returned} outputs; return what it is computed from, and apply it "
+                "to what the deployed file returns"
+            )
         work.left_out.append(call.node)
         return view
     if (

@@ -71,6 +71,7 @@ class Work:
         changed: memory of constants that the network changes while it runs.
         owners: for every weight, the layers that use it, and which part of it.
         left_out: operations at the end of the network that change no class, and are not written down.
+        returned: how many values the network returns.
     """
 
     constants: dict[FxNode, Constant]
@@ -82,6 +83,7 @@ class Work:
     changed: set[int] = field(default_factory=set)
     owners: dict[str, list[tuple[str, torch.Tensor]]] = field(default_factory=dict)
     left_out: list[FxNode] = field(default_factory=list)
+    returned: int = 1
 
     def emit(
         self,

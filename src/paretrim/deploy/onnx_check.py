@@ -9,7 +9,7 @@ grows nor fades on its way to the logits, so it can be held against what the ord
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_value
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
 from paretrim.graph.functions import pointwise_table
-from paretrim.graph.interpreter import affordable_images, compute, run
+from paretrim.graph.interpreter import affordable_images, compute, run_outputs
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
 from paretrim.graph.windows import Values
@@ -100,7 +100,7 @@ def check_onnx(graph: Graph, path: Path, images: Values, *, threads: int = 1) ->
             if difference is not None:
                 difference = replace(difference, node=original)
                 raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
-    _check_whole(graph, runnable, np.asarray(found[written.output], np.float32), images=chosen)
+    _check_whole(graph, runnable, [np.asarray(found[name], np.float32) for name in written.outputs], images=chosen)
 
 
 def export_checked(graph: Graph, path: Path) -> None:
@@ -190,19 +190,23 @@ def _scaled(kind: ValueType, factor: float) -> ValueType:
     return replace(kind, scale=float(np.float32(kind.scale * factor)))
 
 
-def _check_whole(graph: Graph, runnable: OnnxRuntimeRunnable, checked: FloatArray, *, images: Values) -> None:
-    """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied."""
-    logits = runnable(images)
-    if np.array_equal(logits, checked):
+def _check_whole(graph: Graph, runnable: OnnxRuntimeRunnable, checked: Sequence[FloatArray], *, images: Values) -> None:
+    """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied.
+
+    Of an output that is no logits, the place of its largest number is looked at.
+    """
+    outputs = runnable.outputs(images)
+    if all(map(np.array_equal, outputs, checked)):
         return
-    expected = run(graph, images)
-    noise = float(np.abs(checked - expected).max() + FLOAT_ERROR * np.abs(expected).max())
-    flips = float(np.mean(beyond_noise(expected, logits, noise)))
-    if flips > FLIPS or not np.isfinite(logits).all():
-        raise ExportMismatch(
-            f"in ONNX Runtime {runnable.version} every node is right on its own, and the whole file gives another class on "
-            f"{flips:.1%} of {len(images)} images, by more than rounding explains; please report this network"
-        )
+    for output, right, expected in zip(outputs, checked, run_outputs(graph, images), strict=True):
+        noise = float(np.abs(right - expected).max() + FLOAT_ERROR * np.abs(expected).max())
+        flat, ours = expected.reshape(len(images), -1), output.reshape(len(images), -1)
+        flips = float(np.mean(beyond_noise(flat, ours, noise)))
+        if flips > FLIPS or not np.isfinite(output).all():
+            raise ExportMismatch(
+                f"in ONNX Runtime {runnable.version} every node is right on its own, and the whole file gives another class on "
+                f"{flips:.1%} of {len(images)} images, by more than rounding explains; please report this network"
+            )
 
 
 def beyond_noise(expected: FloatArray, logits: FloatArray, noise: float) -> npt.NDArray[np.bool_]:

@@ -37,15 +37,15 @@ _FLOAT = 1
 _INT32 = 6
 
 LOGITS = "logits"
-"""Name of the output of the file."""
+"""Name of the output of the file, where there is one."""
 
 
 def export_onnx(graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({})) -> None:
     """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
 
     The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
-    float32 [N, classes]. Equal graphs give equal bytes. Class names stand in the metadata under ``classes``, one a line;
-    ``facts`` are written beside them.
+    float32 [N, classes]. Several outputs are ``output_0``, ``output_1`` and so on, float32 [N, ...]. Equal graphs give equal
+    bytes. Class names stand in the metadata under ``classes``, one a line; ``facts`` are written beside them.
 
     Raises:
         UnsupportedOperation: the graph breaks a rule of its operations.
@@ -69,13 +69,17 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
     writer = Writer(graph.types, {node.name: node.op for node in graph.nodes})
     for node in graph.nodes:
         _write_node(writer, node, graph)
-    writer.add("Identity", [writer.real(graph.output)], LOGITS)
+    for name, output in zip(graph.outputs, output_names(graph), strict=True):
+        writer.add("Identity", [writer.real(name)], output)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
     body = helper.make_graph(
         [_node_proto(item) for item in writer.operations],
         "paretrim",
         [helper.make_tensor_value_info(INPUT, element, ["N", *graph.input.shape])],
-        [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["N", *graph.types[graph.output].shape])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+            for name, shape in zip(output_names(graph), graph.output_shapes, strict=True)
+        ],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in writer.constants.items()],
     )
     model = helper.make_model(
@@ -91,15 +95,22 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
     return model
 
 
+def output_names(graph: Graph) -> tuple[str, ...]:
+    """The names that the outputs have in the file."""
+    count = len(graph.outputs)
+    return (LOGITS,) if count == 1 else tuple(f"output_{index}" for index in range(count))
+
+
 def with_file_names(graph: Graph) -> Graph:
-    """The graph with the names that its values have in the file: free of slashes, and none but the output is ``logits``.
+    """The graph with the names that its values have in the file: free of slashes, and none but an output has an output's name.
 
     The nodes keep their order. The output keeps that name only if it is a dequantize node, whose value has no other name there.
     """
-    taken, renamed = {LOGITS, *graph.types}, {}
+    names = dict(zip(output_names(graph), graph.outputs, strict=True))
+    taken, renamed = {*names, *graph.types}, {}
     for node in graph.nodes:
-        is_file_output = node.name == graph.output and node.op == "dequantize"
-        if "/" in node.name or (node.name == LOGITS and not is_file_output):
+        is_file_output = names.get(node.name) == node.name and node.op == "dequantize"
+        if "/" in node.name or (node.name in names and not is_file_output):
             renamed[node.name] = free_name(node.name.replace("/", "."), taken)
             taken.add(renamed[node.name])
     if not renamed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paretrim.deploy.onnx_file import IR_VERSION, LOGITS, OPSET
+from paretrim.deploy.onnx_file import IR_VERSION, OPSET, output_names
 from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
@@ -20,9 +20,9 @@ from paretrim.trimfile.provenance import MEAN, RESIZE, STD
 def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
 
-    Input, output, class names and how images are prepared are written as by :func:`paretrim.deploy.onnx_file.export_onnx`, with a
-    free batch size. ``threads`` compute one call, and stand in the metadata too; ONNX Runtime's own setting does not reach the
-    operator.
+    Input, outputs, class names and how images are prepared are written as by
+    :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads`` compute one call, and stand in the metadata
+    too; ONNX Runtime's own setting does not reach the operator.
 
     Raises:
         UnsupportedOperation: the native runtime does not compute the network, as one of floats, or ``threads`` is below 1.
@@ -42,13 +42,17 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         raise UnsupportedOperation("the network computes in floats; the native runtime runs integer networks: quantize it first")
     native.check(graph)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
-    node = helper.make_node(OPERATOR, [INPUT], [LOGITS], name="network", domain=DOMAIN)
+    names = output_names(graph)
+    node = helper.make_node(OPERATOR, [INPUT], names, name="network", domain=DOMAIN)
     node.attribute.extend([helper.make_attribute("file", trim), helper.make_attribute(THREADS, threads)])
     body = helper.make_graph(
         [node],
         "paretrim",
         [helper.make_tensor_value_info(INPUT, element, ["N", *graph.input.shape])],
-        [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["N", *graph.types[graph.output].shape])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+            for name, shape in zip(names, graph.output_shapes, strict=True)
+        ],
     )
     model = helper.make_model(
         body,

@@ -13,7 +13,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.errors import MissingDependency, UnsupportedOperation
-from paretrim.graph.interpreter import check_images
+from paretrim.graph.interpreter import check_images, only
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
 
@@ -68,12 +68,21 @@ class OnnxRuntimeRunnable:
         """Logits [N, classes].
 
         Raises:
+            UnsupportedOperation: the network has several outputs.
+            ParetrimError: as from :meth:`outputs`.
+        """
+        return only(self.outputs(images))
+
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output [N, ...].
+
+        Raises:
             DataUnavailable: the images have another shape or type than the file takes.
             CorruptFile: ONNX Runtime cannot run the file.
         """
         check_images(images, self.shape, pixels=self.pixels)
         with typed(f"ONNX Runtime {self.version} cannot run '{self.path}'"):
-            return np.asarray(self.session.run(None, {INPUT: images})[0], dtype=np.float32)
+            return tuple(np.asarray(output, dtype=np.float32) for output in self.session.run(None, {INPUT: images}))
 
 
 def integer_report(path: Path) -> IntegerReport:

@@ -10,7 +10,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.errors import MissingDependency
-from paretrim.graph.interpreter import check_images
+from paretrim.graph.interpreter import check_images, only
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
 
@@ -59,13 +59,23 @@ class OpenVinoRunnable:
         """Logits [N, classes].
 
         Raises:
+            UnsupportedOperation: the network has several outputs.
+            ParetrimError: as from :meth:`outputs`.
+        """
+        return only(self.outputs(images))
+
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output [N, ...].
+
+        Raises:
             DataUnavailable: the images have another shape or type than the file takes.
             CorruptFile: OpenVINO cannot compile the file for this number of images, or cannot run it.
         """
         check_images(images, self.shape, pixels=self.pixels)
         request = self._request(len(images))
         with typed(f"OpenVINO {self.version} cannot run '{self.path}'"):
-            return np.array(request.infer([images], share_inputs=True)[0], dtype=np.float32)
+            found = request.infer([images], share_inputs=True)
+            return tuple(np.array(found[index], dtype=np.float32) for index in range(len(found)))
 
     def _request(self, batch: int) -> InferRequest:
         if batch not in self.compiled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
 from paretrim.files import is_trim_file
-from paretrim.graph.interpreter import run
+from paretrim.graph.interpreter import only, run_outputs
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -54,14 +55,22 @@ class Runnable(Protocol):
         """Threads that compute one call."""
 
     def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes] of images [N, C, H, W], in one call of the runtime."""
+        """Logits [N, classes] of images [N, C, H, W], in one call of the runtime.
+
+        Raises:
+            UnsupportedOperation: the network has several outputs.
+        """
+
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output [N, ...] of images [N, C, H, W], in one call of the runtime."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a runtime's logits are from the reference's.
+    """How far a runtime's outputs are from the reference's.
 
-    ``top1`` is the share of images with the same most likely class; the two distances are between logits.
+    ``top1`` is the share of images whose every output has its largest number at the same place: the same most likely class. The
+    two distances are between numbers of the outputs.
     """
 
     top1: float
@@ -80,8 +89,16 @@ class ReferenceRunnable:
     version: str = __version__
 
     def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes]."""
-        return run(self.graph, images)
+        """Logits [N, classes].
+
+        Raises:
+            UnsupportedOperation: the network has several outputs.
+        """
+        return only(self.outputs(images))
+
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output [N, ...]."""
+        return run_outputs(self.graph, images)
 
 
 def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnable:
@@ -118,6 +135,11 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     return OpenVinoRunnable.open(path, threads)
 
 
+def open_outputs(path: Path | str, *, runtime: str, threads: int) -> Callable[[Values], tuple[FloatArray, ...]]:
+    """What computes every output of a deployed file; arguments and errors as in :func:`open_runnable`."""
+    return open_runnable(path, runtime=runtime, threads=threads).outputs
+
+
 def integer_share(path: Path | str, runtime: str) -> IntegerReport:
     """Which convolutions of an ``.onnx`` file the runtime computes in 8-bit integers, from its own report of what it executes.
 
@@ -144,21 +166,28 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
 
     Raises:
         DataUnavailable: there are no images, or they do not fit the graph.
-        ExportMismatch: the runnable's logits have another shape, or are not finite.
+        ExportMismatch: the runnable's outputs have another shape, or are not finite.
     """
     if not len(images):
         raise DataUnavailable("no images were given to compare on; give at least one")
-    expected = run(graph, images)
-    pieces = [runnable(images[first : first + VERIFIED_AT_ONCE]) for first in range(0, len(images), VERIFIED_AT_ONCE)]
-    found = np.concatenate(pieces)
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    expected = run_outputs(graph, images)
+    pieces = [runnable.outputs(images[first : first + VERIFIED_AT_ONCE]) for first in range(0, len(images), VERIFIED_AT_ONCE)]
+    found = tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    shapes, wanted = ([output.shape for output in outputs] for outputs in (found, expected))
+    finite = all(np.isfinite(output).all() for output in found)
+    if shapes != wanted or not finite:
         raise ExportMismatch(
-            f"{runnable.runtime} {runnable.version} gives logits {found.shape}, finite: {bool(np.isfinite(found).all())};"
-            f" the graph gives finite {expected.shape}; is it the same network?"
+            f"{runnable.runtime} {runnable.version} gives logits {_listed(shapes)}, finite: {finite};"
+            f" the graph gives finite {_listed(wanted)}; is it the same network?"
         )
-    distance = np.abs(found.astype(np.float64) - expected)
-    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    flat = [[output.reshape(len(images), -1) for output in outputs] for outputs in (found, expected)]
+    distance = np.abs(np.concatenate(flat[0], axis=1).astype(np.float64) - np.concatenate(flat[1], axis=1))
+    same = np.all([one.argmax(axis=1) == other.argmax(axis=1) for one, other in zip(*flat, strict=True)], axis=0)
     return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+
+
+def _listed(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
 
 
 def compared(count: int) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -35,12 +36,18 @@ def validate(graph: Graph) -> None:
             _check_node(node, tuple(types[name] for name in node.inputs), graph.input)
     if len(graph.outputs) == 1:
         _check_logits(graph, types[graph.output])
-        return
+    else:
+        _check_outputs(graph, types)
+
+
+def _check_outputs(graph: Graph, types: Mapping[str, ValueType]) -> None:
     for name in graph.outputs:
         if name == INPUT or types[name].quantized:
             raise CorruptFile(
                 f"the output '{name}' is {types[name].dtype} {types[name].shape}; outputs are float32 values of nodes"
             )
+        if graph.outputs.count(name) > 1:
+            raise CorruptFile(f"the output '{name}' is named twice; name it once")
     if graph.classes:
         raise CorruptFile(f"class names were given for a network of {len(graph.outputs)} outputs; leave them out")
 

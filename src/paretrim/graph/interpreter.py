@@ -77,6 +77,17 @@ def run_outputs(graph: Graph, images: Values, *, batch: int | None = None, threa
     return results
 
 
+def only(outputs: tuple[FloatArray, ...]) -> FloatArray:
+    """The logits, of a network of one output.
+
+    Raises:
+        UnsupportedOperation: the network has several outputs.
+    """
+    if len(outputs) != 1:
+        raise UnsupportedOperation(f"the network has {len(outputs)} outputs; call outputs(images), which returns all of them")
+    return outputs[0]
+
+
 def _fast_batch(graph: Graph) -> int:
     largest = max(4 * kind.size for kind in graph.types.values())
     return min(MOST_AT_ONCE, max(FEWEST_AT_ONCE, CACHED_BYTES // largest))

@@ -144,6 +144,12 @@ class Graph:
         return self.outputs[0]
 
     @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of every output, without the batch."""
+        types = self.types
+        return tuple(types[name].shape for name in self.outputs)
+
+    @property
     def types(self) -> dict[str, ValueType]:
         """Type of every value by name, the input included (pixels are uint8 on the grid 1/255)."""
         pixels = self.input.takes_pixels

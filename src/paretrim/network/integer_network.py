@@ -27,7 +27,7 @@ _EXACT = 2**24
 
 
 class IntegerNetwork(nn.Module):
-    """Evaluates an integer graph that takes normalised float32 images [N, C, H, W]; logits float32 [N, K].
+    """Evaluates an integer graph that takes normalised float32 images [N, C, H, W]; outputs float32 [N, ...].
 
     Raises:
         UnsupportedOperation: the graph takes pixels, or is not quantized.
@@ -46,16 +46,21 @@ class IntegerNetwork(nn.Module):
         self.real = torch.float32 if device.type == "cpu" else torch.float64
         self._weights = {node.name: self._parts(node) for node in graph.nodes if node.op in WEIGHTED}
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits float32 [N, K] of normalised images."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits float32 [N, K] of normalised images; a tuple of all outputs where there are several."""
+        found = self.outputs(images)
+        return found[0] if len(found) == 1 else found
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Every output float32 [N, ...] of normalised images."""
         values = {INPUT: images.float()}
         last = {name: node.name for node in self.graph.nodes for name in node.inputs}
         for node in self.graph.nodes:
             values[node.name] = self._compute(node, [values[name] for name in node.inputs])
             for name in set(node.inputs):
-                if last[name] == node.name:
+                if last[name] == node.name and name not in self.graph.outputs:
                     del values[name]
-        return values[self.graph.output].float()
+        return tuple(values[name].float() for name in self.graph.outputs)
 
     def _compute(self, node: Node, inputs: list[Tensor]) -> Tensor:
         if node.op in WEIGHTED:

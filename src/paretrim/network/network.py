@@ -92,13 +92,19 @@ class Network(nn.Module):
         self.grids = nn.ModuleDict()
         self._set_steps_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N, K] of normalised images [N, C, H, W]."""
-        return self.features(x, ())[self.structure.output]
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits [N, K] of normalised images [N, C, H, W]; a tuple of all outputs [N, ...] where there are several."""
+        found = self.outputs(x)
+        return found[0] if len(found) == 1 else found
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Every output [N, ...] of normalised images [N, C, H, W]."""
+        found = self.features(x, ())
+        return tuple(found[name] for name in self.structure.outputs)
 
     def features(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """The values with these names, and the logits under the name of the output."""
-        kept = {*names, self.structure.output}
+        """The values with these names, and the outputs under theirs."""
+        kept = {*names, *self.structure.outputs}
         values = {INPUT: self._on_grid(INPUT, x)}
         found = {INPUT: values[INPUT]} if INPUT in kept else {}
         for step in self._steps_for(x, kept):

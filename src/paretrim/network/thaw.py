@@ -106,8 +106,8 @@ class _Thawing:
                 taken.add(end)
                 self.nodes.append(Node(end, op, (node.name,), kind, bounds, {}, node.layer))
             self.ends[node.name] = end
-        output = self.ends[self.graph.output]
-        return replace(self.graph, input=InputSpec(self.graph.input.shape), nodes=tuple(self.nodes), outputs=(output,))
+        outputs = tuple(self.ends[name] for name in self.graph.outputs)
+        return replace(self.graph, input=InputSpec(self.graph.input.shape), nodes=tuple(self.nodes), outputs=outputs)
 
     def put_on_grids_(self, network: Network) -> None:
         """The quantizers, as the integer graph has them."""

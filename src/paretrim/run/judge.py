@@ -22,7 +22,7 @@ from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, RE
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import affordable_images
-from paretrim.graph.interpreter import run as interpret
+from paretrim.graph.interpreter import run_outputs as interpret
 from paretrim.graph.structure import is_same
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
@@ -178,11 +178,12 @@ def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
         return
     runnable: Runnable
     runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime=REFERENCE)
-    found, expected = runnable(images), interpret(graph, images, threads=torch.get_num_threads())
-    if found.shape != expected.shape or found.tobytes() != expected.tobytes():
-        same = sum(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=False))
+    found, expected = runnable.outputs(images), interpret(graph, images, threads=torch.get_num_threads())
+    if [(one.shape, one.tobytes()) for one in found] != [(one.shape, one.tobytes()) for one in expected]:
+        pairs = zip(zip(*found, strict=True), zip(*expected, strict=True), strict=False)
+        same = sum(all(one.tobytes() == other.tobytes() for one, other in zip(*pair, strict=True)) for pair in pairs)
         raise ExportMismatch(
-            f"'{trim}' in {runnable.runtime} {runnable.version} gives the logits of the reference interpreter on {same} of "
+            f"'{trim}' in {runnable.runtime} {runnable.version} gives the outputs of the reference interpreter on {same} of "
             f"{len(images)} images, and bit for bit on all is expected; please report this network"
         )
 
@@ -261,7 +262,7 @@ def _elsewhere(
 
 def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32], task: Task = CLASSIFICATION) -> Array:
     """What a deployed file decides about images, [N, ...], given to it in batches."""
-    return np.concatenate([task.decide((runnable(images[at : at + BATCH]),)) for at in range(0, len(images), BATCH)])
+    return np.concatenate([task.decide(runnable.outputs(images[at : at + BATCH])) for at in range(0, len(images), BATCH)])
 
 
 def outcome_of(
@@ -302,7 +303,7 @@ def outcome_of(
         onnx_agreement=judgement.onnx_agreement,
         onnx_runtime=judgement.onnx_runtime,
         onnx_problem=deployed.onnx_problem,
-        classes=deployed.graph.types[deployed.graph.output].shape[0] if facts.metric is None else None,
+        classes=deployed.graph.output_shapes[0][0] if facts.metric is None else None,
         metric=facts.metric,
         onnx_agreements=judgement.onnx_agreements or None,
         onnx_problems=judgement.onnx_problems or None,

@@ -43,7 +43,7 @@ def start_from_loaders(
     random numbers repeat with the seed; draws from other generators in the main process do not.
 
     Args:
-        module: returns logits [N, K].
+        module: returns logits [N, K], or what the task is learned from.
         train_loader: for training; its first images in the order of epoch 0 calibrate quantizers.
         validation_loader: images that training does not see.
         seed: feeds every random stream.
@@ -83,7 +83,7 @@ def start_from_loaders(
     means, deviations = _normalisation(mean, std, train.sample_shape[0])
     _require_resize(resize, train.sample_shape)
     network = captured_network(module, train.sample_shape, classes=classes, images=calibration)
-    task.check_labels(labels, [network.structure.types[network.structure.output].shape], "the training loader has")
+    task.check_labels(labels, network.structure.output_shapes, "the training loader has")
     return Start(
         network=network,
         train=lambda _size: train,

@@ -27,7 +27,7 @@ from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.recipe import stage_settings
-from paretrim.run.start import Start, content_of, outputs_of
+from paretrim.run.start import Start, content_of
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
@@ -257,8 +257,16 @@ def _teacher_key(teacher: Network | None) -> str:
 
 def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:
     network = teacher or start.network
-    outputs = outputs_of(network)
-    if outputs != start.classes:
-        raise TrainingFailed(f"the teacher has {outputs} outputs and the network {start.classes}; they must be the same classes")
+    theirs, ours = network.structure.output_shapes, start.network.structure.output_shapes
+    if theirs != ours:
+        if len(theirs) == len(ours) == 1:
+            raise TrainingFailed(
+                f"the teacher has {theirs[0][0]} outputs and the network {ours[0][0]}; they must be the same classes"
+            )
+        raise TrainingFailed(f"the teacher returns {_listed(theirs)} and the network {_listed(ours)}; they must return the same")
     stored = folder if start.images is not None else None
     return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored)
+
+
+def _listed(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return ", ".join(str(list(shape)) for shape in shapes)

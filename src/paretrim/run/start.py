@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -72,8 +73,8 @@ class Start:
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
-        return outputs_of(self.network)
+        """Numbers that its network returns for an image: of a classifier the logits."""
+        return sum(map(math.prod, self.network.structure.output_shapes))
 
     @property
     def guessed_among(self) -> int | None:
@@ -177,11 +178,6 @@ def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
         "std": dataset.std,
         "augmentation": [augmentation.crop_padding, augmentation.flip, augmentation.cutout],
     }
-
-
-def outputs_of(network: Network) -> int:
-    """Number of logits."""
-    return network.structure.types[network.structure.output].shape[0]
 
 
 def content_of(network: Network) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
 from paretrim.files import TRIM_START, is_trim_file
-from paretrim.graph.interpreter import check_images
+from paretrim.graph.interpreter import check_images, only
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 from paretrim.runtime.choices import keep_choices, read_choices, setting
@@ -84,7 +85,8 @@ class Source:
 class Session:
     """A network that is ready to run; made by :func:`load` or :func:`plan`. May be called from many threads at once.
 
-    ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``class_names`` what the logits stand for (may be empty).
+    ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``output_shapes`` what it returns for an image, ``class_names``
+    what the logits stand for (may be empty).
     ``version`` is the runtime's, ``threads`` the number that computes one call. A session that was loaded from a file can be
     pickled, for example for a worker process, which loads that file again with the same settings (``source``).
     """
@@ -92,13 +94,18 @@ class Session:
     network: Network
     shape: tuple[int, ...]
     takes_pixels: bool
-    classes: int
+    output_shapes: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
     instruction_set: str
     threads: int
     runtime: str = "paretrim"
     version: str = __version__
     source: Source | None = None
+
+    @property
+    def classes(self) -> int:
+        """Numbers of the first output for an image: of a classifier the logits."""
+        return math.prod(self.output_shapes[0])
 
     def __reduce__(self) -> tuple[Callable[[Source], Session], tuple[Source]]:
         """Pickle the path and the settings, not the network.
@@ -128,6 +135,15 @@ class Session:
 
         Raises:
             DataUnavailable: they are no array, of another shape or type, hold NaN or infinity, or are too many for the memory.
+            UnsupportedOperation: the network has several outputs.
+        """
+        return only(self.outputs(images))
+
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output float32 [N, ...] of images as :meth:`__call__` takes them.
+
+        Raises:
+            DataUnavailable: as from :meth:`__call__`.
         """
         if not isinstance(images, np.ndarray):
             raise DataUnavailable(
@@ -154,9 +170,9 @@ class Session:
         if not isinstance(image, np.ndarray) or image.shape != self.shape:
             given = list(image.shape) if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
             raise DataUnavailable(f"the image is {given}; a profile takes one image as a NumPy array {list(self.shape)}")
-        self(image[None])  # which checks it
+        self.outputs(image[None])  # which checks it
         ordered = _in_order(image)
-        times = [self.network.profile(ordered)[1] for _ in range(UNTIMED_CALLS + calls)]
+        times = [self.network.profile(ordered) for _ in range(UNTIMED_CALLS + calls)]
         medians = np.median(np.array(times[UNTIMED_CALLS:], dtype=np.int64), axis=0)
         return tuple(
             LayerTime(
@@ -252,7 +268,7 @@ def _session(network: Network, source: Source | None = None) -> Session:
         network=network,
         shape=tuple(network.input_shape),
         takes_pixels=network.takes_pixels,
-        classes=network.classes,
+        output_shapes=network.output_shapes,
         class_names=tuple(network.class_names),
         instruction_set=network.instruction_set,
         threads=network.threads,

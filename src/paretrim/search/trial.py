@@ -181,7 +181,7 @@ def file_scores(files: DeployedFiles, start: Start) -> Array:
     """What the task counts for each validation image of the deployed file."""
     task, runnable = start.task, _runnable(files)
     found = [
-        task.score(task.decide((runnable(as_the_file_takes(batch.inputs, start.spec)),)), batch.labels.cpu().numpy())
+        task.score(task.decide(runnable.outputs(as_the_file_takes(batch.inputs, start.spec))), batch.labels.cpu().numpy())
         for batch in start.validation.epoch(0)
     ]
     return np.concatenate(found)

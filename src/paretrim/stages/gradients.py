@@ -34,8 +34,8 @@ def calibration_losses(
     for some, right in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
         network.eval()
         with torch.enable_grad():
-            outputs = network(some.to(device)) / temperature
-            loss = resources.task.loss((outputs,), right.to(device), label_smoothing=0.0)
+            outputs = tuple(output / temperature for output in network.outputs(some.to(device)))
+            loss = resources.task.loss(outputs, right.to(device), label_smoothing=0.0)
         network.train(training)
         yield len(some) / len(images), loss
 
@@ -88,7 +88,7 @@ def hessian_traces(network: Network, resources: Resources, *, samples: int) -> d
         some, right = batches[sample % len(batches)]
         signs = [2.0 * torch.randint(0, 2, weight.shape).to(device) - 1.0 for weight in weights]
         with torch.enable_grad():
-            loss = resources.task.loss((network(some.to(device)),), right.to(device), label_smoothing=0.0)
+            loss = resources.task.loss(network.outputs(some.to(device)), right.to(device), label_smoothing=0.0)
             gradients = torch.autograd.grad(loss, weights, create_graph=True)
             along = torch.stack([(gradient * sign).sum() for gradient, sign in zip(gradients, signs, strict=True)]).sum()
             bent = torch.autograd.grad(along, weights)

@@ -17,6 +17,9 @@ from paretrim.runtime import plan
 from paretrim.train.execution import fast_batches
 from paretrim.train.task import CLASSIFICATION, Task
 
+_Judged = Callable[[Tensor], tuple[Tensor, ...]]
+"""Normalised images [N, C, H, W] to every output [N, ...]."""
+
 
 def predictions(
     network: Network,
@@ -41,33 +44,37 @@ def predictions(
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
-            outputs = judged(batch.inputs.to(device)).float().cpu().numpy()
-            found.append(torch.from_numpy(task.decide((outputs,))))
+            outputs = tuple(output.float().cpu().numpy() for output in judged(batch.inputs.to(device)))
+            found.append(torch.from_numpy(task.decide(outputs)))
             labels.append(batch.labels.cpu())
     network.train(training)
     if not found:
         raise DataUnavailable("there are no images to evaluate on; give validation data with at least one batch")
     known = torch.cat(labels)
-    shapes = [network.structure.types[network.structure.output].shape]
-    task.check_labels(known, shapes, "the images to evaluate on have")
+    task.check_labels(known, network.structure.output_shapes, "the images to evaluate on have")
     return torch.cat(found), known
 
 
-def _floats(network: Network) -> Callable[[Tensor], Tensor]:
+def _floats(network: Network) -> _Judged:
     """The network itself, in the batches and layout that are fast."""
-    return lambda images: torch.cat([network(part) for part in fast_batches(network, images)])
+
+    def judged(images: Tensor) -> tuple[Tensor, ...]:
+        parts = [network.outputs(part) for part in fast_batches(network, images)]
+        return tuple(torch.cat(output) for output in zip(*parts, strict=True))
+
+    return judged
 
 
-def _integers(graph: Graph, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What computes the logits of an integer graph that takes normalised images; both ways give the same bits."""
+def _integers(graph: Graph, device: torch.device) -> _Judged:
+    """What computes the outputs of an integer graph that takes normalised images; both ways give the same bits."""
     if device.type == "cpu":
         try:
             session = plan(graph, threads=torch.get_num_threads(), measure=False)
         except (UnsupportedOperation, CorruptFile):
             pass  # not for the native runtime; the check of the deployed file says why
         else:
-            return lambda images: torch.from_numpy(session(images.float().numpy()))
-    return IntegerNetwork(graph, device)
+            return lambda images: tuple(map(torch.from_numpy, session.outputs(images.float().numpy())))
+    return IntegerNetwork(graph, device).outputs
 
 
 def evaluate(

@@ -127,7 +127,7 @@ class _Work:
         self.batches = resources.train(plan.budget.batch_size)
         self.images_per_batch = 0
         units = units_of(network, resources.calibration)
-        self.logits_unit = 2.0**units.logits
+        self.output_units = tuple(2.0**unit for unit in units.outputs)
         self.units = {name: units.parameters.get(parameter, 0) for name, parameter in network.named_parameters()}
         self.optimizer = self.make_optimizer()
         self.look_at_layers()
@@ -204,8 +204,8 @@ class _Work:
                 self.advance(position / total)
             if len(batch.labels) == 1 < self.images_per_batch:
                 self.keep_statistics(True)  # a last batch of one image has no statistics; the next epoch sets this back
-            loss, logits = self.step(batch, epoch, position)
-            shown += self.resources.task.running((logits,), batch.labels)
+            loss, outputs = self.step(batch, epoch, position)
+            shown += self.resources.task.running(outputs, batch.labels)
             loss_sum += loss * len(batch.labels)
             seen += len(batch.labels)
             if step % CHECK_EVERY == 0 or step == steps - 1:
@@ -219,8 +219,8 @@ class _Work:
                     report(Tick(self.plan.stage, epoch + 1, epochs, step + 1, steps, mean, value, left, metric))
         self._check_weights(epoch)
 
-    def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """One optimizer step, the ``number``-th of the stage; the detached loss and logits."""
+    def step(self, batch: Batch, epoch: int, number: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One optimizer step, the ``number``-th of the stage; the detached loss and outputs."""
         progress = number / (len(self.batches) * self.plan.budget.epochs)
         if self.training.dense_gradients:
             see_through_masks_(self.layers, through=True)
@@ -241,32 +241,38 @@ class _Work:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()
         hold_masks_(self.layers.values())
-        return loss.detach(), outputs.logits.detach()
+        return loss.detach(), tuple(output.detach() for output in outputs.outputs)
 
     def _outputs(self, batch: Batch, epoch: int) -> Outputs:
         """What network and teacher make of a batch."""
-        teacher, teacher_logits = self.resources.teacher, None
+        teacher = self.resources.teacher
+        taught: tuple[Tensor, ...] = ()
         teacher_features: Mapping[str, Tensor] = {}
         if teacher is not None and any(term.needs_teacher for term in self.losses):
-            teacher_logits = teacher.logits(batch, self.plan.first_epoch + epoch)
+            taught = teacher.outputs(batch, self.plan.first_epoch + epoch)
         if teacher is not None and self.teacher_paths:
             teacher_features = teacher.values(batch, self.plan.first_epoch + epoch, self.teacher_paths)
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
-        logits = found[self.network.structure.output]
-        if self.logits_unit != 1:
-            logits = logits / self.logits_unit
-            teacher_logits = None if teacher_logits is None else teacher_logits / self.logits_unit
+        logits, *others = self._in_units(tuple(found[name] for name in self.network.structure.outputs))
+        taught = self._in_units(taught)
         return Outputs(
             logits=logits,
             labels=batch.labels,
-            teacher_logits=teacher_logits,
+            teacher_logits=taught[0] if taught else None,
             features={path: found[name].float() for path, name in self.places.items()},
             layers=tuple(self.layers.values()),
             teacher_features=teacher_features,
             indices=batch.indices,
             extra=self.training.extra,
+            others=tuple(others),
+            teacher_others=taught[1:],
         )
+
+    def _in_units(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Outputs counted in their units."""
+        units = self.output_units[: len(outputs)]  # none of a teacher that is not asked
+        return tuple(output if unit == 1 else output / unit for output, unit in zip(outputs, units, strict=True))
 
     def _parameters(self) -> Iterator[Tensor]:
         yield from parameters_of(self.network)
@@ -274,7 +280,7 @@ class _Work:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches. Labels of data in memory were checked when they were read; looking again would wait for a GPU."""
-        shapes = [self.network.structure.types[self.network.structure.output].shape]
+        shapes = self.network.structure.output_shapes
         for batch in self.batches.epoch(self.plan.first_epoch + epoch):
             self.images_per_batch = max(self.images_per_batch, len(batch.labels))
             if batch.indices is None or batch.labels.device.type == "cpu":

@@ -17,6 +17,8 @@ from paretrim.train.task import softened_kl as softened_kl
 class Outputs:
     """What a loss may look at: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
 
+    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are those behind it; ``outputs`` has all.
+    Likewise of the teacher.
     ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
     ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
     the positions of the images in the training set, None where they are not known (a user's own loader).
@@ -30,6 +32,18 @@ class Outputs:
     teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
     indices: Tensor | None = None
     extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    others: tuple[Tensor, ...] = ()
+    teacher_others: tuple[Tensor, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """All outputs of the network."""
+        return self.logits, *self.others
+
+    @property
+    def teacher_outputs(self) -> tuple[Tensor, ...]:
+        """All outputs of the teacher; none where no term asked for them."""
+        return () if self.teacher_logits is None else (self.teacher_logits, *self.teacher_others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +89,7 @@ def modules_under(extra: nn.ModuleDict, name: str) -> nn.ModuleDict:
 
 def task_loss(task: Task, label_smoothing: float = 0.0) -> LossTerm:
     """What the task minimises."""
-    return LossTerm(lambda outputs: task.loss((outputs.logits,), outputs.labels, label_smoothing=label_smoothing))
+    return LossTerm(lambda found: task.loss(found.outputs, found.labels, label_smoothing=label_smoothing))
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> LossTerm:

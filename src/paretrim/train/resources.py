@@ -21,6 +21,10 @@ class Teacher(Protocol):
         """Teacher logits [N, K] float32 for this batch of the run's epoch ``epoch``, without gradient."""
         ...
 
+    def outputs(self, batch: Batch, epoch: int) -> tuple[Tensor, ...]:
+        """Every output [N, ...] of the teacher, likewise."""
+        ...
+
     def values(self, batch: Batch, epoch: int, names: Sequence[str], /) -> Mapping[str, Tensor]:
         """What the teacher's modules with these paths return for this batch, [N, ...] float32, without gradient."""
         ...

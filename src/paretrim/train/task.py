@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.data.user_loader import SUPPORTED, class_labels
-from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
 from paretrim.metric import ACCURACY, Metric
 from paretrim.own_code import imported
 from paretrim.visible import brief
@@ -109,6 +109,11 @@ class Classification:
         Raises:
             DataUnavailable: they are not.
         """
+        if len(shapes) != 1:
+            raise DataUnavailable(
+                f"the network returns {len(shapes)} outputs, and classification learns from one; return the logits alone, or say "
+                "what the others are for with a task of your own"
+            )
         classes = shapes[0][0]
         if classes == 1:
             raise DataUnavailable(
@@ -135,7 +140,13 @@ class Classification:
         return (outputs[0].argmax(1) == labels).sum()
 
     def decide(self, outputs: tuple[Array, ...], /) -> Array:
-        """Top-1 classes int64 [N]."""
+        """Top-1 classes int64 [N].
+
+        Raises:
+            UnsupportedOperation: there are several outputs.
+        """
+        if len(outputs) != 1:
+            raise UnsupportedOperation(f"the network returns {len(outputs)} outputs, and classes are decided from one")
         return np.asarray(outputs[0].argmax(1), np.int64)
 
     def agreement(self, ours: Array, theirs: Array, /) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class StoredTeacher:
     seed sees the same images: the first computes the logits, the others read them. The folder must therefore belong to one
     teacher, one data set, one augmentation and one seed. Stored as float16 [images, classes], also where the logits have just
     been computed, so that the first run and a later one learn from the same numbers. Where batches tell no positions, or there
-    is no folder, nothing is stored.
+    is no folder, nothing is stored. Of a network of several outputs, ``classes`` counts the numbers of all of them.
     """
 
     def __init__(self, network: Network, execution: Execution, *, images: int, classes: int, folder: Path | None) -> None:
@@ -44,7 +45,7 @@ class StoredTeacher:
         self._missing = 0
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
-        """Teacher logits [N, K] float32 for this batch, without gradient."""
+        """Teacher logits [N, K] float32 for this batch, without gradient; the numbers of all outputs one behind the other."""
         if self.folder is None or batch.indices is None:
             return self._compute(batch.inputs)
         path = self.folder / f"epoch-{epoch:05d}.safetensors"
@@ -54,6 +55,12 @@ class StoredTeacher:
         if self._missing and not bool(self._known[indices].all()):
             self._keep(path, indices, self._compute(batch.inputs))
         return self._table[indices].float()
+
+    def outputs(self, batch: Batch, epoch: int) -> tuple[Tensor, ...]:
+        """Every output [N, ...] of the teacher float32 for this batch, without gradient."""
+        shapes = self.network.structure.output_shapes
+        parts = torch.split(self.logits(batch, epoch), [math.prod(shape) for shape in shapes], dim=1)
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     def values(self, batch: Batch, _epoch: int, names: Sequence[str], /) -> dict[str, Tensor]:
         """What its modules with these paths return, [N, ...] float32 by path, without gradient; computed anew each time.
@@ -76,8 +83,8 @@ class StoredTeacher:
 
     def _compute(self, inputs: Tensor) -> Tensor:
         with torch.no_grad(), self.execution.autocast():
-            found: Tensor = self.network(inputs.to(self.device))
-        return found.float()
+            found = self.network.outputs(inputs.to(self.device))
+        return torch.cat([output.float().flatten(1) for output in found], dim=1)
 
     def _open(self, path: Path, epoch: int) -> None:
         table = _stored(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -48,14 +48,14 @@ _UNITLESS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Exponents of two: of the unit of every parameter whose unit is not 1, and of the ``logits``."""
+    """Exponents of two: of the unit of every parameter whose unit is not 1, and of every output."""
 
-    parameters: Mapping[Tensor, int] = field(default_factory=dict)
-    logits: int = 0
+    parameters: Mapping[Tensor, int]
+    outputs: tuple[int, ...]
 
 
 def units_of(network: Network, images: Tensor) -> Units:
-    """The units of a network's parameters and logits, from their sizes and that of normalised images float32 [M, C, H, W].
+    """The units of a network's parameters and outputs, from their sizes and that of normalised images float32 [M, C, H, W].
 
     Where any size is not usual, all sizes are brought nearer to 1: what is too large in one layer is too small in another.
     """
@@ -63,9 +63,9 @@ def units_of(network: Network, images: Tensor) -> Units:
     found = _Units(network, size, {"plain": USUAL, "norm": USUAL_NORM})
     if any(found.values.values()):
         found = _Units(network, size, {"plain": MIDDLE, "norm": MIDDLE})
-    logits = found.values[network.structure.output]
+    outputs = tuple(found.values[name] for name in network.structure.outputs)
     odd = {parameter: unit for parameter, unit in found.parameters.items() if unit}
-    return Units(odd, 0 if logits in USUAL_LOGITS else logits)
+    return Units(odd, tuple(0 if unit in USUAL_LOGITS else unit for unit in outputs))
 
 
 class _Units:
@@ -73,7 +73,7 @@ class _Units:
 
     def __init__(self, network: Network, images: float, usual: Mapping[Literal["plain", "norm"], range]) -> None:
         self.layers, self.norms = weighted_layers(network), network.batch_norms()
-        self.output, self.usual = network.structure.output, usual
+        self.outputs, self.usual = network.structure.outputs, usual
         consumers = network.structure.consumers()
         self.normed = {name for name, readers in consumers.items() if any(node.op == "batch_norm" for node in readers)}
         self.values = {INPUT: _exponent(images, usual["norm"])}
@@ -111,7 +111,7 @@ class _Units:
     def _weighted(self, node: Node, layer: Weighted, source: int) -> int:
         if not layer.weight.requires_grad:
             return source
-        usual = USUAL_LOGITS if node.name == self.output else self.usual["norm" if node.name in self.normed else "plain"]
+        usual = USUAL_LOGITS if node.name in self.outputs else self.usual["norm" if node.name in self.normed else "plain"]
         weight = layer.masked_weight().detach()
         gain = _size(weight[weight != 0]) * math.sqrt(weight[0].numel())
         unit = _exponent(gain, usual, times=source)

@@ -125,8 +125,8 @@ def _require_threads(threads: int) -> None:
 
 
 def _graph(values: GraphValues) -> Graph:
-    (shape, mean, std), nodes, output, classes = values
-    return Graph(InputSpec(shape, mean, std), tuple(_node(node) for node in nodes), (output,), classes)
+    (shape, mean, std), nodes, outputs, classes = values
+    return Graph(InputSpec(shape, mean, std), tuple(_node(node) for node in nodes), outputs, classes)
 
 
 def _node(values: NodeValues) -> Node:

@@ -48,10 +48,11 @@ class SoftLogits:
         """The divergence."""
 
         def function(outputs: Outputs) -> Tensor:
-            student, teacher = outputs.logits, of_teacher(outputs)
+            of_teacher(outputs)
+            student, teacher = outputs.outputs, outputs.teacher_outputs
             if self.standardise:
-                student, teacher = standardised(student), standardised(teacher)
-            return task.imitation((student,), (teacher,), temperature=self.temperature)
+                student, teacher = tuple(map(standardised, student)), tuple(map(standardised, teacher))
+            return task.imitation(student, teacher, temperature=self.temperature)
 
         return LossTerm(function, self.weight, needs_teacher=True)
 

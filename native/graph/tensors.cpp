@@ -1,0 +1,130 @@
+#include "graph/tensors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <vector>
+
+#include "graph/attributes.h"
+#include "graph/counting.h"
+#include "graph/functions.h"
+#include "graph/shapes.h"
+#include "types/error.h"
+
+namespace paretrim {
+namespace {
+
+[[noreturn]] void corrupt(const std::string& why) { throw Error(ErrorKind::corrupt_file, why); }
+
+struct Wanted {
+  std::string_view name;
+  Dtype dtype;
+  Shape shape;
+  bool may_be_missing = false;
+};
+
+std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
+  const std::int64_t channels = node.type.shape[0];
+  if (facts_of(node.op).weighted) {
+    const Shape& weight = node.tensors.find("weight")->second.shape;
+    if (!source.quantized()) return {{"weight", Dtype::float32, weight}, {"bias", Dtype::float32, {channels}, true}};
+    return {{"weight", Dtype::int8, weight}, {"weight_scale", Dtype::float32, {channels}}, {"bias", Dtype::int32, {channels}}};
+  }
+  if (node.op == Op::batch_norm) {
+    std::vector<Wanted> wanted;
+    const std::vector<std::string_view> integer = {"multiplier", "offset"}, real = {"gamma", "beta", "mean", "variance"};
+    for (const std::string_view name : source.quantized() ? integer : real) wanted.push_back({name, Dtype::float32, {channels}});
+    return wanted;
+  }
+  if (node.op == Op::pointwise && source.quantized()) return {{"table", Dtype::uint8, {256}}};
+  if (node.op == Op::quantize && source.quantized()) return {{"table", Dtype::uint8, {channels, 256}}};
+  return {};
+}
+
+void check_bytes(std::string_view name, const Tensor& tensor) {
+  const std::int64_t size = bounded_size(tensor.shape);
+  if (size > largest_extent || tensor.bytes.size() != static_cast<std::size_t>(size) * bytes_of(tensor.dtype)) {
+    corrupt("its " + std::string(name) + " has shape " + text_of(tensor.shape) + " of " + text_of(tensor.dtype) + " and " +
+            std::to_string(tensor.bytes.size()) + " bytes");
+  }
+}
+
+// Without an early end, so that the compiler compares several at once.
+bool holds_lowest(const std::int8_t* values, std::int64_t count) {
+  std::uint8_t least = 255;
+  for (std::int64_t i = 0; i < count; ++i) least = std::min(least, static_cast<std::uint8_t>(values[i] + 128));
+  return least == 0;
+}
+
+void check_weight(const Node& node, const ValueType& source) {
+  const Tensor& weight = node.tensors.find("weight")->second;
+  const auto* integers = weight.as<std::int8_t>();
+  const auto* scales = node.tensors.find("weight_scale")->second.as<float>();
+  const auto* biases = node.tensors.find("bias")->second.as<std::int32_t>();
+  const std::int64_t outputs = weight.shape[0];
+  const std::int64_t depth = weight.size() / outputs;
+  const std::int64_t reach = std::max(source.zero_point, 255 - source.zero_point);
+  for (std::int64_t output = 0; output < outputs; ++output) {
+    const double scale = scales[output];
+    const double product = static_cast<double>(source.scale) * scale;
+    const double multiplier = product / (node.type.quantized() ? static_cast<double>(node.type.scale) : 1.0);
+    const double largest = std::max(product, multiplier);
+    if (!(std::min({scale, product, multiplier}) >= smallest_scale) || !(largest <= std::numeric_limits<float>::max())) {
+      corrupt("its weight_scale is " + std::to_string(scale) + " in output channel " + std::to_string(output) +
+              "; scales and their products must be normal float32 above 0");
+    }
+    const std::int8_t* const row = integers + output * depth;
+    if (holds_lowest(row, depth)) corrupt("its weight holds -128; integer weights lie in -127..127");
+    const std::int64_t sum = sum_in_parts(row, depth, [](std::int8_t value) { return std::abs(value); });
+    const std::int64_t bound = sum * reach + std::abs(static_cast<std::int64_t>(biases[output]));
+    if (bound > std::numeric_limits<std::int32_t>::max()) {
+      corrupt("its accumulator can reach " + std::to_string(bound) + ", beyond int32; use smaller weights or a smaller bias");
+    }
+  }
+}
+
+// A table is the function that it stands for. One step is left to other mathematics libraries: a last bit of exp can turn a tie.
+void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
+  const Tensor& table = node.tensors.find("table")->second;
+  int worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(int{table.bytes[i]} - int{expected[i]}));
+  if (worst > 1) {
+    corrupt("its table differs from the function it stands for by " + std::to_string(worst) +
+            " steps; build it with paretrim.graph.functions");
+  }
+}
+
+}  // namespace
+
+void check_tensor_types(const Node& node, const ValueType& source) {
+  std::size_t wanted = 0;
+  for (const Wanted& one : wanted_tensors(node, source)) {
+    const auto found = node.tensors.find(one.name);
+    if (found == node.tensors.end() && one.may_be_missing) continue;
+    if (found == node.tensors.end()) corrupt("it lacks the tensor '" + std::string(one.name) + "'");
+    ++wanted;
+    const Tensor& tensor = found->second;
+    if (tensor.dtype != one.dtype || tensor.shape != one.shape) {
+      corrupt("its " + std::string(one.name) + " is " + text_of(tensor.dtype) + " " + text_of(tensor.shape) + "; it must be " +
+              text_of(one.dtype) + " " + text_of(one.shape));
+    }
+  }
+  if (node.tensors.size() != wanted) {
+    corrupt("it has " + std::to_string(node.tensors.size()) + " tensors; it must have " + std::to_string(wanted));
+  }
+}
+
+void check_tensor_contents(const Graph& graph, const Node& node, const ValueType& source) {
+  for (const auto& [name, tensor] : node.tensors) {
+    check_bytes(name, tensor);
+    if (tensor.dtype == Dtype::float32 &&
+        !std::all_of(tensor.as<float>(), tensor.as<float>() + tensor.size(), [](float v) { return std::isfinite(v); })) {
+      corrupt("its " + name + " holds NaN or infinity");
+    }
+  }
+  if (facts_of(node.op).weighted) check_weight(node, source);
+  if (node.op == Op::pointwise) check_table(node, pointwise_table(node, source));
+  if (node.op == Op::quantize && source.quantized()) check_table(node, pixel_table(graph.input, node.type));
+}
+
+}  // namespace paretrim

@@ -1,0 +1,134 @@
+"""Modules that return several tensors: captured in order, compared output by output, and refused by name where they cannot be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from paretrim.capture import capture
+from paretrim.capture.agreement import captured_network
+from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.graph.checks import validate
+from paretrim.graph.interpreter import run_outputs
+from paretrim.network.network import Network
+
+
+class Heads(nn.Module):
+    """A trunk of five channels, and what ``returns`` makes of it, its mean and a linear layer of that."""
+
+    def __init__(self, returns):
+        super().__init__()
+        torch.manual_seed(3)
+        self.trunk, self.head, self.returns = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(5, 4), returns
+
+    def forward(self, x):
+        maps = self.trunk(x).relu()
+        mean = maps.mean((2, 3))
+        return self.returns(maps, mean, self.head(mean))
+
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+FORMS = {
+    "tuple": lambda maps, mean, head: (head, mean),
+    "list": lambda maps, mean, head: [head, mean],
+    "dictionary": lambda maps, mean, head: {"head": head, "mean": mean},
+    "nested": lambda maps, mean, head: (head, {"mean": [mean]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_outputs_come_in_their_order(form):
+    module = Heads(FORMS[form])
+    network = captured_network(module.eval(), (3, 8, 8))
+    assert network.structure.outputs[0] == "head"
+    assert network.structure.output_shapes == ((4,), (5,))
+    with torch.no_grad():
+        found = network.eval()(IMAGES)
+        expected = Heads(FORMS["tuple"]).eval()(IMAGES)
+    assert isinstance(found, tuple)
+    for output, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(output, other)
+
+
+def test_a_map_may_be_an_output():
+    graph = capture(Heads(lambda maps, mean, head: (head, maps)), (3, 8, 8), classes=("a", "b", "c", "d"))
+    validate(graph)
+    assert graph.output_shapes == ((4,), (5, 8, 8))
+    assert graph.classes == (), "class names are for one output"
+    with torch.no_grad():
+        found = Network(graph).eval()(IMAGES)
+    for output, other in zip(found, run_outputs(graph, IMAGES.numpy()), strict=True):
+        np.testing.assert_allclose(output.numpy(), other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_that_returns_a_tuple_of_one_tensor_has_logits():
+    graph = capture(Heads(lambda maps, mean, head: (head,)), (3, 8, 8), classes=("a", "b", "c", "d"))
+    assert (graph.output, graph.classes) == ("head", ("a", "b", "c", "d"))
+
+
+REFUSED = {
+    "nothing": (lambda maps, mean, head: (), "the network returns nothing; it must return logits"),
+    "none": (lambda maps, mean, head: (head, None), "output 1 of the network is None; outputs are tensors"),
+    "number": (lambda maps, mean, head: (head, 7), "output 1 of the network is 7; outputs are tensors"),
+    "twice": (lambda maps, mean, head: (head, mean, head), "output 2 of the network is the same as output 0; leave it out"),
+    "softmax": (
+        lambda maps, mean, head: (head.softmax(1), mean),
+        "softmax at the end of one of 2 outputs; return what it is computed from",
+    ),
+    "map alone": (lambda maps, mean, head: maps, r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_output_is_refused(name):
+    returns, message = REFUSED[name]
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(Heads(returns), (3, 8, 8))
+
+
+def test_the_images_are_no_output():
+    class Echo(Heads):
+        def forward(self, x):
+            return super().forward(x), x
+
+    with pytest.raises(UnsupportedOperation, match="output 1 of the network is the images themselves; leave it out"):
+        capture(Echo(lambda maps, mean, head: head), (3, 8, 8))
+
+
+def test_a_second_output_that_is_random_is_noticed():
+    class Random(Heads):
+        calls = 0
+
+        def forward(self, x):
+            head, mean = super().forward(x)
+            if torch.compiler.is_exporting():
+                return head, mean
+            self.calls += 1
+            return head, mean * self.calls
+
+    with pytest.raises(UnsupportedOperation, match="two runs of the network on the same images differ"):
+        captured_network(Random(FORMS["tuple"]).eval(), (3, 8, 8))
+
+
+def test_a_second_output_that_is_another_under_capture_is_noticed():
+    class Two(Heads):
+        def forward(self, x):
+            head, mean = super().forward(x)
+            return head, mean + 1 if torch.compiler.is_exporting() else mean
+
+    with pytest.raises(UnsupportedOperation, match="computes something else while it is captured"):
+        captured_network(Two(FORMS["tuple"]).eval(), (3, 8, 8))
+
+
+def test_nan_in_a_second_output_is_noticed():
+    module = Heads(lambda maps, mean, head: (head, mean.log().log()))
+    with pytest.raises(UnsupportedOperation, match="the network returns NaN or infinity for 2 of 2 images"):
+        captured_network(module.eval(), (3, 8, 8))
+
+
+def test_an_output_named_twice_in_a_graph_is_refused():
+    graph = capture(Heads(FORMS["tuple"]), (3, 8, 8))
+    with pytest.raises(CorruptFile, match="the output 'head' is named twice; name it once"):
+        validate(replace(graph, outputs=("head", "head")))

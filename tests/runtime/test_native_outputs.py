@@ -1,0 +1,163 @@
+"""Networks of several outputs in the native runtime: the bits of the interpreter, and what is said where something is wrong."""
+
+import ctypes
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+from paretrim import trimfile
+from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.graph.interpreter import run_outputs
+from paretrim.graph.types import Graph, InputSpec, Node, ValueType
+from paretrim.runtime import load, plan
+from paretrim.runtime.machine import native
+
+GRAPH, IMAGES = random_graph(11, quantized=True, heads=3)
+
+
+def assert_same_bits(found, expected):
+    assert [output.shape for output in found] == [output.shape for output in expected]
+    for output, other in zip(found, expected, strict=True):
+        assert output.dtype == np.float32
+        np.testing.assert_array_equal(output.view(np.uint32), other.view(np.uint32))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_every_output_has_the_bits_of_the_interpreter(seed, pixels, threads):
+    graph, images = random_graph(seed, quantized=True, pixels=pixels, heads=2 + seed % 3)
+    session = plan(graph, threads=threads, measure=False)
+    assert session.output_shapes == graph.output_shapes
+    for count in (0, 1, 3, 6):
+        batch = np.concatenate([images, images])[:count]
+        assert_same_bits(session.outputs(batch), run_outputs(graph, batch))
+
+
+def test_a_file_of_several_outputs_runs(tmp_path):
+    trimfile.write(GRAPH, tmp_path / "three.trim")
+    session = load(tmp_path / "three.trim", remember=False)
+    assert_same_bits(session.outputs(IMAGES), run_outputs(GRAPH, IMAGES))
+    assert session.classes == GRAPH.output_shapes[0][0]
+    assert session.class_names == ()
+    assert len(session.profile(IMAGES[0], calls=1)) == len(session.network.layers)
+    with pytest.raises(
+        UnsupportedOperation, match=r"the network has 3 outputs; call outputs\(images\), which returns all of them"
+    ):
+        session(IMAGES)
+
+
+def test_the_order_of_outputs_is_the_graphs():
+    turned = replace(GRAPH, outputs=GRAPH.outputs[::-1])
+    assert_same_bits(plan(turned, measure=False).outputs(IMAGES), run_outputs(GRAPH, IMAGES)[::-1])
+
+
+def vectors(*nodes, outputs):
+    """Two numbers on a grid, and what is made of them."""
+    kind = ValueType((2, 1, 1), "uint8", 0.5, 10)
+    flat = Node("flat", "flatten", ("q",), replace(kind, shape=(2,)))
+    return Graph(InputSpec((2, 1, 1)), (Node("q", "quantize", ("images",), kind), flat, *nodes), outputs)
+
+
+FIRST = Node("first", "dequantize", ("q",), ValueType((2, 1, 1)))
+SECOND = Node("second", "flatten", ("first",), ValueType((2,)))
+THIRD = Node("third", "dequantize", ("flat",), ValueType((2,)))
+
+
+def test_one_value_may_be_dequantized_twice():
+    graph = vectors(FIRST, THIRD, outputs=("third", "first"))
+    images = np.array([[1, -2], [3, 4.25]], np.float32).reshape(2, 2, 1, 1)
+    third, first = plan(graph, measure=False).outputs(images)
+    np.testing.assert_array_equal(third, [[1, -2], [3, 4]])  # 4.25 is half-way between two steps of 0.5, and 8 is even
+    np.testing.assert_array_equal(first, third[:, :, None, None])
+
+
+def test_what_cannot_be_an_output_is_refused():
+    for outputs, error, words in (
+        (("first", "second"), UnsupportedOperation, r"node 'second' .* cannot be planned: it has the values of another output"),
+        (("second", "second"), CorruptFile, "the output 'second' is named twice; name it once"),
+        (("second", "flat"), CorruptFile, r"the output is uint8 \(2,\); outputs are float32 values of nodes"),
+        (("second", "images"), CorruptFile, r"the output is float32 \(2, 1, 1\); outputs are float32 values of nodes"),
+        (("first",), CorruptFile, r"the output is float32 \(2, 1, 1\); logits are float32 \(classes,\)"),
+    ):
+        with pytest.raises(error, match=words):
+            native.plan_graph(vectors(FIRST, SECOND, outputs=outputs), threads=1, instruction_set="", measure=False, choices="")
+    with pytest.raises(CorruptFile, match="class names were given for 2 outputs; leave them out"):
+        native.check(replace(vectors(FIRST, THIRD, outputs=("first", "third")), classes=("cat", "dog")))
+
+
+def test_float_maps_are_not_computed():
+    kind = ValueType((2, 2, 2), "uint8", 0.5, 10)
+    quantized, real = Node("q", "quantize", ("images",), kind), Node("map", "dequantize", ("q",), ValueType((2, 2, 2)))
+    pooled = Node("pooled", "adaptive_avg_pool", ("q",), replace(kind, shape=(2, 1, 1)), {"output_size": (1, 1)})
+    vector = Node("vector", "dequantize", ("pooled",), ValueType((2, 1, 1)))
+    graph = Graph(InputSpec((2, 2, 2)), (quantized, real, pooled, vector), ("vector", "map"))
+    with pytest.raises(UnsupportedOperation, match=r"node 'map' .*: float maps are not computed, only vectors are"):
+        plan(graph)
+
+
+class Output(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("dimensions", ctypes.c_int64),
+        ("size", ctypes.c_int64),
+    )
+
+
+@pytest.fixture(scope="module")
+def library():
+    found = ctypes.CDLL(str(Path(native.__file__).parent / "libparetrim.so"))
+    found.paretrim_load_bytes.restype = ctypes.c_void_p
+    found.paretrim_load_bytes.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int32]
+    found.paretrim_last_error.restype = ctypes.c_char_p
+    found.paretrim_output_count.restype = ctypes.c_int64
+    found.paretrim_output_count.argtypes = [ctypes.c_void_p]
+    found.paretrim_describe_output.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(Output)]
+    found.paretrim_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    found.paretrim_run_outputs.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.POINTER(ctypes.c_void_p),
+    ]
+    found.paretrim_free.argtypes = [ctypes.c_void_p]
+    return found
+
+
+def test_the_c_interface_describes_and_computes_every_output(library):
+    content = trimfile.to_bytes(GRAPH)
+    network = library.paretrim_load_bytes(content, len(content), 2)
+    assert network, library.paretrim_last_error()
+    assert (library.paretrim_output_count(network), library.paretrim_output_count(None)) == (3, 0)
+    arrays = []
+    for index, (name, shape) in enumerate(zip(GRAPH.outputs, GRAPH.output_shapes, strict=True)):
+        output = Output()
+        assert library.paretrim_describe_output(network, index, ctypes.byref(output)) == 0
+        assert (output.name.decode(), tuple(output.shape[: output.dimensions])) == (name, shape)
+        assert output.size == int(np.prod(shape))
+        arrays.append(np.full((len(IMAGES), *shape), np.nan, np.float32))
+    pointers = (ctypes.c_void_p * 3)(*(array.ctypes.data for array in arrays))
+    assert library.paretrim_run_outputs(network, IMAGES.ctypes.data, len(IMAGES), pointers) == 0
+    assert_same_bits(arrays, run_outputs(GRAPH, IMAGES))
+
+    for call, words in (
+        (lambda: library.paretrim_describe_output(network, 3, ctypes.byref(Output())), "index is 3; the network has 3 outputs"),
+        (lambda: library.paretrim_describe_output(network, -1, ctypes.byref(Output())), "index is -1"),
+        (lambda: library.paretrim_describe_output(network, 0, None), "network or output is NULL"),
+        (lambda: library.paretrim_run(network, IMAGES.ctypes.data, 1, arrays[0].ctypes.data), "call paretrim_run_outputs"),
+        (lambda: library.paretrim_run_outputs(network, None, 1, pointers), "images or outputs is NULL"),
+        (lambda: library.paretrim_run_outputs(network, IMAGES.ctypes.data, -1, pointers), "count is -1; it must be 0 or more"),
+        (lambda: library.paretrim_run_outputs(None, None, 0, None), "network is NULL; load a file first"),
+        (
+            lambda: library.paretrim_run_outputs(network, IMAGES.ctypes.data, 1, (ctypes.c_void_p * 3)(pointers[0], None, None)),
+            "outputs[1] is NULL",
+        ),
+    ):
+        assert call() == 3
+        assert words in library.paretrim_last_error().decode()
+    assert library.paretrim_run_outputs(network, None, 0, None) == 0
+    library.paretrim_free(network)
