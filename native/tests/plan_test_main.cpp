@@ -106,7 +106,7 @@ void a_step_reads_two_values_of_the_same_call() {
   expect(placement.offsets[passing] == placement.offsets[product], "a buffer whose life has ended keeps its place");
 
   Aligned<std::uint8_t> arena(static_cast<std::size_t>(placement.bytes));
-  const Memory memory{nullptr, nullptr, arena.data(), placement.offsets.data()};
+  const Memory memory{nullptr, {}, 0, arena.data(), placement.offsets.data()};
   Pool pool(2);
   Scratches own(1, 0);
   Scratches others(1, 0);
