@@ -312,7 +312,7 @@ def compare(count, seed):
 
 def test_mutated_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert 10 < compare(120, 0) < 110
+    assert 10 < compare(150, 0) < 110
 
 
 @pytest.mark.slow
