@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "paretrim"
 
 LEVELS = (
-    {"digest", "metric", "visible"},
+    {"digest", "method", "metric", "visible"},
     {"errors", "history"},
     {"files", "intervals", "own_code"},
     {"bench", "data", "graph", "lock", "models"},
@@ -38,6 +38,7 @@ TORCH_FREE = {
     "graph",
     "history",
     "intervals",
+    "method",
     "metric",
     "report",
     "results",

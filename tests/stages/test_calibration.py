@@ -15,7 +15,8 @@ from paretrim.network.constraints import weighted_layers
 from paretrim.network.grids import grid_for_range
 from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
-from paretrim.stages.quantize.calibration import CLIP_RATIOS, Calibrator, calibrate, divergence, weight_clips
+from paretrim.stages.quantize.calibration import CLIP_RATIOS, calibrate, divergence, weight_clips
+from paretrim.stages.quantize.calibrators import Calibrator
 
 
 def observed(name="residual"):

@@ -147,6 +147,10 @@ def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
             from paretrim.cli import showing
 
             return showing.report(parsed)
+        case "methods":
+            from paretrim.cli import methods
+
+            return methods.methods(parsed)
         case _:
             from paretrim.cli import showing
 

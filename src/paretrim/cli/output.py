@@ -40,6 +40,16 @@ def emit(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def show_words(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table of words: what is too wide goes on in the next line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    result_console().print(table)
+
+
 def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a plain table: the first column to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

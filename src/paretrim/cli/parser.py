@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_report(commands)
     _add_study(commands)
+    _add_methods(commands)
     _add_doctor(commands)
     return parser
 
@@ -99,7 +100,7 @@ def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, 
         epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,  # a command that is folded cannot be copied
     )
-    parser.add_argument("--json", action="store_true", help="write one JSON object to the standard output and nothing else")
+    parser.add_argument("--json", action="store_true", help="write one JSON value to the standard output and nothing else")
     return parser
 
 
@@ -339,6 +340,10 @@ def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
         "--results", type=Path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
     )
     _add_measuring(parser)
+
+
+def _add_methods(commands: Commands[argparse.ArgumentParser]) -> None:
+    _command(commands, "methods", "list every method with its source and a recipe that uses it")
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:

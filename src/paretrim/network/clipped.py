@@ -11,8 +11,21 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
 from paretrim.network.rounding import straight
+
+METHODS = (
+    Method(
+        name="clipped",
+        kind="activation grid",
+        source="Choi et al. 2018 (PACT), arXiv 1805.06085, section 3",
+        what="uint8 whose upper end is trained by the values beyond it",
+        formula="x' = s round(clip(x, 0, alpha) / s), s = alpha / 255; dx'/dalpha = 1 where x >= alpha, else 0",
+        recipe="pact",
+        settings=("quantize.activations",),
+    ),
+)
 
 
 class ClippedActivations(nn.Module):

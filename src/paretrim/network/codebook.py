@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
@@ -20,6 +21,18 @@ TOP = 127
 
 ROUNDS = 300
 """Most rounds of k-means; it has usually settled after some tens."""
+
+METHODS = (
+    Method(
+        name="codebook",
+        kind="weight grid",
+        source="Han et al. 2016 (Deep Compression), arXiv 1510.00149, section 3",
+        what="the weights of a layer share 2^bits values, found by k-means and trained",
+        formula="w' = c[argmin over j of |w - c_j|]; dL/dc_j = sum of dL/dw' over its members, over sqrt(members)",
+        recipe="codebook",
+        settings=("quantize.formats",),
+    ),
+)
 
 
 class Codebook(nn.Module):

@@ -11,8 +11,21 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
+
+METHODS = (
+    Method(
+        name="dorefa",
+        kind="weight grid",
+        source="Zhou et al. 2016 (DoReFa-Net), arXiv 1606.06160, section 2.3",
+        what="weights bent by tanh before they are rounded, 2 to 7 bits",
+        formula="w' = reach (2 quantize_k(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1), k the bits",
+        recipe="dorefa",
+        settings=("quantize.formats",),
+    ),
+)
 
 
 class DoReFaWeights(nn.Module):

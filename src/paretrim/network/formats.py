@@ -12,6 +12,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from paretrim.errors import CorruptFile
+from paretrim.method import Method
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
@@ -43,6 +44,27 @@ ACTIVATION_GRIDS: Mapping[str, type[ActivationGrid]] = {
     "offset": OffsetActivations,
 }
 """The same for activations."""
+
+METHODS = (
+    Method(
+        name=UNIFORM,
+        kind="weight grid",
+        source="Krishnamoorthi 2018, arXiv 1806.08342",
+        what="evenly spaced integers of 2 to 8 bits, symmetric, one scale for each output channel",
+        formula="q = clip(round(w / s), -top, top), w' = s q; top = 2^(bits - 1) - 1",
+        recipe="qat",
+        settings=("quantize.weight_bits", "quantize.formats"),
+    ),
+    Method(
+        name=UNIFORM,
+        kind="activation grid",
+        source="Jacob et al. 2018, arXiv 1712.05877",
+        what="uint8 with one scale and zero point for each tensor",
+        formula="q = clip(round(x / s) + z, 0, 255), x' = s (q - z)",
+        recipe="qat",
+        settings=("quantize.activations",),
+    ),
+)
 
 
 def weight_grid(facts: Facts, weight: Tensor, tensors: Mapping[str, Tensor]) -> WeightGrid:

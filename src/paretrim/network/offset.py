@@ -11,8 +11,21 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
 from paretrim.network.rounding import straight
+
+METHODS = (
+    Method(
+        name="offset",
+        kind="activation grid",
+        source="Bhalgat et al. 2020 (LSQ+), arXiv 2004.09576, section 3.1",
+        what="uint8 whose step and offset train",
+        formula="x' = s round(clip((x - b) / s, 0, 255)) + b; s and b train",
+        recipe="lsq-plus",
+        settings=("quantize.activations",),
+    ),
+)
 
 
 class OffsetActivations(nn.Module):

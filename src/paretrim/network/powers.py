@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 from paretrim.network.tensors import typed
@@ -20,6 +21,21 @@ FREE = -128
 
 MOST_POWERS = 7
 """Powers from 1 to 64 fit int8 with both signs."""
+
+METHODS = (
+    Method(
+        name="powers",
+        kind="weight grid",
+        source="Zhou et al. 2017 (INQ), arXiv 1702.03044, sections 2.1 to 2.3",
+        what="0 and powers of two, given to the largest weights first while the others train on",
+        formula="w' = sign(w) 2^n where (a + 2^n)/2 <= |w| < 3/2 2^n, a the next smaller level; n <= floor(log2(4/3 max|w|))",
+        recipe="inq",
+        settings=(
+            "quantize.portions",
+            "quantize.formats",
+        ),
+    ),
+)
 
 
 class PowersOfTwo(nn.Module):

@@ -11,11 +11,24 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 THRESHOLD = 0.7
 """Weights below this share of the mean magnitude of their channel become 0."""
+
+METHODS = (
+    Method(
+        name="ternary",
+        kind="weight grid",
+        source="Li & Liu 2016, arXiv 1605.04711, section 2.2",
+        what="-1, 0 and 1 times a scale for each output channel",
+        formula="w' = a sign(w) where |w| > 0.7 mean |w|, else 0; a = mean of |w| over the weights that are not 0",
+        recipe="ternary",
+        settings=("quantize.formats",),
+    ),
+)
 
 
 class TernaryWeights(nn.Module):

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
 
 THRESHOLD = 0.05
@@ -19,6 +20,18 @@ THRESHOLD = 0.05
 
 TOP = 127
 """The integer of the larger of the two values."""
+
+METHODS = (
+    Method(
+        name="trained-ternary",
+        kind="weight grid",
+        source="Zhu et al. 2017 (TTQ), arXiv 1612.01064, section 3",
+        what="0 and two values for each output channel, one of either sign, which train",
+        formula="w' = p where w > 0.05 max|w|, -n where w < -0.05 max|w|, else 0; p and n train",
+        recipe="ttq",
+        settings=("quantize.formats",),
+    ),
+)
 
 
 class TrainedTernary(nn.Module):

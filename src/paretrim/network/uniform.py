@@ -8,6 +8,7 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from paretrim.method import Method
 from paretrim.network.code_length import bits_between, cheapest, code_lengths
 from paretrim.network.grids import (
     CACHED,
@@ -24,6 +25,25 @@ from paretrim.network.grids import (
 )
 from paretrim.network.rounding import chosen_rows, round_rows, round_tensor
 from paretrim.network.tensors import in_memory_order, vector
+
+METHODS = (
+    Method(
+        name="learned",
+        kind="scales",
+        source="Esser et al. 2020 (LSQ), arXiv 1902.08153, sections 2.1 and 2.2",
+        what="the steps of weights and activations train with the weights; they begin at the calibrator's",
+        formula="dw'/ds = round(w/s) - w/s inside the grid, -top or top outside, times 1 / sqrt(weights of the channel * top)",
+        recipe="lsq",
+    ),
+    Method(
+        name="observed",
+        kind="scales",
+        source="Jacob et al. 2018, arXiv 1712.05877, section 3.1",
+        what="steps follow the weight's largest magnitude, and a moving average of the activation's range",
+        formula="weights: s = clip * max|w| / top; activations: s <- 0.99 s + 0.01 (high - low) / 255",
+        recipe="observed",
+    ),
+)
 
 
 class ActivationQuantizer(nn.Module):

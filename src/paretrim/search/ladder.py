@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import beats_guessing
+from paretrim.method import OURS, Method
 from paretrim.metric import ACCURACY
 from paretrim.search.drop import Drop, fewest_images, images_needed, in_points, loses
 from paretrim.search.trial import Trial
@@ -32,6 +33,18 @@ INT8, TRAINED, SINGLE, BLOCKS, REMOVED = "int8", "int8-trained", "zeros", "block
 """Kinds of candidates: INT8 without training, trained INT8, single zeros, zeros in 1x4 blocks, removed channels."""
 
 KINDS = (INT8, TRAINED, SINGLE, BLOCKS, REMOVED)
+
+
+METHODS = (
+    Method(
+        name="compress",
+        kind="search",
+        source=OURS,
+        what="a ladder of candidates of rising compression, from which targets choose: paretrim compress",
+        formula="INT8 without training; trained INT8; 50, 80, 90 % zeros, singly or in blocks; 25, 50, 75 % of the channels",
+        recipe="",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,23 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.train.budget import STRICT, Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="finetune",
+        kind="stage",
+        source="Han et al. 2015, arXiv 1506.02626",
+        what="train with the labels under the constraints that are there",
+        formula="CE(labels, p)",
+        recipe="finetune",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,12 +11,24 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import OURS, Method
 from paretrim.network.network import Network
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import STRICT, Budget
 from paretrim.train.losses import LossTerm, modules_under, with_modules
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="together",
+        kind="stage",
+        source=OURS,
+        what="several stages in one loop: all their constraints from the first step, one budget, the sum of their losses",
+        formula="sum of the losses of the parts",
+        recipe="together",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
 from paretrim.stages.distill.criterion import require_classes, teacher_of
@@ -28,6 +29,18 @@ MOMENTUM = 0.5
 
 BATCH = 256
 """Images at once when the labels of all training images are read."""
+
+METHODS = (
+    Method(
+        name="crd",
+        kind="loss",
+        source="Tian et al. 2020 (CRD), arXiv 1910.10699, equations 10 to 19",
+        what="tell the teacher's embedding of the same image from those of others, with a memory bank",
+        formula="-log(s+ / (s+ + c)) - sum log(c / (s- + c)), s = exp(<u, v> / tau) / Z, c = negatives / images",
+        recipe="crd",
+        settings=("distill.criteria",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

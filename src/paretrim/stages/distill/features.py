@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.train.budget import STRICT, NotNegative, Positive
@@ -21,6 +22,36 @@ from paretrim.train.task import Task
 Path = Annotated[str, Field(min_length=1)]
 Paths = Annotated[tuple[Path, ...], Field(min_length=1)]
 Regressor = Literal["conv", "pool", "none"]
+
+METHODS = (
+    Method(
+        name="hint",
+        kind="loss",
+        source="Romero et al. 2015 (FitNets), arXiv 1412.6550, section 2.2",
+        what="features in the middle of the network, through a regressor that trains",
+        formula="mean (r(student) - teacher)^2",
+        recipe="hint",
+        settings=("distill.criteria",),
+    ),
+    Method(
+        name="mimic",
+        kind="loss",
+        source="Wei et al. 2018 (Quantization Mimic), arXiv 1805.02152, equations 2 to 4",
+        what="features rounded to multiples of a step on both sides",
+        formula="1/(2 N) sum ||Q(r(student)) - Q(teacher)||^2",
+        recipe="mimic",
+        settings=("distill.criteria",),
+    ),
+    Method(
+        name="attention",
+        kind="loss",
+        source="Zagoruyko & Komodakis 2017, arXiv 1612.03928, equation 2",
+        what="where maps are strong",
+        formula="mean (a(student) - a(teacher))^2, a the mean over channels of squared values, of length 1",
+        recipe="attention-transfer",
+        settings=("distill.criteria",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.distill.criterion import require_classes
 from paretrim.train.budget import STRICT, Fraction, NotNegative, Positive
@@ -20,6 +21,30 @@ from paretrim.train.task import Task
 
 SMALLEST_DEVIATION = 1e-7
 """Added to the deviation of logits, so that equal logits can be standardised."""
+
+METHODS = (
+    Method(
+        name="kd",
+        kind="loss",
+        source="Hinton et al. 2015, arXiv 1503.02531, section 2",
+        what="the softened logits of the teacher",
+        formula="T^2 KL(softmax(z_teacher / T) || softmax(z / T))",
+        recipe="kd",
+        settings=(
+            "distill.temperature",
+            "distill.alpha",
+        ),
+    ),
+    Method(
+        name="dkd",
+        kind="loss",
+        source="Zhao et al. 2022 (DKD), arXiv 2203.08679, equations 6 and 7",
+        what="what the teacher says of the label, and of the other classes, weighed apart",
+        formula="alpha TCKD + beta NCKD; KD = TCKD + (1 - p_teacher(label)) NCKD",
+        recipe="dkd",
+        settings=("distill.criteria",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
 from paretrim.stages.distill.criterion import teacher_of
@@ -18,6 +19,18 @@ from paretrim.train.budget import STRICT, NotNegative
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
+
+METHODS = (
+    Method(
+        name="rkd",
+        kind="loss",
+        source="Park et al. 2019 (RKD), arXiv 1904.05068, equations 5 to 9",
+        what="distances and angles between the images of a batch",
+        formula="25 Huber(distances) + 50 Huber(cosines of angles), student against teacher",
+        recipe="rkd",
+        settings=("distill.criteria",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.features import Path, Paths, pairs
@@ -20,6 +21,18 @@ from paretrim.train.task import Task
 
 POOLS = (4, 2, 1)
 """Sizes to which maps are averaged; each counts half as much as the one before."""
+
+METHODS = (
+    Method(
+        name="review",
+        kind="loss",
+        source="Chen et al. 2021 (ReviewKD), arXiv 2104.09044, sections 3.3 and 3.4",
+        what="every stage of the student learns from the teacher's earlier stages too",
+        formula="sum over modules of HCL(fusion(student and deeper ones), teacher)",
+        recipe="reviewkd",
+        settings=("distill.criteria",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.distill.criteria import AnyCriterion
 from paretrim.stages.distill.criterion import teacher_of
@@ -22,6 +23,16 @@ from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
 TEMPERATURE, ALPHA = 4.0, 0.9
+METHODS = (
+    Method(
+        name="distill",
+        kind="stage",
+        source="Hinton et al. 2015, arXiv 1503.02531, section 2",
+        what="learn from the softened logits of a teacher, and from the labels",
+        formula="(1 - alpha) CE(labels, p) + alpha T^2 KL(softmax(z_teacher / T) || softmax(z / T))",
+        recipe="kd",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

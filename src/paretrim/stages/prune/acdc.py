@@ -11,14 +11,26 @@ from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
-from paretrim.stages.prune.allocation import Method
+from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
 from paretrim.train.budget import STRICT, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="acdc",
+        kind="stage",
+        source="Peste et al. 2021, arXiv 2106.12379",
+        what="dense and sparse phases in turn; what leaves in one sparse phase may be back in the next",
+        formula="mask = top-k of |w| at the start of each sparse phase",
+        recipe="acdc",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,7 +55,7 @@ class AcDc:
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.9
     pattern: str = "unstructured"
-    allocation: Method = "global"
+    allocation: Allocation = "global"
     score: str = MAGNITUDE
     warmup: Fraction = 0.1
     phase: Positive = 0.05

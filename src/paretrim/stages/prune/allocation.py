@@ -30,10 +30,55 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, WeightsMismatch, located
+from paretrim.method import OURS, Method
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, mask_for, survivors
 from paretrim.stages.prune.scores import lamp, largest
 
-Method = Literal["global", "uniform", "erk", "lamp", "cost"]
+Allocation = Literal["global", "uniform", "erk", "lamp", "cost"]
+
+METHODS = (
+    Method(
+        name="global",
+        kind="allocation",
+        source="Han et al. 2015, arXiv 1506.02626",
+        what="one threshold for the whole network",
+        formula="keep the K blocks with the largest scores of all layers; K = blocks - round(sparsity * blocks)",
+        recipe="magnitude",
+    ),
+    Method(
+        name="uniform",
+        kind="allocation",
+        source="Zhu & Gupta 2017, arXiv 1710.01878",
+        what="the same sparsity in every layer",
+        formula="layer l with n_l blocks keeps round(t n_l); one t makes the total exact (Webster's rule)",
+        recipe="uniform",
+    ),
+    Method(
+        name="erk",
+        kind="allocation",
+        source="Evci et al. 2020, arXiv 1911.11134, section 3",
+        what="Erdos-Renyi kernel: large layers become sparser than small ones",
+        formula="density of layer l = min(1, t (Co + Ci + kh + kw) / (Co Ci kh kw)); one t makes the total exact",
+        recipe="erk",
+    ),
+    Method(
+        name="lamp",
+        kind="allocation",
+        source="Lee et al. 2021, arXiv 2010.07611, equation 2",
+        what="scores made comparable across layers: each squared score over those of its layer that are not smaller",
+        formula="key(w) = s(w)^2 / sum of s(v)^2 over the weights v of the layer with s(v) >= s(w); keep the largest keys",
+        recipe="lamp",
+    ),
+    Method(
+        name="cost",
+        kind="allocation",
+        source=OURS,
+        what="most squared score for what the remaining blocks cost to compute",
+        formula="key(block) = s(block)^2 / cost of a block of its layer; keep the largest keys",
+        recipe="cost",
+        settings=("prune.costs",),
+    ),
+)
 
 MINIMUM_DENSITY = 0.005
 """Share of its blocks that every layer keeps before the method decides about the rest."""
@@ -54,7 +99,7 @@ def allocate(
     layers: Mapping[str, Tensor],
     sparsity: float,
     *,
-    method: Method,
+    method: Allocation,
     pattern: Pattern,
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
@@ -116,7 +161,7 @@ def masks(
     layers: Mapping[str, Tensor],
     sparsity: float,
     *,
-    method: Method,
+    method: Allocation,
     pattern: Pattern,
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
@@ -148,8 +193,8 @@ def _check(
         raise InvalidRecipe(f"sparsity {sparsity} is not a share of zeros; give a number from 0 to 1")
     if not 0 <= minimum_density <= 1:
         raise InvalidRecipe(f"minimum density {minimum_density} is not a share; give a number from 0 to 1")
-    if method not in get_args(Method):
-        raise InvalidRecipe(f"allocation '{method}' is unknown; choose one of {', '.join(get_args(Method))}")
+    if method not in get_args(Allocation):
+        raise InvalidRecipe(f"allocation '{method}' is unknown; choose one of {', '.join(get_args(Allocation))}")
     if pattern.sparsity is not None and not math.isclose(sparsity, pattern.sparsity, abs_tol=1e-9):
         raise InvalidRecipe(
             f"pattern '{pattern.text}' has sparsity {pattern.sparsity:g} and cannot have {sparsity:g}; "
@@ -231,7 +276,7 @@ def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int],
     return counts
 
 
-def _keys(layer: _Layer, method: Method, pattern: Pattern) -> Tensor:
+def _keys(layer: _Layer, method: Allocation, pattern: Pattern) -> Tensor:
     """Keys of ``global``, ``lamp`` and ``cost``, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
     keys = layer.scores
     if method in ("lamp", "cost"):

@@ -9,6 +9,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.fusion import fuse
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT
+from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import BatchNorm, Network, is_fixed
 from paretrim.stages.gradients import calibration_losses
@@ -20,6 +21,41 @@ VARIATION = 0.5
 
 REACH = 0.9
 """Weight of longer paths between features, as a share of where their sum would be infinite."""
+
+METHODS = (
+    Method(
+        name="l1",
+        kind="channel score",
+        source="Li et al. 2017, arXiv 1608.08710",
+        what="the sum of the absolute weights of an output channel",
+        formula="score(channel o of layer l) = sum of |W_l[o, :, :, :]|",
+        recipe="l1",
+    ),
+    Method(
+        name="batchnorm",
+        kind="channel score",
+        source="Liu et al. 2017 (network slimming), arXiv 1708.06519, without its penalty",
+        what="the scale of the BatchNorm behind the channel",
+        formula="score(channel o) = |gamma_o|, 1 where no BatchNorm follows",
+        recipe="batchnorm-scale",
+    ),
+    Method(
+        name="taylor_gate",
+        kind="channel score",
+        source="Molchanov et al. 2019, arXiv 1906.10771, equation 8 with gates (Taylor-FO-BN)",
+        what="the first-order change of the loss if the channel becomes 0",
+        formula="score(channel o) = sqrt(mean over batches of (gamma dL/dgamma + beta dL/dbeta)^2)",
+        recipe="taylor-gate",
+    ),
+    Method(
+        name="nisp",
+        kind="channel score",
+        source="Yu et al. 2018 (NISP), arXiv 1711.05908",
+        what="the importance of the last features, propagated back through the absolute weights",
+        formula="s_FRL by Inf-FS of the features before the last layer; s_k = |W_{k+1}|^T s_{k+1}, layer by layer",
+        recipe="nisp",
+    ),
+)
 
 
 def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.method import OURS, Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.own_code import described, imported, split_name
@@ -96,6 +97,43 @@ CHANNEL_SCORES: Mapping[str, ChannelScore] = {
 
 SECOND_ORDER = "obs"
 """The score that knows the pattern: :func:`paretrim.stages.prune.second_order.second_order_scores`."""
+
+METHODS = (
+    Method(
+        name="magnitude",
+        kind="score",
+        source="Han et al. 2015, arXiv 1506.02626",
+        what="the absolute value of the weight",
+        formula="score(w) = |w|",
+        recipe="magnitude",
+        settings=("prune.first", "prune.last", "prune.depthwise"),
+    ),
+    Method(
+        name="taylor",
+        kind="score",
+        source="Molchanov et al. 2019, arXiv 1906.10771, equation 8",
+        what="the first-order change of the loss if the weight becomes 0, on calibration images with labels",
+        formula="score(w) = sqrt(mean over batches of (w dL/dw)^2)",
+        recipe="taylor",
+    ),
+    Method(
+        name="random",
+        kind="score",
+        source=OURS,
+        what="drawn from the seed: the control that every other score must beat",
+        formula="score(w) ~ U[0, 1)",
+        recipe="random",
+    ),
+    Method(
+        name="magnitude",
+        kind="channel score",
+        source="Li et al. 2017, arXiv 1608.08710, with the L2 norm",
+        what="the Euclidean norm of the weights of an output channel",
+        formula="score(channel o of layer l) = sqrt(sum of W_l[o, :, :, :]^2)\nchannels that are added share one score",
+        recipe="channels",
+        settings=("prune.multiple_of", "prune.first", "prune.last"),
+    ),
+)
 
 OWN = "for your own write 'package.module:function', a function of network and resources (paretrim.Score)"
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe, TrainingFailed, UnsupportedOperation
+from paretrim.method import OURS, Method
 from paretrim.stages.prune.scores import largest
 from paretrim.visible import brief
 
@@ -56,6 +57,36 @@ class Pattern:
 
 UNSTRUCTURED = Pattern("unstructured")
 BLOCK_1X4 = Pattern("1x4", block=4)
+FREE = (UNSTRUCTURED, BLOCK_1X4)
+"""Patterns that leave the sparsity free."""
+
+METHODS = (
+    Method(
+        name="unstructured",
+        kind="pattern",
+        source="Han et al. 2015, arXiv 1506.02626",
+        what="every weight for itself",
+        formula="one block = one weight",
+        recipe="magnitude",
+    ),
+    Method(
+        name="1x4",
+        kind="pattern",
+        source=OURS,
+        what="four input channels of one output channel and kernel position live or die together: what the native runtime skips",
+        formula="one block = W[o, 4b:4b+4, y, x]; score(block) = sqrt(sum of score^2)",
+        recipe="blocks",
+        settings=("prune.regroup",),
+    ),
+    Method(
+        name="n:m",
+        kind="pattern",
+        source="Mishra et al. 2021, arXiv 2104.08378",
+        what="of every m consecutive input channels n stay, for example 2:4",
+        formula="of W[o, mb:mb+m, y, x] the n largest scores stay; sparsity = 1 - n/m",
+        recipe="n-m",
+    ),
+)
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -67,7 +98,7 @@ def parse_pattern(text: str) -> Pattern:
     Raises:
         InvalidRecipe: any other text.
     """
-    for pattern in (UNSTRUCTURED, BLOCK_1X4):
+    for pattern in FREE:
         if text == pattern.text:
             return pattern
     found = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)

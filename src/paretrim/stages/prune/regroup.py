@@ -22,6 +22,7 @@ from paretrim.graph.operations.channel_rules import IntArray, is_depthwise
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.reorder import reorder, reorderable
 from paretrim.graph.types import Graph
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.prune.channels import carried
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores
@@ -37,6 +38,18 @@ ROWS = 4096
 
 GAIN = 1e-9
 """A swap must gain this share: sums in another order differ by less, and would trade places for ever."""
+
+METHODS = (
+    Method(
+        name="regroup",
+        kind="option",
+        source="Pool & Yu 2021, Channel permutations for N:M sparsity (NeurIPS)",
+        what="order channels so that blocks of four keep more; the network computes the same",
+        formula="swap channels between blocks while sum over blocks of max(energy(block) - threshold, 0) grows",
+        recipe="regroup",
+        settings=("prune.regroup",),
+    ),
+)
 
 Masks = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """From weights by layer to the masks that pruning would choose."""

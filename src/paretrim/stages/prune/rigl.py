@@ -10,9 +10,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
-from paretrim.stages.prune.allocation import Method
+from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, expand, parse_pattern
 from paretrim.stages.prune.scores import largest
 from paretrim.stages.prune.stage import CHANNEL, Prune
@@ -20,6 +21,17 @@ from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="rigl",
+        kind="stage",
+        source="Evci et al. 2020, arXiv 1911.11134",
+        what="drop the smallest weights and grow those with the largest gradients, while the network trains",
+        formula="drop share a/2 (1 + cos(pi t / T)); grow by |dL/dw|",
+        recipe="rigl",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,7 +54,7 @@ class RigL:
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.8
     pattern: str = "unstructured"
-    allocation: Method = "erk"
+    allocation: Allocation = "erk"
     score: str = "random"
     every: AtLeastOne = 100
     drop: Fraction = 0.3

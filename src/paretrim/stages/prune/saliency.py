@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paretrim.graph.types import INPUT
+from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.stages.gradients import calibration_gradients, calibration_losses, weight_gradients
@@ -19,6 +20,42 @@ from paretrim.train.task import CLASSIFICATION
 
 GRASP_TEMPERATURE = 200.0
 """What GraSP divides logits by, so that a network that is not trained has no confident classes."""
+
+METHODS = (
+    Method(
+        name="snip",
+        kind="score",
+        source="Lee et al. 2019 (SNIP), arXiv 1810.02340, equations 4 to 6",
+        what="the first-order effect of a connection on the mean loss; made for networks before training",
+        formula="score(w) = |w dL/dw|, L the mean loss on calibration images",
+        recipe="snip",
+    ),
+    Method(
+        name="grasp",
+        kind="score",
+        source="Wang et al. 2020 (GraSP), arXiv 2002.07376, equation 8",
+        what="weights without which gradients would flow less stay; made for networks before training",
+        formula="saliency(w) = w (H g), with logits divided by 200; score = sqrt(saliency - least saliency)",
+        recipe="grasp",
+    ),
+    Method(
+        name="synflow",
+        kind="score",
+        source="Tanaka et al. 2020 (SynFlow), arXiv 2006.05467, equation 2 and algorithm 1",
+        what="the share of a weight in the flow through the absolute network; no data, 100 rounds",
+        formula="score(w) = sqrt(|w| dR/d|w|), R the sum of the outputs of the absolute network for an input of ones",
+        recipe="synflow",
+        settings=("prune.rounds",),
+    ),
+    Method(
+        name="fisher",
+        kind="score",
+        source="Theis et al. 2018, arXiv 1801.05787, equation 8",
+        what="the second-order rise of the loss by the diagonal empirical Fisher information",
+        formula="score(w) = sqrt(w^2 F / 2), F the mean squared gradient of single images",
+        recipe="fisher",
+    ),
+)
 
 
 def by_connection(network: Network, resources: Resources) -> dict[str, Tensor]:

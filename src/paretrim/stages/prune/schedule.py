@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
+
+Schedule = Literal["one_shot", "cubic"]
+
+METHODS = (
+    Method(
+        name="one_shot",
+        kind="schedule",
+        source="Li et al. 2017, arXiv 1608.08710 (prune once and retrain)",
+        what="prune once, before the stage trains",
+        formula="s(t) = sparsity for all t",
+        recipe="magnitude",
+    ),
+    Method(
+        name="cubic",
+        kind="schedule",
+        source="Zhu & Gupta 2017, arXiv 1710.01878, equation 1",
+        what="sparsity rises while the stage trains, fast at first and slowly at the end",
+        formula="s(t) = sparsity - sparsity (1 - (t - start) / (end - start))^3 from start to end, t the progress in [0, 1]",
+        recipe="cubic",
+        settings=("prune.start", "prune.end"),
+    ),
+)
 
 
 def cubic(progress: float, *, start: float, end: float, initial: float, final: float) -> float:

@@ -16,12 +16,34 @@ from torch.nn import functional
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.types import Node
+from paretrim.method import Method
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.network import BatchNorm, Network
 from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
 from paretrim.train.resources import Resources
+
+METHODS = (
+    Method(
+        name="obs",
+        kind="score",
+        source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580; Hassibi & Stork 1993",
+        what="the error of the layer's output when a block leaves and the others make up for it; no labels",
+        formula="score(block B)^2 = w_B^T ((H^-1)_BB)^-1 w_B at its turn, H = X X^T of the layer's inputs",
+        recipe="obs",
+        settings=("prune.compensate",),
+    ),
+    Method(
+        name="compensate",
+        kind="option",
+        source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580",
+        what="fit the weights that stay so that every layer gives what it gave before; no labels, no training",
+        formula="argmin over W with the mask of ||W_0 X_0 - W X||^2, first layer to last, X the inputs that the layer now gets",
+        recipe="obs",
+        settings=("prune.compensate",),
+    ),
+)
 
 
 def second_order_scores(network: Network, resources: Resources, *, names: Collection[str], pattern: Pattern) -> dict[str, Tensor]:

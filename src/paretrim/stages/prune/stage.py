@@ -16,14 +16,15 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.history import LATER
+from paretrim.method import Method
 from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
-from paretrim.stages.prune.allocation import Method, masks
+from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
 from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
-from paretrim.stages.prune.schedule import cubic
+from paretrim.stages.prune.schedule import Schedule, cubic
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
@@ -35,6 +36,26 @@ MAGNITUDE = "magnitude"
 
 CHANNEL = "channel"
 """The pattern that removes whole channels instead of masking weights."""
+
+METHODS = (
+    Method(
+        name="prune",
+        kind="stage",
+        source="Han et al. 2015, arXiv 1506.02626",
+        what="set the weights with the smallest scores to zero for good, or remove channels, and train what is left",
+        formula="w_effective = mask * w; the mask of an earlier step never gives a weight back",
+        recipe="magnitude",
+    ),
+    Method(
+        name=CHANNEL,
+        kind="pattern",
+        source="Li et al. 2017, arXiv 1608.08710",
+        what="whole output channels are removed, with what reads them, so that every runtime gains",
+        formula="conv (Co, Ci, kh, kw) -> (Co', Ci', kh, kw); channels that are added or multiplied go together",
+        recipe="channels",
+        settings=("prune.multiple_of",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,8 +97,8 @@ class Prune:
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.8
     pattern: str = "unstructured"
-    allocation: Method = "global"
-    schedule: Literal["one_shot", "cubic"] = "one_shot"
+    allocation: Allocation = "global"
+    schedule: Schedule = "one_shot"
     start: Fraction = 0.0
     end: Fraction = 0.6
     first: StrictBool = False

@@ -13,12 +13,58 @@ from types import MappingProxyType
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.stages.quantize.adaround import adaround_
 from paretrim.stages.quantize.corrections import correct_bias_, reestimate_batchnorm_
 from paretrim.stages.quantize.equalize import equalize_, smooth_
 from paretrim.visible import brief
+
+METHODS = (
+    Method(
+        name="equalize",
+        kind="adjustment",
+        source="Nagel et al. 2019 (DFQ), arXiv 1906.04721, section 4.1",
+        what="move scale between layers so that the channels of a tensor have equal ranges; the function stays",
+        formula="s_i = sqrt(r_i of the layer before / r_i of the layer after); W_1[i] / s_i, W_2[:, i] s_i",
+        recipe="equalization",
+    ),
+    Method(
+        name="smooth",
+        kind="adjustment",
+        source="Xiao et al. 2023 (SmoothQuant), arXiv 2211.10438, section 4",
+        what="move the spread of activations into the weights that read them; the function stays",
+        formula="s_j = max|X_j|^a / max|W[:, j]|^(1 - a), a the smoothing; X / s, W s",
+        recipe="smoothquant",
+        settings=("quantize.smoothing",),
+    ),
+    Method(
+        name="batchnorm",
+        kind="adjustment",
+        source="after Sun et al. 2019 (HFP8), NeurIPS",
+        what="move BatchNorm statistics as quantization moves what the layers before them give",
+        formula="mean <- mean + E[y_quantized] - E[y_float], and the variance likewise",
+        recipe="batchnorm",
+    ),
+    Method(
+        name="bias",
+        kind="adjustment",
+        source="Nagel et al. 2019 (DFQ), arXiv 1906.04721, section 4.2",
+        what="take the mean error of every channel out of its bias",
+        formula="b <- b - E[y_quantized - y_float], layer by layer on calibration images",
+        recipe="equalization",
+    ),
+    Method(
+        name="adaround",
+        kind="adjustment",
+        source="Nagel et al. 2020 (AdaRound), arXiv 2004.10568, sections 3 and 4",
+        what="learn whether each weight is rounded down or up, layer by layer",
+        formula="minimise ||W x - W' x||^2 + 0.01 sum (1 - |2 h(V) - 1|^beta), W' = s (floor(W / s) + h(V))",
+        recipe="adaround",
+        settings=("quantize.rounding_steps",),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,9 @@ from paretrim.graph.types import INPUT, Graph
 from paretrim.graph.windows import positions_of
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.network.network import Network
+from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.histogram import Histogram
 from paretrim.train.execution import fast_batches
-
-Calibrator = Literal["minmax", "percentile", "mse", "lsq", "lsq+", "kl"]
 
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 """Shares of the observed range that the ``mse`` calibrator tries."""

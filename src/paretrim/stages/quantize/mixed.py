@@ -17,6 +17,7 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.types import Graph
+from paretrim.method import OURS, Method
 from paretrim.network.constraints import Weighted, living_weights, weighted_layers
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
@@ -30,6 +31,36 @@ from paretrim.train.resources import Resources
 from paretrim.visible import brief
 
 Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
+
+METHODS = (
+    Method(
+        name="hessian",
+        kind="mixture",
+        source="Dong et al. 2020 (HAWQ-V2), arXiv 1911.03852",
+        what="bits of layers by mean Hessian trace and rounding error, within a budget of bits or bytes, solved exactly",
+        formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 within the budget; traces by Hutchinson",
+        recipe="mixed-hessian",
+        settings=("quantize.mixed",),
+    ),
+    Method(
+        name="variance",
+        kind="mixture",
+        source=OURS,
+        what="bits of layers by the variance of their outputs against percentiles of all layers",
+        formula="first choice below the first percentile, last choice above the last",
+        recipe="mixed-variance",
+        settings=("quantize.mixed",),
+    ),
+    Method(
+        name="latency",
+        kind="mixture",
+        source=OURS,
+        what="bits of layers by Hessian trace and rounding error, within microseconds measured on this machine",
+        formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 with sum of time_l(format) <= microseconds",
+        recipe="mixed-latency",
+        settings=("quantize.mixed",),
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.errors import TrainingFailed
+from paretrim.method import Method
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.grids import SMALLEST_SCALE
 from paretrim.network.network import Network
@@ -32,6 +33,18 @@ _INSENSITIVE = 2.0**-86
 
 ROUNDS = 8
 """How often integers are chosen and counted before training."""
+
+METHODS = (
+    Method(
+        name="rate",
+        kind="option",
+        source="Ballé et al. 2017, arXiv 1611.01704; decision 30",
+        what="make the coded file smaller: a bit per weight has a price in loss, and weights take the integer worth its bits",
+        formula="minimise loss + rate * bits per weight; step^2 = 12 rate / (weights * F * ln 2), F the Fisher information",
+        recipe="rate",
+        settings=("quantize.rate",),
+    ),
+)
 
 
 def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:

@@ -17,13 +17,15 @@ from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.types import Graph
 from paretrim.history import LATER
+from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
 from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_before_, check_adjustments
-from paretrim.stages.quantize.calibration import Calibrator, calibrate, weight_clips
+from paretrim.stages.quantize.calibration import calibrate, weight_clips
+from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixed, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -36,6 +38,17 @@ from paretrim.visible import brief
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
+
+METHODS = (
+    Method(
+        name="quantize",
+        kind="stage",
+        source="Jacob et al. 2018, arXiv 1712.05877",
+        what="put weights and activations on integer grids and train through the rounding; with 0 epochs without training",
+        formula="forward: w' = s clip(round(w / s), -top, top); backward: dw'/dw = 1 inside the grid, 0 outside",
+        recipe="qat",
+    ),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

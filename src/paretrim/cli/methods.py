@@ -1,0 +1,131 @@
+"""Every method of the package, and the command ``methods``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from paretrim.cli.output import emit, say, show_words
+from paretrim.cli.status import DONE
+from paretrim.method import Method
+from paretrim.network import clipped, codebook, dorefa, formats, grids, offset, powers, ternary, trained_ternary, uniform
+from paretrim.run import combinations
+from paretrim.run.recipe import STAGES
+from paretrim.search import ladder
+from paretrim.stages import finetune, together
+from paretrim.stages.distill import contrast, features, logits, relations, review
+from paretrim.stages.distill import criteria as losses
+from paretrim.stages.distill import stage as distill
+from paretrim.stages.prune import (
+    acdc,
+    allocation,
+    channel_scores,
+    criteria,
+    patterns,
+    regroup,
+    rigl,
+    saliency,
+    schedule,
+    second_order,
+)
+from paretrim.stages.prune import stage as prune
+from paretrim.stages.quantize import adjustments, calibrators, mixed, rate
+from paretrim.stages.quantize import stage as quantize
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Methods of one kind: the names that are registered, and the ``stage.setting`` by which a recipe chooses one of them.
+
+    Without a setting, the name is that of a stage or of a setting (``option``), or the method is several settings together
+    (``combination``), or no recipe chooses it.
+    """
+
+    names: tuple[str, ...] = ()
+    setting: str = ""
+
+
+KINDS: Mapping[str, Kind] = {
+    "stage": Kind(tuple(STAGES)),
+    "score": Kind((*criteria.SCORES, criteria.SECOND_ORDER), "prune.score"),
+    "channel score": Kind(tuple(criteria.CHANNEL_SCORES), "prune.score"),
+    "allocation": Kind(get_args(allocation.Allocation), "prune.allocation"),
+    "pattern": Kind((*(pattern.text for pattern in patterns.FREE), "n:m", prune.CHANNEL), "prune.pattern"),
+    "schedule": Kind(get_args(schedule.Schedule), "prune.schedule"),
+    "weight grid": Kind(tuple(formats.WEIGHT_GRIDS), "quantize.formats"),
+    "activation grid": Kind(tuple(formats.ACTIVATION_GRIDS), "quantize.activations"),
+    "scales": Kind(get_args(grids.Scales), "quantize.scales"),
+    "calibrator": Kind(get_args(calibrators.Calibrator), "quantize.calibrator"),
+    "adjustment": Kind((*adjustments.BEFORE, *adjustments.AFTER), "quantize.adjust"),
+    "mixture": Kind(tuple(mixed.MIXTURES), "quantize.mixed"),
+    "loss": Kind(tuple(losses.CRITERIA), "distill.criteria"),
+    "option": Kind(),
+    "combination": Kind(),
+    "search": Kind(),
+}
+"""Every kind of method, in the order in which they are shown."""
+
+_HOLDERS = (
+    prune,
+    quantize,
+    distill,
+    finetune,
+    together,
+    rigl,
+    acdc,
+    criteria,
+    saliency,
+    second_order,
+    channel_scores,
+    allocation,
+    patterns,
+    schedule,
+    regroup,
+    formats,
+    ternary,
+    dorefa,
+    codebook,
+    powers,
+    trained_ternary,
+    clipped,
+    offset,
+    uniform,
+    calibrators,
+    adjustments,
+    mixed,
+    logits,
+    features,
+    relations,
+    contrast,
+    review,
+    rate,
+    combinations,
+    ladder,
+)
+"""The modules that have methods."""
+
+METHODS: tuple[Method, ...] = tuple(
+    method for kind in KINDS for holder in _HOLDERS for method in holder.METHODS if method.kind == kind
+)
+"""Every method, by kind."""
+
+
+def recipe_path(method: Method) -> str | None:
+    """Where in the repository its recipe is."""
+    return f"recipes/methods/{method.recipe}.toml" if method.recipe else None
+
+
+def methods(parsed: argparse.Namespace) -> int:
+    """Every method by kind."""
+    if parsed.json:
+        emit([dataclasses.asdict(method) | {"recipe": recipe_path(method)} for method in METHODS])
+        return DONE
+    show_words(
+        ("kind", "name", "what it does", "source", "recipe"),
+        [(method.kind, method.name, method.what, method.source, method.recipe) for method in METHODS],
+    )
+    say("\nrecipes are in recipes/methods; formulas and settings in docs/methods")
+    return DONE

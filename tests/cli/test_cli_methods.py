@@ -1,0 +1,95 @@
+"""Every registered method has a value, a recipe of its own size that uses it, and a line of ``paretrim methods``."""
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from paretrim.cli import main
+from paretrim.cli.methods import KINDS, METHODS, recipe_path
+from paretrim.run.recipe import STAGES, read_recipe
+from paretrim.stages.together import Together
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RECIPES = {path.stem: path for path in sorted((ROOT / "recipes" / "methods").glob("*.toml"))}
+PARTS = [(method.kind, method.name) for method in METHODS]
+
+
+def flat(stages):
+    """The stages, and the parts of simultaneous ones beside them."""
+    return [one for stage in stages for one in (stage, *(flat(stage.parts) if isinstance(stage, Together) else ()))]
+
+
+def test_every_registered_name_has_one_method():
+    registered = [(kind, name) for kind, facts in KINDS.items() for name in facts.names]
+    assert sorted(registered) == sorted(one for one in PARTS if KINDS[one[0]].names)
+    assert len(set(PARTS)) == len(PARTS)
+
+
+def test_no_module_with_methods_is_forgotten():
+    """Methods of a module that the table does not list, or of a kind it does not know, would not be shown."""
+    written = []
+    for path in sorted((ROOT / "src" / "paretrim").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "METHODS":
+                written += [call for call in ast.walk(node.value) if isinstance(call, ast.Call)]
+    assert len(written) == len(METHODS) > 30
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind}-{method.name}")
+def test_a_method_says_what_it_is(method):
+    assert method.source
+    assert method.formula
+    assert re.fullmatch(r"[^\n]{10,150}[^.\n]", method.what)
+    for setting in method.settings:
+        stage, _, name = setting.partition(".")
+        assert name in {field.name for field in dataclasses.fields(STAGES[stage])}
+
+
+@pytest.mark.parametrize("method", [one for one in METHODS if one.recipe], ids=lambda method: f"{method.kind}-{method.name}")
+def test_the_recipe_of_a_method_uses_it(method):
+    stages = flat(read_recipe(ROOT / recipe_path(method)).stages)
+    assert any(uses(stage, method) for stage in stages)
+
+
+def uses(stage, method):
+    if method.kind == "stage":
+        return stage.name == method.name
+    if method.kind == "combination":
+        return method.recipe == method.name
+    if method.kind == "option":
+        return bool(getattr(stage, method.name, None))
+    where, _, setting = KINDS[method.kind].setting.partition(".")
+    if stage.name != where:
+        return False
+    if method.kind == "weight grid":
+        return method.name in {"uniform", *(one.grid for one in (stage.formats or {}).values())}
+    if method.kind in ("score", "channel score") and (stage.pattern == "channel") != (method.kind == "channel score"):
+        return False
+    if method.kind == "loss":
+        return method.name in {one.loss for one in stage.criteria} or (method.name == "kd" and not stage.criteria)
+    if method.kind == "mixture":
+        return stage.mixed is not None and stage.mixed.by == method.name
+    if method.kind == "adjustment":
+        return method.name in stage.adjust
+    chosen = getattr(stage, setting)
+    return chosen == method.name or (method.name == "n:m" and re.fullmatch(r"\d:\d", chosen) is not None)
+
+
+def test_every_recipe_belongs_to_a_method():
+    assert set(RECIPES) == {method.recipe for method in METHODS if method.recipe}
+
+
+def test_the_command_lists_all(capsys):
+    assert main(["methods", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(one["kind"], one["name"]) for one in listed] == PARTS
+    assert all({"name", "kind", "source", "recipe", "what"} <= set(one) for one in listed)
+    assert {one["recipe"] for one in listed if one["recipe"]} == {str(path.relative_to(ROOT)) for path in RECIPES.values()}
+    assert main(["methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for _, name in PARTS)
+    assert max(len(line) for line in shown.splitlines()) <= 120
