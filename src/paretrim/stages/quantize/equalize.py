@@ -16,17 +16,14 @@ from torch import Tensor
 
 from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.operations.channel_rules import Channels, Identities
-from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, Node
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.network import BatchNorm, Network, is_fixed
 from paretrim.train.execution import fast_batches
 
-_HOMOGENEOUS = frozenset(
-    {"relu", "add", "concat", "slice", "pad", "channel_shuffle", "flatten", "unflatten", "dropout"}
-    | {"max_pool", "avg_pool", "adaptive_avg_pool"}
-)
+_HOMOGENEOUS = GRID_PRESERVING | {"add", "concat", "dropout", "avg_pool", "adaptive_avg_pool"}
 """Operations that give a multiple of their result when every channel of their inputs is a multiple."""
 
 _HOMOGENEOUS_FUNCTIONS = frozenset({"leaky_relu", "abs", "mul_constant", "requantize"})
