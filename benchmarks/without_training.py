@@ -1,7 +1,7 @@
-"""Quantization without training: test accuracy with each method, for networks trained on digits or for a pretrained one.
+"""Compression without training: test accuracy with each method, for networks trained on digits or for a pretrained one.
 
     python benchmarks/without_training.py [--seeds 3] [--steps 1000] [--folder runs/without-training] [--json]
-    python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR]
+    python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR] [--only blocks]
 
 The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
 normalised with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again.
@@ -17,7 +17,9 @@ from pathlib import Path
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.start import start_from
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import Execution
@@ -38,8 +40,33 @@ ADJUSTED = (
 )
 
 
-def cases(steps: int) -> dict[str, Quantize]:
-    """Every way of quantizing by what it is called."""
+CUTS = (("1x4", 0.3), ("1x4", 0.5), ("1x4", 0.7), ("unstructured", 0.5), ("unstructured", 0.7))
+"""Patterns and shares of zeros."""
+
+
+def cases(steps: int) -> dict[str, tuple[Stage, ...]]:
+    """Every way of compressing by what it is called."""
+    return {name: (stage,) for name, stage in quantized(steps).items()} | pruned()
+
+
+def pruned() -> dict[str, tuple[Stage, ...]]:
+    """Every way of pruning, each followed by quantization to 8 bits."""
+    found: dict[str, tuple[Stage, ...]] = {}
+    for pattern, share in CUTS:
+        cut = Prune(budget=NONE, pattern=pattern, sparsity=share, allocation="uniform")
+        ways = {
+            "magnitude": cut,
+            "magnitude, fitted": replace(cut, compensate=True),
+            "obs, fitted": replace(cut, compensate=True, score="obs"),
+            "obs over all layers, fitted": replace(cut, compensate=True, score="obs", allocation="global"),
+        }
+        zeros = f"{share:.0%} of {'blocks' if pattern == '1x4' else 'weights'} gone"
+        found |= {f"{zeros}, {way}, 8 bits": (stage, Quantize(budget=NONE)) for way, stage in ways.items()}
+    return found
+
+
+def quantized(steps: int) -> dict[str, Quantize]:
+    """Every way of quantizing."""
     found = {"8 bits": Quantize(budget=NONE), "8 bits, kl": Quantize(budget=NONE, calibrator="kl", weight_calibrator="mse")}
     found["8 bits, percentile"] = Quantize(budget=NONE, calibrator="percentile", weight_calibrator="mse")
     found["8 bits, minmax"] = Quantize(budget=NONE, calibrator="minmax", weight_calibrator="mse")
@@ -56,25 +83,26 @@ def cases(steps: int) -> dict[str, Quantize]:
 def recipe_for(given: argparse.Namespace, seed: int) -> Recipe:
     """The network and its data."""
     if given.weights is None:
-        return replace(read_recipe(RECIPE), seed=seed, execution=EXECUTION)
+        return replace(read_recipe(RECIPE), seed=seed, execution=EXECUTION, calibration_images=given.calibration_images)
     data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
     recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
-    return replace(recipe, seed=seed, execution=EXECUTION)
+    return replace(recipe, seed=seed, execution=EXECUTION, calibration_images=given.calibration_images)
 
 
 def main() -> None:
-    """Quantize in every way and print a line for each."""
+    """Compress in every way and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--weights", help="of a network for CIFAR-10; without them one is trained on digits")
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--steps", type=int, default=1000, help="of adaround, for each layer")
     parser.add_argument("--only", default="", help="cases whose names hold this")
     parser.add_argument("--folder", type=Path, default=Path("runs/without-training"))
     parser.add_argument("--json", action="store_true", help="an object a line")
     given = parser.parse_args()
-    chosen = {case: stage for case, stage in cases(given.steps).items() if given.only in case}
+    chosen = {case: stages for case, stages in cases(given.steps).items() if given.only in case}
     found: dict[str, list[float]] = {case: [] for case in ("float", *chosen)}
     for seed in range(given.seeds):
         folder = given.folder / str(seed)
@@ -83,8 +111,8 @@ def main() -> None:
             start = train_dense(start, Budget(epochs=15, learning_rate=0.1), folder)
         device = EXECUTION.torch_device()
         found["float"].append(evaluate(start.network, test.batches.epoch(0), device))
-        for case, stage in chosen.items():
-            last = run_stages(start, (stage,), folder)[-1]
+        for case, stages in chosen.items():
+            last = run_stages(start, stages, folder)[-1]
             found[case].append(evaluate(last.network, test.batches.epoch(0), device, integers=last.integers))
     for case, runs in found.items():
         if given.json:
