@@ -238,3 +238,8 @@ def test_the_license_is_the_apache_license_word_for_word():
 def test_the_native_table_of_operations_is_fresh():
     done = subprocess.run([sys.executable, ROOT / "scripts" / "native_operations.py", "--check"], check=False)
     assert done.returncode == 0, "run scripts/native_operations.py and build the native library again"
+
+
+def test_the_pages_of_methods_are_fresh():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "method_pages.py", "--check"], check=False)
+    assert done.returncode == 0, "run scripts/method_pages.py"

@@ -44,7 +44,7 @@ METHODS = (
         kind="adjustment",
         source="after Sun et al. 2019 (HFP8), NeurIPS",
         what="move BatchNorm statistics as quantization moves what the layers before them give",
-        formula="mean <- mean + E[y_quantized] - E[y_float], and the variance likewise",
+        formula="mean <- mean + E[y_quantized] - E[y_float]; variance <- variance * var(y_quantized) / var(y_float)",
         recipe="batchnorm",
     ),
     Method(
