@@ -80,7 +80,7 @@ def test_a_file_that_computes_something_else_is_no_deployed_file(name, runtime, 
 
     trimfile_write = trimfile.write
     monkeypatch.setattr(judge.trimfile, "write", write_another)
-    with pytest.raises(ExportMismatch, match=rf"unchecked\.trim' in {runtime} \S+ gives the logits .* on \d+ of 32 images"):
+    with pytest.raises(ExportMismatch, match=rf"unchecked\.trim' in {runtime} \S+ gives the outputs .* on \d+ of 32 images"):
         deploy(request.getfixturevalue(name), start, tmp_path)
     assert not (tmp_path / "model.trim").exists()
     monkeypatch.undo()
