@@ -31,9 +31,9 @@ def test_both_ways_give_the_bits_of_the_interpreter(quantized):
     graph = freeze(network)
     images = torch.cat([batch.inputs for batch in validation.epoch(0)])
     with torch.inference_mode():
-        found = [evaluate._integers(graph, CPU)(images), IntegerNetwork(graph, CPU)(images)]
+        found = [evaluate._integers(graph, CPU)(images), IntegerNetwork(graph, CPU).outputs(images)]
     expected = run(graph, images.numpy())
-    for logits in found:
+    for (logits,) in found:
         assert logits.dtype == torch.float32
         np.testing.assert_array_equal(logits.numpy().view(np.uint32), expected.view(np.uint32))
 
@@ -48,7 +48,7 @@ def test_a_cpu_does_not_compute_integers_in_torch(quantized, monkeypatch):
 def test_another_device_computes_integers_in_torch(quantized, monkeypatch):
     graph = freeze(quantized[0])
     monkeypatch.setattr(evaluate, "plan", never)
-    assert isinstance(evaluate._integers(graph, torch.device("meta")), IntegerNetwork)
+    assert isinstance(evaluate._integers(graph, torch.device("meta")).__self__, IntegerNetwork)
 
 
 @pytest.mark.parametrize("error", [UnsupportedOperation, CorruptFile])

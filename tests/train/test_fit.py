@@ -190,7 +190,7 @@ def test_weights_that_break_in_the_last_step_are_noticed(monkeypatch):
     def breaking(work, batch, epoch, number):
         with torch.no_grad():
             next(work.network.parameters()).fill_(torch.nan)
-        return torch.zeros(()), torch.zeros(len(batch.labels), CLASSES)
+        return torch.zeros(()), (torch.zeros(len(batch.labels), CLASSES),)
 
     monkeypatch.setattr(paretrim.train.fit._Work, "step", breaking)
     with pytest.raises(TrainingFailed, match="weights or statistics became infinite or NaN in epoch 1; lower the learning rate"):
