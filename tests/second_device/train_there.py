@@ -58,7 +58,8 @@ def start(name: str) -> Start:
             images=images, batch_size=size, mean=MEAN, std=STD, crop_padding=1, flip=True, cutout=3, device=device
         ),
         validation=ready(device),
-        calibration=next(iter(ready("cpu").epoch())).inputs,
+        calibration=(batch := next(iter(ready("cpu").epoch()))).inputs,
+        calibration_labels=batch.labels,
         spec=InputSpec(SHAPE, MEAN, STD),
         data_digest="tiny",
         images=len(images),
