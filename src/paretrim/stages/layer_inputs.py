@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,23 +85,30 @@ def layer_moments(
         names: weighted layers.
         fit: gets a node and its moments.
     """
+    layers = weighted_layers(reference)
+    for node, inputs in inputs_of_both(network, reference, images):
+        if node.name in names:
+            positions = math.prod(network.structure.types[node.name].shape[1:])
+            fit(node, _moments(node, layers[node.name].effective_weight(), inputs, positions))
+
+
+def inputs_of_both(
+    network: Network, reference: Network, images: Tensor
+) -> Iterator[tuple[Node, Sequence[tuple[Tensor, Tensor]]]]:
+    """Every weighted node, first to last, with what it gets in the network and in the reference, in parts [N, ...].
+
+    Its layer in ``network`` may be changed when it is its turn: later ones get what it gives then. The two may be one network,
+    which is then computed once. Without gradients, in evaluation mode.
+    """
     network.eval()
     reference.eval()
-    layers = weighted_layers(reference)
     with torch.no_grad():
         parts = list(fast_batches(network, images))
         walks = [network.walk(part) for part in parts]
-        others = None if network is reference else [reference.walk(part) for part in parts]
-        while True:
-            steps = [step for step in (next(walk, None) for walk in walks) if step is not None]
-            wanted = steps if others is None else [step for step in (next(walk, None) for walk in others) if step is not None]
-            if not steps:
-                return
-            node = steps[0][0]
-            if node.name in names:
-                positions = math.prod(network.structure.types[node.name].shape[1:])
-                inputs = [(one[1], other[1]) for one, other in zip(steps, wanted, strict=True)]
-                fit(node, _moments(node, layers[node.name].effective_weight(), inputs, positions))
+        others = walks if network is reference else [reference.walk(part) for part in parts]
+        for steps in zip(*walks, strict=True):
+            wanted = steps if others is walks else [next(other) for other in others]
+            yield steps[0][0], [(own[1], other[1]) for own, other in zip(steps, wanted, strict=True)]
 
 
 def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]], positions: int) -> Moments:
@@ -129,14 +136,18 @@ def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]]
 
 
 def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int) -> Tensor:
-    """The inputs of every output position, [G, D, N * positions]."""
+    """The inputs of every output position, [G, D, N * positions] with D in the order [kh, kw, Ci]."""
+    found = patches(node, x, weight_shape)
+    count, _, places = found.shape
+    split = found.reshape(count, groups, weight_shape[1], math.prod(weight_shape[2:]), places)
+    return split.permute(1, 3, 2, 0, 4).reshape(groups, -1, count * places)
+
+
+def patches(node: Node, x: Tensor, weight_shape: Sequence[int]) -> Tensor:
+    """What a node with a weight of this shape reads at every output position, [N, groups * Ci * kh * kw, positions]."""
     if node.op != "conv2d":
-        return x.transpose(0, 1)[None]
+        return x[:, :, None]
     settings = settings_of(node)
     top, left, bottom, right = settings.edges("padding")
-    kernel = weight_shape[2:]
     padded = F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
-    patches = F.unfold(padded, tuple(kernel), settings.pair("dilation"), 0, settings.pair("stride"))  # [N, Ci * kh * kw, L]
-    count, _, places = patches.shape
-    split = patches.reshape(count, groups, weight_shape[1], math.prod(kernel), places)
-    return split.permute(1, 3, 2, 0, 4).reshape(groups, -1, count * places)
+    return F.unfold(padded, (weight_shape[2], weight_shape[3]), settings.pair("dilation"), 0, settings.pair("stride"))

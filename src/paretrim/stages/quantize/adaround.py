@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Node
 from paretrim.network.grids import WeightSettings
 from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
+from paretrim.stages.layer_inputs import groups_of, patches
 from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
 
 LOW, HIGH = -0.1, 1.1
@@ -99,7 +99,7 @@ class _Problem:
     def __init__(self, pair: Pair, random: torch.Generator) -> None:
         head, weight = pair.run.head, pair.layer.weight
         self.random = random
-        self.groups = settings_of(head).integer("groups") if head.op == "conv2d" else 1
+        self.groups = groups_of(head)
         self.activation = pair.run.activation
         size = self.groups * weight[0].numel()
         places, images = math.prod(head.type.shape[1:]), sum(len(own) for own, _ in pair.inputs)
@@ -108,7 +108,7 @@ class _Problem:
         factor, offset = (part.to(weight) for part in affine_of(pair.float_norm, len(weight)))
         for (own, _), (_, wanted) in zip(pair.inputs, pair.results(), strict=True):
             kept = torch.randperm(places, generator=random)[:some].to(weight.device)
-            inputs.append(patches(head, own, weight.shape, kept))
+            inputs.append(patches(head, own, weight.shape)[:, :, kept].transpose(1, 2).flatten(0, 1))
             rows = wanted.reshape(*wanted.shape[:2], places)[:, :, kept].transpose(1, 2).flatten(0, 1)
             targets.append(self.activated(rows * factor + offset))
         self.inputs, self.targets = torch.cat(inputs), torch.cat(targets)
@@ -133,14 +133,3 @@ class _Problem:
         given = torch.einsum("pgd,grd->pgr", inputs, weight.reshape(self.groups, len(weight) // self.groups, -1)).flatten(1)
         given = self.activated(given * self.factor + self.offset)
         return ((given - self.targets[some]) / self.unit).square().sum(1).mean()
-
-
-def patches(head: Node, x: Tensor, shape: torch.Size, kept: Tensor) -> Tensor:
-    """What a node with a weight of this shape reads at the output positions ``kept`` of ``x`` [N, ...]: [P, groups * D]."""
-    if head.op != "conv2d":
-        return x
-    settings = settings_of(head)
-    top, left, bottom, right = settings.edges("padding")
-    padded = F.pad(x, (left, right, top, bottom))
-    unfolded = F.unfold(padded, (shape[2], shape[3]), settings.pair("dilation"), 0, settings.pair("stride"))
-    return unfolded[:, :, kept].transpose(1, 2).flatten(0, 1)

@@ -17,7 +17,7 @@ from paretrim.graph.shapes import settings_of
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.network import BatchNorm, Network
 from paretrim.network.torch_forms import real_form
-from paretrim.train.execution import fast_batches
+from paretrim.stages.layer_inputs import inputs_of_both
 
 _LARGEST_VALUE = 2**26
 """Numbers of the largest value of a network that are held at once; large networks are looked at on fewer images."""
@@ -53,28 +53,18 @@ def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair
     runs = {run.head.name: run for run in fuse(network.structure) if run.head.op in WEIGHTED}
     layers, norms = weighted_layers(network), network.batch_norms()
     others, other_norms = weighted_layers(reference), reference.batch_norms()
-    network.eval()
-    reference.eval()
-    with torch.no_grad():
-        parts = list(fast_batches(network, images[: max(1, _LARGEST_VALUE // largest)]))
-        walks = [(network.walk(part), reference.walk(part)) for part in parts]
-        while True:
-            steps = [(next(own, None), next(other, None)) for own, other in walks]
-            inputs = [(own[1], other[1]) for own, other in steps if own is not None and other is not None]
-            if not inputs or steps[0][0] is None:
-                return
-            name = steps[0][0][0].name
-            if not layers[name].weight.requires_grad:
-                continue
-            norm = runs[name].batch_norm
-            yield Pair(
-                run=runs[name],
-                layer=layers[name],
-                norm=norms[norm.name] if norm else None,
-                float_layer=others[name],
-                float_norm=other_norms[norm.name] if norm else None,
-                inputs=inputs,
-            )
+    for node, inputs in inputs_of_both(network, reference, images[: max(1, _LARGEST_VALUE // largest)]):
+        if not layers[node.name].weight.requires_grad:
+            continue
+        norm = runs[node.name].batch_norm
+        yield Pair(
+            run=runs[node.name],
+            layer=layers[node.name],
+            norm=norms[norm.name] if norm else None,
+            float_layer=others[node.name],
+            float_norm=other_norms[norm.name] if norm else None,
+            inputs=inputs,
+        )
 
 
 def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
