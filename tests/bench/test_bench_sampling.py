@@ -275,6 +275,12 @@ def test_spinning_helpers_are_noticed():
         helper.join()
 
 
+def test_one_pause_is_not_spinning(monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 1.005, 2.0, 2.0001])
+    monkeypatch.setattr(time, "process_time", lambda: next(clock))
+    assert busy_after(logits, IMAGES, seconds=0.0) == pytest.approx(1e-4)
+
+
 def test_the_collector_rests_while_timing_and_comes_back():
     assert gc.isenabled()
     with no_garbage_collection():

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from paretrim import trimfile
-from paretrim.bench.effort import Effort
-from paretrim.cli import deployed
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.network.constraints import sparsity
@@ -19,9 +17,6 @@ from paretrim.results.run_folder import delivered_by, graph_file_in, index_of
 from paretrim.run.candidate import load_candidate
 
 LABEL = "prune → quantize"
-LEAST = Effort(
-    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
-)
 
 
 @pytest.fixture
@@ -160,7 +155,6 @@ def test_the_native_runtime_takes_no_other_file(finished, trim, command, tmp_pat
     ids=["inspect", "eval", "export", "layers", "bench"],
 )
 def test_a_file_that_takes_more_than_is_usual_is_opened_with_a_limit(trim, command, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(deployed, "EFFORTS", {"quick": LEAST})
     monkeypatch.setenv("PARETRIM_LIMIT", "1e-9")
     monkeypatch.chdir(tmp_path)
     name, *rest = options

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
+from efforts import LEAST
 
-from paretrim.bench.effort import Effort
 from paretrim.bench.raw import load_session
 from paretrim.results import store
 from paretrim.results.run_folder import delivered_by, distributions
@@ -10,10 +10,6 @@ from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import TimingPlan
 from paretrim.run.progress import silent
 from paretrim.run.run import run_recipe
-
-LEAST = Effort(
-    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
-)
 
 
 @pytest.fixture

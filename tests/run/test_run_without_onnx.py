@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from efforts import LEAST
 
 import paretrim
-from paretrim.bench.effort import Effort
 from paretrim.cli import main
 from paretrim.data.load import load
 from paretrim.deploy.onnx_file import export_onnx
@@ -31,9 +31,6 @@ from paretrim.search.ladder import Targets, ladder
 from paretrim.search.study import run_study, time_study
 from paretrim.stages.quantize.stage import Quantize
 
-LEAST = Effort(
-    processes=1, rounds=5, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0.1, gate_seconds=0, drift=9, preempted=9
-)
 BOTH = (RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 1))
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from efforts import LEAST
 from test_store import one
 
-from paretrim.bench.effort import Effort
 from paretrim.data.load import load
 from paretrim.data.split import split
 from paretrim.results.store import append, latest, read
@@ -14,8 +14,6 @@ from paretrim.results.timing import RuntimeSetting
 from paretrim.run.progress import silent
 from paretrim.search.grid import Grid, parse_grid
 from paretrim.search.study import OUTCOMES, run_study, time_study
-
-FAST = Effort(processes=1, rounds=3, warmup_calls=1, warmup_seconds=0.0, warmup_limit_seconds=0.1, gate_seconds=0.0, window=3)
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +86,16 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
         assert sum(stage.epochs for stage in outcome.history) == grid.epochs
 
     settings = [RuntimeSetting("paretrim", 1)]
-    timed = time_study(grid, folder, results, effort=FAST, settings=settings)
+    timed = time_study(grid, folder, results, effort=LEAST, settings=settings)
     assert {(o.label, latency.runtime, latency.in_place_of, latency.baseline) for o in timed for latency in o.latencies} == {
         ("dense", "onnxruntime", "paretrim", "dense"),
         ("prune quantize", "paretrim", None, "dense"),
         ("quantize prune", "paretrim", None, "dense"),
     }
     lines = len(read(results / OUTCOMES))
-    assert time_study(grid, folder, results, effort=FAST, settings=settings) == timed
+    assert time_study(grid, folder, results, effort=LEAST, settings=settings) == timed
     assert len(read(results / OUTCOMES)) == lines == 2 * len(latest(timed))
 
 
 def test_a_seed_with_a_missing_arm_is_not_timed(grid: Grid, tmp_path: Path) -> None:
-    assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=FAST) == ()
+    assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST) == ()
