@@ -96,6 +96,26 @@ def test_switching_flip_on_leaves_order_and_shifts_as_they_were():
     assert any(mirrored)
 
 
+def test_alternating_flips_show_an_image_both_ways_in_any_two_epochs_in_a_row():
+    training = batches(flip="alternating")
+
+    def mirrored(number):
+        drawn = {}
+        for batch in training.epoch(number):
+            plain = batches().images.images[batch.indices]
+            table = normalisation_table(training.mean, training.std)
+            for index, found, kept in zip(batch.indices.tolist(), batch.inputs, plain, strict=True):
+                ways = [torch.equal(found, normalise(way[None], table)[0]) for way in (kept, kept.flip(2))]
+                assert sum(ways) == 1
+                drawn[index] = ways[1]
+        return [drawn[index] for index in range(len(drawn))]
+
+    first, second, third = (mirrored(number) for number in range(3))
+    assert [not one for one in first] == second
+    assert first == third
+    assert len(set(first)) == 2
+
+
 def test_crop_is_reflection_padding_and_slicing():
     source = images(25).images
     shift = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))

@@ -115,7 +115,8 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 0, field.name) for field in dataclasses.fields(Quantize) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 1, field.name) for field in dataclasses.fields(Distill) if field.metadata == LATER}
-    later |= {("data", "resize")}
+    later |= {("data", "resize"), ("dense", "batchnorm_bias_rate"), ("stages", 0, "budget", "batchnorm_bias_rate")}
+    later |= {("stages", 1, "budget", "batchnorm_bias_rate")}
     assert missing == later | {("task",), ("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 

@@ -122,3 +122,19 @@ def test_arithmetic_is_chosen_or_found():
     assert not Execution(precision="float32").bfloat16()
     assert isinstance(Execution(device="cpu").bfloat16(), bool)
     assert Execution().torch_device().type in ("cpu", "cuda")
+
+
+def test_batchnorm_biases_have_a_rate_of_their_own():
+    module = network("residual")
+    biases = [layer.beta for layer in module.batch_norms().values()]
+    made = make_optimizer(module.parameters(), Budget(batchnorm_bias_rate=64.0), batchnorm_biases=biases)
+    rates = {id(p): group["rate"] for group in made.param_groups for p in group["params"]}
+    assert len(rates) == len(list(module.parameters())) > len(biases) > 0
+    assert [rates[id(bias)] for bias in biases] == [64.0] * len(biases)
+    assert list(rates.values()).count(64.0) == len(biases)
+
+
+def test_a_rate_of_one_makes_no_groups_of_its_own():
+    module = network("residual")
+    biases = [layer.beta for layer in module.batch_norms().values()]
+    assert len(make_optimizer(module.parameters(), Budget(), batchnorm_biases=biases).param_groups) == 2

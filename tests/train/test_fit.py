@@ -23,6 +23,7 @@ from paretrim.train.losses import LossTerm, cross_entropy
 from paretrim.train.training import Training
 
 LONG = replace(SHORT, epochs=3)
+CPU = torch.device("cpu")
 
 
 def train(module, plan, resources, **settings):
@@ -89,7 +90,7 @@ def test_masks_flags_scales_and_momentum_come_back(tmp_path):
     def worker():
         training = stage.begin(dense("residual").network, given)
         plan = Plan("x", LONG, (), lambda progress: stage.advance(training, progress))
-        return training.network, paretrim.train.fit._Work(training, plan, torch.device("cpu"))
+        return training.network, paretrim.train.fit._Work(training, plan, CPU)
 
     private, work = worker()
     kept = Checkpoints(tmp_path, form_of(private))
@@ -108,6 +109,23 @@ def test_masks_flags_scales_and_momentum_come_back(tmp_path):
     other.epoch(2, 0.0, None)
     assert [norm.frozen for norm in private.batch_norms().values()] == [norm.frozen for norm in again.batch_norms().values()]
     assert same(state(private), state(again))
+
+
+def test_the_first_step_of_batchnorm_biases_is_as_many_times_as_long_as_their_rate():
+    def first_step(rate):
+        budget = replace(SHORT, momentum=0.0, nesterov=False, batchnorm_bias_rate=rate)
+        work = paretrim.train.fit._Work(Training(network("plain"), resources("plain")), plan(budget, (cross_entropy(),)), CPU)
+        before = state(work.network)
+        work.step(next(iter(work.batches.epoch(0))), 0, 0)
+        norms = work.network.batch_norms().values()
+        biases = {f"layers.{key}.beta" for key, layer in work.network.layers.items() if layer in norms}
+        return {name: value - before[name] for name, value in state(work.network).items()}, biases
+
+    (plain, biases), (faster, _) = first_step(1.0), first_step(64.0)
+    assert biases
+    assert biases < set(plain)
+    for name, moved in plain.items():
+        torch.testing.assert_close(faster[name], 64 * moved if name in biases else moved, rtol=1e-4, atol=1e-6)
 
 
 def test_ctrl_c_leaves_the_last_finished_epoch_and_goes_through(tmp_path, monkeypatch):

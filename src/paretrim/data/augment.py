@@ -35,7 +35,19 @@ def draw(random: np.random.Generator, count: int, augmentation: Augmentation, *,
     shift = random.integers(-padding, padding, size=(count, 2), endpoint=True)
     mirrored = random.random(count) < 0.5
     hole = random.integers(0, (height, width), size=(count, 2))
-    return Draws(torch.from_numpy(shift), torch.from_numpy(mirrored & augmentation.flip), torch.from_numpy(hole))
+    return Draws(torch.from_numpy(shift), torch.from_numpy(mirrored & bool(augmentation.flip)), torch.from_numpy(hole))
+
+
+def alternated(count: int, epoch: int, *, seed: int) -> torch.Tensor:
+    """Which of ``count`` images are mirrored in an epoch (bool [count]) where each is in every second one.
+
+    Chance decides for each image whether it is in the even or in the odd epochs. So two epochs in a row show every image both
+    ways, where independent draws show half of them the same way twice.
+
+    Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498, section 3.6.
+    """
+    even = np.random.Generator(np.random.PCG64([seed, 0, 1])).random(count) < 0.5  # a third number: the stream of no epoch
+    return torch.from_numpy(even ^ bool(epoch % 2))
 
 
 def crop_and_flip(images: torch.Tensor, shift: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:

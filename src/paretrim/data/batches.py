@@ -7,15 +7,15 @@ is a function of (seed, epoch) alone: the same on every device, at any batch siz
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from paretrim.data.augment import crop_and_flip, cut_out, draw, normalisation_table, normalise
+from paretrim.data.augment import alternated, crop_and_flip, cut_out, draw, normalisation_table, normalise
 from paretrim.data.split import balanced
-from paretrim.data.types import Augmentation, ImageSet, Splits
+from paretrim.data.types import Augmentation, Flip, ImageSet, Splits
 from paretrim.errors import InvalidRecipe
 
 
@@ -49,7 +49,8 @@ class TrainBatches:
     """Shuffled, augmented batches of an :class:`ImageSet`.
 
     Each image is shifted by up to ``crop_padding`` pixels (filled with its reflection), mirrored with probability 1/2 if
-    ``flip``, normalised, and a square of side ``cutout`` is set to zero. The last, smaller batch is kept unless ``drop_last``.
+    ``flip`` (in every second epoch if that is ``"alternating"``), normalised, and a square of side ``cutout`` is set to zero. The
+    last, smaller batch is kept unless ``drop_last``.
 
     Raises:
         InvalidRecipe: a setting does not fit the images.
@@ -60,7 +61,7 @@ class TrainBatches:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_padding: int = 0
-    flip: bool = False
+    flip: Flip = False
     cutout: int = 0
     seed: int = 0
     device: torch.device | str = "cpu"
@@ -101,6 +102,8 @@ class TrainBatches:
         order = torch.from_numpy(random.permutation(count))
         augmentation = Augmentation(self.crop_padding, self.flip, self.cutout)
         draws = draw(random, count, augmentation, height=height, width=width)
+        if self.flip == "alternating":
+            draws = replace(draws, mirrored=alternated(count, number, seed=self.seed))
         table = normalisation_table(self.mean, self.std).to(device)
         for batch in range(len(self)):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]

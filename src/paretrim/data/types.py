@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -51,12 +52,18 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
+Flip = bool | Literal["alternating"]
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary: shift by up to ``crop_padding`` pixels, mirror, erase a square of side ``cutout``."""
+    """How training images vary: shift by up to ``crop_padding`` pixels, mirror, erase a square of side ``cutout``.
+
+    ``flip`` is ``"alternating"`` where an image is mirrored in every second epoch, from a random one of the first two.
+    """
 
     crop_padding: int = 0
-    flip: bool = False
+    flip: Flip = False
     cutout: int = 0
 
 

@@ -42,6 +42,10 @@ class SpeedCnn(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(inputs, classes)
         initialise(self)
+        for group in self.groups.children():
+            for layer in group.children():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.dirac_(layer.weight[: layer.in_channels])  # the first outputs begin as copies of the inputs
         with torch.no_grad():
             self.whiten.weight.copy_(whitening_filters(channels))
 

@@ -115,29 +115,28 @@ def stage_settings(stage: Stage) -> dict[str, Any]:
     """
     if isinstance(stage, Together):
         parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
-        return {"stage": stage.name, "budget": _plain(dataclasses.asdict(stage.budget)), "parts": parts}
-    return {"stage": stage.name, **_used(stage)}
+        return {"stage": stage.name, "budget": _plain(_used(stage.budget)), "parts": parts}
+    return {"stage": stage.name, **_plain(_used(stage))}
 
 
-def _used(settings: Stage | DataSpec | Recipe) -> dict[str, Any]:
-    """All settings but those that came later and are at their default."""
-    unused = {
-        field.name
-        for field in dataclasses.fields(settings)
-        if field.metadata == LATER and getattr(settings, field.name) == field.default
-    }
-    return _plain({key: value for key, value in dataclasses.asdict(settings).items() if key not in unused})
+def _used(settings: object) -> object:
+    """All settings, at any depth, but those that came later and are at their default."""
+    if dataclasses.is_dataclass(settings):
+        given = {field.name: (field, getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+        return {name: _used(value) for name, (field, value) in given.items() if field.metadata != LATER or value != field.default}
+    if isinstance(settings, dict):
+        return {key: _used(value) for key, value in settings.items()}
+    return [_used(value) for value in settings] if isinstance(settings, list | tuple) else settings
 
 
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+def _plain(facts: object) -> dict[str, Any]:
     """The same facts as JSON gives them back: tuples become lists."""
     return cast(dict[str, Any], json.loads(json.dumps(facts, allow_nan=False)))
 
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values; what does not change the outcome is left out."""
-    facts = _used(dataclasses.replace(recipe, stages=()))
-    facts["data"] = _used(recipe.data)
+    facts = _plain(_used(dataclasses.replace(recipe, stages=())))
     del facts["label"], facts["data"]["folder"]
     facts["execution"] = {"precision": recipe.execution.precision}
     facts["stages"] = [stage_settings(stage) for stage in recipe.stages]

@@ -148,7 +148,8 @@ class _Work:
         """The optimizer of the parameters that there are now; a parameter keeps its unit by its name."""
         named = dict(self.network.named_parameters())
         units: dict[Tensor, int] = {parameter: self.units.get(name, 0) for name, parameter in named.items()}
-        return make_optimizer((*named.values(), *self.training.extra.parameters()), self.plan.budget, units)
+        biases = [batch_norm.beta for batch_norm in self.network.batch_norms().values()]
+        return make_optimizer((*named.values(), *self.training.extra.parameters()), self.plan.budget, units, biases)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[int, float]:
         """Go on after the newest checkpoint: epochs done and seconds they took, 0 where there is none."""
@@ -236,7 +237,7 @@ class _Work:
         count_in_units_(self.optimizer)
         rate = learning_rate_at(progress, self.plan.budget)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["unit"]
+            group["lr"] = rate * group["unit"] * group["rate"]
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()

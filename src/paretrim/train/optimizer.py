@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,19 +16,32 @@ from paretrim.train.budget import Budget
 _USUAL: Mapping[Tensor, int] = MappingProxyType({})
 
 
-def make_optimizer(parameters: Iterable[Tensor], budget: Budget, units: Mapping[Tensor, int] = _USUAL) -> torch.optim.Optimizer:
+def make_optimizer(
+    parameters: Iterable[Tensor],
+    budget: Budget,
+    units: Mapping[Tensor, int] = _USUAL,
+    batchnorm_biases: Collection[Tensor] = (),
+) -> torch.optim.Optimizer:
     """The budget's optimizer; weight decay on weights alone.
 
     ``units`` are the exponents of two of parameters whose unit is not 1. A group has a ``unit``, by which its learning rate is
     multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training
-    the parameters divided by it.
+    the parameters divided by it. Its ``rate`` multiplies the learning rate too, and nothing else: the budget's
+    ``batchnorm_bias_rate`` for ``batchnorm_biases``, 1 for the rest.
     """
-    members: dict[tuple[bool, int], list[Tensor]] = defaultdict(list, {(True, 0): [], (False, 0): []})
+    faster = {id(bias) for bias in batchnorm_biases}
+    members: dict[tuple[bool, int, float], list[Tensor]] = defaultdict(list, {(True, 0, 1.0): [], (False, 0, 1.0): []})
     for parameter in parameters:
-        members[parameter.dim() > 1, units.get(parameter, 0)].append(parameter)
+        rate = budget.batchnorm_bias_rate if id(parameter) in faster else 1.0
+        members[parameter.dim() > 1, units.get(parameter, 0), rate].append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": found, "unit": 2.0**exponent, "weight_decay": budget.weight_decay / 2.0**exponent if decays else 0.0}
-        for (decays, exponent), found in members.items()
+        {
+            "params": found,
+            "unit": 2.0**exponent,
+            "rate": rate,
+            "weight_decay": budget.weight_decay / 2.0**exponent if decays else 0.0,
+        }
+        for (decays, exponent, rate), found in members.items()
     ]
     if budget.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=budget.learning_rate)
