@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "paretrim"
 LEVELS = (
     {"digest", "method", "metric", "visible"},
     {"errors", "history"},
-    {"files", "intervals", "own_code"},
+    {"curves", "files", "intervals", "own_code"},
     {"bench", "data", "graph", "lock", "models"},
     {"runtime"},
     {"trimfile"},
@@ -31,6 +31,7 @@ LEVELS = (
 
 TORCH_FREE = {
     "bench",
+    "curves",
     "deploy",
     "digest",
     "errors",

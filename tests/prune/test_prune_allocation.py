@@ -216,7 +216,7 @@ def test_n_of_m_sets_its_own_sparsity(method):
         ({"sparsity": -0.1}, "sparsity -0.1 is not a share of zeros"),
         ({"sparsity": 90}, "sparsity 90 is not a share of zeros"),
         ({"sparsity": float("nan")}, "sparsity nan is not a share of zeros"),
-        ({"method": "magic"}, "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp, cost"),
+        ({"method": "magic"}, "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp, cost, sensitivity"),
         ({"minimum_density": 2.0}, "minimum density 2.0 is not a share"),
         ({"layers": {}}, "there are no layers to prune"),
         ({"pattern": TWO_FOUR, "sparsity": 0.9}, "pattern '2:4' has sparsity 0.5 and cannot have 0.9"),

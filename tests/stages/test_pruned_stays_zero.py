@@ -194,14 +194,28 @@ def test_masks_are_cut_with_the_channels():
     ("settings", "text"),
     [
         ({"start": 0.7, "end": 0.5}, r"the ramp ends at 0.5, before its start at 0.7; let end be at least start"),
-        ({"pattern": "channel", "allocation": "erk"}, r"allocation 'erk' does not apply to channels; choose global or uniform"),
+        (
+            {"pattern": "channel", "allocation": "erk"},
+            r"allocation 'erk' does not apply to channels; choose global, uniform or sensitivity",
+        ),
         ({"pattern": "channel", "sparsity": 1.0}, r"a channel sparsity of 1 leaves no network; stay below 1"),
         ({"pattern": "2:4", "sparsity": 0.5, "schedule": "cubic"}, r"pattern 2:4 is fixed at 0.5; use schedule one_shot"),
         (
             {"pattern": "2:4"},
             r"pattern 2:4 has sparsity 0.5 and no other; sparsity is 0.8 \(0.8 where none is given\), so write sparsity = 0.5",
         ),
-        ({"pattern": "channel", "allocation": "cost"}, r"allocation 'cost' does not apply to channels; choose global or uniform"),
+        (
+            {"pattern": "channel", "allocation": "cost"},
+            r"allocation 'cost' does not apply to channels; choose global, uniform or sensitivity",
+        ),
+        (
+            {"allocation": "sensitivity", "schedule": "cubic"},
+            r"'sensitivity' scans the network as it is when it is pruned at once",
+        ),
+        (
+            {"allocation": "sensitivity", "pattern": "1x4", "regroup": True},
+            r"schedule to one_shot and leave regroup out, or choose",
+        ),
         ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; set it to cost, or leave costs out"),
         ({"pattern": "channel", "regroup": True}, r"set regroup in the stage that prunes in 1x4"),
         ({"pattern": "unstructured", "regroup": True}, r"pattern unstructured has no blocks to regroup"),

@@ -137,6 +137,7 @@ STAGES = {
     "prune 1x4 cubic": prune(pattern="1x4", schedule="cubic", allocation="erk"),
     "prune 1x4 regrouped": prune(pattern="1x4", schedule="cubic", regroup=True),
     "prune 1x4 by cost": prune(pattern="1x4", allocation="cost"),
+    "prune 1x4 by sensitivity": prune(pattern="1x4", allocation="sensitivity"),
     "prune 2:4": prune(pattern="2:4"),
     "prune channel": prune(pattern="channel", sparsity=0.25),
     "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),

@@ -30,6 +30,7 @@ from paretrim.stages.prune import (
     saliency,
     schedule,
     second_order,
+    sensitivity,
 )
 from paretrim.stages.prune import stage as prune
 from paretrim.stages.quantize import adjustments, calibrators, mixed, rate
@@ -81,6 +82,7 @@ _HOLDERS = (
     second_order,
     channel_scores,
     allocation,
+    sensitivity,
     patterns,
     schedule,
     regroup,

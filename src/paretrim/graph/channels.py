@@ -17,7 +17,7 @@ graph instead of modules.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -155,6 +155,7 @@ def choose(
     allocation: Allocation,
     multiple_of: int = 1,
     minimum: int = 1,
+    keys: Sequence[DoubleArray] | None = None,
 ) -> IntArray:
     """Classes to remove, ascending: the lowest scores of every coupled set; of equal scores the lower index stays.
 
@@ -166,20 +167,32 @@ def choose(
             the lowest over all sets after dividing each set's scores by their mean.
         multiple_of: survivors of each set are rounded up to a multiple of this, at most to n.
         minimum: at least so many of each set stay, which comes before the sparsity.
+        keys: for ``global``, what decides over all sets in place of the scores: for each set the keys of its channels, best
+            first and never rising.
 
     Raises:
         InvalidRecipe: an argument is outside its range or the scores do not fit.
     """
     _check_choice(groups, scores, sparsity, allocation, multiple_of, minimum)
-    ordered = [members[np.argsort(-scores[members], kind="stable")] for members in groups.sets]
+    ordered = best_first(groups, scores)
     if allocation == "uniform":
         stay = [len(members) - round(sparsity * len(members)) for members in ordered]
     else:
-        stay = _global_survivors(ordered, scores, sparsity, minimum)
+        stay = _global_survivors(ordered, _relative(ordered, scores) if keys is None else keys, sparsity, minimum)
     removed = [np.empty(0, dtype=np.int64)]
     for members, count in zip(ordered, stay, strict=True):
         removed.append(members[math.ceil(max(count, minimum) / multiple_of) * multiple_of :])
     return np.sort(np.concatenate(removed))
+
+
+def best_first(groups: ChannelGroups, scores: DoubleArray) -> list[IntArray]:
+    """The classes of every coupled set, the largest score first; of equal scores the lower index."""
+    return [members[np.argsort(-scores[members], kind="stable")] for members in groups.sets]
+
+
+def _relative(ordered: Sequence[IntArray], scores: DoubleArray) -> list[DoubleArray]:
+    """Scores of every set divided by their mean, in its order."""
+    return [scores[members] / (float(scores[members].mean()) or 1.0) for members in ordered]
 
 
 def _check_choice(
@@ -199,14 +212,13 @@ def _check_choice(
         )
 
 
-def _global_survivors(ordered: list[IntArray], scores: DoubleArray, sparsity: float, minimum: int) -> list[int]:
-    """How many of each set stay when one threshold on scores relative to their set's mean decides."""
+def _global_survivors(ordered: list[IntArray], keys: Sequence[DoubleArray], sparsity: float, minimum: int) -> list[int]:
+    """How many of each set stay when one threshold on the keys decides."""
     if not ordered:
         return []
     total = sum(len(members) for members in ordered)
     candidates = [members[minimum:] for members in ordered]
-    means = [float(scores[members].mean()) or 1.0 for members in ordered]
-    relative = np.concatenate([scores[members] / mean for members, mean in zip(candidates, means, strict=True)])
+    relative = np.concatenate([some[minimum:] for some in keys])
     owner = np.repeat(np.arange(len(ordered)), [len(members) for members in candidates])
     kept = max(0, len(relative) - round(sparsity * total))
     chosen = np.lexsort((np.concatenate(candidates), -relative))[:kept]

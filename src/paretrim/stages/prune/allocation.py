@@ -4,15 +4,17 @@ All methods do the same thing with different keys. Every block of every layer ge
 asked for, and the K blocks with the largest keys stay, K = blocks - round(sparsity * blocks) over all layers together. Hence
 the count is exact and a larger sparsity takes from every layer a superset of what a smaller one takes.
 
-==========  =====================================================================================================
-``global``  key = the block's score; one threshold for the whole network (Han et al. 2015, arXiv 1506.02626)
-``lamp``    key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
-``cost``    key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
-            masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
-``uniform`` the i-th best block of a layer with n blocks has key n / (i - 1/2)
-``erk``     likewise with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
-            (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
-==========  =====================================================================================================
+===============  ===========================================================================================================
+``global``       key = the block's score; one threshold for the whole network (Han et al. 2015, arXiv 1506.02626)
+``lamp``         key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
+``cost``         key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
+                 masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
+``uniform``      the i-th best block of a layer with n blocks has key n / (i - 1/2)
+``erk``          likewise with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
+                 (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
+``sensitivity``  the i-th best block has the rise of the loss, in a scan of its layer alone, with it and all worse ones gone
+                 (Han et al. 2015, section 4; :mod:`paretrim.stages.prune.sensitivity`)
+===============  ===========================================================================================================
 
 Keys ``share / (i - 1/2)`` are Webster's (Sainte-Laguë) rule of apportionment: layer l keeps ``min(n_l, round(t * share_l))`` for
 the one t that makes the total right. Taking the minimum is the "set dense and solve again" of RigL. The method of largest
@@ -29,12 +31,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from paretrim.curves import Curve
 from paretrim.errors import InvalidRecipe, WeightsMismatch, located
 from paretrim.method import OURS, Method
-from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, mask_for, survivors
+from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, block_shape, mask_for, survivors
 from paretrim.stages.prune.scores import lamp, largest
 
-Allocation = Literal["global", "uniform", "erk", "lamp", "cost"]
+Allocation = Literal["global", "uniform", "erk", "lamp", "cost", "sensitivity"]
 
 METHODS = (
     Method(
@@ -86,13 +89,14 @@ MINIMUM_DENSITY = 0.005
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, cost of one."""
+    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, cost of one, its scan."""
 
     weight_shape: tuple[int, ...]
     scores: Tensor
     living: int
     guarded: int
     cost: float
+    curve: Curve | None
 
 
 def allocate(
@@ -104,6 +108,7 @@ def allocate(
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
     costs: Mapping[str, float] | None = None,
+    curves: Mapping[str, Curve] | None = None,
 ) -> dict[str, int]:
     """Number of blocks every layer keeps; zero blocks over all layers are exactly ``round(sparsity * blocks)``.
 
@@ -115,12 +120,13 @@ def allocate(
         layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
             the place of a magnitude wherever this module speaks of one.
         sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
-        method: ``global``, ``uniform``, ``erk``, ``lamp`` or ``cost``; see the head of this module.
+        method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` or ``sensitivity``; see the head of this module.
         pattern: what a block is.
         alive: masks of earlier stages, for all layers or some; what is False there stays zero.
         minimum_density: see above, in [0, 1].
         costs: for ``cost``, what one living block of each layer costs, above 0, in any unit; layers that are not in
             ``layers`` may be named.
+        curves: for ``sensitivity``, the scan of every layer, in blocks of this pattern and by these scores.
 
     Raises:
         InvalidRecipe: sparsity, method, minimum density or a cost is not allowed, there are no layers, or fewer blocks than
@@ -132,10 +138,14 @@ def allocate(
     _check(layers, sparsity, method, pattern, alive or {}, minimum_density)
     if method == "cost":
         _check_costs(layers, costs or {})
+    if method == "sensitivity" and not pattern.fixed:
+        _check_curves(layers, curves or {}, pattern)
     if pattern.fixed:
         return {name: survivors(_living(name, weight, alive), pattern) for name, weight in layers.items()}
     parts = {
-        name: _layer(name, weight, pattern, alive, minimum_density, 1.0 if costs is None else costs.get(name, 1.0))
+        name: _layer(
+            name, weight, pattern, alive, minimum_density, cost=(costs or {}).get(name, 1.0), curve=(curves or {}).get(name)
+        )
         for name, weight in layers.items()
     }
     keep = _total(parts, sparsity)
@@ -166,12 +176,22 @@ def masks(
     alive: Mapping[str, Tensor] | None = None,
     minimum_density: float = MINIMUM_DENSITY,
     costs: Mapping[str, float] | None = None,
+    curves: Mapping[str, Curve] | None = None,
 ) -> dict[str, Tensor]:
     """Boolean masks of the weights' shapes: the blocks of every layer with the largest scores, as many as :func:`allocate` says.
 
     Masks of the same scores at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
     """
-    counts = allocate(layers, sparsity, method=method, pattern=pattern, alive=alive, minimum_density=minimum_density, costs=costs)
+    counts = allocate(
+        layers,
+        sparsity,
+        method=method,
+        pattern=pattern,
+        alive=alive,
+        minimum_density=minimum_density,
+        costs=costs,
+        curves=curves,
+    )
     result = {}
     for name, weight in layers.items():
         with located(f"layer '{name}'"):
@@ -221,6 +241,17 @@ def _check_costs(layers: Mapping[str, Tensor], costs: Mapping[str, float]) -> No
             raise InvalidRecipe(f"a block of layer '{name}' costs {costs[name]}; give a number above 0")
 
 
+def _check_curves(layers: Mapping[str, Tensor], curves: Mapping[str, Curve], pattern: Pattern) -> None:
+    for name, weight in layers.items():
+        units = math.prod(block_shape(weight.shape, pattern))
+        if name not in curves or curves[name].units != units:
+            given = f"of {curves[name].units} blocks" if name in curves else "missing"
+            raise InvalidRecipe(
+                f"allocation 'sensitivity' needs a scan of layer '{name}' in its {units} blocks, and that is {given}; "
+                "scan all layers with the pattern that prunes"
+            )
+
+
 def _living(name: str, weight: Tensor, alive: Mapping[str, Tensor] | None) -> Tensor:
     if alive is not None and name in alive:
         return alive[name]
@@ -228,7 +259,14 @@ def _living(name: str, weight: Tensor, alive: Mapping[str, Tensor] | None) -> Te
 
 
 def _layer(
-    name: str, weight: Tensor, pattern: Pattern, alive: Mapping[str, Tensor] | None, minimum_density: float, cost: float
+    name: str,
+    weight: Tensor,
+    pattern: Pattern,
+    alive: Mapping[str, Tensor] | None,
+    minimum_density: float,
+    *,
+    cost: float,
+    curve: Curve | None,
 ) -> _Layer:
     living = _living(name, weight, alive)
     with located(f"layer '{name}'"):
@@ -236,7 +274,7 @@ def _layer(
     possible = block_alive(living, pattern)
     count = int(possible.sum())
     guarded = min(count, max(1, math.floor(minimum_density * scores.numel())))
-    return _Layer(tuple(weight.shape), scores.where(possible, -torch.inf), count, guarded, cost)
+    return _Layer(tuple(weight.shape), scores.where(possible, -torch.inf), count, guarded, cost, curve)
 
 
 def _total(layers: Mapping[str, _Layer], sparsity: float) -> int:
@@ -277,12 +315,22 @@ def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int],
 
 
 def _keys(layer: _Layer, method: Allocation, pattern: Pattern) -> Tensor:
-    """Keys of ``global``, ``lamp`` and ``cost``, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
+    """Keys of all methods that rank, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
     keys = layer.scores
     if method in ("lamp", "cost"):
         energy = keys.clamp(min=0) if pattern.block > 1 else keys.clamp(min=0).double().square()
         keys = (lamp(energy) if method == "lamp" else energy / layer.cost).where(torch.isfinite(layer.scores), -torch.inf)
+    if method == "sensitivity" and layer.curve is not None:
+        keys = _by_rank(layer.scores, torch.from_numpy(layer.curve.keys()))
     return keys.where(~largest(layer.scores, layer.guarded), torch.inf).flatten()
+
+
+def _by_rank(scores: Tensor, keys: Tensor) -> Tensor:
+    """The i-th key for the i-th largest score; -inf where a score is."""
+    order = torch.argsort(scores.flatten(), descending=True, stable=True)
+    found = torch.empty(len(keys), dtype=torch.float64, device=scores.device)
+    found[order] = keys.to(scores.device)
+    return found.reshape(scores.shape).where(torch.isfinite(scores), -torch.inf)
 
 
 def _rank(keys: Sequence[Tensor], keep: int) -> list[int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.channels import Allocation, ChannelGroups, DoubleArray, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Node
@@ -20,21 +20,34 @@ IntArray = npt.NDArray[np.int64]
 
 
 def choose_channels(
-    network: Network, row_scores: Mapping[str, Tensor], sparsity: float, *, allocation: Allocation, multiple_of: int
+    network: Network,
+    row_scores: Mapping[str, Tensor],
+    sparsity: float,
+    *,
+    allocation: Allocation,
+    multiple_of: int,
+    keys: Sequence[DoubleArray] | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
     """The channel classes with the smallest scores, as many as ``sparsity`` says, silenced ones first.
 
-    ``row_scores`` are those of the output channels of every weighted layer, float64 [Co].
+    ``row_scores`` are those of the output channels of every weighted layer, float64 [Co]. ``keys`` as for
+    :func:`paretrim.graph.channels.choose`.
 
     Source: grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
     """
+    groups, scores = scored_classes(network, row_scores)
+    return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of, keys=keys)
+
+
+def scored_classes(network: Network, row_scores: Mapping[str, Tensor]) -> tuple[ChannelGroups, DoubleArray]:
+    """The channel classes of a network and the score of each; silenced ones have the least."""
     groups = channel_groups(network.graph())
     norms = {name: scores.cpu().numpy() for name, scores in row_scores.items()}
     scores = group_scores(groups, norms, mean=True)
     # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
     living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))
     scores[living] = np.maximum(scores[living], np.finfo(np.float64).tiny)
-    return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of)
+    return groups, scores
 
 
 def silenced(network: Network, groups: ChannelGroups) -> IntArray:

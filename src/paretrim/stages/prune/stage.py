@@ -12,6 +12,7 @@ from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from paretrim.curves import Curve
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
@@ -26,6 +27,7 @@ from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import Schedule, cubic
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
+from paretrim.stages.prune.sensitivity import scan_channels, scan_weights
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -64,7 +66,9 @@ class Prune:
 
     ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
     0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
-    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` (channels: ``global`` or ``uniform``).
+    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``sensitivity`` (channels: ``global``,
+    ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes each layer alone, more and more, and looks at the loss on
+    validation images, as many as there are calibration images; it goes with ``one_shot``.
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
     whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
     ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
@@ -122,6 +126,11 @@ class Prune:
             raise InvalidRecipe(
                 f"prune: regroup arranges channels by magnitude, and score is '{self.score}'; leave one of them out"
             )
+        if self.allocation == "sensitivity" and (self.schedule == "cubic" or self.regroup):
+            raise InvalidRecipe(
+                "prune: allocation 'sensitivity' scans the network as it is when it is pruned at once; set schedule to one_shot "
+                "and leave regroup out, or choose another allocation"
+            )
         if self.costs is not None and self.allocation != "cost":
             raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
         if self.compensate and (self.pattern == CHANNEL or self.schedule != "one_shot"):
@@ -132,8 +141,10 @@ class Prune:
         if self.pattern == CHANNEL:
             if self.regroup:
                 raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
-            if self.allocation not in ("global", "uniform"):
-                raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not apply to channels; choose global or uniform")
+            if self.allocation not in ("global", "uniform", "sensitivity"):
+                raise InvalidRecipe(
+                    f"prune: allocation '{self.allocation}' does not apply to channels; choose global, uniform or sensitivity"
+                )
             if self.sparsity == 1:
                 raise InvalidRecipe("prune: a channel sparsity of 1 leaves no network; stay below 1")
             return
@@ -228,17 +239,26 @@ class Prune:
         else:
             scores = scores_of(self.score, network, resources)
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
-        return self._chosen(network, {name: scores[name] for name in layers}, sparsity, alive)
+        wanted = {name: scores[name] for name in layers}
+        curves = None
+        if self.allocation == "sensitivity" and not parse_pattern(self.pattern).fixed:
+            curves = scan_weights(network, resources, wanted, parse_pattern(self.pattern), score=self.score).by_layer()
+        return self._chosen(network, wanted, sparsity, alive, curves)
 
     def _chosen(
-        self, network: Network, scores: Mapping[str, Tensor], sparsity: float, alive: Mapping[str, Tensor] | None = None
+        self,
+        network: Network,
+        scores: Mapping[str, Tensor],
+        sparsity: float,
+        alive: Mapping[str, Tensor] | None = None,
+        curves: Mapping[str, Curve] | None = None,
     ) -> dict[str, Tensor]:
         """The masks for these scores of the network's weights."""
         pattern = parse_pattern(self.pattern)
         costs = None
         if self.allocation == "cost":
             costs = {name: float(positions(network, name)) for name in scores} if self.costs is None else self.costs
-        return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs)
+        return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs, curves=curves)
 
     def _most_on_the_way(self, network: Network) -> float:
         """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
@@ -288,7 +308,10 @@ class Prune:
 
     def _channels(self, network: Network, sparsity: float, resources: Resources) -> tuple[ChannelGroups, IntArray]:
         scores = channel_scores_of(self.score, network, resources)
-        return choose_channels(network, scores, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of)
+        keys = None
+        if self.allocation == "sensitivity":
+            keys = [curve.keys() for curve in scan_channels(network, resources, scores, score=self.score).curves]
+        return choose_channels(network, scores, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of, keys=keys)
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
