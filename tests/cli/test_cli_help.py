@@ -8,7 +8,20 @@ import paretrim
 from paretrim.cli import main
 from paretrim.cli.parser import build_parser
 
-COMMANDS = ("run", "compress", "plan", "bench", "eval", "export", "inspect", "report", "study", "methods", "doctor")
+COMMANDS = (
+    "run",
+    "compress",
+    "plan",
+    "sensitivity",
+    "bench",
+    "eval",
+    "export",
+    "inspect",
+    "report",
+    "study",
+    "methods",
+    "doctor",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
+from paretrim.cli.arguments import count, counts, factor, names, numbers, words
 
 NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
 WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compress(commands)
     _add_quantize(commands)
     _add_plan(commands)
+    _add_sensitivity(commands)
     _add_bench(commands)
     _add_eval(commands)
     _add_export(commands)
@@ -39,54 +41,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_methods(commands)
     _add_doctor(commands)
     return parser
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Numbers separated by commas."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write for instance 0.49,0.48,0.45") from error
-
-
-def counts(text: str) -> tuple[int, ...]:
-    """Whole numbers of at least 1, separated by commas, each once."""
-    try:
-        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers; write for instance 1,2") from error
-    if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' has a number below 1; write for instance 1,2")
-    return found
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
-    return tuple(part.strip() for part in text.split(","))
-
-
-def count(text: str) -> int:
-    """One whole number of at least 1."""
-    found = counts(text)
-    if len(found) > 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is a list; write one number")
-    return found[0]
-
-
-def factor(text: str) -> float:
-    """One number above 0."""
-    try:
-        found = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write for instance 3") from error
-    if not found > 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not above 0; write for instance 3")
-    return found
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Words separated by commas, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 Commands = argparse._SubParsersAction  # its only name; there is no public one
@@ -245,6 +199,24 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_network(parser, required=False)
     _add_place(parser, "none; given one, what a run has finished there is left out of the prediction")
     _add_measuring(parser)
+
+
+def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "sensitivity",
+        "prune every layer of a dense network alone and show what becomes of loss and accuracy",
+        examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
+        "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 --figure scan.svg",
+    )
+    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
+    _add_network(parser, required=False)
+    _add_place(parser, "as that of run or compress")
+    text = "of unstructured, 1x4, channel (default: all)"
+    parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
+    text = "which weights or channels go first, as score of the prune stage (default: %(default)s)"
+    parser.add_argument("--score", default="magnitude", metavar="NAME", help=text)
+    parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the picture as a file of its own")
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -57,7 +57,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
 
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
     """Compress without a recipe, and say which target was missed."""
-    recipe, targets = _compress_recipe(parsed), _targets(parsed)
+    recipe, targets = compress_recipe(parsed), _targets(parsed)
     measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
@@ -98,7 +98,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     else:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
-        recipe = _compress_recipe(parsed, planned=True)
+        recipe = compress_recipe(parsed, planned=True)
         targets = _targets(parsed)
         rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
         chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
@@ -167,7 +167,7 @@ def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe
     return overridden(parse_recipe(table, parsed.command), parsed)
 
 
-def _compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Recipe:
+def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Recipe:
     """The recipe that the options of ``compress`` amount to, without stages; a plan needs no trained network."""
     if not planned and parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
         raise InvalidRecipe(

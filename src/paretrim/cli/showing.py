@@ -16,7 +16,7 @@ from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
 from paretrim.results import store
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions
+from paretrim.results.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions, sensitivity_in
 
 
 def report(parsed: argparse.Namespace) -> int:
@@ -30,8 +30,16 @@ def report(parsed: argparse.Namespace) -> int:
     if out:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
         commands = dict.fromkeys(command for source in sources if source.is_dir() for command in commands_of(source))
-        choice = choice_of(sources[0]) if len(sources) == 1 and sources[0].is_dir() else None
-        page.write(outcomes, out, title=parsed.title, distributions=shapes, reproduce=tuple(commands), choice=choice)
+        alone = len(sources) == 1 and sources[0].is_dir()
+        page.write(
+            outcomes,
+            out,
+            title=parsed.title,
+            distributions=shapes,
+            reproduce=tuple(commands),
+            choice=choice_of(sources[0]) if alone else None,
+            scans=sensitivity_in(sources[0]) if alone else (),
+        )
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:

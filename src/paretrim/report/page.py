@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 from paretrim import __version__, files
-from paretrim.report import details, sections
+from paretrim.curves import Sensitivity
+from paretrim.report import details, sections, sensitivity
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 from paretrim.results.choice import Choice
@@ -26,17 +27,19 @@ def write(
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
     choice: Choice | None = None,
+    scans: Sequence[Sensitivity] = (),
 ) -> None:
     """Write the report of a results store to ``path``, atomically.
 
     ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
-    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them.
+    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
+    ``scans`` are those of the dense network's layers.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
         OutOfSpace: the disk is full.
     """
-    text = render(outcomes, title=title, distributions=distributions, reproduce=reproduce, choice=choice)
+    text = render(outcomes, title=title, distributions=distributions, reproduce=reproduce, choice=choice, scans=scans)
     files.write_atomically(path, text.encode())
 
 
@@ -47,6 +50,7 @@ def render(
     distributions: Mapping[str, Sequence[float]] | None = None,
     reproduce: Sequence[str] = (),
     choice: Choice | None = None,
+    scans: Sequence[Sensitivity] = (),
 ) -> str:
     """The page as text; see :func:`write`.
 
@@ -66,6 +70,7 @@ def render(
             sections.frontier(view),
             sections.orders(view),
             sections.table(view),
+            sensitivity.section(scans),
             details.recipes(view),
             details.latencies(view),
             details.provenance(view, reproduce=reproduce),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paretrim.bench.raw import load_session
+from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
 from paretrim.files import is_file, is_folder, read_regular, write_atomically
 from paretrim.results import store
@@ -33,6 +34,9 @@ COMMANDS = "reproduce.json"
 
 CHOICE = "choice.json"
 """What a search towards targets chose, and why; only in folders of ``paretrim compress``."""
+
+SENSITIVITY = "sensitivity.json"
+"""Scans of the dense network's layers; only where ``paretrim sensitivity`` was asked for them."""
 
 LARGEST_JSON = 2**24
 """Bytes of the small files beside the outcomes."""
@@ -102,6 +106,30 @@ def choice_of(folder: Path) -> Choice | None:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error
+
+
+def keep_sensitivity(folder: Path, scans: Sequence[Sensitivity]) -> None:
+    """Write down scans of the dense network's layers.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(folder / SENSITIVITY, json.dumps([scan.facts() for scan in scans], allow_nan=False).encode())
+
+
+def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
+    """What :func:`keep_sensitivity` wrote; none where there is no such file.
+
+    Raises:
+        CorruptFile: it is damaged.
+    """
+    path = folder / SENSITIVITY
+    try:
+        return tuple(sensitivity_of(facts) for facts in json.loads(read_regular(path, at_most=LARGEST_JSON)))
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFile(f"'{path}' cannot be read ({error}); delete it, or run paretrim sensitivity again") from error
 
 
 def distributions(folder: Path) -> dict[str, list[float]]:

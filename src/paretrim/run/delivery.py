@@ -23,7 +23,17 @@ from paretrim.report import page
 from paretrim.results import store
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import ONNX_FILE, REPORT, STORE, TIMINGS, distributions, keep_choice, keep_commands, keep_index
+from paretrim.results.run_folder import (
+    ONNX_FILE,
+    REPORT,
+    STORE,
+    TIMINGS,
+    distributions,
+    keep_choice,
+    keep_commands,
+    keep_index,
+    sensitivity_in,
+)
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.doubts import seen_before
@@ -131,7 +141,14 @@ def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgem
 def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
     """Write the report into the run folder, and keep what was chosen, if anything was."""
     keep_choice(folder, choice)
-    page.write(outcomes, folder / REPORT, distributions=distributions(folder), reproduce=reproduce, choice=choice)
+    page.write(
+        outcomes,
+        folder / REPORT,
+        distributions=distributions(folder),
+        reproduce=reproduce,
+        choice=choice,
+        scans=sensitivity_in(folder),
+    )
 
 
 def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:

@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from paretrim.curves import Curve
+from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
@@ -233,17 +233,27 @@ class Prune:
 
     def masks_of(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
         """The masks that this sparsity asks for, by layer; the network stays as it is."""
-        layers = self.layers_of(network)
-        if self.score == SECOND_ORDER:
-            scores = second_order_scores(network, resources, names=list(layers), pattern=parse_pattern(self.pattern))
-        else:
-            scores = scores_of(self.score, network, resources)
+        layers, scores = self.layers_of(network), self._scores(network, resources)
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
-        wanted = {name: scores[name] for name in layers}
         curves = None
         if self.allocation == "sensitivity" and not parse_pattern(self.pattern).fixed:
-            curves = scan_weights(network, resources, wanted, parse_pattern(self.pattern), score=self.score).by_layer()
-        return self._chosen(network, wanted, sparsity, alive, curves)
+            curves = scan_weights(network, resources, scores, parse_pattern(self.pattern)).by_layer()
+        return self._chosen(network, scores, sparsity, alive, curves)
+
+    def _scores(self, network: Network, resources: Resources) -> dict[str, Tensor]:
+        """Scores of the weights of the layers that take part."""
+        names = list(self.layers_of(network))
+        if self.score == SECOND_ORDER:
+            return second_order_scores(network, resources, names=names, pattern=parse_pattern(self.pattern))
+        scores = scores_of(self.score, network, resources)
+        return {name: scores[name] for name in names}
+
+    def scan(self, network: Network, resources: Resources) -> Sensitivity:
+        """What zeros in each layer alone, by this score and pattern, do to the loss."""
+        if self.pattern == CHANNEL:
+            return scan_channels(network, resources, channel_scores_of(self.score, network, resources), score=self.score)
+        pattern = parse_pattern(self.pattern)
+        return scan_weights(network, resources, self._scores(network, resources), pattern, score=self.score)
 
     def _chosen(
         self,
@@ -310,7 +320,7 @@ class Prune:
         scores = channel_scores_of(self.score, network, resources)
         keys = None
         if self.allocation == "sensitivity":
-            keys = [curve.keys() for curve in scan_channels(network, resources, scores, score=self.score).curves]
+            keys = [curve.keys() for curve in scan_channels(network, resources, scores).curves]
         return choose_channels(network, scores, sparsity, allocation=self._allocation(), multiple_of=self.multiple_of, keys=keys)
 
     def _allocation(self) -> Literal["uniform", "global"]:

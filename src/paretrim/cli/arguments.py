@@ -1,0 +1,53 @@
+"""Kinds of arguments: text to a value, or a message that says what to write."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write for instance 0.49,0.48,0.45") from error
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 1, separated by commas, each once."""
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers; write for instance 1,2") from error
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' has a number below 1; write for instance 1,2")
+    return found
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in text.split(","))
+
+
+def count(text: str) -> int:
+    """One whole number of at least 1."""
+    found = counts(text)
+    if len(found) > 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is a list; write one number")
+    return found[0]
+
+
+def factor(text: str) -> float:
+    """One number above 0."""
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write for instance 3") from error
+    if not found > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0; write for instance 3")
+    return found
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words separated by commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))

@@ -1,0 +1,84 @@
+"""``sensitivity``: what zeros in each layer alone cost the dense network of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from paretrim.cli.output import at_work, emit, say, show_rows
+from paretrim.cli.running import compress_recipe, folder_for, open_noting, overridden
+from paretrim.cli.status import DONE
+from paretrim.curves import Curve, Sensitivity
+from paretrim.errors import InvalidRecipe
+from paretrim.lock import hold
+from paretrim.report import sensitivity as pictures
+from paretrim.results.run_folder import REPORT, SENSITIVITY, STORE, choice_of, commands_of, delivered_by, keep_sensitivity
+from paretrim.run.delivery import write_page
+from paretrim.run.recipe import Recipe, read_recipe
+from paretrim.run.run import with_dense
+from paretrim.run.sensitivity import PATTERNS
+from paretrim.run.sensitivity import sensitivity as scanned
+
+SHOWN = (0.5, 0.8, 0.9)
+"""Shares of zeros in the table; the file has all of them."""
+
+
+def sensitivity(parsed: argparse.Namespace, _: str) -> int:
+    """Scan, keep the numbers in the run folder, and show them there and in a table.
+
+    Raises:
+        InvalidRecipe: neither a recipe nor a network is named, or both are.
+    """
+    recipe, patterns = _recipe(parsed), parsed.patterns or PATTERNS
+    folder: Path = parsed.folder or (Path("runs") / parsed.recipe.stem if parsed.recipe else folder_for(parsed))
+    with hold(folder), at_work() as watcher:
+        ready = with_dense(open_noting(recipe, watcher), folder, watcher)
+        scans = scanned(ready.start, patterns=patterns, score=parsed.score)
+        keep_sensitivity(folder, scans)
+        page = (folder / STORE).is_file()
+        if page:
+            write_page(delivered_by(folder), folder, reproduce=commands_of(folder), choice=choice_of(folder))
+    if parsed.figure:
+        pictures.write(scans, parsed.figure)
+    if parsed.json:
+        emit({"folder": str(folder), "scans": [scan.facts() for scan in scans]})
+        return DONE
+    for scan in scans:
+        _show(scan)
+    say(f"all points: {folder / SENSITIVITY}")
+    say(
+        f"page: {folder / REPORT}"
+        if page
+        else "a run of the recipe in this folder writes a page with the picture; --figure, one alone"
+    )
+    return DONE
+
+
+def _recipe(parsed: argparse.Namespace) -> Recipe:
+    if (parsed.recipe is None) == (parsed.model is None):
+        raise InvalidRecipe("sensitivity needs a recipe file, or --model and --data as compress takes them, and not both")
+    if parsed.recipe:
+        return overridden(read_recipe(parsed.recipe), parsed)
+    if parsed.data is None:
+        raise InvalidRecipe("sensitivity with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
+    return compress_recipe(parsed)
+
+
+def _show(scan: Sensitivity) -> None:
+    metric = scan.metric
+    dense = f"{metric.name} {metric.text(scan.value)}, loss {scan.loss:.4g}"
+    say(f"\n{scan.pattern}, by {scan.score}: {dense} on {scan.images:,} images")
+    headings = [f"{metric.heading} at {100 * share:g} %" for share in SHOWN] + [f"loss + at {100 * share:g} %" for share in SHOWN]
+    rows = [(curve.name, f"{curve.units:,}", *_cells(scan, curve, SHOWN)) for curve in scan.curves]
+    show_rows(("layer", pictures.UNITS[scan.pattern], *headings), rows)
+
+
+def _cells(scan: Sensitivity, curve: Curve, shares: Sequence[float]) -> list[str]:
+    """Interpolated values at these shares, then rises of the loss."""
+    at = np.array(shares)
+    values = np.interp(at, [point.sparsity for point in curve.points], [point.value for point in curve.points])
+    losses = curve.losses_at(at)
+    return [scan.metric.number(float(value)) for value in values] + [f"{rise:.3f}" for rise in losses]

@@ -1,0 +1,36 @@
+"""How much zeros in each layer alone cost a network that is ready to be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paretrim.curves import Sensitivity
+from paretrim.errors import InvalidRecipe
+from paretrim.run.start import Start
+from paretrim.stages.prune.patterns import FREE
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.visible import brief
+
+PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
+"""What can be removed more and more of."""
+
+
+def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str = MAGNITUDE) -> tuple[Sensitivity, ...]:
+    """Prune every layer of a trained network alone, more and more, and say what becomes of its loss and accuracy.
+
+    Args:
+        start: the network and its data (``start_from``, ``start_from_loaders``, ``train_dense``); it stays as it is. Validation
+            images are looked at, as many as there are calibration images.
+        patterns: of ``unstructured``, ``1x4`` and ``channel``; one scan for each.
+        score: which weights or channels of a layer go first, as in the ``prune`` stage.
+
+    Raises:
+        InvalidRecipe: a pattern or the score is not known, or does not fit.
+        TrainingFailed: the loss is not finite.
+    """
+    for pattern in patterns:
+        if pattern not in PATTERNS:
+            raise InvalidRecipe(f"pattern {brief(pattern)} cannot be scanned; choose from {', '.join(PATTERNS)}")
+    stages = [Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns]
+    network, resources = start.network.to(start.execution.torch_device()), start.resources(None)
+    return tuple(stage.scan(network, resources) for stage in stages)

@@ -1,0 +1,54 @@
+"""The command ``sensitivity``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import paretrim
+from paretrim.curves import sensitivity_of
+from paretrim.errors import InvalidRecipe
+
+
+def test_the_scan_of_a_finished_run_is_kept_and_shown(at_desk, finished, command, command_json):
+    status, found = command_json("sensitivity", "short.toml", "--folder", finished)
+    assert status == 0
+    scans = [sensitivity_of(scan) for scan in found["scans"]]
+    assert [scan.pattern for scan in scans] == ["unstructured", "1x4", "channel"]
+    assert [len(scan.curves) for scan in scans] == [3, 3, 2]
+    assert scans[0].images == 72  # of 144 for validation, half, as there are 64 for calibration
+    assert json.loads((finished / "sensitivity.json").read_text()) == found["scans"]
+    assert 'id="sensitivity"' in (finished / "report.html").read_text()
+    assert command("report", finished)[0] == 0
+    assert 'id="sensitivity"' in (finished / "report.html").read_text()
+
+
+def test_a_table_and_a_picture_without_a_run(at_desk, command, tmp_path):
+    figure = tmp_path / "scan.svg"
+    arguments = ("--model", "cli_tiny_network:make", "--data", "digits", "--calibration-images", 40, "--patterns", "channel")
+    status, out, _ = command("sensitivity", *arguments, "--score", "l1", "--folder", tmp_path / "new", "--figure", figure)
+    assert status == 0
+    assert "channel, by l1: accuracy" in out
+    assert "a run of the recipe in this folder writes a page with the picture" in out
+    assert Path(figure).read_text(encoding="utf-8").startswith("<svg")
+    assert sorted(path.name for path in (tmp_path / "new").glob("*.html")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "sensitivity needs a recipe file, or --model and --data as compress takes them, and not both"),
+        (("--model", "resnet20"), "sensitivity with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR"),
+        (("short.toml", "--patterns", "2:4"), "pattern '2:4' cannot be scanned; choose from unstructured, 1x4, channel"),
+        (("short.toml", "--patterns", "1x4", "--score", "l1"), "prune: score 'l1' is one of whole channels; set pattern to"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, said, at_desk, command, tmp_path):
+    status, _, error = command("sensitivity", *arguments, "--folder", tmp_path / "f")
+    assert status == 2
+    assert said in error
+
+
+def test_python_refuses_patterns_alike():
+    with pytest.raises(InvalidRecipe, match="pattern 'rows' cannot be scanned; choose from unstructured, 1x4, channel"):
+        paretrim.sensitivity(None, patterns=("rows",))
