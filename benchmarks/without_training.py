@@ -37,6 +37,7 @@ ADJUSTED = (
     ("adaround",),
     ("adaround", "bias"),
     ("batchnorm", "adaround", "bias"),
+    ("gptq",),
 )
 
 

@@ -207,6 +207,21 @@ def test_adaround_rounds_down_or_up_and_comes_nearer(name, scales):
     assert chosen > 10
 
 
+@pytest.mark.parametrize("scales", ["learned", "observed"])
+@every_network
+def test_rounding_with_compensation_comes_nearer_and_keeps_means(name, scales):
+    plain, reference = quantized(name, scales=scales)
+    images = resources(name).calibration
+    network, _, _ = adjusted(name, "gptq", scales=scales)
+    assert errors(network, reference, images)[-1] < 0.7 * errors(plain, reference, images)[-1]
+    for own, other in map(means, pairs(network, reference, images)):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
+    for key, layer in weighted_layers(network).items():
+        integers, _ = layer.quantizer.integers(layer.masked_weight())
+        steps = weighted_layers(plain)[key].quantizer.integers(weighted_layers(plain)[key].weight)[0]
+        assert not torch.equal(integers, steps)
+
+
 def test_adaround_comes_near_the_best_roundings_of_small_layers():
     """It is a descent: of five layers it found the very best for four."""
     totals = np.sum([small_layer(seed) for seed in range(5)], axis=0)
@@ -257,11 +272,12 @@ def test_large_networks_are_looked_at_on_fewer_images(monkeypatch):
         assert sum(len(own) for own, _ in pair.inputs) == 10
 
 
-def test_pruned_weights_stay_zero():
+@pytest.mark.parametrize("rounding", ["adaround", "gptq"])
+def test_pruned_weights_stay_zero(rounding):
     parent = copy.deepcopy(dense("residual").network)
     layer = weighted_layers(parent)["down.0"]
     set_mask_(layer, torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) > 0.5)
-    stage = Quantize(budget=NONE, weight_bits=4, adjust=("equalize", "adaround", "bias"), rounding_steps=100)
+    stage = Quantize(budget=NONE, weight_bits=4, adjust=("equalize", rounding, "bias"), rounding_steps=100)
     found = run_stage(Candidate(parent), stage, resources("residual"))
     kept = weighted_layers(found.network)["down.0"]
     assert not bool(kept.quantizer.integers(kept.masked_weight())[0][~layer.mask].any())
@@ -298,11 +314,19 @@ def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"adjust": ["polish"]}, "adjust names 'polish'; known are equalize, smooth, batchnorm, bias, adaround"),
+        ({"adjust": ["polish"]}, "adjust names 'polish'; known are equalize, smooth, batchnorm, bias, adaround, gptq"),
         ({"adjust": ["bias", "bias"]}, "adjust names 'bias' twice; name it once"),
         (
             {"adjust": ["adaround"], "rate": 0.001},
             "adjust names 'adaround' and rate is 0.001, but both choose the integers of weights; leave one of them out",
+        ),
+        (
+            {"adjust": ["gptq"], "rate": 0.001},
+            "adjust names 'gptq' and rate is 0.001, but both choose the integers of weights; leave one of them out",
+        ),
+        (
+            {"adjust": ["gptq", "adaround"]},
+            "adjust names gptq and adaround, and each rounds all weights; leave one of them out",
         ),
     ],
 )

@@ -184,7 +184,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
-    text = "methods that work without training, separated by commas: equalize, smooth, batchnorm, bias, adaround (default: none)"
+    text = "methods that work without training, separated by commas: equalize, smooth, batchnorm, bias, adaround, gptq (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
     text = "steps in which adaround learns the roundings of a layer (default: 10000)"
     parser.add_argument("--rounding-steps", type=count, metavar="N", help=text)

@@ -61,6 +61,12 @@ class BatchNorm(nn.Module):
         epsilon = max(self.epsilon, SMALLEST_EPSILON)
         return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, epsilon)
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """What it is in evaluation: factor and offset [C], float64."""
+        alive = 1.0 if self.alive is None else self.alive.double()
+        factor = self.gamma.detach().double() * alive / (self.variance.double() + self.epsilon).sqrt()
+        return factor, self.beta.detach().double() * alive - self.mean.double() * factor
+
 
 @dataclass(frozen=True, eq=False)
 class _Step:

@@ -222,6 +222,16 @@ class WeightQuantizer(nn.Module):
         assert self.lengths is not None, "bits are counted before they are asked for"
         return bits_between(weight / self.scale_for(weight).reshape(-1, *[1] * (weight.dim() - 1)), self.lengths)
 
+    def moved(self, weight: Tensor, scale: Tensor) -> Self:
+        """A grid of the same kind with ``scale`` [Co], for a weight [Co, ...] that lies on it."""
+        peak = weight.detach().reshape(len(weight), -1).abs().amax(1)
+        scale = scale.to(weight).clamp_min(SMALLEST_SCALE)
+        clip = torch.where(peak > 0, scale * self.top / peak.clamp_min(SMALLEST_SCALE), 1.0)
+        other = type(self).fitted(weight, WeightSettings(self.bits, self.scales, clip))
+        if self.scales == "learned":
+            other.scale = nn.Parameter(scale)
+        return other
+
     def rows(self, outputs: Tensor, _inputs: Tensor) -> Self:
         """The quantizer of the output channels ``outputs`` (int64 indices) alone."""
         other = type(self)(

@@ -7,6 +7,7 @@ Source: Frantar & Alistarh 2022, "Optimal brain compression", arXiv 2208.11580.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping
 
@@ -19,9 +20,11 @@ from paretrim.graph.types import Node
 from paretrim.method import Method
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.network import BatchNorm, Network
+from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
+from paretrim.stages.quantize.gptq import possible_scales, rounded
 from paretrim.train.resources import Resources
 
 METHODS = (
@@ -104,39 +107,76 @@ def _padded_square(square: Tensor, kernel: int, missing: int) -> Tensor:
     return result + torch.diag((result.diagonal() == 0).to(square.dtype))
 
 
-def compensate_(network: Network, reference: Network, images: Tensor, names: Collection[str]) -> None:
+def compensate_(network: Network, reference: Network, images: Tensor, names: Collection[str], *, rounding: bool = False) -> None:
     """Fit the weights that pruning left so that every layer gives what it gave in ``reference``, first layer to last.
 
     Each layer gets what the layers before it now give, so it makes up for their errors as well. Where a bias or a BatchNorm
     follows, the mean is left to it. A weight that is 0 by its mask stays so.
 
     Args:
-        network: masked; changed.
+        network: masked, perhaps quantized; changed.
         reference: the network before.
         images: calibration images [N, C, H, W].
         names: the layers to fit.
+        rounding: round the weights of uniform grids in the same sweep, each making up for those before it
+            (:mod:`paretrim.stages.quantize.gptq`); from the same moments.
     """
     layers, originals = weighted_layers(network), weighted_layers(reference)
-    norms, biased = network.batch_norms(), _followed_by_bias(network)
+    norms, others, biased = network.batch_norms(), reference.batch_norms(), _followed_by_bias(network)
 
     def fit(node: Node, moments: Moments) -> None:
-        layer = layers[node.name]
+        layer, original = layers[node.name], originals[node.name].effective_weight().detach()
+        norm = norms.get(biased.get(node.name, ""))
+        factor = torch.ones(len(original), dtype=torch.float64, device=original.device)
+        if norm is not None:  # what the float layer gives, in the unit of a layer whose BatchNorm has another scale
+            factor, given, wanted = _change_of_unit(norm, others[biased[node.name]])
+            moments, original = _in_unit(moments, given, wanted), original * given.reshape(-1, *[1] * (original.dim() - 1))
         about = moments.centred() if node.name in biased else moments
-        groups = groups_of(node)
-        masks = as_columns(torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask, groups)
-        parts = []
-        for group in range(groups):
-            square = damped(about.inputs[group])
-            pull = square - about.inputs[group]  # damping draws towards the weights that were there, not towards 0
-            original = as_columns(originals[node.name].effective_weight(), groups)[group].double()
-            parts.append(fitted(square, about.targets[group] + original @ pull, masks[group]))
-        new = torch.stack(parts)
-        with torch.no_grad():
-            layer.weight.copy_(from_columns(new, layer.weight.shape))
+        new = _fitted_rows(node, layer, about, original, factor if rounding else None)
         if node.name in biased:
-            _shift_(layer, norms.get(biased[node.name]), (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
+            _shift_(layer, norm, (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
 
     layer_moments(network, reference, images, names, fit)
+
+
+def _fitted_rows(node: Node, layer: Weighted, about: Moments, original: Tensor, factor: Tensor | None) -> Tensor:
+    """Give a layer its best weights, and return them as [G, R, D]; with the ``factor`` [Co] behind it also on its grid."""
+    groups = groups_of(node)
+    masks = as_columns(torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask, groups)
+    squares, parts = [], []
+    for group, rows in enumerate(as_columns(original, groups).double()):
+        square = damped(about.inputs[group])
+        pull = square - about.inputs[group]  # damping draws towards the weights that were there, not towards 0
+        squares.append(square)
+        parts.append(fitted(square, about.targets[group] + rows @ pull, masks[group]))
+    new = torch.stack(parts)
+    if factor is not None and isinstance(layer.quantizer, WeightQuantizer):
+        scales = possible_scales(new.flatten(0, 1), layer.quantizer.top, factor).reshape(groups, len(parts[0]), -1)
+        found = [rounded(*given, top=layer.quantizer.top) for given in zip(new, squares, scales, masks, strict=True)]
+        new, steps = torch.stack([values for values, _ in found]), torch.cat([steps for _, steps in found])
+        layer.quantizer = layer.quantizer.moved(from_columns(new, layer.weight.shape).to(layer.weight), steps)
+    with torch.no_grad():
+        layer.weight.copy_(from_columns(new, layer.weight.shape))
+    return new
+
+
+def _change_of_unit(norm: BatchNorm, other: BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """The factor [C] of a BatchNorm, and what makes of results before ``other`` those that give the same behind ``norm``."""
+    (factor, offset), (wanted, shift) = norm.affine(), other.affine()
+    alive = factor != 0
+    safe = factor.where(alive, 1.0)
+    return factor, (wanted / safe).where(alive, 1.0), ((shift - offset) / safe).where(alive, 0.0)
+
+
+def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
+    """The moments for targets ``factor * y + offset``, both [Co]."""
+    rows, shift = factor.reshape(moments.wanted.shape), offset.reshape(moments.wanted.shape)
+    return dataclasses.replace(
+        moments,
+        targets=moments.targets * rows[:, :, None] + shift[:, :, None] * moments.mean[:, None],
+        wanted=moments.wanted * rows + shift,
+        energy=moments.energy * rows.square() + 2 * rows * shift * moments.wanted + shift.square(),
+    )
 
 
 def _shift_(layer: Weighted, norm: BatchNorm | None, shift: Tensor) -> None:

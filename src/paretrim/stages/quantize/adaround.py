@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paretrim.graph.shapes import settings_of
-from paretrim.network.grids import WeightSettings
 from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import groups_of, patches
@@ -88,9 +87,7 @@ def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: to
     rounded = (below + (stretched(values.detach()) >= 0.5) * free).clamp(-top, top) * columns
     layer.weight.copy_(rounded)
     if quantizer.trained_scale is None:  # it follows from the weight, whose largest may be another one now
-        peak = rounded.reshape(len(rounded), -1).abs().amax(1)
-        clip = torch.where(peak > 0, scale * top / peak.clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-        layer.quantizer = WeightQuantizer.fitted(rounded, WeightSettings(quantizer.bits, quantizer.scales, clip))
+        layer.quantizer = quantizer.moved(rounded, scale)
 
 
 class _Problem:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
+from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
+from paretrim.network.uniform import WeightQuantizer
+from paretrim.stages.prune.second_order import compensate_
 from paretrim.stages.quantize.adaround import adaround_
 from paretrim.stages.quantize.corrections import correct_bias_, reestimate_batchnorm_
 from paretrim.stages.quantize.equalize import equalize_, smooth_
@@ -64,6 +67,14 @@ METHODS = (
         recipe="adaround",
         settings=("quantize.rounding_steps",),
     ),
+    Method(
+        name="gptq",
+        kind="adjustment",
+        source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580, section 5; Frantar et al. 2023 (GPTQ), arXiv 2210.17323",
+        what="round the weights of a layer one after the other, those still to come making up for the error of its output",
+        formula="w_j <- round(w_j - sum over k > j of C_jk (q_k - w_k) / C_jj), C^T C = X X^T of the layer's inputs",
+        recipe="gptq",
+    ),
 )
 
 
@@ -92,9 +103,22 @@ AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType
         "adaround": lambda network, reference, work: adaround_(
             network, reference, work.images, steps=work.rounding_steps, seed=work.seed
         ),
+        "gptq": lambda network, reference, work: compensate_(
+            network, reference, work.images, _on_uniform_grids(network), rounding=True
+        ),
     }
 )
 """Changes of the quantized network, which may look at the float one."""
+
+
+_ROUNDING = ("adaround", "gptq")
+"""What chooses the integers of weights."""
+
+
+def _on_uniform_grids(network: Network) -> list[str]:
+    """The layers that train and have uniform grids."""
+    layers = weighted_layers(network).items()
+    return [name for name, layer in layers if layer.weight.requires_grad and isinstance(layer.quantizer, WeightQuantizer)]
 
 
 def check_adjustments(names: Sequence[str], *, rate: float) -> None:
@@ -108,9 +132,12 @@ def check_adjustments(names: Sequence[str], *, rate: float) -> None:
             raise InvalidRecipe(f"adjust names {brief(name)}; known are {', '.join([*BEFORE, *AFTER])}")
         if names.count(name) > 1:
             raise InvalidRecipe(f"adjust names '{name}' twice; name it once")
-    if rate and "adaround" in names:
+    rounding = [name for name in names if name in _ROUNDING]
+    if len(rounding) > 1:
+        raise InvalidRecipe(f"adjust names {' and '.join(rounding)}, and each rounds all weights; leave one of them out")
+    if rate and rounding:
         raise InvalidRecipe(
-            f"adjust names 'adaround' and rate is {rate:g}, but both choose the integers of weights; leave one of them out"
+            f"adjust names '{rounding[0]}' and rate is {rate:g}, but both choose the integers of weights; leave one of them out"
         )
 
 

@@ -71,9 +71,8 @@ def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
     """Factor and offset [C] float64 of a BatchNorm in evaluation; 1 and 0 where there is none."""
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    alive = 1.0 if norm.alive is None else norm.alive.double()
-    factor = norm.gamma.double() * alive / (norm.variance.double() + norm.epsilon).sqrt()
-    return factor.cpu(), (norm.beta.double() * alive - norm.mean.double() * factor).cpu()
+    factor, offset = norm.affine()
+    return factor.cpu(), offset.cpu()
 
 
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:

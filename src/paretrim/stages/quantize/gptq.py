@@ -1,0 +1,119 @@
+"""Rounding with compensation: what rounding a weight does to the output of its layer, the weights still to come make up for.
+
+A row w [D] has the error ``(q - w) H (q - w)`` with H [D, D] the second moments of its inputs. With ``H = C^T C``, C upper
+triangular, and columns from the last to the first, weight j is rounded from ``w_j - sum over k > j of C_jk (q_k - w_k) / C_jj``:
+the value that is best given those that are rounded already, if the others stay free. That is GPTQ's update, with the factor of
+H in place of its inverse; the two are the same numbers.
+
+Source: Frantar & Alistarh 2022 (OBC / OBQ, arXiv 2208.11580) section 5; Frantar et al. 2023 (GPTQ, arXiv 2210.17323) section 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from paretrim.graph.plain import plain_scales
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE
+
+RATIOS = tuple(1.0 - 0.04 * step for step in range(14))
+"""Shares of a row's largest magnitude that its grid may cover; the one with the least error of the output is taken."""
+
+PASSES = 2
+"""How often every weight is looked at once more, given all others."""
+
+_BLOCK = 64
+"""Columns that are rounded before the others hear of it: products of matrices are faster than of vectors."""
+
+_AT_ONCE = 2**24
+"""Numbers of the factors of pruned rows at once."""
+
+_OWN = 1536
+"""Up to this width every pruned row has a factor of its own, of what it has left; wider rows share one."""
+
+
+def possible_scales(weight: Tensor, top: int, factor: Tensor) -> Tensor:
+    """Steps for the grids of rows [R, D], of :data:`RATIOS` of their largest magnitudes, float64 [R, K].
+
+    They are such that their products with what follows the layer, ``factor`` [R], are plain: nothing moves them afterwards.
+    """
+    peak = weight.abs().amax(1)
+    peak = peak.maximum(peak.amax() * top * SMALLEST_ROW).clamp_min(top * SMALLEST_SCALE)
+    scales = peak[:, None] / top * torch.tensor(RATIOS, dtype=torch.float64, device=weight.device)
+    unit = factor.abs().where(factor != 0, 1.0)[:, None].to(scales)
+    plain = torch.from_numpy(plain_scales((scales * unit).cpu().numpy()))
+    return plain.to(scales.device) / unit
+
+
+def rounded(weight: Tensor, square: Tensor, scales: Tensor, mask: Tensor | None = None, *, top: int) -> tuple[Tensor, Tensor]:
+    """Every row on the one of its grids that changes the output least: the values [R, D], float64, and the scale of each [R].
+
+    Args:
+        weight: rows [R, D] with the least error, 0 where the mask is False.
+        square: second moments of the inputs [D, D], positive definite.
+        scales: steps of the grids that a row may have, above 0, [R, K].
+        mask: bool [R, D]; where it is False the result is 0.
+        top: the largest integer of a grid; the least is ``-top``.
+    """
+    weight, square, scales = weight.double(), square.double(), scales.double()
+    order = torch.argsort(square.diagonal(), stable=True)  # from the last: what is seen most is rounded first, when much is free
+    moments, rows = square[order][:, order], weight[:, order]
+    alive = None if mask is None or bool(mask.all()) else mask[:, order]
+    width = len(square)
+    at_once = len(rows) if alive is None or width > _OWN else max(1, _AT_ONCE // width**2)
+    values, chosen = [], []
+    for first in range(0, len(rows), at_once):
+        part = slice(first, first + at_once)
+        living = None if alive is None else alive[part]
+        candidates = _swept(rows[part], _factors(moments, living), scales[part], top, living)
+        error = ((candidates - rows[part, None]) @ moments * (candidates - rows[part, None])).sum(2)
+        best = error.argmin(1)
+        found, steps = candidates[torch.arange(len(best)), best], scales[part].gather(1, best[:, None])[:, 0]
+        values.append(_looked_over(found, rows[part], moments, steps, top, living))
+        chosen.append(steps)
+    result = torch.empty_like(rows)
+    result[:, order] = torch.cat(values)
+    return result, torch.cat(chosen)
+
+
+def _factors(square: Tensor, alive: Tensor | None) -> Tensor:
+    """The upper triangular factor of every row [R, D, D], or one for all [1, D, D]; a pruned weight has nothing to do with it."""
+    if alive is None or len(square) > _OWN:
+        factor: Tensor = torch.linalg.cholesky(square)
+        return factor.T[None]
+    both = alive[:, :, None] & alive[:, None, :]
+    own = torch.where(both, square, 0.0) + torch.diag_embed((~alive).to(square.dtype))
+    factors: Tensor = torch.linalg.cholesky(own)
+    return factors.transpose(1, 2)
+
+
+def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
+    """Rows [R, D] rounded with each of K scales, column by column from the last, [R, K, D]."""
+    count, width = rows.shape
+    moved = torch.zeros(count, scales.shape[1], width, dtype=rows.dtype, device=rows.device)  # how far from the row
+    for end in range(width, 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        pulls = moved[:, :, end:] @ factors[:, start:end, end:].transpose(1, 2)
+        for column in range(end - 1, start - 1, -1):
+            row = factors[:, column, column + 1 : end]
+            pull = pulls[:, :, column - start] + (moved[:, :, column + 1 : end] * row[:, None]).sum(2)
+            wanted = rows[:, column, None] - pull / factors[:, column, column, None]
+            value = (wanted / scales).round().clamp(-top, top) * scales
+            if alive is not None:
+                value = value.where(alive[:, column, None], 0.0)
+            moved[:, :, column] = value - rows[:, column, None]
+    return moved + rows[:, None]
+
+
+def _looked_over(values: Tensor, rows: Tensor, square: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
+    """Every weight in turn on the grid point that is best given all others, a few times over: no row becomes worse."""
+    slopes = (values - rows) @ square
+    for _ in range(PASSES):
+        for column in range(values.shape[1] - 1, -1, -1):
+            wanted = values[:, column] - slopes[:, column] / square[column, column]
+            value = (wanted / scales).round().clamp(-top, top) * scales
+            if alive is not None:
+                value = value.where(alive[:, column], 0.0)
+            slopes += (value - values[:, column])[:, None] * square[column]
+            values[:, column] = value
+    return values
