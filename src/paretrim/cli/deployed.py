@@ -207,11 +207,12 @@ def _input(shape: tuple[int, ...], pixels: bool) -> str:
 def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
     """The file of ``export``."""
     path: Path = parsed.to
-    if parsed.native is not None:
-        if path.suffix != ONNX:
+    for option, given in (("--native", parsed.native), ("--int4", parsed.int4)):
+        if given is not None and path.suffix != ONNX:
             raise InvalidRecipe(
-                f"--native writes an ONNX file, and '{path}' ends in '{path.suffix}'; name one that ends in .onnx"
+                f"{option} writes an ONNX file, and '{path}' ends in '{path.suffix}'; name one that ends in .onnx"
             )
+    if parsed.native is not None:
         from paretrim.deploy.onnx_operator import export_operator
 
         export_operator(_trim_bytes(graph, source, parsed), path, threads=parsed.native)
@@ -225,10 +226,12 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
             raise ExportMismatch(f"'{place}' has no ONNX file: {problem}; its .trim file was checked and runs in paretrim")
     if path.suffix == ONNX:
         from paretrim.deploy.onnx_file import export_onnx
+        from paretrim.deploy.onnx_writer import FourBits
 
         known = _known(source, parsed)
         kept = (RESIZE,) if graph.input.takes_pixels else (MEAN, STD, RESIZE)
-        export_onnx(graph, path, facts={key: str(known[key]) for key in kept if key in known})
+        four_bits = None if parsed.int4 is None else FourBits(parsed.int4)
+        export_onnx(graph, path, facts={key: str(known[key]) for key in kept if key in known}, four_bits=four_bits)
         return path
     from paretrim.deploy.write import write_graph
 

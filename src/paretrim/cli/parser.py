@@ -184,7 +184,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
-    text = "methods that work without training, separated by commas: equalize, smooth, batchnorm, bias, adaround, gptq (default: none)"
+    text = "methods without training, separated by commas: equalize, smooth, batchnorm, bias, adaround, gptq (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
     text = "steps in which adaround learns the roundings of a layer (default: 10000)"
     parser.add_argument("--rounding-steps", type=count, metavar="N", help=text)
@@ -262,18 +262,16 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "export",
         "write the deployed file of a candidate, or of a run folder's last one",
         examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
-        "paretrim export digits.trim --to native.onnx --native 2\n"
+        "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
         "paretrim export runs/digits --label dense --to dense.onnx",
     )
     parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
-    parser.add_argument(
-        "--native",
-        type=int,
-        metavar="THREADS",
-        help="an .onnx file whose one operator is the native runtime on so many threads; see docs/runtime.md",
-    )
+    text = "an .onnx file whose one operator is the native runtime on so many threads; see docs/runtime.md"
+    parser.add_argument("--native", type=int, metavar="THREADS", help=text)
+    text = "an .onnx file that holds weights of at most 4 bits as INT4, with a scale for so many input channels (0: for all)"
+    parser.add_argument("--int4", type=int, metavar="BLOCK", help=text)
     text = "let the file of a lone candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")

@@ -15,22 +15,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.onnx_operations import OPERATIONS
-from paretrim.deploy.onnx_writer import Operation, Writer
-from paretrim.errors import ExportMismatch, MissingDependency
+from paretrim.deploy.onnx_writer import FourBits, Operation, Writer
+from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.functions import pixel_affine, pixel_table, pixel_values
 from paretrim.graph.names import free_name
-from paretrim.graph.types import INPUT, Graph, InputSpec, Node
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import INPUT, Array, Graph, InputSpec, Node
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET = 17
 """The newest operation set that every ONNX Runtime and OpenVINO release we accept optimises; nothing newer is needed."""
 
 IR_VERSION = 8
 """The file version that belongs to :data:`OPSET`."""
+
+OPSET_FOUR_BITS, IR_FOUR_BITS = 21, 10
+"""The same where weights have four bits, which came with these."""
 
 # TensorProto.FLOAT and TensorProto.INT32, fixed by the ONNX standard.
 _FLOAT = 1
@@ -40,33 +44,49 @@ LOGITS = "logits"
 """Name of the output of the file, where there is one."""
 
 
-def export_onnx(graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({})) -> None:
+def export_onnx(
+    graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({}), four_bits: FourBits | None = None
+) -> None:
     """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
 
     The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
     float32 [N, classes]. Several outputs are ``output_0``, ``output_1`` and so on, float32 [N, ...]. Equal graphs give equal
     bytes. Class names stand in the metadata under ``classes``, one a line; ``facts`` are written beside them.
 
+    ``four_bits`` stores weights whose integers fit as INT4 (operation set 21); what is computed stays the same. Runtimes compute
+    such layers in floating point today, so the file is smaller and not faster.
+
     Raises:
-        UnsupportedOperation: the graph breaks a rule of its operations.
+        UnsupportedOperation: the graph breaks a rule of its operations, or no weight fits into ``four_bits``.
         CorruptFile: the graph's types or tensors are outside what a graph allows.
         MissingDependency: the package onnx is not installed.
         ExportMismatch: ONNX's own checker refuses the file; a fault in this module.
         OutOfSpace: the disk is full; the old file is intact.
     """
     validate(graph)
-    model = _model(graph, facts)
+    if four_bits is not None:
+        _require_four_bits(graph, four_bits)
+    model = _model(graph, facts, four_bits)
     write_atomically(Path(path), model.SerializeToString(deterministic=True))
 
 
-def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> ModelProto:
+def _require_four_bits(graph: Graph, four_bits: FourBits) -> None:
+    weights = [node.tensors["weight"] for node in graph.nodes if node.op in WEIGHTED]
+    if not any(weight.dtype == np.int8 and four_bits.holds(weight) for weight in weights):
+        raise UnsupportedOperation(
+            f"none of the {len(weights)} layers has weights of four bits, from -8 to 7; quantize with weight_bits = 4 or less, or"
+            " leave four_bits out"
+        )
+
+
+def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_bits: FourBits | None = None) -> ModelProto:
     try:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
     graph = with_file_names(graph)
-    writer = Writer(graph.types, {node.name: node.op for node in graph.nodes})
+    writer = Writer(graph.types, {node.name: node.op for node in graph.nodes}, four_bits=four_bits)
     for node in graph.nodes:
         _write_node(writer, node, graph)
     for name, output in zip(graph.outputs, output_names(graph), strict=True):
@@ -80,11 +100,13 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
             for name, shape in zip(output_names(graph), graph.output_shapes, strict=True)
         ],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in writer.constants.items()],
+        [
+            _packed(name, array) if name in writer.packed else numpy_helper.from_array(np.asarray(array), name)
+            for name, array in writer.constants.items()
+        ],
     )
-    model = helper.make_model(
-        body, producer_name="paretrim", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
+    opset, version = (OPSET, IR_VERSION) if four_bits is None else (OPSET_FOUR_BITS, IR_FOUR_BITS)
+    model = helper.make_model(body, producer_name="paretrim", ir_version=version, opset_imports=[helper.make_opsetid("", opset)])
     props = {**({"classes": "\n".join(graph.classes)} if graph.classes else {}), **facts}
     if props:
         helper.set_model_props(model, props)
@@ -93,6 +115,16 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({})) -> Mod
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportMismatch(f"the ONNX checker refuses the exported graph: {error}; please report this") from error
     return model
+
+
+def _packed(name: str, values: Array) -> TensorProto:
+    """A constant of integers from -8 to 7, two in a byte, the first in the lower half."""
+    from onnx import TensorProto, helper
+
+    pairs = np.resize(values.reshape(-1), values.size + values.size % 2).astype(np.uint8) & 15
+    if values.size % 2:
+        pairs[-1] = 0
+    return helper.make_tensor(name, TensorProto.INT4, values.shape, (pairs[::2] | pairs[1::2] << 4).tobytes(), raw=True)
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:

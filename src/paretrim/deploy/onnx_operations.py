@@ -14,27 +14,42 @@ from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_
 from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Node, ValueType
+from paretrim.graph.types import Array, Float64Array, Node, ValueType
 
 
 def _weights(writer: Writer, node: Node) -> list[str]:
-    """Weight and bias as float32 values; integers are dequantized by output channel."""
+    """Weight and bias as float32 values; integers are dequantized by output channel, or by block where they have four bits."""
     source = writer.types[node.inputs[0]]
     names = []
     for name in ("weight", "bias"):
         if name not in node.tensors:
             continue
         stored = f"{node.name}/{name}"
+        if not source.quantized:
+            names.append(writer.constant(stored, node.tensors[name], node.tensors[name].dtype))
+            continue
+        scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
+        if name == "weight" and writer.four_bits is not None and writer.four_bits.holds(node.tensors[name]):
+            names.append(_four_bit_weight(writer, stored, node.tensors[name], scale, writer.four_bits.block))
+            continue
         writer.constant(stored, node.tensors[name], node.tensors[name].dtype)
-        if source.quantized:
-            scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
-            # ONNX Runtime runs a Gemm on integers only where the zero points stand in the file, zero or not.
-            zeros = writer.constant(f"{stored}/zero_point", np.zeros(len(scale)), node.tensors[name].dtype)
-            inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
-            names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
-        else:
-            names.append(stored)
+        # ONNX Runtime runs a Gemm on integers only where the zero points stand in the file, zero or not.
+        zeros = writer.constant(f"{stored}/zero_point", np.zeros(len(scale)), node.tensors[name].dtype)
+        inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
+        names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
     return names
+
+
+def _four_bit_weight(writer: Writer, stored: str, weight: Array, scale: Float64Array, block: int) -> str:
+    """A weight in four bits as float32 values."""
+    outputs, inputs, *kernel = weight.shape
+    attributes: dict[str, OnnxAttribute] = {"axis": 0}
+    if block and inputs % block == 0:
+        attributes = {"axis": 1, "block_size": block}
+        scale = np.broadcast_to(scale.reshape(outputs, 1, *[1] * len(kernel)), (outputs, inputs // block, *kernel))
+    zeros = writer.packed_constant(f"{stored}/zero_point", np.zeros(scale.shape))
+    inputs = [writer.packed_constant(stored, weight), writer.constant(f"{stored}/scale", scale), zeros]
+    return writer.add("DequantizeLinear", inputs, f"{stored}/real", attributes)
 
 
 _WHOLE_TILE = 64

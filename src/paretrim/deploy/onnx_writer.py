@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Node, ValueType
 
@@ -27,16 +27,39 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class FourBits:
+    """How weights stand in a file that has four bits for them.
+
+    ``block`` is how many input channels of a weight share a scale; 0 for the whole output channel, which is also what layers get
+    whose input channels it does not divide, for OpenVINO 2026.4 refuses others. All blocks of an output channel have the scale of
+    that channel: blocks are the form in which runtimes with kernels for four bits want them.
+    """
+
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block < 0:
+            raise InvalidRecipe(f"a block of {self.block} input channels; give 1 or more, or 0 for a scale an output channel")
+
+    def holds(self, weight: Array) -> bool:
+        """Whether an int8 weight fits into four bits."""
+        return bool(weight.min(initial=0) >= -8 and weight.max(initial=0) <= 7)
+
+
+@dataclass(frozen=True)
 class Writer:
     """The file while it is written.
 
     ``types`` are those of the graph's values, which keep their names in the file; ``makers`` the operations that make them.
+    ``packed`` are the constants that the file holds in four bits.
     """
 
     types: Mapping[str, ValueType]
     makers: Mapping[str, str]
     operations: list[Operation] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
+    four_bits: FourBits | None = None
+    packed: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
     real_names: dict[str, str] = field(default_factory=dict)
 
@@ -70,6 +93,11 @@ class Writer:
             raise _clash(name)
         self.constants[name] = np.asarray(value, dtype=dtype)
         return name
+
+    def packed_constant(self, name: str, value: npt.ArrayLike) -> str:
+        """Store integers from -8 to 7 in four bits each and return the constant's name."""
+        self.packed.add(name)
+        return self.constant(name, value, np.int8)
 
     def indices(self, name: str, value: Sequence[int]) -> str:
         """Store a constant list of indices, which ONNX wants as int64."""
