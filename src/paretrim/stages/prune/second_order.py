@@ -125,12 +125,16 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
     norms, others, biased = network.batch_norms(), reference.batch_norms(), _followed_by_bias(network)
 
     def fit(node: Node, moments: Moments) -> None:
-        layer, original = layers[node.name], originals[node.name].effective_weight().detach()
-        norm = norms.get(biased.get(node.name, ""))
-        factor = torch.ones(len(original), dtype=torch.float64, device=original.device)
-        if norm is not None:  # what the float layer gives, in the unit of a layer whose BatchNorm has another scale
-            factor, given, wanted = _change_of_unit(norm, others[biased[node.name]])
-            moments, original = _in_unit(moments, given, wanted), original * given.reshape(-1, *[1] * (original.dim() - 1))
+        layer, other = layers[node.name], originals[node.name]
+        norm, before = (found.get(biased.get(node.name, "")) for found in (norms, others))
+        # What the layer gave, in the unit of one whose BatchNorm or bias is another now.
+        (factor, offset), (wanted, shift) = _affine(layer, norm), _affine(other, before)
+        alive = factor != 0
+        safe = factor.where(alive, 1.0)
+        given = (wanted / safe).where(alive, 1.0)
+        moments = _in_unit(moments, given, ((shift - offset) / safe).where(alive, 0.0))
+        original = other.effective_weight().detach()
+        original = original * given.reshape(-1, *[1] * (original.dim() - 1))
         about = moments.centred() if node.name in biased else moments
         new = _fitted_rows(node, layer, about, original, factor if rounding else None)
         if node.name in biased:
@@ -160,12 +164,12 @@ def _fitted_rows(node: Node, layer: Weighted, about: Moments, original: Tensor, 
     return new
 
 
-def _change_of_unit(norm: BatchNorm, other: BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    """The factor [C] of a BatchNorm, and what makes of results before ``other`` those that give the same behind ``norm``."""
-    (factor, offset), (wanted, shift) = norm.affine(), other.affine()
-    alive = factor != 0
-    safe = factor.where(alive, 1.0)
-    return factor, (wanted / safe).where(alive, 1.0), ((shift - offset) / safe).where(alive, 0.0)
+def _affine(layer: Weighted, norm: BatchNorm | None) -> tuple[Tensor, Tensor]:
+    """Factor and offset [Co], float64, of what follows the products of a layer: its bias and its BatchNorm."""
+    bias = layer.effective_bias()
+    nothing = torch.zeros(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
+    factor, offset = (nothing + 1, nothing) if norm is None else norm.affine()
+    return factor, offset if bias is None else offset + factor * bias.detach().double()
 
 
 def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
