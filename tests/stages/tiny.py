@@ -20,6 +20,7 @@ from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
@@ -143,6 +144,7 @@ STAGES = {
     "prune channel cubic": prune(pattern="channel", sparsity=0.25, schedule="cubic", allocation="uniform"),
     "rigl": RigL(sparsity=0.5, every=2, budget=SHORT),
     "acdc": AcDc(sparsity=0.5, warmup=0.2, phase=0.2, budget=SHORT),
+    "thinet": ThiNet(sparsity=0.25, budget=SHORT),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),

@@ -31,6 +31,7 @@ from paretrim.stages.prune import (
     schedule,
     second_order,
     sensitivity,
+    thinet,
 )
 from paretrim.stages.prune import stage as prune
 from paretrim.stages.quantize import adjustments, calibrators, mixed, rate
@@ -77,6 +78,7 @@ _HOLDERS = (
     together,
     rigl,
     acdc,
+    thinet,
     criteria,
     saliency,
     second_order,

@@ -48,6 +48,7 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
         return DONE
     for scan in scans:
         _show(scan)
+    say("columns: value and rise of the loss with so many zeros in one layer alone")
     say(f"all points: {folder / SENSITIVITY}")
     say(
         f"page: {folder / REPORT}"
@@ -71,7 +72,7 @@ def _show(scan: Sensitivity) -> None:
     metric = scan.metric
     dense = f"{metric.name} {metric.text(scan.value)}, loss {scan.loss:.4g}"
     say(f"\n{scan.pattern}, by {scan.score}: {dense} on {scan.images:,} images")
-    headings = [f"{metric.heading} at {100 * share:g} %" for share in SHOWN] + [f"loss + at {100 * share:g} %" for share in SHOWN]
+    headings = [f"{what} {100 * share:g} %" for what in (metric.name, "loss") for share in SHOWN]
     rows = [(curve.name, f"{curve.units:,}", *_cells(scan, curve, SHOWN)) for curve in scan.curves]
     show_rows(("layer", pictures.UNITS[scan.pattern], *headings), rows)
 

@@ -31,6 +31,7 @@ from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
@@ -62,7 +63,7 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 _Settings = TypeVar("_Settings")
 
-STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc)}
+STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet)}
 """Every stage a recipe can name. Add yours here."""
 
 

@@ -1,0 +1,229 @@
+"""ThiNet: channels go layer by layer, chosen by what the next layer gives without them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.channels import ChannelGroups, channel_groups
+from paretrim.graph.operations.channel_rules import is_depthwise
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.types import Node
+from paretrim.method import Method
+from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.network import Network
+from paretrim.stages.layer_inputs import Moments, as_columns, groups_of, layer_moments
+from paretrim.stages.prune.channels import IntArray, silence_, silenced, without_channels
+from paretrim.stages.prune.surgeon import damped, fitted
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="thinet",
+        kind="stage",
+        source="Luo et al. 2017 (ThiNet), arXiv 1707.06342",
+        what="channels leave layer by layer: those without which the next layer gives most nearly the same, which is then scaled",
+        formula="remove c to min of sum (sum over removed c of x_c)^2, x_c = what c adds to the next layer; greedy\n"
+        "then min over s of sum (y - sum over kept c of s_c x_c)^2",
+        recipe="thinet",
+    ),
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ThiNet:
+    """Remove ``sparsity`` of the channels of one layer after the other, first to last, with training between them.
+
+    A channel adds ``x_c`` to what the next layer gives. The channels that leave are chosen one by one so that the squared sum
+    of what they add, over all calibration images, positions and outputs, stays smallest. What the next layer reads of the others
+    is then scaled by least squares. Layers begin to lose channels at equal distances up to progress ``until``; then all train
+    on. Without epochs it all happens at once. Survivors are rounded up to ``multiple_of``.
+
+    As published, channels that are added to others (the outputs of residual blocks) stay; with ``coupled`` they go too, by the
+    sum of the relative errors of all layers that read them. The paper samples ten positions of an image, here all count.
+
+    Source: Luo et al. 2017, "ThiNet: a filter level pruning method for deep neural network compression", arXiv 1707.06342,
+    sections 3.2 and 3.3, equations 6 and 7; one or two epochs for each layer, section 3.1.
+
+    Raises:
+        InvalidRecipe: a sparsity of 1.
+    """
+
+    name: ClassVar[str] = "thinet"
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.5
+    until: Fraction = 0.8
+    multiple_of: AtLeastOne = 1
+    coupled: StrictBool = False
+
+    def __post_init__(self) -> None:
+        if self.sparsity == 1:
+            raise InvalidRecipe("thinet: a channel sparsity of 1 leaves no network; stay below 1")
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy; what has no channels to lose is refused here.
+
+        Raises:
+            InvalidRecipe: no layer has channels that may go.
+        """
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        if not self._sets(private, channel_groups(private.graph(weights=False))):
+            raise InvalidRecipe(
+                "thinet: every channel of this network is added to others or is an output, so none may go; set coupled to true"
+            )
+        return Training(private, resources)
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Take the channels of the layers whose turn it is; at the end they are removed for good."""
+        network = training.network
+        groups = channel_groups(network.graph(weights=False))
+        sets = self._sets(network, groups)
+        turn = len(sets) if progress >= self.until else math.floor(progress / self.until * len(sets) + _SLACK) + 1
+        gone = silenced(network, groups)
+        for members in sets[:turn]:
+            stay = math.ceil((len(members) - round(self.sparsity * len(members))) / self.multiple_of) * self.multiple_of
+            if not np.isin(members, gone).any() and max(1, stay) < len(members):
+                _thin_(network, training.resources.calibration, groups, members, len(members) - max(1, stay))
+        if progress == 1:
+            network.become_(without_channels(network, groups, silenced(network, groups)))
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+    def _sets(self, network: Network, groups: ChannelGroups) -> list[IntArray]:
+        """The sets of channels that take part, in the order of the network."""
+        return [
+            members
+            for members in groups.sets
+            if readers(network, groups, members) and (self.coupled or len(_writers(network, groups, members)) == 1)
+        ]
+
+
+_SLACK = 1e-9
+"""What shares of the budget may be off by, from rounding."""
+
+
+def _dense_nodes(network: Network) -> list[tuple[Node, Weighted]]:
+    """Weighted nodes but depthwise convolutions, whose channels only pass through."""
+    layers = weighted_layers(network)
+    found = [(node, layers[node.name]) for node in network.structure.nodes if node.op in WEIGHTED]
+    return [(node, layer) for node, layer in found if not is_depthwise(node, tuple(layer.weight.shape))]
+
+
+def _writers(network: Network, groups: ChannelGroups, members: IntArray) -> list[str]:
+    nodes = _dense_nodes(network)
+    return [node.name for node, _ in nodes if np.isin(groups.classes[node.name], members).any()]
+
+
+def readers(network: Network, groups: ChannelGroups, members: IntArray) -> list[str]:
+    """The layers that mix these classes of channels."""
+    nodes = _dense_nodes(network)
+    return [node.name for node, _ in nodes if np.isin(groups.classes[node.inputs[0]], members).any()]
+
+
+def _thin_(network: Network, images: Tensor, groups: ChannelGroups, members: IntArray, count: int) -> None:
+    """Silence ``count`` of these classes and scale what their readers read of the others."""
+    layers, training = weighted_layers(network), network.training
+    products: dict[str, Tensor] = {}
+    owners: dict[str, Tensor] = {}
+
+    def collect(node: Node, moments: Moments) -> None:
+        columns = as_columns(layers[node.name].masked_weight().detach(), groups_of(node)).double()
+        owners[node.name] = _owners(groups.classes[node.inputs[0]], members, groups_of(node)).to(columns.device)
+        products[node.name] = contributions(columns, moments.inputs, owners[node.name])
+
+    layer_moments(network, network, images, readers(network, groups, members), collect)
+    network.train(training)
+    energies = {name: float(product.sum()) for name, product in products.items()}
+    total = torch.stack([product / energy if (energy := energies[name]) > 0 else product for name, product in products.items()])
+    removed = greedy_removal(total.sum(0), count)
+    stay = torch.ones(len(members), dtype=torch.bool, device=total.device)
+    stay[removed] = False
+    for name, product in products.items():
+        _scale_columns_(layers[name], owners[name], least_squares_scales(product, stay))
+    silence_(network, groups, np.sort(members[removed.cpu().numpy()]))
+
+
+def _owners(classes: IntArray, members: IntArray, groups: int) -> Tensor:
+    """Of every input channel [G, Ci] the position among ``members``, -1 for those of other classes."""
+    places = np.full(int(max(classes.max(), members.max())) + 1, -1, dtype=np.int64)
+    places[members] = np.arange(len(members))
+    return torch.from_numpy(places[classes]).reshape(groups, -1)
+
+
+def contributions(columns: Tensor, inputs: Tensor, owners: Tensor) -> Tensor:
+    """Mean products of what every two channels add to the outputs of a layer, summed over outputs, float64 [n, n].
+
+    Args:
+        columns: weights [G, R, D] with D in the order [kernel, Ci].
+        inputs: mean of ``u u^T`` of the inputs, [G, D, D].
+        owners: which of n channels each input channel is, [G, Ci]; -1 for none of them.
+    """
+    kernel = columns.shape[2] // owners.shape[1]
+    count = int(owners.max()) + 1
+    total = torch.zeros(count, count, dtype=torch.float64, device=columns.device)
+    for group, owner in enumerate(owners):
+        both = (columns[group].T @ columns[group]) * inputs[group]
+        wide = owner.repeat(kernel)
+        mine = torch.nonzero(wide >= 0).flatten()
+        which = torch.nn.functional.one_hot(wide[mine], count).double()
+        total += which.T @ both[mine][:, mine] @ which
+    return total
+
+
+def greedy_removal(products: Tensor, count: int) -> Tensor:
+    """``count`` channels in the order in which they leave: each time the squared sum of what all that left added is smallest.
+
+    Args:
+        products: mean products of what every two channels add, [n, n].
+        count: how many leave, at most n.
+    """
+    own, across = products.diagonal().clone(), torch.zeros(len(products), dtype=products.dtype, device=products.device)
+    removed: list[int] = []
+    for _ in range(count):
+        # The error of those that left is the same for all candidates.
+        costs = own + 2 * across
+        if removed:
+            costs[removed] = torch.inf
+        chosen = int(costs.argmin())
+        removed.append(chosen)
+        across = across + products[:, chosen]
+    return torch.tensor(removed, dtype=torch.int64, device=products.device)
+
+
+def least_squares_scales(products: Tensor, stay: Tensor) -> Tensor:
+    """Scales [n] of what stays adds, 0 for what does not, so that its sum is nearest to that of all channels.
+
+    Args:
+        products: mean products of what every two channels add, [n, n].
+        stay: bool [n].
+    """
+    return fitted(damped(products, _DAMPING), (products.sum(1) + _DAMPING * products.diagonal().mean())[None], stay[None])[0]
+
+
+_DAMPING = 1e-6
+"""Share of the mean diagonal that draws scales towards 1: channels that add nothing keep theirs."""
+
+
+def _scale_columns_(layer: Weighted, owners: Tensor, scales: Tensor) -> None:
+    """Multiply what the weights [Co, Ci, ...] read of each channel by its scale; channels of no owner stay as they are."""
+    groups, inputs = owners.shape
+    factors = torch.where(owners >= 0, scales[owners.clamp(min=0)], 1.0).to(layer.weight.dtype)
+    rows = factors.repeat_interleave(len(layer.weight) // groups, 0)
+    with torch.no_grad():
+        layer.weight.mul_(rows.reshape(len(layer.weight), inputs, *[1] * (layer.weight.dim() - 2)))
