@@ -21,7 +21,7 @@ from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
-from paretrim.runtime import plan
+from paretrim.runtime import plan, pretrained, pretrained_cards
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
@@ -74,3 +74,10 @@ def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path)
     fused = classes("openvino")
     assert (fused == expected).mean() >= 0.998
     assert abs((fused == labels).mean() - (expected == labels).mean()) <= 0.001
+
+
+@pytest.mark.parametrize("card", [card for card in pretrained_cards() if card.data == "cifar10"], ids=lambda card: card.name)
+def test_the_accuracy_on_a_card_is_that_of_its_file(cifar10, card):
+    session = pretrained(card.name, threads=2)
+    right = session(cifar10.test.images.numpy()).argmax(axis=1) == cifar10.test.labels.numpy()
+    assert (len(right), right.mean()) == (card.test_images, card.accuracy)
