@@ -50,7 +50,7 @@ def stale(root: Path, scratch: Path) -> list[str]:
             found.append(f"results/{study.name} holds lines of another study, or none")
             continue
         found += [f"{page} is missing or stale" for page in remade(study.name, content, root, scratch)]
-    known = {path.name for path in studies}
+    known = {path.name for path in studies} | {path.stem for path in (root / "results").glob("*.jsonl")}
     pages = [*(root / "docs" / "studies").glob("*.md"), *(root / "docs" / "figures").glob("*.svg")]
     return found + [f"{page.name} belongs to no study" for page in pages if page.name != INDEX and page.stem not in known]
 

@@ -1,0 +1,111 @@
+"""Times the files of all cases of a network, interleaved: a process for each is asked for one image at a time."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from peer_cases import Case
+from peer_environments import variables
+from peer_lines import LatencyLine, Origin, ResultLine
+
+from paretrim.bench.load import disturbed, read_load, unquiet
+from paretrim.errors import UnstableMachine
+from paretrim.intervals import mean_interval
+
+PROCESSES, ROUNDS, WARM_UP, IMAGES = 5, 300, 50, 1000
+
+Arm = tuple[Case, ResultLine, Sequence[str | Path]]
+"""A case, what it came to, and the command that serves its file."""
+
+
+class Server:
+    """A process that computes the image it is asked for and says how long it took."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def time_ns(self, image: int) -> int:
+        """Nanoseconds of one call.
+
+        Raises:
+            UnstableMachine: the process has ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{image}\n")
+            self.process.stdin.flush()
+            said = self.process.stdout.readline()
+        except BrokenPipeError:
+            said = ""
+        if not said.strip().isdigit():
+            raise UnstableMachine(f"'{self.process.args}' ended instead of computing an image; run this command to see why")
+        return int(said)
+
+
+def time_files(arms: Sequence[Arm], origin: Callable[[Case], Origin]) -> Iterator[LatencyLine]:
+    """A line for every arm.
+
+    Raises:
+        UnstableMachine: the machine is busy, or a process ended.
+    """
+    busy = unquiet(read_load(), threads=1)
+    if busy:
+        raise UnstableMachine(f"nothing is timed now: {'; '.join(busy)}; wait until the machine is quiet")
+    medians: dict[str, list[float]] = {case.name: [] for case, _, _ in arms}
+    noise: list[str] = []
+    for number in range(PROCESSES):
+        before, start = read_load(), time.perf_counter()
+        for name, samples in one_process_each(arms, seed=number).items():
+            medians[name].append(median(samples) / 1e6)
+        said = disturbed(before, read_load(), seconds=time.perf_counter() - start)
+        noise += [f"processes {number + 1}: {what}" for what in said]
+    for case, result, _ in arms:
+        found = mean_interval(medians[case.name])
+        yield LatencyLine(
+            case=case.name,
+            network=result.network,
+            seed=result.seed,
+            file_digest=result.file_digest,
+            threads=1,
+            p50_ms=found.value,
+            p50_ms_low=found.low,
+            p50_ms_high=found.high,
+            processes=PROCESSES,
+            rounds=ROUNDS,
+            noise=tuple(noise),
+            origin=origin(case),
+        )
+
+
+def one_process_each(arms: Sequence[Arm], *, seed: int) -> dict[str, list[int]]:
+    """Nanoseconds of every arm in every round; in each round all compute the same image, in another order."""
+    chance = random.Random(seed)
+    with ExitStack() as opened:
+        servers: dict[str, Server] = {}
+        for case, _, command in arms:
+            process = opened.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    env=variables(1),
+                )
+            )
+            servers[case.name] = Server(process)
+            for image in range(WARM_UP):
+                servers[case.name].time_ns(image)
+        samples: dict[str, list[int]] = {name: [] for name in servers}
+        for _ in range(ROUNDS):
+            image = chance.randrange(IMAGES)
+            for name in chance.sample(list(servers), len(servers)):
+                samples[name].append(servers[name].time_ns(image))
+    return samples
