@@ -18,6 +18,7 @@ from paretrim.run.start import Start
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.gsm import Gsm
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.thinet import ThiNet
@@ -145,6 +146,7 @@ STAGES = {
     "rigl": RigL(sparsity=0.5, every=2, budget=SHORT),
     "acdc": AcDc(sparsity=0.5, warmup=0.2, phase=0.2, budget=SHORT),
     "thinet": ThiNet(sparsity=0.25, budget=SHORT),
+    "gsm": Gsm(sparsity=0.5, budget=SHORT),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),

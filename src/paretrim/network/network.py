@@ -6,7 +6,7 @@ Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -51,6 +51,8 @@ class BatchNorm(nn.Module):
         self.register_buffer("alive", None)
         self.epsilon = epsilon
         self.momentum = 0.1
+        self.gate: Callable[[bool], Tensor] | None = None
+        """What a stage multiplies the channels by, [C]; told whether the network trains. It is no part of what ships."""
         self.frozen = False
         """With frozen statistics the running ones are used and kept, also while training."""
 
@@ -58,6 +60,9 @@ class BatchNorm(nn.Module):
         """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
         batch_statistics = self.training and not self.frozen and self.epsilon > 0
         gamma, beta = (self.gamma, self.beta) if self.alive is None else (self.gamma * self.alive, self.beta * self.alive)
+        if self.gate is not None:
+            scale = self.gate(self.training)
+            gamma, beta = gamma * scale, beta * scale
         epsilon = max(self.epsilon, SMALLEST_EPSILON)
         return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, epsilon)
 

@@ -29,6 +29,8 @@ from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.gates import Gates
+from paretrim.stages.prune.gsm import Gsm
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.thinet import ThiNet
@@ -63,7 +65,9 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 _Settings = TypeVar("_Settings")
 
-STAGES: Mapping[str, type] = {stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet)}
+STAGES: Mapping[str, type] = {
+    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm)
+}
 """Every stage a recipe can name. Add yours here."""
 
 

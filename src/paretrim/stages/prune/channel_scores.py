@@ -72,7 +72,7 @@ def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, 
 
     Source: network slimming, Liu et al. 2017, arXiv 1708.06519, without its penalty.
     """
-    norms = _norms_behind(network)
+    norms = norms_behind(network)
     if not norms:
         raise InvalidRecipe(
             "score 'batchnorm' ranks channels by the scale of the BatchNorm behind them, and this network has none; "
@@ -94,7 +94,7 @@ def channels_by_gate(network: Network, resources: Resources) -> dict[str, Tensor
 
     Source: Molchanov et al. 2019, arXiv 1906.10771, equation 8 with gates (Taylor-FO-BN).
     """
-    norms, parts = _norms_behind(network), dict[str, list[nn.Parameter]]()
+    norms, parts = norms_behind(network), dict[str, list[nn.Parameter]]()
     fixed = {node.name for node in network.structure.nodes if is_fixed(node)}
     layers = weighted_layers(network)
     for name, layer in layers.items():
@@ -179,7 +179,7 @@ def _ranks(features: Tensor) -> Tensor:
     return ((first + last).double() / 2).T
 
 
-def _norms_behind(network: Network) -> dict[str, BatchNorm]:
+def norms_behind(network: Network) -> dict[str, BatchNorm]:
     """The BatchNorm that directly follows a weighted layer, by the layer's name."""
     norms = network.batch_norms()
     runs = fuse(network.graph(weights=False))

@@ -22,6 +22,7 @@ from paretrim.stages.prune.channel_scores import (
 )
 from paretrim.stages.prune.saliency import by_connection, by_fisher, by_gradient_flow, by_synaptic_flow
 from paretrim.stages.prune.scores import channel_l2
+from paretrim.stages.prune.teacher_score import channels_by_teacher
 from paretrim.train.resources import Resources
 from paretrim.visible import brief
 
@@ -92,6 +93,7 @@ CHANNEL_SCORES: Mapping[str, ChannelScore] = {
     "batchnorm": channels_by_batchnorm,
     "taylor_gate": channels_by_gate,
     "nisp": channels_by_propagation,
+    "hkdp": channels_by_teacher,
 }
 """Scores of channels; a score of weights that is not here scores a channel with the Euclidean norm of its weights' scores."""
 

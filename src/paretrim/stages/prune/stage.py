@@ -77,8 +77,8 @@ class Prune:
     ``score`` says which weights or channels go first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``, ``random``,
     ``snip``, ``grasp``, ``synflow``, ``fisher``), ``obs`` (second-order: the error of the layer's output if the other weights
     make up for what leaves; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
-    ``taylor_gate``, ``nisp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed anew
-    whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
+    ``taylor_gate``, ``nisp``, ``hkdp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed
+    anew whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
     ``(1 - sparsity)^(k / rounds)`` and the score computed anew in each; by default in one, for ``synflow`` in 100.
 
     ``compensate`` fits the weights that stay, layer by layer, so that every layer gives on calibration images what it gave

@@ -1,0 +1,101 @@
+"""Global sparse momentum: only the weights that matter most now learn, all others decay to zero."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
+from paretrim.network.network import Network
+from paretrim.stages.prune.allocation import masks
+from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.train.budget import STRICT, Budget, Fraction
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="gsm",
+        kind="stage",
+        source="Ding et al. 2019 (GSM), arXiv 1909.12778; the pruning step of HKDP's abstract, Che et al. 2021",
+        what="in each step only the weights with the largest |w dL/dw| of all learn; the others decay, and go at the end",
+        formula="z <- momentum z + decay w + B dL/dw; w <- w - rate z; B = 1 for the largest |w dL/dw|, else 0",
+        recipe="hkdp",
+    ),
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Gsm:
+    """Let the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|`` learn in each step; the others only decay.
+
+    The share is one for the whole network, so every layer finds its own. At the end the smallest weights become zero, most of
+    which have decayed. Momentum and decay are those of the budget: published are momentum 0.98 and a weight decay of 5e-4.
+    ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
+
+    Source: Ding et al. 2019, "Global sparse momentum SGD for pruning very deep neural networks", arXiv 1909.12778, section 3.2.
+    The abstract of HKDP (Che et al. 2021) describes its pruning in these words; that it is the same is not certain.
+
+    Raises:
+        InvalidRecipe: the pattern has no blocks, or a setting is refused as by ``prune``.
+    """
+
+    name: ClassVar[str] = "gsm"
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.8
+    pattern: str = "unstructured"
+    first: StrictBool = False
+    last: StrictBool = False
+    depthwise: StrictBool = False
+
+    def __post_init__(self) -> None:
+        if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
+            raise InvalidRecipe(f"gsm: pattern {self.pattern} has no blocks to rank; choose unstructured or 1x4")
+        self._prune()
+
+    def _prune(self) -> Prune:
+        return Prune(sparsity=self.sparsity, pattern=self.pattern, first=self.first, last=self.last, depthwise=self.depthwise)
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A plain copy; a sparsity that cannot be reached is refused here."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        self._prune().masks_of(private, self.sparsity, resources)
+        return Training(private, resources)
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Cut at the end."""
+        if progress == 1:
+            self._prune().mask_(training.network, self.sparsity, training.resources)
+
+    def observe(self, training: Training, _step: Step, /) -> None:
+        """Take the gradient from all weights but those that matter most now."""
+        layers = self._prune().layers_of(training.network)
+        gradients = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
+        alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None and name in gradients}
+        weights = {name: layers[name].weight.detach() for name in gradients}
+        for name, active in active_weights(weights, gradients, self.sparsity, self.pattern, alive=alive).items():
+            gradients[name].mul_(active)
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+
+def active_weights(
+    weights: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    sparsity: float,
+    pattern: str,
+    *,
+    alive: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The weights that learn in this step, bool by layer: those with the largest ``|w dL/dw|`` of all layers together."""
+    scores = {name: (weights[name] * gradients[name]).abs() for name in weights}
+    return masks(scores, sparsity, method="global", pattern=parse_pattern(pattern), alive=alive)
