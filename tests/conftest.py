@@ -1,18 +1,43 @@
 """Settings of all tests."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 IN_ONE_THREAD = {"cli", "pipeline", "stages", "train"}
 """Folders whose tests train."""
 
-# The same examples in every run, and no deadline: a change is judged by what it does, not by chance or by how busy the
-# machine is. To look for new examples: pytest --hypothesis-profile=default
-settings.register_profile("steady", derandomize=True, deadline=None)
+# The same examples in every run, and no limit on their time: a change is judged by what it does, not by chance or by how busy
+# the machine is. To look for new examples: pytest --hypothesis-profile=default
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+class FailuresAtOnce:
+    """Names a failed test when it fails; pytest by itself says it when all others are done."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.terminal.write_line(f"\nFAILED {report.nodeid} ({report.when}): {reason(report)}", red=True)
+
+
+def reason(report):
+    """First line of what was raised."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr).split("\n", 1)[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
 def pytest_collection_modifyitems(items):

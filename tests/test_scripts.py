@@ -184,7 +184,7 @@ def test_two_at_once_wait_for_each_other(checkout: Path):
         )
         time.sleep(0.3)
         assert waiting.poll() is None
-    said, _ = waiting.communicate(timeout=30)
+    said, _ = waiting.communicate(timeout=300)
     assert said.strip() == f"{checkout}/.venv/bin/python"
 
 

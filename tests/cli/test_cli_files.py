@@ -431,7 +431,7 @@ def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_
 def test_a_table_where_its_signs_cannot_be_written(finished, launch, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     process = launch("report", finished, "--out", tmp_path / "page.html")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert "prune ? quantize" in out
 

@@ -114,7 +114,7 @@ def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path, n
     assert (status, out) == (1, "")
     assert re.search(rf"in use by process {process.pid} on \S+ since 20\S+; wait until it is done", err)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == status_of_stop
     assert out == ""
     assert "Traceback" not in err

@@ -63,7 +63,7 @@ def server(monkeypatch):
 
 
 def fetch(server, path, **settings):
-    download(server.url, path, **({"md5": MD5, "pause_s": 0.0, "timeout_s": 5.0} | settings))
+    download(server.url, path, **({"md5": MD5, "pause_s": 0.0, "timeout_s": 60.0} | settings))
 
 
 def test_file_arrives_with_progress(server, tmp_path):

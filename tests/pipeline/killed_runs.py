@@ -1,4 +1,4 @@
-"""Runs on digits in child processes that are killed with SIGKILL, and goes on with each; prints a digest of every outcome.
+"""Runs on digits in child processes that are killed, and goes on with each; prints a digest of every outcome.
 
 Used by test_kill_and_resume.py, in a process of its own: torch is imported once and every run is forked from here, with one
 thread, so that no thread is lost in a fork.
@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -45,7 +44,7 @@ def tiny(classes, channels):
 
 
 def forked(start, stages, folder, killer=None):
-    """Start a run in a child; returns its process id."""
+    """Start a run in a child; returns its process id. ``killer`` is called in the child first."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -76,7 +75,18 @@ def digest(candidates):
 
 def ended(child):
     """How a child ended: 0, or minus the signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return ended_after(child)[0]
+
+
+def ended_after(child):
+    """How a child ended, and the CPU seconds it took."""
+    _, status, used = os.wait4(child, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+
+
+def die_after(seconds):
+    """A killer that strikes after CPU seconds, which do not depend on how busy the machine is. SIGPROF ends at once, too."""
+    return lambda: signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def die_in_sync(number):
@@ -97,9 +107,15 @@ def die_in_sync(number):
 
 
 def finish(start, stages, folder):
-    """The same command once more, undisturbed."""
-    assert ended(forked(start, stages, folder)) == 0
-    return (folder / "digest").read_text()
+    """The same command once more, undisturbed: its digest."""
+    return finish_in(start, stages, folder)[0]
+
+
+def finish_in(start, stages, folder):
+    """The digest of an undisturbed run, and the CPU seconds it took."""
+    status, seconds = ended_after(forked(start, stages, folder))
+    assert status == 0
+    return (folder / "digest").read_text(), seconds
 
 
 def main(root, seed):
@@ -107,18 +123,15 @@ def main(root, seed):
     recipe = parse_recipe(RECIPE)
     start, _ = start_from(recipe)
     stages = recipe.stages
-    begun = time.monotonic()
-    digests = {"undisturbed": finish(start, stages, root / "undisturbed")}
-    took = time.monotonic() - begun
+    whole, took = finish_in(start, stages, root / "undisturbed")
+    digests = {"undisturbed": whole}
     draw = random.Random(seed)
     kills, torn = [], []
     for round_number in range(2):
         folder = root / f"random-{round_number}"
         for _ in range(3):
-            child = forked(start, stages, folder)
-            time.sleep(draw.uniform(0.05, 0.8) * took)
-            os.kill(child, signal.SIGKILL)
-            kills.append(ended(child))
+            killed = forked(start, stages, folder, die_after(draw.uniform(0.05, 0.8) * took))
+            kills.append(ended(killed))
         digests[folder.name] = finish(start, stages, folder)
     for number in (3, 9, 13):  # each write syncs the file, then the folder: a checkpoint, and logits of the teacher twice
         folder = root / f"write-{number}"

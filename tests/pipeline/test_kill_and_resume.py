@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
-    """SIGKILL at random times and in the middle of writes; the newest checkpoint cut short; then the same command again."""
+    """Killed at random times and in the middle of writes; the newest checkpoint cut short; then the same command again."""
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
     found = subprocess.run(
@@ -18,12 +18,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert found.returncode == 0, found.stderr[-3000:]
     report = json.loads(found.stdout)
     assert len(report["digests"]) == 7
     assert set(report["digests"].values()) == {report["digests"]["undisturbed"]}
-    assert report["kills"].count(-signal.SIGKILL) >= 7  # of 10: some runs end before their random moment
+    assert report["kills"].count(-signal.SIGKILL) == 4
+    assert report["kills"].count(-signal.SIGPROF) >= 3  # of 6: some runs end before their random moment
     assert report["torn"] == ["stages", "teachers", "teachers"]  # each kill struck in a write, and where it was meant to
     assert report["left"] == []

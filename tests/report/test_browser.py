@@ -93,7 +93,7 @@ def opened(path: Path, profile: Path, *, width: int) -> dict[str, str]:
     assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},1000", "--virtual-time-budget=3000"]
     dumped = subprocess.run(
-        [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=500, check=True
     ).stdout
     root = re.search(r"<html[^>]*>", dumped)
     assert root is not None
@@ -157,7 +157,7 @@ def test_a_picture_can_be_taken(tmp_path: Path) -> None:
     path, picture = tmp_path / "page.html", tmp_path / "page.png"
     page.write(fakes.orders(1), path, title="Picture")
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,844", f"--screenshot={picture}"]
-    subprocess.run([*command, path.as_uri()], capture_output=True, timeout=120, check=True)
+    subprocess.run([*command, path.as_uri()], capture_output=True, timeout=500, check=True)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

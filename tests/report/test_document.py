@@ -300,7 +300,7 @@ def test_words_of_the_figure_keep_apart_in_a_browser(tmp_path: Path) -> None:
     path.write_text(f"<!DOCTYPE html><html><body>{picture}<script>{probe}</script></body></html>", encoding="utf-8")
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
     command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dumped = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
     found = re.search(r'data-found="(\d+) (\d+) (\d+)"', dumped)
     assert found is not None
     assert int(found[1]) > 2 * 9

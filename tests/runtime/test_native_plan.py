@@ -139,7 +139,7 @@ print(plan(graph, threads=2, measure=False)(images).shape)
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "threads is 1024; this machine starts no more than" in done.stdout

@@ -302,11 +302,11 @@ def test_ctrl_c_is_heeded_while_weights_are_decoded():
             lambda: native.read_trim(content, threads=1),
             lambda: native.plan_trim(content, threads=2, instruction_set="", measure=False, choices=""),
         ):
-            start = time.perf_counter()
+            start = time.process_time()
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(KeyboardInterrupt):
                 read()
-            assert time.perf_counter() - start < 1
+            assert time.process_time() - start < 0.3  # all of it takes half a second or more
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
