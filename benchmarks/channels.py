@@ -33,6 +33,7 @@ ARMS: dict[str, list[dict[str, object]]] = {
     "sensitivity": [{**CHANNELS, "allocation": "sensitivity"}, FINETUNE],
     "thinet": [{"stage": "thinet", "sparsity": 0.5, "budget": LONG}, FINETUNE],
     "gates": [{"stage": "gates", "sparsity": 0.5, "budget": LONG}, FINETUNE],
+    "thin": [{"stage": "thin", "sparsity": 0.5, "budget": {"epochs": 30, "learning_rate": 0.1}}],
     "hkdp-survey": [
         {"stage": "prune", "sparsity": 0.5, "budget": {"epochs": 2, "learning_rate": 0.05}},
         {**CHANNELS, "score": "hkdp", "sparsity": 0.3, "budget": {"epochs": 0}},
@@ -46,7 +47,7 @@ ARMS: dict[str, list[dict[str, object]]] = {
         },
     ],
 }
-"""Stages of 15 epochs."""
+"""Stages of 15 epochs; of the baseline, which begins from scratch, as many as training and pruning have together."""
 
 
 def main() -> None:

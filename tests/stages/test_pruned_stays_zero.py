@@ -216,6 +216,8 @@ def test_masks_are_cut_with_the_channels():
             {"allocation": "sensitivity", "pattern": "1x4", "regroup": True},
             r"schedule to one_shot and leave regroup out, or choose",
         ),
+        ({"multiple_of": "measured"}, r"'measured' times channels that are removed at once; set pattern to channel and schedule"),
+        ({"multiple_of": "measured", "pattern": "channel", "schedule": "cubic"}, r"schedule to one_shot, or give a number"),
         ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; set it to cost, or leave costs out"),
         ({"pattern": "channel", "regroup": True}, r"set regroup in the stage that prunes in 1x4"),
         ({"pattern": "unstructured", "regroup": True}, r"pattern unstructured has no blocks to regroup"),

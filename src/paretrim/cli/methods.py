@@ -26,6 +26,7 @@ from paretrim.stages.prune import (
     criteria,
     gates,
     gsm,
+    measured,
     patterns,
     regroup,
     rigl,
@@ -34,6 +35,7 @@ from paretrim.stages.prune import (
     second_order,
     sensitivity,
     teacher_score,
+    thin,
     thinet,
 )
 from paretrim.stages.prune import stage as prune
@@ -84,6 +86,8 @@ _HOLDERS = (
     thinet,
     gates,
     gsm,
+    thin,
+    measured,
     criteria,
     saliency,
     second_order,

@@ -22,6 +22,14 @@ METHODS = (
         recipe="prune-then-distill",
     ),
     Method(
+        name="channels-then-blocks",
+        kind="combination",
+        source=OURS,
+        what="whole channels go first, then 1x4 blocks of those that stay, then INT8",
+        formula="prune(channel) -> prune(1x4, cubic) -> quantize",
+        recipe="channels-then-blocks",
+    ),
+    Method(
         name="prune-while-distilling",
         kind="combination",
         source=OURS,

@@ -33,6 +33,7 @@ from paretrim.stages.prune.gates import Gates
 from paretrim.stages.prune.gsm import Gsm
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
@@ -66,7 +67,7 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 _Settings = TypeVar("_Settings")
 
 STAGES: Mapping[str, type] = {
-    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm)
+    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm, Thin)
 }
 """Every stage a recipe can name. Add yours here."""
 

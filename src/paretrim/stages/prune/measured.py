@@ -1,0 +1,58 @@
+"""The rounding of channel counts that the CPU likes best, by measured time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from paretrim.method import OURS, Method
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.stages.quantize.latency import layer_times_ns
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.resources import Resources
+
+MULTIPLES = (1, 4, 8, 16)
+"""What counts may be rounded up to: blocks of four are what kernels read, sixteen is what a vector of AVX-512 holds."""
+
+SLACK = 0.02
+"""More channels are taken as long as they cost at most so much more time than the fastest rounding."""
+
+IMAGES = 8
+"""Calibration images for the integers that are timed; time does not depend on them."""
+
+METHODS = (
+    Method(
+        name="multiple_of",
+        kind="option",
+        source=OURS,
+        what="counts of channels rounded up to what is fastest here: 1, 4, 8 or 16, measured in the native runtime",
+        formula="the largest m in {1, 4, 8, 16} with time(counts rounded up to m) <= 1.02 min over all m of time",
+        recipe="measured-counts",
+        settings=("prune.multiple_of",),
+    ),
+)
+
+
+def liked_multiple(rounded: Callable[[int], Network], resources: Resources) -> int:
+    """The multiple that counts should be rounded up to; ``rounded`` gives the network for each of :data:`MULTIPLES`.
+
+    Raises:
+        UnsupportedOperation: the native runtime does not run the network.
+    """
+    return chosen({multiple: time_ns(rounded(multiple), resources) for multiple in MULTIPLES})
+
+
+def chosen(times: Mapping[int, int]) -> int:
+    """The largest multiple that is within :data:`SLACK` of the fastest."""
+    least = min(times.values())
+    return max(multiple for multiple, time in times.items() if time <= (1 + SLACK) * least)
+
+
+def time_ns(network: Network, resources: Resources) -> int:
+    """Nanoseconds of all layers with weights, in integers, for one image on one thread."""
+    if network.quantizers():
+        return sum(layer_times_ns(freeze(network)).values())
+    few = replace(resources, calibration=resources.calibration[:IMAGES], calibration_labels=None)
+    return sum(layer_times_ns(freeze(Quantize(budget=Budget(epochs=0)).begin(network, few).network)).values())

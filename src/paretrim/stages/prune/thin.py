@@ -1,0 +1,102 @@
+"""The plain scaled-down network, trained from scratch: what pruning of channels must beat."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.graph.channels import channel_groups, choose
+from paretrim.method import Method
+from paretrim.network.constraints import hold_masks_, weighted_layers
+from paretrim.network.network import Network
+from paretrim.stages.prune.channels import without_channels
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="thin",
+        kind="stage",
+        source="Liu et al. 2019, arXiv 1810.05270 (rethinking pruning); as ThinResNet in Luo et al. 2017, arXiv 1707.06342",
+        what="the baseline of channel pruning: the same network with fewer channels everywhere, from fresh weights",
+        formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), drawn anew",
+        recipe="thin",
+    ),
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Thin:
+    """Take the share ``sparsity`` of the channels of every layer away, forget all weights, and train from scratch.
+
+    The widths are those of ``prune`` with the pattern ``channel`` and the allocation ``uniform``: survivors are rounded up to
+    ``multiple_of``. To be compared with pruning, it trains as long as dense training and pruning do together. Convolutions are
+    drawn with variance 2 / fan-out, linear layers as torch does; BatchNorm begins anew. Masks of earlier stages hold.
+
+    Source: Liu et al. 2019, "Rethinking the value of network pruning", arXiv 1810.05270, "Scratch-B"; He et al. 2015, section
+    2.2, for the weights.
+
+    Raises:
+        InvalidRecipe: a sparsity of 1.
+    """
+
+    name: ClassVar[str] = "thin"
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Fraction = 0.5
+    multiple_of: AtLeastOne = 1
+
+    def __post_init__(self) -> None:
+        if self.sparsity == 1:
+            raise InvalidRecipe("thin: a channel sparsity of 1 leaves no network; stay below 1")
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A smaller network with fresh weights."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        groups = channel_groups(private.graph(weights=False))
+        removed = choose(groups, np.ones(groups.count), self.sparsity, allocation="uniform", multiple_of=self.multiple_of)
+        thin = without_channels(private, groups, removed)
+        begin_anew_(thin)
+        return Training(thin, resources)
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+
+def begin_anew_(network: Network) -> None:
+    """Draw the weights of all layers that train from torch's random stream, and reset BatchNorm."""
+    layers = [layer for layer in weighted_layers(network).values() if layer.weight.requires_grad]
+    with torch.no_grad():
+        for layer in layers:
+            if layer.weight.dim() == 4:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                bound = 0.0
+            else:
+                bound = layer.weight.shape[1] ** -0.5  # as torch's own linear layers
+                nn.init.uniform_(layer.weight, -bound, bound)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound)
+        for batch_norm in network.batch_norms().values():
+            for tensor, value in (
+                (batch_norm.gamma, 1.0),
+                (batch_norm.beta, 0.0),
+                (batch_norm.mean, 0.0),
+                (batch_norm.variance, 1.0),
+            ):
+                tensor.fill_(value)
+    hold_masks_(layers)
