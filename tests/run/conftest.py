@@ -9,9 +9,9 @@ from paretrim.run.recipe import parse_recipe
 
 @pytest.fixture
 def recipe():
-    """Two stages on a network of the catalog, for plans and timings that train next to nothing."""
+    """Two stages on a small network, for plans and timings that train next to nothing."""
     stages = [{"stage": "prune", "sparsity": 0.5, "budget": {"epochs": 0}}, {"stage": "quantize", "budget": {"epochs": 0}}]
-    table = {"model": {"network": "resnet20"}, "data": {"name": "digits"}, "calibration_images": 32, "stages": stages}
+    table = {"model": {"network": "small_network:make"}, "data": {"name": "digits"}, "calibration_images": 32, "stages": stages}
     return parse_recipe(table)
 
 

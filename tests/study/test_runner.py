@@ -26,7 +26,7 @@ def grid() -> Grid:
             "epochs": 2,
             "arms": ["prune quantize", "quantize prune"],
             "base": {
-                "model": {"network": "resnet20"},
+                "model": {"network": "small_network:make"},
                 "data": {"name": "digits", "train_images": 200},
                 "dense": {"epochs": 2, "batch_size": 64, "learning_rate": 0.05},
                 "calibration_images": 32,
