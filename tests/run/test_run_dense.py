@@ -1,12 +1,12 @@
 """Weights and [dense] together: training starts from the weights, whoever runs the recipe."""
 
 import pytest
+import small_network
 import torch
 from safetensors.torch import save_file
 
 from paretrim import Budget, run_recipe
 from paretrim.cli import main
-from paretrim.models.catalog import NETWORKS
 from paretrim.run.pipeline import finished_dense
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import start_from
@@ -17,7 +17,7 @@ seeds = [0]
 epochs = 0
 arms = ["quantize"]
 [base.model]
-network = "resnet20"
+network = "small_network:make"
 weights = "weights.safetensors"
 [base.data]
 name = "digits"
@@ -40,7 +40,7 @@ def by_study():
 
 def by_compress():
     training = ["--dense-epochs", "1", "--dense-learning-rate", "0.05", "--train-images", "64", "--epochs", "0"]
-    model = ["--model", "resnet20", "--weights", "weights.safetensors", "--data", "digits"]
+    model = ["--model", "small_network:make", "--weights", "weights.safetensors", "--data", "digits"]
     return main(["compress", *model, *training, "--int8", "--folder", "run", "--effort", "none"])
 
 
@@ -52,9 +52,12 @@ def by_api(recipe, folder):
 def test_the_dense_network_is_trained_from_its_weights(caller, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(5)
-    module = NETWORKS["resnet20"](classes=10, channels=1)
+    module = small_network.make(classes=10, channels=1)
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, "weights.safetensors")
-    table = {"model": {"network": "resnet20", "weights": "weights.safetensors"}, "data": {"name": "digits", "train_images": 64}}
+    table = {
+        "model": {"network": "small_network:make", "weights": "weights.safetensors"},
+        "data": {"name": "digits", "train_images": 64},
+    }
     recipe = parse_recipe({**table, "dense": {"epochs": 1, "learning_rate": 0.05}})
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "recipe.toml").write_text(RECIPE)
