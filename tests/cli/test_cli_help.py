@@ -13,6 +13,7 @@ COMMANDS = (
     "compress",
     "plan",
     "sensitivity",
+    "outliers",
     "bench",
     "eval",
     "export",

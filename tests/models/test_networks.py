@@ -32,6 +32,7 @@ PARAMETERS = {
     ("vgg19_224", 1000): 143_667_240,
     ("vgg19_bn_224", 1000): 143_678_248,
 }
+ONE_CHANNEL = {"lenet_300_100": 266_610, "lenet_5": 431_080}
 TORCHVISION = {
     name: name.removesuffix("_imagenet").removesuffix("_224") for name in NETWORKS if name.endswith(("_imagenet", "_224"))
 }
@@ -43,6 +44,13 @@ def test_parameter_counts_are_the_published_ones(name, classes):
     with torch.device("meta"):
         network = NETWORKS[name](classes=classes)
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name, classes]
+
+
+@pytest.mark.parametrize("name", ONE_CHANNEL)
+def test_parameter_counts_of_networks_for_digits_are_the_published_ones(name):
+    with torch.device("meta"):
+        network = NETWORKS[name](classes=10, channels=1)
+    assert sum(parameter.numel() for parameter in network.parameters()) == ONE_CHANNEL[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -12,10 +12,13 @@ from torch import nn
 
 from paretrim.capture import capture
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.fusion import fuse
 from paretrim.graph.interpreter import run
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.freeze import freeze
+from paretrim.network.grids import Grid
 from paretrim.network.network import Network
+from paretrim.network.uniform import ActivationQuantizer
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage
@@ -24,6 +27,7 @@ from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
 from paretrim.stages.quantize.adjustments import AFTER, BEFORE, Work, adjust_after_
 from paretrim.stages.quantize.corrections import affine_of, pairs
 from paretrim.stages.quantize.equalize import equalize_, scale_groups, smooth_
+from paretrim.stages.quantize.joint import calibrate_jointly_
 from paretrim.stages.quantize.stage import Quantize
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -222,6 +226,26 @@ def test_rounding_with_compensation_comes_nearer_and_keeps_means(name, scales):
         assert not torch.equal(integers, steps)
 
 
+@every_network
+def test_joint_calibration_brings_outputs_nearer_and_repairs_a_range(name):
+    plain, reference = quantized(name, bits=8)
+    images = resources(name).calibration
+
+    def off(network):
+        with torch.no_grad():
+            return float((network.eval()(images) - reference.eval()(images)).square().sum())
+
+    first = next(iter(weighted_layers(plain)))
+    end = next(run.end.name for run in fuse(plain.structure) if run.head.name == first)
+    grid = plain.quantizers()[end].grid()
+    plain.set_grid_(end, ActivationQuantizer(Grid(grid.scale * 0.3, grid.zero_point), scales="learned"))
+    before = off(plain)
+    calibrate_jointly_(plain, reference, images)
+    assert off(plain) < 0.8 * before
+    assert plain.quantizers()[end].grid().scale == pytest.approx(grid.scale * 0.3 * 1.15**3)
+    assert all(parameter.requires_grad and not parameter.is_inference() for parameter in plain.grids.parameters())
+
+
 def test_adaround_comes_near_the_best_roundings_of_small_layers():
     """It is a descent: of five layers it found the very best for four."""
     totals = np.sum([small_layer(seed) for seed in range(5)], axis=0)
@@ -314,7 +338,7 @@ def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"adjust": ["polish"]}, "adjust names 'polish'; known are equalize, smooth, batchnorm, bias, adaround, gptq"),
+        ({"adjust": ["polish"]}, "adjust names 'polish'; known are equalize, smooth, batchnorm, bias, adaround, gptq, joint"),
         ({"adjust": ["bias", "bias"]}, "adjust names 'bias' twice; name it once"),
         (
             {"adjust": ["adaround"], "rate": 0.001},

@@ -20,7 +20,7 @@ from paretrim.cli.streams import guarded_streams
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
 from paretrim.visible import visible_lines
 
-RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity")
+RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity", "outliers")
 """Commands that go on where they were stopped."""
 
 
@@ -133,6 +133,10 @@ def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
             from paretrim.cli import quantizing
 
             return quantizing.quantize(parsed, command_line)
+        case "outliers":
+            from paretrim.cli import outliers
+
+            return outliers.outliers(parsed, command_line)
         case "sensitivity":
             from paretrim.cli import sensitivity
 

@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_quantize(commands)
     _add_plan(commands)
     _add_sensitivity(commands)
+    _add_outliers(commands)
     _add_bench(commands)
     _add_eval(commands)
     _add_export(commands)
@@ -184,7 +185,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
-    text = "methods without training, separated by commas: equalize, smooth, batchnorm, bias, adaround, gptq (default: none)"
+    text = "methods without training, by commas: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
     text = "steps in which adaround learns the roundings of a layer (default: 10000)"
     parser.add_argument("--rounding-steps", type=count, metavar="N", help=text)
@@ -217,6 +218,23 @@ def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "which weights or channels go first, as score of the prune stage (default: %(default)s)"
     parser.add_argument("--score", default="magnitude", metavar="NAME", help=text)
     parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the picture as a file of its own")
+
+
+def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "outliers",
+        "show how far weights and activations of a dense network reach, and what a calibrator clips",
+        examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
+        "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
+    )
+    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
+    _add_network(parser, required=False)
+    _add_place(parser, "as that of run or compress")
+    text = "what chooses the ranges, as in the quantize stage (default: %(default)s)"
+    parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
+    text = "share of values in %% that the calibrator percentile keeps (default: %(default)s)"
+    parser.add_argument("--percentile", type=float, default=99.9, metavar="P", help=text)
 
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:

@@ -32,7 +32,7 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
     Raises:
         InvalidRecipe: neither a recipe nor a network is named, or both are.
     """
-    recipe, patterns = _recipe(parsed), parsed.patterns or PATTERNS
+    recipe, patterns = dense_recipe(parsed, "sensitivity"), parsed.patterns or PATTERNS
     folder: Path = parsed.folder or (Path("runs") / parsed.recipe.stem if parsed.recipe else folder_for(parsed))
     with hold(folder), at_work() as watcher:
         ready = with_dense(open_noting(recipe, watcher), folder, watcher)
@@ -58,13 +58,18 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
     return DONE
 
 
-def _recipe(parsed: argparse.Namespace) -> Recipe:
+def dense_recipe(parsed: argparse.Namespace, command: str) -> Recipe:
+    """The recipe whose dense network ``command`` looks at, from a file or from options.
+
+    Raises:
+        InvalidRecipe: neither is given, or both are.
+    """
     if (parsed.recipe is None) == (parsed.model is None):
-        raise InvalidRecipe("sensitivity needs a recipe file, or --model and --data as compress takes them, and not both")
+        raise InvalidRecipe(f"{command} needs a recipe file, or --model and --data as compress takes them, and not both")
     if parsed.recipe:
         return overridden(read_recipe(parsed.recipe), parsed)
     if parsed.data is None:
-        raise InvalidRecipe("sensitivity with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
+        raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
     return compress_recipe(parsed)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from torch import nn
 
+from paretrim.models.lenet import lenet_5, lenet_300_100
 from paretrim.models.resnet import resnet18, resnet18_imagenet, resnet50, resnet50_imagenet
 from paretrim.models.resnet_cifar import resnet20, resnet32, resnet56
 from paretrim.models.speed_cnn import speed_cnn
@@ -29,6 +30,8 @@ class Factory(Protocol):
 
 NETWORKS: Mapping[str, Factory] = MappingProxyType(
     {
+        "lenet_300_100": lenet_300_100,
+        "lenet_5": lenet_5,
         "resnet18": resnet18,
         "resnet18_imagenet": resnet18_imagenet,
         "resnet20": resnet20,

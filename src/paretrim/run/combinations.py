@@ -94,6 +94,14 @@ METHODS = (
         recipe="label-smoothing",
     ),
     Method(
+        name="deep-compression",
+        kind="combination",
+        source="Han et al. 2016 (Deep Compression), arXiv 1510.00149",
+        what="prune and prune again, share the weights that are left by k-means, train the centroids, code the file",
+        formula="prune -> prune -> quantize(codebook: 8 bits in convolutions, 5 in linear layers) -> entropy coding",
+        recipe="deep-compression",
+    ),
+    Method(
         name="mixed-names",
         kind="combination",
         source=OURS,

@@ -22,6 +22,7 @@ from paretrim.stages.prune.second_order import compensate_
 from paretrim.stages.quantize.adaround import adaround_
 from paretrim.stages.quantize.corrections import correct_bias_, reestimate_batchnorm_
 from paretrim.stages.quantize.equalize import equalize_, smooth_
+from paretrim.stages.quantize.joint import calibrate_jointly_
 from paretrim.visible import brief
 
 METHODS = (
@@ -75,6 +76,14 @@ METHODS = (
         formula="w_j <- round(w_j - sum over k > j of C_jk (q_k - w_k) / C_jj), C^T C = X X^T of the layer's inputs",
         recipe="gptq",
     ),
+    Method(
+        name="joint",
+        kind="adjustment",
+        source="after Nahshan et al. 2021 (LAPQ), arXiv 1911.07190",
+        what="move the range of one activation after the other to where the outputs are nearest to those in float",
+        formula="s_l <- argmin over s_l (1 + r)^k of ||f_quantized(x) - f(x)||^2, r = -0.15 or 0.15, k = 0, 1, 2, 3",
+        recipe="joint",
+    ),
 )
 
 
@@ -106,6 +115,7 @@ AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType
         "gptq": lambda network, reference, work: compensate_(
             network, reference, work.images, _on_uniform_grids(network), rounding=True
         ),
+        "joint": lambda network, reference, work: calibrate_jointly_(network, reference, work.images),
     }
 )
 """Changes of the quantized network, which may look at the float one."""

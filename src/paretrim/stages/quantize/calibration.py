@@ -79,7 +79,7 @@ def calibrate(
     """
     if len(images) == 0:
         raise TrainingFailed("quantization needs calibration images and there are none; give at least one training batch")
-    seen = _observed(network, names, images)
+    seen = observed(network, names, images)
     if method == "minmax":
         grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
     elif method == "percentile":
@@ -157,7 +157,7 @@ def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
     return 0.0
 
 
-def _observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
+def observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
     """What each value is on the images."""
     seen = {name: Histogram() for name in names}
     network.eval()

@@ -73,7 +73,8 @@ class Quantize:
 
     ``weight_calibrator`` chooses the steps of weights where that should not be the ``calibrator``. ``adjust`` names what is done
     to the network without training, see :mod:`paretrim.stages.quantize.adjustments`: before grids are calibrated ``equalize`` or
-    ``smooth`` (of strength ``smoothing``), then ``bias``, ``batchnorm``, ``adaround`` (in ``rounding_steps``) or ``gptq``.
+    ``smooth`` (of strength ``smoothing``), and after that ``bias``, ``batchnorm``, ``adaround`` (in ``rounding_steps``),
+    ``gptq`` or ``joint``.
 
     ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
     loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
