@@ -22,6 +22,7 @@ from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import start_from
+from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.evaluate import evaluate
@@ -36,9 +37,9 @@ def ways(stages: tuple[Stage, ...], network: str) -> dict[str, tuple[Stage, ...]
     """Every way of making the file small, by what it is called."""
     *pruning, shared = stages
     assert isinstance(shared, Quantize)
-    formats = shared.formats or {}
-    if network == "lenet_300_100":  # no convolutions
-        formats = {"*": formats["*"]}
+    formats = {"*": Format(grid="codebook", bits=5)}
+    if network == "lenet_5":
+        formats |= {name: Format(grid="codebook", bits=8) for name in ("conv1", "conv2")}
     found = {"deep compression": (*pruning, replace(shared, formats=formats))}
     return found | {f"pruned, rate {rate:g}": (*pruning, Quantize(budget=shared.budget, rate=rate)) for rate in RATES}
 

@@ -23,7 +23,7 @@ def test_every_weight_and_value_is_described_and_shares_add_up(name):
         assert len(one.before) == len(one.after) == BINS == len(one.edges) - 1
         assert sum(one.before) == pytest.approx(1)
         assert sum(one.after) == pytest.approx(1)
-        assert 0 <= one.clipped <= 1 / 12  # of 12 weights of a channel the largest
+        assert 0 <= one.clipped <= 1 / 9  # of the nine weights of a depthwise channel the largest
 
 
 def test_a_weight_is_counted_as_it_is():

@@ -92,6 +92,16 @@ def test_a_fit_has_no_gradient_where_weights_are_free_and_zeros_elsewhere():
     assert (result[~mask] == 0).all()
 
 
+def test_rows_that_kept_the_same_columns_are_fitted_as_if_alone():
+    weight, square = problem(seed=6, rows=5)
+    mask = torch.ones(5, WIDTH, dtype=torch.bool)
+    mask[[1, 3], 4:9] = False
+    mask[4, 0] = False
+    together = fitted(square, weight @ square, mask)
+    for row in range(5):
+        torch.testing.assert_close(together[row], fitted(square, (weight @ square)[row : row + 1], mask[row : row + 1])[0])
+
+
 def test_a_fit_of_all_weights_gives_them_back():
     weight, square = problem(seed=5)
     torch.testing.assert_close(fitted(square, weight @ square, torch.ones_like(weight, dtype=torch.bool)), weight)

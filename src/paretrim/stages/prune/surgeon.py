@@ -163,9 +163,11 @@ def fitted(square: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         mask: bool [R, D].
     """
     result = torch.zeros_like(targets, dtype=torch.float64)
-    for row in range(len(targets)):
-        stay = torch.nonzero(mask[row]).flatten()
+    patterns, which = torch.unique(mask, dim=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):  # rows that kept the same columns share a factor
+        stay = torch.nonzero(pattern).flatten()
         if len(stay):
+            rows = torch.nonzero(which == number)
             factor = torch.linalg.cholesky(square[stay][:, stay].double())
-            result[row, stay] = torch.cholesky_solve(targets[row, stay].double()[:, None], factor)[:, 0]
+            result[rows, stay] = torch.cholesky_solve(targets[rows, stay].double().T, factor).T
     return result
