@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
     from paretrim.train.resources import Resources
     from paretrim.train.task import Task
+    from paretrim.train.tasks import Regression
     from paretrim.train.training import Step, Training
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Recipe",
+    "Regression",
     "Resources",
     "Score",
     "Stage",
@@ -129,6 +131,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Prune": "stages.prune.stage",
         "Quantize": "stages.quantize.stage",
         "Recipe": "run.recipe",
+        "Regression": "train.tasks",
         "Resources": "train.resources",
         "Score": "stages.prune.criteria",
         "Stage": "stages.stage",

@@ -65,5 +65,7 @@ class Metric:
         return value if self.higher_is_better else -value
 
 
+SQUARED_ERROR = Metric("mean squared error", higher_is_better=False)
+
 ACCURACY = Metric("accuracy", "%")
 """The share of images whose top-1 class is right: the metric of every result that does not name another."""

@@ -121,7 +121,7 @@ def test_an_arm_that_spins_is_marked(tmp_path):
         ("die", UnstableMachine, "process 1 of 1, .* arm 'bad' .*: the process ended with status 3 and left no samples"),
         ("kill", UnstableMachine, "process 1 of 1, .* arm 'bad' .*: the process was killed by SIGKILL; open this file alone"),
         ("complain", UnstableMachine, "arm 'bad' .*: the process ended .*; it said: illegal instruction; open this file"),
-        ("change", ExportMismatch, "checking again arm 'bad' .*: the top-1 class of 12 of 12 images changed while it was timed"),
+        ("change", ExportMismatch, "checking again arm 'bad' .*: the outputs of 12 of 12 images changed while it was timed"),
         ("shape", ExportMismatch, "checking arm 'bad' .*: its output has shape"),
         ("nan", ExportMismatch, "checking arm 'bad' .*: its output for images 0 to 0 is not finite"),
     ],
@@ -145,9 +145,9 @@ def test_an_arm_that_hangs_is_stopped(tmp_path):
     )
 
 
-def test_classes_that_differ_between_processes_are_refused(tmp_path):
+def test_outputs_that_differ_between_processes_are_refused(tmp_path):
     effort = Effort(processes=2, rounds=1, warmup_calls=1, warmup_seconds=0, warmup_limit_seconds=0, gate_seconds=0)
-    with pytest.raises(ExportMismatch, match=r"arm 'bad' .* 12 of 12 images differs between process 1 and process 2"):
+    with pytest.raises(ExportMismatch, match=r"arm 'bad' .* 12 of 12 images differ between process 1 and process 2"):
         run(arms(tmp_path, {"bad": f"differ {tmp_path / 'runs'}"}), effort=effort)
 
 

@@ -12,7 +12,17 @@ from synthetic_openers import Spinning, logits
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.pinning import usable_cores
-from paretrim.bench.sampling import Reference, busy_after, make_schedule, no_garbage_collection, time_rounds, top1, warm_up
+from paretrim.bench.sampling import (
+    NUMBERS,
+    Reference,
+    busy_after,
+    differing,
+    make_schedule,
+    no_garbage_collection,
+    outputs_of,
+    time_rounds,
+    warm_up,
+)
 from paretrim.bench.statistics import kept_rounds
 from paretrim.errors import ExportMismatch
 
@@ -233,31 +243,49 @@ def test_warm_up_gives_up_on_what_never_settles():
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_classes_are_per_image_whatever_the_batch(batch):
+def test_outputs_are_per_image_whatever_the_batch(batch):
     sizes = []
 
     def call(images):
         sizes.append(len(images))
         return logits(images)
 
-    assert top1(call, IMAGES, batch=batch) == list(range(10))
+    assert outputs_of(call, IMAGES, batch=batch) == logits(IMAGES).tolist()
     assert set(sizes) == {batch}
 
 
 def test_at_most_64_images_are_checked():
-    assert len(top1(logits, IMAGES.repeat(20, axis=0), batch=1)) == 64
+    assert len(outputs_of(logits, IMAGES.repeat(20, axis=0), batch=1)) == 64
 
 
-def test_an_output_that_is_no_logits_is_refused():
-    with pytest.raises(ExportMismatch, match=r"shape \(10,\) for a batch of 1; logits are \[1, classes\]"):
-        top1(lambda images: logits(images)[0], IMAGES, batch=1)
+def test_several_outputs_are_joined_and_of_many_numbers_some_are_compared():
+    wide = np.arange(4 * NUMBERS, dtype=np.float32)
+
+    def call(images):
+        return np.zeros((len(images), 2, 1)), np.tile(wide[:-2], (len(images), 1))
+
+    (found,) = outputs_of(call, IMAGES[:1], batch=1)
+    assert found == [0.0, *wide[2:-4:4]]
+
+
+def test_outputs_differ_beyond_a_thousandth_of_the_largest_number():
+    ours = [[1000.0, 0.0], [1.0, -1.0], [0.0, 0.0]]
+    assert differing(ours, [[1000.0, 0.9], [1.0, -1.0], [0.0, 0.0]]) == 0
+    assert differing(ours, [[1000.0, 1.1], [1.0, -1.002], [0.0, 1e-9]]) == 3
+    assert differing([[3.0]], [[4.0]]) == 1  # one number: no largest of several would tell
+    assert differing([[3.0]], [[3.0, 0.0]]) == 1
+
+
+def test_an_output_without_a_row_for_each_image_is_refused():
+    with pytest.raises(ExportMismatch, match=r"shape \(10,\) for a batch of 1; outputs are \[1, \.\.\.\]"):
+        outputs_of(lambda images: logits(images)[0], IMAGES, batch=1)
     with pytest.raises(ExportMismatch, match=r"shape \(2, 10\) for a batch of 1"):
-        top1(lambda images: logits(images).repeat(2, axis=0), IMAGES, batch=1)
+        outputs_of(lambda images: logits(images).repeat(2, axis=0), IMAGES, batch=1)
 
 
 def test_an_output_that_is_not_finite_is_refused():
     with pytest.raises(ExportMismatch, match="output for images 0 to 1 is not finite; the deployed file is broken"):
-        top1(lambda _: np.full((2, 10), np.inf), IMAGES, batch=2)
+        outputs_of(lambda _: np.full((2, 10), np.inf), IMAGES, batch=2)
 
 
 def test_spinning_helpers_are_noticed(monkeypatch):

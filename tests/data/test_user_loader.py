@@ -82,7 +82,7 @@ def test_other_batches_are_explained(tensors, message):
 def test_other_tasks_are_told_what_is_supported(labels, message):
     with pytest.raises(DataUnavailable, match=message) as failed:
         loader_batches(DataLoader(TensorDataset(X, labels), batch_size=4))
-    assert "one class for each image; give another task in task= (examples/own_task.py)" in str(failed.value)
+    assert "one class for each image; give another task in task=: paretrim.Regression(), or your own" in str(failed.value)
 
 
 @pytest.mark.parametrize(

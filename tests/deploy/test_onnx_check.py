@@ -256,6 +256,13 @@ def test_a_file_that_is_wrong_only_as_a_whole_is_refused(tmp_path, monkeypatch):
         ExportMismatch, match=r"every node is right on its own, and the whole file gives another class on 100\.0%"
     ):
         check_onnx(graph, tmp_path / "a.onnx", images)
+    with pytest.raises(ExportMismatch, match=r"the whole file gives other numbers on 100\.0% of"):
+        check_onnx(graph, tmp_path / "a.onnx", images, classes=False)
+
+
+def test_a_number_is_off_beyond_noise_and_a_share_of_the_largest():
+    expected = np.array([[10.0], [0.0], [0.0]], np.float32)
+    np.testing.assert_array_equal(onnx_check.off(expected, expected + np.array([[0.0], [0.69], [-0.71]]), 0.1), [0, 0, 1])
 
 
 def test_a_class_changes_within_the_noise_or_beyond_it():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from random_graphs import BLOCKS, Builder, finish, random_graph
 
+from paretrim.deploy import runnable
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable
 from paretrim.deploy.openvino_runtime import COMPILED_SIZES, OpenVinoRunnable
@@ -187,13 +188,21 @@ def test_verify_names_what_cannot_be_compared(deployed):
         verify(graph, Wrong(np.full((3, 5), np.nan)), images)
 
 
+def test_verify_compares_numbers_where_nothing_can_be_the_largest(monkeypatch):
+    expected = np.array([[10.0], [1.0], [0.0]], np.float32)
+    monkeypatch.setattr(runnable, "run_outputs", lambda *_: (expected,))
+    agreement = verify(None, Wrong(expected + np.array([[0.0], [0.09], [0.11]])), np.zeros(3))
+    assert agreement.top1 is None
+    assert agreement.close == pytest.approx(2 / 3)
+
+
 def test_verify_measures_distance(deployed):
     graph, images, _ = deployed
     expected = run(graph, images)
     shifted = expected.copy()
     shifted[0] = -shifted[0]
     agreement = verify(graph, Wrong(shifted), images)
-    assert agreement.top1 == pytest.approx(2 / 3)
+    assert agreement.top1 == agreement.close == pytest.approx(2 / 3)
     assert agreement.worst_absolute == pytest.approx(2 * np.abs(expected[0]).max())
     assert agreement.mean_absolute == pytest.approx(2 * np.abs(expected[0]).sum() / expected.size)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
+from paretrim.metric import SQUARED_ERROR
 from paretrim.run.delivery import Delivery
 from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
@@ -289,6 +290,8 @@ def test_a_choice_says_why(targets, place, reason):
 def test_targets_in_words():
     assert Targets().in_words() == ()
     assert Targets(0.01).in_words() == ("accuracy drops by at most 1 point (--max-drop)",)
+    assert Targets(2.5, metric=SQUARED_ERROR).in_words() == ("mean squared error rises by at most 2.5 (--max-drop)",)
+    assert Targets(metric=SQUARED_ERROR).allowed_drop(8.0) == pytest.approx(0.8)
     assert Targets(0.005, 2.0, 1000).in_words() == (
         "accuracy drops by at most 0.5 points (--max-drop)",
         "median latency of at most 2 ms (--max-latency-ms)",
@@ -305,6 +308,7 @@ def test_what_a_candidate_is_worth():
     ("targets", "said"),
     [
         ({"max_drop": -0.1}, "--max-drop is -10 points; it must be from 0 to 100"),
+        ({"max_drop": -0.1, "metric": SQUARED_ERROR}, "--max-drop is -0.1; it must be a mean squared error of 0 or more"),
         ({"max_latency_ms": float("inf")}, "--max-latency-ms is inf; it must be above 0"),
         ({"max_bytes": 0}, "--max-bytes is 0; it must be 1 or more"),
     ],

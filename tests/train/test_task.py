@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.intervals import wilson_interval
 from paretrim.metric import ACCURACY, Metric
-from paretrim.search.drop import drop_between, images_needed, loses
-from paretrim.train.task import CLASSIFICATION, task_named
+from paretrim.search.drop import amount, drop_between, estimate_of, images_needed, loses, worsens
+from paretrim.train.task import CLASSIFICATION
+from paretrim.train.tasks import REGRESSION, outputs_for, task_named
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_task.py"
 
@@ -38,15 +40,59 @@ def test_classification_is_the_share_of_right_classes():
 def test_a_recipe_names_a_task(own):
     assert task_named("classification") is CLASSIFICATION
     assert task_named("own_task:Regression") == own.Regression()
-    with pytest.raises(InvalidRecipe, match=r"task is .regression.; write classification, or package\.module:name"):
-        task_named("regression")
+    assert task_named("regression") is REGRESSION
+    with pytest.raises(InvalidRecipe, match=r"task is .depth.; write one of classification, regression, or package\.module:name"):
+        task_named("depth")
     with pytest.raises(InvalidRecipe, match=r"which has no metric; it must be a paretrim\.Task"):
         task_named("own_task:network")
+
+
+def test_regression_is_the_mean_squared_error():
+    outputs = (torch.tensor([[1.0], [2.0], [5.0]]), torch.zeros(3, 1, 1))
+    labels = torch.tensor([[1, 0], [4, 1], [5, 0]])
+    scores = REGRESSION.score(REGRESSION.decide(tuple(output.numpy() for output in outputs)), labels.numpy())
+    assert scores.tolist() == [0.0, 2.5, 0.0]
+    assert REGRESSION.value(scores) == pytest.approx(5 / 6)
+    assert float(REGRESSION.loss(outputs, labels, label_smoothing=0.0)) == pytest.approx(5 / 6)
+    assert float(REGRESSION.running(outputs, labels)) == pytest.approx(2.5)
+    assert float(REGRESSION.imitation(outputs, outputs, temperature=4.0)) == 0.0
+    single = (torch.tensor([[1.0], [3.0]]),)  # labels [N], as those of a data set of classes
+    assert float(REGRESSION.loss(single, torch.tensor([1, 1]), label_smoothing=0.0)) == 2.0
+    assert not REGRESSION.metric.higher_is_better
+    assert (outputs_for(REGRESSION, 10), outputs_for(CLASSIFICATION, 10)) == (1, 10)
+
+
+def test_numbers_agree_up_to_a_hundredth_of_the_largest():
+    ours = np.array([[10.0], [0.0], [1.0]])
+    assert REGRESSION.agreement(ours, ours + np.array([[0.11], [0.09], [0.0]])).tolist() == [False, True, True]
+
+
+def test_as_many_labels_as_numbers():
+    REGRESSION.check_labels(torch.zeros(4, dtype=torch.int64), [(1,)], "a batch has")
+    REGRESSION.check_labels(torch.zeros(4, 3), [(2,), (1,)], "a batch has")
+    with pytest.raises(DataUnavailable, match=r"a batch has 1 labels for each image and the network returns 10 numbers"):
+        REGRESSION.check_labels(torch.zeros(4), [(10,)], "a batch has")
+    assert REGRESSION.batch_labels(torch.tensor([1, 2]), 2, "batch 0").dtype == torch.float32
+
+
+def test_an_estimate_has_an_interval_of_its_kind():
+    right = np.arange(100) < 90
+    assert estimate_of(right, CLASSIFICATION) == wilson_interval(0.9, 100)
+    scores = np.random.default_rng(0).random(400)
+    found = estimate_of(scores, REGRESSION)
+    half = 1.96 * scores.std() / 20
+    assert found.value == pytest.approx(scores.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_labels_of_classes_fit_the_outputs():
     with pytest.raises(DataUnavailable, match=r"a batch has labels 0\.\.4 and the network has 4 outputs"):
         CLASSIFICATION.check_labels(torch.tensor([0, 4]), [(4,)], "a batch has")
+
+
+def test_a_loss_is_named_in_its_unit():
+    assert (amount(0.01), amount(0.005), amount(0.5, REGRESSION.metric)) == ("1 point", "0.5 points", "0.5")
+    assert (worsens(ACCURACY), worsens(REGRESSION.metric)) == ("accuracy drops", "mean squared error rises")
 
 
 def test_a_rising_error_is_a_loss(own):

@@ -31,6 +31,13 @@ def test_stored_logits_are_the_networks_own_up_to_float16(tmp_path):
         assert not rounded.requires_grad
 
 
+def test_outputs_that_are_no_logits_are_stored_exactly(tmp_path):
+    exact = StoredTeacher(dense("plain").network, FLOAT32, images=120, classes=CLASSES, folder=tmp_path, exact=True)
+    assert all_equal(epoch_of(teacher(None)), epoch_of(exact))
+    epoch_of(teacher(tmp_path))  # of another task: its table is none of these, and is written anew
+    assert load_state(tmp_path / "epoch-00000.safetensors")[0]["logits"].dtype == torch.float16
+
+
 def test_a_second_reader_computes_nothing_and_gets_the_same(tmp_path, monkeypatch):
     first = epoch_of(teacher(tmp_path), 3)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00003.safetensors"]

@@ -21,7 +21,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, usable_cores
-from paretrim.bench.sampling import CHECKED, Images
+from paretrim.bench.sampling import CHECKED, Images, differing
 from paretrim.bench.types import Arm, Load, Session, Timing
 from paretrim.bench.worker import PHASES, Job, Samples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
@@ -60,7 +60,7 @@ def measure(
     Raises:
         InvalidRecipe: arms, baseline, images or batch make no sense, or a file is missing.
         UnstableMachine: too few cores, or a process died or hung.
-        ExportMismatch: an arm raises, gives other classes from process to process, or a file changed.
+        ExportMismatch: an arm raises, gives other outputs from process to process, or a file changed.
     """
     everyone = _with_copy(arms, images, baseline=baseline, batch=batch)
     threads = max(arm.threads for arm in everyone)
@@ -83,7 +83,7 @@ def measure(
             for text in said + disturbed(*loads[-1], seconds=time.monotonic() - start) + sampled[-1].noise:
                 remarks.setdefault(text, []).append(process + 1)
 
-    _same_classes(everyone, [one.classes for one in sampled])
+    _same_outputs(everyone, [one.outputs for one in sampled])
     _same_files(everyone, digests)
     timings = [
         Timing(arm, runtime_version(arm.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
@@ -229,13 +229,13 @@ def _same_files(arms: Sequence[Arm], digests: Sequence[str]) -> None:
             raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
 
 
-def _same_classes(arms: Sequence[Arm], classes: Sequence[list[list[int]]]) -> None:
+def _same_outputs(arms: Sequence[Arm], outputs: Sequence[list[list[list[float]]]]) -> None:
     """Every process must have computed the same thing, the copy the same as the baseline."""
-    for process, found in enumerate(classes):
+    for process, found in enumerate(outputs):
         for index, arm in enumerate(arms):
-            differing = sum(a != b for a, b in zip(found[index], classes[0][index], strict=True))
-            if differing:
+            other = differing(outputs[0][index], found[index])
+            if other:
                 raise ExportMismatch(
-                    f"arm '{arm.name}' ({arm.path}): the top-1 class of {differing} of {len(found[index])} images differs "
+                    f"arm '{arm.name}' ({arm.path}): the outputs of {other} of {len(found[index])} images differ "
                     f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means nothing"
                 )

@@ -30,7 +30,13 @@ BLOCK = 25
 """Calls whose median is compared with that of the next block during warm-up."""
 
 CHECKED = 64
-"""Images whose top-1 class is compared before and after timing."""
+"""Images whose outputs are compared before and after timing."""
+
+NUMBERS = 256
+"""Numbers of each image's outputs that are compared: all of them, or so many, evenly spaced."""
+
+TOLERANCE = 1e-3
+"""Outputs of an image are the same where no number differs by more than this share of the largest."""
 
 REFERENCE_SIZE = 256
 REFERENCE_REPEATS = 5
@@ -104,29 +110,37 @@ def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: i
     return sorted(burnt)[calls // 2]
 
 
-def top1(call: Runnable, images: Images, *, batch: int) -> list[int]:
-    """Classes an arm gives to the first images, always called with ``batch`` images at once.
-
-    Where it returns several outputs, a number that tells apart where the largest of each one stands.
+def outputs_of(call: Runnable, images: Images, *, batch: int) -> list[list[float]]:
+    """What an arm returns for the first images, always called with ``batch`` images at once: up to :data:`NUMBERS` for each.
 
     Raises:
         ExportMismatch: an output is not [batch, ...] or not finite.
     """
     count = min(len(images), CHECKED)
-    classes: list[int] = []
+    numbers: list[list[float]] = []
     for start in range(0, count, batch):
         rows = np.arange(start, start + batch) % len(images)
         found = call(np.ascontiguousarray(images[rows]))
-        largest = np.zeros(batch, np.int64)
+        parts = []
         for output in map(np.asarray, found if isinstance(found, tuple) else (found,)):
             if output.ndim < 2 or len(output) != batch:
-                raise ExportMismatch(f"its output has shape {output.shape} for a batch of {batch}; logits are [{batch}, classes]")
+                raise ExportMismatch(f"its output has shape {output.shape} for a batch of {batch}; outputs are [{batch}, ...]")
             if not np.isfinite(output).all():
                 raise ExportMismatch(f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken")
-            flat = output.reshape(batch, -1)
-            largest = largest * flat.shape[1] + flat.argmax(axis=1)
-        classes.extend(largest.tolist())
-    return classes[:count]
+            parts.append(output.reshape(batch, -1))
+        together = np.concatenate(parts, axis=1)
+        width = together.shape[1]
+        chosen = min(width, NUMBERS)
+        numbers.extend(together[:, np.arange(chosen) * width // chosen].tolist())
+    return numbers[:count]
+
+
+def differing(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> int:
+    """How many images have outputs that are not the same up to :data:`TOLERANCE`."""
+    one, other = (np.asarray(numbers, np.float64) for numbers in (ours, theirs))
+    if one.shape != other.shape:
+        return len(one)
+    return int((np.abs(one - other).max(axis=1) > TOLERANCE * np.abs(one).max(axis=1)).sum())
 
 
 class Reference:

@@ -27,10 +27,11 @@ from paretrim.bench.sampling import (
     Reference,
     Runnable,
     busy_after,
+    differing,
     make_schedule,
     no_garbage_collection,
+    outputs_of,
     time_rounds,
-    top1,
     warm_up,
 )
 from paretrim.bench.types import Arm
@@ -58,13 +59,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one process brings home: what :class:`Rounds` holds, ``classes[arm][image]`` and remarks."""
+    """What one process brings home: what :class:`Rounds` holds, ``outputs[arm][image]`` and remarks."""
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
     waited: list[float]
     together: list[float]
-    classes: list[list[int]]
+    outputs: list[list[list[float]]]
     noise: list[str]
 
 
@@ -108,14 +109,14 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     """Open, warm up, check, time and check again; ``where`` follows along.
 
     Raises:
-        ExportMismatch: an arm's top-1 classes changed while it was timed.
+        ExportMismatch: an arm's outputs changed while it was timed.
     """
     opener = find_opener(job.opener)
     rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
     first = np.ascontiguousarray(images[rounds.draws[0]])
     batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:CHECKED]]
     opened, noise = _opened(job, opener, first, batches, where)
-    before = _classes(job, opened, images, where, "checking")
+    before = _outputs(job, opened, images, where, "checking")
     where[0] = PHASES.index("timing")
     reference = Reference(job.cores[1:])
     with no_garbage_collection():
@@ -132,13 +133,13 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     share = sum(timed.waited) / len(timed.waited)
     if share > OWN_WAIT_LIMIT:
         noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
-    after = _classes(job, opened, images, where, "checking again")
+    after = _outputs(job, opened, images, where, "checking again")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         where[1] = index
-        changed = sum(a != b for a, b in zip(old, new, strict=True))
+        changed = differing(old, new)
         if changed:
             raise ExportMismatch(
-                f"the top-1 class of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
+                f"the outputs of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing"
             )
     return Samples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
@@ -185,11 +186,11 @@ def main(arguments: list[str]) -> int:
     return int("kind" in result)
 
 
-def _classes(job: Job, calls: list[Runnable], images: Images, where: Where, phase: str) -> list[list[int]]:
+def _outputs(job: Job, calls: list[Runnable], images: Images, where: Where, phase: str) -> list[list[list[float]]]:
     found = []
     for index, call in enumerate(calls):
         where[:] = PHASES.index(phase), index
-        found.append(top1(call, images, batch=job.batch))
+        found.append(outputs_of(call, images, batch=job.batch))
     return found
 
 

@@ -29,7 +29,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
     """Show what the second file decides otherwise than the first.
 
     Raises:
-        InvalidRecipe: no data are named, or the files tell different numbers of classes apart.
+        InvalidRecipe: no data are named, the files tell different numbers of classes apart, or one is no classifier.
     """
     if parsed.data is None:
         raise InvalidRecipe("inspect --compare needs test images; name them with --data, for instance --data digits")
@@ -63,7 +63,13 @@ def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.floa
     runtime = "onnxruntime"
     if kind_of(file) in GRAPHS:
         runtime = "paretrim" if read_graph(file).quantized else "reference"
+    known = described(file)
+    if known.task:
+        raise InvalidRecipe(
+            f"'{file}' was made for the task '{known.task}', and --compare tells what classifiers decide; judge each file with "
+            "paretrim eval"
+        )
     runnable = open_runnable(file, runtime=runtime, threads=1)
-    test = images_for(parsed, file, described(file), labelled=True)
+    test = images_for(parsed, file, known, labelled=True)
     parts = [runnable(test.images[at : at + BATCH]) for at in range(0, len(test.images), BATCH)]
     return np.concatenate(parts), test.labels

@@ -1,4 +1,4 @@
-"""Commands on deployed files: ``bench``, ``eval``, ``export`` and ``inspect``."""
+"""Commands on deployed files: ``bench``, ``export`` and ``inspect``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, described, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
-from paretrim.deploy.runnable import RUNTIMES, open_runnable, read_graph
+from paretrim.deploy.runnable import RUNTIMES, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.history import StageOutcome
-from paretrim.intervals import Estimate, accuracy_interval
+from paretrim.intervals import Estimate
 from paretrim.report import wording
 from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.run_folder import graph_file_in, index_of, onnx_problem_in
-from paretrim.trimfile.provenance import MEAN, RESIZE, STD, image_facts
+from paretrim.trimfile.provenance import MEAN, OF_TASK, RESIZE, STD, image_facts
 
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
@@ -52,10 +52,10 @@ def bench(parsed: argparse.Namespace) -> int:
         files.insert(0, baseline)
     images = _timed_images(files, parsed)
     names = _names(files)
-    settings = [(_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
+    settings = [(known_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
     found: list[Latency] = []
     for runtime, threads in settings:
-        arms = [Arm(names[file], str(file), _runtime_of(file, runtime), threads) for file in files]
+        arms = [Arm(names[file], str(file), runtime_of(file, runtime), threads) for file in files]
         session = measure(
             arms, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
         )
@@ -73,33 +73,6 @@ def bench(parsed: argparse.Namespace) -> int:
         )
     else:
         _show_latencies(found, parsed.batch)
-    return DONE
-
-
-def evaluate(parsed: argparse.Namespace) -> int:
-    """Accuracy of one file on the test images."""
-    from paretrim.run.judge import decisions
-
-    file: Path = parsed.file
-    known = described(file)
-    runtime = parsed.runtime or _runtime_of(file, "onnxruntime")
-    runnable = open_runnable(file, runtime=_runtime(runtime), threads=parsed.threads)
-    test = images_for(parsed, file, known, labelled=True)
-    labels, prepared = test.labels, test.preparation
-    found = decisions(runnable, test.images)
-    right = int((found == labels).sum())
-    accuracy = accuracy_interval(right, len(labels))
-    size = file.stat().st_size
-    if parsed.json:
-        facts: dict[str, object] = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime}
-        facts["runtime_version"] = runnable.version
-        facts |= {"images": len(labels), "correct": right, "accuracy": dataclasses.asdict(accuracy), "file_bytes": size}
-        normalisation = {"source": prepared.source, "mean": prepared.mean, "std": prepared.std}
-        emit(facts | {"normalisation": normalisation, "resize": prepared.resize})
-    else:
-        interval = f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}"
-        say(f"{file}: {100 * accuracy.value:.2f} % of {len(labels):,} test images of {parsed.data} (Wilson 95 % {interval})")
-        say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}; {prepared.in_words(parsed.data)}")
     return DONE
 
 
@@ -163,13 +136,18 @@ def _history(file: Path) -> tuple[StageOutcome, ...]:
     return load_candidate(file).history
 
 
-def _runtime(name: str) -> str:
+def known_runtime(name: str) -> str:
+    """The name of a runtime.
+
+    Raises:
+        InvalidRecipe: there is none of this name.
+    """
     if name not in RUNTIMES:
         raise InvalidRecipe(f"--runtime is '{name}'; choose from {', '.join(RUNTIMES)}")
     return name
 
 
-def _runtime_of(file: Path, wanted: str) -> str:
+def runtime_of(file: Path, wanted: str) -> str:
     """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
     if kind_of(file) not in GRAPHS or wanted in ("paretrim", "reference"):
         return wanted
@@ -229,7 +207,7 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
         from paretrim.deploy.onnx_writer import FourBits
 
         known = _known(source, parsed)
-        kept = (RESIZE,) if graph.input.takes_pixels else (MEAN, STD, RESIZE)
+        kept = (*OF_TASK, RESIZE) if graph.input.takes_pixels else (*OF_TASK, MEAN, STD, RESIZE)
         four_bits = None if parsed.int4 is None else FourBits(parsed.int4)
         export_onnx(graph, path, facts={key: str(known[key]) for key in kept if key in known}, four_bits=four_bits)
         return path

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from paretrim.cli.failures import TRACEBACK, explained
@@ -23,6 +24,9 @@ from paretrim.visible import visible_lines
 RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity", "outliers")
 """Commands that go on where they were stopped."""
 
+
+OWN_CODE = ("run", "compress", "plan", "study", "quantize", "eval")
+"""Commands that may be given code of the user's own, which may be a module of the working folder."""
 
 LIMITED = ("bench", "eval", "export", "inspect")
 """Commands that open a file of anybody's and take ``--limit``."""
@@ -123,6 +127,9 @@ def _perform(parsed: argparse.Namespace, command_line: str) -> int:
 
 def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
     """The command. Its module is imported only now: help must not wait for torch."""
+    if parsed.command in OWN_CODE:
+        # At the end of the path: a file here must not stand in for a module of Python or of a package.
+        sys.path.append(str(Path.cwd()))
     match parsed.command:
         case "run" | "compress" | "plan" | "study":
             from paretrim.cli import running
@@ -141,15 +148,14 @@ def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
             from paretrim.cli import sensitivity
 
             return sensitivity.sensitivity(parsed, command_line)
-        case "bench" | "eval" | "export" | "inspect":
+        case "eval":
+            from paretrim.cli import evaluating
+
+            return evaluating.evaluate(parsed)
+        case "bench" | "export" | "inspect":
             from paretrim.cli import deployed
 
-            on_files = {
-                "bench": deployed.bench,
-                "eval": deployed.evaluate,
-                "export": deployed.export,
-                "inspect": deployed.inspect,
-            }
+            on_files = {"bench": deployed.bench, "export": deployed.export, "inspect": deployed.inspect}
             return on_files[parsed.command](parsed)
         case "report":
             from paretrim.cli import showing

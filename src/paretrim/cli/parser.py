@@ -95,6 +95,11 @@ def _add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
 
 
+def _add_task(parser: argparse.ArgumentParser, *, default: str = "classification") -> None:
+    text = f"what the network is for: classification, regression, or your own as package.module:name (default: {default})"
+    parser.add_argument("--task", metavar="NAME", help=text)
+
+
 def _add_split(parser: argparse.ArgumentParser) -> None:
     text = "share of the training images of every class that is kept for validation (default: 0.1)"
     parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
@@ -108,13 +113,15 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument("--model", required=required, metavar="NAME", help=NETWORK)
     parser.add_argument("--weights", metavar="FILE", help=WEIGHTS)
     _add_data(parser, required=required)
+    _add_task(parser)
     _add_split(parser)
     targets = parser.add_argument_group("targets")
     targets.add_argument(
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="largest loss of validation accuracy, in percentage points; met where the 95 %% interval shows it",
+        help="largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met where "
+        "the 95 %% interval shows it",
     )
     targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
     targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
@@ -179,6 +186,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("model", metavar="MODEL", help=NETWORK)
     parser.add_argument("--weights", metavar="FILE", help=f"{WEIGHTS}; needed for the networks of this package")
     _add_data(parser, required=True)
+    _add_task(parser)
     _add_split(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
@@ -266,9 +274,10 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images")
+    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images, or what its task is judged by")
     parser.add_argument("file", type=Path, metavar="FILE")
     _add_data(parser, required=True)
+    _add_task(parser, default="the one that the file keeps, else classification")
     parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads (default: %(default)s)")
     _add_limit(parser)

@@ -13,7 +13,7 @@ from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, locat
 from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Graph, InputSpec
-from paretrim.trimfile.provenance import MEAN, RESIZE, STD
+from paretrim.trimfile.provenance import MEAN, METRIC, RESIZE, STD, TASK
 from paretrim.visible import brief
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class FileDescription:
 
     ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
     empty where the file does not say. ``resize`` is the short side that images are resized to before the square that the file
-    takes is cut out of their centre, 0 where the file does not say.
+    takes is cut out of their centre, 0 where the file does not say. ``task`` is what the network is for and ``judged_by`` its
+    metric, "" where the file does not say, as those of classifiers.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +44,8 @@ class FileDescription:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: int
+    task: str = ""
+    judged_by: str = ""
 
 
 def described(path: Path) -> FileDescription:
@@ -65,7 +68,16 @@ def described(path: Path) -> FileDescription:
         mean, std = spec.mean, spec.std
         if not spec.takes_pixels:
             mean, std = (_numbers(measured.get(key, ""), path) for key in (MEAN, STD))
-        return FileDescription(spec.shape, spec.takes_pixels, graph.classes, mean, std, _side(measured.get(RESIZE, "0"), path))
+        return FileDescription(
+            shape=spec.shape,
+            pixels=spec.takes_pixels,
+            classes=graph.classes,
+            mean=mean,
+            std=std,
+            resize=_side(measured.get(RESIZE, "0"), path),
+            task=str(measured.get(TASK, "")),
+            judged_by=str(measured.get(METRIC, "")),
+        )
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
             f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
@@ -80,6 +92,8 @@ def described(path: Path) -> FileDescription:
         mean=_numbers(facts.get(MEAN, ""), path),
         std=_numbers(facts.get(STD, ""), path),
         resize=_side(facts.get(RESIZE, "0"), path),
+        task=facts.get(TASK, ""),
+        judged_by=facts.get(METRIC, ""),
     )
 
 

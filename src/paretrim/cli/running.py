@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from paretrim.cli.status import DONE, MISSED
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
+from paretrim.metric import ACCURACY, Metric
 from paretrim.models.catalog import NETWORKS
 from paretrim.report import page, terminal
 from paretrim.results import store
@@ -37,6 +37,7 @@ from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
+from paretrim.train.tasks import task_named
 from paretrim.visible import brief, visible
 
 
@@ -57,7 +58,8 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
 
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
     """Compress without a recipe, and say which target was missed."""
-    recipe, targets = compress_recipe(parsed), _targets(parsed)
+    recipe = compress_recipe(parsed)
+    targets = _targets(parsed, recipe)
     measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
@@ -99,7 +101,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         if parsed.data is None:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = compress_recipe(parsed, planned=True)
-        targets = _targets(parsed)
+        targets = _targets(parsed, recipe)
         rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
         chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
     files = 1 + (len(chains[""]) if "" in chains else len(chains))
@@ -162,6 +164,8 @@ def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe
         "data": {key: value for key, value in data.items() if value is not None},
         **parts,
     }
+    if parsed.task is not None:
+        table["task"] = parsed.task
     if parsed.calibration_images is not None:
         table["calibration_images"] = parsed.calibration_images
     return overridden(parse_recipe(table, parsed.command), parsed)
@@ -196,9 +200,10 @@ def _budget(parsed: argparse.Namespace) -> Budget:
     return checked(Budget, given, "compress")
 
 
-def _targets(parsed: argparse.Namespace) -> Targets:
-    drop = None if parsed.max_drop is None else parsed.max_drop / 100
-    return Targets(drop, parsed.max_latency_ms, parsed.max_bytes)
+def _targets(parsed: argparse.Namespace, recipe: Recipe) -> Targets:
+    metric = task_named(recipe.task).metric
+    drop = parsed.max_drop / 100 if parsed.max_drop is not None and metric.is_share else parsed.max_drop
+    return Targets(drop, parsed.max_latency_ms, parsed.max_bytes, metric)
 
 
 def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
@@ -219,10 +224,7 @@ def _installed(runtime: str) -> bool:
 
 
 def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
-    """Open the recipe; its own network may be a module of the working folder."""
-    if any(spec is not None and ":" in spec.network for spec in (recipe.model, recipe.teacher)):
-        # At the end of the path: a file here must not stand in for a module of Python or of a package.
-        sys.path.append(str(Path.cwd()))
+    """Open the recipe, and say if its network starts from nothing."""
     if recipe.model.weights is None and recipe.dense is None:
         watcher.note(_without_weights(recipe.model.network))
     return open_recipe(recipe, watcher)
@@ -294,7 +296,7 @@ def _found_json(found: SearchResult) -> dict[str, object]:
     tried = [
         {
             "candidate": one.name,
-            "validation_accuracy": one.accuracy,
+            **_value_json("validation", one.accuracy, one.metric),
             "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
             "validation_drop": dataclasses.asdict(one.drop.interval),
@@ -304,7 +306,7 @@ def _found_json(found: SearchResult) -> dict[str, object]:
     ]
     return {
         "best": {"candidate": found.best.name, "file": str(found.file), "onnx": found.onnx and str(found.onnx)},
-        "dense_validation_accuracy": found.reference.accuracy,
+        **_value_json("dense_validation", found.reference.accuracy, found.best.metric),
         "tried": tried,
         "reason": found.reason,
         "test_drop": dataclasses.asdict(found.test_drop.interval),
@@ -314,6 +316,12 @@ def _found_json(found: SearchResult) -> dict[str, object]:
     }
 
 
+def _value_json(what: str, value: float, metric: Metric) -> dict[str, object]:
+    """A value of the metric; where that is accuracy also under the name it had before there were other metrics."""
+    facts: dict[str, object] = {f"{what}_value": value, f"{what}_metric": metric.name}
+    return facts | {f"{what}_accuracy": value} if metric == ACCURACY else facts
+
+
 def _say_found(found: SearchResult, targets: Targets) -> None:
     """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
@@ -321,7 +329,7 @@ def _say_found(found: SearchResult, targets: Targets) -> None:
     say(f"best: {found.best.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
     say(f"why: {found.reason}")
     say("\n".join(found.facts()))
-    if targets != Targets():
+    if targets.in_words():
         say("\n".join(found.problems()) or "all targets are met")
 
 

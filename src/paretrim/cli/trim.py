@@ -12,6 +12,7 @@ from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.run_folder import STORE, delivered_by
 from paretrim.trimfile import Inspection, Provenance, inspect
+from paretrim.trimfile.provenance import task_facts
 from paretrim.visible import visible
 
 
@@ -25,10 +26,12 @@ def provenance_of(folder: Path, label: str) -> Provenance:
         "network": one.network,
         "data": one.data,
         "seed": one.seed,
-        "deployed_accuracy": one.deployed_accuracy,
+        "deployed_accuracy" if one.metric is None else "deployed_value": one.deployed_accuracy,
         "test_images": one.test_images,
         "runtime": one.runtime,
     }
+    if one.metric is not None:
+        measured |= task_facts(str(one.settings.get("task", "")), one.metric)
     return Provenance(one.recipe, one.history, measured)
 
 

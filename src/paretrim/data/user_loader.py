@@ -15,7 +15,7 @@ from paretrim.visible import QUOTED
 
 SUPPORTED = (
     "Without a task of your own Paretrim compresses networks that tell classes apart, one class for each image; "
-    "give another task in task= (examples/own_task.py)"
+    "give another task in task=: paretrim.Regression(), or your own (examples/own_task.py)"
 )
 """What users of other tasks are told."""
 

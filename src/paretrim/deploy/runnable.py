@@ -35,6 +35,9 @@ VERIFIED_AT_ONCE = 64
 BATCH = 250
 """Images a runnable gets in one call where a whole test set is computed."""
 
+CLOSE = 0.01
+"""Outputs of an image are close where none of their numbers differs by more than this share of the largest of all images."""
+
 AGREEMENT_IMAGES = 2000
 """Test images on which a runtime is compared that has no other part in judging: OpenVINO compiles and computes slowly."""
 
@@ -69,11 +72,13 @@ class Runnable(Protocol):
 class Agreement:
     """How far a runtime's outputs are from the reference's.
 
-    ``top1`` is the share of images whose every output has its largest number at the same place: the same most likely class. The
-    two distances are between numbers of the outputs.
+    ``top1`` is the share of images whose every output has its largest number at the same place: the same most likely class; None
+    where no output has more than one number. ``close`` is the share of images whose numbers are the same up to :data:`CLOSE`,
+    which is what says something of outputs that are no logits. The two distances are between numbers of the outputs.
     """
 
-    top1: float
+    top1: float | None
+    close: float
     worst_absolute: float
     mean_absolute: float
     images: int
@@ -182,8 +187,18 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
         )
     flat = [[output.reshape(len(images), -1) for output in outputs] for outputs in (found, expected)]
     distance = np.abs(np.concatenate(flat[0], axis=1).astype(np.float64) - np.concatenate(flat[1], axis=1))
-    same = np.all([one.argmax(axis=1) == other.argmax(axis=1) for one, other in zip(*flat, strict=True)], axis=0)
-    return Agreement(float(same.mean()), float(distance.max()), float(distance.mean()), len(images))
+    several = [pair for pair in zip(*flat, strict=True) if pair[0].shape[1] > 1]
+    same = np.all([one.argmax(axis=1) == other.argmax(axis=1) for one, other in several], axis=0)
+    close = np.all(
+        [(np.abs(one - other) <= CLOSE * np.abs(other).max()).all(axis=1) for one, other in zip(*flat, strict=True)], axis=0
+    )
+    return Agreement(
+        top1=float(same.mean()) if several else None,
+        close=float(close.mean()),
+        worst_absolute=float(distance.max()),
+        mean_absolute=float(distance.mean()),
+        images=len(images),
+    )
 
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:

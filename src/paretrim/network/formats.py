@@ -13,7 +13,6 @@ from torch import Tensor
 
 from paretrim.errors import CorruptFile
 from paretrim.method import Method
-from paretrim.network.clip_q import ClippedMeans
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
@@ -35,7 +34,6 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "dorefa": DoReFaWeights,
     "codebook": Codebook,
     "powers": PowersOfTwo,
-    "clip-q": ClippedMeans,
     "trained-ternary": TrainedTernary,
 }
 """Grids of weights by the name that recipes and their facts give them."""

@@ -65,7 +65,7 @@
   const placed = (figure) => {
     const latency = figure.dataset.x === "latency";
     const list = points.map((p, i) => ({
-      i, x: latency ? p.views[view].ms : p.bytes, y: p.accuracy, best: p.views[view].best,
+      i, x: latency ? p.views[view].ms : p.bytes, y: p.value, best: p.views[view].best,
       reference: i === data.baseline,
     }));
     return list.filter((p) => p.x !== null);

@@ -74,7 +74,7 @@ def payload(view: View) -> dict[str, object]:
         entries.append(
             {
                 "label": point.label,
-                "accuracy": [_rounded(value, view.metric) for value in (accuracy.value, accuracy.low, accuracy.high)],
+                "value": [_rounded(value, view.metric) for value in (accuracy.value, accuracy.low, accuracy.high)],
                 "bytes": [round(value) for value in (size.value, size.low, size.high)],
                 "views": views,
             }

@@ -35,9 +35,10 @@ from paretrim.run.recipe import Recipe, canonical
 from paretrim.run.start import Start, TestSet
 from paretrim.runtime import load as open_session
 from paretrim.train.evaluate import predictions
-from paretrim.train.task import CLASSIFICATION, Array, Task, agreement, is_right, task_named
+from paretrim.train.task import CLASSIFICATION, Array, Task, agreement, is_right
+from paretrim.train.tasks import task_named
 from paretrim.trimfile import Provenance
-from paretrim.trimfile.provenance import image_facts
+from paretrim.trimfile.provenance import image_facts, task_facts
 
 EXACT_IMAGES = 32
 """Images on which the native runtime has to give the very bits of the reference interpreter; of a large network fewer."""
@@ -131,18 +132,21 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
     unchecked = folder / UNCHECKED
     facts = image_facts(candidate.mean, candidate.std, candidate.resize, pixels=graph.input.takes_pixels)
+    task = start.task
+    if task != CLASSIFICATION:
+        facts |= task_facts(task.name, task.metric)
     trimfile.write(graph, unchecked, Provenance(recipe, history, facts))
     _check_trim(graph, unchecked, images)
     unchecked.replace(trim)
-    return _with_onnx(DeployedFiles(graph, onnx, trim), images, facts)
+    return _with_onnx(DeployedFiles(graph, onnx, trim), images, facts, classes=task == CLASSIFICATION)
 
 
-def _with_onnx(deployed: DeployedFiles, images: Values, facts: Mapping[str, str]) -> DeployedFiles:
+def _with_onnx(deployed: DeployedFiles, images: Values, facts: Mapping[str, str], *, classes: bool) -> DeployedFiles:
     """The same with the ONNX file written and checked, or without it and why."""
     onnx, unchecked = deployed.folder / ONNX_FILE, deployed.folder / UNCHECKED_ONNX
     try:
         export_onnx(deployed.graph, unchecked, facts=facts)
-        check_onnx(deployed.graph, unchecked, images, threads=torch.get_num_threads())
+        check_onnx(deployed.graph, unchecked, images, threads=torch.get_num_threads(), classes=classes)
     except OutOfSpace:
         raise
     except ParetrimError as error:

@@ -36,6 +36,7 @@ from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
+from paretrim.train.task import CLASSIFICATION
 from paretrim.train.teacher import StoredTeacher
 
 Trained = Callable[[str, Candidate], None]
@@ -238,12 +239,12 @@ def _stored(
 def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources) -> int:
     """The most bytes that a folder will hold for chains of stages that begin with the same network and share its teacher.
 
-    Candidates with masks and their deployed files, checkpoints with momentum, and float16 teacher logits by epoch.
+    Candidates with masks and their deployed files, checkpoints with momentum, and the teacher's outputs by epoch.
     """
     weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
     candidate, files, checkpoint = 1.25 * weights, 2 * weights, 3.25 * weights
     learned = max((_taught_epochs(stages, resources) for stages in chains), default=0)
-    logits = learned * (start.images or 0) * start.classes * 2
+    logits = learned * (start.images or 0) * start.classes * (2 if start.task == CLASSIFICATION else 4)
     return math.ceil((sum(map(len, chains)) + 1) * (candidate + files) + (KEPT + 1) * checkpoint + logits)
 
 
@@ -259,13 +260,10 @@ def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeach
     network = teacher or start.network
     theirs, ours = network.structure.output_shapes, start.network.structure.output_shapes
     if theirs != ours:
-        if len(theirs) == len(ours) == 1:
-            raise TrainingFailed(
-                f"the teacher has {theirs[0][0]} outputs and the network {ours[0][0]}; they must be the same classes"
-            )
         raise TrainingFailed(f"the teacher returns {_listed(theirs)} and the network {_listed(ours)}; they must return the same")
     stored = folder if start.images is not None else None
-    return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored)
+    exact = start.task != CLASSIFICATION
+    return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored, exact=exact)
 
 
 def _listed(shapes: tuple[tuple[int, ...], ...]) -> str:

@@ -233,7 +233,7 @@ def doubt(accuracy: float, images: int, classes: int | None, *, kind: str = "val
 def _so_far(prediction: Prediction) -> list[str]:
     if prediction.accuracy is None:
         return []
-    if not prediction.metric.is_share:
+    if prediction.metric != ACCURACY:
         metric = prediction.metric
         text = metric.text(prediction.accuracy)
         return [f"  {metric.name} of the dense network on the first {prediction.images} validation images: {text}"]

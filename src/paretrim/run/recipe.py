@@ -35,7 +35,6 @@ from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
-from paretrim.stages.quantize.clipq import ClipQ, Rate
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
@@ -68,7 +67,7 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 _Settings = TypeVar("_Settings")
 
 STAGES: Mapping[str, type] = {
-    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm, Thin, ClipQ)
+    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm, Thin)
 }
 """Every stage a recipe can name. Add yours here."""
 
@@ -289,7 +288,6 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
             "formats": Format,
             "choices": Format,
             "mixed": Mixed,
-            "rates": Rate,
         }
         if kind is Distill:
             found |= CRITERIA

@@ -66,7 +66,7 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
         ParetrimError: network or weights are not what they should be.
     """
     start, test = start_from(recipe, dataset)
-    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed)
+    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed, task=start.task)
     return Experiment(recipe, start, test, teacher)
 
 

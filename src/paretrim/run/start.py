@@ -29,7 +29,8 @@ from paretrim.train.checkpoint import content_digest
 from paretrim.train.evaluate import predictions, worth
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources
-from paretrim.train.task import CLASSIFICATION, Task, task_named
+from paretrim.train.task import CLASSIFICATION, Task
+from paretrim.train.tasks import outputs_for, task_named
 from paretrim.train.teacher import StoredTeacher
 
 VALIDATION_BATCH = 250
@@ -136,7 +137,8 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
         )
     splits = split(dataset, recipe.data)
     device = recipe.execution.torch_device()
-    network = captured(recipe.model, dataset, seed=recipe.seed)
+    task = task_named(recipe.task)
+    network = captured(recipe.model, dataset, seed=recipe.seed, task=task)
     count = min(recipe.calibration_images, len(splits.train))
     splits = replace(splits, train=splits.train.to(device))  # once, not for every stage
     calibration, labels = calibration_set(splits, count, seed=recipe.seed)
@@ -152,20 +154,20 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
         execution=recipe.execution,
         resize=dataset.resize,
         calibration_labels=labels,
-        task=task_named(recipe.task),
+        task=task,
     )
     test = EvalBatches(images=dataset.test, batch_size=VALIDATION_BATCH, mean=dataset.mean, std=dataset.std, device=device)
     return start, TestSet(dataset.test.images.numpy(), dataset.test.labels.numpy(), test)
 
 
-def captured(spec: ModelSpec, dataset: Dataset, *, seed: int) -> Network:
+def captured(spec: ModelSpec, dataset: Dataset, *, seed: int, task: Task = CLASSIFICATION) -> Network:
     """The network of a recipe, initialised from its seed where it has no weights, ready for this data."""
     torch.manual_seed(seed)
     shape = dataset.train.sample_shape
-    module = build(spec, classes=len(dataset.classes), channels=shape[0])
+    module = build(spec, classes=outputs_for(task, len(dataset.classes)), channels=shape[0])
     few = dataset.train.select(torch.arange(min(IMAGES, len(dataset.train))))
     images = next(EvalBatches(images=few, batch_size=IMAGES, mean=dataset.mean, std=dataset.std).epoch(0)).inputs
-    return captured_network(module, shape, classes=dataset.classes, images=images)
+    return captured_network(module, shape, classes=dataset.classes if task == CLASSIFICATION else (), images=images)
 
 
 def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:

@@ -8,13 +8,14 @@ other metric the images are drawn again and again, the same for both.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
 
-from paretrim.intervals import CONFIDENCE, Estimate
+from paretrim.intervals import CONFIDENCE, Estimate, wilson_interval
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.wording import MINUS
 from paretrim.train.task import CLASSIFICATION, Array, Task, is_right
@@ -79,12 +80,26 @@ class Drop:
 
 def loses(drop: Drop) -> str:
     """What a candidate loses, in words."""
-    return f"{drop.metric.name} {'drops' if drop.metric.higher_is_better else 'rises'} by {drop}"
+    return f"{worsens(drop.metric)} by {drop}"
 
 
-def in_points(fraction: float) -> str:
-    """A share of the images in percentage points: 0.5 points, 1 point."""
-    return f"{100 * fraction:g} point{'' if f'{100 * fraction:g}' == '1' else 's'}"
+def worsens(metric: Metric) -> str:
+    """What happens to a metric where a network gets worse: accuracy drops, an error rises."""
+    return f"{metric.name} {'drops' if metric.higher_is_better else 'rises'}"
+
+
+def amount(difference: float, metric: Metric = ACCURACY) -> str:
+    """A difference that is allowed: of shares in percentage points (0.5 points, 1 point), of others in their own unit."""
+    number = metric.limit(difference)
+    return f"{number} point{'' if number == '1' else 's'}" if metric.is_share else f"{number} {metric.unit}".rstrip()
+
+
+def estimate_of(scores: Array, task: Task) -> Estimate:
+    """The task's metric over images with these scores, with its 95 % interval: Wilson's, or a bootstrap's of what is no share."""
+    value = task.value(scores)
+    if is_right(scores):
+        return wilson_interval(value, len(scores))
+    return _bootstrap(value, len(scores), lambda rows: task.value(scores[rows]))
 
 
 def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) -> Drop:
@@ -95,20 +110,19 @@ def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) ->
     """
     metric = task.metric
     if not is_right(dense):
-        return Drop(0, 0, len(dense), metric, _bootstrap(dense, candidate, task))
+
+        def lost(rows: Array) -> float:
+            return metric.gain(task.value(dense[rows]), task.value(candidate[rows]))
+
+        return Drop(0, 0, len(dense), metric, _bootstrap(lost(np.arange(len(dense))), len(dense), lost))
     return Drop(int((dense & ~candidate).sum()), int((~dense & candidate).sum()), len(dense), metric)
 
 
-def _bootstrap(dense: Array, candidate: Array, task: Task) -> Estimate:
-    """What the candidate loses, with a percentile interval; the same scores give the same interval."""
-    stream, count = np.random.default_rng(0), len(dense)
-
-    def lost(rows: Array) -> float:
-        return task.metric.gain(task.value(dense[rows]), task.value(candidate[rows]))
-
-    drawn = [lost(stream.integers(count, size=count)) for _ in range(RESAMPLES)]
+def _bootstrap(value: float, count: int, of_rows: Callable[[Array], float]) -> Estimate:
+    """A ``value`` of ``count`` images with its percentile interval; the same scores give the same interval."""
+    stream = np.random.default_rng(0)
+    drawn = [of_rows(stream.integers(count, size=count)) for _ in range(RESAMPLES)]
     low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    value = lost(np.arange(count))
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import beats_guessing
 from paretrim.method import OURS, Method
-from paretrim.metric import ACCURACY
-from paretrim.search.drop import Drop, fewest_images, images_needed, in_points, loses
+from paretrim.metric import ACCURACY, Metric
+from paretrim.search.drop import Drop, amount, fewest_images, images_needed, loses, worsens
 from paretrim.search.trial import Trial
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import CHANNEL
@@ -24,6 +24,9 @@ from paretrim.train.budget import Budget
 
 USUAL_DROP = 0.01
 """Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the accuracy."""
+
+USUAL_SHARE = 0.1
+"""The same of a metric that is no share of images: this share of the dense network's value."""
 
 ZEROS = (0.5, 0.8, 0.9)
 """Of single weights, or in the 1x4 blocks that the native runtime skips."""
@@ -51,7 +54,7 @@ METHODS = (
 class Targets:
     """What is asked for; None where nothing is. ``max_drop`` is a fraction of the validation images.
 
-    ``max_bytes`` bounds the ``.trim`` file.
+    Of a ``metric`` that is no share, it is in the metric's own unit. ``max_bytes`` bounds the ``.trim`` file.
 
     Raises:
         InvalidRecipe: a target makes no sense.
@@ -60,10 +63,13 @@ class Targets:
     max_drop: float | None = None
     max_latency_ms: float | None = None
     max_bytes: int | None = None
+    metric: Metric = ACCURACY
 
     def __post_init__(self) -> None:
-        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+        if self.max_drop is not None and self.metric.is_share and not 0 <= self.max_drop <= 1:
             raise InvalidRecipe(f"--max-drop is {100 * self.max_drop:g} points; it must be from 0 to 100")
+        if self.max_drop is not None and not 0 <= self.max_drop < math.inf:
+            raise InvalidRecipe(f"--max-drop is {self.max_drop:g}; it must be a {self.metric.name} of 0 or more")
         if self.max_latency_ms is not None and not 0 < self.max_latency_ms < math.inf:
             raise InvalidRecipe(f"--max-latency-ms is {self.max_latency_ms:g}; it must be above 0")
         if self.max_bytes is not None and self.max_bytes < 1:
@@ -74,16 +80,20 @@ class Targets:
         """Whether the file's size or speed is bounded."""
         return self.max_latency_ms is not None or self.max_bytes is not None
 
-    @property
-    def allowed_drop(self) -> float | None:
-        """The drop that decides which candidates come into question; None where only size or speed do."""
-        return self.max_drop if self.max_drop is not None or self.limits else USUAL_DROP
+    def allowed_drop(self, dense: float) -> float | None:
+        """The drop that decides which candidates come into question; None where only size or speed do.
+
+        ``dense`` is what the dense network is worth.
+        """
+        if self.max_drop is not None or self.limits:
+            return self.max_drop
+        return USUAL_DROP if self.metric.is_share else USUAL_SHARE * abs(dense)
 
     def in_words(self) -> tuple[str, ...]:
         """Every target, as a person would say it."""
         said = []
         if self.max_drop is not None:
-            said.append(f"accuracy drops by at most {in_points(self.max_drop)} (--max-drop)")
+            said.append(f"{worsens(self.metric)} by at most {amount(self.max_drop, self.metric)} (--max-drop)")
         if self.max_latency_ms is not None:
             said.append(f"median latency of at most {self.max_latency_ms:g} ms (--max-latency-ms)")
         if self.max_bytes is not None:
@@ -194,7 +204,7 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
     is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those that meet them is kept. One
     that is no better than guessing is kept only where all are.
     """
-    allowed = targets.allowed_drop
+    allowed = targets.allowed_drop(reference.accuracy)
     known = [one for one in tried if not _guesses(one, reference)] or list(tried)
     fitting = [one for one in known if not _too_heavy(one, targets)]
     light = "fastest" if targets.max_latency_ms is not None else "smallest"
@@ -209,7 +219,8 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
                 fitting, key=lambda one: one.metric.merit(one.accuracy)
             ), f"the {word} of those tried that meet the targets"
         return min(known, key=weight), f"none of those tried meets the targets; this is the {light}"
-    losing = f"shown to lose at most {in_points(allowed)}"
+    metric = targets.metric
+    losing = f"shown to {'lose' if metric.is_share else 'worsen by'} at most {amount(allowed, metric)}"
     shown = [one for one in known if one.drop.within(allowed)]
     inside = [one for one in shown if one in fitting]
     if inside:
@@ -241,8 +252,7 @@ def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...
     if targets.max_drop is not None and one.drop.exceeds(targets.max_drop):
         over = one.drop.value - targets.max_drop
         metric = one.metric
-        verb, amount = ("drops" if metric.higher_is_better else "rises"), metric.change_text(one.drop.value).lstrip("+")
-        text = f"{metric.name} {verb} by {amount} on validation images"
+        text = f"{worsens(metric)} by {metric.change_text(one.drop.value).lstrip('+')} on validation images"
         said.append(f"{text}, {metric.change(over).lstrip('+')} more than --max-drop {metric.limit(targets.max_drop)}")
     if targets.max_latency_ms is not None and one.p50_ms is None:
         limit = f"--max-latency-ms {targets.max_latency_ms:g}"
@@ -281,7 +291,8 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
     if allowed is None or can_show(reference, allowed):
         return ""
     needed = fewest_images(allowed)
-    text = f"warning: {reference.images:,} validation images cannot show that accuracy drops by at most {in_points(allowed)}"
+    loss = f"{worsens(targets.metric)} by at most {amount(allowed, targets.metric)}"
+    text = f"warning: {reference.images:,} validation images cannot show that {loss}"
     if needed is None:
         return f"{text}: no number of images can, unless a candidate is the more accurate one"
     return f"{text}: it takes {needed:,} and more; add images, validate on a larger share of them (--validation), or allow more"

@@ -21,6 +21,7 @@ from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.run import open_with, read_data, train
 from paretrim.search.grid import Grid
+from paretrim.train.task import CLASSIFICATION
 
 SETTINGS = (RuntimeSetting(NATIVE, 1), RuntimeSetting("onnxruntime", 1), RuntimeSetting("openvino", 1))
 """Runtimes and threads in which a study is timed."""
@@ -47,8 +48,10 @@ def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | Non
                 watcher.note(f"{grid.name}: seed {seed}, {label}")
                 append(store, _run(grid, recipe, dataset, folder, watcher))
     outcomes = _stored(store)
-    for warning in dict.fromkeys(_seen_before(grid, outcomes, len(validation_indices(dataset, grid.base.data)))):
-        watcher.note(warning)
+    validation_images = len(validation_indices(dataset, grid.base.data))
+    if grid.base.task == CLASSIFICATION.name:
+        for warning in dict.fromkeys(_seen_before(grid, outcomes, validation_images)):
+            watcher.note(warning)
     return outcomes
 
 

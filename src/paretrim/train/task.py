@@ -1,14 +1,14 @@
 """What a network is for: what it learns, what it decides, and the number that judges its decisions.
 
-Nothing else in the package knows what outputs and labels mean. Classification is the default; ``examples/own_task.py`` has
-another.
+Nothing else in the package knows what outputs and labels mean. Classification is the default, ``tasks.py`` has others by name,
+and ``examples/own_task.py`` one of your own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.data.user_loader import SUPPORTED, class_labels
-from paretrim.errors import DataUnavailable, InvalidRecipe, UnsupportedOperation
+from paretrim.errors import DataUnavailable, UnsupportedOperation
 from paretrim.metric import ACCURACY, Metric
-from paretrim.own_code import imported
-from paretrim.visible import brief
 
 Array = npt.NDArray[Any]
 
@@ -174,22 +172,6 @@ def is_right(scores: Array) -> bool:
 def agreement(task: Task, ours: Array, theirs: Array) -> float:
     """The share of the decisions that are the same, mean over images."""
     return float(task.agreement(ours, theirs).mean())
-
-
-def task_named(text: str) -> Task:
-    """``classification``, or what ``package.module:name`` returns when it is called without arguments.
-
-    Raises:
-        InvalidRecipe: there is no such task, or what it names is none.
-    """
-    if text == CLASSIFICATION.name:
-        return CLASSIFICATION
-    if ":" not in text:
-        raise InvalidRecipe(f"task is {brief(text)}; write classification, or package.module:name of a class of your own")
-    made = imported(text, "task")()
-    if not isinstance(getattr(made, "metric", None), Metric):
-        raise InvalidRecipe(f"task {brief(text)} gives {brief(made)}, which has no metric; it must be a paretrim.Task")
-    return cast(Task, made)
 
 
 def softened_kl(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

@@ -27,11 +27,14 @@ class StoredTeacher:
     Batches and augmentation are a function of seed and epoch, so every recipe of a study that distils in epoch e with the same
     seed sees the same images: the first computes the logits, the others read them. The folder must therefore belong to one
     teacher, one data set, one augmentation and one seed. Stored as float16 [images, classes], also where the logits have just
-    been computed, so that the first run and a later one learn from the same numbers. Where batches tell no positions, or there
+    been computed, so that the first run and a later one learn from the same numbers; ``exact`` stores float32 instead, for tasks
+    whose outputs are no logits. Where batches tell no positions, or there
     is no folder, nothing is stored. Of a network of several outputs, ``classes`` counts the numbers of all of them.
     """
 
-    def __init__(self, network: Network, execution: Execution, *, images: int, classes: int, folder: Path | None) -> None:
+    def __init__(
+        self, network: Network, execution: Execution, *, images: int, classes: int, folder: Path | None, exact: bool = False
+    ) -> None:
         self.execution = execution
         self.device = execution.torch_device()
         self.network = copy.deepcopy(network).to(self.device).eval().requires_grad_(requires_grad=False)
@@ -39,6 +42,7 @@ class StoredTeacher:
         self.folder = folder
         self.images = images
         self.classes = classes
+        self.dtype = torch.float32 if exact else torch.float16
         self._epoch = -1
         self._table = torch.empty(0)
         self._known = torch.empty(0)
@@ -88,15 +92,15 @@ class StoredTeacher:
 
     def _open(self, path: Path, epoch: int) -> None:
         table = _stored(path)
-        whole = table is not None and table.shape == (self.images, self.classes) and table.dtype == torch.float16
-        self._table = table if table is not None and whole else torch.zeros(self.images, self.classes, dtype=torch.float16)
+        whole = table is not None and table.shape == (self.images, self.classes) and table.dtype == self.dtype
+        self._table = table if table is not None and whole else torch.zeros(self.images, self.classes, dtype=self.dtype)
         self._table = self._table.to(self.device)
         self._known = torch.full((self.images,), whole, device=self.device)
         self._missing = 0 if whole else self.images
         self._epoch = epoch
 
     def _keep(self, path: Path, indices: Tensor, logits: Tensor) -> None:
-        self._table[indices] = logits.clamp(-LARGEST, LARGEST).to(torch.float16)
+        self._table[indices] = logits.clamp(-LARGEST, LARGEST).to(self.dtype) if self.dtype == torch.float16 else logits
         self._known[indices] = True
         self._missing = int((~self._known).sum())
         if not self._missing:

@@ -29,8 +29,9 @@ _STAGE = {field.name for field in dataclasses.fields(StageOutcome) if field.meta
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
 
-METRIC, METRIC_UNIT, METRIC_RISES = "metric", "metric_unit", "metric_higher_is_better"
-"""Under these names, beside what was measured, the file keeps what the values of its history are, where that is not accuracy."""
+TASK, METRIC, METRIC_UNIT, METRIC_RISES = "task", "metric", "metric_unit", "metric_higher_is_better"
+"""Under these names, beside what was measured, files keep what the network is for and what the values of its history are, where
+that is not classification and accuracy."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,22 @@ def image_facts(mean: Sequence[float], std: Sequence[float], resize: int, *, pix
     return {**({} if pixels else normalisation_facts(mean, std)), **({RESIZE: str(resize)} if resize else {})}
 
 
+OF_TASK = (TASK, METRIC, METRIC_UNIT, METRIC_RISES)
+
+
+def task_facts(name: str, metric: Metric) -> dict[str, str]:
+    """What a network is for and judged by, as its files keep it."""
+    return {TASK: name, **_metric_facts(metric)}
+
+
+def metric_of(measured: Mapping[str, object]) -> Metric | None:
+    """The metric that a file keeps; None where it keeps none, and that is accuracy."""
+    if not isinstance(measured.get(METRIC), str):
+        return None
+    rises = str(measured.get(METRIC_RISES, 1)) != "0"
+    return Metric(str(measured[METRIC]), str(measured.get(METRIC_UNIT, "")), higher_is_better=rises)
+
+
 def encode(provenance: Provenance) -> str:
     """One line of JSON, the same for equal provenance; empty if nothing is known.
 
@@ -68,7 +85,7 @@ def encode(provenance: Provenance) -> str:
         "format": FORMAT,
         "recipe": provenance.recipe,
         "history": [{name: facts[name] for name in _STAGE} for facts in map(dataclasses.asdict, provenance.history)],
-        "measured": {**provenance.measured, **_metric_facts(provenance.history)},
+        "measured": {**_metric_facts(_judged_by(provenance.history)), **provenance.measured},
     }
     try:
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -99,17 +116,18 @@ def decode(text: str) -> Provenance:
         raise CorruptFile("record provenance: recipe is a text, history a list and measured a mapping")
     if not all(isinstance(value, str | int | float) for value in measured.values()):
         raise CorruptFile("record provenance: what was measured is numbers and texts")
-    metric = None
-    if isinstance(measured.get(METRIC), str):
-        metric = Metric(measured.pop(METRIC), str(measured.pop(METRIC_UNIT, "")), bool(measured.pop(METRIC_RISES, 1)))
+    metric = metric_of(measured)
     return Provenance(recipe, tuple(dataclasses.replace(_stage(stage), metric=metric) for stage in history), measured)
 
 
-def _metric_facts(history: Sequence[StageOutcome]) -> dict[str, str | int]:
-    metric = next((stage.metric for stage in history if stage.metric is not None), None)
+def _judged_by(history: Sequence[StageOutcome]) -> Metric | None:
+    return next((stage.metric for stage in history if stage.metric is not None), None)
+
+
+def _metric_facts(metric: Metric | None) -> dict[str, str]:
     if metric is None:
         return {}
-    return {METRIC: metric.name, METRIC_UNIT: metric.unit, METRIC_RISES: int(metric.higher_is_better)}
+    return {METRIC: metric.name, METRIC_UNIT: metric.unit, METRIC_RISES: str(int(metric.higher_is_better))}
 
 
 def _stage(facts: object) -> StageOutcome:

@@ -1,0 +1,67 @@
+"""``eval``: what one deployed file is worth on test images, by the metric of its task."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from paretrim.cli.deployed import known_runtime, runtime_of
+from paretrim.cli.images import TestImages, images_for
+from paretrim.cli.output import emit, say
+from paretrim.cli.reading import FileDescription, described
+from paretrim.cli.status import DONE
+from paretrim.deploy.runnable import open_runnable
+from paretrim.errors import InvalidRecipe
+from paretrim.intervals import Estimate
+from paretrim.run.judge import decisions
+from paretrim.search.drop import estimate_of
+from paretrim.train.task import CLASSIFICATION, Task, is_right
+from paretrim.train.tasks import TASKS, task_named
+
+
+def evaluate(parsed: argparse.Namespace) -> int:
+    """The metric of one file on the test images: of a classifier its accuracy."""
+    file: Path = parsed.file
+    known = described(file)
+    task = _task(parsed, file, known)
+    runtime = parsed.runtime or runtime_of(file, "onnxruntime")
+    runnable = open_runnable(file, runtime=known_runtime(runtime), threads=parsed.threads)
+    test = images_for(parsed, file, known, labelled=task == CLASSIFICATION)
+    scores = task.score(decisions(runnable, test.images, task), test.labels)
+    found = estimate_of(scores, task)
+    size = file.stat().st_size
+    if parsed.json:
+        facts: dict[str, object] = {"file": str(file), "data": parsed.data, "runtime": runnable.runtime}
+        facts |= {"runtime_version": runnable.version, "images": len(test.labels), "file_bytes": size}
+        facts |= {"task": task.name, "metric": dataclasses.asdict(task.metric), "value": dataclasses.asdict(found)}
+        if is_right(scores):
+            facts |= {"correct": int(scores.sum()), task.metric.name: dataclasses.asdict(found)}
+        prepared = test.preparation
+        normalisation = {"source": prepared.source, "mean": prepared.mean, "std": prepared.std}
+        emit(facts | {"normalisation": normalisation, "resize": prepared.resize})
+    else:
+        say(f"{file}: {_worth(found, task, test, parsed.data, wilson=is_right(scores))}")
+        say(f"{size:,} bytes, in {runnable.runtime} {runnable.version}; {test.preparation.in_words(parsed.data)}")
+    return DONE
+
+
+def _task(parsed: argparse.Namespace, file: Path, known: FileDescription) -> Task:
+    """The task asked for, or the one that the file was made for."""
+    if parsed.task is not None:
+        return task_named(parsed.task)
+    if known.task and known.task not in TASKS:
+        raise InvalidRecipe(
+            f"'{file}' was made for the task '{known.task}', judged by its {known.judged_by}, which is code of its author's own; "
+            "name it with --task package.module:name"
+        )
+    return TASKS[known.task or CLASSIFICATION.name]
+
+
+def _worth(found: Estimate, task: Task, test: TestImages, data: str, *, wilson: bool) -> str:
+    """The value with its interval and what it was found on."""
+    metric, images = task.metric, f"{len(test.labels):,} test images of {data}"
+    interval = f"{'Wilson' if wilson else 'bootstrap'} 95 % {metric.number(found.low)} to {metric.number(found.high)}"
+    if task == CLASSIFICATION:
+        return f"{metric.text(found.value)} of {images} ({interval})"
+    return f"{metric.name} {metric.text(found.value)} on {images} ({interval})"
