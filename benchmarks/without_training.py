@@ -63,6 +63,8 @@ def pruned() -> dict[str, tuple[Stage, ...]]:
         }
         zeros = f"{share:.0%} of {'blocks' if pattern == '1x4' else 'weights'} gone"
         found |= {f"{zeros}, {way}, 8 bits": (stage, Quantize(budget=NONE)) for way, stage in ways.items()}
+        best = ways["obs over all layers, fitted"]
+        found[f"{zeros}, obs over all layers, 8 bits by gptq"] = (best, Quantize(budget=NONE, adjust=("gptq",)))
     return found
 
 
