@@ -25,8 +25,8 @@ class Interrupted(BaseException):
 
 def test_stages_whose_masks_grow_say_so_in_their_type():
     growing = {name for name, kind in NAMED.items() if "masks_grow" in vars(kind)}
-    assert {"rigl", "acdc"} <= growing
-    assert not growing & {"prune", "quantize", "distill", "finetune", "together"}
+    assert {"rigl", "acdc", "straight_through", "movement"} <= growing
+    assert not growing & {"prune", "quantize", "distill", "finetune", "together", "lottery"}
 
 
 def test_the_smallest_go_and_the_steepest_come():
@@ -112,7 +112,7 @@ def test_weights_come_back_in_dense_phases_and_the_end_is_sparse(monkeypatch):
     assert min(later) < 0.1 < min(sparse)
 
 
-@pytest.mark.parametrize("kind", ["rigl", "acdc"])
+@pytest.mark.parametrize("kind", ["rigl", "acdc", "straight through", "movement", "movement soft"])
 def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
     stage = replace(STAGES[kind], budget=LONG)
 

@@ -19,8 +19,11 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.gsm import Gsm
+from paretrim.stages.prune.lottery import Lottery
+from paretrim.stages.prune.movement import Movement
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
@@ -118,7 +121,8 @@ def start(name, *, seed=0, images=None, execution=FLOAT32):
 def resources(name, *, seed=0, images=None, execution=FLOAT32) -> Resources:
     """What stages get, with the network itself as teacher."""
     begin = start(name, seed=seed, images=images, execution=execution)
-    return begin.resources(StoredTeacher(begin.network, execution, images=0, classes=CLASSES, folder=None))
+    given = begin.resources(StoredTeacher(begin.network, execution, images=0, classes=CLASSES, folder=None))
+    return replace(given, early=lambda _epoch: network(name))
 
 
 def prune(**settings):
@@ -147,6 +151,12 @@ STAGES = {
     "acdc": AcDc(sparsity=0.5, warmup=0.2, phase=0.2, budget=SHORT),
     "thinet": ThiNet(sparsity=0.25, budget=SHORT),
     "gsm": Gsm(sparsity=0.5, budget=SHORT),
+    "straight through": StraightThrough(sparsity=0.5, every=2, budget=SHORT),
+    "straight through 2:4": StraightThrough(sparsity=0.5, pattern="2:4", every=2, decay=2e-4, budget=SHORT),
+    "movement": Movement(sparsity=0.5, budget=SHORT),
+    "movement soft": Movement(selection="soft", pattern="1x4", threshold=0.49, score_rate=0.05, budget=SHORT),
+    "lottery": Lottery(share=0.5, budget=SHORT),
+    "lottery learning rate": Lottery(share=0.5, pattern="1x4", rewind="learning_rate", budget=replace(SHORT, skip=0.25)),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),

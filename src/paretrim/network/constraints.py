@@ -26,6 +26,9 @@ class Weighted(nn.Module):
     quantizer: WeightGrid | None
     dense_gradients: bool
     """Whether gradients reach pruned weights too, as if there were no mask; a training step sets it for its backward pass."""
+    holds: bool
+    """Whether pruned weights are held at 0. Where not, they keep their values behind the mask and may come back with them; a
+    stage that wants that sets it at every ``advance``, and back at the last one."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -35,6 +38,7 @@ class Weighted(nn.Module):
         self.register_buffer("alive", None)
         self.register_module("quantizer", None)
         self.dense_gradients = False
+        self.holds = True
 
     def masked_weight(self) -> Tensor:
         """The weight [Co, ...] with pruned weights 0, before it is moved to a grid."""
@@ -74,7 +78,8 @@ def _brings_back(mask: Tensor, before: Tensor) -> bool:
 def replace_mask_(layer: Weighted, mask: Tensor) -> None:
     """Another mask in place of the one that is there, for methods that drop weights and grow others while they train.
 
-    A weight that comes back is 0 and trains from there: pruned weights are held at 0. Every other stage uses :func:`set_mask_`.
+    A weight that comes back is 0 and trains from there, unless its layer does not hold pruned weights at 0. Every other stage
+    uses :func:`set_mask_`.
 
     Raises:
         ValueError: the mask is not of True and False, or has another shape than the weight.
@@ -88,10 +93,10 @@ def replace_mask_(layer: Weighted, mask: Tensor) -> None:
 
 
 def hold_masks_(layers: Iterable[Weighted]) -> None:
-    """Set pruned weights to zero again: after an optimizer step, momentum must not have moved them."""
+    """Set pruned weights to zero again where they are held: after an optimizer step, momentum must not have moved them."""
     with torch.no_grad():
         for layer in layers:
-            if layer.mask is not None:
+            if layer.mask is not None and layer.holds:
                 layer.weight.mul_(layer.mask)
 
 

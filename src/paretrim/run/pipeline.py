@@ -6,6 +6,7 @@ kill, and recipes that begin with the same stages share them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from paretrim.digest import digest_of
-from paretrim.errors import TrainingFailed, located
+from paretrim.errors import InvalidRecipe, TrainingFailed, located
 from paretrim.files import require_space
 from paretrim.history import StageOutcome
 from paretrim.metric import ACCURACY
@@ -29,6 +30,7 @@ from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.recipe import stage_settings
 from paretrim.run.start import Start, content_of
 from paretrim.stages.finetune import FineTune
+from paretrim.stages.prune.lottery import require_early
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, clear_checkpoints
@@ -38,6 +40,7 @@ from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.teacher import StoredTeacher
+from paretrim.train.training import Training
 
 Trained = Callable[[str, Candidate], None]
 """Called after every stage with its name and result."""
@@ -122,7 +125,32 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
         trained = _stored(
             start, _dense_key(start, stage), _first(start), stage, start.resources(None), folder=folder, report=report
         )
-    return replace(start, network=trained.network)
+    return replace(start, network=trained.network, early=_early(start, stage, folder))
+
+
+def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Network]:
+    """Gives the network as it was after so many epochs of its dense training, to the last bit.
+
+    It is trained for those few epochs again when it is first asked for, and stored beside the trained one.
+    """
+
+    def at(epoch: int) -> Network:
+        if epoch > stage.budget.epochs:
+            raise InvalidRecipe(
+                f"the network after epoch {epoch} of its dense training is asked for, and that has {stage.budget.epochs}; name "
+                "an earlier epoch"
+            )
+        path = _place(folder, _dense_key(start, stage)).parent / f"early-{epoch:05d}" / "candidate.safetensors"
+        if not path.exists():
+            training = Training(copy.deepcopy(start.network), start.resources(None))
+            plan = Plan(stage.name, stage.budget, stage.losses(training.resources), advance=lambda _: None, stop=epoch)
+            fit(training, plan, folder=path.parent)
+            lay_out_(training.network, torch.contiguous_format)
+            save_candidate(Candidate(training.network), path)
+        clear_checkpoints(path.parent)
+        return load_candidate(path).network
+
+    return at
 
 
 def run_stages(
@@ -148,6 +176,8 @@ def run_stages(
         OutOfSpace: the folder cannot hold what the run will write.
         ParetrimError: any error of a stage.
     """
+    if start.early is None:
+        require_early(stages, None)
     root, *keys = _keys(start, stages, teacher)
     resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
     require_space(folder, disk_bytes(start, [stages], resources))
@@ -180,7 +210,9 @@ def finished_dense(start: Start, budget: Budget | None, folder: Path) -> Start |
     if budget is None:
         return start
     path = _place(folder, _dense_key(start, FineTune(budget=budget)))
-    return replace(start, network=load_candidate(path).network) if path.exists() else None
+    if not path.exists():
+        return None
+    return replace(start, network=load_candidate(path).network, early=_early(start, FineTune(budget=budget), folder))
 
 
 def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> list[str]:

@@ -148,6 +148,8 @@ def predict(
     """
     logits = StoredTeacher(teacher or start.network, start.execution, images=0, classes=start.classes, folder=None)
     resources = start.resources(logits)
+    if dense:
+        resources = replace(resources, early=lambda _epoch: start.network)  # as large as the early one, which is not there yet
     chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
     from_scratch = [FineTune(budget=dense)] if dense else []
     if dense:

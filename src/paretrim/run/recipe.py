@@ -31,8 +31,11 @@ from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.gates import Gates
 from paretrim.stages.prune.gsm import Gsm
+from paretrim.stages.prune.lottery import Lottery, require_early
+from paretrim.stages.prune.movement import Movement
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.formats import Format
@@ -52,6 +55,9 @@ DEEPEST = 32
 
 LONGEST_LABEL = 200
 
+MOST_TIMES = 100
+"""Most rounds of one stage."""
+
 DENSE = "dense"
 """Label of what a recipe without stages makes."""
 
@@ -67,7 +73,23 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 _Settings = TypeVar("_Settings")
 
 STAGES: Mapping[str, type] = {
-    stage.name: stage for stage in (Prune, Quantize, Distill, FineTune, Together, RigL, AcDc, ThiNet, Gates, Gsm, Thin)
+    stage.name: stage
+    for stage in (
+        Prune,
+        Quantize,
+        Distill,
+        FineTune,
+        Together,
+        RigL,
+        AcDc,
+        ThiNet,
+        Gates,
+        Gsm,
+        Thin,
+        StraightThrough,
+        Movement,
+        Lottery,
+    )
 }
 """Every stage a recipe can name. Add yours here."""
 
@@ -97,6 +119,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
             raise InvalidRecipe(f"label is {brief(self.label)}; write at most {LONGEST_LABEL} printable characters")
+        require_early(self.stages, self.dense)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -214,8 +237,18 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     listed = given.pop("stages", [])
     if not isinstance(listed, list):
         raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a [[stages]] table")
-    stages = tuple(parse_stage(stage, f"{where}: stages[{index}]") for index, stage in enumerate(listed))
+    stages = tuple(stage for index, entry in enumerate(listed) for stage in _parse_repeated(entry, f"{where}: stages[{index}]"))
     return checked(Recipe, {**given, "stages": stages}, where)
+
+
+def _parse_repeated(table: object, where: str) -> tuple[Stage, ...]:
+    """One stage from its table as many times as its key ``times`` says, by default once."""
+    if not isinstance(table, Mapping) or "times" not in table:
+        return (parse_stage(table, where),)
+    times = table["times"]
+    if type(times) is not int or not 1 <= times <= MOST_TIMES:
+        raise InvalidRecipe(f"{where}.times is {brief(times)}; write how often the stage is done, 1 to {MOST_TIMES}")
+    return (parse_stage({key: value for key, value in table.items() if key != "times"}, where),) * times
 
 
 def parse_stage(table: object, where: str) -> Stage:

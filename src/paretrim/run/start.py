@@ -44,6 +44,7 @@ class Start:
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
     apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
     they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
+    ``early`` gives its network as it was after so many epochs of training it here, None where it was not trained here.
     Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
     """
 
@@ -61,6 +62,7 @@ class Start:
     resize: int = 0
     calibration_labels: Tensor | None = None
     task: Task = CLASSIFICATION
+    early: Callable[[int], Network] | None = None
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
@@ -107,6 +109,7 @@ class Start:
             calibration_labels=self.calibration_labels,
             images=self.images,
             task=self.task,
+            early=self.early,
         )
 
 

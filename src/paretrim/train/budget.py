@@ -44,6 +44,7 @@ class Budget:
     safe before diverge then: a schedule whose rate is still high at that point (``constant``) needs a later one.
     ``batchnorm_bias_rate`` multiplies the learning rate of BatchNorm biases. A rate of 64 shortens training from nothing with
     ``sgd`` (Jordan 2024, arXiv 2404.00498, section 3.4, after Page 2018).
+    ``skip`` is the share of the learning rate's course that is left out at its beginning: the stage begins in the middle of it.
 
     Raises:
         pydantic.ValidationError: a value is of another type or out of range.
@@ -63,6 +64,7 @@ class Budget:
     clip_norm: Positive | None = None
     freeze_batchnorm: Fraction = 0.9
     batchnorm_bias_rate: Positive = dataclasses.field(default=1.0, metadata=LATER)
+    skip: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = dataclasses.field(default=0.0, metadata=LATER)
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:
@@ -71,6 +73,7 @@ def learning_rate_at(progress: float, budget: Budget) -> float:
     ``cosine`` and ``linear`` run from the full rate at the end of the warm-up to 0 at the end. Source of the cosine: Loshchilov
     & Hutter 2017 (arXiv 1608.03983), equation 5, without restarts.
     """
+    progress = budget.skip + (1 - budget.skip) * progress if budget.skip else progress
     if progress < budget.warmup:
         return budget.learning_rate * max(progress / budget.warmup, LEAST_WARMUP)
     rest = (progress - budget.warmup) / (1 - budget.warmup) if budget.warmup < 1 else 1.0

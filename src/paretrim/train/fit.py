@@ -67,7 +67,7 @@ class Plan:
 
     ``advance`` is called with the progress, ``observe`` with every step between its backward pass and the optimizer.
     ``first_epoch`` is the run's epoch at which this stage starts: batches and augmentation are a function of it, so all orders of
-    the same stages see the same images at the same time.
+    the same stages see the same images at the same time. After ``stop`` epochs it ends as it is, in the middle of the budget.
     """
 
     stage: str
@@ -75,6 +75,7 @@ class Plan:
     losses: Sequence[LossTerm]
     advance: Callable[[float], None]
     first_epoch: int = 0
+    stop: int | None = None
     observe: Callable[[Step], None] = field(default=_ignore)
 
 
@@ -101,13 +102,14 @@ def fit(training: Training, plan: Plan, *, folder: Path | None = None, report: R
     work = _Work(training, plan, device)
     done, seconds = work.resume(checkpoints) if checkpoints else (0, 0.0)
     started = time.monotonic() - seconds
-    for epoch in range(done, plan.budget.epochs):
+    for epoch in range(done, plan.budget.epochs if plan.stop is None else plan.stop):
         with own_random_stream(resources.seed, plan.first_epoch + epoch, device), _explained(epoch, work):
             work.epoch(epoch, started, report)
         if checkpoints:
             checkpoints.save(training, work.optimizer, Moment(epoch + 1, time.monotonic() - started, work.units))
-    with own_random_stream(resources.seed, plan.first_epoch + plan.budget.epochs, device):
-        work.advance(1.0)
+    if plan.stop is None:
+        with own_random_stream(resources.seed, plan.first_epoch + plan.budget.epochs, device):
+            work.advance(1.0)
     hold_masks_(work.layers.values())
     network.eval()
     return time.monotonic() - started

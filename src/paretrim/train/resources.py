@@ -10,6 +10,7 @@ from torch import Tensor
 
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import DataUnavailable
+from paretrim.network.network import Network
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION, Task
 
@@ -41,7 +42,8 @@ class Resources:
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
     [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None where nobody gave any; ``seed`` feeds every random stream.
     ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
-    says what the network learns.
+    says what the network learns. ``early`` gives the dense network as it was after so many epochs of its training, None where it
+    was not trained here.
     """
 
     train: Callable[[int], Batches]
@@ -53,6 +55,7 @@ class Resources:
     calibration_labels: Tensor | None = None
     images: int | None = None
     task: Task = CLASSIFICATION
+    early: Callable[[int], Network] | None = None
 
     def labelled_calibration(self) -> tuple[Tensor, Tensor]:
         """Calibration images float32 [M, C, H, W] and their labels [M].

@@ -144,6 +144,11 @@ def block_scores(scores: Tensor, pattern: Pattern) -> Tensor:
     return _split(scores.double().square(), pattern.block, fill=0).sum(2).reshape(shape)
 
 
+def block_sums(values: Tensor, pattern: Pattern) -> Tensor:
+    """The sum of the values of every block, float64: [Co, Ci, kh, kw] -> [Co, B, kh, kw]."""
+    return _split(values.double(), pattern.block, fill=0).sum(2)
+
+
 def block_alive(alive: Tensor, pattern: Pattern) -> Tensor:
     """Which blocks still hold a living weight: bool [Co, Ci, kh, kw] -> bool [Co, B, kh, kw]."""
     return _split(alive, pattern.block, fill=0).any(2)

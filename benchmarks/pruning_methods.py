@@ -1,0 +1,194 @@
+"""Every pruning method that trains, on the same networks with equal epochs: one line of JSON for each result.
+
+    python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl [--seeds 3] [--epochs 4] [--folder FOLDER]
+
+A ResNet of three blocks trains on digits for 12 epochs; every method then has the same epochs on that network, and the result is
+quantized to 8 bits without training. Accuracy is that of the integers on the 360 test images, bytes are those of the ``.trim``
+file. Lines that are there are not made again. About 20 minutes on one core. ``benchmarks/pruning_page.py`` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from paretrim.models.resnet_cifar import CifarResNet
+from paretrim.network.constraints import weighted_layers
+from paretrim.network.freeze import freeze
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage, train_dense
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import Start, TestSet, start_from
+from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.lottery import Lottery
+from paretrim.stages.prune.movement import Movement
+from paretrim.stages.prune.rigl import RigL
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.straight_through import StraightThrough
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage import Stage
+from paretrim.train.budget import Budget
+from paretrim.train.evaluate import evaluate
+from paretrim.train.execution import Execution
+from paretrim.trimfile.file import write
+
+SPARSITIES = (0.8, 0.9)
+PATTERNS = ("unstructured", "1x4")
+CHANNELS = "channel"
+CHANNEL_SCORES = {
+    "channels by L1": "l1",
+    "channels by L2": "magnitude",
+    "channels by BatchNorm scale": "batchnorm",
+    "channels by Taylor": "taylor",
+    "channels by NISP": "nisp",
+}
+EXECUTION = Execution(device="cpu", precision="float32")
+DENSE = Budget(epochs=12, learning_rate=0.1, batch_size=64)
+SOFT = {"threshold": 0.3, "score_rate": 0.05, "end": 0.6}
+TRIALS = 5
+"""Penalties tried for soft movement, which names no sparsity."""
+
+
+def small_resnet(*, classes: int, channels: int = 3) -> nn.Module:
+    """A ResNet of one block a stage: 78 thousand parameters."""
+    return CifarResNet(1, classes=classes, channels=channels)
+
+
+def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[Stage, ...]]:
+    """Every way of masking by its name; one that makes no exact sparsity is not here."""
+    cut = Prune(sparsity=sparsity, pattern=pattern, budget=budget)
+    half = replace(budget, epochs=budget.epochs // 2)
+    share = 1 - (1 - sparsity) ** 0.5
+    rewound = Lottery(share=share, epoch=1, pattern=pattern, budget=replace(half, learning_rate=0.1))
+    return {
+        "magnitude, one shot": (cut,),
+        "magnitude, cubic": (replace(cut, schedule="cubic"),),
+        "magnitude, uniform, one shot": (replace(cut, allocation="uniform"),),
+        "magnitude, uniform, cubic": (replace(cut, allocation="uniform", schedule="cubic"),),
+        "SNIP": (replace(cut, score="snip"),),
+        "GraSP": (replace(cut, score="grasp"),),
+        "SynFlow": (replace(cut, score="synflow"),),
+        "Fisher": (replace(cut, score="fisher"),),
+        "Taylor": (replace(cut, score="taylor"),),
+        "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, score_rate=0.05, end=0.6, budget=budget),),
+        "straight-through": (StraightThrough(sparsity=sparsity, pattern=pattern, every=4, budget=budget),),
+        "RigL": (RigL(sparsity=sparsity, pattern=pattern, every=10, score="magnitude", budget=budget),),
+        "AC/DC": (AcDc(sparsity=sparsity, pattern=pattern, phase=0.15, budget=budget),),
+        "lottery ticket, 2 rounds": (rewound, rewound),
+        "learning-rate rewinding, 2 rounds": (Lottery(share=share, rewind="learning_rate", pattern=pattern, budget=half),) * 2,
+    }
+
+
+def channels(start: Start, sparsity: float, score: str, budget: Budget) -> tuple[Stage, ...]:
+    """Whole channels, as many as leave no more weights than the masks do."""
+    cut = Prune(pattern=CHANNELS, score=score, allocation="uniform", budget=budget)
+    share = least(lambda share: zeros_of(start, replace(cut, score="magnitude", sparsity=share)) >= sparsity)
+    return (replace(cut, sparsity=share),)
+
+
+def least(is_enough: Callable[[float], bool]) -> float:
+    """The least share in [0, 1) that is enough, to 1/256."""
+    low, high = 0.0, 255 / 256
+    while high - low > 1 / 256:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+def zeros_of(start: Start, stage: Stage) -> float:
+    """Share of the dense network's weights that are gone when the stage begins."""
+    training = stage.begin(start.network, start.resources(None))
+    return gone(start, Candidate(training.network))
+
+
+def gone(start: Start, candidate: Candidate) -> float:
+    """Share of the weights of the layers that may be pruned that a candidate has no more."""
+    names = list(weighted_layers(start.network))[1:-1]
+    before = sum(weighted_layers(start.network)[name].weight.numel() for name in names)
+    layers = weighted_layers(candidate.network)
+    return 1 - sum(int((layers[name].masked_weight() != 0).sum()) for name in names) / before
+
+
+def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -> Movement:
+    """Soft movement with the penalty that comes nearest to the sparsity on this network."""
+    stages, low, high = {}, -8.0, -1.0
+    for _ in range(TRIALS):
+        middle = (low + high) / 2
+        stage = Movement(selection="soft", pattern=pattern, every=4, penalty=10**middle, budget=budget, **SOFT)
+        found = gone(start, run_stage(Candidate(start.network), stage, start.resources(None)))
+        stages[abs(found - sparsity)] = stage
+        low, high = (low, middle) if found > sparsity else (middle, high)
+    return stages[min(stages)]
+
+
+def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float, int, Callable[[], tuple[Stage, ...]]]]:
+    """Method, pattern, sparsity, seed and what to run; the stages are made when they are asked for."""
+    soft: dict[tuple[float, str], Movement] = {}
+
+    def softly(sparsity: float, pattern: str) -> tuple[Stage, ...]:
+        if (sparsity, pattern) not in soft:
+            soft[sparsity, pattern] = soft_movement(starts[0], sparsity, pattern, budget)
+        return (soft[sparsity, pattern],)
+
+    for seed, start in enumerate(starts):
+        for sparsity in SPARSITIES:
+            for pattern in PATTERNS:
+                for name, stages in methods(sparsity, pattern, budget).items():
+                    yield name, pattern, sparsity, seed, lambda stages=stages: stages
+                yield "movement, soft", pattern, sparsity, seed, lambda of=(sparsity, pattern): softly(*of)
+            for name, score in CHANNEL_SCORES.items():
+                yield name, CHANNELS, sparsity, seed, lambda of=(start, sparsity, score, budget): channels(*of)
+
+
+def measured(start: Start, test: TestSet, stages: tuple[Stage, ...]) -> dict[str, float]:
+    """Accuracy of the integers on test images, bytes of the file and the share of weights that are gone."""
+    resources, found = start.resources(None), Candidate(start.network)
+    for stage in stages:
+        found = run_stage(found, stage, resources)
+    zeros = gone(start, found)
+    shipped = run_stage(found, Quantize(budget=replace(DENSE, epochs=0)), resources)
+    right = evaluate(shipped.network, test.batches.epoch(0), EXECUTION.torch_device(), integers=shipped.integers)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.trim"
+        write(freeze(shipped.network, start.spec), path)
+        return {"accuracy": right, "zeros": zeros, "bytes": path.stat().st_size, "epochs": found.epochs}
+
+
+def main() -> None:
+    """Make every line that is not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4, help="of every method, an even number")
+    parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
+    given = parser.parse_args()
+    budget = Budget(epochs=given.epochs, learning_rate=0.05, batch_size=32)
+    starts, tests = [], []
+    for seed in range(given.seeds):
+        model = {"network": f"{Path(__file__).stem}:{small_resnet.__name__}"}
+        recipe = replace(parse_recipe({"model": model, "data": {"name": "digits"}}), seed=seed, execution=EXECUTION)
+        start, test = start_from(recipe)
+        starts.append(train_dense(start, DENSE, given.folder / str(seed)))
+        tests.append(test)
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
+    keys = ("method", "pattern", "sparsity", "seed")
+    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    dense = (("dense", "", 0.0, seed, tuple) for seed in range(given.seeds))
+    for *case, stages in itertools.chain(dense, cases(starts, budget)):
+        if tuple(case) in done:
+            continue
+        seed = case[-1]
+        line = dict(zip(keys, case, strict=True)) | measured(starts[seed], tests[seed], stages())
+        with given.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

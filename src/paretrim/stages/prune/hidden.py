@@ -1,0 +1,59 @@
+"""Pruned weights that keep their values behind the mask while a stage trains, and may come back with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import Weighted, hold_masks_, key_of, replace_mask_, set_mask_
+from paretrim.train.training import Training
+
+
+class Memory(nn.Module):
+    """What a stage remembers of a layer: ``alive``, the weights that were not pruned before it began."""
+
+    alive: Tensor
+
+    def __init__(self, layer: Weighted) -> None:
+        super().__init__()
+        alive = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask.clone()
+        self.register_buffer("alive", alive)
+
+
+def give_masks_(layers: Mapping[str, Weighted]) -> None:
+    """A mask of ones where a layer has none: its shape is then known from the first step on."""
+    for layer in layers.values():
+        if layer.mask is None:
+            set_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
+
+
+def hide_(layers: Mapping[str, Weighted], *, hidden: bool) -> None:
+    """Whether pruned weights keep their values behind the mask; where they no longer do they become 0."""
+    for layer in layers.values():
+        layer.holds = not hidden
+    hold_masks_(layers.values())
+
+
+def put_masks_(layers: Mapping[str, Weighted], masks: Mapping[str, Tensor]) -> None:
+    """Other masks; weights that come back have the values that they had."""
+    for name, mask in masks.items():
+        replace_mask_(layers[name], mask)
+
+
+def memory_of(training: Training, name: str, layer: Weighted) -> Memory:
+    """What the stage remembers of a layer.
+
+    Raises:
+        InvalidRecipe: the layer has lost channels since the stage began.
+    """
+    memory = cast(Memory, training.extra[key_of(name)])
+    if memory.alive.shape != layer.weight.shape:
+        raise InvalidRecipe(
+            f"layer '{name}' was {tuple(memory.alive.shape)} when its masks began to move and is {tuple(layer.weight.shape)}"
+            " now; remove channels in a stage before"
+        )
+    return memory

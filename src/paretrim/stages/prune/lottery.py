@@ -1,0 +1,185 @@
+"""Lottery tickets: one round of pruning the trained network and training what is left again from early on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+
+from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
+from paretrim.network.constraints import hold_masks_, weighted_layers
+from paretrim.network.network import Network
+from paretrim.stages.prune.allocation import Allocation
+from paretrim.stages.prune.patterns import block_alive, parse_pattern
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.stage import Stage
+from paretrim.stages.together import Together
+from paretrim.train.budget import STRICT, Budget, Count, Fraction
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="lottery",
+        kind="stage",
+        source=(
+            "Frankle & Carbin 2019, arXiv 1803.03635; rewinding: Frankle et al. 2020, arXiv 1912.05671, and Renda et al. 2020, "
+            "arXiv 2003.02389"
+        ),
+        what="one round: the smallest weights go, the others go back to an early epoch, and training is repeated",
+        formula="prune share of the living weights by |w_T|\nthen w = mask * w_k or mask * w_T, and the learning rates again",
+        recipe="lottery",
+    ),
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Lottery:
+    """One round of iterative magnitude pruning: prune ``share`` of the living weights or blocks, rewind, and train again.
+
+    ``rewind = "weights"`` gives everything that is left the value that it had after ``epoch`` epochs of the dense training,
+    BatchNorm and biases too. ``"learning_rate"`` keeps the trained values. Both then train with this stage's budget; its ``skip``
+    is the share of the learning rate's course that was over at that epoch, so that the rest of it is repeated. Write the stage
+    once with ``times = n`` for n rounds: they leave ``(1 - share)^n`` of the weights.
+
+    ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of
+    :class:`Prune`. What an earlier stage pruned stays pruned.
+
+    Sources: Frankle & Carbin 2019, "The lottery ticket hypothesis", arXiv 1803.03635, strategy 1, with 20 % a round and
+    ``epoch = 0``; Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis", arXiv 1912.05671 (deeper
+    networks have to go back to a later point, such as 3 % of training); Renda et al. 2020, "Comparing rewinding and fine-tuning
+    in neural network pruning", arXiv 2003.02389 (learning rates).
+
+    Raises:
+        InvalidRecipe: the pattern has no share to prune, or a setting is refused as by ``prune``.
+    """
+
+    name: ClassVar[str] = "lottery"
+    budget: Budget = Field(default_factory=Budget)
+    share: Fraction = 0.2
+    rewind: Literal["weights", "learning_rate"] = "weights"
+    epoch: Count = 0
+    pattern: str = "unstructured"
+    allocation: Allocation = "global"
+    score: str = MAGNITUDE
+    first: StrictBool = False
+    last: StrictBool = False
+    depthwise: StrictBool = False
+
+    def __post_init__(self) -> None:
+        if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
+            raise InvalidRecipe(
+                f"lottery: pattern {self.pattern} cannot lose a share of its weights in every round; choose unstructured or 1x4"
+            )
+        if self.rewind == "learning_rate" and self.epoch:
+            raise InvalidRecipe(
+                f"lottery: epoch is {self.epoch}, and with rewind learning_rate no weights go back; leave epoch out and set skip "
+                "in the budget"
+            )
+        self._prune(0.0)
+
+    def _prune(self, sparsity: float) -> Prune:
+        return Prune(
+            sparsity=sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            score=self.score,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy with fewer weights, and these as early as they are to be.
+
+        Raises:
+            InvalidRecipe: the early weights are not known, or do not fit.
+        """
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        prune = self._prune(self._sparsity_of(private))
+        prune.mask_(private, prune.sparsity, resources)
+        if self.rewind == "weights":
+            if resources.early is None:
+                raise InvalidRecipe(UNKNOWN)
+            rewind_(private, resources.early(self.epoch))
+        return Training(private, resources)
+
+    def _sparsity_of(self, network: Network) -> float:
+        """The share of zero blocks after this round."""
+        pattern = parse_pattern(self.pattern)
+        blocks = living = 0
+        for layer in self._prune(0.0).layers_of(network).values():
+            mask = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask
+            alive = block_alive(mask, pattern)
+            blocks, living = blocks + alive.numel(), living + int(alive.sum())
+        gone = math.ceil(self.share * living - _SLACK)
+        return (blocks - living + gone) / blocks
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Nothing ramps."""
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Gradients are not looked at."""
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+
+UNKNOWN = (
+    "lottery: weights go back to an epoch of the dense training, and the network was not trained here; give the recipe a [dense] "
+    'budget, or set rewind = "learning_rate"'
+)
+
+_SLACK = 1e-9
+"""What a share of a count may be off by, from rounding."""
+
+
+def rewind_(network: Network, early: Network) -> None:
+    """Give parameters and statistics the values that they have in ``early``; masks stay, and their zeros.
+
+    Raises:
+        InvalidRecipe: the network has other layers by now.
+    """
+    values = early.state_dict()
+    own = {name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if name in values}
+    for name, tensor in values.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise InvalidRecipe(
+                f"lottery: the network had '{name}' of shape {tuple(tensor.shape)} when it was dense, and "
+                + (f"it is {tuple(own[name].shape)} now" if name in own else "has none now")
+                + "; rewind before stages that change layers"
+            )
+    with torch.no_grad():
+        for name, tensor in values.items():
+            own[name].copy_(tensor)
+    hold_masks_(weighted_layers(network).values())
+
+
+def rewound(stages: Iterable[Stage]) -> Iterator[int]:
+    """The epochs of the dense training to which stages go back."""
+    for stage in stages:
+        if isinstance(stage, Together):
+            yield from rewound(stage.parts)
+        elif isinstance(stage, Lottery) and stage.rewind == "weights":
+            yield stage.epoch
+
+
+def require_early(stages: Iterable[Stage], dense: Budget | None) -> None:
+    """Refuse to go back to where the dense training has not been.
+
+    Raises:
+        InvalidRecipe: a stage goes back to an epoch that there is not.
+    """
+    for epoch in rewound(stages):
+        if dense is None:
+            raise InvalidRecipe(UNKNOWN)
+        if epoch > dense.epochs:
+            raise InvalidRecipe(f"lottery: epoch is {epoch} and the dense training has {dense.epochs}; name an earlier one")

@@ -1,0 +1,154 @@
+"""Straight-through masks: pruned weights go on learning behind the mask, and come back when they are large enough."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, StrictBool
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.method import Method
+from paretrim.network.constraints import Weighted, key_of
+from paretrim.network.network import Network
+from paretrim.stages.prune.allocation import masks
+from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
+from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.schedule import cubic
+from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
+from paretrim.train.losses import LossTerm
+from paretrim.train.resources import Resources
+from paretrim.train.training import Step, Training
+
+METHODS = (
+    Method(
+        name="straight_through",
+        kind="stage",
+        source="Lin et al. 2020 (DPF), arXiv 2006.07253; decay of Zhou et al. 2021 (SR-STE), arXiv 2102.04010",
+        what="gradients of the pruned network train all weights, pruned ones too, and masks follow until they freeze",
+        formula="mask = top-k of |w|; dL/dw = dL/d(mask * w) for all w, + decay * w for pruned w",
+        recipe="straight-through",
+    ),
+)
+
+
+class _Memory(Memory):
+    """Also whether the masks are frozen."""
+
+    frozen: Tensor
+
+    def __init__(self, layer: Weighted) -> None:
+        super().__init__(layer)
+        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
+
+
+@dataclass(frozen=True, config=STRICT)
+class StraightThrough:
+    """Prune the smallest weights, let gradients pass straight through the mask to all of them, and choose anew as they move.
+
+    The network computes with ``mask * w``; the gradient by that product trains ``w`` everywhere. Every ``every`` steps the masks
+    are those of the largest weights, hidden ones included, at the sparsity of a cubic ramp from progress ``start`` to ``end``
+    (n:m: at once from ``start`` on). From progress ``freeze`` on masks stay and pruned weights are 0. ``decay`` pulls pruned
+    weights towards 0, so that fewer come back. What an earlier stage pruned stays pruned.
+
+    ``sparsity``, ``pattern`` (not ``channel``), ``allocation`` (``global``, ``uniform``, ``erk`` or ``lamp``), ``first``,
+    ``last`` and ``depthwise`` are those of :class:`Prune`.
+
+    Source: Lin et al. 2020, "Dynamic model pruning with feedback", arXiv 2006.07253, section 4: a mask every 16 steps; ``decay``:
+    Zhou et al. 2021, "Learning N:M fine-grained structured sparse neural networks from scratch", arXiv 2102.04010, equation 9,
+    with 2e-4.
+
+    Raises:
+        InvalidRecipe: the ramp ends after the masks freeze, whole channels, or a setting that ``prune`` refuses.
+    """
+
+    name: ClassVar[str] = "straight_through"
+    masks_grow: ClassVar[Literal[True]] = True
+    budget: Budget = Field(default_factory=Budget)
+    sparsity: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.9
+    pattern: str = "unstructured"
+    allocation: Literal["global", "uniform", "erk", "lamp"] = "global"
+    every: AtLeastOne = 16
+    start: Fraction = 0.0
+    end: Fraction = 0.5
+    freeze: Fraction = 0.75
+    decay: NotNegative = 0.0
+    first: StrictBool = False
+    last: StrictBool = False
+    depthwise: StrictBool = False
+
+    def __post_init__(self) -> None:
+        if self.pattern == CHANNEL:
+            raise InvalidRecipe("straight_through: channels have no mask to pass through; choose unstructured, 1x4 or n:m")
+        if not self.start <= self.end <= self.freeze:
+            raise InvalidRecipe(
+                f"straight_through: start, end and freeze are {self.start}, {self.end} and {self.freeze}; the ramp must end "
+                "before the masks freeze, so let them rise in this order"
+            )
+        self._prune()
+
+    def _prune(self) -> Prune:
+        """What says which layers take part."""
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
+
+    def begin(self, network: Network, resources: Resources, /) -> Training:
+        """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
+        private = copy.deepcopy(network).to(resources.execution.torch_device())
+        self._prune().masks_of(private, self.sparsity, resources)
+        layers = self._prune().layers_of(private)
+        extra = nn.ModuleDict({key_of(name): _Memory(layer) for name, layer in layers.items()})
+        give_masks_(layers)
+        return Training(private, resources, extra, dense_gradients=True)
+
+    def advance(self, training: Training, progress: float, /) -> None:
+        """Freeze the masks if it is time to."""
+        layers = self._prune().layers_of(training.network)
+        memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
+        hidden = progress < self.freeze
+        if not hidden:
+            moving = {name: layer for name, layer in layers.items() if not bool(memories[name].get_buffer("frozen"))}
+            if moving:
+                put_masks_(layers, self._masks(layers, memories, 1.0))
+            for memory in memories.values():
+                memory.get_buffer("frozen").fill_(value=True)
+        hide_(layers, hidden=hidden)
+
+    def observe(self, training: Training, step: Step, /) -> None:
+        """Let gradients through to all weights, and move the masks if it is time to."""
+        if step.progress >= self.freeze:
+            return
+        layers = self._prune().layers_of(training.network)
+        memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
+        for name, layer in layers.items():
+            weight, pruned = layer.weight.detach(), ~torch.as_tensor(layer.mask)
+            layer.weight.grad = (step.dense_gradients[name] + self.decay * weight * pruned) * memories[name].alive
+        if step.number % self.every == 0:
+            put_masks_(layers, self._masks(layers, memories, step.progress))
+
+    def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
+        """Cross-entropy with the labels, the default."""
+        return ()
+
+    def _masks(self, layers: Mapping[str, Weighted], memories: Mapping[str, Memory], progress: float) -> dict[str, Tensor]:
+        """The masks of the largest weights at this progress."""
+        pattern = parse_pattern(self.pattern)
+        alive = {name: memory.alive for name, memory in memories.items()}
+        wanted = cubic(progress, start=self.start, end=self.end, initial=0.0, final=self.sparsity)
+        if pattern.fixed:
+            if progress < self.start:
+                return alive
+            wanted = self.sparsity
+        sizes = {name: layer.weight.detach().abs() for name, layer in layers.items()}
+        return masks(sizes, wanted, method=self.allocation, pattern=pattern, alive=alive)

@@ -1,0 +1,166 @@
+"""Lottery tickets: how much a round takes, where weights and learning rates go back to, and where the early weights come from."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import SHORT, dense, network, prune, resources, same, start, state
+from torch import nn
+
+from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import weighted_layers
+from paretrim.run import pipeline
+from paretrim.run.pipeline import finished_dense, run_stage, run_stages, train_dense
+from paretrim.run.planning import predict
+from paretrim.run.recipe import parse_recipe
+from paretrim.stages.prune.lottery import Lottery
+from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.together import Together
+from paretrim.train.budget import learning_rate_at
+from paretrim.train.checkpoint import load_state
+
+NONE = replace(SHORT, epochs=0)
+MODEL = {"model": {"network": "resnet20"}, "data": {"name": "digits"}}
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+def living(candidate):
+    return sum(int(layer.mask.sum()) for layer in weighted_layers(candidate.network).values() if layer.mask is not None)
+
+
+def test_every_round_takes_its_share_of_what_is_left():
+    stage = Lottery(share=0.3, rewind="learning_rate", budget=NONE)
+    found = run_stage(dense("residual"), replace(stage, share=0.0), resources("residual"))
+    left = living(found)
+    for _ in range(4):
+        found = run_stage(found, stage, resources("residual"))
+        left -= math.ceil(0.3 * left)
+        assert living(found) == left
+
+
+def test_with_learning_rates_alone_it_is_pruning_at_once():
+    total = sum(
+        layer.mask.numel()
+        for layer in weighted_layers(
+            run_stage(dense("residual"), Prune(sparsity=0.0, budget=NONE), resources("residual")).network
+        ).values()
+        if layer.mask is not None
+    )
+    gone = math.ceil(0.4 * total)
+    plain = Prune(sparsity=gone / total, budget=SHORT)
+    found = Lottery(share=0.4, rewind="learning_rate", budget=SHORT)
+    assert same(*(state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (plain, found)))
+
+
+def test_what_is_left_goes_back_and_what_leaves_is_chosen_by_trained_weights():
+    begun = Lottery(share=0.5).begin(dense("residual").network, resources("residual")).network
+    early, cut = network("residual"), run_stage(dense("residual"), prune(budget=NONE), resources("residual")).network
+    for name, layer in weighted_layers(begun).items():
+        mask = weighted_layers(cut)[name].mask
+        assert (layer.mask is None) == (mask is None)
+        wanted = weighted_layers(early)[name].weight
+        assert torch.equal(layer.weight, wanted if mask is None else wanted * mask)
+    for name, norm in begun.batch_norms().items():
+        for tensor in ("gamma", "beta", "mean", "variance"):
+            assert torch.equal(getattr(norm, tensor), getattr(early.batch_norms()[name], tensor))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step", "constant"])
+def test_the_rest_of_the_learning_rates_is_repeated(schedule):
+    whole = replace(SHORT, schedule=schedule, warmup=0.2)
+    for progress in (0.0, 0.3, 0.9):
+        later = learning_rate_at(progress, replace(whole, skip=0.25))
+        assert later == learning_rate_at(0.25 + 0.75 * progress, whole)
+
+
+def test_early_weights_are_those_that_the_dense_training_had(tmp_path):
+    begin, budget = start("residual"), replace(SHORT, epochs=3)
+    trained = train_dense(begin, budget, tmp_path / "whole")
+    assert same(state(trained.early(0)), state(begin.network))
+    assert same(state(trained.early(3)), state(trained.network))
+
+    def interrupting(tick):
+        if tick.epoch == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_dense(begin, budget, tmp_path / "killed", report=interrupting)
+    (checkpoint,) = (tmp_path / "killed").rglob("epoch-*.safetensors")
+    tensors, _ = load_state(checkpoint)
+    early = state(trained.early(1))
+    assert all(torch.equal(tensors[f"network.{name}"], tensor) for name, tensor in early.items())
+
+
+def test_early_weights_are_trained_once(tmp_path, monkeypatch):
+    trained = train_dense(start("plain"), SHORT, tmp_path)
+    first = state(trained.early(1))
+    monkeypatch.setattr(pipeline, "fit", None)
+    again = finished_dense(start("plain"), SHORT, tmp_path)
+    assert same(first, state(again.early(1)))
+    with pytest.raises(InvalidRecipe, match="after epoch 3 of its dense training is asked for, and that has 2"):
+        again.early(3)
+
+
+def test_a_run_with_a_ticket_goes_on_and_can_be_planned(tmp_path):
+    begin, stages = start("plain"), (Lottery(epoch=1, budget=SHORT),) * 2
+    trained = train_dense(begin, SHORT, tmp_path)
+    found = run_stages(trained, stages, tmp_path)[-1]
+    again = run_stages(train_dense(begin, SHORT, tmp_path), stages, tmp_path)[-1]
+    assert same(state(found), state(again))
+    planned = predict(begin, {"ticket": stages}, dense=SHORT)
+    assert [stage.name for stage in planned.stages] == ["dense", "lottery", "lottery"]
+
+
+def test_times_writes_a_stage_so_often():
+    entry = {"stage": "lottery", "rewind": "learning_rate"}
+    once = parse_recipe({**MODEL, "stages": [entry, {"stage": "quantize"}]})
+    thrice = parse_recipe({**MODEL, "stages": [{**entry, "times": 3}, {"stage": "quantize"}]})
+    assert thrice.stages == (once.stages[0],) * 3 + once.stages[1:]
+    assert thrice.digest == parse_recipe({**MODEL, "stages": [entry] * 3 + [{"stage": "quantize"}]}).digest
+    for times in (0, 101, "3", True, 2.0):
+        with pytest.raises(InvalidRecipe, match=r"stages\[0\].times is .*; write how often the stage is done, 1 to 100"):
+            parse_recipe({**MODEL, "stages": [{**entry, "times": times}]})
+
+
+def test_where_there_are_no_early_weights_it_is_refused_before_anything_trains(tmp_path):
+    ticket = {"stage": "lottery", "epoch": 2}
+    unknown = r"the network was not trained here; give the recipe a \[dense\] budget, or set rewind"
+    with pytest.raises(InvalidRecipe, match=unknown):
+        parse_recipe({**MODEL, "stages": [ticket]})
+    with pytest.raises(InvalidRecipe, match="lottery: epoch is 2 and the dense training has 1; name an earlier one"):
+        parse_recipe({**MODEL, "dense": {"epochs": 1}, "stages": [{"stage": "together", "parts": [ticket]}]})
+    assert parse_recipe({**MODEL, "dense": {"epochs": 2}, "stages": [ticket]}).stages == (Lottery(epoch=2),)
+    with pytest.raises(InvalidRecipe, match=unknown):
+        run_stages(start("plain"), [prune(), Together(parts=(Lottery(),), budget=SHORT)], tmp_path)
+    with pytest.raises(InvalidRecipe, match=unknown):
+        Lottery().begin(network("plain"), replace(resources("plain"), early=None))
+
+
+def test_weights_do_not_go_back_into_other_layers():
+    channels = run_stage(dense("plain"), prune(pattern="channel", budget=NONE), resources("plain"))
+    with pytest.raises(InvalidRecipe, match=r"had '.*' of shape .* when it was dense, and it is .* now; rewind before stages"):
+        run_stage(channels, Lottery(budget=NONE), resources("plain"))
+    begun = network("plain")
+    next(iter(weighted_layers(begun).values())).bias = nn.Parameter(torch.zeros(8))
+    with pytest.raises(InvalidRecipe, match=r"had '.*bias' of shape \(8,\) when it was dense, and has none now"):
+        Lottery().begin(network("plain"), replace(resources("plain"), early=lambda _epoch: begun))
+    quantized = run_stage(dense("plain"), Quantize(budget=NONE), resources("plain"))
+    assert run_stage(quantized, Lottery(budget=SHORT), resources("plain")).history[-1].bits == 8
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Lottery(pattern="channel"), "lottery: pattern channel cannot lose a share of its weights in every round"),
+        (lambda: Lottery(pattern="2:4"), "lottery: pattern 2:4 cannot lose a share"),
+        (lambda: Lottery(rewind="learning_rate", epoch=1), "epoch is 1, and with rewind learning_rate no weights go back"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(make, match):
+    with pytest.raises(InvalidRecipe, match=match):
+        make()
