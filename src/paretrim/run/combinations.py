@@ -38,12 +38,12 @@ METHODS = (
         recipe="prune-while-distilling",
     ),
     Method(
-        name="prune-with-another-teacher",
+        name="prune-other-teacher",
         kind="combination",
         source=OURS,
         what="the cubic ramp and an independent, stronger teacher share one loop",
         formula="prune(cubic) + distill, with [teacher]",
-        recipe="prune-with-another-teacher",
+        recipe="prune-other-teacher",
     ),
     Method(
         name="movement-soft",
@@ -54,12 +54,12 @@ METHODS = (
         recipe="movement-soft",
     ),
     Method(
-        name="movement-while-distilling",
+        name="movement-distill",
         kind="combination",
         source="Sanh et al. 2020, arXiv 2005.07683",
         what="pruning and distillation work together: the gradients of the teacher's loss train the scores that choose what goes",
         formula="movement + distill",
-        recipe="movement-while-distilling",
+        recipe="movement-distill",
     ),
     Method(
         name="jpqd",
@@ -70,12 +70,12 @@ METHODS = (
         recipe="jpqd",
     ),
     Method(
-        name="learning-rate-rewinding",
+        name="rate-rewinding",
         kind="combination",
         source="Renda et al. 2020, arXiv 2003.02389, section 3",
         what="prune, keep the trained weights, and repeat the last part of the learning rate's course",
         formula="lottery(rewind = learning_rate), budget with skip",
-        recipe="learning-rate-rewinding",
+        recipe="rate-rewinding",
     ),
     Method(
         name="qat-while-distilling",
