@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.visible import brief
 
@@ -48,6 +52,47 @@ def explained(what: str, advice: str) -> Iterator[None]:
         raise
     except BaseException as error:
         raise InvalidRecipe(f"{what} with {reason_of(error)}; {advice}") from error
+
+
+def sources_in(settings: object) -> dict[str, str]:
+    """Digests of the source text of all code of the user's own in a tree of settings, by the name of the code.
+
+    That is every dataclass from outside the package, and every function that a text names as ``package.module:function`` and that
+    has been imported. The text is that of the whole module, so that what the code calls beside it counts, too. Of the program
+    that is running it is that of the class or function alone. Code without a text, typed at a prompt for instance, has "".
+    """
+    found: dict[str, str] = {}
+    _add_sources_(settings, found)
+    return found
+
+
+def _add_sources_(value: object, found: dict[str, str]) -> None:
+    if isinstance(value, str):
+        module, function = split_name(value)
+        code = getattr(sys.modules.get(module), function, None) if module and function else None
+        if code is not None:
+            found[value] = _source_digest(code)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        if kind.__module__.partition(".")[0] != __package__:
+            found[f"{kind.__module__}:{kind.__qualname__}"] = _source_digest(kind)
+        for field in dataclasses.fields(value):
+            _add_sources_(getattr(value, field.name), found)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            _add_sources_(inner, found)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            _add_sources_(inner, found)
+
+
+def _source_digest(code: object) -> str:
+    module = inspect.getmodule(code)
+    alone = module is None or module.__name__ == "__main__"
+    try:
+        return digest_of(inspect.getsource(code if alone else module))  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
 
 
 def described(value: object) -> str:

@@ -11,12 +11,13 @@ from paretrim.capture import capture
 from paretrim.errors import CorruptFile, OutOfSpace, TrainingFailed
 from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
-from paretrim.run.pipeline import disk_bytes, run_stage, run_stages, train_dense
+from paretrim.run.pipeline import disk_bytes, extra_bytes, run_stage, run_stages, train_dense
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 from paretrim.train.teacher import StoredTeacher
+from paretrim.train.training import Training
 
 THREE = (prune(schedule="cubic"), Quantize(budget=SHORT), Distill(budget=SHORT))
 
@@ -132,6 +133,16 @@ def test_the_space_for_teacher_logits_is_counted():
     given = begin.resources(StoredTeacher(begin.network, FLOAT32, images=120, classes=CLASSES, folder=None))
     needed = [disk_bytes(begin, [(replace(stage, budget=SHORT),)], given) for stage in (THREE[0], THREE[2])]
     assert needed[1] - needed[0] == 120 * CLASSES * 2 * SHORT.epochs
+
+
+def test_the_space_for_a_stage_s_own_modules_is_counted():
+    begin = start("plain")
+    given = begin.resources(None)
+    extra = torch.nn.ModuleDict({"projection": torch.nn.Linear(3, 5), "bank": torch.nn.BatchNorm1d(2, affine=False)})
+    held = extra_bytes(Training(begin.network, given, extra))
+    assert held == 4 * 2 * (3 * 5 + 5) + 4 * (2 + 2) + 8  # with momentum; mean and variance; a count
+    stages = [(replace(THREE[0], budget=SHORT),)]
+    assert disk_bytes(begin, stages, given, extra=held) - disk_bytes(begin, stages, given) == 3 * held
 
 
 def test_a_damaged_candidate_is_named(tmp_path):

@@ -169,7 +169,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
     [
         (
             {"grid": "octal"},
-            r"stage: formats: grid is 'octal'; known are uniform, ternary, dorefa, codebook, powers, trained-ternary",
+            r"stage: formats: grid is 'octal'; known grids are uniform, ternary, dorefa, codebook, powers, trained-ternary",
         ),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),

@@ -7,11 +7,11 @@ here. Recipes may then name it, stages make it and files hold it; a test runs th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from paretrim.errors import CorruptFile
+from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
@@ -22,6 +22,8 @@ from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
 from paretrim.network.trained_ternary import TrainedTernary
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
+from paretrim.own_code import described, imported
+from paretrim.visible import brief
 
 Kind = TypeVar("Kind")
 
@@ -67,6 +69,39 @@ METHODS = (
 )
 
 
+_OWN: dict[str, type] = {}
+"""Grids of the user's own that settings have named. A file never imports code: what it names must be here already."""
+
+
+def weight_grid_named(name: str) -> type[WeightGrid]:
+    """The grid of weights of the table, or the user's own as ``package.module:Class``.
+
+    Raises:
+        InvalidRecipe: there is none of this name.
+    """
+    return WEIGHT_GRIDS[name] if name in WEIGHT_GRIDS else _own(name, WEIGHT_GRIDS, "formats: grid")
+
+
+def activation_grid_named(name: str) -> type[ActivationGrid]:
+    """The same for activations.
+
+    Raises:
+        InvalidRecipe: there is none of this name.
+    """
+    return ACTIVATION_GRIDS[name] if name in ACTIVATION_GRIDS else _own(name, ACTIVATION_GRIDS, "activations")
+
+
+def _own(name: str, table: Mapping[str, type[Kind]], what: str) -> type[Kind]:
+    if ":" not in name:
+        known = ", ".join(table)
+        raise InvalidRecipe(f"{what} is {brief(name)}; known grids are {known}; for your own write 'package.module:Class'")
+    found = imported(name, what)
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        raise InvalidRecipe(f"{what} {brief(name)} is {described(found)}; it must be a class of nn.Module that is a grid")
+    _OWN[name] = found
+    return cast(type[Kind], found)
+
+
 def weight_grid(facts: Facts, weight: Tensor, tensors: Mapping[str, Tensor]) -> WeightGrid:
     """The grid with these facts on ``weight`` [Co, ...]; ``tensors`` are its own, by their names in it.
 
@@ -91,6 +126,8 @@ def activation_grid(facts: Facts) -> ActivationGrid:
 
 def _named(table: Mapping[str, Kind], facts: Mapping[str, object]) -> Kind:
     name = str(facts.get("grid", UNIFORM))
+    if name in _OWN:
+        return cast(Kind, _OWN[name])
     if name not in table:
         raise CorruptFile(f"its grid is '{name:.100}'; this version knows {', '.join(table)}")
     return table[name]

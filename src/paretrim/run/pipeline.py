@@ -26,6 +26,7 @@ from paretrim.models.spec import ModelSpec
 from paretrim.network.constraints import first_not_finite, layer_bits, sparsity, weight_bits
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
+from paretrim.own_code import sources_in
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.recipe import stage_settings
 from paretrim.run.start import Start, content_of
@@ -71,6 +72,8 @@ def run_stage(
         with own_random_stream(resources.seed, -1 - candidate.epochs, resources.execution.torch_device()):
             training = stage.begin(candidate.network, resources)
         network = training.network
+        if folder is not None and training.extra:
+            require_space(folder, math.ceil((KEPT + 1) * (_checkpoint_bytes(network) + extra_bytes(training))))
         began_seconds = time.monotonic() - began
         plan = Plan(
             stage=stage.name,
@@ -219,7 +222,7 @@ def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> lis
     """The key of the start, then of the candidate after every stage."""
     keys = [digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})]
     for stage in stages:
-        keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage)}))
+        keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage), **_own_code([stage])}))
     return keys
 
 
@@ -234,8 +237,15 @@ def deployment_key(start: Start, stages: Sequence[Stage], *, teacher: ModelSpec 
             "teacher": None if teacher is None else dataclasses.asdict(teacher),
             "stages": [stage_settings(stage) for stage in stages],
             **written,
+            **_own_code(stages),
         }
     )
+
+
+def _own_code(stages: Sequence[Stage]) -> dict[str, object]:
+    """The source text of the user's own stages, losses, scores and grids, which decides the outcome as settings do."""
+    found = sources_in(tuple(stages))
+    return {"own_code": found} if found else {}
 
 
 def _dense_key(start: Start, stage: Stage) -> str:
@@ -268,13 +278,24 @@ def _stored(
     return found if made is None else found.with_integers(made.integers)
 
 
-def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources) -> int:
+def _checkpoint_bytes(network: Network) -> float:
+    """What a checkpoint holds of a network: weights, momentum and masks."""
+    return 3.25 * 4 * sum(parameter.numel() for parameter in network.parameters())
+
+
+def extra_bytes(training: Training) -> int:
+    """What a checkpoint holds of the modules that a stage trains beside the network: parameters, momentum and buffers."""
+    return sum(2 * one.nbytes for one in training.extra.parameters()) + sum(one.nbytes for one in training.extra.buffers())
+
+
+def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resources, *, extra: int = 0) -> int:
     """The most bytes that a folder will hold for chains of stages that begin with the same network and share its teacher.
 
-    Candidates with masks and their deployed files, checkpoints with momentum, and the teacher's outputs by epoch.
+    Candidates with masks and their deployed files, checkpoints with momentum, and the teacher's outputs by epoch. ``extra`` is
+    the most that a checkpoint holds of a stage's own modules, which are known once the stage has begun.
     """
     weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
-    candidate, files, checkpoint = 1.25 * weights, 2 * weights, 3.25 * weights
+    candidate, files, checkpoint = 1.25 * weights, 2 * weights, _checkpoint_bytes(start.network) + extra
     learned = max((_taught_epochs(stages, resources) for stages in chains), default=0)
     logits = learned * (start.images or 0) * start.classes * (2 if start.task == CLASSIFICATION else 4)
     return math.ceil((sum(map(len, chains)) + 1) * (candidate + files) + (KEPT + 1) * checkpoint + logits)

@@ -14,7 +14,7 @@ from paretrim.intervals import beats_guessing
 from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
-from paretrim.run.pipeline import disk_bytes
+from paretrim.run.pipeline import disk_bytes, extra_bytes
 from paretrim.run.progress import counted, duration
 from paretrim.run.start import Start
 from paretrim.stages.finetune import FineTune
@@ -27,6 +27,7 @@ from paretrim.train.evaluate import evaluate
 from paretrim.train.fit import Plan, Tick, fit
 from paretrim.train.resources import Resources
 from paretrim.train.teacher import StoredTeacher
+from paretrim.train.training import Training
 
 TIMED_STEPS = 3
 """Real steps that are taken of each kind of stage; the first warms up and is not timed."""
@@ -156,7 +157,7 @@ def predict(
         chains.insert(0, ("", from_scratch, int(dense_finished), start.network))
     left = any(done < len(stages) for _, stages, done, _ in chains)
     evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
-    known: dict[tuple[object, ...], tuple[Network, PlannedStage]] = {}
+    known: dict[tuple[object, ...], tuple[Training, PlannedStage]] = {}
     met: set[tuple[object, ...]] = set()
     planned: list[PlannedStage] = []
     for name, stages, done, network in chains:
@@ -173,14 +174,16 @@ def predict(
             if key not in known:
                 with located(f"planning stage {position} ({stage.name})"):
                     known[key] = _timed(network, stage, resources, evaluation=evaluation)
-            network, like = known[key]
+            begun, like = known[key]
+            network = begun.network
             scaled = _scaled(like, stage, resources, evaluation=evaluation)
             planned.append(_finished(name, stage, resources, shared=True) if shared else replace(scaled, candidate=name))
     if dense:
         planned[0] = replace(planned[0], name="dense")
     if dense and not dense_finished:
         score, images = None, 0
-    disk = disk_bytes(start, list(recipes.values()), resources)
+    extra = max((extra_bytes(begun) for begun, _ in known.values()), default=0)
+    disk = disk_bytes(start, list(recipes.values()), resources, extra=extra)
     zeros = _zeros(start.network, list(recipes.values()))
     return Prediction(
         tuple(planned),
@@ -281,8 +284,8 @@ def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: boo
     return PlannedStage(candidate, stage_label(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
 
 
-def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Network, PlannedStage]:
-    """Begin the stage and take a few steps; the network as it then is, for the stage after it."""
+def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Training, PlannedStage]:
+    """Begin the stage and take a few steps; what then trains, whose network is that of the stage after it."""
     began = time.monotonic()
     begun = stage.begin(network, resources)
     begin_seconds = time.monotonic() - began
@@ -306,7 +309,7 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
     # An epoch of a single step has nothing but its warm-up; the whole of it is then the best guess.
     per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
     like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
-    return begun.network, _scaled(like, stage, resources, evaluation=evaluation)
+    return begun, _scaled(like, stage, resources, evaluation=evaluation)
 
 
 def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluation: float) -> PlannedStage:

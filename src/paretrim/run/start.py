@@ -24,6 +24,7 @@ from paretrim.graph.structure import structure_of
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
+from paretrim.own_code import sources_in
 from paretrim.run.recipe import Recipe
 from paretrim.train.checkpoint import content_digest
 from paretrim.train.evaluate import predictions, worth
@@ -94,7 +95,7 @@ class Start:
                 "seed": self.seed,
                 "bfloat16": self.execution.bfloat16(),
             }
-            | ({} if self.task == CLASSIFICATION else {"task": self.task.name})
+            | ({} if self.task == CLASSIFICATION else {"task": self.task.name, **sources_in(self.task)})
         )
 
     def resources(self, teacher: StoredTeacher | None) -> Resources:

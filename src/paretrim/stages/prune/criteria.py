@@ -182,12 +182,20 @@ def channel_scores_of(name: str, network: Network, resources: Resources) -> dict
         InvalidRecipe: a function of the user's own returns something else.
         TrainingFailed: a score is NaN or infinite.
     """
-    if name not in CHANNEL_SCORES:
+    if name in SCORES and name not in CHANNEL_SCORES:
         return {layer: channel_l2(score) for layer, score in scores_of(name, network, resources).items()}
+    score = CHANNEL_SCORES[name] if name in CHANNEL_SCORES else cast(ChannelScore, imported(name, "score"))
     with torch.no_grad():
-        found = CHANNEL_SCORES[name](network, resources)
-    shapes = {layer: (len(one.weight),) for layer, one in weighted_layers(network).items()}
-    return {layer: _checked(found, layer, shape, name) for layer, shape in shapes.items()}
+        found = score(network, resources)
+    return {layer: _of_channels(found, layer, one.weight, name) for layer, one in weighted_layers(network).items()}
+
+
+def _of_channels(found: object, layer: str, weight: Tensor, name: str) -> Tensor:
+    """The scores [Co] of a layer: as they are, or of a function of the user's own that scores weights their norms."""
+    given = found.get(layer) if isinstance(found, Mapping) else None
+    if name not in CHANNEL_SCORES and isinstance(given, Tensor) and given.ndim > 1:
+        return channel_l2(_checked(found, layer, tuple(weight.shape), name))
+    return _checked(found, layer, (len(weight),), name)
 
 
 def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Tensor:
@@ -200,9 +208,8 @@ def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Te
         raise InvalidRecipe(f"score {brief(name)}: that of layer '{layer}' is {described(given)}; return a tensor of {shape}")
     scores = given.detach()
     if tuple(scores.shape) != shape:
-        raise InvalidRecipe(
-            f"score {brief(name)}: that of layer '{layer}' has shape {tuple(scores.shape)}; return one number a weight, {shape}"
-        )
+        wanted = f"one number a {'weight' if len(shape) > 1 else 'channel'}, {shape}"
+        raise InvalidRecipe(f"score {brief(name)}: that of layer '{layer}' has shape {tuple(scores.shape)}; return {wanted}")
     wrong = scores.numel() - int(torch.isfinite(scores).sum())
     if wrong:
         raise TrainingFailed(

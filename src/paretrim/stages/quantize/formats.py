@@ -11,9 +11,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
-from paretrim.network.formats import UNIFORM, WEIGHT_GRIDS
+from paretrim.network.formats import UNIFORM, weight_grid_named
 from paretrim.train.budget import STRICT
-from paretrim.visible import brief
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 
@@ -28,6 +27,7 @@ class Format:
     ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
     ``powers``: 0 and powers of two, taken over step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
     ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
+    One of your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
 
     Raises:
         InvalidRecipe: there is no such grid, or it has no such width.
@@ -37,15 +37,13 @@ class Format:
     grid: str = UNIFORM
 
     def __post_init__(self) -> None:
-        if self.grid not in WEIGHT_GRIDS:
-            raise InvalidRecipe(f"formats: grid is {brief(self.grid)}; known are {', '.join(WEIGHT_GRIDS)}")
-        widths = WEIGHT_GRIDS[self.grid].widths
+        widths = weight_grid_named(self.grid).widths
         if self.bits is not None and self.bits not in widths:
             raise InvalidRecipe(f"formats: bits is {self.bits}; on the grid '{self.grid}' a weight has {_words(widths)}")
 
     def width(self, usual: int) -> int:
         """Its bits, where layers without a format of their own have ``usual``."""
-        return min(usual, WEIGHT_GRIDS[self.grid].widths[-1]) if self.bits is None else self.bits
+        return min(usual, weight_grid_named(self.grid).widths[-1]) if self.bits is None else self.bits
 
 
 def _words(widths: range) -> str:

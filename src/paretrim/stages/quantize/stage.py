@@ -19,7 +19,7 @@ from paretrim.graph.types import Graph
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.formats import ACTIVATION_GRIDS, UNIFORM, WEIGHT_GRIDS
+from paretrim.network.formats import UNIFORM, activation_grid_named, weight_grid_named
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
@@ -34,7 +34,6 @@ from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.training import Step, Training
-from paretrim.visible import brief
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
@@ -100,8 +99,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
-        if self.activations not in ACTIVATION_GRIDS:
-            raise InvalidRecipe(f"activations is {brief(self.activations)}; known grids are {', '.join(ACTIVATION_GRIDS)}")
+        activation_grid_named(self.activations)
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
 
@@ -164,7 +162,7 @@ class Quantize:
         for _ in range(ROUNDS):
             recount_(network)
         for name in grid_values(network.structure):
-            network.set_grid_(name, ACTIVATION_GRIDS[self.activations].fitted(grids[name], self.scales))
+            network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], self.scales))
         network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
@@ -174,7 +172,7 @@ class Quantize:
         clip = weight_clips(weight, bits=bits, method=method, percentile=self.percentile)
         if worth is not None:
             clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
-        return WEIGHT_GRIDS[form.grid].fitted(weight, WeightSettings(bits, self.scales, clip, worth))
+        return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, clip, worth))
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Where bits have a price, they are counted anew; grids that take weights over in portions take the next."""
