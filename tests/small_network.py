@@ -1,6 +1,8 @@
-"""A network that is captured, trained and written in a moment, for recipes whose network does not matter."""
+"""Networks that are captured, trained and written in a moment, for recipes whose network does not matter."""
 
 from torch import nn
+
+from paretrim.models.resnet_cifar import CifarResNet
 
 
 def make(classes, channels):
@@ -19,3 +21,8 @@ def make(classes, channels):
         nn.Flatten(),
         nn.Linear(32, classes),
     )
+
+
+def resnet8(classes, channels):
+    """ResNet-20 with one block a stage, not three."""
+    return CifarResNet(1, classes=classes, channels=channels)
