@@ -1,4 +1,4 @@
-// The C++ twin of paretrim/graph/checks.py, for integer graphs: files are not believed, whoever checked them before.
+// The C++ twin of paretrim/graph/checks.py: files are not believed, whoever checked them before.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -60,26 +60,30 @@ void check_clamp(const Node& node) {
 
 void check_types(const Graph& graph, const Node& node, const std::vector<ValueType>& inputs) {
   const bool reads_images = std::find(node.inputs.begin(), node.inputs.end(), 0U) != node.inputs.end();
-  if (reads_images && graph.input.takes_pixels() && node.op != Op::quantize) {
-    unsupported("pixels are read by quantize alone in an integer graph");
+  const bool reads_pixels = reads_images && graph.input.takes_pixels();
+  if (reads_pixels != (node.op == Op::normalize) && !(reads_pixels && node.op == Op::quantize)) {
+    unsupported("pixels are read by normalize or quantize, and normalize reads nothing else");
   }
   for (const ValueType& input : inputs) {
     if (input.dtype != inputs[0].dtype) unsupported("it reads float32 and uint8; quantize or dequantize one of them first");
   }
-  if (node.op == Op::normalize || node.op == Op::clamp || node.op == Op::dropout) {
-    unsupported("it computes in float32, and this runtime in integers; quantize the network first");
-  }
-  if (node.op == Op::quantize) {
-    if (!reads_images) unsupported("quantize reads the images alone in an integer graph");
-    if (!node.type.quantized()) corrupt("quantize cannot give " + text_of(node.type.dtype));
+  if (node.op == Op::dropout) unsupported("dropout is for training; fold the graph first");
+  if (node.op == Op::normalize || node.op == Op::quantize) {
+    if (node.type.quantized() != (node.op == Op::quantize)) {
+      corrupt(std::string(name_of(node.op)) + " cannot give " + text_of(node.type.dtype));
+    }
+    if (node.op == Op::quantize && inputs[0].quantized() && !reads_pixels) {
+      unsupported("it makes uint8 of uint8; a pointwise 'requantize' moves to another grid");
+    }
     return;
   }
   if (!inputs[0].quantized()) {
-    // Logits of a convolution are [C, 1, 1] and become [C] by moving nothing.
-    if (node.op != Op::flatten) unsupported("it computes in float32, and this runtime in integers; quantize the network first");
-    if (node.type.quantized()) unsupported("it makes uint8 of float32; put a quantize between");
+    if (node.op == Op::dequantize || node.type.quantized()) {
+      unsupported("it makes " + text_of(node.type.dtype) + " of float32; put a quantize between");
+    }
     return;
   }
+  if (node.op == Op::clamp) unsupported("clamp is for float values; use lo and hi of the node before it, or a pointwise table");
   const bool wants_quantized = node.op != Op::dequantize;
   if (node.type.quantized() != wants_quantized && !facts_of(node.op).weighted) {
     unsupported("it makes " + text_of(node.type.dtype) + " of uint8; put a quantize or dequantize between");
@@ -119,7 +123,7 @@ std::vector<ValueType> inputs_of(const Graph& graph, const Node& node) {
   return inputs;
 }
 
-void check_integer_node(const Graph& graph, const Node& node) {
+void check_node_contents(const Graph& graph, const Node& node) {
   const std::vector<ValueType> inputs = inputs_of(graph, node);
   check_types(graph, node, inputs);
   check_tensor_contents(graph, node, inputs[0]);
@@ -196,7 +200,7 @@ void check_nodes(const Graph& graph, const Check& check) {
 
 void validate(const Graph& graph) {
   check_structure(graph);
-  check_nodes(graph, check_integer_node);
+  check_nodes(graph, check_node_contents);
 }
 
 void check_structure(const Graph& graph) {

@@ -93,6 +93,17 @@ std::uint8_t onto_grid(double real, const ValueType& type) {
   return value >= 255 ? 255 : value > 0 ? static_cast<std::uint8_t>(value) : 0;
 }
 
+// [C, 256]
+template <typename T, typename Of>
+std::vector<T> of_pixels(const InputSpec& input, const Of& of) {
+  std::vector<T> table;
+  table.reserve(input.mean.size() * 256);
+  for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
+    for (int pixel = 0; pixel < 256; ++pixel) table.push_back(of((pixel / 255.0 - input.mean[channel]) / input.std[channel]));
+  }
+  return table;
+}
+
 }  // namespace
 
 void check_function(const Node& node) {
@@ -107,24 +118,25 @@ void check_function(const Node& node) {
   if (!function->takes_constant && given) refuse("takes no constant and was given one");
 }
 
+PointwiseFunction function_of(const Node& node) {
+  return {function_named(text(node, "function"))->of, number(node, "constant").value_or(0)};
+}
+
 std::vector<std::uint8_t> pointwise_table(const Node& node, const ValueType& source) {
-  const Function& function = *function_named(text(node, "function"));
-  const double constant = number(node, "constant").value_or(0);
+  const PointwiseFunction function = function_of(node);
   std::vector<std::uint8_t> table;
   for (int q = 0; q < 256; ++q) {
-    table.push_back(onto_grid(function.of(static_cast<double>(source.scale) * (q - source.zero_point), constant), node.type));
+    table.push_back(onto_grid(function(static_cast<double>(source.scale) * (q - source.zero_point)), node.type));
   }
   return table;
 }
 
+std::vector<float> pixel_values(const InputSpec& input) {
+  return of_pixels<float>(input, [](double real) { return static_cast<float>(real); });
+}
+
 std::vector<std::uint8_t> pixel_table(const InputSpec& input, const ValueType& type) {
-  std::vector<std::uint8_t> table;
-  table.reserve(input.mean.size() * 256);
-  for (std::size_t channel = 0; channel < input.mean.size(); ++channel) {
-    for (int pixel = 0; pixel < 256; ++pixel)
-      table.push_back(onto_grid((pixel / 255.0 - input.mean[channel]) / input.std[channel], type));
-  }
-  return table;
+  return of_pixels<std::uint8_t>(input, [&](double real) { return onto_grid(real, type); });
 }
 
 }  // namespace paretrim

@@ -93,11 +93,11 @@ struct Graph {
 };
 
 // Checks what a graph's structure says, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the
-// types and shapes of all tensors. Float graphs too. Throws as `validate`.
+// types and shapes of all tensors. Throws as `validate`.
 void check_structure(const Graph& graph);
 
 // Checks everything the planner relies on, whoever made the graph: names, order, attributes, shapes, grids, tensors, and that no
-// int32 accumulator can overflow. Integer graphs only. Throws unsupported_operation or corrupt_file with the node and its layer.
+// int32 accumulator can overflow. Throws unsupported_operation or corrupt_file with the node and its layer.
 void validate(const Graph& graph);
 
 }  // namespace paretrim

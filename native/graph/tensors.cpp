@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 #include <vector>
 
 #include "graph/attributes.h"
@@ -83,6 +84,15 @@ void check_weight(const Node& node, const ValueType& source) {
   }
 }
 
+void check_variance(const Node& node) {
+  const Tensor& variance = node.tensors.find("variance")->second;
+  const std::optional<double> epsilon = number(node, "epsilon");
+  const float* values = variance.as<float>();
+  if (!epsilon || !(*std::min_element(values, values + variance.size()) + *epsilon > 0)) {
+    corrupt("variance + epsilon must be above 0 in every channel; epsilon may be missing");
+  }
+}
+
 // A table is the function that it stands for. One step is left to other mathematics libraries: a last bit of exp can turn a tie.
 void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
   const Tensor& table = node.tensors.find("table")->second;
@@ -122,9 +132,11 @@ void check_tensor_contents(const Graph& graph, const Node& node, const ValueType
       corrupt("its " + name + " holds NaN or infinity");
     }
   }
+  if (node.op == Op::batch_norm && !source.quantized()) check_variance(node);
+  if (!source.quantized()) return;
   if (facts_of(node.op).weighted) check_weight(node, source);
   if (node.op == Op::pointwise) check_table(node, pointwise_table(node, source));
-  if (node.op == Op::quantize && source.quantized()) check_table(node, pixel_table(graph.input, node.type));
+  if (node.op == Op::quantize) check_table(node, pixel_table(graph.input, node.type));
 }
 
 }  // namespace paretrim

@@ -47,6 +47,9 @@ static Floats floats(const std::uint8_t* from) {
 }
 static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 static Floats times(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+static Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+static Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+static void store_floats(float* to, Floats values) { _mm256_storeu_ps(to, values); }
 static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
   const __m256i bytes = clamped(steps_of(a), steps_of(b), steps_of(c), steps_of(d), to);
   store_bytes(out, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));

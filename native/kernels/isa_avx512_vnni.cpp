@@ -75,6 +75,9 @@ struct V {
   }
   static Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  static void store_floats(float* to, Floats values) { _mm512_storeu_ps(to, values); }
   static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
     // Packing works within 128-bit quarters, so the quarters are put in order afterwards.
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -86,6 +86,9 @@ struct V {
   }
   static Floats plus(Floats a, Floats b) { return vaddq_f32(a, b); }
   static Floats times(Floats a, Floats b) { return vmulq_f32(a, b); }
+  static Floats larger(Floats a, Floats b) { return vmaxq_f32(a, b); }
+  static Floats smaller(Floats a, Floats b) { return vminq_f32(a, b); }
+  static void store_floats(float* to, Floats values) { vst1q_f32(to, values); }
   static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
     vst1q_u8(out, clamped(vcvtnq_s32_f32(a), vcvtnq_s32_f32(b), vcvtnq_s32_f32(c), vcvtnq_s32_f32(d), to));
   }

@@ -76,7 +76,12 @@ struct V {
     float lane[lanes];
   };
   static Floats all(float value) { return {{value, value, value, value}}; }
-  static Floats load_floats(const float* from) { return {{from[0], from[1], from[2], from[3]}}; }
+  static Floats load_floats(const float* from) {  // of any type of four bytes
+    Floats values;
+    std::memcpy(values.lane, from, sizeof values.lane);
+    return values;
+  }
+  static void store_floats(float* to, const Floats& values) { std::memcpy(to, values.lane, sizeof values.lane); }
   static Floats floats(const std::uint8_t* from) {
     Floats values;
     for (int l = 0; l < lanes; ++l) values.lane[l] = static_cast<float>(from[l]);
@@ -88,6 +93,14 @@ struct V {
   }
   static Floats times(Floats a, const Floats& b) {
     for (int l = 0; l < lanes; ++l) a.lane[l] *= b.lane[l];
+    return a;
+  }
+  static Floats larger(Floats a, const Floats& b) {
+    for (int l = 0; l < lanes; ++l) a.lane[l] = most(a.lane[l], b.lane[l]);
+    return a;
+  }
+  static Floats smaller(Floats a, const Floats& b) {
+    for (int l = 0; l < lanes; ++l) a.lane[l] = least(a.lane[l], b.lane[l]);
     return a;
   }
   static void store_rounded(const Floats& a, const Floats& b, const Floats& c, const Floats& d, const Requantization& to,

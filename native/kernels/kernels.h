@@ -18,7 +18,7 @@ inline constexpr int most_grouped = 16;  // output channels of one dense tile
 
 // Format of packed weights. A tile reads one; another format is another value here, a way to pack it in plan/packing.cpp, and
 // tiles.
-enum class Element : std::uint8_t { int8 };
+enum class Element : std::uint8_t { int8, float32 };
 
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;
@@ -37,6 +37,16 @@ using SparseTile = void (*)(const std::uint8_t* activations, const Entry* entrie
 // for each channel.
 using DenseTile = void (*)(const std::uint8_t* activations, const std::uint32_t* records, std::int64_t count,
                            const std::int32_t* initial, std::int32_t* sums);
+
+// In float32 a plane is one channel and a pixel one number, so that what moves pixels of four bytes serves both. Tiles are of the
+// same types: the word of an entry, `initial` and `sums` hold the bits of float32. To a sum is added number times weight, entry
+// by entry in their order, product and sum each rounded: another order, or one rounding of both, would be other bits.
+
+// Outputs of one pixel, a whole number of most_lanes: sums[o] = initial[o], then entry by entry plus the number at `offsets[k]`
+// times weights[k * outputs + o].
+using RowTile = void (*)(const std::uint8_t* activations, const std::uint32_t* offsets, std::int64_t count, const float* weights,
+                         const float* initial, float* sums);
+inline constexpr int most_rows = 4;  // times most_lanes outputs
 
 // From int32 sums to uint8: min(max(rint(f32(sum) * multiplier) + zero_point, low), high).
 struct Requantization {
@@ -91,10 +101,16 @@ struct alignas(alignment) Pick {
 struct Kernels {
   const char* name;
   int lanes;
-  Element weights;                                      // what sparse, dense and dot read
-  SparseTile sparse[most_vectors + 1];                  // by vectors of the tile; null where it has none
+  SparseTile sparse[most_vectors + 1];                  // of int8, by vectors of the tile; null where it has none
   DenseTile dense[most_grouped + 1][most_vectors + 1];  // by grouped channels, then vectors
   Requantize requantize;
+
+  SparseTile float_sparse[most_vectors + 1];
+  DenseTile float_dense[most_grouped + 1][most_vectors + 1];
+  RowTile float_rows[most_rows + 1];  // by outputs in units of most_lanes
+  // out[i] = min(max((sums[i] + 0) + other[i], low), high) + 0, for a whole number of registers; without `other` nothing is
+  // added. Adding 0 leaves no negative zero.
+  void (*finish_floats)(const float* sums, const float* other, std::int64_t count, float low, float high, float* out);
 
   // sum of a[i] * b[i] for i < count, a multiple of 64; both aligned.
   std::int32_t (*dot)(const std::uint8_t* a, const std::int8_t* b, std::int64_t count);

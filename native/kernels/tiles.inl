@@ -222,17 +222,19 @@ void maximum(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, s
   for (std::int64_t i = 0; i < count; ++i) out[i] = most(a[i], b[i]);
 }
 
+#include "kernels/float_tiles.inl"
+
 Kernels all_kernels(const char* name) {
   Kernels kernels{};
   kernels.name = name;
   kernels.lanes = V::lanes;
-  kernels.weights = Element::int8;
   fill_all_sparse(kernels, std::make_integer_sequence<int, most_vectors>{});
   fill_dense<2, 1>(kernels);
   fill_dense<4, 1>(kernels);
   fill_dense<8, 1>(kernels);
   fill_dense<16, 1>(kernels);
   kernels.requantize = V::requantize;
+  fill_floats(kernels, std::make_integer_sequence<int, most_vectors>{});
   kernels.dot = V::dot_product;
   kernels.add = add;
   kernels.multiply = multiply;

@@ -18,6 +18,7 @@ constexpr const std::int32_t* from_sums = nullptr;
 constexpr std::int32_t* to_sums = nullptr;
 constexpr const std::uint32_t* from_words = nullptr;
 constexpr const float* from_floats = nullptr;
+constexpr float* to_floats = nullptr;
 
 // Has_<name><T>::value says whether `expression` compiles for T; V is held to it with the declaration it lacks as the message.
 #define PARETRIM_V_NEEDS(name, declaration, ...)                   \
@@ -68,6 +69,11 @@ PARETRIM_V_NEEDS(load_floats, "static Floats load_floats(const float*)", some_fl
 PARETRIM_V_NEEDS(floats, "static Floats floats(const uint8*)", some_floats<T>() = T::floats(from_bytes));
 PARETRIM_V_NEEDS(plus, "static Floats plus(Floats, Floats)", some_floats<T>() = T::plus(some_floats<T>(), some_floats<T>()));
 PARETRIM_V_NEEDS(times, "static Floats times(Floats, Floats)", some_floats<T>() = T::times(some_floats<T>(), some_floats<T>()));
+PARETRIM_V_NEEDS(larger, "static Floats larger(Floats, Floats)",
+                 some_floats<T>() = T::larger(some_floats<T>(), some_floats<T>()));
+PARETRIM_V_NEEDS(smaller, "static Floats smaller(Floats, Floats)",
+                 some_floats<T>() = T::smaller(some_floats<T>(), some_floats<T>()));
+PARETRIM_V_NEEDS(store_floats, "static void store_floats(float*, Floats)", T::store_floats(to_floats, some_floats<T>()));
 PARETRIM_V_NEEDS(store_rounded, "static void store_rounded(Floats, Floats, Floats, Floats, Requantization, uint8*)",
                  T::store_rounded(some_floats<T>(), some_floats<T>(), some_floats<T>(), some_floats<T>(), Requantization{},
                                   to_bytes));

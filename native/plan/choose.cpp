@@ -43,7 +43,7 @@ struct Guess {
 double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, int threads,
                     const Kernels& kernels) {
   const Geometry& g = layer.geometry;
-  const auto channels = static_cast<double>(g.out.channels);
+  const auto channels = static_cast<double>(layer.outputs());
   const double tiles = std::ceil(static_cast<double>((g.out.pixels() + kernels.lanes - 1) / kernels.lanes) / choice.vectors);
   const bool copied = choice.view != ViewKind::in_place;
   const double bands = choice.bands;
@@ -98,11 +98,14 @@ class TrialMemory {
  public:
   enum { input = 2, output, added, count };
 
-  explicit TrialMemory(const Geometry& geometry) {
+  TrialMemory(const Geometry& geometry, Element element) {
     offsets_[output] = geometry.in.bytes();
     offsets_[added] = offsets_[output] + std::max<std::int64_t>(geometry.out.bytes(), geometry.out.channels * 4 + slack);
     arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + geometry.out.bytes()));
     for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
+    if (element == Element::int8) return;
+    auto* numbers = reinterpret_cast<float*>(arena_.data());  // ordinary ones: subnormal ones are slow
+    for (std::size_t i = 0; i < arena_.size() / sizeof(float); ++i) numbers[i] = 1.0F;
   }
 
   Memory memory() { return {nullptr, {}, 0, arena_.data(), offsets_}; }
@@ -156,7 +159,8 @@ bool faster(const std::unique_ptr<Trial>& a, const std::unique_ptr<Trial>& b) { 
 double work_of_choosing(const Weighted& layer, const Survivors& survivors) {
   constexpr double runs = measured_candidates * first_look + most_finalists * turns * 2;
   constexpr double a_byte = 8;  // copied, read or written
-  const auto products = static_cast<double>(survivors.blocks.size() * block) * static_cast<double>(layer.geometry.out.pixels());
+  const auto products = static_cast<double>(survivors.blocks.size()) *
+                        static_cast<double>(layer.channels_of_a_plane() * layer.geometry.out.pixels());
   return runs * (products + a_byte * static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes()));
 }
 
@@ -169,7 +173,7 @@ Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, P
   for (const Guess& guess : candidates) room = std::max(room, view_for(guess.choice, layer).bytes);
   Scratches own(1, room);
   Scratches others(pool.threads() - 1, room);
-  TrialMemory memory(layer.geometry);
+  TrialMemory memory(layer.geometry, layer.element);
   Trials finalists;
   for (const Guess& guess : candidates) {
     finalists.push_back(std::make_unique<Trial>(layer, survivors, guess.choice, memory, pool, kernels));

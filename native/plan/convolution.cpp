@@ -2,25 +2,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
+#include "plan/float_pixel.h"
 #include "plan/single_pixel.h"
+#include "plan/tasks.h"
 
 namespace paretrim {
 namespace {
-
-constexpr std::int64_t parts_of_a_thread = 1;
-
-// A band of rows of a slice, in registers of pixels, and a range of output planes.
-struct Task {
-  std::int64_t slice;
-  std::int64_t band;
-  std::int64_t row;  // the band's first
-  std::int64_t first_vector;
-  std::int64_t last_vector;
-  std::int64_t first_plane;
-  std::int64_t last_plane;
-};
 
 // Some registers of a band.
 struct Tile {
@@ -28,60 +16,12 @@ struct Tile {
   int vectors;
 };
 
-// Bands begin where a word of masks and a register do.
-std::int64_t rows_of_a_band(const Geometry& g, int bands) {
-  if (bands == 1) return g.out.height;
-  const std::int64_t unit = most_lanes / std::gcd<std::int64_t>(most_lanes, g.out.width);
-  return rounded_up((g.out.height + bands - 1) / bands, unit);
+SparseTile sparse_tile(const Kernels& kernels, Element element, int vectors) {
+  return element == Element::int8 ? kernels.sparse[vectors] : kernels.float_sparse[vectors];
 }
 
-// Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a
-// plane about as much as 8.
-std::vector<std::int64_t> even_ranges(const Survivors& survivors, std::int64_t planes, std::int64_t unit, std::int64_t ranges) {
-  const auto cost_before = [&](std::int64_t plane) {
-    const std::size_t channel = std::min(static_cast<std::size_t>(plane * block), survivors.channels());
-    return static_cast<std::int64_t>(survivors.starts[channel]) + 8 * plane;
-  };
-  const std::int64_t total = cost_before(planes);
-  std::vector<std::int64_t> ends;
-  for (std::int64_t plane = 0; plane < planes;) {
-    // Of this range and those before it, `ranges` fold.
-    const std::int64_t share = static_cast<std::int64_t>(ends.size() + 1) * total;
-    std::int64_t next = std::min(plane + unit, planes);
-    do {
-      plane = next;
-      next = std::min(plane + unit, planes);
-      // On as long as more than half of the next unit belongs to this range.
-    } while (plane < planes && 2 * share > ranges * (cost_before(plane) + cost_before(next)));
-    ends.push_back(plane);
-  }
-  return ends;
-}
-
-// Bands of every slice, times ranges of output planes where threads outnumber them.
-std::vector<Task> tasks_of(const Weighted& layer, const Choice& choice, const Survivors& survivors, int threads,
-                           const Kernels& kernels) {
-  const Geometry& g = layer.geometry;
-  const Slices slices = slices_of(layer);
-  const std::int64_t rows = rows_of_a_band(g, choice.bands);
-  const std::int64_t wanted = threads == 1 ? 1 : (parts_of_a_thread * threads + choice.bands - 1) / choice.bands;
-  const std::int64_t unit = std::max<std::int64_t>(1, choice.grouped / block);
-  std::vector<std::int64_t> ends{slices.out_planes};  // of ranges, from the slice's first plane on
-  if (slices.count == 1) ends = even_ranges(survivors, g.out.blocks(), unit, wanted);
-  std::vector<Task> tasks;
-  for (std::int64_t slice = 0; slice < slices.count; ++slice) {
-    for (std::int64_t row = 0, band = 0; row < g.out.height; row += rows, ++band) {
-      const std::int64_t first_vector = row * g.out.width / kernels.lanes;
-      const std::int64_t last = std::min(row + rows, g.out.height) * g.out.width;
-      const std::int64_t base = slice * slices.out_planes;
-      std::int64_t plane = base;
-      for (const std::int64_t end : ends) {
-        tasks.push_back({slice, band, row, first_vector, (last + kernels.lanes - 1) / kernels.lanes, plane, base + end});
-        plane = base + end;
-      }
-    }
-  }
-  return tasks;
+DenseTile dense_tile(const Kernels& kernels, Element element, int grouped, int vectors) {
+  return element == Element::int8 ? kernels.dense[grouped][vectors] : kernels.float_dense[grouped][vectors];
 }
 
 // The geometry of one slice.
@@ -102,12 +42,16 @@ class Tiles : public Step {
         to_(layer.to),
         addition_(layer.addition),
         swapped_(layer.addition_swapped),
+        element_(layer.element),
+        channels_(layer.channels_of_a_plane()),
+        low_(layer.low),
+        high_(layer.high),
         operands_(operands),
         multipliers_(layer.multipliers),
         slice_bytes_(slices_of(layer).in_planes * layer.geometry.in.pitch()),
         tasks_(tasks_of(layer, choice, survivors, threads, kernels)),
         initial_(initial_sums(layer)) {
-    const auto padded = static_cast<std::size_t>(rounded_up(output_.channels, most_grouped));
+    const auto padded = static_cast<std::size_t>(rounded_up(layer.outputs(), most_grouped));
     multipliers_.resize(padded, 1.0F);
     initial_.resize(padded, 0);
     reads = operands.inputs;
@@ -131,12 +75,17 @@ class Tiles : public Step {
   virtual void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
                         Scratch& scratch) const = 0;
 
-  // Four channels' sums of one tile, a tile apart, become one run of pixels of the output.
+  // The sums of one tile of a plane's channels, a tile apart, become one run of pixels of the output.
   void finish(const Tile& tile, std::int64_t plane, const std::int32_t* sums, const Memory& memory, Scratch& scratch) const {
     const std::int64_t at = plane * output_.pitch() + tile.vector * kernels_.lanes * block;
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
     const float* multipliers = multipliers_.data() + plane * block;
     std::uint8_t* out = memory.at(operands_.output) + at;
+    if (element_ == Element::float32) {
+      const auto* other = addition_ ? reinterpret_cast<const float*>(memory.at(operands_.inputs[1]) + at) : nullptr;
+      kernels_.finish_floats(reinterpret_cast<const float*>(sums), other, stride, low_, high_, reinterpret_cast<float*>(out));
+      return;
+    }
     if (!addition_) {
       kernels_.requantize(sums, stride, tile.vectors, multipliers, to_, out);
       return;
@@ -152,6 +101,10 @@ class Tiles : public Step {
   const Requantization to_;
   const std::optional<Addition> addition_;
   const bool swapped_;
+  const Element element_;
+  const std::int64_t channels_;  // of a plane
+  const float low_;
+  const float high_;
   const Operands operands_;
   std::vector<float> multipliers_;
   const std::int64_t slice_bytes_;  // of the input
@@ -193,8 +146,8 @@ class SparseTiles final : public Tiles {
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
         // Whole turns of the kernel's loop; an entry of zero weights costs less than a turn of its own.
         std::vector<Entry>& list = lists[pass];
-        while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(sets_of(choice.vectors)) !=
-               0) {
+        const int turn = element_ == Element::int8 ? sets_of(choice.vectors) : 1;
+        while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(turn) != 0) {
           list.push_back(list.back() >> 32U << 32U);
         }
         ends[pass].push_back(static_cast<std::int64_t>(list.size()));
@@ -208,19 +161,19 @@ class SparseTiles final : public Tiles {
 
   void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
                 Scratch& scratch) const override {
-    const SparseTile kernel = kernels_.sparse[tile.vectors];
+    const SparseTile kernel = sparse_tile(kernels_, element_, tile.vectors);
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
     // One pass needs only one output plane's sums at a time; several keep those of as many planes as there is room for.
-    const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * block);
+    const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * channels_);
     for (std::int64_t first = task.first_plane; first < task.last_plane; first += room) {
       const std::int64_t last = std::min(first + room, task.last_plane);
       for (std::size_t pass = 0; pass < static_cast<std::size_t>(passes_); ++pass) {
-        const std::int64_t* starts = starts_.data() + pass * (initial_.size() + 1) + first * block;
-        const std::int32_t* initial = pass == 0 ? initial_.data() + first * block : nullptr;
-        kernel(from, entries_.data(), starts, static_cast<int>((last - first) * block), initial, scratch.sums);
+        const std::int64_t* starts = starts_.data() + pass * (initial_.size() + 1) + first * channels_;
+        const std::int32_t* initial = pass == 0 ? initial_.data() + first * channels_ : nullptr;
+        kernel(from, entries_.data(), starts, static_cast<int>((last - first) * channels_), initial, scratch.sums);
       }
       for (std::int64_t plane = first; plane < last; ++plane) {
-        finish(tile, plane, scratch.sums + (plane - first) * block * stride, memory, scratch);
+        finish(tile, plane, scratch.sums + (plane - first) * channels_ * stride, memory, scratch);
       }
     }
   }
@@ -254,18 +207,18 @@ class DenseTiles final : public Tiles {
 
   void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
                 Scratch& scratch) const override {
-    const DenseTile kernel = kernels_.dense[grouped_][tile.vectors];
+    const DenseTile kernel = dense_tile(kernels_, element_, grouped_, tile.vectors);
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
-    const std::int64_t at_once = std::max<std::int64_t>(1, grouped_ / block);  // output planes
+    const std::int64_t at_once = std::max<std::int64_t>(1, grouped_ / channels_);  // output planes
     for (std::int64_t plane = task.first_plane; plane < task.last_plane; plane += at_once) {
-      for (std::int64_t c = 0; c < at_once * block; c += grouped_) {
-        const auto group = static_cast<std::size_t>((plane * block + c) / grouped_);
+      for (std::int64_t c = 0; c < at_once * channels_; c += grouped_) {
+        const auto group = static_cast<std::size_t>((plane * channels_ + c) / grouped_);
         const std::int64_t count = (starts_[group + 1] - starts_[group]) / (1 + grouped_);
-        kernel(from, records_.data() + starts_[group], count, initial_.data() + plane * block + c, scratch.sums + c * stride);
+        kernel(from, records_.data() + starts_[group], count, initial_.data() + plane * channels_ + c, scratch.sums + c * stride);
       }
       const std::int64_t last = std::min(plane + at_once, task.last_plane);
       for (std::int64_t done = plane; done < last; ++done) {
-        finish(tile, done, scratch.sums + (done - plane) * block * stride, memory, scratch);
+        finish(tile, done, scratch.sums + (done - plane) * channels_ * stride, memory, scratch);
       }
     }
   }
@@ -293,18 +246,18 @@ bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernel
 }
 
 bool possible(const Choice& choice, const View& view, const Weighted& layer, const Kernels& kernels) {
-  if (layer.element != kernels.weights) return false;
   if (view.bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
   const Slices slices = slices_of(layer);
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
-  if (slices.count > 1 && slices.out_planes * block % choice.grouped != 0) return false;  // no group spans two
+  if (slices.count > 1 && slices.out_planes * layer.channels_of_a_plane() % choice.grouped != 0)
+    return false;  // no group spans two
   // No band may be empty.
   if ((choice.bands - 1) * rows_of_a_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
   if (layer.geometry.out.pixels() == 1)
     return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
   for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
-    const bool known =
-        choice.grouped == 1 ? kernels.sparse[vectors] != nullptr : kernels.dense[choice.grouped][vectors] != nullptr;
+    const bool known = choice.grouped == 1 ? sparse_tile(kernels, layer.element, vectors) != nullptr
+                                           : dense_tile(kernels, layer.element, choice.grouped, vectors) != nullptr;
     if (!known) return false;
   }
   return true;
@@ -316,7 +269,9 @@ Computation compute(const Weighted& layer, const Survivors& survivors, const Cho
   const View view = view_for(choice, layer);
   result.copies_bytes = view.bytes;
   if (layer.geometry.out.pixels() == 1) {
-    result.step = single_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result);
+    result.step = layer.element == Element::int8
+                      ? single_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result)
+                      : float_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result);
     return result;
   }
   const auto keep = [&](auto step) {
@@ -331,7 +286,8 @@ Computation compute(const Weighted& layer, const Survivors& survivors, const Cho
   const double words = choice.grouped == 1
                            ? static_cast<double>(result.weight_bytes) / sizeof(Entry)
                            : static_cast<double>(result.weight_bytes) / 4.0 * choice.grouped / (1 + choice.grouped);
-  result.issued_multiply_adds = words * block * static_cast<double>(rounded_up(layer.geometry.out.pixels(), kernels.lanes));
+  result.issued_multiply_adds = words * static_cast<double>(layer.channels_of_a_plane()) *
+                                static_cast<double>(rounded_up(layer.geometry.out.pixels(), kernels.lanes));
   return result;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,19 +14,26 @@
 
 namespace paretrim {
 
-// A convolution or linear layer (then 1x1 on one pixel) as the integer graph states it.
+// A convolution or linear layer (then 1x1 on one pixel) as the graph states it.
 struct Weighted {
   Geometry geometry;
   std::int64_t groups = 1;
   Element element = Element::int8;
   const std::int8_t* weight = nullptr;  // [outputs][inputs / groups][kernel]
   const std::int32_t* bias = nullptr;
+  const float* float_weight = nullptr;                  // of a float32 layer, in place of the two above
+  const float* float_bias = nullptr;                    // may be missing
+  float low = -std::numeric_limits<float>::infinity();  // what a float32 result is clamped to
+  float high = std::numeric_limits<float>::infinity();
   std::vector<float> multipliers;  // by output: input scale * weight scale (/ output scale where the result is uint8)
   std::uint8_t input_zero_point = 0;
   bool float_result = false;  // logits
   Requantization to;
-  std::optional<Addition> addition;  // of a fused add
+  std::optional<Addition> addition;  // of a fused add; in float32 it says nothing more
   bool addition_swapped = false;     // whether the convolution is its second operand
+
+  std::int64_t channels_of_a_plane() const { return element == Element::int8 ? block : 1; }
+  std::int64_t outputs() const { return geometry.out.channels / (element == Element::int8 ? 1 : block); }
 };
 
 // Parts of a grouped convolution that share no channel: `count` of them, one behind the other, of so many planes each. Each is
@@ -38,10 +46,11 @@ struct Slices {
 };
 Slices slices_of(const Weighted& layer);
 
-// Four weights of one output channel that are not all 0; `key` is kernel position * input planes + input plane, of its slice.
+// The weights of one output channel on one plane that are not all 0; `key` is kernel position * input planes + input plane, of
+// its slice.
 struct Block {
   std::uint32_t key;
-  std::uint32_t word;  // the four weights, packed as the element type says: for int8, as they lie in memory
+  std::uint32_t word;  // as the element type says: four int8 as they lie in memory, or the bits of one float32
 };
 
 // The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
@@ -57,7 +66,8 @@ struct Survivors {
 
 Survivors surviving_blocks(const Weighted& layer);
 
-// Blocks of a view in the order in which their activations lie in memory.
+// Blocks of a view in the order in which their activations lie in memory; those of float32 layers in the order in which the graph
+// adds them up: input channels, then rows, then columns of the kernel.
 class MemoryOrder {
  public:
   MemoryOrder(const View& view, const Survivors& survivors);
@@ -88,7 +98,8 @@ class MemoryOrder {
   std::vector<std::uint32_t> words_;    // by rank, then lane
 };
 
-// bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from.
+// bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from. Of a float32 layer the bits
+// of its bias.
 std::vector<std::int32_t> initial_sums(const Weighted& layer);
 
 inline constexpr int most_passes = 8;

@@ -170,27 +170,6 @@ class QuantizeFloats final : public Planes {
   const float zero_point_;
 };
 
-class Dequantize final : public Step {
- public:
-  Dequantize(const ValueType& source, Buffer in, Buffer out)
-      : channels_(Layout::of(source.shape).channels), scale_(source.scale), zero_point_(source.zero_point), out_(out) {
-    reads = {in};
-    writes = {out};
-  }
-  std::int64_t parts() const override { return 1; }
-  void run(std::int64_t, const Memory& memory, Scratch&) const override {
-    const std::uint8_t* in = memory.at(reads[0]);
-    float* out = memory.floats_at(out_);
-    for (std::int64_t c = 0; c < channels_; ++c) out[c] = static_cast<float>(in[c] - zero_point_) * scale_;
-  }
-
- private:
-  const std::int64_t channels_;
-  const float scale_;
-  const std::int32_t zero_point_;
-  const Buffer out_;
-};
-
 }  // namespace
 
 float ratio(float numerator, float denominator, const Node& node) {
@@ -258,9 +237,5 @@ std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const K
 }
 
 std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) { return std::make_unique<QuantizeFloats>(node, out); }
-
-std::unique_ptr<Step> dequantize_step(const ValueType& source, Buffer in, Buffer out) {
-  return std::make_unique<Dequantize>(source, in, out);
-}
 
 }  // namespace paretrim

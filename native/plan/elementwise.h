@@ -1,4 +1,4 @@
-// Steps that compute each value from the values at the same place, and the ends of a network: pixels to uint8, uint8 to float.
+// Steps on integers that compute each value from the values at the same place, and what images become.
 #pragma once
 
 #include <memory>
@@ -24,6 +24,5 @@ std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& 
                                  const Kernels& kernels);
 std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const Kernels& kernels);
 std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out);
-std::unique_ptr<Step> dequantize_step(const ValueType& source, Buffer in, Buffer out);
 
 }  // namespace paretrim

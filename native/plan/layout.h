@@ -1,11 +1,14 @@
 // How a uint8 value [C, H, W] or [F] lies in a buffer: planes of four channels, [ceil(C / 4)][pixels][4]. A value of one pixel is
 // simply its channels one after the other, so that vectors and 1x1 maps are the same. Channels up to the next multiple of four
 // exist and hold anything; weights on them are zero.
+//
+// A float32 value lies as a uint8 value of four times the channels: [C][pixels] numbers, one channel a plane.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "graph/graph.h"
 #include "kernels/kernels.h"
 
 namespace paretrim {
@@ -31,6 +34,11 @@ struct Layout {
 
   static Layout of(const std::vector<std::int64_t>& shape) {
     return shape.size() == 3 ? Layout{shape[0], shape[1], shape[2]} : Layout{shape[0], 1, 1};
+  }
+  static Layout of(const ValueType& type) {
+    Layout layout = of(type.shape);
+    if (!type.quantized()) layout.channels *= block;
+    return layout;
   }
   std::int64_t pixels() const { return height * width; }
   std::int64_t blocks() const { return (channels + block - 1) / block; }

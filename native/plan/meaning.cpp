@@ -16,8 +16,9 @@ const Tensor& tensor(const Node& node, std::string_view name) { return node.tens
 
 Weighted weighted_of(const Node& node, const ValueType& source) {
   Weighted layer;
-  layer.geometry.in = Layout::of(source.shape);
-  layer.geometry.out = Layout::of(node.type.shape);
+  const bool real = !source.quantized();
+  layer.geometry.in = Layout::of(source);
+  layer.geometry.out = real ? Layout::of(node.type) : Layout::of(node.type.shape);
   if (node.op == Op::conv2d) {
     const std::vector<std::int64_t>& shape = tensor(node, "weight").shape;
     layer.geometry.kernel = {shape[2], shape[3]};
@@ -25,6 +26,13 @@ Weighted weighted_of(const Node& node, const ValueType& source) {
     layer.geometry.dilation = pair(node, "dilation");
     layer.geometry.padding = edges(node, "padding");
     layer.groups = integer(node, "groups");
+  }
+  if (real) {
+    layer.element = Element::float32;
+    layer.float_weight = tensor(node, "weight").as<float>();
+    const auto bias = node.tensors.find("bias");
+    if (bias != node.tensors.end()) layer.float_bias = bias->second.as<float>();
+    return layer;
   }
   layer.weight = tensor(node, "weight").as<std::int8_t>();
   layer.bias = tensor(node, "bias").as<std::int32_t>();
@@ -75,6 +83,19 @@ Move move_of(const Node& node, const ValueType& source) {
     const std::int64_t from = groups == 1 ? first + c * step : c % groups * (move.in.channels / groups) + c / groups;
     move.channels.push_back(from < move.in.channels ? from : -1);
   }
+  return source.quantized() ? move : of_numbers(move);
+}
+
+Move of_numbers(Move move) {
+  move.in.channels *= block;
+  move.out.channels *= block;
+  move.first_channel *= block;
+  move.fill = 0;
+  std::vector<std::int64_t> bytes;
+  for (const std::int64_t channel : move.channels) {
+    for (std::int64_t b = 0; b < block; ++b) bytes.push_back(channel < 0 ? -1 : channel * block + b);
+  }
+  move.channels = std::move(bytes);
   return move;
 }
 
@@ -96,10 +117,11 @@ std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
 
 void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued) {
   const Tensor& weight = tensor(node, "weight");
-  const std::int8_t* values = weight.as<std::int8_t>();
   const auto pixels = static_cast<double>(layer.geometry.out.pixels());
   report.weights = static_cast<double>(weight.size());
-  report.zeros = static_cast<double>(sum_in_parts(values, weight.size(), [](std::int8_t value) { return value == 0; }));
+  report.zeros = static_cast<double>(layer.element == Element::int8
+                                         ? sum_in_parts(layer.weight, weight.size(), [](std::int8_t value) { return value == 0; })
+                                         : std::count(layer.float_weight, layer.float_weight + weight.size(), 0.0F));
   report.multiply_adds = report.weights * pixels;
   report.useful_multiply_adds = (report.weights - report.zeros) * pixels;
   report.issued_multiply_adds = issued;

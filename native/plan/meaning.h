@@ -16,6 +16,9 @@ Weighted weighted_of(const Node& node, const ValueType& source);
 // Of slice, pad and channel_shuffle.
 Move move_of(const Node& node, const ValueType& source);
 
+// A move of the channels of float32 values: of four bytes each.
+Move of_numbers(Move move);
+
 // 256 entries: max(q, zero_point).
 std::vector<std::uint8_t> relu_table(std::int32_t zero_point);
 

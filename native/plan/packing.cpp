@@ -40,7 +40,39 @@ Slices slices_of(const Weighted& layer) {
   return {units / joined, joined * unit * depth / block, joined * unit * outputs / block};
 }
 
+namespace {
+
+Survivors surviving_floats(const Weighted& layer) {
+  const Geometry& g = layer.geometry;
+  const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
+  const std::int64_t depth = g.in.blocks() / layer.groups;
+  const std::int64_t outputs = layer.outputs() / layer.groups;  // of one group
+  const std::int64_t planes = slices_of(layer).in_planes;
+  Survivors survivors;
+  survivors.element = layer.element;
+  survivors.planes = static_cast<std::size_t>(planes);
+  survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
+  survivors.starts.push_back(0);
+  const float* weight = layer.float_weight;
+  for (std::int64_t o = 0; o < layer.outputs(); ++o) {
+    const std::int64_t first = o / outputs * depth;
+    for (std::int64_t plane = first; plane < first + depth; ++plane) {
+      for (std::int64_t position = 0; position < positions; ++position, ++weight) {
+        if (*weight == 0) continue;
+        std::uint32_t word = 0;
+        std::memcpy(&word, weight, sizeof word);
+        survivors.blocks.push_back({static_cast<std::uint32_t>(position * planes + plane % planes), word});
+      }
+    }
+    survivors.starts.push_back(survivors.blocks.size());
+  }
+  return survivors;
+}
+
+}  // namespace
+
 Survivors surviving_blocks(const Weighted& layer) {
+  if (layer.element == Element::float32) return surviving_floats(layer);
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.channels / layer.groups;
@@ -83,7 +115,13 @@ MemoryOrder::MemoryOrder(const View& view, const Survivors& survivors)
     by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % survivors.planes))));
     keys_[key] = static_cast<std::uint32_t>(key);
   }
-  std::sort(keys_.begin(), keys_.end(), [&](std::uint32_t a, std::uint32_t b) { return by_key[a] < by_key[b]; });
+  const auto summed = [&](std::uint32_t key) {
+    const std::size_t positions = survivors.keys / survivors.planes;
+    return key % survivors.planes * positions + key / survivors.planes;
+  };
+  const bool real = survivors.element == Element::float32;
+  std::sort(keys_.begin(), keys_.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return real ? summed(a) < summed(b) : by_key[a] < by_key[b]; });
   for (std::size_t rank = 0; rank < keys_.size(); ++rank) {
     ranks_[keys_[rank]] = static_cast<std::uint32_t>(rank);
     offsets_.push_back(by_key[keys_[rank]]);
@@ -101,6 +139,11 @@ void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size
 
 std::vector<std::int32_t> initial_sums(const Weighted& layer) {
   const Geometry& g = layer.geometry;
+  if (layer.element == Element::float32) {
+    std::vector<std::int32_t> bits(static_cast<std::size_t>(layer.outputs()), 0);
+    if (layer.float_bias != nullptr) std::memcpy(bits.data(), layer.float_bias, bits.size() * sizeof(float));
+    return bits;
+  }
   const std::int64_t each = g.in.channels / layer.groups * g.kernel.vertical * g.kernel.horizontal;
   std::vector<std::int32_t> initial(static_cast<std::size_t>(g.out.channels));
   for (std::int64_t o = 0; o < g.out.channels; ++o) {

@@ -8,6 +8,7 @@
 #include "graph/attributes.h"
 #include "plan/convolution.h"
 #include "plan/elementwise.h"
+#include "plan/float_steps.h"
 #include "plan/meaning.h"
 #include "plan/memory.h"
 #include "plan/moves.h"
@@ -40,6 +41,7 @@ class Planner {
       ask(settings_.poll);
       if (needed_[i + 1] && buffer_of_[i + 1] < 0) add_node(i);
     }
+    for (std::size_t output = 0; output < outputs_.size(); ++output) store_output(output);
     settle_memory();
     return std::move(plan_);
   }
@@ -71,20 +73,47 @@ class Planner {
     }
   }
 
-  Buffer new_buffer(std::int64_t bytes) {
-    bytes_.push_back(bytes);
+  Buffer new_buffer(const ValueType& type) {
+    bytes_.push_back(Layout::of(type).bytes());
     return static_cast<Buffer>(bytes_.size() - 1);
   }
 
+  bool is_output(std::uint32_t value) const { return std::find(outputs_.begin(), outputs_.end(), value) != outputs_.end(); }
+
+  // Whether a step reads the value, under whatever name.
+  bool read_by_steps(std::uint32_t value) const {
+    return std::any_of(readers_[value].begin(), readers_[value].end(), [&](std::size_t reader) {
+      return !is_alias(graph_.nodes[reader]) || read_by_steps(static_cast<std::uint32_t>(reader) + 1);
+    });
+  }
+
+  // A caller's memory takes an output that is nothing but numbers one behind the other: a vector that nobody reads any further.
   Buffer result_buffer(std::size_t node, const ValueType& type) {
     const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
     const auto output = std::find(outputs_.begin(), outputs_.end(), value);
-    if (output != outputs_.end()) {
-      buffer_of_[value] = first_output_buffer + static_cast<Buffer>(output - outputs_.begin());
-    } else {
-      buffer_of_[value] = new_buffer(type.quantized() ? Layout::of(type.shape).bytes() : type.size() * 4 + slack);
-    }
+    const bool numbers = Layout::of(type).pixels() == 1 && !read_by_steps(value);
+    buffer_of_[value] = output != outputs_.end() && numbers ? first_output_buffer + static_cast<Buffer>(output - outputs_.begin())
+                                                            : new_buffer(type);
     return buffer_of_[value];
+  }
+
+  // What of an output does not lie in the caller's memory yet.
+  void store_output(std::size_t output) {
+    const Buffer to = first_output_buffer + static_cast<Buffer>(output);
+    const Node& node = graph_.nodes[outputs_[output] - 1];
+    const Buffer from = buffer_of_[outputs_[output]];
+    if (from != to) add_step(store_map_step(node.type, from, to), add_report(node));
+  }
+
+  // Where a node finds the value that it reads.
+  Buffer operand(const Node& node, std::uint32_t value) {
+    if (value != 0 || graph_.input.takes_pixels() || node.op == Op::quantize) return buffer_of_[value];
+    if (loaded_images_ < 0) {
+      loaded_images_ = new_buffer(graph_.type_of(0));
+      plan_.layers.push_back({"images", "", "load", ""});
+      add_step(load_images_step(graph_.type_of(0), loaded_images_), plan_.layers.size() - 1);
+    }
+    return loaded_images_;
   }
 
   void add_step(std::unique_ptr<Step> step, std::size_t layer) {
@@ -93,21 +122,15 @@ class Planner {
   }
 
   std::size_t add_report(const Node& node) {
-    LayerReport report;
-    report.name = node.name;
-    report.layer = node.layer;
-    report.op = name_of(node.op);
-    plan_.layers.push_back(std::move(report));
+    plan_.layers.push_back({node.name, node.layer, std::string(name_of(node.op)), ""});
     return plan_.layers.size() - 1;
   }
 
   void add_node(std::size_t i) {
     const Node& node = graph_.nodes[i];
     const ValueType source = graph_.type_of(node.inputs[0]);
-    if (!node.type.quantized() && Layout::of(node.type.shape).pixels() != 1)
-      refuse(node, "float maps are not computed, only vectors are");
     if (is_alias(node)) {
-      buffer_of_[i + 1] = buffer_of_[node.inputs[0]];
+      buffer_of_[i + 1] = operand(node, node.inputs[0]);
       return;
     }
     if (node.op == Op::conv2d || node.op == Op::linear) {
@@ -123,9 +146,11 @@ class Planner {
       add_concat(i, layer);
     } else {
       Operands operands;
-      for (const std::uint32_t value : node.inputs) operands.inputs.push_back(buffer_of_[value]);
+      for (const std::uint32_t value : node.inputs) operands.inputs.push_back(operand(node, value));
       operands.output = result_buffer(i, node.type);
-      add_step(simple_step(node, source, operands), layer);
+      const bool entry = node.op == Op::quantize && node.inputs[0] == 0;
+      const bool real = !entry && (!source.quantized() || !node.type.quantized());
+      add_step(real ? float_step(graph_, node, operands) : simple_step(node, source, operands), layer);
     }
   }
 
@@ -142,8 +167,6 @@ class Planner {
     switch (node.op) {
       case Op::quantize:
         return source.quantized() ? quantize_pixels_step(node, out, kernels_) : quantize_floats_step(node, out);
-      case Op::dequantize:
-        return dequantize_step(source, in, out);
       case Op::batch_norm:
         return affine_step(node, source, in, out, kernels_);
       case Op::relu:
@@ -164,7 +187,7 @@ class Planner {
       case Op::flatten:
         return flatten_step(layout, in, out);
       default:
-        refuse(node, "the native runtime computes integer graphs; freeze the network to one first");
+        refuse(node, "it has no meaning on integers");
     }
   }
 
@@ -173,10 +196,10 @@ class Planner {
   // A chain of moves that nothing else reads becomes one, as in a shortcut that takes every second pixel and pads channels.
   void add_moves(std::size_t i) {
     Move move = move_of(graph_.nodes[i], graph_.type_of(graph_.nodes[i].inputs[0]));
-    const Buffer in = buffer_of_[graph_.nodes[i].inputs[0]];
+    const Buffer in = operand(graph_.nodes[i], graph_.nodes[i].inputs[0]);
     const std::size_t layer = add_report(graph_.nodes[i]);
     std::vector<std::size_t> chain{i};
-    while (readers_[chain.back() + 1].size() == 1 && is_move(graph_.nodes[readers_[chain.back() + 1][0]])) {
+    while (only_reader(chain.back()) && is_move(graph_.nodes[readers_[chain.back() + 1][0]])) {
       const std::size_t next = readers_[chain.back() + 1][0];
       const std::optional<Move> both = joined(move, move_of(graph_.nodes[next], graph_.nodes[chain.back()].type));
       if (!both) break;
@@ -200,42 +223,71 @@ class Planner {
       move.out = Layout::of(node.type.shape);
       move.first_channel = first;
       for (std::int64_t c = 0; c < move.in.channels; ++c) move.channels.push_back(c);
-      if (source.scale != node.type.scale || source.zero_point != node.type.zero_point) move.table = rescaling(node, source);
+      const bool same_grid = source.scale == node.type.scale && source.zero_point == node.type.zero_point;
       first += move.in.channels;
-      add_step(move_step(std::move(move), buffer_of_[value], out, kernels_), layer);
+      if (!source.quantized()) {
+        move = of_numbers(std::move(move));
+      } else if (!same_grid) {
+        move.table = rescaling(node, source);
+      }
+      add_step(move_step(std::move(move), operand(node, value), out, kernels_), layer);
     }
+  }
+
+  // The node that alone reads the value of this one, if there is one and the value is no output.
+  std::optional<std::size_t> only_reader(std::size_t i) const {
+    if (readers_[i + 1].size() != 1 || is_output(static_cast<std::uint32_t>(i) + 1)) return std::nullopt;
+    return readers_[i + 1][0];
   }
 
   // The add that alone reads this convolution and whose other operand is there already, if any.
   std::optional<std::size_t> fusable_add(std::size_t i) const {
-    const auto& readers = readers_[i + 1];
-    if (readers.size() != 1) return std::nullopt;
-    const Node& next = graph_.nodes[readers[0]];
+    const std::optional<std::size_t> reader = only_reader(i);
+    if (!reader) return std::nullopt;
+    const Node& next = graph_.nodes[*reader];
     if (next.op != Op::add || next.inputs[0] == next.inputs[1]) return std::nullopt;
     const std::uint32_t other = next.inputs[next.inputs[0] == i + 1 ? 1 : 0];
     if (buffer_of_[other] < 0) return std::nullopt;  // it comes later, and may be a convolution that takes this one
-    return readers[0];
+    return reader;
+  }
+
+  // The relu or clamp that alone reads a value, if any.
+  std::optional<std::size_t> fusable_range(std::size_t i) const {
+    const std::optional<std::size_t> reader = only_reader(i);
+    const bool clamps = reader && (graph_.nodes[*reader].op == Op::relu || graph_.nodes[*reader].op == Op::clamp);
+    return clamps ? reader : std::nullopt;
   }
 
   void add_weighted(std::size_t i, const ValueType& source) {
     const Node& node = graph_.nodes[i];
+    const bool real = !source.quantized();
+    const bool logits = !real && !node.type.quantized();
+    if (logits && Layout::of(node.type).pixels() != 1) {
+      refuse(node, "an integer layer gives float vectors and no maps; give its result a grid and put a dequantize behind it");
+    }
     Weighted layer = weighted_of(node, source);
+    Operands operands{{operand(node, node.inputs[0])}, 0};
     const std::size_t report = add_report(node);
-    Operands operands;
-    operands.inputs = {buffer_of_[node.inputs[0]]};
-    if (const std::optional<std::size_t> sum = fusable_add(i)) {
+    std::vector<std::size_t> fused{i};  // whose values nobody else reads, but for the last
+    const std::optional<std::size_t> sum = logits ? std::nullopt : fusable_add(i);
+    if (sum) {
       const Node& next = graph_.nodes[*sum];
       const bool first = next.inputs[0] == i + 1;
-      const std::uint32_t other = next.inputs[first ? 1 : 0];
-      Addition by = addition_of(next, graph_.type_of(next.inputs[0]), graph_.type_of(next.inputs[1]));
-      layer.addition = by;
+      layer.addition = real ? Addition{} : addition_of(next, graph_.type_of(next.inputs[0]), graph_.type_of(next.inputs[1]));
       layer.addition_swapped = !first;
-      operands.inputs.push_back(buffer_of_[other]);
-      operands.output = result_buffer(*sum, next.type);
-      buffer_of_[i + 1] = operands.output;  // nobody else reads the convolution's own value
-      plan_.layers[report].name += " + " + next.name;
-    } else {
-      operands.output = result_buffer(i, node.type);
+      operands.inputs.push_back(operand(next, next.inputs[first ? 1 : 0]));
+      fused.push_back(*sum);
+    }
+    if (const std::optional<std::size_t> clamp = real ? fusable_range(fused.back()) : std::nullopt) {
+      const Range range = range_of(graph_.nodes[*clamp]);
+      layer.low = range.low;
+      layer.high = range.high;
+      fused.push_back(*clamp);
+    }
+    operands.output = result_buffer(fused.back(), graph_.nodes[fused.back()].type);
+    for (const std::size_t other : fused) {
+      buffer_of_[other + 1] = operands.output;
+      if (other != i) plan_.layers[report].name += " + " + graph_.nodes[other].name;
     }
     const Survivors survivors = surviving_blocks(layer);
     const Choice choice = choice_for(node, layer, survivors);
@@ -267,8 +319,8 @@ class Planner {
   }
 
   void settle_memory() {
-    const Placement placement = place(lives_of(plan_.steps, bytes_));
-    plan_.offsets = placement.offsets;
+    Placement placement = place(lives_of(plan_.steps, bytes_));
+    plan_.offsets = std::move(placement.offsets);
     plan_.arena_bytes = placement.bytes;
   }
 
@@ -284,6 +336,7 @@ class Planner {
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
   std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none
   std::vector<std::int64_t> bytes_;                // by buffer
+  Buffer loaded_images_ = -1;                      // planes of float32 images, where a step reads such
 };
 
 }  // namespace

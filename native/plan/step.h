@@ -1,5 +1,5 @@
 // What a plan is made of: steps that read and write numbered buffers. A step is cut into parts that may run in any order and on
-// any thread; between two steps all threads wait for each other. Sums are integers, so the cut changes no bit of the result.
+// any thread; between two steps all threads wait for each other. A sum is never cut, so the cut changes no bit of the result.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +33,10 @@ struct Memory {
 
   std::uint8_t* at(Buffer buffer) const { return arena + offsets[buffer]; }
 
-  // A float32 value, wherever it lies.
+  // A float32 value, wherever it lies. A caller's memory holds nothing behind its last number.
   float* floats_at(Buffer buffer) const {
     const Buffer output = buffer - first_output_buffer;
-    if (output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
+    if (output < 0 || output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
     return outputs.starts[output] + image * outputs.sizes[output];
   }
 };

@@ -154,23 +154,33 @@ std::vector<Span> adaptive(std::int64_t extent, std::int64_t count) {
   return spans;
 }
 
+std::vector<Span> rows_of(const Node& node, const Layout& in, const Layout& out) {
+  if (node.op == Op::adaptive_avg_pool) return adaptive(in.height, out.height);
+  const Edges padding = edges(node, "padding");
+  const Edges counted = edges(node, "count_padding");
+  return sliding(in.height, out.height, pair(node, "window").vertical, pair(node, "stride").vertical, padding.top, counted.top,
+                 counted.bottom);
+}
+
+std::vector<Span> columns_of(const Node& node, const Layout& in, const Layout& out) {
+  if (node.op == Op::adaptive_avg_pool) return adaptive(in.width, out.width);
+  const Edges padding = edges(node, "padding");
+  const Edges counted = edges(node, "count_padding");
+  return sliding(in.width, out.width, pair(node, "window").horizontal, pair(node, "stride").horizontal, padding.left,
+                 counted.left, counted.right);
+}
+
 class Average final : public Step {
  public:
   Average(const Node& node, const ValueType& source, Buffer in, Buffer out)
-      : in_(Layout::of(source.shape)), out_(Layout::of(node.type.shape)), zero_(source.zero_point), to_(requantization_of(node)) {
+      : in_(Layout::of(source.shape)),
+        out_(Layout::of(node.type.shape)),
+        zero_(source.zero_point),
+        to_(requantization_of(node)),
+        rows_(rows_of(node, in_, out_)),
+        columns_(columns_of(node, in_, out_)) {
     reads = {in};
     writes = {out};
-    if (node.op == Op::adaptive_avg_pool) {
-      rows_ = adaptive(in_.height, out_.height);
-      columns_ = adaptive(in_.width, out_.width);
-    } else {
-      const Pair window = pair(node, "window");
-      const Pair stride = pair(node, "stride");
-      const Edges padding = edges(node, "padding");
-      const Edges counted = edges(node, "count_padding");
-      rows_ = sliding(in_.height, out_.height, window.vertical, stride.vertical, padding.top, counted.top, counted.bottom);
-      columns_ = sliding(in_.width, out_.width, window.horizontal, stride.horizontal, padding.left, counted.left, counted.right);
-    }
     for (const Span& row : rows_) {
       for (const Span& column : columns_) {
         const auto counted = static_cast<float>(row.counted * column.counted);
@@ -229,16 +239,103 @@ class Average final : public Step {
   const Layout out_;
   const std::int32_t zero_;
   const Requantization to_;
-  std::vector<Span> rows_;
-  std::vector<Span> columns_;
+  const std::vector<Span> rows_;
+  const std::vector<Span> columns_;
   std::vector<float> multipliers_;  // by output pixel
 };
 
+class FloatMaxPool final : public Step {
+ public:
+  FloatMaxPool(const Sliding& sliding, Buffer in, Buffer out) : sliding_(sliding) {
+    reads = {in};
+    writes = {out};
+  }
+  std::int64_t parts() const override { return sliding_.out.blocks(); }
+
+  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
+    const Sliding& s = sliding_;
+    const float* in = memory.floats_at(reads[0]) + plane * s.in.pitch() / block;
+    float* out = memory.floats_at(writes[0]) + plane * s.out.pitch() / block;
+    for (std::int64_t y = 0; y < s.out.height; ++y, out += s.out.width) {
+      std::fill_n(out, s.out.width, -std::numeric_limits<float>::infinity());
+      for (std::int64_t i = 0; i < s.window.vertical; ++i) {
+        const std::int64_t row = y * s.stride.vertical + i * s.dilation.vertical - s.padding.top;
+        if (row >= 0 && row < s.in.height) widen(in + row * s.in.width, out);
+      }
+      for (std::int64_t x = 0; x < s.out.width; ++x) out[x] += 0.0F;  // no negative zero
+    }
+  }
+
+ private:
+  // One input row joins the maxima of one output row.
+  void widen(const float* in, float* out) const {
+    const Sliding& s = sliding_;
+    for (std::int64_t j = 0; j < s.window.horizontal; ++j) {
+      const std::int64_t start = j * s.dilation.horizontal - s.padding.left;
+      if (start >= s.in.width) continue;
+      const std::int64_t first = start >= 0 ? 0 : (-start + s.stride.horizontal - 1) / s.stride.horizontal;
+      const std::int64_t last = std::min(s.out.width, (s.in.width - 1 - start) / s.stride.horizontal + 1);
+      for (std::int64_t x = first; x < last; ++x) {
+        const float value = in[start + x * s.stride.horizontal];
+        out[x] = out[x] < value ? value : out[x];
+      }
+    }
+  }
+
+  const Sliding sliding_;
+};
+
+// One running sum, rows before columns.
+class FloatAverage final : public Step {
+ public:
+  FloatAverage(const Node& node, const ValueType& source, Buffer in, Buffer out)
+      : in_(Layout::of(source)),
+        out_(Layout::of(node.type)),
+        rows_(rows_of(node, in_, out_)),
+        columns_(columns_of(node, in_, out_)) {
+    reads = {in};
+    writes = {out};
+  }
+  std::int64_t parts() const override { return out_.blocks(); }
+
+  void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
+    const float* in = memory.floats_at(reads[0]) + plane * in_.pitch() / block;
+    float* out = memory.floats_at(writes[0]) + plane * out_.pitch() / block;
+    for (const Span& row : rows_) {
+      for (const Span& column : columns_) {
+        float sum = 0;
+        for (std::int64_t y = row.first; y < row.last; ++y) {
+          for (std::int64_t x = column.first; x < column.last; ++x) sum += in[y * in_.width + x];
+        }
+        *out++ = sum / static_cast<float>(row.counted * column.counted);
+      }
+    }
+  }
+
+ private:
+  const Layout in_;
+  const Layout out_;
+  const std::vector<Span> rows_;
+  const std::vector<Span> columns_;
+};
+
+Sliding sliding_of(const Node& node, const ValueType& source) {
+  return {Layout::of(source),   Layout::of(node.type),  pair(node, "window"),
+          pair(node, "stride"), pair(node, "dilation"), edges(node, "padding")};
+}
+
 }  // namespace
 
+std::unique_ptr<Step> float_max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
+  return std::make_unique<FloatMaxPool>(sliding_of(node, source), in, out);
+}
+
+std::unique_ptr<Step> float_average_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
+  return std::make_unique<FloatAverage>(node, source, in, out);
+}
+
 std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
-  const Sliding sliding{Layout::of(source.shape), Layout::of(node.type.shape), pair(node, "window"),
-                        pair(node, "stride"),     pair(node, "dilation"),      edges(node, "padding")};
+  const Sliding sliding = sliding_of(node, source);
   if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, out, kernels);
   return std::make_unique<MaxPool>(sliding, in, out, kernels);
 }

@@ -12,4 +12,8 @@ namespace paretrim {
 std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels);
 std::unique_ptr<Step> average_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
 
+// On float32.
+std::unique_ptr<Step> float_max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
+std::unique_ptr<Step> float_average_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
+
 }  // namespace paretrim

@@ -29,18 +29,6 @@ struct Workspace {
   Progress progress;
 };
 
-void refuse_float(const Graph& graph) {
-  const bool weighted = std::any_of(graph.nodes.begin(), graph.nodes.end(),
-                                    [](const Node& node) { return node.op == Op::conv2d || node.op == Op::linear; });
-  const bool quantized =
-      std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) { return node.type.quantized(); });
-  if (!weighted || quantized) return;
-  throw Error(
-      ErrorKind::unsupported_operation,
-      "the network is a float one, and the native runtime computes integer networks; quantize it first, or run its ONNX file in "
-      "another runtime");
-}
-
 bool all_finite(const float* values, std::int64_t count) {
   std::uint32_t bad = 0;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -56,7 +44,6 @@ bool all_finite(const float* values, std::int64_t count) {
 struct Network::Impl {
   Impl(Graph given, const Settings& settings)
       : kernels(kernels_named(settings.instruction_set)), input(given.input), classes(given.classes) {
-    refuse_float(given);
     validate(given);
     for (const std::uint32_t output : given.outputs) {
       const ValueType type = given.type_of(output);

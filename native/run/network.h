@@ -21,7 +21,7 @@ struct Output {
 
 class Network {
  public:
-  // Throws Error: the graph breaks a rule, has an operation outside the integer graph, or a setting is unknown.
+  // Throws Error: the graph breaks a rule, has an operation that is not computed, or a setting is unknown.
   Network(Graph graph, const Settings& settings);
   ~Network();
   Network(const Network&) = delete;

@@ -197,7 +197,7 @@ void run(const Network& network, const Graph& graph, std::uint64_t seed) {
 // 1 if the damaged graph was let through.
 int attempt(std::uint64_t seed) {
   Random random(~seed);
-  Graph graph = random_graph(seed);
+  Graph graph = (seed % 3 == 2 ? random_float_graph(seed) : random_graph(seed));
   for (std::int64_t count = random.between(0, 3); count > 0; --count) damage(graph, random);
   try {
     validate(graph);

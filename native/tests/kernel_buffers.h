@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 
@@ -48,7 +49,7 @@ class Output {
   // Where they differ, or nothing. Only the first `wanted` values must be right; others up to `count` are the kernel's to spoil.
   std::string difference(std::int64_t wanted) {
     for (std::int64_t i = -around; i < count_ + around; ++i) {
-      if ((i >= wanted && i < count_) || found()[i] == expected()[i]) continue;
+      if ((i >= wanted && i < count_) || std::memcmp(found() + i, expected() + i, sizeof(T)) == 0) continue;
       return std::string(i < 0 || i >= count_ ? "written outside: " : "") + "value " + std::to_string(i) + " of " +
              std::to_string(count_) + " is " + std::to_string(found()[i]) + ", expected " + std::to_string(expected()[i]);
     }

@@ -50,6 +50,55 @@ inline void dense(const std::uint8_t* activations, const std::uint32_t* records,
   }
 }
 
+inline float number_of(std::uint32_t word) {
+  float value = 0;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+// One rounding after the product, one after the sum.
+inline float plus_product(float sum, const std::uint8_t* at, float weight) {
+  float number = 0;
+  std::memcpy(&number, at, sizeof number);
+  const volatile float product = number * weight;
+  return sum + product;
+}
+
+inline void float_sparse(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,
+                         int pixels, const std::int32_t* initial, float* sums) {
+  for (int c = 0; c < channels; ++c) {
+    for (int p = 0; p < pixels; ++p) {
+      float sum = initial != nullptr ? number_of(static_cast<std::uint32_t>(initial[c])) : sums[c * pixels + p];
+      for (std::int64_t e = starts[c]; e < starts[c + 1]; ++e) {
+        sum = plus_product(sum, activations + (entries[e] >> 32U) + p * block, number_of(static_cast<std::uint32_t>(entries[e])));
+      }
+      sums[c * pixels + p] = sum;
+    }
+  }
+}
+
+inline void float_dense(const std::uint8_t* activations, const std::uint32_t* records, std::int64_t count, int grouped,
+                        int pixels, const std::int32_t* initial, float* sums) {
+  for (int g = 0; g < grouped; ++g) {
+    for (int p = 0; p < pixels; ++p) {
+      float sum = number_of(static_cast<std::uint32_t>(initial[g]));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint32_t* record = records + i * (1 + grouped);
+        sum = plus_product(sum, activations + record[0] + p * block, number_of(record[1 + g]));
+      }
+      sums[g * pixels + p] = sum;
+    }
+  }
+}
+
+inline void float_rows(const std::uint8_t* activations, const std::uint32_t* offsets, std::int64_t count, int outputs,
+                       const float* weights, const float* initial, float* sums) {
+  for (int o = 0; o < outputs; ++o) {
+    sums[o] = initial[o];
+    for (std::int64_t k = 0; k < count; ++k) sums[o] = plus_product(sums[o], activations + offsets[k], weights[k * outputs + o]);
+  }
+}
+
 inline void requantize(const std::int32_t* sums, std::int64_t stride, int pixels, const float* multipliers,
                        const Requantization& to, std::uint8_t* out) {
   for (int p = 0; p < pixels; ++p) {

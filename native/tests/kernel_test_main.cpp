@@ -4,17 +4,12 @@
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "tests/float_kernel_tests.h"
 #include "tests/kernel_buffers.h"
 #include "tests/kernel_references.h"
 
 namespace paretrim::test {
 namespace {
-
-// Spread over orders of magnitude; powers of two now and then, whose products stand exactly between two integers.
-float factor(Random& random) {
-  if (random.chance(30)) return std::ldexp(1.0F, static_cast<int>(random.between(-12, 1)));
-  return std::exp(random.real(-14.0F, random.chance(10) ? 60.0F : 2.0F));
-}
 
 Requantization requantization(Random& random) {
   const auto low = static_cast<std::int32_t>(random.between(0, 255));
@@ -24,15 +19,6 @@ Requantization requantization(Random& random) {
 // Small ones, where rounding decides, and any.
 std::int32_t sum(Random& random) {
   return random.chance(70) ? static_cast<std::int32_t>(random.between(-5000, 5000)) : static_cast<std::int32_t>(random.next());
-}
-
-template <typename Tiles>
-int vectors_of(const Tiles& tiles, Random& random) {
-  std::vector<int> known;
-  for (int vectors = 1; vectors <= most_vectors; ++vectors) {
-    if (tiles[vectors] != nullptr) known.push_back(vectors);
-  }
-  return known[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(known.size()) - 1))];
 }
 
 std::string sparse(const Kernels& kernels, Random& random) {
@@ -282,6 +268,10 @@ struct Test {
 constexpr Test tests[] = {
     {"sparse", sparse},
     {"dense", dense},
+    {"float_sparse", float_sparse},
+    {"float_dense", float_dense},
+    {"float_rows", float_rows},
+    {"finish_floats", finish_floats},
     {"requantize", requantize},
     {"dot", dot},
     {"add", add},

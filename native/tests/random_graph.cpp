@@ -296,12 +296,13 @@ std::vector<std::uint8_t> random_images(const Graph& graph, std::int64_t count, 
   std::int64_t size = count;
   for (const std::int64_t extent : graph.input.shape) size *= extent;
   const bool pixels = graph.input.takes_pixels();
+  const bool clipped = graph.nodes[0].op == Op::quantize;  // else what is very large would overflow
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size) * (pixels ? 1 : sizeof(float)));
   for (std::int64_t at = 0; at < size; ++at) {
     if (pixels) {
       bytes[static_cast<std::size_t>(at)] = static_cast<std::uint8_t>(random.next());
     } else {
-      const float value = random.chance(1) ? random.real(-1e30F, 1e30F) : random.real(-3.0F, 3.0F);
+      const float value = clipped && random.chance(1) ? random.real(-1e30F, 1e30F) : random.real(-3.0F, 3.0F);
       std::memcpy(bytes.data() + static_cast<std::size_t>(at) * sizeof(float), &value, sizeof value);
     }
   }

@@ -13,7 +13,7 @@ from paretrim.cli.images import images_for
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import GRAPHS, described, kind_of
 from paretrim.cli.status import DONE
-from paretrim.deploy.runnable import open_runnable, read_graph
+from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.report import wording
 from paretrim.results.comparison import compare
@@ -60,9 +60,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
 
 def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Logits [N, K] of a file on the test images, and their labels."""
-    runtime = "onnxruntime"
-    if kind_of(file) in GRAPHS:
-        runtime = "paretrim" if read_graph(file).quantized else "reference"
+    runtime = "paretrim" if kind_of(file) in GRAPHS else "onnxruntime"
     known = described(file)
     if known.task:
         raise InvalidRecipe(

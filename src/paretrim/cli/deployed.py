@@ -149,9 +149,7 @@ def known_runtime(name: str) -> str:
 
 def runtime_of(file: Path, wanted: str) -> str:
     """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
-    if kind_of(file) not in GRAPHS or wanted in ("paretrim", "reference"):
-        return wanted
-    return "paretrim" if read_graph(file).quantized else "reference"
+    return wanted if kind_of(file) not in GRAPHS or wanted == "reference" else "paretrim"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:

@@ -66,8 +66,8 @@ def _add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") ->
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
     text = (
-        "paretrim, onnxruntime, openvino (default: those that are installed); beside paretrim, which runs integer networks, "
-        "those in floating point are timed in onnxruntime; --max-latency-ms holds in the first that runs the candidate"
+        "paretrim, onnxruntime, openvino (default: those that are installed); --max-latency-ms holds in the first that runs "
+        "the candidate"
     )
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
 

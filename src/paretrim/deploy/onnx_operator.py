@@ -25,7 +25,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     too; ONNX Runtime's own setting does not reach the operator.
 
     Raises:
-        UnsupportedOperation: the native runtime does not compute the network, as one of floats, or ``threads`` is below 1.
+        UnsupportedOperation: the native runtime does not compute the network, or ``threads`` is below 1.
         CorruptFile: the bytes are no whole ``.trim`` file.
         MissingDependency: the package onnx is not installed.
         OutOfSpace: the disk is full; the old file is intact.
@@ -38,8 +38,6 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
     file = from_bytes(trim)
     graph, known = file.graph, file.provenance.measured
-    if not graph.quantized:
-        raise UnsupportedOperation("the network computes in floats; the native runtime runs integer networks: quantize it first")
     native.check(graph)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
     names = output_names(graph)

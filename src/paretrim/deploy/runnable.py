@@ -20,7 +20,7 @@ from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
-"""The native runtime, where networks in floating point run, which it cannot compute, and the interpreter that defines both."""
+"""The native runtime, that of ONNX files where none is asked for, and the interpreter that defines both."""
 
 OF_ONNX_FILES = (ELSEWHERE, "openvino")
 """Runtimes that open ``.onnx`` files."""

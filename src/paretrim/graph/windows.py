@@ -18,6 +18,10 @@ CACHED_BYTES = 2**21
 """Columns are formed for as many images at a time as fit here: they are read once by the multiplication and stay in cache."""
 
 
+SUMMED_AT_ONCE = 2**15
+"""Sums in float32 that are formed at once: they, and as many products, stay in cache."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """How a window slides: vertical before horizontal, padding as (top, left, bottom, right)."""
@@ -61,7 +65,7 @@ class Windows:
 
 
 def convolve(images: Values, weight: Values, windows: Windows, *, groups: int) -> Values:
-    """Convolution of [N, Ci, H, W] with [Co, Ci / groups, kh, kw], padded with 0, in the float type of its arguments.
+    """Convolution of [N, Ci, H, W] with [Co, Ci / groups, kh, kw], padded with 0, of whole numbers in a float type.
 
     Every image is multiplied on its own, so a result never depends on what else is in the batch.
     """
@@ -97,6 +101,33 @@ def _depthwise(padded: Values, weight: Values, windows: Windows, extents: Pair) 
     return result
 
 
+def sum_in_order(images: Values, weight: Values, start: Values, windows: Windows, *, groups: int) -> Values:
+    """Float32 convolution of [N, Ci, H, W] with [Co, Ci / groups, kh, kw], each sum in one order: that of the weights in memory.
+
+    A sum begins at ``start`` [Co]; to it are added number times weight by input channels, then rows, then columns of the kernel,
+    product and sum each rounded to float32. At the end 0 is added, which leaves no negative zero.
+    """
+    count, outputs = len(images), len(weight)
+    down, across = windows.extents(images.shape)
+    padded = windows.pad(images, 0)
+    seen = np.empty((groups, weight.shape[1], *windows.window, count, down * across), np.float32)
+    for i, j, values in windows.positions(padded, (down, across)):
+        seen[:, :, i, j] = values.reshape(count, groups, weight.shape[1], -1).transpose(1, 2, 0, 3)
+    terms, factors = seen.reshape(groups, -1, count * down * across), weight.reshape(groups, outputs // groups, -1, 1)
+    result = np.empty((groups, outputs // groups, count * down * across), np.float32)
+    step = max(1, SUMMED_AT_ONCE // outputs)
+    for first in range(0, result.shape[2], step):
+        sums = result[:, :, first : first + step]
+        total = np.broadcast_to(start.reshape(groups, -1, 1), sums.shape).copy()
+        product = np.empty_like(total)
+        for k in range(terms.shape[1]):
+            np.multiply(factors[:, :, k], terms[:, None, k, first : first + step], out=product)
+            np.add(total, product, out=total)
+        np.add(total, np.float32(0), out=sums)
+    by_image = result.reshape(outputs, count, down, across).transpose(1, 0, 2, 3)
+    return np.ascontiguousarray(by_image)
+
+
 def largest_accumulator(weight: Values, bias: Values, zero_point: int) -> int:
     """Bound on ``|bias + sum w * (q - zero_point)|`` and on every partial sum, for any uint8 ``q``."""
     reach = max(zero_point, 255 - zero_point)
@@ -121,7 +152,7 @@ def largest_in_window(images: Values, windows: Windows, fill: float) -> Values:
     for _, _, seen in windows.positions(windows.pad(images, fill), extents):
         result = seen.copy() if result is None else np.maximum(result, seen, out=result)
     assert result is not None
-    return result
+    return result + 0 if result.dtype == np.float32 else result  # no negative zero
 
 
 def sum_in_window(images: Values, windows: Windows) -> Values:
@@ -167,6 +198,9 @@ def sum_adaptive(images: Values, size: Pair) -> tuple[Values, npt.NDArray[np.int
     result = np.empty((*images.shape[:2], *size), dtype=images.dtype)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
-            result[:, :, i, j] = images[:, :, top:bottom, left:right].sum(axis=(2, 3), dtype=images.dtype)
+            seen = images[:, :, top:bottom, left:right].reshape(*images.shape[:2], -1)
+            if images.dtype == np.float32:  # one after the other, as nothing but a running sum promises
+                seen = np.add.accumulate(seen, axis=2)[:, :, -1:]
+            result[:, :, i, j] = seen.sum(axis=2, dtype=images.dtype)
     counts = np.outer([bottom - top for top, bottom in rows], [right - left for left, right in columns])
     return result, counts.astype(np.int64)

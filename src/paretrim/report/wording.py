@@ -56,7 +56,7 @@ def stand_ins(among: Sequence[Point]) -> str:
                 if runtime != setting.runtime:
                     elsewhere.setdefault((setting.runtime, runtime), {})[point.label] = None
     return "; ".join(
-        f"{native} runs integer networks; timed in {other} beside it: {', '.join(labels)}"
+        f"earlier versions timed float networks in {other} in place of {native}: {', '.join(labels)}"
         for (native, other), labels in elsewhere.items()
     )
 

@@ -15,7 +15,7 @@ from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency, Session
-from paretrim.deploy.runnable import ELSEWHERE, NATIVE, read_graph
+from paretrim.deploy.runnable import NATIVE
 from paretrim.results.run_folder import graph_file_in
 
 
@@ -36,9 +36,8 @@ NO_PROBLEMS: Problems = MappingProxyType({})
 def arms_of(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
     """Arms of one session about a runtime, from the places of ONNX files by name.
 
-    In the native runtime the arm of an integer network is the ``.trim`` file beside the ONNX file. It computes no floating point:
-    such networks are timed beside the others in ONNX Runtime. Without any integer network there are no arms. A network whose ONNX
-    file was not delivered, or does not run in the runtime as ``problems`` say, has no arm where it would need one.
+    In the native runtime an arm is the ``.trim`` file beside the ONNX file. A network whose ONNX file was not delivered, or does
+    not run in the runtime as ``problems`` say, has no arm in the runtimes of ONNX files.
     """
     return tuple(
         Arm(name, str(path), runtime, setting.threads)
@@ -58,18 +57,9 @@ def left_out(files: Mapping[str, Path], setting: RuntimeSetting, problems: Probl
 
 def _places(files: Mapping[str, Path], setting: RuntimeSetting) -> dict[str, tuple[Path, str]]:
     """The file of every network that a session about a runtime can hold, and the runtime it is timed in."""
-    there = {name for name, path in files.items() if path.is_file()}
-    if setting.runtime != NATIVE:
-        return {name: (path, setting.runtime) for name, path in files.items() if name in there}
-    graphs = {name: graph_file_in(path.parent) for name, path in files.items()}
-    integer = {name for name, path in graphs.items() if read_graph(path).quantized}
-    if not integer:
-        return {}
-    return {
-        name: (graphs[name], NATIVE) if name in integer else (path, ELSEWHERE)
-        for name, path in files.items()
-        if name in integer | there
-    }
+    if setting.runtime == NATIVE:
+        return {name: (graph_file_in(path.parent), NATIVE) for name, path in files.items()}
+    return {name: (path, setting.runtime) for name, path in files.items() if path.is_file()}
 
 
 def time_files(

@@ -18,12 +18,11 @@ from paretrim.bench.machine import RUNTIME_PACKAGES, describe, source_commit, ve
 from paretrim.bench.types import Latency
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, REFERENCE, Runnable, compared, open_runnable
+from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, Runnable, compared, open_runnable
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.interpreter import run_outputs as interpret
-from paretrim.graph.structure import is_same
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.graph.windows import Values
 from paretrim.metric import ACCURACY, Metric
@@ -51,7 +50,7 @@ UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 class DeployedFiles:
     """The files of one candidate.
 
-    ``trim`` runs in the reference interpreter and, if integer, natively; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
+    ``trim`` runs natively and in the reference interpreter; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
     file could not be written or failed its check, it is None and ``onnx_problem`` says why.
     """
 
@@ -175,13 +174,9 @@ def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
 def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
     """The file, opened by the runtime it is for, gives the very bits of the reference interpreter on the graph in memory.
 
-    All kernels give the same bits, so the runtime need not measure which of them are fast. A float file runs in the interpreter
-    too: where it holds the very graph, nothing has to be computed.
+    All kernels give the same bits, so the runtime need not measure which of them are fast.
     """
-    if not graph.quantized and is_same(graph, trimfile.read(trim)):
-        return
-    runnable: Runnable
-    runnable = open_session(trim, measure=False) if graph.quantized else open_runnable(trim, runtime=REFERENCE)
+    runnable = open_session(trim, measure=False)
     found, expected = runnable.outputs(images), interpret(graph, images, threads=torch.get_num_threads())
     if [(one.shape, one.tobytes()) for one in found] != [(one.shape, one.tobytes()) for one in expected]:
         pairs = zip(zip(*found, strict=True), zip(*expected, strict=True), strict=False)
@@ -205,22 +200,15 @@ def judge(
 
     Every file is run once, on ``threads`` threads: by default as many as torch computes with.
 
-    An integer network is judged by its ``.trim`` file in the native runtime. That computes no floating point: such a network is
-    judged by its ONNX file in ``onnx_runtime``, where the ONNX file of every network is; without one by its ``.trim`` file in the
-    reference interpreter.
+    A network is judged by its ``.trim`` file in the native runtime, and its ONNX file in ``onnx_runtime`` beside it.
     """
     task = start.task
     device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device, task=task, integers=candidate.integers)
     elsewhere, problems = _elsewhere(deployed.onnx, test.images, task, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
-    if deployed.graph.quantized:
-        # Whatever kernels it chooses, their integers are the same.
-        shipped, runtime = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task), NATIVE
-    elif exported is not None:
-        shipped, runtime = exported, onnx_runtime
-    else:
-        shipped, runtime = decisions(open_runnable(deployed.trim, runtime=REFERENCE), test.images, task), REFERENCE
+    # Whatever kernels it chooses, their bits are the same.
+    shipped = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task)
     scores = task.score(shipped, test.labels)
 
     def worth(found: Array) -> float:
@@ -231,7 +219,7 @@ def judge(
         deployed_accuracy=task.value(scores),
         agreement=agreement(task, shipped, trained.numpy()),
         test_images=len(test.labels),
-        runtime=runtime,
+        runtime=NATIVE,
         onnx_accuracy=None if exported is None else worth(exported),
         onnx_agreement=None if exported is None else agreement(task, exported, shipped),
         onnx_runtime=None if exported is None else onnx_runtime,

@@ -9,7 +9,7 @@ from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.split import validation_indices
 from paretrim.data.types import Dataset
-from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES
+from paretrim.deploy.runnable import NATIVE, OF_ONNX_FILES
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import INDEX, ONNX_FILE, index_of, keep_index
 from paretrim.results.store import append, latest, read
@@ -75,8 +75,7 @@ def time_study(
     images = load(grid.base.data).test.images.numpy()
     for seed in grid.seeds:
         outcomes = {o.label: o for o in _stored(store) if o.seed == seed and o.label in labels}
-        integer = any(map(_integer, outcomes.values()))
-        if set(outcomes) != labels or all(_wanted(o, settings, integer=integer) <= _timed(o) for o in outcomes.values()):
+        if set(outcomes) != labels or all(_wanted(o, settings) <= _timed(o) for o in outcomes.values()):
             continue
         watcher.note(f"{grid.name}: timing seed {seed}")
         files = {label: _files_of(outcome, folder) / ONNX_FILE for label, outcome in outcomes.items()}
@@ -153,20 +152,11 @@ def _find(outcomes: Sequence[Outcome], recipe: Recipe) -> Outcome | None:
     return next((o for o in outcomes if o.recipe == recipe.digest and o.seed == recipe.seed), None)
 
 
-def _wanted(outcome: Outcome, settings: Sequence[RuntimeSetting], *, integer: bool) -> set[tuple[str, int]]:
-    """Runtimes and threads of the sessions that can time a network; ``integer``: whether its seed has an integer network.
-
-    A session about the native runtime needs one. An integer network needs no ONNX file there; all others need one that runs, and
-    everywhere else.
-    """
+def _wanted(outcome: Outcome, settings: Sequence[RuntimeSetting]) -> set[tuple[str, int]]:
+    """Runtimes and threads of the sessions that can time a network: all but the native one need an ONNX file that runs."""
     able = set() if outcome.file is None else {*OF_ONNX_FILES} - {*(outcome.onnx_problems or {})}
-    if integer and (_integer(outcome) or ELSEWHERE in able):
-        able.add(NATIVE)
+    able.add(NATIVE)
     return {(setting.runtime, setting.threads) for setting in settings if setting.runtime in able}
-
-
-def _integer(outcome: Outcome) -> bool:
-    return any(layer.dtype == "int8" for layer in outcome.layers)
 
 
 def _timed(outcome: Outcome) -> set[tuple[str, int]]:

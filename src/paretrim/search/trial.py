@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from paretrim.bench.types import Latency
-from paretrim.deploy.runnable import ELSEWHERE, REFERENCE, Runnable, open_runnable
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
 from paretrim.lock import hold
@@ -167,19 +166,9 @@ def _with_epochs(stage: Stage, epochs: int) -> Stage:
     return replace(stage, budget=replace(stage.budget, epochs=epochs))
 
 
-def _runnable(files: DeployedFiles) -> Runnable:
-    """The deployed file where it is judged: natively, or, in floating point, in another runtime, if it has a file for it."""
-    threads = torch.get_num_threads()
-    if files.graph.quantized:
-        return open_session(files.trim, threads=threads, measure=False)
-    if files.onnx is not None:
-        return open_runnable(files.onnx, runtime=ELSEWHERE, threads=threads)
-    return open_runnable(files.trim, runtime=REFERENCE)
-
-
 def file_scores(files: DeployedFiles, start: Start) -> Array:
     """What the task counts for each validation image of the deployed file."""
-    task, runnable = start.task, _runnable(files)
+    task, runnable = start.task, open_session(files.trim, threads=torch.get_num_threads(), measure=False)
     found = [
         task.score(task.decide(runnable.outputs(as_the_file_takes(batch.inputs, start.spec))), batch.labels.cpu().numpy())
         for batch in start.validation.epoch(0)

@@ -39,7 +39,7 @@ def _integer_batch_norm(call: NodeCall) -> Values:
 
 
 def _real_relu(call: NodeCall) -> Values:
-    return np.maximum(call.inputs[0], np.float32(0))
+    return np.asarray(np.maximum(call.inputs[0], np.float32(0)) + np.float32(0))  # no negative zero
 
 
 def _integer_relu(call: NodeCall) -> Values:
@@ -53,7 +53,7 @@ def _clamp(call: NodeCall) -> Values:
         result = np.maximum(result, np.float32(minimum))
     if maximum is not None:
         result = np.minimum(result, np.float32(maximum))
-    return result
+    return np.asarray(result + np.float32(0))  # no negative zero
 
 
 def _real_pointwise(call: NodeCall) -> Values:

@@ -70,11 +70,15 @@ def _product(call: NodeCall, x: Values, weight: Values) -> Values:
 
 
 def _real(call: NodeCall) -> Values:
-    tensors = call.node.tensors
-    result = _product(call, call.inputs[0], tensors["weight"])
-    if "bias" in tensors:
-        result += tensors["bias"].reshape(per_channel(result))
-    return result
+    tensors, x = call.node.tensors, call.inputs[0]
+    weight = tensors["weight"]
+    start = tensors["bias"] if "bias" in tensors else np.zeros(len(weight), np.float32)
+    if call.node.op == "linear":
+        image, kernel = x[:, :, None, None], weight[:, :, None, None]
+        return windows.sum_in_order(image, kernel, start, Windows((1, 1), (1, 1), (0, 0, 0, 0)), groups=1)[:, :, 0, 0]
+    kernel_size = (weight.shape[2], weight.shape[3])
+    groups = call.settings.integer("groups")
+    return windows.sum_in_order(x, weight, start, Windows.of(call.settings, kernel_size), groups=groups)
 
 
 def _integer(call: NodeCall) -> Values:

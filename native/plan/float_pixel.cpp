@@ -1,0 +1,176 @@
+#include "plan/float_pixel.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "types/aligned.h"
+
+namespace paretrim {
+namespace {
+
+constexpr std::int64_t outputs_of_a_part = most_rows * most_lanes;
+
+// What both ways have in common: parts of outputs, what they read, and what happens to finished sums.
+class FloatPixel : public Step {
+ public:
+  FloatPixel(const Weighted& layer, const View& view, const Operands& operands, const Kernels& kernels)
+      : kernels_(kernels),
+        outputs_(layer.outputs()),
+        bias_(static_cast<std::size_t>(rounded_up(layer.outputs(), outputs_of_a_part))),
+        low_(layer.low),
+        high_(layer.high),
+        adds_(layer.addition.has_value()),
+        operands_(operands) {
+    if (layer.float_bias != nullptr) std::copy_n(layer.float_bias, outputs_, bias_.data());
+    reads = operands.inputs;
+    writes = {operands.output};
+    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, 0, kernels);
+  }
+
+  std::int64_t parts() const final { return (outputs_ + outputs_of_a_part - 1) / outputs_of_a_part; }
+
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const final {
+    alignas(alignment) float sums[outputs_of_a_part] = {};
+    alignas(alignment) float other[outputs_of_a_part] = {};
+    const std::int64_t first = part * outputs_of_a_part;
+    const std::int64_t count = std::min(outputs_of_a_part, outputs_ - first);
+    sum(part, first, count, activations(memory, scratch), sums);
+    // The caller's memory may hold no whole registers.
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+    if (adds_) std::memcpy(other, memory.floats_at(operands_.inputs[1]) + first, bytes);
+    kernels_.finish_floats(sums, adds_ ? other : nullptr, outputs_of_a_part, low_, high_, sums);
+    std::memcpy(memory.floats_at(operands_.output) + first, sums, bytes);
+  }
+
+ protected:
+  virtual void sum(std::int64_t part, std::int64_t first, std::int64_t count, const std::uint8_t* in, float* sums) const = 0;
+
+  const Kernels& kernels_;
+  const std::int64_t outputs_;
+  Aligned<float> bias_;
+
+ private:
+  const std::uint8_t* activations(const Memory& memory, Scratch& scratch) const {
+    const auto* in = reinterpret_cast<const std::uint8_t*>(memory.floats_at(operands_.inputs[0]));
+    if (!copier_) return in;
+    if (scratch.copied_for != this) {
+      copier_->make(in, 0, scratch.copies);
+      scratch.copied_for = this;
+      scratch.copied_slice = scratch.copied_band = 0;
+    }
+    return scratch.copies;
+  }
+
+  const float low_;
+  const float high_;
+  const bool adds_;
+  const Operands operands_;
+  std::unique_ptr<Copier> copier_;  // none where the view is in place
+};
+
+class DenseFloatPixel final : public FloatPixel {
+ public:
+  DenseFloatPixel(const Weighted& layer, const Survivors& survivors, const View& view, const Operands& operands,
+                  const Kernels& kernels)
+      : FloatPixel(layer, view, operands, kernels) {
+    MemoryOrder order(view, survivors);
+    std::vector<float> weights;
+    for (std::int64_t first = 0; first < outputs_; first += outputs_of_a_part) {
+      const std::int64_t rows = rows_of(first);
+      const auto lanes = static_cast<std::size_t>(rows * most_lanes);
+      pieces_.push_back({offsets_.size(), weights.size(), rows});
+      for (std::size_t o = 0; o < lanes && static_cast<std::int64_t>(o) < outputs_ - first; ++o) {
+        order.add(survivors, static_cast<std::size_t>(first) + o, o, lanes);
+      }
+      order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
+        offsets_.push_back(order.offset(rank));
+        weights.resize(weights.size() + lanes);
+        std::memcpy(weights.data() + weights.size() - lanes, words, lanes * sizeof(float));
+      });
+    }
+    pieces_.push_back({offsets_.size(), weights.size(), 0});
+    weights_ = Aligned<float>(weights.size());
+    std::copy(weights.begin(), weights.end(), weights_.data());
+  }
+
+  void sum(std::int64_t part, std::int64_t first, std::int64_t, const std::uint8_t* in, float* sums) const override {
+    const Piece& piece = pieces_[static_cast<std::size_t>(part)];
+    const auto count = static_cast<std::int64_t>(pieces_[static_cast<std::size_t>(part) + 1].offset - piece.offset);
+    kernels_.float_rows[piece.rows](in, offsets_.data() + piece.offset, count, weights_.data() + piece.weight,
+                                    bias_.data() + first, sums);
+  }
+
+  double bytes() const { return static_cast<double>(weights_.size() + offsets_.size()) * sizeof(float); }
+  double issued() const { return static_cast<double>(weights_.size()); }
+
+ private:
+  struct Piece {
+    std::size_t offset;  // the first of its offsets
+    std::size_t weight;  // likewise
+    std::int64_t rows;
+  };
+  std::int64_t rows_of(std::int64_t first) const {
+    return (std::min(outputs_of_a_part, outputs_ - first) + most_lanes - 1) / most_lanes;
+  }
+
+  std::vector<Piece> pieces_;  // by part, with an end
+  std::vector<std::uint32_t> offsets_;
+  Aligned<float> weights_;
+};
+
+class SparseFloatPixel final : public FloatPixel {
+ public:
+  SparseFloatPixel(const Weighted& layer, const Survivors& survivors, const View& view, const Operands& operands,
+                   const Kernels& kernels)
+      : FloatPixel(layer, view, operands, kernels) {
+    MemoryOrder order(view, survivors);
+    starts_.push_back(0);
+    for (std::size_t o = 0; o < survivors.channels(); ++o) {
+      order.add(survivors, o, 0, 1);
+      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
+        entries_.push_back({order.offset(rank), 0});
+        std::memcpy(&entries_.back().weight, word, sizeof(float));
+      });
+      starts_.push_back(entries_.size());
+    }
+  }
+
+  void sum(std::int64_t, std::int64_t first, std::int64_t count, const std::uint8_t* in, float* sums) const override {
+    for (std::int64_t o = 0; o < count; ++o) {
+      const auto row = static_cast<std::size_t>(first + o);
+      float total = bias_.data()[row];
+      for (std::size_t i = starts_[row]; i < starts_[row + 1]; ++i) {
+        total += *reinterpret_cast<const float*>(in + entries_[i].offset) * entries_[i].weight;
+      }
+      sums[o] = total;
+    }
+  }
+
+  double bytes() const { return static_cast<double>(entries_.size() * sizeof(One)); }
+  double issued() const { return static_cast<double>(entries_.size()); }
+
+ private:
+  struct One {
+    std::uint32_t offset;
+    float weight;
+  };
+  std::vector<One> entries_;
+  std::vector<std::size_t> starts_;
+};
+
+template <typename Made>
+std::unique_ptr<Step> with_costs(std::unique_ptr<Made> step, Computation& costs) {
+  costs.weight_bytes = static_cast<std::int64_t>(step->bytes());
+  costs.issued_multiply_adds = step->issued();
+  return step;
+}
+
+}  // namespace
+
+std::unique_ptr<Step> float_pixel_step(const Weighted& layer, const Survivors& survivors, const View& view, bool dense,
+                                       const Operands& operands, const Kernels& kernels, Computation& costs) {
+  if (dense) return with_costs(std::make_unique<DenseFloatPixel>(layer, survivors, view, operands, kernels), costs);
+  return with_costs(std::make_unique<SparseFloatPixel>(layer, survivors, view, operands, kernels), costs);
+}
+
+}  // namespace paretrim

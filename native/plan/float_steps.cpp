@@ -1,0 +1,247 @@
+#include "plan/float_steps.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "graph/attributes.h"
+#include "graph/functions.h"
+#include "plan/layout.h"
+#include "plan/windows.h"
+#include "types/error.h"
+
+namespace paretrim {
+namespace {
+
+// A step over the planes of one float32 value. One of a single pixel is one run of numbers.
+class FloatPlanes : public Step {
+ public:
+  FloatPlanes(const ValueType& type, const Operands& operands) : layout_(Layout::of(type)) {
+    reads = operands.inputs;
+    writes = {operands.output};
+  }
+  std::int64_t parts() const override { return layout_.pixels() == 1 ? 1 : layout_.blocks(); }
+
+ protected:
+  std::int64_t count() const { return layout_.pixels() == 1 ? layout_.blocks() : layout_.pixels(); }
+  std::int64_t start(std::int64_t part) const { return part * layout_.pitch() / block; }
+  const float* in(std::size_t which, std::int64_t part, const Memory& memory) const {
+    return memory.floats_at(reads[which]) + start(part);
+  }
+  float* out(std::int64_t part, const Memory& memory) const { return memory.floats_at(writes[0]) + start(part); }
+
+  const Layout layout_;
+};
+
+// of(number, channel) of every number.
+template <typename Of>
+class Each final : public FloatPlanes {
+ public:
+  Each(const ValueType& type, const Operands& operands, Of of) : FloatPlanes(type, operands), of_(std::move(of)) {}
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const float* from = in(0, part, memory);
+    float* to = out(part, memory);
+    if (layout_.pixels() == 1) {
+      for (std::int64_t i = 0; i < count(); ++i) to[i] = of_(from[i], static_cast<std::size_t>(i));
+    } else {
+      for (std::int64_t i = 0; i < count(); ++i) to[i] = of_(from[i], static_cast<std::size_t>(part));
+    }
+  }
+
+ private:
+  const Of of_;
+};
+
+template <typename Of>
+std::unique_ptr<Step> each(const ValueType& type, const Operands& operands, Of of) {
+  return std::make_unique<Each<Of>>(type, operands, std::move(of));
+}
+
+class FloatSum final : public FloatPlanes {
+ public:
+  using FloatPlanes::FloatPlanes;
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const float* a = in(0, part, memory);
+    const float* b = in(1, part, memory);
+    float* to = out(part, memory);
+    for (std::int64_t i = 0; i < count(); ++i) to[i] = a[i] + b[i];
+  }
+};
+
+// Where one operand is one pixel and the other is not, each channel of that is multiplied by its one number of this.
+class FloatProduct final : public FloatPlanes {
+ public:
+  FloatProduct(const ValueType& type, const Operands& operands, bool broadcast)
+      : FloatPlanes(type, operands), broadcast_(broadcast) {}
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const float* a = in(0, part, memory);
+    float* to = out(part, memory);
+    if (broadcast_) {
+      const float factor = memory.floats_at(reads[1])[part];
+      for (std::int64_t i = 0; i < count(); ++i) to[i] = a[i] * factor;
+      return;
+    }
+    const float* b = in(1, part, memory);
+    for (std::int64_t i = 0; i < count(); ++i) to[i] = a[i] * b[i];
+  }
+
+ private:
+  const bool broadcast_;
+};
+
+std::unique_ptr<Step> product_of(const Graph& graph, const Node& node, Operands operands) {
+  const auto pixels = [&](std::size_t which) { return Layout::of(graph.type_of(node.inputs[which])).pixels(); };
+  const std::int64_t all = Layout::of(node.type).pixels();
+  if (pixels(0) < all) std::swap(operands.inputs[0], operands.inputs[1]);  // the product commutes
+  return std::make_unique<FloatProduct>(node.type, operands, std::min(pixels(0), pixels(1)) < all);
+}
+
+std::unique_ptr<Step> affine_of(const Node& node, const Operands& operands) {
+  const auto values = [&](std::string_view name) { return node.tensors.find(name)->second.as<float>(); };
+  const double epsilon = number(node, "epsilon").value_or(0);
+  std::vector<float> factors, shifts;
+  for (std::int64_t c = 0; c < node.type.shape[0]; ++c) {
+    const double factor = values("gamma")[c] / std::sqrt(values("variance")[c] + epsilon);
+    factors.push_back(static_cast<float>(factor));
+    shifts.push_back(static_cast<float>(values("beta")[c] - values("mean")[c] * factor));
+  }
+  return each(node.type, operands, [factors, shifts](float value, std::size_t c) { return value * factors[c] + shifts[c]; });
+}
+
+// uint8 pixels [C][H][W] to planes.
+class Normalize final : public FloatPlanes {
+ public:
+  Normalize(const InputSpec& input, const ValueType& type, const Operands& operands)
+      : FloatPlanes(type, operands), table_(pixel_values(input)) {}
+  std::int64_t parts() const override { return layout_.blocks(); }
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* pixels = memory.images + channel * layout_.pixels();
+    const float* table = table_.data() + channel * 256;
+    float* to = out(channel, memory);
+    for (std::int64_t p = 0; p < layout_.pixels(); ++p) to[p] = table[pixels[p]];
+  }
+
+ private:
+  const std::vector<float> table_;
+};
+
+class LoadImages final : public FloatPlanes {
+ public:
+  using FloatPlanes::FloatPlanes;
+  std::int64_t parts() const override { return layout_.blocks(); }
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const auto bytes = static_cast<std::size_t>(layout_.pixels()) * sizeof(float);
+    std::memcpy(out(channel, memory), memory.images + channel * static_cast<std::int64_t>(bytes), bytes);
+  }
+};
+
+class StoreMap final : public FloatPlanes {
+ public:
+  using FloatPlanes::FloatPlanes;
+  std::int64_t parts() const override { return layout_.blocks(); }
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const std::int64_t pixels = layout_.pixels();
+    std::copy_n(memory.floats_at(reads[0]) + start(channel), pixels, memory.floats_at(writes[0]) + channel * pixels);
+  }
+};
+
+// The channels of a value on a grid, one at a time, beside those of a float32 value of its shape.
+class Converting : public FloatPlanes {
+ public:
+  Converting(const ValueType& grid, const ValueType& real, const Operands& operands)
+      : FloatPlanes(real, operands), grid_(grid), bytes_(Layout::of(grid)) {}
+  std::int64_t parts() const override { return layout_.blocks(); }
+
+ protected:
+  const ValueType grid_;
+  const Layout bytes_;
+};
+
+class QuantizeNumbers final : public Converting {
+ public:
+  using Converting::Converting;
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const float* from = in(0, channel, memory);
+    std::uint8_t* to = memory.at(writes[0]) + bytes_.at(channel, 0);
+    for (std::int64_t p = 0; p < layout_.pixels(); ++p) {
+      const float steps = std::rint(from[p] / grid_.scale) + static_cast<float>(grid_.zero_point);
+      to[p * block] = steps > 0.0F ? static_cast<std::uint8_t>(steps < 255.0F ? steps : 255.0F) : std::uint8_t{0};  // NaN too
+    }
+  }
+};
+
+class DequantizeMap final : public Converting {
+ public:
+  using Converting::Converting;
+  void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
+    const std::uint8_t* from = memory.at(reads[0]) + bytes_.at(channel, 0);
+    float* to = out(channel, memory);
+    for (std::int64_t p = 0; p < layout_.pixels(); ++p) {
+      to[p] = static_cast<float>(from[p * block] - grid_.zero_point) * grid_.scale;
+    }
+  }
+};
+
+// [C][H][W] planes to [C * H * W] numbers.
+std::unique_ptr<Step> flatten_of(const ValueType& source, const Operands& operands) {
+  return store_map_step(source, operands.inputs[0], operands.output);
+}
+
+}  // namespace
+
+std::unique_ptr<Step> float_step(const Graph& graph, const Node& node, const Operands& operands) {
+  const ValueType source = graph.type_of(node.inputs[0]);
+  switch (node.op) {
+    case Op::normalize:
+      return std::make_unique<Normalize>(graph.input, node.type, operands);
+    case Op::quantize:
+      return std::make_unique<QuantizeNumbers>(node.type, source, operands);
+    case Op::dequantize:
+      return std::make_unique<DequantizeMap>(source, node.type, operands);
+    case Op::batch_norm:
+      return affine_of(node, operands);
+    case Op::relu:
+    case Op::clamp: {
+      const Range range = range_of(node);
+      return each(node.type, operands, [range](float value, std::size_t) {
+        return (value > range.low ? value < range.high ? value : range.high : range.low) + 0.0F;
+      });
+    }
+    case Op::pointwise: {
+      const PointwiseFunction function = function_of(node);
+      return each(node.type, operands, [function](float value, std::size_t) { return static_cast<float>(function(value)); });
+    }
+    case Op::add:
+      return std::make_unique<FloatSum>(node.type, operands);
+    case Op::mul:
+      return product_of(graph, node, operands);
+    case Op::max_pool:
+      return float_max_pool_step(node, source, operands.inputs[0], operands.output);
+    case Op::avg_pool:
+    case Op::adaptive_avg_pool:
+      return float_average_step(node, source, operands.inputs[0], operands.output);
+    case Op::flatten:
+      return flatten_of(source, operands);
+    default:
+      throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
+                                                        std::string(name_of(node.op)) + ") has no meaning in float32");
+  }
+}
+
+std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out) {
+  return std::make_unique<LoadImages>(type, Operands{{images_buffer}, out});
+}
+
+std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out) {
+  return std::make_unique<StoreMap>(type, Operands{{in}, out});
+}
+
+Range range_of(const Node& node) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  if (node.op == Op::relu) return {0.0F, static_cast<float>(infinity)};
+  return {static_cast<float>(number(node, "minimum").value_or(-infinity)),
+          static_cast<float>(number(node, "maximum").value_or(infinity))};
+}
+
+}  // namespace paretrim

@@ -1,0 +1,137 @@
+"""Float networks in the native runtime: the reference interpreter's numbers, bit for bit, in every instruction set."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import Builder, random_graph
+from test_native_bits import images_for, odd_conv
+
+from paretrim.graph import functions, interpreter, windows
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.graph.windows import Windows
+from paretrim.runtime import instruction_sets, plan
+
+SETS = instruction_sets()
+TRANSCENDENTAL = set(functions.PLAIN) - {"abs", "relu6", "hardsigmoid", "hardswish", "requantize"} | {
+    "power", "elu_alpha", "celu", "softplus_beta",
+}  # fmt: skip
+"""Functions that another mathematics library may round to the neighbouring float32."""
+
+
+def assert_same_bits(session, graph, images):
+    for found, expected in zip(session.outputs(images), interpreter.run_outputs(graph, images), strict=True):
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+def exact_graph(seed, *, pixels=True, heads=1):
+    """A float graph without functions whose last bit is a mathematics library's."""
+    while True:
+        graph, images = random_graph(seed, quantized=False, blocks=4, pixels=pixels, heads=heads)
+        if TRANSCENDENTAL.isdisjoint(node.attributes.get("function") for node in graph.nodes):
+            return graph, images
+        seed += 2**31
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@settings(max_examples=40)
+@given(st.integers(0, 2**31), st.booleans(), st.integers(1, 3))
+def test_random_float_graphs(instruction_set, seed, pixels, heads):
+    graph, images = exact_graph(seed, pixels=pixels, heads=heads)
+    session = plan(graph, instruction_set=instruction_set, measure=False)
+    assert_same_bits(session, graph, images)
+    assert_same_bits(session, graph, images_for(graph, seed, 3))
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@settings(max_examples=25)
+@given(st.integers(0, 2**31), st.integers(1, 3), st.booleans())
+def test_odd_convolutions_on_several_threads(instruction_set, seed, threads, measure):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(extent) for extent in rng.integers(1, 20, 3))
+    b = Builder(rng, quantized=False, shape=shape, pixels=bool(rng.random() < 0.5), count=2)
+    x = b.conv(b.start(), int(rng.integers(1, 70)), kernel=int(rng.choice([1, 3])))
+    for _ in range(3):
+        x = odd_conv(b, x)
+    x = b.simple("add", [x, b.conv(x, b.types[x].shape[0])])
+    flat = b.simple("flatten", [b.simple("clamp", [x], {"minimum": -1.5, "maximum": 2.0})])
+    logits = b.linear(b.linear(flat, int(rng.integers(1, 200)), relu=True), 7)
+    graph = b.graph(logits, x)
+    session = plan(graph, instruction_set=instruction_set, threads=threads, measure=measure and seed % 8 == 0)
+    for count in (1, threads, 5):
+        assert_same_bits(session, graph, images_for(graph, seed, count))
+
+
+@pytest.mark.parametrize("function", sorted(TRANSCENDENTAL))
+def test_functions_of_a_mathematics_library_differ_by_a_last_bit_at_most(function):
+    b = Builder(np.random.default_rng(5), quantized=False, pixels=False, shape=(2, 30, 30), count=2)
+    graph = b.graph(b.pointwise(INPUT, function), b.simple("relu", [INPUT]))
+    found, _ = plan(graph, measure=False).outputs(b.images)
+    expected, _ = interpreter.run_outputs(graph, b.images)
+    np.testing.assert_array_max_ulp(found, expected, maxulp=1)
+    assert (found == expected).mean() > 0.999
+
+
+def one_sum(values, weights):
+    total = np.float32(0.5)
+    for value, weight in zip(values, weights, strict=True):
+        total = np.float32(total + np.float32(value * weight))
+    return total
+
+
+def test_a_sum_is_formed_by_channels_then_rows_then_columns():
+    rng = np.random.default_rng(3)
+    images = rng.normal(0, 1, (2, 6, 5, 4)).astype(np.float32)
+    weight = rng.normal(0, 1, (4, 3, 2, 3)).astype(np.float32)
+    sliding = Windows((2, 3), (1, 1), (0, 0, 0, 0))
+    found = windows.sum_in_order(images, weight, np.full(4, 0.5, np.float32), sliding, groups=2)
+    assert found.shape == (2, 4, 4, 2)
+    for image, output, y, x in np.ndindex(found.shape):
+        seen = images[image, output // 2 * 3 :][:3, y : y + 2, x : x + 3]
+        assert found[image, output, y, x] == one_sum(seen.ravel(), weight[output].ravel())
+    backwards = one_sum(images[0, :3, :2, :3].ravel()[::-1], weight[0].ravel()[::-1])
+    assert backwards != found[0, 0, 0, 0]  # another order is another number
+
+
+def test_a_sum_that_ends_in_zero_has_no_sign():
+    tensors = {"weight": np.array([[1.0], [-1.0], [0.0]], np.float32), "bias": np.array([-0.0, -0.0, -0.0], np.float32)}
+    flat = Node("flat", "flatten", (INPUT,), ValueType((1,)))
+    graph = Graph(InputSpec((1, 1, 1)), (flat, Node("y", "linear", ("flat",), ValueType((3,)), {}, tensors)), ("y",))
+    images = np.array([-0.0, 0.0, 1e-40, -1e-40], np.float32).reshape(4, 1, 1, 1)
+    for instruction_set in SETS:
+        session = plan(graph, instruction_set=instruction_set, measure=False)
+        assert_same_bits(session, graph, images)
+        assert not np.signbit(session(images)[:2]).any()
+
+
+def test_zeros_of_weights_are_skipped():
+    rng = np.random.default_rng(0)
+    b = Builder(rng, quantized=False, pixels=False, shape=(16, 12, 12), count=2)
+    x = b.conv(b.start(), 32)
+    dense = b.graph(b.linear(b.simple("flatten", [x]), 5), b.simple("relu", [x]))
+    weight = dense.nodes[0].tensors["weight"]
+    weight[rng.random(weight.shape) < 0.9] = 0
+    session = plan(dense, measure=False)
+    report = next(layer for layer in session.network.layers if layer.weights)
+    assert report.zeros == (weight == 0).sum() >= 0.85 * weight.size
+    assert report.issued_multiply_adds < 0.7 * report.multiply_adds
+    assert_same_bits(session, dense, b.images)
+
+
+def test_part_of_a_network_may_be_float():
+    """Integers, then floats, then integers again."""
+    kind = ValueType((2, 3, 3), "uint8", 0.5, 100)
+    tensors = {"weight": np.float32(np.arange(8) - 3).reshape(4, 2, 1, 1)}
+    nodes = (
+        Node("q", "quantize", (INPUT,), kind),
+        Node("real", "dequantize", ("q",), ValueType((2, 3, 3))),
+        Node("layer", "conv2d", ("real",), ValueType((4, 3, 3)), {}, tensors),
+        Node("again", "quantize", ("layer",), ValueType((4, 3, 3), "uint8", 0.75, 20)),
+        Node("pooled", "max_pool", ("again",), ValueType((4, 1, 1), "uint8", 0.75, 20), {"window": (3, 3), "stride": (1, 1)}),
+        Node("flat", "flatten", ("pooled",), ValueType((4,), "uint8", 0.75, 20)),
+        Node("y", "dequantize", ("flat",), ValueType((4,))),
+    )
+    graph = Graph(InputSpec((2, 3, 3)), nodes, ("y", "layer"))
+    images = np.random.default_rng(1).normal(0, 20, (3, 2, 3, 3)).astype(np.float32)
+    for instruction_set in SETS:
+        assert_same_bits(plan(graph, instruction_set=instruction_set, measure=False), graph, images)
