@@ -237,9 +237,6 @@ def test_nothing_else_is_exported():
 
 def test_what_the_native_runtime_does_not_run_is_not_written(tmp_path):
     path = tmp_path / "a.onnx"
-    floats = trimfile.to_bytes(random_graph(0, quantized=False)[0])
-    with pytest.raises(UnsupportedOperation, match=r"the network computes in floats; .* quantize it first"):
-        export_operator(floats, path, threads=1)
     with pytest.raises(UnsupportedOperation, match="threads is 0; a runtime computes with at least 1"):
         export_operator(TRIM, path, threads=0)
     with pytest.raises(CorruptFile, match="SHA-256"):

@@ -131,10 +131,11 @@ def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(
 
     monkeypatch.setattr(judge, "export_onnx", export)
     dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST))
-    assert (dense.runtime, dense.deployed_accuracy) == ("reference", dense.trained_accuracy)
-    assert (dense.latencies, pruned.latencies) == ((), ())
+    assert (dense.runtime, dense.deployed_accuracy) == ("paretrim", dense.trained_accuracy)
+    for one in (dense, pruned):
+        assert [(latency.runtime, latency.baseline) for latency in one.latencies] == [("paretrim", dense.label)]
     assert [(latency.runtime, latency.baseline) for latency in quantized.latencies] == [
-        ("paretrim", quantized.label),
+        ("paretrim", dense.label),
         ("onnxruntime", quantized.label),
     ]
 
@@ -176,7 +177,7 @@ def test_a_file_that_does_not_run_is_left_out_of_the_timings(recipe, tmp_path, o
     notes = []
     watcher = replace(silent(), note=notes.append)
     dense, _, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(WITH_OPENVINO, LEAST), watcher=watcher)
-    assert [latency.runtime for latency in dense.latencies] == ["onnxruntime", "openvino"]
+    assert [latency.runtime for latency in dense.latencies] == ["paretrim", "openvino"]
     assert [latency.runtime for latency in quantized.latencies] == ["paretrim"]
     assert f"{quantized.label} is not timed in openvino: its ONNX file does not run there: no kernel" in notes
     assert "timing 3 files in paretrim with 1 thread" in notes

@@ -13,9 +13,7 @@ from paretrim.graph.windows import Windows
 from paretrim.runtime import instruction_sets, plan
 
 SETS = instruction_sets()
-TRANSCENDENTAL = set(functions.PLAIN) - {"abs", "relu6", "hardsigmoid", "hardswish", "requantize"} | {
-    "power", "elu_alpha", "celu", "softplus_beta",
-}  # fmt: skip
+TRANSCENDENTAL = {*functions.PLAIN, *functions.WITH_CONSTANT} - functions.EXACT
 """Functions that another mathematics library may round to the neighbouring float32."""
 
 
@@ -34,7 +32,7 @@ def exact_graph(seed, *, pixels=True, heads=1):
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.booleans(), st.integers(1, 3))
 def test_random_float_graphs(instruction_set, seed, pixels, heads):
     graph, images = exact_graph(seed, pixels=pixels, heads=heads)
@@ -44,7 +42,7 @@ def test_random_float_graphs(instruction_set, seed, pixels, heads):
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.booleans())
 def test_odd_convolutions_on_several_threads(instruction_set, seed, threads, measure):
     rng = np.random.default_rng(seed)
@@ -89,8 +87,8 @@ def test_a_sum_is_formed_by_channels_then_rows_then_columns():
     for image, output, y, x in np.ndindex(found.shape):
         seen = images[image, output // 2 * 3 :][:3, y : y + 2, x : x + 3]
         assert found[image, output, y, x] == one_sum(seen.ravel(), weight[output].ravel())
-    backwards = one_sum(images[0, :3, :2, :3].ravel()[::-1], weight[0].ravel()[::-1])
-    assert backwards != found[0, 0, 0, 0]  # another order is another number
+    backwards = [one_sum(images[i, :3, :2, :3].ravel()[::-1], weight[o].ravel()[::-1]) for i in (0, 1) for o in (0, 1)]
+    assert backwards != found[:, :2, 0, 0].ravel().tolist()  # another order gives other numbers
 
 
 def test_a_sum_that_ends_in_zero_has_no_sign():

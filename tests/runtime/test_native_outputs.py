@@ -89,13 +89,24 @@ def test_what_cannot_be_an_output_is_refused():
         native.check(replace(vectors(FIRST, THIRD, outputs=("first", "third")), classes=("cat", "dog")))
 
 
-def test_float_maps_are_not_computed():
+def test_float_maps_are_outputs_too():
     kind = ValueType((2, 2, 2), "uint8", 0.5, 10)
     quantized, real = Node("q", "quantize", ("images",), kind), Node("map", "dequantize", ("q",), ValueType((2, 2, 2)))
     pooled = Node("pooled", "adaptive_avg_pool", ("q",), replace(kind, shape=(2, 1, 1)), {"output_size": (1, 1)})
     vector = Node("vector", "dequantize", ("pooled",), ValueType((2, 1, 1)))
     graph = Graph(InputSpec((2, 2, 2)), (quantized, real, pooled, vector), ("vector", "map"))
-    with pytest.raises(UnsupportedOperation, match=r"node 'map' .*: float maps are not computed, only vectors are"):
+    images = np.arange(-8, 8, dtype=np.float32).reshape(2, 2, 2, 2)
+    for found, expected in zip(plan(graph, measure=False).outputs(images), run_outputs(graph, images), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_integer_layer_that_gives_a_float_map_is_refused():
+    kind = ValueType((2, 2, 2), "uint8", 0.5, 10)
+    tensors = {"weight": np.ones((1, 2, 1, 1), np.int8), "weight_scale": np.ones(1, np.float32), "bias": np.zeros(1, np.int32)}
+    layer = Node("layer", "conv2d", ("q",), ValueType((1, 2, 2)), {}, tensors)
+    flat = Node("flat", "flatten", ("layer",), ValueType((4,)))
+    graph = Graph(InputSpec((2, 2, 2)), (Node("q", "quantize", ("images",), kind), layer, flat), ("flat",))
+    with pytest.raises(UnsupportedOperation, match=r"node 'layer' .*: an integer layer gives float vectors and no maps"):
         plan(graph)
 
 

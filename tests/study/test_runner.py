@@ -88,7 +88,7 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
     settings = [RuntimeSetting("paretrim", 1)]
     timed = time_study(grid, folder, results, effort=LEAST, settings=settings)
     assert {(o.label, latency.runtime, latency.in_place_of, latency.baseline) for o in timed for latency in o.latencies} == {
-        ("dense", "onnxruntime", "paretrim", "dense"),
+        ("dense", "paretrim", None, "dense"),
         ("prune quantize", "paretrim", None, "dense"),
         ("quantize prune", "paretrim", None, "dense"),
     }

@@ -110,6 +110,23 @@ WITH_CONSTANT: Mapping[str, Callable[[Float64Array, float], Float64Array]] = Map
 """Functions with a constant."""
 
 
+EXACT = frozenset(
+    (
+        "abs",
+        "relu6",
+        "hardsigmoid",
+        "hardswish",
+        "requantize",
+        "leaky_relu",
+        "clamp_min",
+        "clamp_max",
+        "add_constant",
+        "mul_constant",
+    )
+) | {"threshold", "hardshrink", "softshrink"}
+"""Functions of plain arithmetic, which every machine computes to the last bit; the others depend on its mathematics library."""
+
+
 def check_function(function: str, constant: float | None) -> None:
     """Check that a ``pointwise`` function exists and has its constant.
 

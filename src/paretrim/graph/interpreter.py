@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from paretrim.errors import DataUnavailable, UnsupportedOperation
+from paretrim.graph.functions import EXACT
 from paretrim.graph.operations.operation import NodeCall
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
@@ -24,6 +25,13 @@ FEWEST_AT_ONCE, MOST_AT_ONCE = 4, 64
 def affordable_images(graph: Graph, most: int) -> int:
     """How many images a check computes here: ``most``, or as many as :data:`CHECKED_WORK` allows, and at least one."""
     return max(1, min(most, int(CHECKED_WORK // max(graph.multiply_adds, 1))))
+
+
+def depends_on_library(graph: Graph) -> bool:
+    """Whether functions of a mathematics library have a part in its numbers, so that machines may differ in a last bit."""
+    types = graph.types
+    functions_here = (n for n in graph.nodes if n.op == "pointwise" and not types[n.inputs[0]].quantized)
+    return any(settings_of(node).text("function") not in EXACT for node in functions_here)
 
 
 def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:

@@ -58,7 +58,8 @@ def _clamp(call: NodeCall) -> Values:
 
 def _real_pointwise(call: NodeCall) -> Values:
     settings = call.settings
-    return functions.evaluate(settings.text("function"), call.inputs[0], settings.number("constant")).astype(np.float32)
+    found = functions.evaluate(settings.text("function"), call.inputs[0], settings.number("constant"))
+    return np.asarray(found.astype(np.float32) + np.float32(0))  # no negative zero
 
 
 def _integer_pointwise(call: NodeCall) -> Values:
