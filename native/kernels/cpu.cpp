@@ -19,13 +19,15 @@ namespace {
 
 #if defined(__x86_64__)
 
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
 // cpuid leaf 7, subleaf 1, EAX bit 4; compilers of this standard's time do not all know its name.
 bool has_avx_vnni() {
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1U << 4U)) != 0 && __builtin_cpu_supports("avx2");
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1U << 4U)) != 0 && has_avx2();
 }
 
 std::vector<const Kernels*> find_kernels() {
@@ -37,7 +39,7 @@ std::vector<const Kernels*> find_kernels() {
     found.push_back(&kernels_avx512_vnni());
   }
   if (has_avx_vnni()) found.push_back(&kernels_avx_vnni());
-  if (__builtin_cpu_supports("avx2")) found.push_back(&kernels_avx2());
+  if (has_avx2()) found.push_back(&kernels_avx2());
   found.push_back(&kernels_plain());
   return found;
 }

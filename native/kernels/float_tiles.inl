@@ -15,7 +15,7 @@ void add_entry(typename V::Floats (&sum)[vectors], const std::uint8_t* activatio
   const typename V::Floats weight = V::all(float_of(static_cast<std::uint32_t>(entry)));
   const float* source = floats_at(activations + (entry >> 32));
 #pragma GCC unroll 16
-  for (int v = 0; v < vectors; ++v) sum[v] = V::plus(sum[v], V::times(V::load_floats(source + v * V::lanes), weight));
+  for (int v = 0; v < vectors; ++v) sum[v] = V::fused(sum[v], V::load_floats(source + v * V::lanes), weight);
 }
 
 // `together` channels side by side, as far as all of them have entries.
@@ -77,7 +77,7 @@ void float_dense_tile(const std::uint8_t* activations, const std::uint32_t* reco
     for (int g = 0; g < grouped; ++g) {
       const typename V::Floats weight = V::all(float_of(records[1 + g]));
 #pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[g][v] = V::plus(sum[g][v], V::times(pixels[v], weight));
+      for (int v = 0; v < vectors; ++v) sum[g][v] = V::fused(sum[g][v], pixels[v], weight);
     }
   }
 #pragma GCC unroll 16
@@ -97,7 +97,7 @@ void float_row_tile(const std::uint8_t* activations, const std::uint32_t* offset
   for (std::int64_t k = 0; k < count; ++k, weights += rows * most_lanes) {
     const typename V::Floats number = V::all(*floats_at(activations + offsets[k]));
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) sum[v] = V::plus(sum[v], V::times(V::load_floats(weights + v * V::lanes), number));
+    for (int v = 0; v < vectors; ++v) sum[v] = V::fused(sum[v], V::load_floats(weights + v * V::lanes), number);
   }
 #pragma GCC unroll 16
   for (int v = 0; v < vectors; ++v) V::store_floats(sums + v * V::lanes, sum[v]);
@@ -114,12 +114,9 @@ void finish_floats(const float* sums, const float* other, std::int64_t count, fl
   }
 }
 
-// A product needs a register of its own before it is added.
-constexpr bool fits_floats(int grouped, int vectors) { return grouped * vectors + vectors + 2 <= V::registers; }
-
 template <int grouped, int vectors>
 void fill_float_dense(Kernels& kernels) {
-  if constexpr (vectors <= most_vectors && fits_floats(grouped, vectors)) {
+  if constexpr (vectors <= most_vectors && fits(grouped, vectors)) {
     kernels.float_dense[grouped][vectors] = float_dense_tile<grouped, vectors>;
     fill_float_dense<grouped, vectors + 1>(kernels);
   }
@@ -127,7 +124,7 @@ void fill_float_dense(Kernels& kernels) {
 
 template <int vectors>
 void fill_float_sparse(Kernels& kernels) {
-  if constexpr (vectors + 2 <= V::registers) kernels.float_sparse[vectors] = float_sparse_tile<vectors>;
+  if constexpr (fits(1, vectors) || vectors == 1) kernels.float_sparse[vectors] = float_sparse_tile<vectors>;
 }
 
 template <int... vectors>

@@ -75,6 +75,7 @@ struct V {
   }
   static Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats fused(Floats sum, Floats a, Floats b) { return _mm512_fmadd_ps(a, b, sum); }
   static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
   static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
   static void store_floats(float* to, Floats values) { _mm512_storeu_ps(to, values); }

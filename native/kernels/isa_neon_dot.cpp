@@ -86,6 +86,7 @@ struct V {
   }
   static Floats plus(Floats a, Floats b) { return vaddq_f32(a, b); }
   static Floats times(Floats a, Floats b) { return vmulq_f32(a, b); }
+  static Floats fused(Floats sum, Floats a, Floats b) { return vfmaq_f32(sum, a, b); }
   static Floats larger(Floats a, Floats b) { return vmaxq_f32(a, b); }
   static Floats smaller(Floats a, Floats b) { return vminq_f32(a, b); }
   static void store_floats(float* to, Floats values) { vst1q_f32(to, values); }

@@ -95,6 +95,10 @@ struct V {
     for (int l = 0; l < lanes; ++l) a.lane[l] *= b.lane[l];
     return a;
   }
+  static Floats fused(Floats sum, const Floats& a, const Floats& b) {
+    for (int l = 0; l < lanes; ++l) sum.lane[l] = __builtin_fmaf(a.lane[l], b.lane[l], sum.lane[l]);
+    return sum;
+  }
   static Floats larger(Floats a, const Floats& b) {
     for (int l = 0; l < lanes; ++l) a.lane[l] = most(a.lane[l], b.lane[l]);
     return a;

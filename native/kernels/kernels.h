@@ -40,7 +40,8 @@ using DenseTile = void (*)(const std::uint8_t* activations, const std::uint32_t*
 
 // In float32 a plane is one channel and a pixel one number, so that what moves pixels of four bytes serves both. Tiles are of the
 // same types: the word of an entry, `initial` and `sums` hold the bits of float32. To a sum is added number times weight, entry
-// by entry in their order, product and sum each rounded: another order, or one rounding of both, would be other bits.
+// by entry in their order, each a fused multiply-add with one rounding: another order would
+// be other bits.
 
 // Outputs of one pixel, a whole number of most_lanes: sums[o] = initial[o], then entry by entry plus the number at `offsets[k]`
 // times weights[k * outputs + o].

@@ -69,6 +69,8 @@ PARETRIM_V_NEEDS(load_floats, "static Floats load_floats(const float*)", some_fl
 PARETRIM_V_NEEDS(floats, "static Floats floats(const uint8*)", some_floats<T>() = T::floats(from_bytes));
 PARETRIM_V_NEEDS(plus, "static Floats plus(Floats, Floats)", some_floats<T>() = T::plus(some_floats<T>(), some_floats<T>()));
 PARETRIM_V_NEEDS(times, "static Floats times(Floats, Floats)", some_floats<T>() = T::times(some_floats<T>(), some_floats<T>()));
+PARETRIM_V_NEEDS(fused, "static Floats fused(Floats, Floats, Floats)",
+                 some_floats<T>() = T::fused(some_floats<T>(), some_floats<T>(), some_floats<T>()));
 PARETRIM_V_NEEDS(larger, "static Floats larger(Floats, Floats)",
                  some_floats<T>() = T::larger(some_floats<T>(), some_floats<T>()));
 PARETRIM_V_NEEDS(smaller, "static Floats smaller(Floats, Floats)",

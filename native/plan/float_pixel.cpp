@@ -122,40 +122,33 @@ class SparseFloatPixel final : public FloatPixel {
  public:
   SparseFloatPixel(const Weighted& layer, const Survivors& survivors, const View& view, const Operands& operands,
                    const Kernels& kernels)
-      : FloatPixel(layer, view, operands, kernels) {
+      : FloatPixel(layer, view, operands, kernels), bits_(initial_sums(layer)) {
     MemoryOrder order(view, survivors);
     starts_.push_back(0);
     for (std::size_t o = 0; o < survivors.channels(); ++o) {
       order.add(survivors, o, 0, 1);
       order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
-        entries_.push_back({order.offset(rank), 0});
-        std::memcpy(&entries_.back().weight, word, sizeof(float));
+        entries_.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
       });
-      starts_.push_back(entries_.size());
+      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
     }
   }
 
+  // One register of pixels for each output, of which the first number counts: what is read lies in the arena, with room behind
+  // it.
   void sum(std::int64_t, std::int64_t first, std::int64_t count, const std::uint8_t* in, float* sums) const override {
-    for (std::int64_t o = 0; o < count; ++o) {
-      const auto row = static_cast<std::size_t>(first + o);
-      float total = bias_.data()[row];
-      for (std::size_t i = starts_[row]; i < starts_[row + 1]; ++i) {
-        total += *reinterpret_cast<const float*>(in + entries_[i].offset) * entries_[i].weight;
-      }
-      sums[o] = total;
-    }
+    alignas(alignment) std::int32_t wide[outputs_of_a_part * most_lanes];
+    kernels_.float_sparse[1](in, entries_.data(), starts_.data() + first, static_cast<int>(count), bits_.data() + first, wide);
+    for (std::int64_t o = 0; o < count; ++o) std::memcpy(sums + o, wide + o * kernels_.lanes, sizeof(float));
   }
 
-  double bytes() const { return static_cast<double>(entries_.size() * sizeof(One)); }
-  double issued() const { return static_cast<double>(entries_.size()); }
+  double bytes() const { return static_cast<double>(entries_.size() * sizeof(Entry)); }
+  double issued() const { return static_cast<double>(entries_.size()) * kernels_.lanes; }
 
  private:
-  struct One {
-    std::uint32_t offset;
-    float weight;
-  };
-  std::vector<One> entries_;
-  std::vector<std::size_t> starts_;
+  std::vector<Entry> entries_;
+  std::vector<std::int64_t> starts_;
+  const std::vector<std::int32_t> bits_;  // of the bias
 };
 
 template <typename Made>

@@ -56,12 +56,11 @@ inline float number_of(std::uint32_t word) {
   return value;
 }
 
-// One rounding after the product, one after the sum.
+// One rounding of product and sum.
 inline float plus_product(float sum, const std::uint8_t* at, float weight) {
   float number = 0;
   std::memcpy(&number, at, sizeof number);
-  const volatile float product = number * weight;
-  return sum + product;
+  return std::fma(number, weight, sum);
 }
 
 inline void float_sparse(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts, int channels,

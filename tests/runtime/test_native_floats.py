@@ -1,5 +1,7 @@
 """Float networks in the native runtime: the reference interpreter's numbers, bit for bit, in every instruction set."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,11 +72,35 @@ def test_functions_of_a_mathematics_library_differ_by_a_last_bit_at_most(functio
     assert (found == expected).mean() > 0.999
 
 
-def one_sum(values, weights):
-    total = np.float32(0.5)
+def one_sum(values, weights, total=0.5):
+    total = np.float32(total)
     for value, weight in zip(values, weights, strict=True):
-        total = np.float32(total + np.float32(value * weight))
+        total = nearest(Fraction(float(total)) + Fraction(float(value)) * Fraction(float(weight)))
     return total
+
+
+def nearest(exact):
+    """The float32 nearest to a fraction, an even one of two."""
+    near = np.float32(float(exact))
+    around = (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf)))
+    return min(around, key=lambda one: (abs(Fraction(float(one)) - exact), int(one.view(np.uint32)) & 1))
+
+
+def test_product_and_sum_are_rounded_once():
+    """Where rounding to float64 in between would end half-way between two float32, and where float32 is subnormal."""
+    rng = np.random.default_rng(0)
+    bias = np.float32([1 + 2**-23, 1, -1 - 2**-23, 2**-130, 3 * 2**-149, *(2.0**-140 * rng.normal(0, 1, 400))])
+    weight = np.float32([1 + 2**-23, 1 + 2**-23, -1 - 2**-23, 2**-80, 2**-75, *(2.0**-70 * rng.normal(0, 1, 400))])
+    images = np.float32([2**-24 * (1 - 2**-23), 2**-70 * (1 + 2**-20), 2**-74]).reshape(3, 1, 1, 1)
+    flat = Node("flat", "flatten", (INPUT,), ValueType((1,)))
+    tensors = {"weight": weight[:, None], "bias": bias}
+    layer = Node("y", "linear", ("flat",), ValueType((len(bias),)), {}, tensors)
+    graph = Graph(InputSpec((1, 1, 1)), (flat, layer), ("y",))
+    expected = [[one_sum([image], [w], b) for w, b in zip(weight, bias, strict=True)] for image in images.ravel()]
+    np.testing.assert_array_equal(interpreter.run(graph, images), expected)
+    assert (np.float32(images.ravel()[:, None].astype(float) * weight + bias) != expected).any()  # what two roundings give
+    for instruction_set in SETS:
+        assert_same_bits(plan(graph, instruction_set=instruction_set, measure=False), graph, images)
 
 
 def test_a_sum_is_formed_by_channels_then_rows_then_columns():

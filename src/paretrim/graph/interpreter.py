@@ -18,13 +18,17 @@ from paretrim.graph.windows import CACHED_BYTES, Values
 CHECKED_WORK = 8 * 10**9
 """Multiply-adds that one check may take here, seconds and not minutes: of a large network it sees fewer images."""
 
+FLOAT_WORK = 32
+"""How much longer a multiply-add in float32 takes here: each is rounded for itself."""
+
 FEWEST_AT_ONCE, MOST_AT_ONCE = 4, 64
 """Images computed at once: weights are prepared for all of them."""
 
 
 def affordable_images(graph: Graph, most: int) -> int:
     """How many images a check computes here: ``most``, or as many as :data:`CHECKED_WORK` allows, and at least one."""
-    return max(1, min(most, int(CHECKED_WORK // max(graph.multiply_adds, 1))))
+    work = graph.multiply_adds * (1 if graph.quantized else FLOAT_WORK)
+    return max(1, min(most, int(CHECKED_WORK // max(work, 1))))
 
 
 def depends_on_library(graph: Graph) -> bool:

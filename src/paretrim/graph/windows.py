@@ -18,7 +18,7 @@ CACHED_BYTES = 2**21
 """Columns are formed for as many images at a time as fit here: they are read once by the multiplication and stay in cache."""
 
 
-SUMMED_AT_ONCE = 2**15
+SUMMED_AT_ONCE = 2**14
 """Sums in float32 that are formed at once: they, and as many products, stay in cache."""
 
 
@@ -105,27 +105,51 @@ def sum_in_order(images: Values, weight: Values, start: Values, windows: Windows
     """Float32 convolution of [N, Ci, H, W] with [Co, Ci / groups, kh, kw], each sum in one order: that of the weights in memory.
 
     A sum begins at ``start`` [Co]; to it are added number times weight by input channels, then rows, then columns of the kernel,
-    product and sum each rounded to float32. At the end 0 is added, which leaves no negative zero.
+    each with one rounding to float32 (fused multiply-add). At the end 0 is added, which leaves no negative zero.
     """
     count, outputs = len(images), len(weight)
     down, across = windows.extents(images.shape)
     padded = windows.pad(images, 0)
-    seen = np.empty((groups, weight.shape[1], *windows.window, count, down * across), np.float32)
+    seen = np.empty((groups, weight.shape[1], *windows.window, count, down * across))
     for i, j, values in windows.positions(padded, (down, across)):
         seen[:, :, i, j] = values.reshape(count, groups, weight.shape[1], -1).transpose(1, 2, 0, 3)
-    terms, factors = seen.reshape(groups, -1, count * down * across), weight.reshape(groups, outputs // groups, -1, 1)
+    terms = seen.reshape(groups, -1, count * down * across)
+    factors = weight.astype(np.float64).reshape(groups, outputs // groups, -1, 1)
+    small = any(((magnitude > 0) & (magnitude < 2.0**-51)).any() for magnitude in (np.abs(weight), np.abs(images)))
     result = np.empty((groups, outputs // groups, count * down * across), np.float32)
     step = max(1, SUMMED_AT_ONCE // outputs)
     for first in range(0, result.shape[2], step):
         sums = result[:, :, first : first + step]
-        total = np.broadcast_to(start.reshape(groups, -1, 1), sums.shape).copy()
-        product = np.empty_like(total)
+        sums[...] = start.reshape(groups, -1, 1)
+        total = sums.astype(np.float64)
+        product, exact, bits = np.empty_like(total), np.empty_like(total), np.empty(total.shape, np.int64)
         for k in range(terms.shape[1]):
-            np.multiply(factors[:, :, k], terms[:, None, k, first : first + step], out=product)
-            np.add(total, product, out=total)
-        np.add(total, np.float32(0), out=sums)
+            np.multiply(factors[:, :, k], terms[:, None, k, first : first + step], out=product)  # exact in float64
+            np.add(total, product, out=exact)
+            np.bitwise_and(exact.view(np.int64), _BELOW_FLOAT32, out=bits)
+            if small or (bits == _HALF_WAY).any():
+                _round_to_odd(exact, total, product)
+            sums[...] = exact
+            total[...] = sums
+        np.add(sums, np.float32(0), out=sums)
     by_image = result.reshape(outputs, count, down, across).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(by_image)
+
+
+_BELOW_FLOAT32, _HALF_WAY = 2**29 - 1, 2**28
+"""Bits of a float64 that float32 lacks, and those of one half-way between two float32.
+
+Where all factors are 0 or at least 2^-51 in size, rounding to float64 and then to float32 differs from one rounding only there: a
+sum below the normal numbers of float32, which has fewer bits for it, is then a multiple of its smallest number.
+"""
+
+
+def _round_to_odd(total: Values, first: Values, second: Values) -> None:
+    """Make the last bit of ``total``, a rounded sum of two, odd where it is not exact: rounding to float32 is then right."""
+    back = total - first
+    error = (first - (total - back)) + (second - back)
+    even = (error != 0) & (total.view(np.int64) & 1 == 0)
+    total[even] = np.nextafter(total[even], np.copysign(np.inf, error[even]))
 
 
 def largest_accumulator(weight: Values, bias: Values, zero_point: int) -> int:
