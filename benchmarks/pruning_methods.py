@@ -4,7 +4,7 @@
 
 A ResNet of three blocks trains on digits for 12 epochs; every method then has the same epochs on that network, and the result is
 quantized to 8 bits without training. Accuracy is that of the integers on the 360 test images, bytes are those of the ``.trim``
-file. Lines that are there are not made again. About 20 minutes on one core. ``benchmarks/pruning_page.py`` makes the page.
+file. Lines that are there are not made again. About 15 minutes on one core.
 """
 
 from __future__ import annotations
