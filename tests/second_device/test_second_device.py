@@ -23,7 +23,7 @@ def trained(what, folder):
     def train(device):
         (folder / device).mkdir()
         command = [sys.executable, HERE / "train_there.py", device, what, folder / device]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1700)
         assert done.returncode == 0, done.stderr[-3000:]
         return folder / device
 

@@ -29,7 +29,6 @@ def fuzzed(driver, seconds):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("driver", "seconds"),
     [
