@@ -57,6 +57,7 @@ LAZY = {
     "deploy.openvino_runtime": "OpenVINO is optional",
     "deploy.write": "ONNX files are written without the native library too",
     "deploy.runnable": "timing one runtime must not load the other",
+    "stages.quantize.clipq": "Optuna is optional",
     "runtime.session": "a device that runs networks need not have safetensors",
 }
 """Modules that import inside functions, and why. The command line does so throughout: ``--help`` must not wait for torch."""

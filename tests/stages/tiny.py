@@ -25,6 +25,7 @@ from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thinet import ThiNet
+from paretrim.stages.quantize.clipq import ClipQ
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
@@ -175,6 +176,7 @@ STAGES = {
     "quantize adjusted": Quantize(
         budget=SHORT, weight_bits=4, adjust=("equalize", "batchnorm", "adaround", "bias"), rounding_steps=50
     ),
+    "clipq": ClipQ(share=0.5, budget=SHORT),
     "distill": Distill(budget=SHORT),
     "distill dkd": Distill(budget=SHORT, criteria=({"loss": "dkd", "standardise": True},)),
     "together": Together(

@@ -11,7 +11,7 @@ from typing import get_args
 from paretrim.cli.output import emit, say, show_words
 from paretrim.cli.status import DONE
 from paretrim.method import Method
-from paretrim.network import clipped, codebook, dorefa, formats, grids, offset, powers, ternary, trained_ternary, uniform
+from paretrim.network import clip_q, clipped, codebook, dorefa, formats, grids, offset, powers, ternary, trained_ternary, uniform
 from paretrim.run import combinations
 from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
@@ -42,7 +42,7 @@ from paretrim.stages.prune import (
     thinet,
 )
 from paretrim.stages.prune import stage as prune
-from paretrim.stages.quantize import adjustments, calibrators, mixed, rate
+from paretrim.stages.quantize import adjustments, calibrators, clipq, mixed, rate
 from paretrim.stages.quantize import stage as quantize
 
 
@@ -90,6 +90,7 @@ _HOLDERS = (
     gates,
     gsm,
     thin,
+    clipq,
     measured,
     straight_through,
     movement,
@@ -110,6 +111,7 @@ _HOLDERS = (
     codebook,
     powers,
     trained_ternary,
+    clip_q,
     clipped,
     offset,
     uniform,

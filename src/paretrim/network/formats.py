@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.method import Method
+from paretrim.network.clip_q import ClippedMeans
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
@@ -36,6 +37,7 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "dorefa": DoReFaWeights,
     "codebook": Codebook,
     "powers": PowersOfTwo,
+    "clip-q": ClippedMeans,
     "trained-ternary": TrainedTernary,
 }
 """Grids of weights by the name that recipes and their facts give them."""

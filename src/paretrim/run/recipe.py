@@ -38,6 +38,7 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
+from paretrim.stages.quantize.clipq import ClipQ, Rate
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.mixed import Mixed
 from paretrim.stages.quantize.stage import Quantize
@@ -89,6 +90,7 @@ STAGES: Mapping[str, type] = {
         StraightThrough,
         Movement,
         Lottery,
+        ClipQ,
     )
 }
 """Every stage a recipe can name. Add yours here."""
@@ -321,6 +323,7 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
             "formats": Format,
             "choices": Format,
             "mixed": Mixed,
+            "rates": Rate,
         }
         if kind is Distill:
             found |= CRITERIA
