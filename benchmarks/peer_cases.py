@@ -17,10 +17,19 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime==1.32.0", "onnx==1.23.2", "sympy==1.14.0", "numpy==2.4.6"),
     "nncf": ("nncf==3.4.0", "openvino==2026.4.1"),
     "torchao": ("torchao==0.18.0", "torch==2.13.0", "safetensors==0.8.0", "numpy==2.4.6"),
+    "torch-pruning": ("torch-pruning==1.6.1", "torch==2.13.0", "safetensors==0.8.0", "nncf==3.4.0", "openvino==2026.4.1"),
+    "fasterai": (
+        "fasterai==0.4.1",
+        "torch==2.14.1",
+        "safetensors==0.8.0",
+        "onnx==1.23.2",
+        "onnxruntime==1.32.0",
+        "sympy==1.14.0",
+    ),
 }
 """Pinned packages of every environment that the command makes."""
 
-INT8, FLOAT = "INT8 without training", "as trained"
+INT8, HALF, FLOAT = "INT8 without training", "Half of the weights gone and INT8, without training", "as trained"
 ONNXRUNTIME, OPENVINO, INDUCTOR, NATIVE = "onnxruntime", "openvino", "inductor", "paretrim"
 
 
@@ -63,6 +72,20 @@ CASES = (
         ("int8.onnx",),
     ),
     Case("torchao-int8", "torchao PT2E", INT8, "torchao_int8.py", "torchao", INDUCTOR, ("int8.pt2",)),
+    Case("paretrim-half", "Paretrim, blocks, `obs`, fitted", HALF, "paretrim_half.py", HERE, NATIVE, ("int8.trim",)),
+    Case(
+        "paretrim-half-magnitude", "Paretrim, blocks, magnitude", HALF, "paretrim_half_magnitude.py", HERE, NATIVE, ("int8.trim",)
+    ),
+    Case(
+        "torch-pruning-half",
+        "Torch-Pruning, channels, then NNCF",
+        HALF,
+        "torch_pruning_half.py",
+        "torch-pruning",
+        OPENVINO,
+        ("int8.xml", "int8.bin"),
+    ),
+    Case("fasterai-half", "fasterai, single weights", HALF, "fasterai_half.py", "fasterai", ONNXRUNTIME, ("half_int8.onnx",)),
 )
 
 
