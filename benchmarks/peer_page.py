@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -204,16 +204,17 @@ def accuracy_verdict(ours: Row, peer: Row) -> str:
     return f"- accuracy: {result}, {numbers}, difference {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]."
 
 
-def origins(lines: Iterable[Line]) -> str:
-    """Machines, versions and commits, each once, and what was unquiet."""
-    said: dict[str, None] = {}
-    titles = {case.name: case.title for case in CASES}
+def origins(lines: Sequence[Line]) -> str:
+    """Versions by environment, machines and commits, each once, and what was unquiet."""
+    environments = {case.name: "Paretrim" if case.environment == HERE else case.environment for case in CASES}
+    packages: dict[str, None] = {}
+    machines: dict[str, None] = {}
     for line in lines:
         origin = line.origin
         versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.versions.items())) or "nothing installed"
-        said[f"- {titles.get(line.case, line.case)}: {versions}; {origin.cpu}, {origin.cores} cores; commit {origin.commit}."] = (
-            None
-        )
+        packages[f"- {environments.get(line.case, line.case)}: {versions}."] = None
+        machines[f"- {origin.cpu}, {origin.cores} cores."] = None
         if isinstance(line, LatencyLine):
-            said |= {f"- Not quiet: {remark}.": None for remark in line.noise}
-    return "\n".join(["## Where these numbers come from", "", *said, ""])
+            machines |= {f"- Not quiet: {remark}.": None for remark in line.noise}
+    commits = ", ".join(dict.fromkeys(line.origin.commit or "unknown" for line in lines))
+    return "\n".join(["## Where these numbers come from", "", *packages, *machines, f"- Commits: {commits}.", ""])

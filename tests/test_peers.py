@@ -370,7 +370,8 @@ def test_a_row_says_what_was_measured_and_that_nothing_was_timed():
     assert "| **Paretrim** | 91.61 [91.59, 91.63] | +0.12 | 200,000 | 20.0 | busy | 8 | paretrim | not timed yet |" in made
     assert made.index("**Paretrim**") < made.index("| NNCF |")  # the more accurate one first
     assert "- latency, ms: not timed yet." in made
-    assert "- NNCF: numpy 2; a CPU, 2 cores; commit 0123abc." in made
+    assert "- nncf: numpy 2.\n" in made
+    assert "- a CPU, 2 cores.\n- Commits: 0123abc.\n" in made
 
 
 def test_the_page_says_where_a_peer_wins():
