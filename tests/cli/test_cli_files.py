@@ -59,7 +59,7 @@ def test_eval_gives_the_outcome_s_accuracy(finished, files, command, command_jso
     status, out, _ = command("eval", files["dense"].with_name("model.trim"), "--data", "digits")
     assert status == 0
     assert "% of 360 test images of digits (Wilson 95 %" in out
-    assert "in reference" in out
+    assert "in paretrim" in out
 
 
 def test_eval_normalises_for_a_file_that_takes_floats(candidate, command, command_json, tmp_path):
