@@ -11,6 +11,7 @@ from paretrim.run.recipe import STAGES, Recipe, canonical, parse_recipe, parse_s
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
 
 TEXT = """
 seed = 3
@@ -115,8 +116,9 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     later = {("stages", 0, field.name) for field in dataclasses.fields(Prune) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 0, field.name) for field in dataclasses.fields(Quantize) if field.metadata == LATER}
     later |= {("stages", 1, "parts", 1, field.name) for field in dataclasses.fields(Distill) if field.metadata == LATER}
-    later |= {("data", "resize"), ("dense", "batchnorm_bias_rate"), ("stages", 0, "budget", "batchnorm_bias_rate")}
-    later |= {("stages", 1, "budget", "batchnorm_bias_rate")}
+    budgets = (("dense",), ("stages", 0, "budget"), ("stages", 1, "budget"))
+    later |= {(*place, field.name) for place in budgets for field in dataclasses.fields(Budget) if field.metadata == LATER}
+    later |= {("data", "resize")}
     assert missing == later | {("task",), ("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 
