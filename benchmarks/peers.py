@@ -97,8 +97,9 @@ def prepare(networks: Sequence[str], seeds: Sequence[int], given: argparse.Names
         return
     data = load(DataSpec(name="cifar10", folder=given.data))
     place.root.mkdir(parents=True, exist_ok=True)
-    np.save(place.root / TEST_IMAGES, normalized(data.test, MEAN, STD).numpy())
-    np.save(place.root / TEST_LABELS, data.test.labels.numpy())
+    if not (place.root / TEST_LABELS).is_file():  # another call may be reading them
+        np.save(place.root / TEST_IMAGES, normalized(data.test, MEAN, STD).numpy())
+        np.save(place.root / TEST_LABELS, data.test.labels.numpy())
     for network, seed in wanted:
         if given.weights is None:
             raise InvalidRecipe(f"--weights is not given; name a folder that holds cifar10_{network}.safetensors")

@@ -292,6 +292,19 @@ def test_weights_are_asked_for_before_anything_runs(tmp_path, monkeypatch):
         peers.prepare(["resnet20"], [0], given, peers.Place(tmp_path))
 
 
+def test_test_images_that_are_there_are_left_alone_when_another_network_is_handed_over(place, monkeypatch):
+    """Another call may be reading them."""
+    peers = module("peers")
+    images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+    data = SimpleNamespace(test=SimpleNamespace(images=images, labels=torch.zeros(4)))
+    monkeypatch.setattr(peers, "load", lambda spec: data)
+    before = (place.root / peers.TEST_LABELS).read_bytes()
+    with pytest.raises(InvalidRecipe, match="--weights is not given"):
+        peers.prepare(["resnet56"], [0], peers.parse([]), place)
+    assert (place.root / peers.TEST_LABELS).read_bytes() == before
+    assert not (place.root / peers.TEST_IMAGES).exists()
+
+
 # Latency
 
 

@@ -44,6 +44,7 @@ def inductor(path: str, threads: int) -> Run:
     """An exported program, compiled by Inductor with its constants frozen."""
     import torch
     import torch._inductor.config
+    import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401 - declares the operators of quantized programs
 
     torch.set_num_threads(threads)
     torch._inductor.config.freezing = True
