@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from paretrim.data.augment import crop_and_flip, cut_out, normalisation_table, normalise
+from paretrim.data.augment import crop_and_flip, cut_out, normalisation_table, normalise, toned
 from paretrim.data.batches import EvalBatches, TrainBatches, calibration_set, train_batches, validation_batches
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
@@ -210,3 +210,25 @@ def test_more_calibration_images_than_there_are():
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(InvalidRecipe, match=message):
         batches(**settings)
+
+
+def test_jitter_scales_pixels_contrast_and_colour():
+    pixels = torch.tensor([[[[10, 90]], [[20, 100]], [[30, 110]]]], dtype=torch.uint8)  # one image of 1x2 pixels
+    tone = torch.tensor([[0.5, 0.0, 0.0]])
+    assert toned(pixels, tone, 0.4).flatten().tolist() == [12, 108, 24, 120, 36, 132]  # brightness times 1.2
+    assert toned(pixels, torch.zeros(1, 3), 0.4).equal(pixels)
+    assert toned(pixels, torch.tensor([[0.0, -1.0, 0.0]]), 1.0).unique().tolist() == [60]  # no contrast: the mean of the image
+    grey = toned(pixels, torch.tensor([[0.0, 0.0, -1.0]]), 1.0)  # no saturation: 0.299 R + 0.587 G + 0.114 B
+    assert grey.flatten().tolist() == [18, 98] * 3
+    assert toned(pixels[:, :1], torch.tensor([[1.0, 1.0, 1.0]]), 1.0).flatten().tolist() == [
+        0,
+        255,
+    ]  # clipped; grey has no colour
+
+
+def test_jitter_changes_nothing_else_and_is_refused_out_of_range():
+    plain, varied = (next(iter(batches(jitter=jitter).epoch(3))) for jitter in (0.0, 0.3))
+    assert torch.equal(plain.indices, varied.indices)
+    assert not torch.equal(plain.inputs, varied.inputs)
+    with pytest.raises(InvalidRecipe, match=r"jitter is 1\.5; brightness and contrast vary by a share from 0 to 1"):
+        batches(jitter=1.5)

@@ -24,6 +24,7 @@ from paretrim.errors import DataUnavailable, InvalidRecipe
         ({"name": "imagefolder:x", "resize": 256}, "resize is 256 without image_size, the side that is cut out; give both"),
         ({"name": "imagefolder:x", "image_size": 8, "resize": 7}, "resize is 7; the short side must be image_size, 8, or more"),
         ({"name": "digits", "crop_padding": -1}, "crop_padding is -1"),
+        ({"name": "digits", "jitter": 1.5}, "jitter is 1.5; brightness and contrast vary by a share from 0 to 1"),
         ({"name": "digits", "cutout": -2}, "cutout is -2"),
         ({"name": "digits", "mean": (0.5,)}, r"mean is \(0\.5,\) and std is None; give both or neither"),
         ({"name": "digits", "mean": (0.5,), "std": (0.5, 0.5)}, "mean has 1 numbers and std 2"),

@@ -9,7 +9,9 @@ import pytest
 from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.progress import silent
 from paretrim.run.recipe import read_recipe
+from paretrim.run.run import open_recipe, train
 from paretrim.run.start import start_from
 from paretrim.runtime import plan
 from paretrim.stages.quantize.stage import Quantize
@@ -40,6 +42,11 @@ def begun(tmp_path_factory):
     return begin
 
 
+def tiny_teacher(teacher):
+    """The same teacher, likewise."""
+    return replace(teacher, dense=teacher.dense and TINY, stages=tuple(tiny(stage) for stage in teacher.stages))
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_the_recipe_of_a_method_runs(path, begun, tmp_path):
     text = path.read_text(encoding="utf-8")
@@ -51,11 +58,16 @@ def test_the_recipe_of_a_method_runs(path, begun, tmp_path):
         recipe,
         data=replace(recipe.data, train_images=40),
         stages=tuple(tiny(stage) for stage in recipe.stages),
+        teachers=tuple(tiny_teacher(teacher) for teacher in recipe.teachers),
         calibration_images=32,
         execution=Execution(device="cpu", precision="float32"),
     )
-    start = begun(recipe)
-    candidates = run_stages(start, recipe.stages, tmp_path)
+    if recipe.teachers:
+        ready, entries = train(open_recipe(replace(recipe, dense=recipe.dense and TINY), silent()), tmp_path, silent())
+        start, candidates = ready.start, [entry.candidate for entry in entries]
+    else:
+        start = begun(recipe)
+        candidates = run_stages(start, recipe.stages, tmp_path)
     assert len(candidates) == len(recipe.stages) + 1
     graph, images = freeze(candidates[-1].network), start.calibration[:4].numpy()
     if graph.quantized:

@@ -118,7 +118,7 @@ def test_every_setting_but_four_is_in_the_canonical_form(recipe):
     later |= {("stages", 1, "parts", 1, field.name) for field in dataclasses.fields(Distill) if field.metadata == LATER}
     budgets = (("dense",), ("stages", 0, "budget"), ("stages", 1, "budget"))
     later |= {(*place, field.name) for place in budgets for field in dataclasses.fields(Budget) if field.metadata == LATER}
-    later |= {("data", "resize")}
+    later |= {("data", "resize"), ("data", "jitter"), ("teachers",)}
     assert missing == later | {("task",), ("label",), ("execution", "device"), ("execution", "compile"), ("data", "folder")}
 
 

@@ -16,7 +16,7 @@ from paretrim.run import combinations
 from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
 from paretrim.stages import finetune, together
-from paretrim.stages.distill import contrast, features, logits, relations, review
+from paretrim.stages.distill import contrast, features, joint, logits, relations, review
 from paretrim.stages.distill import criteria as losses
 from paretrim.stages.distill import stage as distill
 from paretrim.stages.prune import (
@@ -123,6 +123,7 @@ _HOLDERS = (
     relations,
     contrast,
     review,
+    joint,
     rate,
     combinations,
     ladder,

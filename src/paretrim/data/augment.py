@@ -14,28 +14,33 @@ from paretrim.data.types import Augmentation
 class Draws:
     """One epoch's random choices for every image of a set, on the CPU.
 
-    ``shift`` int64 [N, 2] (down, right), ``mirrored`` bool [N], ``hole`` int64 [N, 2] (row and column of the cutout's centre).
+    ``shift`` int64 [N, 2] (down, right), ``mirrored`` bool [N], ``hole`` int64 [N, 2] (row and column of the cutout's centre),
+    ``tone`` float32 [N, 3], uniform in [-1, 1] (brightness, contrast, saturation).
     """
 
     shift: torch.Tensor
     mirrored: torch.Tensor
     hole: torch.Tensor
+    tone: torch.Tensor
 
     def at(self, indices: torch.Tensor, device: torch.device) -> Draws:
         """The choices for some of the images, on ``device``."""
-        return Draws(*(values[indices].to(device, non_blocking=True) for values in (self.shift, self.mirrored, self.hole)))
+        parts = (self.shift, self.mirrored, self.hole, self.tone)
+        return Draws(*(values[indices].to(device, non_blocking=True) for values in parts))
 
 
 def draw(random: np.random.Generator, count: int, augmentation: Augmentation, *, height: int, width: int) -> Draws:
-    """Choose shifts, mirrorings and holes.
+    """Choose shifts, mirrorings, holes and tones.
 
-    All three are always drawn, so that switching one on does not change the others.
+    All are always drawn, and what came later is drawn last, so that switching one on does not change the others.
     """
     padding = augmentation.crop_padding
     shift = random.integers(-padding, padding, size=(count, 2), endpoint=True)
     mirrored = random.random(count) < 0.5
     hole = random.integers(0, (height, width), size=(count, 2))
-    return Draws(torch.from_numpy(shift), torch.from_numpy(mirrored & bool(augmentation.flip)), torch.from_numpy(hole))
+    tone = random.uniform(-1, 1, size=(count, 3)).astype(np.float32)
+    flipped = torch.from_numpy(mirrored & bool(augmentation.flip))
+    return Draws(torch.from_numpy(shift), flipped, torch.from_numpy(hole), torch.from_numpy(tone))
 
 
 def alternated(count: int, epoch: int, *, seed: int) -> torch.Tensor:
@@ -69,6 +74,23 @@ def crop_and_flip(images: torch.Tensor, shift: torch.Tensor, mirrored: torch.Ten
 def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
     """Positions mirrored at 0 and at ``size - 1``."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def toned(images: torch.Tensor, tone: torch.Tensor, strength: float) -> torch.Tensor:
+    """Images uint8 [B, C, H, W] with other brightness, contrast and saturation; ``tone`` float32 [B, 3] in [-1, 1].
+
+    Each is scaled by ``1 + strength * tone``: pixels, their distance from the mean of the image, and of images with three
+    channels their distance from grey (ITU-R BT.601). Rounded and clipped once.
+    """
+    brightness, contrast, saturation = (1 + strength * tone).T[:, :, None, None, None]
+    found = images.float() * brightness
+    mean = found.mean((1, 2, 3), keepdim=True)
+    found = mean + (found - mean) * contrast
+    if images.shape[1] == 3:
+        grey = (found * found.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)
+        found = grey + (found - grey) * saturation
+    varied: torch.Tensor = found.round().clamp(0, 255)
+    return varied.to(torch.uint8)
 
 
 def cut_out(inputs: torch.Tensor, hole: torch.Tensor, side: int) -> torch.Tensor:

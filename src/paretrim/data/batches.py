@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from paretrim.data.augment import alternated, crop_and_flip, cut_out, draw, normalisation_table, normalise
+from paretrim.data.augment import alternated, crop_and_flip, cut_out, draw, normalisation_table, normalise, toned
 from paretrim.data.split import balanced
 from paretrim.data.types import Augmentation, Flip, ImageSet, Splits
 from paretrim.errors import InvalidRecipe
@@ -49,8 +49,8 @@ class TrainBatches:
     """Shuffled, augmented batches of an :class:`ImageSet`.
 
     Each image is shifted by up to ``crop_padding`` pixels (filled with its reflection), mirrored with probability 1/2 if
-    ``flip`` (in every second epoch if that is ``"alternating"``), normalised, and a square of side ``cutout`` is set to zero. The
-    last, smaller batch is kept unless ``drop_last``.
+    ``flip`` (in every second epoch if that is ``"alternating"``), changed in tone by up to ``jitter``, normalised,
+    and a square of side ``cutout`` is set to zero. The last, smaller batch is kept unless ``drop_last``.
 
     Raises:
         InvalidRecipe: a setting does not fit the images.
@@ -63,6 +63,7 @@ class TrainBatches:
     crop_padding: int = 0
     flip: Flip = False
     cutout: int = 0
+    jitter: float = 0.0
     seed: int = 0
     device: torch.device | str = "cpu"
     drop_last: bool = False
@@ -76,6 +77,8 @@ class TrainBatches:
             )
         if self.cutout < 0:
             raise InvalidRecipe(f"cutout is {self.cutout}; it is the side of a square in pixels and must be 0 or more")
+        if not 0 <= self.jitter <= 1:
+            raise InvalidRecipe(f"jitter is {self.jitter}; brightness and contrast vary by a share from 0 to 1")
         if self.seed < 0:
             raise InvalidRecipe(f"seed is {self.seed}; it must be 0 or more")
         if self.drop_last and len(self.images) < self.batch_size:
@@ -112,6 +115,8 @@ class TrainBatches:
             pixels = self.images.images[indices]
             if self.crop_padding or self.flip:
                 pixels = crop_and_flip(pixels, drawn.shift, drawn.mirrored)
+            if self.jitter:
+                pixels = toned(pixels, drawn.tone, self.jitter)
             inputs = normalise(pixels, table)
             if self.cutout:
                 inputs = cut_out(inputs, drawn.hole, self.cutout)
@@ -165,6 +170,7 @@ def train_batches(
         crop_padding=splits.augmentation.crop_padding,
         flip=splits.augmentation.flip,
         cutout=splits.augmentation.cutout,
+        jitter=splits.augmentation.jitter,
         seed=seed,
         device=device,
         drop_last=drop_last,

@@ -43,6 +43,7 @@ def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
         crop_padding=own.crop_padding if spec.crop_padding is None else spec.crop_padding,
         flip=own.flip if spec.flip is None else spec.flip,
         cutout=own.cutout if spec.cutout is None else spec.cutout,
+        jitter=own.jitter if spec.jitter is None else spec.jitter,
     )
     return replace(data, augmentation=chosen, mean=spec.mean or data.mean, std=spec.std or data.std)
 

@@ -43,6 +43,8 @@ class DataSpec:
         cutout: side of the square erased from each training image; 0 erases nothing (the default everywhere).
         mean: per-channel mean in units of pixel / 255 for normalisation; a pretrained network may want its own.
         std: per-channel deviation, likewise.
+        jitter: by how much brightness, contrast and saturation of training images vary, from 0 (nothing, the default everywhere)
+            to 1.
         resize: short side in pixels that the images of an ``imagefolder`` are resized to before the square of ``image_size`` in
             their centre is cut out (default: ``image_size``); training scripts for ImageNet often resize to 256 and cut out 224.
 
@@ -62,6 +64,7 @@ class DataSpec:
     mean: tuple[StrictFloat, ...] | None = None
     std: tuple[StrictFloat, ...] | None = None
     resize: StrictInt | None = dataclasses.field(default=None, metadata=LATER)
+    jitter: StrictFloat | None = dataclasses.field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._check_name()
@@ -85,6 +88,8 @@ class DataSpec:
         ):
             if value is not None and not least <= value <= MOST:
                 raise InvalidRecipe(f"{key} is {value}; it must be {least} or more, and at most {MOST}")
+        if self.jitter is not None and not 0 <= self.jitter <= 1:
+            raise InvalidRecipe(f"jitter is {self.jitter}; brightness and contrast vary by a share from 0 to 1")
         if (self.mean is None) != (self.std is None):
             raise InvalidRecipe(f"mean is {self.mean} and std is {self.std}; give both or neither")
         if self.mean is not None and self.std is not None:

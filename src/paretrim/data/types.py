@@ -59,12 +59,15 @@ Flip = bool | Literal["alternating"]
 class Augmentation:
     """How training images vary: shift by up to ``crop_padding`` pixels, mirror, erase a square of side ``cutout``.
 
+    ``jitter`` is by how much brightness, contrast and, of colour images, saturation vary: factors from 1 - jitter to 1 + jitter.
+
     ``flip`` is ``"alternating"`` where an image is mirrored in every second epoch, from a random one of the first two.
     """
 
     crop_padding: int = 0
     flip: Flip = False
     cutout: int = 0
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,6 @@ from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
 from paretrim.metric import Metric
-from paretrim.network.network import Network
 from paretrim.report import page
 from paretrim.results import store
 from paretrim.results.choice import Choice
@@ -42,6 +41,7 @@ from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
 from paretrim.run.start import Start, TestSet
+from paretrim.run.teachers import Teaching
 
 TIMED_IMAGES = 512
 """Distinct test images that are timed; more would only fill the disk of every measuring process."""
@@ -62,7 +62,7 @@ class Experiment:
     recipe: Recipe
     start: Start
     test: TestSet
-    teacher: Network | None
+    teacher: Teaching
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
     Raises:
         ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what the graph means.
     """
-    key = deployment_key(experiment.start, entry.recipe.stages, teacher=entry.recipe.teacher)
+    key = deployment_key(experiment.start, entry.recipe.stages, teacher=entry.recipe.teacher, teachers=entry.recipe.teachers)
     with located(f"deploying '{entry.label}'"):
         return deploy(entry.candidate, experiment.start, folder / "deployed" / key, recipe=entry.recipe.digest)
 

@@ -28,8 +28,10 @@ from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.own_code import sources_in
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
-from paretrim.run.recipe import stage_settings
-from paretrim.run.start import Start, content_of
+from paretrim.run.recipe import stage_settings, teacher_settings
+from paretrim.run.start import Start
+from paretrim.run.teacher_spec import TeacherSpec
+from paretrim.run.teachers import Teaching, Tutor, check_paths, key_of_teaching, resources_for
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.lottery import require_early
 from paretrim.stages.stage import Stage
@@ -40,7 +42,6 @@ from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.fit import Plan, Report, fit
 from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
-from paretrim.train.teacher import StoredTeacher
 from paretrim.train.training import Training
 
 Trained = Callable[[str, Candidate], None]
@@ -161,7 +162,7 @@ def run_stages(
     stages: Sequence[Stage],
     folder: Path,
     *,
-    teacher: Network | None = None,
+    teacher: Teaching = None,
     report: Report | None = None,
     finished: Trained | None = None,
 ) -> tuple[Candidate, ...]:
@@ -171,7 +172,7 @@ def run_stages(
         start: the dense network and its data.
         stages: in order.
         folder: where candidates, checkpoints and teacher logits are kept.
-        teacher: a network for distillation; None for the dense one.
+        teacher: a network for distillation, or several teachers; None for the dense one.
         report: told of progress while training.
         finished: told of every stage's result.
 
@@ -182,7 +183,8 @@ def run_stages(
     if start.early is None:
         require_early(stages, None)
     root, *keys = _keys(start, stages, teacher)
-    resources = start.resources(_teacher(start, teacher, folder / "teachers" / root))
+    resources = resources_for(start, teacher, folder / "teachers" / root)
+    check_paths(start, stages, resources)
     require_space(folder, disk_bytes(start, [stages], resources))
     candidates = [_first(start)]
     for key, stage in zip(keys, stages, strict=True):
@@ -192,9 +194,24 @@ def run_stages(
     return tuple(candidates)
 
 
-def finished_stages(
-    start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Network | None = None
-) -> tuple[int, Network]:
+def trained_tutors(start: Start, tutors: Sequence[Tutor], folder: Path, *, report: Report | None = None) -> tuple[Tutor, ...]:
+    """The teachers ready to teach: trained as their budgets say, and with their stages done. What ``folder`` holds is read.
+
+    Raises:
+        ParetrimError: any error of their training or of a stage.
+    """
+    ready = []
+    for tutor in tutors:
+        with located(f"teacher '{tutor.spec.name}'"):
+            begin = start if tutor.start is None else train_dense(tutor.start, tutor.spec.dense, folder, report=report)
+            network = (
+                run_stages(begin, tutor.spec.stages, folder, report=report)[-1].network if tutor.spec.stages else begin.network
+            )
+        ready.append(replace(tutor, network=network))
+    return tuple(ready)
+
+
+def finished_stages(start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Teaching = None) -> tuple[int, Network]:
     """How many of the first stages an earlier run has stored in ``folder``, and the network to go on with.
 
     Nothing is trained; where nothing is left to do, nothing is read either and the network is that of the start.
@@ -218,19 +235,23 @@ def finished_dense(start: Start, budget: Budget | None, folder: Path) -> Start |
     return replace(start, network=load_candidate(path).network, early=_early(start, FineTune(budget=budget), folder))
 
 
-def _keys(start: Start, stages: Sequence[Stage], teacher: Network | None) -> list[str]:
+def _keys(start: Start, stages: Sequence[Stage], teacher: Teaching) -> list[str]:
     """The key of the start, then of the candidate after every stage."""
-    keys = [digest_of({"start": start.key(), "teacher": _teacher_key(teacher)})]
+    keys = [digest_of({"start": start.key(), "teacher": key_of_teaching(teacher)})]
     for stage in stages:
         keys.append(digest_of({"parent": keys[-1], "stage": stage_settings(stage), **_own_code([stage])}))
     return keys
 
 
-def deployment_key(start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None) -> str:
-    """What decides the deployed files of a candidate; ``teacher`` is the one that a recipe names."""
+def deployment_key(
+    start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None, teachers: Sequence[TeacherSpec] = ()
+) -> str:
+    """What decides the deployed files of a candidate; ``teacher`` and ``teachers`` are those that a recipe names."""
     written: dict[str, object] = {"mean": start.mean, "std": start.std} if start.std else {}
     if start.resize and not start.spec.takes_pixels:  # where files take pixels, the data they were made from say it
         written["resize"] = start.resize
+    if teachers:
+        written["teachers"] = [teacher_settings(one) for one in teachers]
     return digest_of(
         {
             "start": start.key(),
@@ -297,27 +318,11 @@ def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resou
     weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
     candidate, files, checkpoint = 1.25 * weights, 2 * weights, _checkpoint_bytes(start.network) + extra
     learned = max((_taught_epochs(stages, resources) for stages in chains), default=0)
-    logits = learned * (start.images or 0) * start.classes * (2 if start.task == CLASSIFICATION else 4)
+    each = (2 if start.task == CLASSIFICATION else 4) * start.classes
+    each = each if resources.teacher is None else resources.teacher.bytes_per_image
+    logits = learned * (start.images or 0) * each
     return math.ceil((sum(map(len, chains)) + 1) * (candidate + files) + (KEPT + 1) * checkpoint + logits)
 
 
 def _taught_epochs(stages: Sequence[Stage], resources: Resources) -> int:
     return sum(stage.budget.epochs for stage in stages if any(term.needs_teacher for term in stage.losses(resources)))
-
-
-def _teacher_key(teacher: Network | None) -> str:
-    return "dense" if teacher is None else content_of(teacher)
-
-
-def _teacher(start: Start, teacher: Network | None, folder: Path) -> StoredTeacher:
-    network = teacher or start.network
-    theirs, ours = network.structure.output_shapes, start.network.structure.output_shapes
-    if theirs != ours:
-        raise TrainingFailed(f"the teacher returns {_listed(theirs)} and the network {_listed(ours)}; they must return the same")
-    stored = folder if start.images is not None else None
-    exact = start.task != CLASSIFICATION
-    return StoredTeacher(network, start.execution, images=start.images or 0, classes=start.classes, folder=stored, exact=exact)
-
-
-def _listed(shapes: tuple[tuple[int, ...], ...]) -> str:
-    return ", ".join(str(list(shape)) for shape in shapes)

@@ -17,6 +17,7 @@ from paretrim.network.network import Network
 from paretrim.run.pipeline import disk_bytes, extra_bytes
 from paretrim.run.progress import counted, duration
 from paretrim.run.start import Start
+from paretrim.run.teachers import Teaching, resources_for
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.stages.quantize.stage import Quantize
@@ -26,7 +27,6 @@ from paretrim.train.budget import Budget
 from paretrim.train.evaluate import evaluate
 from paretrim.train.fit import Plan, Tick, fit
 from paretrim.train.resources import Resources
-from paretrim.train.teacher import StoredTeacher
 from paretrim.train.training import Training
 
 TIMED_STEPS = 3
@@ -127,7 +127,7 @@ def predict(
     recipes: Mapping[str, Sequence[Stage]],
     *,
     dense: Budget | None = None,
-    teacher: Network | None = None,
+    teacher: Teaching = None,
     dense_finished: bool = False,
     finished: Mapping[str, tuple[int, Network]] = MappingProxyType({}),
 ) -> Prediction:
@@ -147,8 +147,7 @@ def predict(
     Raises:
         ParetrimError: a stage cannot begin or train; the run would fail in the same place.
     """
-    logits = StoredTeacher(teacher or start.network, start.execution, images=0, classes=start.classes, folder=None)
-    resources = start.resources(logits)
+    resources = resources_for(start, teacher, None)
     if dense:
         resources = replace(resources, early=lambda _epoch: start.network)  # as large as the early one, which is not there yet
     chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]

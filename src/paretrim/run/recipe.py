@@ -25,6 +25,7 @@ from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.files import read_regular
 from paretrim.history import LATER
 from paretrim.models.spec import ModelSpec
+from paretrim.run.teacher_spec import TeacherSpec, check_names
 from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
@@ -101,7 +102,7 @@ class Recipe:
     """A network, data, stages in any order and number, a teacher and a seed.
 
     ``dense`` is the budget for training the network before all stages: from the weights that ``model`` names, else from its
-    initialisation. The ``teacher`` is that dense network unless another is named.
+    initialisation. The ``teacher`` is that dense network unless another is named; ``teachers`` are several, each with a name.
     ``task`` is what the network is for: ``classification``, or ``package.module:name`` of a task of your own.
     ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
     decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.run.start.Start.key`.
@@ -117,8 +118,12 @@ class Recipe:
     execution: Execution = Field(default_factory=Execution)
     label: str = ""
     task: str = field(default="classification", metadata=LATER)
+    teachers: tuple[TeacherSpec, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_names(self.teachers)
+        if self.teacher is not None and self.teachers:
+            raise InvalidRecipe("the recipe has both [teacher] and [[teachers]]; make the one teacher one of the others")
         if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
             raise InvalidRecipe(f"label is {brief(self.label)}; write at most {LONGEST_LABEL} printable characters")
         require_early(self.stages, self.dense)
@@ -167,11 +172,20 @@ def _plain(facts: object) -> dict[str, Any]:
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values; what does not change the outcome is left out."""
-    facts = _plain(_used(dataclasses.replace(recipe, stages=())))
+    facts = _plain(_used(dataclasses.replace(recipe, stages=(), teachers=())))
     del facts["label"], facts["data"]["folder"]
     facts["execution"] = {"precision": recipe.execution.precision}
     facts["stages"] = [stage_settings(stage) for stage in recipe.stages]
+    if recipe.teachers:
+        facts["teachers"] = [teacher_settings(teacher) for teacher in recipe.teachers]
     return facts
+
+
+def teacher_settings(teacher: TeacherSpec) -> dict[str, Any]:
+    """The settings of one of several teachers as plain JSON values; where its probabilities are stored decides nothing."""
+    facts = _plain(_used(dataclasses.replace(teacher, stages=())))
+    del facts["store"]
+    return {**facts, "stages": [stage_settings(stage) for stage in teacher.stages]}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -236,11 +250,25 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     if "arms" in table:
         raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; run it with paretrim study")
     given = dict(table)
-    listed = given.pop("stages", [])
+    stages = _parse_stages(given.pop("stages", []), where, "[[stages]]")
+    listed = given.pop("teachers", [])
     if not isinstance(listed, list):
-        raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a [[stages]] table")
-    stages = tuple(stage for index, entry in enumerate(listed) for stage in _parse_repeated(entry, f"{where}: stages[{index}]"))
-    return checked(Recipe, {**given, "stages": stages}, where)
+        raise InvalidRecipe(f"{where}: teachers is {brief(listed)}; write each teacher as a [[teachers]] table")
+    teachers = tuple(_parse_teacher(one, f"{where}: teachers[{index}]") for index, one in enumerate(listed))
+    return checked(Recipe, {**given, "stages": stages, "teachers": teachers}, where)
+
+
+def _parse_stages(listed: object, where: str, written: str) -> tuple[Stage, ...]:
+    if not isinstance(listed, list):
+        raise InvalidRecipe(f"{where}: stages is {brief(listed)}; write each stage as a {written} table")
+    return tuple(stage for index, entry in enumerate(listed) for stage in _parse_repeated(entry, f"{where}: stages[{index}]"))
+
+
+def _parse_teacher(table: object, where: str) -> TeacherSpec:
+    if not isinstance(table, Mapping):
+        raise InvalidRecipe(f"{where} is {brief(table)}; write each teacher as a [[teachers]] table")
+    settings = {**table, "stages": _parse_stages(table.get("stages", []), where, "[[teachers.stages]]")}
+    return checked(TeacherSpec, settings, where)
 
 
 def _parse_repeated(table: object, where: str) -> tuple[Stage, ...]:

@@ -10,12 +10,14 @@ from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.data.types import Dataset
 from paretrim.lock import hold
+from paretrim.network.network import Network
 from paretrim.results.outcome import Outcome
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, deliver
-from paretrim.run.pipeline import run_stages, train_dense
+from paretrim.run.pipeline import run_stages, train_dense, trained_tutors
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.start import captured, start_from
+from paretrim.run.teachers import Teaching, check_paths, resources_for, tutors_of
 from paretrim.visible import visible
 
 
@@ -66,8 +68,11 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
         ParetrimError: network or weights are not what they should be.
     """
     start, test = start_from(recipe, dataset)
-    teacher = None if recipe.teacher is None else captured(recipe.teacher, dataset, seed=recipe.seed, task=start.task)
-    return Experiment(recipe, start, test, teacher)
+    teacher: Teaching = tutors_of(recipe, dataset)
+    if recipe.teacher is not None:
+        teacher = captured(recipe.teacher, dataset, seed=recipe.seed, task=start.task)
+    check_paths(start, recipe.stages, resources_for(start, teacher, None))
+    return Experiment(recipe, start, test, teacher or None)
 
 
 def carry_out(
@@ -98,11 +103,14 @@ def train(experiment: Experiment, folder: Path, watcher: Watcher) -> tuple[Exper
 
 
 def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
-    """The same with the dense network trained, if the recipe has a budget for it; from the weights it names, if any."""
+    """The same with the dense network and the teachers trained, where the recipe has a budget for them."""
     start = train_dense(
         experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE))
     )
-    return replace(experiment, start=start)
+    teacher = experiment.teacher
+    if teacher is not None and not isinstance(teacher, Network):
+        teacher = trained_tutors(start, teacher, folder, report=lambda tick: watcher.tick(replace(tick, stage="teacher")))
+    return replace(experiment, start=start, teacher=teacher)
 
 
 def _described(dataset: Dataset) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +30,14 @@ from paretrim.run.recipe import Recipe
 from paretrim.train.checkpoint import content_digest
 from paretrim.train.evaluate import predictions, worth
 from paretrim.train.execution import Execution
-from paretrim.train.resources import Resources
+from paretrim.train.resources import Resources, Teacher
 from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.train.tasks import outputs_for, task_named
-from paretrim.train.teacher import StoredTeacher
 
 VALIDATION_BATCH = 250
+
+NOBODY: Mapping[str, Teacher] = MappingProxyType({})
+"""No teachers that have names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +101,7 @@ class Start:
             | ({} if self.task == CLASSIFICATION else {"task": self.task.name, **sources_in(self.task)})
         )
 
-    def resources(self, teacher: StoredTeacher | None) -> Resources:
+    def resources(self, teacher: Teacher | None, teachers: Mapping[str, Teacher] = NOBODY) -> Resources:
         """What its stages get."""
         return Resources(
             train=self.train,
@@ -111,6 +114,7 @@ class Start:
             images=self.images,
             task=self.task,
             early=self.early,
+            teachers=teachers,
         )
 
 
@@ -176,7 +180,8 @@ def captured(spec: ModelSpec, dataset: Dataset, *, seed: int, task: Task = CLASS
 
 def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
     augmentation = dataset.augmentation
-    return {
+    jitter: dict[str, object] = {"jitter": augmentation.jitter} if augmentation.jitter else {}  # came later
+    return jitter | {
         "validation": recipe.data.validation,
         "split_seed": recipe.data.split_seed,
         "train_images": recipe.data.train_images,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from paretrim.train.optimizer import (
     see_through_masks_,
     take_dense_gradients_,
 )
+from paretrim.train.resources import Teacher
 from paretrim.train.training import Step, Training
 from paretrim.train.units import units_of
 
@@ -122,10 +123,13 @@ class _Work:
         network, resources = training.network, training.resources
         self.training, self.network, self.plan, self.resources, self.device = training, network, plan, resources, device
         self.losses = with_a_goal(plan.losses, plan.budget.label_smoothing, resources.task)
-        if any(term.is_taught for term in self.losses) and resources.teacher is None:
-            raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
+        self.teachers: dict[str, Teacher] = {}
+        for name in dict.fromkeys(term.teacher for term in self.losses if term.is_taught):
+            teacher = resources.teacher_named(name)
+            if teacher is None:
+                raise TrainingFailed(f"stage '{plan.stage}' learns from a teacher and there is none; name one in the recipe")
+            self.teachers[name] = teacher
         self.paths = sorted({path for term in self.losses for path in term.features})
-        self.teacher_paths = tuple(sorted({path for term in self.losses for path in term.teacher_features}))
         self.batches = resources.train(plan.budget.batch_size)
         self.images_per_batch = 0
         units = units_of(network, resources.calibration)
@@ -227,10 +231,11 @@ class _Work:
         progress = number / (len(self.batches) * self.plan.budget.epochs)
         if self.training.dense_gradients:
             see_through_masks_(self.layers, through=True)
-        outputs = self._outputs(batch, epoch)
+        outputs = self._outputs(batch)
+        taught = {name: self._beside(outputs, name, batch, epoch) for name in self.teachers}
         loss = outputs.logits.new_zeros((), dtype=torch.float32)
         for term in self.losses:
-            loss = loss + term.weight_at(progress) * term.function(outputs)
+            loss = loss + term.weight_at(progress) * term.function(taught.get(term.teacher, outputs))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         dense = take_dense_gradients_(self.layers) if self.training.dense_gradients else {}
@@ -246,30 +251,34 @@ class _Work:
         hold_masks_(self.layers.values())
         return loss.detach(), tuple(output.detach() for output in outputs.outputs)
 
-    def _outputs(self, batch: Batch, epoch: int) -> Outputs:
-        """What network and teacher make of a batch."""
-        teacher = self.resources.teacher
-        taught: tuple[Tensor, ...] = ()
-        teacher_features: Mapping[str, Tensor] = {}
-        if teacher is not None and any(term.needs_teacher for term in self.losses):
-            taught = teacher.outputs(batch, self.plan.first_epoch + epoch)
-        if teacher is not None and self.teacher_paths:
-            teacher_features = teacher.values(batch, self.plan.first_epoch + epoch, self.teacher_paths)
+    def _outputs(self, batch: Batch) -> Outputs:
+        """What the network makes of a batch."""
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits, *others = self._in_units(tuple(found[name] for name in self.network.structure.outputs))
-        taught = self._in_units(taught)
         return Outputs(
             logits=logits,
             labels=batch.labels,
-            teacher_logits=taught[0] if taught else None,
             features={path: found[name].float() for path, name in self.places.items()},
             layers=tuple(self.layers.values()),
-            teacher_features=teacher_features,
             indices=batch.indices,
             extra=self.training.extra,
             others=tuple(others),
-            teacher_others=taught[1:],
+            inputs=batch.inputs,
+        )
+
+    def _beside(self, outputs: Outputs, name: str, batch: Batch, epoch: int) -> Outputs:
+        """The same outputs, with what the teacher of this name makes of the batch."""
+        terms = [term for term in self.losses if term.is_taught and term.teacher == name]
+        paths = tuple(sorted({path for term in terms for path in term.teacher_features}))
+        teacher, number = self.teachers[name], self.plan.first_epoch + epoch
+        asked = any(term.needs_teacher for term in terms)
+        logits = self._in_units(teacher.outputs(batch, number)) if asked else ()
+        return replace(
+            outputs,
+            teacher_logits=logits[0] if logits else None,
+            teacher_others=logits[1:],
+            teacher_features=teacher.values(batch, number, paths) if paths else {},
         )
 
     def _in_units(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -21,7 +21,8 @@ class Outputs:
     Likewise of the teacher.
     ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
     ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
-    the positions of the images in the training set, None where they are not known (a user's own loader).
+    the positions of the images in the training set, None where they are not known (a user's own loader). ``inputs`` [N, C, H, W]
+    is what the network was given, for a loss that trains another network beside it.
     """
 
     logits: Tensor
@@ -34,6 +35,7 @@ class Outputs:
     extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     others: tuple[Tensor, ...] = ()
     teacher_others: tuple[Tensor, ...] = ()
+    inputs: Tensor | None = None
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -51,7 +53,8 @@ class LossTerm:
     """One summand. ``weight`` is a number or a function of the stage's progress in [0, 1].
 
     ``features`` and ``teacher_features`` name values of the network and of the teacher: what a module returns, by the path of
-    the user's module. ``needs_teacher`` asks for the teacher's logits.
+    the user's module. ``needs_teacher`` asks for the teacher's logits. ``teacher`` is the name of one of several teachers;
+    without it, what all of them together say.
 
     A ``penalty`` is no goal of its own: where nothing but penalties is given, the goal is the loss of the task.
     """
@@ -62,6 +65,7 @@ class LossTerm:
     features: tuple[str, ...] = ()
     penalty: bool = False
     teacher_features: tuple[str, ...] = ()
+    teacher: str = ""
 
     @property
     def is_taught(self) -> bool:

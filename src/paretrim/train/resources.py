@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from paretrim.data.batches import Batch, Batches
-from paretrim.errors import DataUnavailable
+from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.network.network import Network
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION, Task
@@ -17,6 +17,11 @@ from paretrim.train.task import CLASSIFICATION, Task
 
 class Teacher(Protocol):
     """The network that distillation learns from."""
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What one image of an epoch takes on disk, if anything is stored."""
+        ...
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
         """Teacher logits [N, K] float32 for this batch of the run's epoch ``epoch``, without gradient."""
@@ -34,6 +39,10 @@ class Teacher(Protocol):
         """Shape, without the batch, of what the teacher's module at ``path`` returns."""
         ...
 
+    def trainable(self) -> Network:
+        """A copy of its network, to train it on."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Resources:
@@ -43,7 +52,7 @@ class Resources:
     [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None where nobody gave any; ``seed`` feeds every random stream.
     ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
     says what the network learns. ``early`` gives the dense network as it was after so many epochs of its training, None where it
-    was not trained here.
+    was not trained here. ``teachers`` are those that have names; ``teacher`` is what all of them together say.
     """
 
     train: Callable[[int], Batches]
@@ -56,6 +65,18 @@ class Resources:
     images: int | None = None
     task: Task = CLASSIFICATION
     early: Callable[[int], Network] | None = None
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
+
+    def teacher_named(self, name: str) -> Teacher | None:
+        """The teacher with this name; without one what all of them together say, None where there is no teacher.
+
+        Raises:
+            InvalidRecipe: none has the name.
+        """
+        if name and name not in self.teachers:
+            known = f"known are {', '.join(self.teachers)}" if self.teachers else "the recipe names none"
+            raise InvalidRecipe(f"there is no teacher '{name}'; {known}; give one of [[teachers]] this name")
+        return self.teachers[name] if name else self.teacher
 
     def labelled_calibration(self) -> tuple[Tensor, Tensor]:
         """Calibration images float32 [M, C, H, W] and their labels [M].

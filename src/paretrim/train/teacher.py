@@ -37,6 +37,7 @@ class StoredTeacher:
     ) -> None:
         self.execution = execution
         self.device = execution.torch_device()
+        self._learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.network = copy.deepcopy(network).to(self.device).eval().requires_grad_(requires_grad=False)
         lay_out_(self.network, torch.channels_last)
         self.folder = folder
@@ -47,6 +48,11 @@ class StoredTeacher:
         self._table = torch.empty(0)
         self._known = torch.empty(0)
         self._missing = 0
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What an image of an epoch takes on disk."""
+        return self.dtype.itemsize * self.classes
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
         """Teacher logits [N, K] float32 for this batch, without gradient; the numbers of all outputs one behind the other."""
@@ -84,6 +90,13 @@ class StoredTeacher:
             InvalidRecipe: it has no such module.
         """
         return self.network.shape_at(path)
+
+    def trainable(self) -> Network:
+        """A copy of the network, to train it on: what trained before it became a teacher trains again."""
+        private = copy.deepcopy(self.network)
+        for name, parameter in private.named_parameters():
+            parameter.requires_grad_(name in self._learned)
+        return private
 
     def _compute(self, inputs: Tensor) -> Tensor:
         with torch.no_grad(), self.execution.autocast():

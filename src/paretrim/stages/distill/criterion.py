@@ -39,15 +39,16 @@ class Criterion(Protocol):
         ...
 
 
-def teacher_of(resources: Resources) -> Teacher:
-    """The teacher.
+def teacher_of(resources: Resources, name: str = "") -> Teacher:
+    """The teacher with this name; without one, what all of them together say.
 
     Raises:
         InvalidRecipe: there is none.
     """
-    if resources.teacher is None:
+    found = resources.teacher_named(name)
+    if found is None:
         raise InvalidRecipe("a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network")
-    return resources.teacher
+    return found
 
 
 def require_classes(resources: Resources, what: str) -> None:

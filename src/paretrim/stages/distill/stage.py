@@ -42,6 +42,13 @@ class Distill:
     With ``criteria``, their weighted sum beside ``labels`` times the cross-entropy is minimised instead. Each of them is one loss
     with its own settings and its published weight (``CRITERIA``); with ``labels = 0`` nothing but them is learned.
 
+    With several teachers, ``teacher`` is the name of the one to learn from; without it the student learns from the mean of their
+    probabilities. ``together`` with a part for each teacher gives the weighted sum of their losses.
+
+    ``decay`` is the share of the soft loss that is gone at the end, linearly over the stage: alpha falls to
+    ``(1 - decay) alpha``, and so does the weight of every criterion. Source: Shin et al. 2019, "Knowledge distillation for
+    optimization of quantized deep neural networks", arXiv 1909.01688 (gradual soft loss reducing; the linear course is ours).
+
     In another task than classification, its loss and its imitation stand in their places.
 
     The teacher is the dense network unless the recipe names another.
@@ -56,6 +63,8 @@ class Distill:
     alpha: Fraction = ALPHA
     criteria: tuple[AnyCriterion, ...] = dataclasses.field(default=(), metadata=LATER)
     labels: NotNegative = dataclasses.field(default=1.0, metadata=LATER)
+    teacher: str = dataclasses.field(default="", metadata=LATER)
+    decay: Fraction = dataclasses.field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.criteria and (self.temperature, self.alpha) != (TEMPERATURE, ALPHA):
@@ -72,9 +81,9 @@ class Distill:
         Raises:
             InvalidRecipe: there is no teacher, or a criterion does not fit network, teacher or task.
         """
-        teacher_of(resources)
+        taught = dataclasses.replace(resources, teacher=teacher_of(resources, self.teacher))
         private = copy.deepcopy(network)
-        extra = {str(number): one.begin(private, resources) for number, one in enumerate(self.criteria)}
+        extra = {str(number): one.begin(private, taught) for number, one in enumerate(self.criteria)}
         return Training(private, resources, nn.ModuleDict(extra))
 
     def advance(self, training: Training, progress: float, /) -> None:
@@ -88,7 +97,18 @@ class Distill:
         task = resources.task
         labels = task_loss(task, self.budget.label_smoothing).function
         if not self.criteria:
-            soft = SoftLogits(weight=self.alpha, temperature=self.temperature)
-            return LossTerm(labels, 1 - self.alpha), soft.term(task)
-        learned = (with_modules(one.term(task), str(number)) for number, one in enumerate(self.criteria))
+            soft = SoftLogits(weight=self.alpha, temperature=self.temperature).term(task)
+            return LossTerm(labels, self._of_labels if self.decay else 1 - self.alpha), self._taught(soft)
+        learned = (self._taught(with_modules(one.term(task), str(number))) for number, one in enumerate(self.criteria))
         return *((LossTerm(labels, self.labels),) if self.labels else ()), *learned
+
+    def _of_labels(self, progress: float) -> float:
+        """The weight of the labels beside a soft loss that decays."""
+        return 1 - self.alpha * (1 - self.decay * progress)
+
+    def _taught(self, term: LossTerm) -> LossTerm:
+        """A term that learns from the teacher of this stage, and decays."""
+        named = dataclasses.replace(term, teacher=self.teacher)
+        if not self.decay:
+            return named
+        return dataclasses.replace(named, weight=lambda progress: term.weight_at(progress) * (1 - self.decay * progress))

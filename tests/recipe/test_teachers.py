@@ -1,0 +1,189 @@
+"""Several teachers in a recipe: what is said of them, how they become ready, and what is refused before anything trains."""
+
+import re
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from paretrim.data.load import load
+from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.network.constraints import weight_bits
+from paretrim.run import pipeline
+from paretrim.run.pipeline import deployment_key, run_stages, trained_tutors
+from paretrim.run.recipe import canonical, parse_recipe
+from paretrim.run.run import open_with
+from paretrim.run.start import content_of
+from paretrim.run.teachers import key_of_teaching, resources_for, tutors_of
+from paretrim.train.committee import Committee
+
+TABLE = {
+    "model": {"network": "test_teachers:small"},
+    "data": {"name": "digits", "train_images": 40},
+    "calibration_images": 16,
+    "execution": {"device": "cpu", "precision": "float32"},
+}
+SHORT = {"epochs": 1, "batch_size": 20}
+OTHER = {"name": "other", "network": "test_teachers:small", "seed": 5}
+
+
+def small(classes, channels):
+    """A network of two convolutions, ``layer1`` and ``layer2``."""
+    layers = [("layer1", nn.Conv2d(channels, 4, 3)), ("relu", nn.ReLU()), ("layer2", nn.Conv2d(4, 4, 3)), ("flat", nn.Flatten())]
+    return nn.Sequential(OrderedDict([*layers, ("linear", nn.Linear(64, classes))]))
+
+
+def recipe(**settings):
+    return parse_recipe({**TABLE, **settings})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(recipe().data)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "text"),
+    [
+        ({}, "recipe: teachers is {}; write each teacher as a [[teachers]] table"),
+        ([3], "recipe: teachers[0] is 3; write each teacher as a [[teachers]] table"),
+        ([{}], "recipe: teachers[0].name is missing"),
+        ([{"name": "a", "networks": "x"}], "recipe: teachers[0].networks: there is no such key; did you mean 'network'?"),
+        ([{"name": "a/b"}], "recipe: teachers[0]: teacher name 'a/b' names a folder too; write letters, digits and dashes"),
+        ([{"name": "a", "seed": 3}], "teachers[0]: teacher 'a' has seed and no network; without one it is the recipe's dense"),
+        ([{"name": "a", "network": "resnet21"}], "recipe: teachers[0]: there is no network 'resnet21'"),
+        ([{**OTHER, "jitter": 0.4}], "teacher 'other' has augmentation of its own and is not trained; give it a dense budget"),
+        ([{"name": "a", "store": "x"}], "teacher 'a' has a store and no top; say how many probabilities are stored"),
+        ([{"name": "a", "top": 0}], "recipe: teachers[0].top is 0: input should be greater than or equal to 1"),
+        ([{"name": "a"}, {"name": "a"}], "recipe: two teachers are called 'a'; give each a name of its own"),
+        ([{"name": "a", "stages": 1}], "recipe: teachers[0]: stages is 1; write each stage as a [[teachers.stages]] table"),
+        ([{"name": "a", "stages": [{"stage": "x"}]}], "recipe: teachers[0]: stages[0]: there is no stage 'x'"),
+    ],
+)
+def test_settings_that_are_refused(teachers, text):
+    with pytest.raises(InvalidRecipe, match=re.escape(text)):
+        recipe(teachers=teachers)
+
+
+def test_one_teacher_and_several_do_not_go_together():
+    with pytest.raises(
+        InvalidRecipe, match="has both \\[teacher\\] and \\[\\[teachers\\]\\]; make the one teacher one of the others"
+    ):
+        recipe(teacher={"network": "resnet20"}, teachers=[OTHER])
+
+
+def test_everything_of_a_teacher_but_its_store_is_in_the_digest():
+    def digest(**settings):
+        return recipe(teachers=[{**OTHER, **settings}]).digest
+
+    plain = digest()
+    changes = ({"weight": 2.0}, {"seed": 6}, {"top": 3}, {"dense": SHORT}, {"stages": [{"stage": "quantize"}]}, {"name": "b"})
+    assert len({plain, recipe().digest, *(digest(**change) for change in changes)}) == len(changes) + 2
+    assert digest(top=3) == digest(top=3, store="somewhere")
+    assert "teachers" not in canonical(recipe())
+
+
+def test_teachers_are_trained_and_compressed_before_they_teach(tmp_path, digits, monkeypatch):
+    quantize = {"stage": "quantize", "weight_bits": 4, "budget": {"epochs": 0}}
+    given = recipe(
+        teachers=[{"name": "int4", "stages": [quantize]}, {**OTHER, "dense": SHORT, "jitter": 0.4}, {**OTHER, "name": "raw"}]
+    )
+    experiment = open_with(given, digits)
+    tutors = experiment.teacher
+    assert [one.start is None for one in tutors] == [True, False, False]
+    assert tutors[1].start.seed == 5
+    assert tutors[1].start.data_digest != experiment.start.data_digest == tutors[2].start.data_digest  # other augmentation
+    assert content_of(tutors[2].start.network) != content_of(experiment.start.network)  # another seed
+    ready = trained_tutors(experiment.start, tutors, tmp_path)
+    assert weight_bits(ready[0].network) == 4
+    assert content_of(ready[1].network) != content_of(tutors[1].start.network)
+    assert content_of(ready[2].network) == content_of(tutors[2].start.network)
+    assert key_of_teaching(ready) == key_of_teaching(tutors)  # known before anything is trained
+    monkeypatch.setattr(pipeline, "fit", None)
+    again = trained_tutors(experiment.start, tutors, tmp_path)  # read, not trained
+    assert [content_of(one.network) for one in again] == [content_of(one.network) for one in ready]
+
+
+def test_resources_have_each_teacher_by_name_and_all_as_one(digits):
+    experiment = open_with(recipe(teachers=[{"name": "dense"}, {**OTHER, "weight": 3.0}]), digits)
+    found = resources_for(experiment.start, experiment.teacher, None)
+    assert isinstance(found.teacher, Committee)
+    assert {name: weight for name, (weight, _) in found.teacher.members.items()} == {"dense": 1.0, "other": 3.0}
+    assert found.teacher_named("other") is found.teachers["other"]
+    with pytest.raises(InvalidRecipe, match="there is no teacher 'x'; known are dense, other; give one of \\[\\[teachers\\]\\]"):
+        found.teacher_named("x")
+    alone = open_with(recipe(teachers=[OTHER]), digits)
+    only = resources_for(alone.start, alone.teacher, None)
+    assert only.teacher is only.teachers["other"]
+    with pytest.raises(InvalidRecipe, match="there is no teacher 'x'; the recipe names none"):
+        resources_for(alone.start, None, None).teacher_named("x")
+
+
+def test_teachers_decide_where_results_are_kept(digits):
+    made = [recipe(), recipe(teachers=[OTHER]), recipe(teachers=[{**OTHER, "weight": 2.0}])]
+    start = open_with(made[0], digits).start
+    assert len({deployment_key(start, (), teachers=one.teachers) for one in made}) == 3
+    assert deployment_key(start, (), teachers=()) == deployment_key(start, ())
+    assert len({str(key_of_teaching(tutors_of(one, digits))) for one in made}) == 3
+    assert key_of_teaching(()) == key_of_teaching(None)
+
+
+HINT = {"stage": "distill", "criteria": [{"loss": "hint", "at": "layer2"}]}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "text"),
+    [
+        ({"loss": "hint", "at": "layer9"}, "stage 2 (distill): the network has no module 'layer9'; near it are layer"),
+        (
+            {"loss": "hint", "at": "layer2", "teacher_at": "conv9"},
+            "stage 2 (distill): teacher: the network has no module 'conv9'",
+        ),
+        (
+            {"loss": "review", "at": ["layer1", "layr2"]},
+            "stage 2 (distill): the network has no module 'layr2'; near it are layer",
+        ),
+    ],
+)
+def test_paths_are_checked_before_anything_trains(criterion, text, digits, tmp_path, monkeypatch):
+    stages = [{"stage": "finetune"}, {"stage": "distill", "criteria": [criterion]}]
+    with pytest.raises(InvalidRecipe, match=re.escape(text)):
+        open_with(recipe(dense=SHORT, stages=stages), digits)
+    monkeypatch.setattr(pipeline, "fit", None)
+    start = open_with(recipe(), digits).start
+    with pytest.raises(InvalidRecipe, match=re.escape(text)):
+        run_stages(start, recipe(stages=stages).stages, tmp_path)
+
+
+def test_paths_are_those_of_the_teacher_that_a_stage_names(digits):
+    teachers = [{"name": "dense"}, OTHER]
+    elsewhere = {"stage": "distill", "criteria": [{"loss": "hint", "at": "layer2", "teacher_at": "conv9"}]}
+    for stage, text in (
+        ({**elsewhere, "teacher": "other"}, "stage 1 (distill): teacher 'other': the network has no module 'conv9'"),
+        (HINT, "several teachers together give logits and no more, and the values of 'layer2' is"),
+        ({**HINT, "teacher": "othr"}, "stage 1 (distill): there is no teacher 'othr'; known are dense, other"),
+    ):
+        with pytest.raises(InvalidRecipe, match=re.escape(text)):
+            open_with(recipe(teachers=teachers, stages=[stage]), digits)
+    open_with(recipe(teachers=teachers, stages=[{**HINT, "teacher": "dense"}]), digits)
+
+
+class Counting:
+    """Another task."""
+
+    name = "counting"
+
+
+def test_a_teacher_of_other_classes_is_named(digits):
+    experiment = open_with(recipe(teachers=[OTHER]), digits)
+    one = experiment.teacher[0]
+    other = open_with(recipe(), replace(digits, classes=(*digits.classes, "none")))
+    wrong = replace(one, network=other.start.network)
+    with pytest.raises(TrainingFailed, match="teacher 'other': the teacher returns \\[11\\] and the network \\[10\\]; they must"):
+        resources_for(experiment.start, (wrong,), None)
+    named = replace(one, spec=replace(one.spec, top=3, store="x"))
+    with pytest.raises(InvalidRecipe, match="a store needs to know which image is which; name the data in a recipe"):
+        resources_for(replace(experiment.start, images=None), (named,), None)
+    with pytest.raises(InvalidRecipe, match="top needs classes, and the task is counting; leave it out"):
+        resources_for(replace(experiment.start, task=Counting()), (named,), None)
