@@ -549,3 +549,23 @@ def test_a_study_runs_and_resumes(at_desk, command, command_json, tmp_path):
     assert status == 0
     assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "quantize"]
     assert (tmp_path / "results" / "outcomes.jsonl").read_bytes() == before
+
+
+def test_inspect_looks_inside_two_files(files, command, command_json, tmp_path):
+    dense, small = files["dense"].with_name("model.trim"), files["prune → quantize"].with_name("model.trim")
+    page = tmp_path / "page.html"
+    status, found = command_json("inspect", "--compare", dense, small, "--data", "digits", "--out", page)
+    assert status == 0
+    inside = found["inside"]
+    assert len(inside["grad_cam"]["images"]) == 256
+    assert 0 <= inside["grad_cam"]["similarity"] <= 1
+    assert inside["sweep"][0]["sparsity"] == 0
+    assert inside["sweep"][0]["accuracy"][0] == pytest.approx(found["accuracy"][0], abs=0.1)
+    assert {one["name"] for one in inside["weights"]} == {one["name"] for one in inside["activations"]}
+    assert "Where they see the class" in page.read_text(encoding="utf-8")
+    status, out, _ = command("inspect", "--compare", dense, dense, "--data", "digits", "--inside")
+    assert status == 0
+    assert "Grad-CAM: mean cosine similarity 1.000 of the maps of 256 images" in out
+    status, _, err = command("inspect", "--compare", dense.with_name("model.onnx"), small, "--data", "digits", "--inside")
+    assert status == 2
+    assert "is no .trim or .graph file; --inside needs gradients, which only these give back" in err

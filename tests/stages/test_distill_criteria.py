@@ -195,6 +195,7 @@ TRIED = {
     "rkd": {},
     "crd": {"negatives": 50},
     "review": {"at": ["stem", "down", "penultimate"]},
+    "joint": {},
 }
 
 

@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.cli.images import images_for
+from paretrim.cli.images import TestImages, images_for
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import GRAPHS, described, kind_of
 from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import InvalidRecipe
+from paretrim.report import inside as page
 from paretrim.report import wording
-from paretrim.results.comparison import compare
+from paretrim.results.comparison import Comparison, compare
+from paretrim.results.inside import Inside
 
 BATCH = 250
 """Images at once."""
+
+SHOWN_MAPS = 4
+"""Images that only the first file has right, among those whose maps are shown."""
 
 SHOWN = 20
 """Positions of images in the text; ``--json`` has all of them."""
@@ -34,15 +39,20 @@ def compare_files(parsed: argparse.Namespace) -> int:
     if parsed.data is None:
         raise InvalidRecipe("inspect --compare needs test images; name them with --data, for instance --data digits")
     files: list[Path] = parsed.compare
-    first, labels = _logits(parsed, files[0])
-    second, _ = _logits(parsed, files[1])
+    first, test = _logits(parsed, files[0])
+    second, other = _logits(parsed, files[1])
+    labels = test.labels
     if first.shape != second.shape:
         raise InvalidRecipe(
             f"'{files[0]}' gives {first.shape[1]} logits and '{files[1]}' {second.shape[1]}; compare files for the same classes"
         )
     found = compare(first, second, labels)
+    inside = _inside(parsed, (test, other), found) if parsed.inside or parsed.out is not None else None
+    if parsed.out is not None and inside is not None:
+        page.write(parsed.out, (str(files[0]), str(files[1])), found, inside)
     if parsed.json:
-        emit({"files": [str(file) for file in files], "data": parsed.data, **dataclasses.asdict(found)})
+        looked = {} if inside is None else {"inside": inside.facts()}
+        emit({"files": [str(file) for file in files], "data": parsed.data, **dataclasses.asdict(found), **looked})
         return DONE
     rows = [
         (str(one.label), str(one.images), str(one.right_before), str(one.right_after), str(one.worse), str(one.better))
@@ -55,11 +65,55 @@ def compare_files(parsed: argparse.Namespace) -> int:
     for what, places in (("worse", found.worse), ("better", found.better)):
         more = f" and {len(places) - SHOWN} more (--json lists all)" if len(places) > SHOWN else ""
         say(f"{what}: {len(places)} images{': ' if places else ''}{', '.join(map(str, places[:SHOWN]))}{more}")
+    if inside is not None:
+        mean = float(np.mean(inside.similarity))
+        say(f"Grad-CAM: mean cosine similarity {mean:.3f} of the maps of {len(inside.similarity):,} images")
+        for one in inside.sweep:
+            said = " and ".join(wording.percent(value, 2) for value in one.accuracy)
+            say(f"{wording.percent(one.sparsity, 0)} zeros without training: {said}")
     return DONE
 
 
-def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Logits [N, K] of a file on the test images, and their labels."""
+def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> Inside:
+    """A look into both files.
+
+    Raises:
+        InvalidRecipe: one is no file that goes back to a network.
+    """
+    import torch
+
+    from paretrim.data.augment import normalisation_table, normalise
+    from paretrim.network.thaw import network_from_file
+    from paretrim.run.inside import IMAGES, look_inside
+
+    networks, inputs = [], []
+    for file, test in zip(parsed.compare, tests, strict=True):
+        if kind_of(file) not in GRAPHS:
+            raise InvalidRecipe(f"'{file}' is no .trim or .graph file; --inside needs gradients, which only these give back")
+        network, spec = network_from_file(file)
+        given = torch.from_numpy(test.images[:IMAGES])
+        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
+        networks.append(network)
+    return look_inside(
+        (networks[0], networks[1]),
+        (inputs[0], inputs[1]),
+        torch.from_numpy(tests[0].labels[:IMAGES]),
+        _for_people(tests[0].images[:IMAGES]),
+        first_shown=found.worse[:SHOWN_MAPS],
+        at=parsed.at,
+    )
+
+
+def _for_people(images: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Pixels [N, H, W] or [N, H, W, 3] of images [N, C, H, W]; normalised ones are stretched to the whole range."""
+    shown = np.asarray(images, np.float64)
+    if images.dtype != np.uint8:
+        shown = 255 * (shown - shown.min()) / max(shown.max() - shown.min(), 1e-12)
+    return np.asarray(shown.transpose(0, 2, 3, 1) if shown.shape[1] == 3 else shown[:, 0], np.uint8)
+
+
+def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], TestImages]:
+    """Logits [N, K] of a file on the test images, and these."""
     runtime = "paretrim" if kind_of(file) in GRAPHS else "onnxruntime"
     known = described(file)
     if known.task:
@@ -70,4 +124,4 @@ def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.floa
     runnable = open_runnable(file, runtime=runtime, threads=1)
     test = images_for(parsed, file, known, labelled=True)
     parts = [runnable(test.images[at : at + BATCH]) for at in range(0, len(test.images), BATCH)]
-    return np.concatenate(parts), test.labels
+    return np.concatenate(parts), test
