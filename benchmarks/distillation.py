@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "dkd": {"stage": "distill", "criteria": [{"loss": "dkd"}]},
     "hint": {"stage": "distill", "criteria": [{"loss": "hint", "at": "layer2"}]},
+    "mimic": {"stage": "distill", "criteria": [{"loss": "mimic", "at": "layer2", "step": 0.5}]},
     "attention": {"stage": "distill", "criteria": [{"loss": "attention", "at": list(STAGES)}]},
     "rkd": {"stage": "distill", "criteria": [{"loss": "rkd"}]},
     "crd": {"stage": "distill", "criteria": [{"loss": "crd"}]},

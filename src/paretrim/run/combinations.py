@@ -237,4 +237,28 @@ METHODS = (
         formula="p_other = (1 - sum of top K) / (classes - K)",
         recipe="sparse-logits",
     ),
+    Method(
+        name="prune-then-quantize",
+        kind="combination",
+        source=OURS,
+        what="prune single weights, then quantize what is left",
+        formula="prune -> quantize",
+        recipe="prune-then-quantize",
+    ),
+    Method(
+        name="channels-then-quantize",
+        kind="combination",
+        source=OURS,
+        what="remove channels, then quantize the smaller network",
+        formula="prune(channel) -> quantize",
+        recipe="channels-then-quantize",
+    ),
+    Method(
+        name="quantized-teacher-and-student",
+        kind="combination",
+        source=OURS,
+        what="the quantized network teaches one of fewer bits",
+        formula="teacher: quantize(8 bits); quantize(4 bits) + distill",
+        recipe="quantized-teacher-and-student",
+    ),
 )
