@@ -198,12 +198,12 @@ METHODS = (
         recipe="teacher-larger",
     ),
     Method(
-        name="teacher-other-architecture",
+        name="teacher-other-family",
         kind="combination",
         source="Hinton et al. 2015, arXiv 1503.02531, section 2",
         what="a network of another architecture teaches",
         formula="[[teachers]] network, dense",
-        recipe="teacher-other-architecture",
+        recipe="teacher-other-family",
     ),
     Method(
         name="teacher-quantized",
@@ -254,11 +254,11 @@ METHODS = (
         recipe="channels-then-quantize",
     ),
     Method(
-        name="quantized-teacher-and-student",
+        name="both-quantized",
         kind="combination",
         source=OURS,
         what="the quantized network teaches one of fewer bits",
         formula="teacher: quantize(8 bits); quantize(4 bits) + distill",
-        recipe="quantized-teacher-and-student",
+        recipe="both-quantized",
     ),
 )
