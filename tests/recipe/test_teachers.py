@@ -47,7 +47,7 @@ def digits():
     ("teachers", "text"),
     [
         ({}, "recipe: teachers is {}; write each teacher as a [[teachers]] table"),
-        ([3], "recipe: teachers[0] is 3; write each teacher as a [[teachers]] table"),
+        ([3], "recipe: teachers is [3]; write each teacher as a [[teachers]] table"),
         ([{}], "recipe: teachers[0].name is missing"),
         ([{"name": "a", "networks": "x"}], "recipe: teachers[0].networks: there is no such key; did you mean 'network'?"),
         ([{"name": "a/b"}], "recipe: teachers[0]: teacher name 'a/b' names a folder too; write letters, digits and dashes"),

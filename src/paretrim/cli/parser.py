@@ -309,10 +309,8 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "inspect", "show the weights of a file layer by layer, or compare what two files decide")
     text = "two files: divergence and agreement, calibration, and which classes and images of --data got worse"
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help=text)
-    text = "with --compare, also Grad-CAM, histograms of weights and of what layers read, and what zeros cost"
-    parser.add_argument("--inside", action="store_true", help=text)
-    text = "module whose output Grad-CAM looks at (default: the last map of height and width)"
-    parser.add_argument("--at", default="", metavar="MODULE", help=text)
+    parser.add_argument("--inside", action="store_true", help="with --compare, also Grad-CAM, histograms, and what zeros cost")
+    parser.add_argument("--at", default="", metavar="MODULE", help="module that Grad-CAM looks at (default: the last map)")
     parser.add_argument("--out", type=Path, metavar="PAGE.html", help="write all of --inside as one page")
     _add_data(parser, required=False)
     parser.add_argument(

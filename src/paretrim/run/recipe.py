@@ -121,9 +121,7 @@ class Recipe:
     teachers: tuple[TeacherSpec, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
-        check_names(self.teachers)
-        if self.teacher is not None and self.teachers:
-            raise InvalidRecipe("the recipe has both [teacher] and [[teachers]]; make the one teacher one of the others")
+        check_names(self.teachers, self.teacher)
         if not self.label.isprintable() or len(self.label) > LONGEST_LABEL:
             raise InvalidRecipe(f"label is {brief(self.label)}; write at most {LONGEST_LABEL} printable characters")
         require_early(self.stages, self.dense)
@@ -183,9 +181,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
 
 def teacher_settings(teacher: TeacherSpec) -> dict[str, Any]:
     """The settings of one of several teachers as plain JSON values; where its probabilities are stored decides nothing."""
-    facts = _plain(_used(dataclasses.replace(teacher, stages=())))
-    del facts["store"]
-    return {**facts, "stages": [stage_settings(stage) for stage in teacher.stages]}
+    return _plain(_used(dataclasses.replace(teacher, stages=(), store=""))) | {"stages": [*map(stage_settings, teacher.stages)]}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -252,7 +248,7 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     given = dict(table)
     stages = _parse_stages(given.pop("stages", []), where, "[[stages]]")
     listed = given.pop("teachers", [])
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):
         raise InvalidRecipe(f"{where}: teachers is {brief(listed)}; write each teacher as a [[teachers]] table")
     teachers = tuple(_parse_teacher(one, f"{where}: teachers[{index}]") for index, one in enumerate(listed))
     return checked(Recipe, {**given, "stages": stages, "teachers": teachers}, where)
@@ -264,11 +260,8 @@ def _parse_stages(listed: object, where: str, written: str) -> tuple[Stage, ...]
     return tuple(stage for index, entry in enumerate(listed) for stage in _parse_repeated(entry, f"{where}: stages[{index}]"))
 
 
-def _parse_teacher(table: object, where: str) -> TeacherSpec:
-    if not isinstance(table, Mapping):
-        raise InvalidRecipe(f"{where} is {brief(table)}; write each teacher as a [[teachers]] table")
-    settings = {**table, "stages": _parse_stages(table.get("stages", []), where, "[[teachers.stages]]")}
-    return checked(TeacherSpec, settings, where)
+def _parse_teacher(table: Mapping[str, object], where: str) -> TeacherSpec:
+    return checked(TeacherSpec, {**table, "stages": _parse_stages(table.get("stages", []), where, "[[teachers.stages]]")}, where)
 
 
 def _parse_repeated(table: object, where: str) -> tuple[Stage, ...]:

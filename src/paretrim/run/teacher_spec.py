@@ -82,12 +82,14 @@ class TeacherSpec:
         return ("weights", self.weights), ("dense", self.dense), ("seed", self.seed)
 
 
-def check_names(teachers: tuple[TeacherSpec, ...]) -> None:
-    """Refuse two teachers of one name.
+def check_names(teachers: tuple[TeacherSpec, ...], alone: ModelSpec | None) -> None:
+    """Refuse two teachers of one name, and several beside the one of ``[teacher]``.
 
     Raises:
-        InvalidRecipe: there are two.
+        InvalidRecipe: there are.
     """
+    if alone is not None and teachers:
+        raise InvalidRecipe("the recipe has both [teacher] and [[teachers]]; make the one teacher one of the others")
     names = [one.name for one in teachers]
     for name in names:
         if names.count(name) > 1:
