@@ -247,10 +247,7 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
         raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; run it with paretrim study")
     given = dict(table)
     stages = _parse_stages(given.pop("stages", []), where, "[[stages]]")
-    listed = given.pop("teachers", [])
-    if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):
-        raise InvalidRecipe(f"{where}: teachers is {brief(listed)}; write each teacher as a [[teachers]] table")
-    teachers = tuple(_parse_teacher(one, f"{where}: teachers[{index}]") for index, one in enumerate(listed))
+    teachers = _parse_teachers(given.pop("teachers", []), where)
     return checked(Recipe, {**given, "stages": stages, "teachers": teachers}, where)
 
 
@@ -260,8 +257,12 @@ def _parse_stages(listed: object, where: str, written: str) -> tuple[Stage, ...]
     return tuple(stage for index, entry in enumerate(listed) for stage in _parse_repeated(entry, f"{where}: stages[{index}]"))
 
 
-def _parse_teacher(table: Mapping[str, object], where: str) -> TeacherSpec:
-    return checked(TeacherSpec, {**table, "stages": _parse_stages(table.get("stages", []), where, "[[teachers.stages]]")}, where)
+def _parse_teachers(listed: object, where: str) -> tuple[TeacherSpec, ...]:
+    if not isinstance(listed, list) or not all(isinstance(one, Mapping) for one in listed):
+        raise InvalidRecipe(f"{where}: teachers is {brief(listed)}; write each teacher as a [[teachers]] table")
+    places = [f"{where}: teachers[{index}]" for index in range(len(listed))]
+    stages = [_parse_stages(one.get("stages", []), at, "[[teachers.stages]]") for one, at in zip(listed, places, strict=True)]
+    return tuple(checked(TeacherSpec, {**one, "stages": own}, at) for one, own, at in zip(listed, stages, places, strict=True))
 
 
 def _parse_repeated(table: object, where: str) -> tuple[Stage, ...]:
@@ -334,18 +335,8 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
     """The dataclass that the last part of a location should be a field of."""
     for part in location[:-1]:
         kinds = {field.name: field.type for field in dataclasses.fields(kind)}
-        found = {
-            "budget": Budget,
-            "dense": Budget,
-            "model": ModelSpec,
-            "teacher": ModelSpec,
-            "data": DataSpec,
-            "execution": Execution,
-            "formats": Format,
-            "choices": Format,
-            "mixed": Mixed,
-            "rates": Rate,
-        }
+        found = {"model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution, "mixed": Mixed}
+        found |= {"budget": Budget, "dense": Budget, "formats": Format, "choices": Format, "rates": Rate}
         if kind is Distill:
             found |= CRITERIA
             kinds |= CRITERIA
