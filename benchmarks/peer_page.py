@@ -173,24 +173,23 @@ AXES: Mapping[str, tuple[Callable[[Row], float | None], str]] = {
 
 
 def verdicts(rows: Sequence[Row]) -> str:
-    """On every axis, the best peer against the best of Paretrim."""
-    ours, peers = [row for row in rows if row.ours], [row for row in rows if not row.ours]
-    if not ours or not peers:
+    """The most accurate case of Paretrim against the peer that is best on each axis."""
+    peers = [row for row in rows if not row.ours]
+    ours = max((row for row in rows if row.ours), key=lambda row: row.accuracy, default=None)
+    if ours is None or not peers:
         return "Only one side has run, so nothing is compared yet."
-    said = [accuracy_verdict(max(ours, key=lambda row: row.accuracy), max(peers, key=lambda row: row.accuracy))]
+    said = [accuracy_verdict(ours, max(peers, key=lambda row: row.accuracy))]
     for name, (value, form) in AXES.items():
-        best = [
-            min(((found, row) for row in side if (found := value(row)) is not None), key=lambda one: one[0], default=None)
-            for side in (ours, peers)
-        ]
-        our, peer = best
-        if our is None or peer is None:
+        our = value(ours)
+        found = {row.case.title: number for row in peers if (number := value(row)) is not None}
+        if our is None or not found:
             said.append(f"- {name}: {PENDING}.")
             continue
-        numbers = f"{form.format(peer[0])} ({peer[1].case.title}) against {form.format(our[0])} ({our[1].case.title})"
-        result = "**a peer wins**" if peer[0] < our[0] else "Paretrim wins" if our[0] < peer[0] else "equal"
+        title = min(found, key=found.__getitem__)
+        numbers = f"{form.format(found[title])} ({title}) against {form.format(our)} ({ours.case.title})"
+        result = "**a peer wins**" if found[title] < our else "Paretrim wins" if our < found[title] else "equal"
         said.append(f"- {name}: {result}, {numbers}.")
-    return "\n".join(["The best peer against the best of Paretrim, axis by axis:\n", *said])
+    return "\n".join(["The most accurate case of Paretrim against the best peer of each axis:\n", *said])
 
 
 def accuracy_verdict(ours: Row, peer: Row) -> str:

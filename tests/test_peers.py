@@ -398,6 +398,13 @@ def test_the_page_says_where_a_peer_wins():
     assert "- Not quiet: a fan." in made
 
 
+def test_a_quick_case_of_ours_that_is_less_accurate_does_not_win():
+    quick = result("paretrim-int8-bias", correct=6000, file_bytes=1, cpu_s=0.1, user_lines=1)
+    made = module("peer_page").page_of([*both_sides(), quick])
+    assert "- CPU seconds: **a peer wins**, 8.0 (NNCF) against 20.0 (Paretrim)." in made
+    assert "- lines of code: **a peer wins**, 6 (NNCF) against 8 (Paretrim)." in made
+
+
 def test_a_difference_that_may_be_chance_is_none():
     lines = [result("paretrim-int8", seed, correct=9150 + 30 * (seed == 1), **OURS) for seed in range(3)]
     made = module("peer_page").page_of([*lines, *(result(seed=seed, correct=9162) for seed in range(3))])
