@@ -210,7 +210,8 @@ std::unique_ptr<Step> float_step(const Graph& graph, const Node& node, const Ope
     }
     case Op::pointwise: {
       const PointwiseFunction function = function_of(node);
-      return each(node.type, operands, [function](float value, std::size_t) { return static_cast<float>(function(value)) + 0.0F; });
+      return each(node.type, operands,
+                  [function](float value, std::size_t) { return static_cast<float>(function(value)) + 0.0F; });
     }
     case Op::add:
       return std::make_unique<FloatSum>(node.type, operands);
