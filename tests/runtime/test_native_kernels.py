@@ -28,8 +28,8 @@ def kernels_of_the_table():
 
 
 def test_the_table_of_kernels_is_read():
-    assert {"sparse", "dense", "requantize", "dot", "pick_maximum"} < kernels_of_the_table()
-    assert len(kernels_of_the_table()) == 16
+    assert {"sparse", "dense", "float_sparse", "requantize", "dot", "pick_maximum"} < kernels_of_the_table()
+    assert len(kernels_of_the_table()) == 19
 
 
 @pytest.mark.slow
