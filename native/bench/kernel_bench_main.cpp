@@ -48,6 +48,7 @@ class Bench {
 
   void run() {
     tiles();
+    floats();
     sums();
     elementwise();
     moves();
@@ -59,6 +60,9 @@ class Bench {
     const double time = nanoseconds(milliseconds_, call);
     std::printf("%-18s %-18s %12.1f ns %9.2f %s\n", kernels_.name, kernel.c_str(), time, work / time, unit);
   }
+
+  // Where the activations of the i-th entry or record of a tile begin.
+  std::uint32_t place(std::int64_t i) const { return static_cast<std::uint32_t>(i % 8 * kernels_.lanes * block); }
 
   static int widest(const DenseTile* tiles) {
     int vectors = 0;
@@ -73,10 +77,9 @@ class Bench {
     int vectors = 1;
     while (vectors < most_vectors && kernels_.sparse[vectors + 1] != nullptr) ++vectors;
     const std::vector<std::int32_t> initial(most_grouped);
-    const auto offset = [&](std::int64_t i) { return static_cast<std::uint32_t>(i % 8 * kernels_.lanes * block); };
     Aligned<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
-    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(offset(i)) << 32U | 0x01FF027FU;
+    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | 0x01FF027FU;
     for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
     const double sparse_work = static_cast<double>(blocks * channels * block) * vectors * kernels_.lanes;
     line("sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",
@@ -85,13 +88,56 @@ class Bench {
       const int wide = widest(kernels_.dense[grouped]);
       if (wide == 0) continue;
       Aligned<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
-      for (std::int64_t i = 0; i < blocks; ++i) records.data()[i * (1 + grouped)] = offset(i);
+      for (std::int64_t i = 0; i < blocks; ++i) records.data()[i * (1 + grouped)] = place(i);
       const double work = static_cast<double>(blocks * block) * grouped * wide * kernels_.lanes;
       line("dense " + std::to_string(wide) + " x " + std::to_string(grouped), work, "GMAC/s",
            [&] { kernels_.dense[grouped][wide](a_.data(), records.data(), blocks, initial.data(), sums_.data()); });
     }
     line("dot", static_cast<double>(bytes), "GMAC/s",
          [&] { sums_.data()[0] = kernels_.dot(a_.data(), reinterpret_cast<const std::int8_t*>(b_.data()), bytes); });
+  }
+
+  // The same on float32: an entry or record has one weight a channel.
+  void floats() {
+    constexpr std::int64_t blocks = 256;
+    constexpr int channels = 4;
+    constexpr std::uint32_t weight = 0x3C23D70AU;  // 0.01
+    constexpr std::int64_t numbers = bytes / block;
+    Aligned<float> in(2 * numbers);
+    Aligned<float> out(2 * numbers);
+    for (std::int64_t i = 0; i < 2 * numbers; ++i) in.data()[i] = 0.5F + 0.001F * static_cast<float>(i);
+    const auto* from = reinterpret_cast<const std::uint8_t*>(in.data());
+    const std::vector<std::int32_t> initial(most_grouped);
+    int vectors = 1;
+    while (vectors < most_vectors && kernels_.float_sparse[vectors + 1] != nullptr) ++vectors;
+    Aligned<Entry> entries(blocks * channels);
+    std::vector<std::int64_t> starts;
+    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | weight;
+    for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
+    const double sparse_work = static_cast<double>(blocks * channels) * vectors * kernels_.lanes;
+    line("float_sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",
+         [&] { kernels_.float_sparse[vectors](from, entries.data(), starts.data(), channels, initial.data(), sums_.data()); });
+    for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
+      const int wide = widest(kernels_.float_dense[grouped]);
+      if (wide == 0) continue;
+      Aligned<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
+      for (std::int64_t i = 0; i < blocks * (1 + grouped); ++i) {
+        records.data()[i] = i % (1 + grouped) == 0 ? place(i / (1 + grouped)) : weight;
+      }
+      const double work = static_cast<double>(blocks) * grouped * wide * kernels_.lanes;
+      line("float_dense " + std::to_string(wide) + " x " + std::to_string(grouped), work, "GMAC/s",
+           [&] { kernels_.float_dense[grouped][wide](from, records.data(), blocks, initial.data(), sums_.data()); });
+    }
+    constexpr int outputs = most_rows * most_lanes;
+    constexpr std::int64_t inputs = 64;
+    std::vector<std::uint32_t> offsets(inputs);
+    for (std::int64_t i = 0; i < inputs; ++i) offsets[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(i * block);
+    const std::vector<float> weights(inputs * outputs, 0.01F);
+    const std::vector<float> start(outputs, 1.0F);
+    line("float_rows " + std::to_string(most_rows), static_cast<double>(inputs * outputs), "GMAC/s",
+         [&] { kernels_.float_rows[most_rows](from, offsets.data(), inputs, weights.data(), start.data(), out.data()); });
+    line("finish_floats", 3.0 * bytes, "GB/s",
+         [&] { kernels_.finish_floats(in.data(), in.data(), numbers, 0.0F, 6.0F, out.data()); });
   }
 
   void sums() {

@@ -23,13 +23,13 @@ def program(name):
 def kernels_of_the_table():
     header = (KERNELS / "kernels.h").read_text(encoding="utf-8")
     table = header.split("struct Kernels {")[1].split("\n};")[0]
-    members = re.findall(r"\(\*(\w+)\)\(|^ *(?:SparseTile|DenseTile|Requantize) (\w+)", table, re.MULTILINE)
+    members = re.findall(r"\(\*(\w+)\)\(|^ *(?:SparseTile|DenseTile|RowTile|Requantize) (\w+)", table, re.MULTILINE)
     return {pointer or member for pointer, member in members}
 
 
 def test_the_table_of_kernels_is_read():
-    assert {"sparse", "dense", "float_sparse", "requantize", "dot", "pick_maximum"} < kernels_of_the_table()
-    assert len(kernels_of_the_table()) == 19
+    assert {"sparse", "dense", "float_sparse", "float_rows", "requantize", "dot", "pick_maximum"} < kernels_of_the_table()
+    assert len(kernels_of_the_table()) == 20
 
 
 @pytest.mark.slow
