@@ -8,13 +8,14 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 from second_device import install
-from tiny import FLOAT32, MEAN, NETWORKS, SHAPE, STAGES, STD, image_set, network, state
+from tiny import FLOAT32, MEAN, NETWORKS, SHAPE, SHORT, STAGES, STD, image_set, network, state
 
 from paretrim.cli.main import main
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.graph.types import InputSpec
-from paretrim.run.pipeline import run_stages
+from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.start import Start
+from paretrim.stages.prune.lottery import rewound
 from paretrim.train.execution import Execution
 
 EVERY_STAGE = "residual"
@@ -71,7 +72,10 @@ def stages(folder: Path) -> int:
     """Every case; its tensors in ``network-stage.safetensors``, its accuracies in ``accuracies.json``."""
     accuracies = {}
     for name, kind in CASES:
-        _, after = run_stages(start(name), (STAGES[kind],), folder / "runs" / f"{name}-{kind}")
+        begun, stage, place = start(name), STAGES[kind], folder / "runs" / f"{name}-{kind}"
+        if [*rewound((stage,))]:  # goes back to an epoch of the dense training, so there has to be one
+            begun = train_dense(begun, SHORT, place)
+        _, after = run_stages(begun, (stage,), place)
         assert {tensor.device.type for tensor in after.network.state_dict().values()} == {"cpu"}, (name, kind)
         save_file(state(after), folder / f"{name}-{kind}.safetensors")
         accuracies[f"{name}-{kind}"] = [after.history[0].accuracy_before, after.history[0].accuracy_after]

@@ -179,7 +179,7 @@ def contributions(columns: Tensor, inputs: Tensor, owners: Tensor) -> Tensor:
     total = torch.zeros(count, count, dtype=torch.float64, device=columns.device)
     for group, owner in enumerate(owners):
         both = (columns[group].T @ columns[group]) * inputs[group]
-        wide = owner.repeat(kernel)
+        wide = torch.cat([owner] * kernel)
         mine = torch.nonzero(wide >= 0).flatten()
         which = torch.nn.functional.one_hot(wide[mine], count).double()
         total += which.T @ both[mine][:, mine] @ which
