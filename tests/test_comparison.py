@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,8 +40,8 @@ def test_calibration_error_is_the_gap_in_each_bin():
 
 
 def test_files_of_other_classes_are_not_compared(monkeypatch):
-    widths = {"a.onnx": 3, "b.onnx": 4}
-    monkeypatch.setattr(comparing, "_logits", lambda _parsed, file: (np.zeros((2, widths[file.name])), np.zeros(2, np.int64)))
-    given = argparse.Namespace(compare=[Path("a.onnx"), Path("b.onnx")], data="digits", json=False)
+    widths, images = {"a.onnx": 3, "b.onnx": 4}, SimpleNamespace(labels=np.zeros(2, np.int64))
+    monkeypatch.setattr(comparing, "_logits", lambda _parsed, file: (np.zeros((2, widths[file.name])), images))
+    given = argparse.Namespace(compare=[Path("a.onnx"), Path("b.onnx")], data="digits", json=False, inside=False, out=None)
     with pytest.raises(InvalidRecipe, match=r"'a\.onnx' gives 3 logits and 'b\.onnx' 4; compare files for the same classes"):
         comparing.compare_files(given)

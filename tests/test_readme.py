@@ -109,15 +109,25 @@ def test_every_command_has_a_line():
 
 
 def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
-    block, pretrained, formats, mixed, criteria = _blocks("toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+    block, pretrained, task, formats, mixed, criteria, teachers = _blocks(
+        "toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    )
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
     (tmp_path / "pretrained.toml").write_text(pretrained, encoding="utf-8")
     assert read_recipe(tmp_path / "pretrained.toml").data.train_images == 10000
     start = '[model]\nnetwork = "resnet20"\n[data]\nname = "digits"\n'
-    for name, stages in (("formats", formats), ("criteria", criteria)):
-        (tmp_path / f"{name}.toml").write_text(start + stages, encoding="utf-8")
+    texts = {
+        "formats": start + formats,
+        "criteria": start + criteria,
+        "task": task + start,
+        "teachers": start + criteria + teachers,
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    assert read_recipe(tmp_path / "task.toml").task == "regression"
+    assert [teacher.name for teacher in read_recipe(tmp_path / "teachers.toml").teachers] == ["dense", "large"]
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
     ways = [parse_stage({"stage": "quantize", **tomllib.loads(line)}, "stage").mixed.by for line in mixed.splitlines()]
     assert ways == ["hessian", "variance", "latency"]
