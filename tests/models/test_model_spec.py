@@ -79,7 +79,7 @@ def test_unknown_network_names_near_ones():
 
 
 def test_unknown_network_far_from_all_lists_all():
-    with pytest.raises(InvalidRecipe, match=r"no network '1234567'; known are resnet18, .*wide_resnet_40_2"):
+    with pytest.raises(InvalidRecipe, match=r"no network '1234567'; known are lenet_300_100, .*resnet18, .*wide_resnet_40_2"):
         ModelSpec("1234567")
 
 

@@ -225,7 +225,8 @@ def test_grids_are_modules():
 
 def test_grids_and_settings_that_are_unknown_are_refused():
     with pytest.raises(
-        CorruptFile, match="its grid is 'octal'; this version knows uniform, ternary, dorefa, codebook, powers, trained-ternary"
+        CorruptFile,
+        match="its grid is 'octal'; this version knows uniform, ternary, dorefa, codebook, powers, clip-q, trained-ternary",
     ):
         weight_grid({"grid": "octal"}, a_weight(), {})
     with pytest.raises(CorruptFile, match="its grid is 'octal'; this version knows uniform, clipped, offset"):

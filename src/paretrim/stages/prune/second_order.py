@@ -20,11 +20,10 @@ from paretrim.graph.types import Node
 from paretrim.method import Method
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.network import BatchNorm, Network
-from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
-from paretrim.stages.quantize.gptq import possible_scales, rounded
+from paretrim.stages.quantize.gptq import on_its_grid_
 from paretrim.train.resources import Resources
 
 METHODS = (
@@ -154,11 +153,8 @@ def _fitted_rows(node: Node, layer: Weighted, about: Moments, original: Tensor, 
         squares.append(square)
         parts.append(fitted(square, about.targets[group] + rows @ pull, masks[group]))
     new = torch.stack(parts)
-    if factor is not None and isinstance(layer.quantizer, WeightQuantizer):
-        scales = possible_scales(new.flatten(0, 1), layer.quantizer.top, factor).reshape(groups, len(parts[0]), -1)
-        found = [rounded(*given, top=layer.quantizer.top) for given in zip(new, squares, scales, masks, strict=True)]
-        new, steps = torch.stack([values for values, _ in found]), torch.cat([steps for _, steps in found])
-        layer.quantizer = layer.quantizer.moved(from_columns(new, layer.weight.shape).to(layer.weight), steps)
+    if factor is not None:
+        new = on_its_grid_(layer, new, squares, masks, factor)
     with torch.no_grad():
         layer.weight.copy_(from_columns(new, layer.weight.shape))
     return new

@@ -10,11 +10,16 @@ Source: Frantar & Alistarh 2022 (OBC / OBQ, arXiv 2208.11580) section 5; Frantar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from paretrim.graph.plain import plain_scales
+from paretrim.network.constraints import Weighted
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE
+from paretrim.network.uniform import WeightQuantizer
+from paretrim.stages.layer_inputs import from_columns
 
 RATIOS = tuple(1.0 - 0.04 * step for step in range(14))
 """Shares of a row's largest magnitude that its grid may cover; the one with the least error of the output is taken."""
@@ -30,6 +35,26 @@ _AT_ONCE = 2**24
 
 _OWN = 1536
 """Up to this width every pruned row has a factor of its own, of what it has left; wider rows share one."""
+
+
+def on_its_grid_(layer: Weighted, new: Tensor, squares: Sequence[Tensor], masks: Tensor, factor: Tensor) -> Tensor:
+    """Round new weights of a layer on a uniform grid, and give the grid its steps; those of other layers stay as they are.
+
+    Args:
+        layer: whose grid it is.
+        new: its weights as columns [G, R, D].
+        squares: second moments of the inputs of every group [D, D], positive definite.
+        masks: bool [G, R, D]; where it is False the weight is 0.
+        factor: what every output is multiplied with after the layer, [G * R].
+    """
+    grid = layer.quantizer
+    if not isinstance(grid, WeightQuantizer):
+        return new
+    scales = possible_scales(new.flatten(0, 1), grid.top, factor).reshape(len(new), new.shape[1], -1)
+    found = [rounded(*given, top=grid.top) for given in zip(new, squares, scales, masks, strict=True)]
+    values, steps = torch.stack([one for one, _ in found]), torch.cat([one for _, one in found])
+    layer.quantizer = grid.moved(from_columns(values, layer.weight.shape).to(layer.weight), steps)
+    return values
 
 
 def possible_scales(weight: Tensor, top: int, factor: Tensor) -> Tensor:
