@@ -1,0 +1,49 @@
+"""The page of the pruning methods is what its command makes of the stored lines."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "benchmarks" / "pruning_methods_page.py"
+
+
+@pytest.fixture(scope="module")
+def maker():
+    spec = importlib.util.spec_from_file_location("pruning_methods_page", PLACE)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def line(method, accuracy, seed, **facts):
+    common = {"pattern": "1x4", "sparsity": 0.8, "zeros": 0.8, "bytes": 1000, "epochs": 4}
+    return {"method": method, "seed": seed, "accuracy": accuracy, **common, **facts}
+
+
+def test_the_page_is_fresh(maker):
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(maker.read(maker.LINES))
+
+
+def test_every_method_has_every_seed(maker):
+    seeds = {}
+    for one in maker.read(maker.LINES):
+        seeds.setdefault((one["method"], one["pattern"], one["sparsity"]), []).append(one["seed"])
+    assert {tuple(sorted(found)) for found in seeds.values()} == {(0, 1, 2)}
+
+
+def test_methods_are_compared_seed_by_seed(maker, tmp_path):
+    lines = [line("dense", 0.98, seed, pattern="", sparsity=0.0, epochs=0) for seed in (0, 1)]
+    lines += [line("magnitude, one shot", accuracy, seed) for seed, accuracy in enumerate((0.90, 0.80))]
+    lines += [line("other", accuracy, seed, bytes=2000) for seed, accuracy in enumerate((0.92, 0.82))]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    text = maker.page(maker.read(path))
+    assert "## 80% gone, blocks of four\n" in text
+    rows = [row for row in text.splitlines() if row.startswith(("| other", "| magnitude"))]
+    assert rows == [
+        "| other | 87.0 ± 63.5 % | +2.0 [+2.0, +2.0] | 2,000 | 80.0 % |",
+        "| magnitude, one shot | 85.0 ± 63.5 % | – | 1,000 | 80.0 % |",
+    ]
