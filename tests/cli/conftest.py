@@ -79,7 +79,10 @@ def at_desk(desk, monkeypatch):
 
 @pytest.fixture(scope="session")
 def finished(desk):
-    """The folder of a finished run of ``short.toml`` without timings."""
+    """The folder of a finished run of ``short.toml`` without timings.
+
+    All tests of a worker share it, in an order that differs from run to run: a test that adds outcomes runs in a copy.
+    """
     path, here = [*sys.path], Path.cwd()
     os.chdir(desk)
     try:
@@ -87,7 +90,10 @@ def finished(desk):
     finally:
         os.chdir(here)
         sys.path[:] = path
-    return desk / "finished"
+    folder = desk / "finished"
+    before = (folder / "outcomes.jsonl").read_bytes()
+    yield folder
+    assert (folder / "outcomes.jsonl").read_bytes() == before, "a test added outcomes to the folder that all tests share"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import signal
 from dataclasses import replace
 
@@ -50,11 +51,13 @@ def test_the_same_command_again_adds_nothing(at_desk, finished, command_json):
 
 
 def test_another_recipe_in_the_same_folder_reports_its_own(at_desk, finished, command_json, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "other.toml").write_text((at_desk / "short.toml").read_text().replace("0.5", "0.25"))
-    status, found = command_json("run", tmp_path / "other.toml", "--folder", finished, "--effort", "none")
+    status, found = command_json("run", tmp_path / "other.toml", "--folder", folder, "--effort", "none")
     assert status == 0
     assert [outcome["label"] for outcome in found["outcomes"]] == ["dense", "prune", "prune → quantize"]
-    assert main(["run", "short.toml", "--folder", str(finished), "--effort", "none"]) == 0
+    assert len(store.read(folder / "outcomes.jsonl")) == 6
+    assert main(["run", "short.toml", "--folder", str(folder), "--effort", "none"]) == 0
 
 
 def test_the_plan_comes_first(at_desk, command, tmp_path):

@@ -63,7 +63,7 @@ def test_inspect_shows_every_layer_and_record(trim, command, command_json):
 
 def test_inspect_of_a_candidate_gives_both_shares_of_zeros(finished, command):
     half = 0
-    for path in finished.glob("stages/*/candidate.safetensors"):  # further runs of other tests leave theirs in this folder too
+    for path in finished.glob("stages/*/candidate.safetensors"):
         zeros = sparsity(load_candidate(path).network)
         line = command("inspect", path)[1].splitlines()[-1]
         both = re.fullmatch(r"zeros: (\S+) % of the prunable weights, (\S+) % of all", line)
