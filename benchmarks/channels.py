@@ -74,7 +74,7 @@ def compared(start: Start, stages: list[Stage], folder: Path) -> tuple[float, fl
     arm = run_stages(start, stages, folder)[-1]
     kept = weights(arm.network)
     plain = run_stages(start, [plain_stage(start, kept), parse_stage(FINETUNE, "plain")], folder)[-1]
-    return arm.history[-1].accuracy_after, plain.history[-1].accuracy_after, kept, weights(plain.network)
+    return arm.history[-1].value_after, plain.history[-1].value_after, kept, weights(plain.network)
 
 
 def weights(network: Network) -> int:

@@ -71,7 +71,7 @@ def accuracy(start: Start, loss: str, epochs: int, folder: Path) -> float:
     """Validation accuracy of the student of one seed."""
     narrow = Prune(pattern="channel", sparsity=0.75, budget=Budget(epochs=0))
     stage = parse_stage({**SETTINGS[loss], "budget": {"epochs": epochs, "learning_rate": 0.05}}, loss)
-    return run_stages(start, (narrow, stage), folder)[-1].history[-1].accuracy_after
+    return run_stages(start, (narrow, stage), folder)[-1].history[-1].value_after
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def accuracies(starts: list[Start], sparsity: float, pattern: str, score: str, e
     """Validation accuracy for every seed."""
     stage = Prune(sparsity=sparsity, pattern=pattern, score=score, budget=Budget(epochs=epochs, learning_rate=0.05))
     done = [run_stage(Candidate(start.network), stage, start.resources(None)) for start in starts]
-    return [candidate.history[-1].accuracy_after for candidate in done]
+    return [candidate.history[-1].value_after for candidate in done]
 
 
 def tell(pattern: str, sparsity: float, score: str, values: list[float], magnitude: list[float], *, as_json: bool) -> None:

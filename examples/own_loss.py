@@ -80,7 +80,7 @@ def main() -> None:
     teaching: tuple[Stage, ...] = (Hint(budget=budget), Distill(budget=budget))
     for stage in teaching:
         outcome = run_stages(start, (narrow, stage), arguments.folder)[-1].history[-1]
-        print(f"{stage.name}: {outcome.accuracy_before:.1%} -> {outcome.accuracy_after:.1%} of the validation images")
+        print(f"{stage.name}: {outcome.value_before:.1%} -> {outcome.value_after:.1%} of the validation images")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def main() -> None:
         folder=arguments.folder,
     )
     for stage in result.history:
-        print(f"{stage.name}: {stage.accuracy_before:.1%} -> {stage.accuracy_after:.1%} of the validation images")
+        print(f"{stage.name}: {stage.value_before:.1%} -> {stage.value_after:.1%} of the validation images")
     print("deployed file:", result.save(arguments.folder / "own.onnx"))
 
 

@@ -51,7 +51,7 @@ def main() -> None:
     for score in ("magnitude", f"{Path(__file__).stem}:by_connection_sensitivity", "random"):
         stage = Prune(sparsity=0.9, score=score, budget=Budget(epochs=arguments.epochs, learning_rate=0.05))
         outcome = run_stage(Candidate(start.network), stage, start.resources(None)).history[-1]
-        accuracy = f"{outcome.accuracy_before:.1%} -> {outcome.accuracy_after:.1%}"
+        accuracy = f"{outcome.value_before:.1%} -> {outcome.value_after:.1%}"
         print(f"{score}: {outcome.sparsity:.1%} zeros, {accuracy} of the validation images")
 
 

@@ -73,7 +73,7 @@ def main() -> None:
     stages: tuple[Stage, ...] = (PruneAtRandom(budget=budget), Prune(first=True, last=True, budget=budget))
     for stage in stages:
         outcome = run_stage(Candidate(start.network), stage, start.resources(None)).history[-1]
-        accuracy = f"{outcome.accuracy_before:.1%} -> {outcome.accuracy_after:.1%}"
+        accuracy = f"{outcome.value_before:.1%} -> {outcome.value_after:.1%}"
         print(f"{stage.name}: {outcome.sparsity:.1%} zeros, {accuracy} of the validation images")
 
 

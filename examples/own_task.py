@@ -91,7 +91,7 @@ def main(*, epochs: int, folder: Path) -> None:
     stages = [FineTune(budget=budget), Quantize(budget=budget)]
     done = compress(network(), loader(512, 1), loader(256, 2), stages=stages, folder=folder, task=task)
     for stage in done.history:
-        before, after = task.metric.text(stage.accuracy_before), task.metric.text(stage.accuracy_after)
+        before, after = task.metric.text(stage.value_before), task.metric.text(stage.value_after)
         print(f"{stage.name}: validation {task.metric.name} {before} -> {after}")
 
 

@@ -83,8 +83,8 @@ def line(label: str, seed: int, accuracy: float) -> Outcome:
         seed=seed,
         data="digits",
         network="resnet20",
-        trained_accuracy=accuracy,
-        deployed_accuracy=accuracy,
+        trained_value=accuracy,
+        deployed_value=accuracy,
         agreement=1.0,
         test_images=360,
         runtime="onnxruntime",
@@ -129,7 +129,7 @@ def test_a_fresh_page_is_not_stale(example, tmp_path):
 def test_one_changed_number_makes_a_page_stale(example, tmp_path):
     lines = example / "results" / "example" / STORE
     first, *others = lines.read_text().splitlines()
-    changed = json.loads(first) | {"deployed_accuracy": 0.9694}
+    changed = json.loads(first) | {"deployed_value": 0.9694}
     lines.write_text("\n".join([json.dumps(changed), *others]) + "\n")
     both = ["docs/studies/example.md is missing or stale", "docs/figures/example.svg is missing or stale"]
     assert stale(example, tmp_path / "scratch") == both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -17,12 +18,28 @@ are still found.
 """
 
 
+def once_called(name: str) -> Mapping[str, str]:
+    """Metadata of a field that had this name when results were first stored with its kind of facts."""
+    return MappingProxyType({"earlier": name})
+
+
+@cache
+def earlier_names(kind: type) -> Mapping[str, str]:
+    """Today's name of every renamed field of a dataclass, by its earlier name."""
+    return {one.metadata["earlier"]: one.name for one in fields(kind) if "earlier" in one.metadata}
+
+
+def under_todays_names(facts: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Stored facts of a dataclass with renamed fields under their names of today."""
+    return {earlier_names(kind).get(name, name): value for name, value in facts.items()}
+
+
 @dataclass(frozen=True)
 class StageOutcome:
     """What one stage did. ``bits`` are those of the widest weight.
 
-    ``accuracy_before`` and ``accuracy_after`` are values of ``metric`` on the validation images: of accuracy, as a fraction,
-    where that is None.
+    ``value_before`` and ``value_after`` are values of ``metric`` on the validation images; where that is None, the metric is
+    accuracy as a fraction.
 
     ``layer_bits`` are those of every layer by name, where layers differ. ``seconds`` are those of pruning or calibration at its
     beginning and of training.
@@ -34,8 +51,8 @@ class StageOutcome:
     seconds: float
     sparsity: float
     bits: int
-    accuracy_before: float
-    accuracy_after: float
+    value_before: float = field(metadata=once_called("accuracy_before"))
+    value_after: float = field(metadata=once_called("accuracy_after"))
     layer_bits: Mapping[str, int] | None = field(default=None, metadata=LATER)
     metric: Metric | None = field(default=None, metadata=LATER)
 
@@ -51,6 +68,6 @@ class StageOutcome:
 
 
 def stage_of(facts: Mapping[str, Any]) -> StageOutcome:
-    """The inverse of :meth:`StageOutcome.facts`; a TypeError where the facts are others."""
+    """The inverse of :meth:`StageOutcome.facts`, under names of today or earlier; a TypeError where the facts are others."""
     metric = facts.get("metric")
-    return StageOutcome(**{**facts, "metric": None if metric is None else Metric(**metric)})
+    return StageOutcome(**under_todays_names(facts, StageOutcome) | {"metric": None if metric is None else Metric(**metric)})

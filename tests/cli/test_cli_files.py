@@ -53,8 +53,8 @@ def test_eval_gives_the_outcome_s_accuracy(finished, files, command, command_jso
     outcome = store.read(finished / "outcomes.jsonl")[2]
     status, found = command_json("eval", files["prune → quantize"], "--data", "digits")
     assert status == 0
-    assert found["accuracy"]["value"] == outcome.deployed_accuracy
-    assert found["accuracy"]["low"] < outcome.deployed_accuracy < found["accuracy"]["high"]
+    assert found["accuracy"]["value"] == outcome.deployed_value
+    assert found["accuracy"]["low"] < outcome.deployed_value < found["accuracy"]["high"]
     assert (found["images"], found["file_bytes"]) == (360, outcome.file_bytes)
     status, out, _ = command("eval", files["dense"].with_name("model.trim"), "--data", "digits")
     assert status == 0
@@ -354,7 +354,7 @@ def test_inspect_compares_two_files(files, finished, command, command_json):
     status, found = command_json("inspect", "--compare", dense, small.with_name("model.trim"), "--data", "digits")
     assert status == 0
     outcomes = {one.label: one for one in store.read(finished / "outcomes.jsonl")}
-    assert found["accuracy"] == [outcomes[label].deployed_accuracy for label in ("dense", "prune → quantize")]
+    assert found["accuracy"] == [outcomes[label].deployed_value for label in ("dense", "prune → quantize")]
     assert found["images"] == 360
     assert found["kl"] > 0
     gained = len(found["better"]) - len(found["worse"])

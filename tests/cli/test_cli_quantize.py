@@ -47,7 +47,7 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
     assert (stage["weight_bits"], stage["rate"], stage["budget"]["epochs"]) == (7, 0.001, 0)
     assert int8["settings"]["calibration_images"] == 64
     drop = found["test_drop"]
-    assert drop["value"] == pytest.approx(dense["deployed_accuracy"] - int8["deployed_accuracy"])
+    assert drop["value"] == pytest.approx(dense["deployed_value"] - int8["deployed_value"])
     assert drop["low"] <= drop["value"] <= drop["high"]
 
 

@@ -65,7 +65,7 @@ def test_files_say_their_task_and_eval_judges_by_it(regressed, command, command_
     status, found = command_json("eval", tmp_path / "a.trim", "--data", "digits")
     assert status == 0
     assert found["value"]["value"] == pytest.approx(error)
-    assert found["value"]["value"] == pytest.approx(int8.deployed_accuracy)
+    assert found["value"]["value"] == pytest.approx(int8.deployed_value)
     assert found["value"]["low"] < error < found["value"]["high"]
     assert (found["task"], found["metric"]["higher_is_better"]) == ("regression", False)
     assert "accuracy" not in found

@@ -78,7 +78,7 @@ def test_eval_and_bench_run_the_file(finished, trim, command_json):
     outcome = next(one for one in delivered_by(finished) if one.label == LABEL)
     status, found = command_json("eval", trim, "--data", "digits", "--runtime", "paretrim")
     assert status == 0
-    assert found["accuracy"]["value"] == pytest.approx(outcome.deployed_accuracy, abs=1 / 360)
+    assert found["accuracy"]["value"] == pytest.approx(outcome.deployed_value, abs=1 / 360)
     status, reference = command_json("eval", trim, "--data", "digits", "--runtime", "reference")
     assert reference["correct"] == found["correct"]
 

@@ -75,7 +75,7 @@ def test_training_goes_on_and_zeros_stay(tmp_path):
     network, spec = network_from_file(tmp_path / "network.trim")
     before = run_stage(Candidate(network), FineTune(budget=NONE), resources("residual"))
     found = run_stage(Candidate(network), FineTune(budget=replace(SHORT, epochs=4)), resources("residual"))
-    assert found.history[-1].accuracy_after >= before.history[-1].accuracy_after
+    assert found.history[-1].value_after >= before.history[-1].value_after
     again = freeze(found.network, spec)
     pairs = [
         (one.tensors["weight"], other.tensors["weight"])

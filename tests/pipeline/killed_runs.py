@@ -69,7 +69,7 @@ def digest(candidates):
             found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             found.update(tensor.contiguous().numpy().tobytes())
         for stage in candidate.history:
-            found.update(repr((stage.name, stage.epochs, stage.sparsity, stage.accuracy_before, stage.accuracy_after)).encode())
+            found.update(repr((stage.name, stage.epochs, stage.sparsity, stage.value_before, stage.value_after)).encode())
     return found.hexdigest()
 
 

@@ -42,7 +42,7 @@ def test_a_users_module_and_loaders_reach_a_frozen_file(tmp_path):
     assert not graph.input.takes_pixels
     images, labels = dataset().tensors
     accuracy = float((run(graph, images.numpy()).argmax(1) == labels.numpy()).mean())
-    assert accuracy == pytest.approx(found.history[-1].accuracy_after, abs=0.05)
+    assert accuracy == pytest.approx(found.history[-1].value_after, abs=0.05)
     assert accuracy > 0.5
 
 

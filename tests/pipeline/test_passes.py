@@ -74,7 +74,7 @@ def test_the_dense_network_is_validated_once_for_all_recipes_that_begin_with_it(
     images = sum(len(batch.labels) for batch in begin.validation.epoch(0))
     for bits in (8, 7, 6):
         done = run_stages(begin, [Quantize(budget=NONE, weight_bits=bits)], tmp_path)[-1]
-        assert done.history[0].accuracy_before == begin.value
+        assert done.history[0].value_before == begin.value
     assert computed == {"float": images, "torch integers": 0, "native": 3 * images}
     other = replace(begin, network=run_stages(begin, [], tmp_path)[0].network)
     assert other.value == begin.value

@@ -114,8 +114,8 @@ IMAGES = next(iter(loader(32, 3)))[0]
 
 def test_training_learns_both_outputs(done):
     guess = 1 / CLASSES - 1 / 4  # of classes that are equally common, and of numbers 0 and 1 halfway between
-    assert done.history[0].accuracy_before < guess
-    assert done.history[-1].accuracy_after > guess + 0.3
+    assert done.history[0].value_before < guess
+    assert done.history[-1].value_after > guess + 0.3
 
 
 def test_the_trim_file_has_the_bits_of_the_interpreter(done):

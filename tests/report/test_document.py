@@ -29,7 +29,7 @@ EVIL = "a|b <b>c</b> [d](javascript:e) `f` *g* _h_ &amp; \\i\nj"
 
 def with_accuracies(label: str, accuracies: list[float], order: tuple[str, ...] = ()) -> list[Outcome]:
     made = [fakes.outcome(label, seed=seed, order=order) for seed in range(len(accuracies))]
-    return [replace(one, deployed_accuracy=accuracy) for one, accuracy in zip(made, accuracies, strict=True)]
+    return [replace(one, deployed_value=accuracy) for one, accuracy in zip(made, accuracies, strict=True)]
 
 
 def section(text: str, heading: str) -> str:
@@ -199,7 +199,7 @@ def test_marks_stand_where_their_numbers_are() -> None:
     (low, at_low), *_, (high, at_high) = sorted(ticks.items())
     means = [float(circle.attrib["cx"]) for circle in root.findall(f"{SVG}circle[@class='mean']")[1:]]
     for point, found in zip(points, means, strict=True):
-        expected = at_low + (100 * point.accuracy.value - low) / (high - low) * (at_high - at_low)
+        expected = at_low + (100 * point.deployed.value - low) / (high - low) * (at_high - at_low)
         assert found == pytest.approx(expected, abs=0.2)
 
 
@@ -209,7 +209,7 @@ def test_latencies_are_drawn_where_their_numbers_are(outcomes: tuple[Outcome, ..
     root = ElementTree.fromstring(figure.render(points))
     (panel,) = root.findall(f"{SVG}g[@class='latency']")
     setting = settings_of(points)[0]
-    drawn = [point for point in points if point.accuracy.value >= max(p.accuracy.value for p in points) - scatter.REACH]
+    drawn = [point for point in points if point.deployed.value >= max(p.deployed.value for p in points) - scatter.REACH]
     circles = panel.findall(f"{SVG}circle")
     assert len(circles) == len(drawn)
     numbers = [text for text in panel.findall(f"{SVG}text") if re.fullmatch(r"[\d.]+", text.text or "")]
@@ -217,7 +217,7 @@ def test_latencies_are_drawn_where_their_numbers_are(outcomes: tuple[Outcome, ..
     times = sorted((math.log(float(t.text or "")), float(t.attrib["x"])) for t in numbers if t.attrib["text-anchor"] == "middle")
     for point, circle in zip(drawn, circles, strict=True):
         for ticks, value, place in (
-            (percent, 100 * point.accuracy.value, float(circle.attrib["cy"])),
+            (percent, 100 * point.deployed.value, float(circle.attrib["cy"])),
             (times, math.log(point.speeds[setting].p50_ms.value), float(circle.attrib["cx"])),
         ):
             (low, at_low), *_, (high, at_high) = ticks
@@ -227,7 +227,7 @@ def test_latencies_are_drawn_where_their_numbers_are(outcomes: tuple[Outcome, ..
         (circle.attrib["cx"], circle.attrib["cy"])
         for point, circle in zip(drawn, circles, strict=True)
         if any(
-            other.accuracy.value >= point.accuracy.value
+            other.deployed.value >= point.deployed.value
             and other.speeds[setting].p50_ms.value < point.speeds[setting].p50_ms.value
             for other in drawn
         )

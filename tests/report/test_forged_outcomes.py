@@ -69,7 +69,7 @@ def test_whatever_a_line_says_the_answer_is_a_report_or_one_error(tmp_path, caps
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        (("deployed_accuracy",), 1.5, r"deployed_accuracy is 1\.5; it must lie from 0 to 1"),
+        (("deployed_value",), 1.5, r"deployed_value is 1\.5; it must lie from 0 to 1"),
         (("test_images",), 0, r"test_images is 0; it must lie from 1 to"),
         (("file_bytes",), 10**400, r"file_bytes is 1000+\.\.\.; it must lie from 1 to"),
         (("zeros",), 10**12, "zeros is 1000000000000 of [0-9]+ weights"),

@@ -61,7 +61,7 @@ def test_without_any_latency_accuracy_and_bytes_decide() -> None:
 
 
 def arm(label: str, *accuracies: float, first_seed: int = 0) -> Point:
-    runs = [replace(fakes.outcome(label, seed=first_seed + i), deployed_accuracy=value) for i, value in enumerate(accuracies)]
+    runs = [replace(fakes.outcome(label, seed=first_seed + i), deployed_value=value) for i, value in enumerate(accuracies)]
     return aggregate(runs)[0]
 
 
@@ -119,10 +119,10 @@ def test_an_order_study_holds_orders_of_the_same_stages() -> None:
 
 def test_a_point_at_chance_is_on_no_frontier() -> None:
     """Smallest and fastest by far, and right on 10.4 % of 10,000 images of ten classes."""
-    useless = replace(fakes.outcome("useless", accuracy=0.1, gain=50.0), deployed_accuracy=0.104, file_bytes=1, classes=10)
+    useless = replace(fakes.outcome("useless", accuracy=0.1, gain=50.0), deployed_value=0.104, file_bytes=1, classes=10)
     slow, points = fakes.baseline(1)[0], []
     for shown in (0.104, 0.12):
-        points = aggregate([replace(slow, classes=10), replace(useless, deployed_accuracy=shown)])
+        points = aggregate([replace(slow, classes=10), replace(useless, deployed_value=shown)])
         for setting in (None, *settings_of(points)):
             dense, one = ranks(points, setting)
             assert dense.on_frontier

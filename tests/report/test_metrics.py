@@ -22,9 +22,9 @@ def judged(outcomes, factor=10.0):
             one,
             metric=ERROR,
             classes=None,
-            deployed_accuracy=factor * one.deployed_accuracy,
-            trained_accuracy=factor * one.trained_accuracy,
-            onnx_accuracy=None,
+            deployed_value=factor * one.deployed_value,
+            trained_value=factor * one.trained_value,
+            onnx_value=None,
             history=tuple(replace(stage, metric=ERROR) for stage in one.history),
         )
         for one in outcomes

@@ -113,7 +113,7 @@ def test_names_are_data_everywhere() -> None:
         versions={EVIL: EVIL},
         settings={EVIL: EVIL},
     )
-    other = replace(evil, label="other " + EVIL, order=("q", EVIL), deployed_accuracy=0.5)
+    other = replace(evil, label="other " + EVIL, order=("q", EVIL), deployed_value=0.5)
     text = page.render([evil, other], title=EVIL, distributions={EVIL: [1.0]}, reproduce=[EVIL])
     structure = parsed(text)
     assert structure.tags.count("script") == 2

@@ -31,7 +31,7 @@ def arm(label: str, left: int, *stages: dict[str, object], weights: int = WEIGHT
             history=history,
             weights=weights,
             zeros=weights - left,
-            deployed_accuracy=accuracy + 0.001 * seed * (1 + len(label) % 2),
+            deployed_value=accuracy + 0.001 * seed * (1 + len(label) % 2),
             latencies=(),
         )
         for seed, one in enumerate(made)

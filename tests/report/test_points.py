@@ -17,7 +17,7 @@ def test_one_seed_has_wilson_and_several_have_t() -> None:
     assert one.basis == "Wilson interval over 10,000 test images, one seed"
     assert several.basis == "t interval over 4 seeds"
     assert several.seeds == (0, 1, 2, 3)
-    assert several.accuracy.low < several.accuracy.value < several.accuracy.high
+    assert several.deployed.low < several.deployed.value < several.deployed.high
 
 
 def test_latency_over_seeds_spans_all_intervals() -> None:

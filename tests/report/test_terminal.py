@@ -34,7 +34,7 @@ def test_narrow_terminals_lose_columns_not_digits(width: int) -> None:
     assert "label" in text
     if width >= 40:
         (point, *_) = aggregate(fakes.orders(2))
-        assert wording.value(point.accuracy) in text
+        assert wording.value(point.deployed) in text
         assert "left out" in " ".join(text.split())
 
 

@@ -17,7 +17,7 @@ from paretrim.report.points import aggregate
 def line(label, order, accuracy, sizes):
     onnx, trim = sizes
     made = fakes.outcome(label, order=order, bits=8)
-    return replace(made, deployed_accuracy=accuracy, latencies=(), file_bytes=onnx, trim_bytes=trim)
+    return replace(made, deployed_value=accuracy, latencies=(), file_bytes=onnx, trim_bytes=trim)
 
 
 DENSE = line("FP32 baseline", (), 0.953, (40_000_000, 30_000_000))

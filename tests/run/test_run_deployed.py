@@ -58,7 +58,7 @@ def test_how_long_it_took_is_not_in_the_file(start, quantized, tmp_path):
     slower = replace(quantized, history=(replace(stage, seconds=stage.seconds + 1),))
     first, second = (deploy(one, start, tmp_path / str(i)) for i, one in enumerate((quantized, slower)))
     assert first.trim.read_bytes() == second.trim.read_bytes()
-    worse = replace(quantized, history=(replace(stage, accuracy_after=0.0),))
+    worse = replace(quantized, history=(replace(stage, value_after=0.0),))
     assert deploy(worse, start, tmp_path / "other").trim.read_bytes() != first.trim.read_bytes()
 
 

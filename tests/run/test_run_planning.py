@@ -122,9 +122,9 @@ def test_a_dense_network_is_finished_where_its_file_is(start, tmp_path):
 def test_a_plan_says_how_good_the_network_is_and_doubts_guesses(start):
     found = predict(start, {"": [Prune(budget=Budget(epochs=0))]})
     assert found.images == 143
-    assert 0 <= found.accuracy <= 0.3  # untrained
+    assert 0 <= found.value <= 0.3  # untrained
     text = describe(found)
-    assert f"right on {100 * found.accuracy:.1f} % of the first 143 validation images\n" in text
-    assert predict(start, {"": []}, dense=Budget(epochs=1)).accuracy is None
+    assert f"right on {100 * found.value:.1f} % of the first 143 validation images\n" in text
+    assert predict(start, {"": []}, dense=Budget(epochs=1)).value is None
     assert "not shown to be better than guessing among 10 classes; train it longer, or check its weights" in doubt(0.1, 143, 10)
     assert doubt(0.5, 143, 10) == ""

@@ -32,15 +32,15 @@ from paretrim.stages.usual import split_epochs, usual_stages
 from paretrim.train.budget import Budget
 from paretrim.train.task import CLASSIFICATION
 
-DENSE = Reference(accuracy=0.90, images=1000, classes=10)
-MANY = Reference(accuracy=0.90, images=1_000_000, classes=10)
+DENSE = Reference(value=0.90, images=1000, classes=10)
+MANY = Reference(value=0.90, images=1_000_000, classes=10)
 """So many images that every interval is next to nothing."""
 RUNGS = {rung.name: rung for rung in ladder(10, KINDS, budget=Budget())}
 
 
 def _tried(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images):
     """A candidate that is wrong wherever the dense network is, or right wherever that is."""
-    changed = round((DENSE.accuracy - accuracy) * images)
+    changed = round((DENSE.value - accuracy) * images)
     drop = Drop(max(changed, 0), max(-changed, 0), images)
     latency = None if p50 is None else Estimate(p50, 0.99 * p50, 1.01 * p50)
     return Trial(RUNGS[name].name, accuracy, drop, size, entropy, latency)
@@ -198,7 +198,7 @@ def test_misses_say_by_how_much():
     assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
 
 
-FEW = Reference(accuracy=26 / 36, images=36, classes=4)
+FEW = Reference(value=26 / 36, images=36, classes=4)
 
 
 def _of_few(name, lost, won, size):
@@ -320,7 +320,18 @@ def test_targets_that_make_no_sense(targets, said):
 
 def _judgement(right):
     kept = base64.b64encode(np.packbits(right).tobytes()).decode()
-    return Judgement(0.9, 0.9, 1.0, len(right), "paretrim", 0.9, 1.0, "onnxruntime", kept, {"onnxruntime": 1.0}, {})
+    return Judgement(
+        trained_value=0.9,
+        deployed_value=0.9,
+        agreement=1.0,
+        test_images=len(right),
+        runtime="paretrim",
+        onnx_value=0.9,
+        onnx_agreement=1.0,
+        onnx_runtime="onnxruntime",
+        onnx_agreements={"onnxruntime": 1.0},
+        right=kept,
+    )
 
 
 @pytest.mark.parametrize(

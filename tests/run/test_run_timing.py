@@ -78,7 +78,7 @@ def test_files_are_judged_where_they_run_and_a_damaged_judgement_is_made_again(r
         assert outcome.onnx_agreement > 0.97
     # The integers that were trained are those of the file.
     assert first[-1].agreement == 1.0
-    assert first[-1].deployed_accuracy == first[-1].trained_accuracy
+    assert first[-1].deployed_value == first[-1].trained_value
     for path in tmp_path.glob("deployed/*/judgement-*.json"):
         path.write_text("[]")
     assert run_recipe(recipe, tmp_path) == first

@@ -95,7 +95,7 @@ def test_a_run_goes_on_without_an_onnx_file_and_says_so(recipe, tmp_path, wrong_
     watcher = replace(silent(), note=notes.append)
     dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST), watcher=watcher)
     assert dense.file == pruned.file == "model.onnx"
-    assert (quantized.file, quantized.file_bytes, quantized.entropy_bytes, quantized.onnx_accuracy) == (None, None, None, None)
+    assert (quantized.file, quantized.file_bytes, quantized.entropy_bytes, quantized.onnx_value) == (None, None, None, None)
     assert quantized.onnx_problem.startswith("in ONNX Runtime ")
     assert ") is the first that differs: given the same inputs, " in quantized.onnx_problem
     assert quantized.runtime == "paretrim"
@@ -131,7 +131,7 @@ def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(
 
     monkeypatch.setattr(judge, "export_onnx", export)
     dense, pruned, quantized = run_recipe(recipe, tmp_path, measuring=TimingPlan(BOTH, LEAST))
-    assert (dense.runtime, dense.deployed_accuracy) == ("paretrim", dense.trained_accuracy)
+    assert (dense.runtime, dense.deployed_value) == ("paretrim", dense.trained_value)
     for one in (dense, pruned):
         assert [(latency.runtime, latency.baseline) for latency in one.latencies] == [("paretrim", dense.label)]
     assert [(latency.runtime, latency.baseline) for latency in quantized.latencies] == [

@@ -78,7 +78,7 @@ def stages(folder: Path) -> int:
         _, after = run_stages(begun, (stage,), place)
         assert {tensor.device.type for tensor in after.network.state_dict().values()} == {"cpu"}, (name, kind)
         save_file(state(after), folder / f"{name}-{kind}.safetensors")
-        accuracies[f"{name}-{kind}"] = [after.history[0].accuracy_before, after.history[0].accuracy_after]
+        accuracies[f"{name}-{kind}"] = [after.history[0].value_before, after.history[0].value_after]
     (folder / "accuracies.json").write_text(json.dumps(accuracies))
     return 0
 

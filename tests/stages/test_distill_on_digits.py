@@ -37,8 +37,8 @@ def _accuracies(seed: int, folder) -> dict[str, float]:
     found = {}
     for stage in (Distill(budget=Budget(epochs=4)), FineTune(budget=Budget(epochs=4))):
         candidates: tuple[Candidate, ...] = run_stages(start, (*damaged, stage), folder)
-        found[stage.name] = candidates[-1].history[-1].accuracy_after
-        found["before"] = candidates[-1].history[-1].accuracy_before
+        found[stage.name] = candidates[-1].history[-1].value_after
+        found["before"] = candidates[-1].history[-1].value_before
     return found
 
 

@@ -91,10 +91,10 @@ def test_quantizing_twice_leaves_one_set_of_quantizers(scales):
 
 
 def test_quantization_aware_training_keeps_what_was_learned():
-    learned = dense("residual").history[-1].accuracy_after
+    learned = dense("residual").history[-1].value_after
     found = run_stage(dense("residual"), Quantize(budget=replace(SHORT, learning_rate=0.01)), resources("residual"))
     assert learned > 0.8
-    assert found.history[-1].accuracy_after > learned - 0.1
+    assert found.history[-1].value_after > learned - 0.1
 
 
 def test_a_stage_that_diverges_without_any_loss_telling_fails():

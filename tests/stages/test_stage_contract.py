@@ -47,7 +47,7 @@ def test_history_says_what_was_done(kind, name):
     assert len(found.history) == 2
     last = found.history[-1]
     assert (last.name, last.epochs, found.epochs) == (STAGES[kind].name, 2, 10)
-    assert last.accuracy_before == dense(name).history[-1].accuracy_after
+    assert last.value_before == dense(name).history[-1].value_after
     assert (last.sparsity, last.bits) == (sparsity(found.network), weight_bits(found.network))
     assert last.settings == stage_settings(STAGES[kind])
 

@@ -52,7 +52,7 @@ def test_fresh_weights_have_the_variance_of_their_fan_out():
 
 def test_it_learns_from_scratch():
     before, after = (
-        run_stage(dense("plain"), Thin(budget=budget, sparsity=0.25), resources("plain")).history[-1].accuracy_after
+        run_stage(dense("plain"), Thin(budget=budget, sparsity=0.25), resources("plain")).history[-1].value_after
         for budget in (NONE, replace(SHORT, epochs=8, batch_size=24))
     )
     assert after > before

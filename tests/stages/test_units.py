@@ -74,7 +74,7 @@ def quantized(unit, place, stage):
     done = run_stage(Candidate(network), stage, data_in_unit(images))
     graph = freeze(done.network)
     validate(graph)
-    return graph, done.history[-1].accuracy_after
+    return graph, done.history[-1].value_after
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -213,7 +213,7 @@ def test_a_network_learns_the_same_in_every_unit(kind, power):
     unit, data = 2.0**power, resources("without_norm")
     expected = run_stage(Candidate(begin), FLOAT[kind], data)
     found = run_stage(Candidate(in_unit(unit, "first layer", begin)[0]), FLOAT[kind], data)
-    assert found.history[-1].accuracy_after == expected.history[-1].accuracy_after > 0.9
+    assert found.history[-1].value_after == expected.history[-1].value_after > 0.9
     wanted = in_unit(unit, "first layer", expected.network)[0].state_dict()
     for name, tensor in found.network.state_dict().items():
         assert torch.equal(tensor, wanted[name]), name

@@ -41,8 +41,8 @@ def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(grid: 
         for seed in grid.seeds:
             for label, stages in grid.arms:
                 made = one(recipe=grid.recipe(stages, label, seed).digest, seed=seed, label=label, test_images=360)
-                history = tuple(replace(stage, accuracy_before=validation) for stage in made.history) if stages else ()
-                append(folder / OUTCOMES, replace(made, history=history, trained_accuracy=0.9))
+                history = tuple(replace(stage, value_before=validation) for stage in made.history) if stages else ()
+                append(folder / OUTCOMES, replace(made, history=history, trained_value=0.9))
 
     for name, validation in (("seen", 1.0), ("unseen", 0.91)):
         store_all(tmp_path / name, validation)

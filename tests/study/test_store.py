@@ -57,7 +57,7 @@ outcomes = st.builds(
     Outcome,
     **dict.fromkeys(("study", "recipe", "label", "data", "network", "runtime", "file", "commit", "created"), words),
     **dict.fromkeys(("seed", "test_images", "file_bytes", "weights", "zeros"), st.integers()),
-    **dict.fromkeys(("trained_accuracy", "deployed_accuracy", "agreement", "entropy_bytes"), finite),
+    **dict.fromkeys(("trained_value", "deployed_value", "agreement", "entropy_bytes"), finite),
     order=st.lists(words, max_size=3).map(tuple),
     layers=st.lists(layer_outcomes, max_size=2).map(tuple),
     latencies=st.lists(latencies, max_size=2).map(tuple),
@@ -66,7 +66,7 @@ outcomes = st.builds(
     versions=st.dictionaries(words, words, max_size=2),
     settings=st.dictionaries(words, free, max_size=3),
     trim_bytes=st.none() | st.integers(),
-    format=st.sampled_from((1, 2)),
+    format=st.sampled_from((1, FORMAT)),
 )
 
 
@@ -75,8 +75,26 @@ def one(**changes: Any) -> Outcome:
     e = Estimate(1.0, 0.9, 1.1)
     latency = Latency("onnxruntime", "1.31", 1, 1, 900, 3, e, e, e, e, "FP32", e)
     base = Outcome(
-        *("demo", "r1", "P", ("prune",), 0, "cifar10", "resnet18", 0.95, 0.949, 0.999, 10_000, "onnxruntime", "p.onnx"),
-        *(1000, 800.5, 900, 450, (), (latency,), (stage,)),
+        study="demo",
+        recipe="r1",
+        label="P",
+        order=("prune",),
+        seed=0,
+        data="cifar10",
+        network="resnet18",
+        trained_value=0.95,
+        deployed_value=0.949,
+        agreement=0.999,
+        test_images=10_000,
+        runtime="onnxruntime",
+        file="p.onnx",
+        file_bytes=1000,
+        entropy_bytes=800.5,
+        weights=900,
+        zeros=450,
+        layers=(),
+        latencies=(latency,),
+        history=(stage,),
         machine=Machine("cpu", 2, ("avx2",), 8, "Linux", "3.11"),
         versions={"numpy": "2"},
         commit="abc",
@@ -110,8 +128,35 @@ def test_a_line_of_the_first_format_reads_and_writes_as_it_was() -> None:
     assert "trim_bytes" not in line
     assert store.decode(line).trim_bytes is None
     assert store.encode(store.decode(line)) == line
-    newer = store.decode(store.encode(one(trim_bytes=7, onnx_accuracy=0.5)))
-    assert (newer.trim_bytes, newer.onnx_accuracy, newer.format) == (7, 0.5, FORMAT)
+    newer = store.decode(store.encode(one(trim_bytes=7, onnx_value=0.5)))
+    assert (newer.trim_bytes, newer.onnx_value, newer.format) == (7, 0.5, FORMAT)
+
+
+def test_lines_before_format_5_have_accuracies_where_later_ones_have_values() -> None:
+    new, old = (json.loads(store.encode(one(onnx_value=0.5, format=version))) for version in (5, 4))
+    renamed = {"trained_value": "trained_accuracy", "deployed_value": "deployed_accuracy", "onnx_value": "onnx_accuracy"}
+    of_stage = {"value_before": "accuracy_before", "value_after": "accuracy_after"}
+    (stage,) = new["history"]
+    assert old == {renamed.get(name, name): value for name, value in new.items()} | {
+        "format": 4,
+        "history": [{of_stage.get(name, name): value for name, value in stage.items()}],
+    }
+    assert (stage["value_before"], stage["value_after"]) == (0.95, 0.949)
+    assert store.decode(json.dumps(old)) == one(onnx_value=0.5, format=4)
+
+
+@pytest.mark.parametrize(
+    ("version", "taken", "given", "message"),
+    [
+        (4, "trained_accuracy", "trained_value", "unknown 'trained_value'; missing 'trained_accuracy'; allowed are "),
+        (5, "trained_value", "trained_accuracy", "unknown 'trained_accuracy'; missing 'trained_value'; allowed are "),
+    ],
+)
+def test_a_line_has_the_names_of_its_format(version: int, taken: str, given: str, message: str) -> None:
+    plain = json.loads(store.encode(one(format=version)))
+    plain[given] = plain.pop(taken)
+    with pytest.raises(CorruptFile, match=message):
+        store.decode(json.dumps(plain))
 
 
 def test_equal_outcomes_are_equal_lines() -> None:
@@ -119,8 +164,8 @@ def test_equal_outcomes_are_equal_lines() -> None:
 
 
 def test_numpy_numbers_and_lists_become_plain() -> None:
-    outcome = one(seed=np.int64(3), deployed_accuracy=np.float32(0.5), settings={"widths": [np.int32(1), 2]})
-    assert store.decode(store.encode(outcome)) == one(seed=3, deployed_accuracy=0.5, settings={"widths": (1, 2)})
+    outcome = one(seed=np.int64(3), deployed_value=np.float32(0.5), settings={"widths": [np.int32(1), 2]})
+    assert store.decode(store.encode(outcome)) == one(seed=3, deployed_value=0.5, settings={"widths": (1, 2)})
 
 
 @dataclass(frozen=True)
@@ -139,8 +184,8 @@ def test_the_codec_follows_type_hints(value: Optional) -> None:
     ("changes", "message"),
     [
         (
-            {"deployed_accuracy": float("nan")},
-            r"outcome 'P', seed 0, deployed_accuracy: is nan \(float\); allowed is a finite number",
+            {"deployed_value": float("nan")},
+            r"outcome 'P', seed 0, deployed_value: is nan \(float\); allowed is a finite number",
         ),
         ({"file_bytes": 1.5}, r"file_bytes: is 1.5 \(float\); allowed is a whole number"),
         ({"trim_bytes": 1.5}, r"trim_bytes: is 1.5 \(float\); allowed is a whole number"),

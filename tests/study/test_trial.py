@@ -41,7 +41,7 @@ def test_a_random_search_finds_smaller_files_and_goes_on_where_it_was(tmp_path, 
     sizes = [found[sparsity].trim_bytes for sparsity in sorted(found)]
     assert sizes == sorted(sizes, reverse=True)
     assert all(trial.name == "prune → quantize" for trial in found.values())
-    assert all(0 <= trial.accuracy <= 1 and trial.p50_ms is None for trial in found.values())
+    assert all(0 <= trial.value <= 1 and trial.p50_ms is None for trial in found.values())
     assert all(trial.drop.images == next(iter(found.values())).drop.images for trial in found.values())
     monkeypatch.setattr(paretrim.run.pipeline, "fit", None)  # nothing is trained again
     assert search() == found

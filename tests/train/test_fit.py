@@ -65,7 +65,7 @@ def test_an_interrupted_stage_goes_on_to_the_same_bits(kind, optimizer, tmp_path
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
     found = run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path)
     assert same(state(expected), state(found))
-    assert found.history[-1].accuracy_after == expected.history[-1].accuracy_after
+    assert found.history[-1].value_after == expected.history[-1].value_after
 
 
 def test_a_damaged_newest_checkpoint_costs_one_epoch(tmp_path, monkeypatch):
@@ -282,7 +282,7 @@ def test_bfloat16_trains_and_state_stays_float32():
     assert (torch.bfloat16, torch.bfloat16) in types
     with execution.autocast():
         inside = evaluate(found.network, given.validation.epoch(0), torch.device("cpu"))
-    assert inside == evaluate(found.network, given.validation.epoch(0), torch.device("cpu")) == found.history[-1].accuracy_after
+    assert inside == evaluate(found.network, given.validation.epoch(0), torch.device("cpu")) == found.history[-1].value_after
 
 
 def test_evaluation_restores_the_mode_and_refuses_nothing_to_evaluate():

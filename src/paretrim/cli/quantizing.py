@@ -39,7 +39,7 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         dense, int8 = done.judgements
         drop = drop_between(dense.image_scores(), int8.image_scores(), experiment.start.task)
         lost = f"test: {loses(drop)}"
-        warning = doubt(dense.deployed_accuracy, dense.test_images, experiment.start.guessed_among, kind="test")
+        warning = doubt(dense.deployed_value, dense.test_images, experiment.start.guessed_among, kind="test")
         if warning:
             watcher.note(warning)
         choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())

@@ -296,7 +296,7 @@ def _found_json(found: SearchResult) -> dict[str, object]:
     tried = [
         {
             "candidate": one.name,
-            **_value_json("validation", one.accuracy, one.metric),
+            **_value_json("validation", one.value, one.metric),
             "trim_bytes": one.trim_bytes,
             "entropy_bytes": one.entropy_bytes,
             "validation_drop": dataclasses.asdict(one.drop.interval),
@@ -306,7 +306,7 @@ def _found_json(found: SearchResult) -> dict[str, object]:
     ]
     return {
         "best": {"candidate": found.best.name, "file": str(found.file), "onnx": found.onnx and str(found.onnx)},
-        **_value_json("dense_validation", found.reference.accuracy, found.best.metric),
+        **_value_json("dense_validation", found.reference.value, found.best.metric),
         "tried": tried,
         "reason": found.reason,
         "test_drop": dataclasses.asdict(found.test_drop.interval),

@@ -26,7 +26,7 @@ def provenance_of(folder: Path, label: str) -> Provenance:
         "network": one.network,
         "data": one.data,
         "seed": one.seed,
-        "deployed_accuracy" if one.metric is None else "deployed_value": one.deployed_accuracy,
+        "deployed_accuracy" if one.metric is None else "deployed_value": one.deployed_value,
         "test_images": one.test_images,
         "runtime": one.runtime,
     }

@@ -86,7 +86,7 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
 
 
 def _recipe(i: int, point: Point, *, layers: bool) -> str:
-    brief = f"{wording.value(point.accuracy, point.metric)} {point.metric.unit}".rstrip() + f", {wording.size(point.size.value)}"
+    brief = f"{wording.value(point.deployed, point.metric)} {point.metric.unit}".rstrip() + f", {wording.size(point.size.value)}"
     first = point.runs[0]
     what = "class" if point.metric == ACCURACY else "result"
     facts = [
@@ -118,9 +118,9 @@ def _files(run: Outcome) -> str:
 def _run_value(run: Outcome) -> str:
     exported, metric = "", run.judged_by
     what = "classes" if metric == ACCURACY else "results"
-    if run.onnx_accuracy is not None and run.onnx_agreement is not None and run.onnx_runtime != run.runtime:
+    if run.onnx_value is not None and run.onnx_agreement is not None and run.onnx_runtime != run.runtime:
         exported = (
-            f", {metric.text(run.onnx_accuracy)} of the ONNX file in {run.onnx_runtime} "
+            f", {metric.text(run.onnx_value)} of the ONNX file in {run.onnx_runtime} "
             f"({wording.percent(run.onnx_agreement)} of the {what} the same)"
         )
     for runtime, share in (run.onnx_agreements or {}).items():
@@ -128,7 +128,7 @@ def _run_value(run: Outcome) -> str:
             exported += f", in {runtime} {wording.percent(share)} of the {what} the same"
     for runtime, problem in (run.onnx_problems or {}).items():
         exported += f", the ONNX file does not run in {runtime}: {problem}"
-    deployed, trained = metric.text(run.deployed_accuracy), metric.text(run.trained_accuracy)
+    deployed, trained = metric.text(run.deployed_value), metric.text(run.trained_value)
     return f"seed {run.seed}: {deployed} deployed, {trained} trained{exported}"
 
 
@@ -152,8 +152,8 @@ def _stages(history: Sequence[StageOutcome]) -> str:
         for text in ("stage", f"validation {escape(metric.heading)}", "change", "zeros of all", "bits", "epochs", "seconds")
     )
     rows = "".join(
-        f"<tr><td>{escape(stage.name)}<td>{metric.number(stage.accuracy_before)} → {metric.number(stage.accuracy_after)}"
-        f"<td>{metric.change(stage.accuracy_after - stage.accuracy_before)}<td>{wording.percent(stage.sparsity, 1)}"
+        f"<tr><td>{escape(stage.name)}<td>{metric.number(stage.value_before)} → {metric.number(stage.value_after)}"
+        f"<td>{metric.change(stage.value_after - stage.value_before)}<td>{wording.percent(stage.sparsity, 1)}"
         f"<td>{escape(_bits(stage))}<td>{stage.epochs}<td>{stage.seconds:,.0f}"
         for stage in history
     )

@@ -66,7 +66,7 @@ def render(points: Sequence[Point]) -> str:
         _row(point, label, axis, middle=TOP + ROW * (i + 0.5))
         for i, (point, label) in enumerate(zip(points, labels, strict=True))
     )
-    first = axis.place(points[0].accuracy.value)
+    first = axis.place(points[0].deployed.value)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">\n'
         f"<title>Deployed {points[0].metric.name} of {len(points)} arm{'' if len(points) == 1 else 's'}</title>\n"
@@ -84,18 +84,18 @@ def value_in_words(point: Point) -> str:
 
     Their spread is then no measure of anything.
     """
-    if len(point.runs) > 1 and len({run.deployed_accuracy for run in point.runs}) == 1:
-        return f"{point.metric.number(point.accuracy.value)} every seed"
-    return wording.value(point.accuracy, point.metric)
+    if len(point.runs) > 1 and len({run.deployed_value for run in point.runs}) == 1:
+        return f"{point.metric.number(point.deployed.value)} every seed"
+    return wording.value(point.deployed, point.metric)
 
 
 def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
     """Label, seeds, interval, mean and numbers; the seeds lie below the mean so that neither hides the other."""
-    accuracy, line = point.accuracy, middle - 4
+    value, line = point.deployed, middle - 4
     seeds = "".join(
-        f'<circle class="seed" cx="{axis.place(run.deployed_accuracy):.1f}" cy="{middle + 7:g}" r="2.5"/>' for run in point.runs
+        f'<circle class="seed" cx="{axis.place(run.deployed_value):.1f}" cy="{middle + 7:g}" r="2.5"/>' for run in point.runs
     )
-    low, mean, high = (axis.place(value) for value in (accuracy.low, accuracy.value, accuracy.high))
+    low, mean, high = (axis.place(one) for one in (value.low, value.value, value.high))
     return (
         f'<text x="{axis.start - 12:.1f}" y="{middle + 4:g}" text-anchor="end">{svg.content(label)}</text>'
         f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{line:g}" y2="{line:g}"/>'
@@ -136,8 +136,8 @@ def _key(points: Sequence[Point], *, left: float) -> str:
 
 def _axis(points: Sequence[Point], *, left: float, right: float) -> Axis:
     """From the least to the greatest value any row shows."""
-    shown = [value for point in points for value in (point.accuracy.low, point.accuracy.high)]
-    shown += [run.deployed_accuracy for point in points for run in point.runs]
+    shown = [value for point in points for value in (point.deployed.low, point.deployed.high)]
+    shown += [run.deployed_value for point in points for run in point.runs]
     return spanning(shown, start=left, end=right, share=points[0].metric.is_share)
 
 

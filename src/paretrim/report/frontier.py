@@ -93,8 +93,8 @@ def paired_difference(arm: Point, reference: Point, *, comparisons: int = 1) -> 
 
     Source: Bonferroni's inequality; Student's paired t interval.
     """
-    own = {run.seed: run.deployed_accuracy for run in arm.runs}
-    other = {run.seed: run.deployed_accuracy for run in reference.runs}
+    own = {run.seed: run.deployed_value for run in arm.runs}
+    other = {run.seed: run.deployed_value for run in reference.runs}
     seeds = tuple(sorted(own.keys() & other.keys()))
     # Rounded because accuracies are counts of images: a spread of 1e-17 is arithmetic, not variation between seeds.
     differences = [own[seed] - other[seed] for seed in seeds]

@@ -56,21 +56,21 @@ class Speed:
 
 @dataclass(frozen=True)
 class Point:
-    """One label over its seeds. Accuracies are fractions of the test set, or values of another ``metric``.
+    """One label over its seeds. Values are those of ``metric``; accuracies are fractions of the test set.
 
     ``runs`` are in order of seed.
 
-    ``accuracy`` is the deployed file's; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
+    ``deployed`` is the deployed file's value; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
     the smallest and the largest ONNX file, None where some run has none; ``trim_bytes`` is the same of the ``.trim``
-    files, of all points or of none. ``drift`` is deployed minus trained accuracy, ``entropy_bytes`` the order-0 entropy of the
-    weights alone, means over seeds. ``sparsity`` is the share of zeros among all weights, ``prunable_sparsity`` among those of
-    layers that were pruned, None if none was. ``classes`` is how many classes there are to guess among, None where the lines
-    do not say.
+    files, of all points or of none. ``drift`` is the deployed value minus the trained one, ``entropy_bytes`` the order-0 entropy
+    of the weights alone, means over seeds. ``sparsity`` is the share of zeros among all weights, ``prunable_sparsity`` among
+    those of layers that were pruned, None if none was. ``classes`` is how many classes there are to guess among, None where the
+    lines do not say.
     """
 
     label: str
     runs: tuple[Outcome, ...]
-    accuracy: Estimate
+    deployed: Estimate
     basis: str
     drift: float
     agreement: float
@@ -90,12 +90,12 @@ class Point:
     @property
     def merit(self) -> float:
         """Its value as a number of which more is better."""
-        return self.metric.merit(self.accuracy.value)
+        return self.metric.merit(self.deployed.value)
 
     @property
     def guesses(self) -> bool:
         """Whether the accuracy is not shown to be better than guessing: its interval reaches down to that of equal chances."""
-        return self.classes is not None and self.accuracy.low <= 1 / self.classes
+        return self.classes is not None and self.deployed.low <= 1 / self.classes
 
     @property
     def size(self) -> Estimate:
@@ -218,17 +218,17 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     orders = sorted({" -> ".join(run.order) or "no stage" for run in runs})
     if len(orders) > 1:
         raise InvalidRecipe(f"label '{label}' stands for several orders ({'; '.join(orders)}); give each its own label")
-    accuracies = [run.deployed_accuracy for run in runs]
+    values = [run.deployed_value for run in runs]
     metric = runs[0].judged_by
     if len(runs) > 1:
-        mean = mean_interval(accuracies)
-        accuracy = Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high)) if metric.is_share else mean
+        mean = mean_interval(values)
+        deployed = Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high)) if metric.is_share else mean
         basis = f"t interval over {len(runs)} seeds"
     elif metric != ACCURACY:
-        accuracy = Estimate(accuracies[0], accuracies[0], accuracies[0])
+        deployed = Estimate(values[0], values[0], values[0])
         basis = f"{runs[0].test_images:,} test {metric.count}s, one seed: no interval"
     else:
-        accuracy = wilson_interval(accuracies[0], runs[0].test_images)
+        deployed = wilson_interval(values[0], runs[0].test_images)
         basis = f"Wilson interval over {runs[0].test_images:,} test images, one seed"
     file_sizes = [run.file_bytes for run in runs if run.file_bytes is not None]
     shares = [prunable_sparsity(run.layers, run.history) for run in runs]
@@ -237,9 +237,9 @@ def _point(label: str, outcomes: Sequence[Outcome], *, trim: bool) -> Point:
     return Point(
         label=label,
         runs=runs,
-        accuracy=accuracy,
+        deployed=deployed,
         basis=basis,
-        drift=fmean(run.deployed_accuracy - run.trained_accuracy for run in runs),
+        drift=fmean(run.deployed_value - run.trained_value for run in runs),
         agreement=fmean(run.agreement for run in runs),
         file_bytes=_range(file_sizes) if len(file_sizes) == len(runs) else None,
         entropy_bytes=fmean(sum(layer.entropy_bytes for layer in run.layers) for run in runs),

@@ -41,7 +41,7 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
     metric = timed[0][0].metric
     highest = max(point.merit for point, _ in timed)
     shown = [(point, speed) for point, speed in timed if not metric.is_share or point.merit >= highest - REACH]
-    ends = [value for point, _ in shown for value in (point.accuracy.low, point.accuracy.high)]
+    ends = [value for point, _ in shown for value in (point.deployed.low, point.deployed.high)]
     vertical = spanning(ends, start=top + HEIGHT - BOTTOM, end=top + TOP, share=metric.is_share)
     logs = [math.log10(value) for _, speed in shown for value in (speed.p50_ms.low, speed.p50_ms.high)]
     room = max(0.05 * (max(logs) - min(logs)), 0.01)
@@ -50,13 +50,13 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
     marks = [
         Mark(
             horizontal.place(math.log10(speed.p50_ms.value)),
-            vertical.place(point.accuracy.value),
+            vertical.place(point.deployed.value),
             point.label,
             point.label in best,
         )
         for point, speed in shown
     ]
-    missing = [f"{point.label} ({100 * point.accuracy.value:.1f} %)" for point, _ in timed if (point, _) not in shown]
+    missing = [f"{point.label} ({100 * point.deployed.value:.1f} %)" for point, _ in timed if (point, _) not in shown]
     left_out = f"; too inaccurate to be drawn: {', '.join(missing)}" if missing else ""
     title = f"{metric.heading}, against median latency of one image, ms (log scale), {name}{left_out}"
     return "".join(
@@ -116,8 +116,8 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _ranges(point: Point, speed: Speed, vertical: Axis, horizontal: Axis) -> str:
-    x, y = horizontal.place(math.log10(speed.p50_ms.value)), vertical.place(point.accuracy.value)
-    low, high = vertical.place(point.accuracy.low), vertical.place(point.accuracy.high)
+    x, y = horizontal.place(math.log10(speed.p50_ms.value)), vertical.place(point.deployed.value)
+    low, high = vertical.place(point.deployed.low), vertical.place(point.deployed.high)
     fast, slow = (horizontal.place(math.log10(value)) for value in (speed.p50_ms.low, speed.p50_ms.high))
     return (
         f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{high:.1f}" y2="{low:.1f}"/>'

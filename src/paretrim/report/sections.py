@@ -185,7 +185,7 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     verdict = "reference" if difference is None else difference.verdict
     return (
         f'<tr><th>{escape(point.label)}</th><td class="left">{escape(wording.order(point.order))}</td><td>{len(point.seeds)}</td>'
-        f"<td>{wording.value(point.accuracy, point.metric)}</td><td>{text}</td><td class=left>{picture}</td>"
+        f"<td>{wording.value(point.deployed, point.metric)}</td><td>{text}</td><td class=left>{picture}</td>"
         f'<td class="said">{escape(verdict)}</td></tr>'
     )
 
@@ -195,7 +195,7 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
     prunable = point.prunable_sparsity
     cells = [
         f'<th scope="row"><a href="#p{i}" data-open="{i}">{escape(point.label)}</a></th>',
-        f"<td>{wording.value(point.accuracy, point.metric)}",
+        f"<td>{wording.value(point.deployed, point.metric)}",
         _bytes_cell(point.size.value),
     ]
     for j, setting in enumerate(view.settings):

@@ -129,7 +129,7 @@ def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Colum
     columns = [
         Column("#", lambda row: str(row.number), 90),
         Column("label", lambda row: visible(row.point.label), 100, right=False),
-        Column(points[0].metric.name, lambda row: wording.value(row.point.accuracy, row.point.metric), 99),
+        Column(points[0].metric.name, lambda row: wording.value(row.point.deployed, row.point.metric), 99),
         Column(wording.size_heading(points), lambda row: wording.size(row.point.size.value), 98),
         Column("zeros\nof all", lambda row: wording.percent(row.point.sparsity, 1), 65),
     ]

@@ -70,11 +70,11 @@ def payload(view: View) -> dict[str, object]:
         views = [
             _standing(view, point, setting, ranked[i]) for setting, ranked in zip(view.settings, view.standings, strict=True)
         ]
-        accuracy, size = point.accuracy, point.size
+        deployed, size = point.deployed, point.size
         entries.append(
             {
                 "label": point.label,
-                "value": [_rounded(value, view.metric) for value in (accuracy.value, accuracy.low, accuracy.high)],
+                "value": [_rounded(value, view.metric) for value in (deployed.value, deployed.low, deployed.high)],
                 "bytes": [round(value) for value in (size.value, size.low, size.high)],
                 "views": views,
             }

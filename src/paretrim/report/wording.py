@@ -184,7 +184,7 @@ def metric_claim(point: Point, reference: Point) -> tuple[str, str]:
     """The difference in points, and what is known about it."""
     difference = paired_difference(point, reference)
     metric = point.metric
-    text = metric.change_text(point.accuracy.value - reference.accuracy.value, 1)
+    text = metric.change_text(point.deployed.value - reference.deployed.value, 1)
     if difference.interval is None:
         return text, "too few common seeds for an interval"
     low, high = metric.change(difference.interval.low), metric.change_text(difference.interval.high)
@@ -222,7 +222,7 @@ def _best(
     """The frontier points worth naming, and as what."""
     others = [point for point, rank in zip(all_points, ranks, strict=True) if rank.on_frontier and point is not reference]
     metric = reference.metric
-    tolerance = TOLERANCE if metric.is_share else TOLERANCE * abs(reference.accuracy.value)
+    tolerance = TOLERANCE if metric.is_share else TOLERANCE * abs(reference.deployed.value)
     close = [point for point in others if point.merit >= reference.merit - tolerance]
     limit = f"within {100 * TOLERANCE:.0f} {'point' if metric.is_share else '%'} of {reference.label}"
     if not close:

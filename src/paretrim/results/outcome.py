@@ -8,35 +8,25 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from paretrim.bench.types import Latency, Machine
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
-from paretrim.history import LATER
+from paretrim.history import LATER, once_called
 from paretrim.history import StageOutcome as StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY, Metric
 from paretrim.visible import brief
 
-FORMAT = 4
+FORMAT = 5
 """Version of the JSON line; a reader refuses a newer one. 2 adds ``trim_bytes``; 3 what the ONNX file
-computes, and ``in_place_of`` of a latency; ``deployed_accuracy`` is that of the ONNX file in lines before 3. In 4 there may be no
-ONNX file, and ``onnx_problem`` says why."""
+computes, and ``in_place_of`` of a latency; ``deployed_value`` is that of the ONNX file in lines before 3. In 4 there may be no
+ONNX file, and ``onnx_problem`` says why. 5 speaks of values of a metric where lines before it have accuracies
+(:func:`paretrim.history.once_called`)."""
+
+METRIC_VALUES = 5
+"""The first format with today's names of fields."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A recipe, run once with one seed, deployed and measured. Accuracies are fractions of the test set.
-
-    Where ``metric`` names another number than accuracy, ``trained_accuracy``, ``deployed_accuracy`` and ``onnx_accuracy`` are
-    values of it, and ``agreement`` is the share of the decisions that are the same.
-
-    ``trained_accuracy`` is what the training framework computes, ``deployed_accuracy`` what the file computes in ``runtime``: the
-    ``.trim`` file of an integer network in ``paretrim``, the ONNX file of one in floating point elsewhere. ``agreement`` is the
-    share of test images on which their top-1 classes agree. ``file`` is the ONNX file and ``file_bytes`` its size; what it
-    computes in ``onnx_runtime`` is ``onnx_accuracy``, with the share ``onnx_agreement`` of the deployed classes.
-    ``entropy_bytes`` is the ONNX file with its weights at their own entropy. All of these are None where the ONNX file could
-    not be written or failed its check, for the reason ``onnx_problem``.
-    ``onnx_agreements`` are those shares in every runtime of ONNX files that was installed, ``onnx_problems`` why it does not run
-    in others. ``classes`` is the number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line
-    is from before the field.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an outcome comes from. ``metric`` is None where it is accuracy."""
 
     study: str
     recipe: str
@@ -45,11 +35,43 @@ class Outcome:
     seed: int
     data: str
     network: str
-    trained_accuracy: float
-    deployed_accuracy: float
+    settings: Mapping[str, object] = field(default_factory=dict)
+    metric: Metric | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Values of the metric on the test set, and how often decisions agree.
+
+    ``trained_value`` is what the training framework computes, ``deployed_value`` what the file computes in ``runtime``: the
+    ``.trim`` file in ``paretrim``, in earlier lines the ONNX file of a network in floating point elsewhere. ``agreement`` is the
+    share of test images on which their decisions (top-1 classes) agree. ``onnx_value`` is what the ONNX file computes in
+    ``onnx_runtime``, with the share ``onnx_agreement`` of the deployed decisions.
+    ``onnx_agreements`` are those shares in every runtime of ONNX files that was installed, ``onnx_problems`` why it does not run
+    in others. What is said of the ONNX file is None where there is none.
+    """
+
+    trained_value: float = field(metadata=once_called("trained_accuracy"))
+    deployed_value: float = field(metadata=once_called("deployed_accuracy"))
     agreement: float
     test_images: int
     runtime: str
+    onnx_value: float | None = field(default=None, metadata={**LATER, **once_called("onnx_accuracy")})
+    onnx_agreement: float | None = field(default=None, metadata=LATER)
+    onnx_runtime: str | None = field(default=None, metadata=LATER)
+    onnx_agreements: Mapping[str, float] | None = field(default=None, metadata=LATER)
+    onnx_problems: Mapping[str, str] | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Judged, Origin):
+    """A recipe, run once with one seed, deployed and measured.
+
+    ``file`` is the ONNX file, ``file_bytes`` its size and ``entropy_bytes`` its size with its weights at their own entropy. They
+    are None where the ONNX file could not be written or failed its check, for the reason ``onnx_problem``. ``classes`` is the
+    number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
+    """
+
     file: str | None
     file_bytes: int | None
     entropy_bytes: float | None
@@ -62,16 +84,9 @@ class Outcome:
     versions: Mapping[str, str]
     commit: str
     created: str
-    settings: Mapping[str, object] = field(default_factory=dict)
     trim_bytes: int | None = field(default=None, metadata=LATER)
-    onnx_accuracy: float | None = field(default=None, metadata=LATER)
-    onnx_agreement: float | None = field(default=None, metadata=LATER)
-    onnx_runtime: str | None = field(default=None, metadata=LATER)
     onnx_problem: str | None = field(default=None, metadata=LATER)
     classes: int | None = field(default=None, metadata=LATER)
-    onnx_agreements: Mapping[str, float] | None = field(default=None, metadata=LATER)
-    onnx_problems: Mapping[str, str] | None = field(default=None, metadata=LATER)
-    metric: Metric | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property
@@ -88,7 +103,7 @@ class Outcome:
 MOST, LARGEST, LEAST = 2**53, 1e15, 1e-12
 """Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe to calculate with."""
 
-_VALUES = frozenset({"trained_accuracy", "deployed_accuracy", "onnx_accuracy", "accuracy_before", "accuracy_after"})
+_VALUES = frozenset({"trained_value", "deployed_value", "onnx_value", "value_before", "value_after"})
 """Values of the metric: fractions where it is a share, else numbers of any sign."""
 
 _FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "agreement", "onnx_agreement"})
@@ -100,7 +115,7 @@ def require_plausible(outcome: Outcome, place: str) -> None:
     """Refuse numbers that nobody can have measured: a line of results may come from anywhere, and is calculated with.
 
     Raises:
-        CorruptFile: an accuracy is no fraction, a count is negative, a time is 0, and the like; ``place`` names the file.
+        CorruptFile: an accuracy is not a fraction, a count is negative, a time is 0, and the like; ``place`` names the file.
     """
     place = f"{place}: outcome '{outcome.label}', seed {outcome.seed}"
     _require(outcome, "", place, share=outcome.judged_by.is_share)

@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, Union, cast, get_args, get_origin, get_type_hints
@@ -22,7 +22,7 @@ import filelock
 
 from paretrim import files
 from paretrim.errors import CorruptFile
-from paretrim.results.outcome import FORMAT, Outcome
+from paretrim.results.outcome import FORMAT, METRIC_VALUES, Outcome
 
 
 class Descend(Protocol):
@@ -46,7 +46,8 @@ def encode(outcome: Outcome) -> str:
     Raises:
         CorruptFile: a value cannot be stored (not finite, or of another type than the field says).
     """
-    plain = _to_plain(outcome, Outcome, place=f"outcome '{outcome.label}', seed {outcome.seed}")
+    place = f"outcome '{outcome.label}', seed {outcome.seed}"
+    plain = _to_plain(outcome, Outcome, place=place, earlier=outcome.format < METRIC_VALUES)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -67,7 +68,7 @@ def decode(line: str, *, place: str = "line") -> Outcome:
         raise CorruptFile(f"{place}: has format {version} and this version of paretrim reads up to {FORMAT}; install a newer one")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise CorruptFile(f"{place}: has format {version!r}; allowed is a whole number from 1 to {FORMAT}")
-    return cast(Outcome, _to_dataclass(plain, Outcome, place=place))
+    return cast(Outcome, _to_dataclass(plain, Outcome, place=place, earlier=version < METRIC_VALUES))
 
 
 def append(path: Path, outcome: Outcome) -> None:
@@ -163,16 +164,23 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-@cache
-def _hints(kind: Hashable) -> dict[str, object]:
-    """Resolved type of every field of a dataclass, in the order of the fields."""
-    return get_type_hints(kind)
+@dataclass(frozen=True)
+class Key:
+    """A key of a JSON object: the field it holds, the field's resolved type, and whether older lines lack it."""
+
+    field: str
+    hint: object
+    later: bool
 
 
 @cache
-def _later(kind: Hashable) -> frozenset[str]:
-    """Fields that older lines lack (:data:`paretrim.history.LATER`)."""
-    return frozenset(one.name for one in fields(cast(Any, kind)) if one.metadata.get("later"))
+def _keys(kind: Hashable, earlier: bool) -> dict[str, Key]:
+    """The keys of a dataclass in the order of its fields: their names, or the ``earlier`` ones of those that were renamed."""
+    hints = get_type_hints(kind)
+    return {
+        one.metadata.get("earlier", one.name) if earlier else one.name: Key(one.name, hints[one.name], "later" in one.metadata)
+        for one in fields(cast(Any, kind))
+    }
 
 
 def _fail(place: str, value: object, allowed: str) -> NoReturn:
@@ -182,37 +190,42 @@ def _fail(place: str, value: object, allowed: str) -> NoReturn:
     )
 
 
-def _to_plain(value: object, hint: object, *, place: str) -> object:
-    """Value of a field as JSON holds it."""
+def _to_plain(value: object, hint: object, *, place: str, earlier: bool = False) -> object:
+    """Value of a field as JSON holds it, with the ``earlier`` names of renamed fields if asked for."""
     if is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, hint):
             _fail(place, value, f"a {hint.__name__}")
-        later = _later(cast(Hashable, hint))
         return {
-            name: _to_plain(getattr(value, name), kind, place=f"{place}, {name}")
-            for name, kind in _hints(cast(Hashable, hint)).items()
-            if name not in later or getattr(value, name) is not None
+            name: _to_plain(getattr(value, key.field), key.hint, place=f"{place}, {name}", earlier=earlier)
+            for name, key in _keys(cast(Hashable, hint), earlier).items()
+            if not key.later or getattr(value, key.field) is not None
         }
-    return _checked(value, hint, place=place, descend=_to_plain)
+    return _checked(value, hint, place=place, descend=partial(_to_plain, earlier=earlier))
 
 
-def _from_plain(value: object, hint: object, *, place: str) -> object:
+def _from_plain(value: object, hint: object, *, place: str, earlier: bool = False) -> object:
     """The inverse of :func:`_to_plain`."""
     if is_dataclass(hint) and isinstance(hint, type):
-        return _to_dataclass(value, hint, place=place)
-    return _checked(value, hint, place=place, descend=_from_plain)
+        return _to_dataclass(value, hint, place=place, earlier=earlier)
+    return _checked(value, hint, place=place, descend=partial(_from_plain, earlier=earlier))
 
 
-def _to_dataclass(value: object, kind: type[Any], *, place: str) -> object:
+def _to_dataclass(value: object, kind: type[Any], *, place: str, earlier: bool) -> object:
     if not isinstance(value, dict):
         _fail(place, value, "an object")
-    hints = _hints(cast(Hashable, kind))
-    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys() - _later(cast(Hashable, kind)))
+    known = _keys(cast(Hashable, kind), earlier)
+    unknown = sorted(value.keys() - known.keys())
+    missing = sorted(name for name, key in known.items() if name not in value and not key.later)
     if unknown or missing:
         parts = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys]
-        raise CorruptFile(f"{place}: keys of {kind.__name__} do not match: {'; '.join(parts)}; allowed are {', '.join(hints)}")
-    there = {name: hint for name, hint in hints.items() if name in value}
-    return kind(**{name: _from_plain(value[name], hint, place=f"{place}, {name}") for name, hint in there.items()})
+        raise CorruptFile(f"{place}: keys of {kind.__name__} do not match: {'; '.join(parts)}; allowed are {', '.join(known)}")
+    there = {key.field: (name, key.hint) for name, key in known.items() if name in value}
+    return kind(
+        **{
+            field: _from_plain(value[name], hint, place=f"{place}, {name}", earlier=earlier)
+            for field, (name, hint) in there.items()
+        }
+    )
 
 
 def _checked(value: object, hint: object, *, place: str, descend: Descend) -> object:

@@ -54,7 +54,7 @@ class Compressed:
         if self.history:
             first, last = self.history[0], self.history[-1]
             zeros = wording.zeros(prunable_sparsity(summarize_weights(self.graph), self.history), last.sparsity)
-            metric, values = last.judged_by, (first.accuracy_before, last.accuracy_after)
+            metric, values = last.judged_by, (first.value_before, last.value_after)
             change = f"validation {metric.name} {' → '.join(map(metric.text, values))}"
             said = f"{' → '.join(stage.name for stage in self.history)}, {change}, zeros: {zeros}, {said}"
         if self.deployed.onnx_problem:

@@ -17,11 +17,12 @@ from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
 from paretrim.files import write_atomically
+from paretrim.history import under_todays_names
 from paretrim.metric import Metric
 from paretrim.report import page
 from paretrim.results import store
 from paretrim.results.choice import Choice
-from paretrim.results.outcome import Outcome
+from paretrim.results.outcome import Origin, Outcome
 from paretrim.results.run_folder import (
     ONNX_FILE,
     REPORT,
@@ -36,7 +37,7 @@ from paretrim.results.run_folder import (
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.doubts import seen_before
-from paretrim.run.judge import DeployedFiles, Facts, Judgement, deploy, facts_of, judge, outcome_of
+from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of
 from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
@@ -109,11 +110,13 @@ def deliver(
     files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
-        problems = {entry.label: judgement.onnx_problems for entry, judgement in zip(entries, judgements, strict=True)}
+        problems = {entry.label: judgement.onnx_problems or {} for entry, judgement in zip(entries, judgements, strict=True)}
         latencies = timed(files_by_label, experiment.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
     outcomes = tuple(
         _stored(
-            outcome_of(entry.candidate, files, judgement, facts=_facts(entry, folder), latencies=latencies.get(entry.label, ())),
+            outcome_of(
+                entry.candidate, files, judgement, origin=_origin(entry, folder), latencies=latencies.get(entry.label, ())
+            ),
             folder / STORE,
         )
         for entry, files, judgement in zip(entries, deployed, judgements, strict=True)
@@ -130,12 +133,12 @@ def deliver(
 
 
 def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
-    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose accuracy the first stage notes."""
-    noted = [entry.candidate.history[0].accuracy_before for entry in entries if entry.candidate.history]
+    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose value the first stage notes."""
+    noted = [entry.candidate.history[0].value_before for entry in entries if entry.candidate.history]
     validation = experiment.start.validation
     if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:
         return ""
-    return seen_before(noted[0], len(validation.images), dense.trained_accuracy, dense.test_images)
+    return seen_before(noted[0], len(validation.images), dense.trained_value, dense.test_images)
 
 
 def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
@@ -205,14 +208,14 @@ def timed(
     return found
 
 
-def _facts(entry: Entry, folder: Path) -> Facts:
-    return facts_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
+def _origin(entry: Entry, folder: Path) -> Origin:
+    return origin_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
 
 
 def problems_of(label: str, files: DeployedFiles, judgement: Judgement) -> tuple[str, ...]:
     """In words, what is wrong with the ONNX file of a candidate, found out now or by an earlier run."""
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
-    problems = judgement.onnx_problems.items()
+    problems = (judgement.onnx_problems or {}).items()
     return (*(f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems), *missing)
 
 
@@ -235,7 +238,7 @@ def judged(entry: Entry, files: DeployedFiles, experiment: Experiment, *, onnx_r
     try:
         facts = json.loads(kept.read_text(encoding="utf-8"))
         same_files, found_with = facts.pop("sha256") == sha256, facts.pop("versions", None)
-        judgement = Judgement(**facts)
+        judgement = Judgement(**under_todays_names(facts, Judgement))
         if same_files and (not judgement.onnx_problems or found_with == versions()):
             return judgement
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -272,12 +275,12 @@ def _stored(outcome: Outcome, path: Path) -> Outcome:
 
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:
-    scores = (outcome.trained_accuracy, outcome.deployed_accuracy, outcome.agreement, outcome.runtime, outcome.onnx_accuracy)
+    scores = (outcome.trained_value, outcome.deployed_value, outcome.agreement, outcome.runtime, outcome.onnx_value)
     problems = dict(outcome.onnx_problems or {})
     return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, problems, *scores)
 
 
 def _worth(label: str, files: DeployedFiles, judgement: Judgement, metric: Metric) -> str:
     size = files.trim.stat().st_size
-    deployed, trained = metric.text(judgement.deployed_accuracy), metric.text(judgement.trained_accuracy)
+    deployed, trained = metric.text(judgement.deployed_value), metric.text(judgement.trained_value)
     return f"{label}: {size:,} bytes, test {metric.name} {deployed} (training framework {trained})"

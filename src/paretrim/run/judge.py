@@ -1,11 +1,11 @@
-"""What ships, and what it is worth: deployed files and the accuracy of them."""
+"""What ships, and what it is worth: deployed files and their metric on the test set."""
 
 from __future__ import annotations
 
 import base64
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,9 @@ from paretrim.graph.interpreter import affordable_images, depends_on_library
 from paretrim.graph.interpreter import run_outputs as interpret
 from paretrim.graph.types import FloatArray, Graph, InputSpec
 from paretrim.graph.windows import Values
-from paretrim.metric import ACCURACY, Metric
+from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
-from paretrim.results.outcome import Outcome
+from paretrim.results.outcome import Judged, Origin, Outcome
 from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.run.candidate import Candidate
 from paretrim.run.recipe import Recipe, canonical
@@ -81,29 +81,16 @@ class DeployedFiles:
         return self.onnx
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """The metric of one candidate on the test set: in the training framework, of its files, and how often their decisions agree.
-
-    The metric is accuracy, as a fraction, unless the task has another.
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Judged):
+    """What a candidate and its files are worth on the test set, with the score of every image.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
-    runtime does from the ``.trim`` file. The fields are those of :class:`~paretrim.results.outcome.Outcome`; those of the ONNX
-    file are None where there is none. ``right`` holds what the task counts for every test image of the deployed file, in base64,
-    for comparisons image by image: whether it is right, a bit an image, or numbers float64 of the shape ``scores``.
+    runtime does from the ``.trim`` file. ``right`` holds what the task counts for every test image of the deployed file, in
+    base64, for comparisons image by image: whether it is right, a bit an image, or numbers float64 of the shape ``scores``.
     """
 
-    trained_accuracy: float
-    deployed_accuracy: float
-    agreement: float
-    test_images: int
-    runtime: str
-    onnx_accuracy: float | None
-    onnx_agreement: float | None
-    onnx_runtime: str | None
     right: str
-    onnx_agreements: Mapping[str, float]
-    onnx_problems: Mapping[str, str]
     scores: Sequence[int] | None = None
 
     def image_scores(self) -> Array:
@@ -227,19 +214,20 @@ def judge(
         return task.value(task.score(found, test.labels))
 
     return Judgement(
-        trained_accuracy=worth(trained.numpy()),
-        deployed_accuracy=task.value(scores),
+        trained_value=worth(trained.numpy()),
+        deployed_value=task.value(scores),
         agreement=agreement(task, shipped, trained.numpy()),
         test_images=len(test.labels),
         runtime=NATIVE,
-        onnx_accuracy=None if exported is None else worth(exported),
+        onnx_value=None if exported is None else worth(exported),
         onnx_agreement=None if exported is None else agreement(task, exported, shipped),
         onnx_runtime=None if exported is None else onnx_runtime,
         onnx_agreements={
             name: agreement(task, found, shipped if name == onnx_runtime else shipped[compared(len(shipped))])
             for name, found in elsewhere.items()
-        },
-        onnx_problems=problems,
+        }
+        or None,
+        onnx_problems=problems or None,
         right=base64.b64encode((np.packbits(scores) if is_right(scores) else scores.astype(np.float64)).tobytes()).decode(),
         scores=None if is_right(scores) else scores.shape,
     )
@@ -270,25 +258,15 @@ def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np
 
 
 def outcome_of(
-    candidate: Candidate, deployed: DeployedFiles, judgement: Judgement, *, facts: Facts, latencies: Sequence[Latency] = ()
+    candidate: Candidate, deployed: DeployedFiles, judgement: Judgement, *, origin: Origin, latencies: Sequence[Latency] = ()
 ) -> Outcome:
     """One line for the results store."""
     layers = summarize_weights(deployed.graph)
     file_bytes = None if deployed.onnx is None else deployed.onnx.stat().st_size
     above_entropy = sum(layer.bytes - layer.entropy_bytes for layer in layers)
     return Outcome(
-        study=facts.study,
-        recipe=facts.recipe,
-        label=facts.label,
-        order=facts.order,
-        seed=facts.seed,
-        data=facts.data,
-        network=facts.network,
-        trained_accuracy=judgement.trained_accuracy,
-        deployed_accuracy=judgement.deployed_accuracy,
-        agreement=judgement.agreement,
-        test_images=judgement.test_images,
-        runtime=judgement.runtime,
+        **vars(origin),
+        **{one.name: getattr(judgement, one.name) for one in fields(Judged)},
         file=None if deployed.onnx is None else deployed.onnx.name,
         file_bytes=file_bytes,
         entropy_bytes=None if file_bytes is None else file_bytes - above_entropy,
@@ -301,37 +279,15 @@ def outcome_of(
         versions=versions(),
         commit=source_commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        settings=facts.settings,
         trim_bytes=deployed.trim.stat().st_size,
-        onnx_accuracy=judgement.onnx_accuracy,
-        onnx_agreement=judgement.onnx_agreement,
-        onnx_runtime=judgement.onnx_runtime,
         onnx_problem=deployed.onnx_problem,
-        classes=deployed.graph.output_shapes[0][0] if facts.metric is None else None,
-        metric=facts.metric,
-        onnx_agreements=judgement.onnx_agreements or None,
-        onnx_problems=judgement.onnx_problems or None,
+        classes=deployed.graph.output_shapes[0][0] if origin.metric is None else None,
     )
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What an outcome says about where it comes from."""
-
-    study: str
-    recipe: str
-    label: str
-    order: tuple[str, ...]
-    seed: int
-    data: str
-    network: str
-    settings: Mapping[str, object]
-    metric: Metric | None = None
-
-
-def facts_of(recipe: Recipe, study: str) -> Facts:
+def origin_of(recipe: Recipe, study: str) -> Origin:
     """Where an outcome of this recipe comes from."""
-    return Facts(
+    return Origin(
         study=study,
         recipe=recipe.digest,
         label=recipe.title,

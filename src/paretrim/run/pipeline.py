@@ -65,7 +65,7 @@ def run_stage(
     Raises:
         ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
     """
-    before = candidate.history[-1].accuracy_after if candidate.history else value_before
+    before = candidate.history[-1].value_after if candidate.history else value_before
     if before is None:
         before = _validate(candidate, resources)
     with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
@@ -99,8 +99,8 @@ def run_stage(
         seconds=began_seconds + seconds,
         sparsity=sparsity(network),
         bits=weight_bits(network),
-        accuracy_before=before,
-        accuracy_after=after,
+        value_before=before,
+        value_after=after,
         layer_bits=_where_they_differ(layer_bits(network)),
         metric=None if resources.task.metric == ACCURACY else resources.task.metric,
     )

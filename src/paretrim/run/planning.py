@@ -70,7 +70,7 @@ class PlannedTiming:
 class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
-    ``accuracy`` is the dense network's on the first ``images`` validation images, or the value of another ``metric``; None where
+    ``value`` is the ``metric`` of the dense network on the first ``images`` validation images; None where
     it is yet to be trained, or nothing is left to do. ``zeros`` are the shares of zeros that its stages ask for:
     of the prunable weights, and what that makes of all.
     ``timing`` comes on top of all times; None where latency is not measured. All else happens once for each of ``seeds``.
@@ -80,7 +80,7 @@ class Prediction:
     parameters: int
     disk_bytes: int
     classes: int | None
-    accuracy: float | None = None
+    value: float | None = None
     images: int = 0
     seeds: int = 1
     zeros: tuple[tuple[float, float], ...] = ()
@@ -235,16 +235,14 @@ def doubt(accuracy: float, images: int, classes: int | None, *, kind: str = "val
 
 
 def _so_far(prediction: Prediction) -> list[str]:
-    if prediction.accuracy is None:
+    if prediction.value is None:
         return []
     if prediction.metric != ACCURACY:
         metric = prediction.metric
-        text = metric.text(prediction.accuracy)
+        text = metric.text(prediction.value)
         return [f"  {metric.name} of the dense network on the first {prediction.images} validation images: {text}"]
-    right = (
-        f"  the dense network is right on {100 * prediction.accuracy:.1f} % of the first {prediction.images} validation images"
-    )
-    warning = doubt(prediction.accuracy, prediction.images, prediction.classes)
+    right = f"  the dense network is right on {100 * prediction.value:.1f} % of the first {prediction.images} validation images"
+    warning = doubt(prediction.value, prediction.images, prediction.classes)
     return [right, f"  {warning}"] if warning else [right]
 
 
@@ -320,7 +318,7 @@ def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluatio
 
 
 def _evaluated(start: Start) -> tuple[float, float, int]:
-    """Predicted seconds of one pass over the validation images, and the accuracy on the first so many of them."""
+    """Predicted seconds of one pass over the validation images, and the metric's value on the first so many of them."""
     first = list(_Few(start.validation, 1).epoch(0))
     began = time.monotonic()
     found = evaluate(start.network, first, start.execution.torch_device(), task=start.task)

@@ -82,7 +82,7 @@ def _running(tick: Tick) -> str:
 
 def told(outcome: StageOutcome) -> str:
     """What a finished stage did to the metric."""
-    metric, values = outcome.judged_by, (outcome.accuracy_before, outcome.accuracy_after)
+    metric, values = outcome.judged_by, (outcome.value_before, outcome.value_after)
     return f"{outcome.name} done: validation {metric.name} {' → '.join(map(metric.text, values))}"
 
 

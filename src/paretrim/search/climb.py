@@ -93,7 +93,7 @@ def compress_towards(
     ready, scores = evaluator.experiment, evaluator.dense_scores
     task = ready.start.task
     reference = Reference(task.value(scores), len(scores), ready.start.guessed_among)
-    for warning in (doubt(reference.accuracy, reference.images, reference.classes), too_few_images(targets, reference)):
+    for warning in (doubt(reference.value, reference.images, reference.classes), too_few_images(targets, reference)):
         if warning:
             watcher.note(warning)
     entries = [evaluator.dense]

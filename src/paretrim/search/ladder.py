@@ -23,7 +23,7 @@ from paretrim.stages.usual import SHARES, split_epochs, usual_stages
 from paretrim.train.budget import Budget
 
 USUAL_DROP = 0.01
-"""Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the accuracy."""
+"""Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the metric's value."""
 
 USUAL_SHARE = 0.1
 """The same of a metric that is no share of images: this share of the dense network's value."""
@@ -113,9 +113,9 @@ class Rung:
 
 @dataclass(frozen=True)
 class Reference:
-    """The dense network's accuracy, or another metric, on ``images`` validation images of ``classes`` classes, None of others."""
+    """The dense network's metric on ``images`` validation images of ``classes`` classes, None where there are none."""
 
-    accuracy: float
+    value: float
     images: int
     classes: int | None
 
@@ -204,7 +204,7 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
     is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those that meet them is kept. One
     that is no better than guessing is kept only where all are.
     """
-    allowed = targets.allowed_drop(reference.accuracy)
+    allowed = targets.allowed_drop(reference.value)
     known = [one for one in tried if not _guesses(one, reference)] or list(tried)
     fitting = [one for one in known if not _too_heavy(one, targets)]
     light = "fastest" if targets.max_latency_ms is not None else "smallest"
@@ -215,9 +215,7 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
     if allowed is None:
         if fitting:
             word = "most accurate" if fitting[0].metric == ACCURACY else "best"
-            return max(
-                fitting, key=lambda one: one.metric.merit(one.accuracy)
-            ), f"the {word} of those tried that meet the targets"
+            return max(fitting, key=lambda one: one.metric.merit(one.value)), f"the {word} of those tried that meet the targets"
         return min(known, key=weight), f"none of those tried meets the targets; this is the {light}"
     metric = targets.metric
     losing = f"shown to {'lose' if metric.is_share else 'worsen by'} at most {amount(allowed, metric)}"
@@ -246,7 +244,7 @@ def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...
     said = []
     if _guesses(one, reference):
         said.append(
-            f"{100 * one.accuracy:.2f} % of {reference.images:,} validation images is not shown to be better than guessing among "
+            f"{100 * one.value:.2f} % of {reference.images:,} validation images is not shown to be better than guessing among "
             f"{reference.classes} classes; allow more bytes or milliseconds, or train longer (--epochs)"
         )
     if targets.max_drop is not None and one.drop.exceeds(targets.max_drop):
@@ -301,14 +299,14 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
 def weighed(one: Trial, reference: Reference) -> str:
     """What a candidate is worth, in words."""
     metric = one.metric
-    change = f"validation {metric.name} {metric.text(reference.accuracy)} → {metric.text(one.accuracy)}"
+    change = f"validation {metric.name} {metric.text(reference.value)} → {metric.text(one.value)}"
     latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
     return f"{change}, {one.trim_bytes:,} bytes (.trim){latency}"
 
 
 def _guesses(one: Trial, reference: Reference) -> bool:
     classes = reference.classes
-    return classes is not None and not beats_guessing(one.accuracy, reference.images, classes)
+    return classes is not None and not beats_guessing(one.value, reference.images, classes)
 
 
 def _too_heavy(one: Trial, targets: Targets) -> bool:
@@ -330,5 +328,5 @@ def _remedy(drop: Drop, allowed: float) -> str:
 
 def _weight(one: Trial, targets: Targets) -> tuple[float, ...]:
     """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
-    sizes = (float(one.trim_bytes), one.entropy_bytes, -one.metric.merit(one.accuracy))
+    sizes = (float(one.trim_bytes), one.entropy_bytes, -one.metric.merit(one.value))
     return (one.p50_ms.value, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -16,7 +16,7 @@ from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting, left_out, time_files
 from paretrim.run.delivery import judged, problems_of, ship
 from paretrim.run.doubts import seen_before
-from paretrim.run.judge import facts_of, outcome_of, with_latencies
+from paretrim.run.judge import origin_of, outcome_of, with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.run import open_with, read_data, train
@@ -105,7 +105,7 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Wa
     for problem in problems_of(recipe.title, deployed, judgement):
         watcher.note(problem)
     _remember(recipe, deployed.folder, folder)
-    return outcome_of(made.candidate, deployed, judgement, facts=facts_of(recipe, grid.name))
+    return outcome_of(made.candidate, deployed, judgement, origin=origin_of(recipe, grid.name))
 
 
 def _remember(recipe: Recipe, files: Path, folder: Path) -> None:
@@ -133,13 +133,13 @@ def _index(folder: Path) -> list[dict[str, str | int]]:
 
 
 def _seen_before(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
-    """The warnings of :func:`paretrim.run.doubts.seen_before` about the dense networks, whose accuracy first stages note."""
+    """The warnings of :func:`paretrim.run.doubts.seen_before` about the dense networks, whose value first stages note."""
     for seed in grid.seeds:
         here = [_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms]
         dense = next((one for one in here if one and not one.history), None)
         first = next((one.history[0] for one in here if one and one.history), None)
         if dense and first:
-            warning = seen_before(first.accuracy_before, validation_images, dense.trained_accuracy, dense.test_images)
+            warning = seen_before(first.value_before, validation_images, dense.trained_value, dense.test_images)
             if warning:
                 yield warning
 

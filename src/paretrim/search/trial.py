@@ -39,14 +39,14 @@ from paretrim.train.task import Array
 class Trial:
     """What a sequence of stages came to.
 
-    ``accuracy`` is that of the deployed file on the validation images, or the value of another ``metric``; ``drop`` is what it
+    ``value`` is the ``metric`` of the deployed file on the validation images; ``drop`` is what it
     loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
     at their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are what the session that took it found against
     itself.
     """
 
     name: str
-    accuracy: float
+    value: float
     drop: Drop
     trim_bytes: int
     entropy_bytes: float
@@ -94,7 +94,7 @@ class Evaluator:
         found = self._latency(entry) if latency and self.measuring else None
         return Trial(
             name=entry.label,
-            accuracy=task.value(scores),
+            value=task.value(scores),
             drop=drop_between(self.dense_scores, scores, task),
             trim_bytes=files.trim.stat().st_size,
             entropy_bytes=sum(layer.entropy_bytes for layer in summarize_weights(files.graph)),
@@ -119,14 +119,15 @@ class Evaluator:
         assert self.measuring is not None
         pair = {one.label: (one, ship(one, self.experiment, self.folder)) for one in (self.dense, entry)}
         runtime = judging_runtime(self.measuring)
-        problems = {label: judged(*made, self.experiment, onnx_runtime=runtime).onnx_problems for label, made in pair.items()}
+        found = {label: judged(*made, self.experiment, onnx_runtime=runtime) for label, made in pair.items()}
+        problems = {label: judgement.onnx_problems or {} for label, judgement in found.items()}
         files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
         place = self.folder / TIMINGS / "candidates" / files[entry.label].parent.name
         for setting in self.measuring.settings:
             if (entry.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
                 alone = replace(self.measuring, settings=(setting,))
-                found = timed(files, self.experiment.test, alone, place, watcher=self.watcher, problems=problems)
-                return found[entry.label][0]
+                latencies = timed(files, self.experiment.test, alone, place, watcher=self.watcher, problems=problems)
+                return latencies[entry.label][0]
             why = problems[entry.label].get(setting.runtime) or "it has no file that runs there"
             self.watcher.note(f"{entry.label}: not timed in {setting.runtime}: {why}")
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from paretrim.errors import CorruptFile
 from paretrim.graph.structure import parse_strictly
-from paretrim.history import LATER, StageOutcome
+from paretrim.history import LATER, StageOutcome, stage_of
 from paretrim.metric import Metric
 
 FORMAT = 1
@@ -23,8 +23,11 @@ MEAN, STD, RESIZE = "mean", "std", "resize"
 """Under these names files keep how images were prepared: what those of a file that takes floats were normalised with, and the
 short side that images were resized to before the square that the file takes was cut out of their centre."""
 
-_STAGE = {field.name for field in dataclasses.fields(StageOutcome) if field.metadata != LATER}
-"""What a file holds of a stage: readers of every version refuse other keys. Its bits by layer follow from its settings."""
+_STAGE = {
+    field.metadata.get("earlier", field.name): field.name for field in dataclasses.fields(StageOutcome) if field.metadata != LATER
+}
+"""What a file holds of a stage, by the name it has there: readers of every version refuse other keys. Files keep the first names
+of fields. Bits by layer follow from the settings."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
@@ -84,7 +87,7 @@ def encode(provenance: Provenance) -> str:
     facts = {
         "format": FORMAT,
         "recipe": provenance.recipe,
-        "history": [{name: facts[name] for name in _STAGE} for facts in map(dataclasses.asdict, provenance.history)],
+        "history": [{key: getattr(stage, name) for key, name in _STAGE.items()} for stage in provenance.history],
         "measured": {**_metric_facts(_judged_by(provenance.history)), **provenance.measured},
     }
     try:
@@ -131,13 +134,13 @@ def _metric_facts(metric: Metric | None) -> dict[str, str]:
 
 
 def _stage(facts: object) -> StageOutcome:
-    if not isinstance(facts, dict) or set(facts) != _STAGE:
+    if not isinstance(facts, dict) or set(facts) != set(_STAGE):
         raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(_STAGE)}")
     right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
     right = right and all(_is_number(facts[name]) for name in _NUMBERS)
     if not right or not all(_is_count(facts[name]) for name in _COUNTS):
         raise CorruptFile("record provenance: a stage of the history has a name, settings, whole epochs and bits, and numbers")
-    return StageOutcome(**facts)
+    return stage_of(facts)
 
 
 def _depth(value: object) -> int:
