@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.visible import brief
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of packages that were installed."""
 
 
 def split_name(text: str) -> tuple[str, str]:
@@ -57,9 +64,10 @@ def explained(what: str, advice: str) -> Iterator[None]:
 def sources_in(settings: object) -> dict[str, str]:
     """Digests of the source text of all code of the user's own in a tree of settings, by the name of the code.
 
-    That is every dataclass from outside the package, and every function that a text names as ``package.module:function`` and that
-    has been imported. The text is that of the whole module, so that what the code calls beside it counts, too. Of the program
-    that is running it is that of the class or function alone. Code without a text, typed at a prompt for instance, has "".
+    That is every dataclass from outside the package, every object of a class that is not installed, and every function that a
+    text names as ``package.module:function`` and that has been imported. The text is that of the whole module and of the
+    modules beside it that it imports, and those they import. Of the program that is running it is that of the class or function
+    alone. Code without a text, typed at a prompt for instance, has "".
     """
     found: dict[str, str] = {}
     _add_sources_(settings, found)
@@ -73,9 +81,8 @@ def _add_sources_(value: object, found: dict[str, str]) -> None:
         if code is not None:
             found[value] = _source_digest(code)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        if kind.__module__.partition(".")[0] != __package__:
-            found[f"{kind.__module__}:{kind.__qualname__}"] = _source_digest(kind)
+        if type(value).__module__.partition(".")[0] != __package__:
+            _add_kind_(type(value), found)
         for field in dataclasses.fields(value):
             _add_sources_(getattr(value, field.name), found)
     elif isinstance(value, Mapping):
@@ -84,15 +91,83 @@ def _add_sources_(value: object, found: dict[str, str]) -> None:
     elif isinstance(value, tuple | list):
         for inner in value:
             _add_sources_(inner, found)
+    elif _is_written_here(type(value)):
+        _add_kind_(type(value), found)
+
+
+def _add_kind_(kind: type, found: dict[str, str]) -> None:
+    found[f"{kind.__module__}:{kind.__qualname__}"] = _source_digest(kind)
+
+
+def _is_written_here(kind: type) -> bool:
+    """Whether a class is neither part of an installed package nor of Python or this package."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file is None or kind.__module__.partition(".")[0] == __package__:
+        return False
+    return not _is_installed(Path(file)) and Path(sysconfig.get_path("stdlib")) not in Path(file).parents
+
+
+def _is_installed(place: Path) -> bool:
+    return not _INSTALLED.isdisjoint(place.parts)
 
 
 def _source_digest(code: object) -> str:
     module = inspect.getmodule(code)
-    alone = module is None or module.__name__ == "__main__"
     try:
-        return digest_of(inspect.getsource(code if alone else module))  # type: ignore[arg-type]
+        if module is None or module.__name__ == "__main__":
+            return digest_of(inspect.getsource(code))  # type: ignore[arg-type]
+        text = inspect.getsource(module)
     except (OSError, TypeError):
         return ""
+    beside = _texts_beside(module)
+    return digest_of([text, beside] if beside else text)
+
+
+def _texts_beside(module: ModuleType) -> dict[str, str]:
+    """Texts of the modules of the same folder or package that a module imports, directly or through others, by dotted name.
+
+    They are found as files, whether they have been imported yet or not. Of an installed package only its own modules count.
+    """
+    own = Path(str(module.__file__)).resolve()
+    is_package = own.stem == "__init__"
+    top = module.__name__.partition(".")[0]
+    root = own.parents[module.__name__.count(".") + is_package]
+    installed = _is_installed(root)
+    found: dict[str, str] = {}
+    waiting = [(module.__name__, own)]
+    while waiting:
+        name, file = waiting.pop()
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if file != own:
+            found[name] = text
+        for other in sorted(_imports(text, name, is_package=file.stem == "__init__")):
+            path = next((path for path in _places(root, other) if path.is_file()), None)
+            if path not in (None, own) and other not in found and (not installed or other.partition(".")[0] == top):
+                waiting.append((other, path))
+    return found
+
+
+def _places(root: Path, name: str) -> tuple[Path, Path]:
+    place = root.joinpath(*name.split("."))
+    return place.with_name(f"{place.name}.py"), place / "__init__.py"
+
+
+def _imports(text: str, name: str, *, is_package: bool) -> set[str]:
+    """Dotted names that a module may import, with the packages they are in; names that a ``from`` takes may be modules, too."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = name.split(".")
+            start = parts[: len(parts) - node.level + is_package] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return {".".join(parts[:count]) for parts in (one.split(".") for one in names if one) for count in range(1, len(parts) + 1)}
 
 
 def described(value: object) -> str:
