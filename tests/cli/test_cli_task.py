@@ -72,9 +72,15 @@ def test_files_say_their_task_and_eval_judges_by_it(regressed, command, command_
     status, out, _ = command("eval", tmp_path / "a.onnx", "--data", "digits")
     assert status == 0
     assert f"mean squared error {error:.4g} on 360 test images of digits (bootstrap 95 %" in out
-    status, _, err = command("inspect", "--compare", tmp_path / "a.trim", tmp_path / "a.onnx", "--data", "digits")
-    assert status == 2
-    assert "was made for the task 'regression', and --compare tells what classifiers decide; judge each file with" in err
+    status, found = command_json("inspect", "--compare", tmp_path / "a.trim", tmp_path / "a.onnx", "--data", "digits")
+    assert (status, found["task"], found["images"], found["numbers"]) == (0, "regression", 360, 1)
+    others = open_runnable(tmp_path / "a.onnx", runtime="onnxruntime")
+    apart = np.abs(np.concatenate([others(images) for images in np.array_split(test.images.numpy(), 4)])[:, 0] - numbers)
+    assert found["differences"] == pytest.approx(apart.tolist(), abs=1e-5)
+    assert found["correlation"] > 0.99
+    status, out, _ = command("inspect", "--compare", tmp_path / "a.trim", tmp_path / "a.trim", "--data", "digits")
+    assert status == 0
+    assert "1 number for each of 360 test images: mean difference 0, largest 0, correlation 1.0000" in out
 
 
 def test_compress_knows_the_drop_in_the_metric_s_own_unit(at_desk, command_json):

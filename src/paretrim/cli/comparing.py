@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from paretrim.cli.images import TestImages, images_for
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import GRAPHS, described, kind_of
 from paretrim.cli.status import DONE
-from paretrim.deploy.runnable import open_runnable
+from paretrim.deploy.runnable import Runnable, open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.report import inside as page
 from paretrim.report import wording
-from paretrim.results.comparison import Comparison, compare
+from paretrim.results.comparison import Comparison, compare, compare_numbers
 from paretrim.results.inside import Inside
 
 BATCH = 250
@@ -31,14 +32,20 @@ SHOWN = 20
 
 
 def compare_files(parsed: argparse.Namespace) -> int:
-    """Show what the second file decides otherwise than the first.
+    """Show what the second file decides otherwise than the first, or how far its numbers are from the first's.
 
     Raises:
-        InvalidRecipe: no data are named, the files tell different numbers of classes apart, or one is no classifier.
+        InvalidRecipe: no data are named, the files are for different tasks, or they give different numbers of outputs.
     """
     if parsed.data is None:
         raise InvalidRecipe("inspect --compare needs test images; name them with --data, for instance --data digits")
     files: list[Path] = parsed.compare
+    tasks = [described(file).task for file in files]
+    if tasks[0] != tasks[1]:
+        said = " and ".join(f"'{file}' for {task or 'classification'}" for file, task in zip(files, tasks, strict=True))
+        raise InvalidRecipe(f"{said}: files made for different tasks do not compare; judge each with paretrim eval")
+    if tasks[0]:
+        return _compare_numbers(parsed, files, tasks[0])
     first, test = _logits(parsed, files[0])
     second, other = _logits(parsed, files[1])
     labels = test.labels
@@ -72,6 +79,37 @@ def compare_files(parsed: argparse.Namespace) -> int:
             said = " and ".join(wording.percent(value, 2) for value in one.accuracy)
             say(f"{wording.percent(one.sparsity, 0)} zeros without training: {said}")
     return DONE
+
+
+def _compare_numbers(parsed: argparse.Namespace, files: Sequence[Path], task: str) -> int:
+    if parsed.inside or parsed.out is not None:
+        raise InvalidRecipe(
+            f"--inside looks into classifiers, and these files are for the task '{task}'; leave out --inside and --out"
+        )
+    first, second = (_numbers(parsed, file) for file in files)
+    if first.shape != second.shape:
+        raise InvalidRecipe(
+            f"'{files[0]}' gives {first.shape[1]} numbers for each image and '{files[1]}' {second.shape[1]}; "
+            "compare files with the same outputs"
+        )
+    found = compare_numbers(first, second)
+    if parsed.json:
+        emit({"files": [str(file) for file in files], "data": parsed.data, "task": task, **dataclasses.asdict(found)})
+        return DONE
+    rows = [(str(place), f"{found.differences[place]:.4g}") for place in found.worst[:SHOWN]]
+    show_rows(("image", "mean difference"), rows)
+    correlation = "one file always gives the same" if found.correlation is None else f"correlation {found.correlation:.4f}"
+    say(
+        f"{found.numbers} number{'s' * (found.numbers > 1)} for each of {found.images:,} test images: mean difference "
+        f"{found.mean_difference:.4g}, largest {found.largest_difference:.4g}, {correlation}"
+    )
+    return DONE
+
+
+def _numbers(parsed: argparse.Namespace, file: Path) -> npt.NDArray[np.float32]:
+    """All numbers that a file gives for each test image, [N, M]."""
+    found, _ = _on_test_images(parsed, file, lambda runnable, images: runnable.outputs(images), labelled=False)
+    return np.concatenate([part.reshape(len(part), -1) for part in found], axis=1)
 
 
 def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> Inside:
@@ -114,14 +152,19 @@ def _for_people(images: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
 
 def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], TestImages]:
     """Logits [N, K] of a file on the test images, and these."""
-    runtime = "paretrim" if kind_of(file) in GRAPHS else "onnxruntime"
-    known = described(file)
-    if known.task:
-        raise InvalidRecipe(
-            f"'{file}' was made for the task '{known.task}', and --compare tells what classifiers decide; judge each file with "
-            "paretrim eval"
-        )
-    runnable = open_runnable(file, runtime=runtime, threads=1)
-    test = images_for(parsed, file, known, labelled=True)
-    parts = [runnable(test.images[at : at + BATCH]) for at in range(0, len(test.images), BATCH)]
-    return np.concatenate(parts), test
+    (logits,), test = _on_test_images(parsed, file, lambda runnable, images: (runnable(images),), labelled=True)
+    return logits, test
+
+
+def _on_test_images(
+    parsed: argparse.Namespace,
+    file: Path,
+    run: Callable[[Runnable, npt.NDArray[np.uint8] | npt.NDArray[np.float32]], tuple[npt.NDArray[np.float32], ...]],
+    *,
+    labelled: bool,
+) -> tuple[list[npt.NDArray[np.float32]], TestImages]:
+    """What a file computes for the test images, output by output, and these."""
+    runnable = open_runnable(file, runtime="paretrim" if kind_of(file) in GRAPHS else "onnxruntime", threads=1)
+    test = images_for(parsed, file, described(file), labelled=labelled)
+    parts = [run(runnable, test.images[at : at + BATCH]) for at in range(0, len(test.images), BATCH)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)], test

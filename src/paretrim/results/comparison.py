@@ -1,4 +1,4 @@
-"""What two classifiers say of the same images: how far their probabilities are apart, and which images got worse."""
+"""What two networks say of the same images: how far probabilities or numbers are apart, and which images got worse."""
 
 from __future__ import annotations
 
@@ -42,6 +42,41 @@ class Comparison:
     classes: tuple[ClassChange, ...]
     worse: tuple[int, ...]
     better: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NumbersComparison:
+    """Two files whose outputs are numbers, on test images.
+
+    ``differences`` is the mean absolute difference of the numbers of every image, ``mean_difference`` their mean and
+    ``largest_difference`` the largest of a single number. ``worst`` are positions of images, the largest differences first.
+    ``correlation`` is Pearson's over all numbers, None where one file always gives the same. ``numbers`` are those of one image.
+    """
+
+    images: int
+    numbers: int
+    mean_difference: float
+    largest_difference: float
+    correlation: float | None
+    worst: tuple[int, ...]
+    differences: tuple[float, ...]
+
+
+def compare_numbers(first: npt.ArrayLike, second: npt.ArrayLike) -> NumbersComparison:
+    """Compare numbers [N, M] of two files on the same images."""
+    one, other = (np.asarray(numbers, np.float64) for numbers in (first, second))
+    apart = np.abs(one - other)
+    of_images = apart.mean(1)
+    vary = min(one.std(), other.std()) > 0
+    return NumbersComparison(
+        images=len(one),
+        numbers=one.shape[1],
+        mean_difference=float(of_images.mean()),
+        largest_difference=float(apart.max()),
+        correlation=float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) if vary else None,
+        worst=tuple(np.argsort(-of_images, kind="stable").tolist()),
+        differences=tuple(of_images.tolist()),
+    )
 
 
 def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.int64]) -> Comparison:
