@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -51,3 +52,10 @@ def factor(text: str) -> float:
 def words(text: str) -> tuple[str, ...]:
     """Words separated by commas, each once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def path(text: str) -> Path:
+    """A file or folder; an empty name, as an unset variable of a shell gives, would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is an empty path; name a file or folder, such as . for this one")
+    return Path(text)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from pathlib import Path
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.arguments import count, counts, factor, names, numbers, words
+from paretrim.cli.arguments import count, counts, factor, names, numbers, path, words
 
 NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
 WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
@@ -143,7 +142,7 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _add_place(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--folder", type=Path, metavar="DIR", help=f"where everything is kept (default: {default})")
+    parser.add_argument("--folder", type=path, metavar="DIR", help=f"where everything is kept (default: {default})")
     parser.add_argument("--seed", type=int, metavar="N", help="feeds every random stream")
     parser.add_argument(
         "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA where there is any)"
@@ -157,7 +156,7 @@ def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
         "run a recipe and measure the network after every stage",
         examples="paretrim run recipes/digits.toml --folder runs/digits\nparetrim run recipes/digits.toml --seed 1 --effort none",
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    parser.add_argument("recipe", type=path, metavar="RECIPE.toml")
     _add_place(parser, "runs/ and the recipe's file name")
     _add_measuring(parser)
 
@@ -188,7 +187,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_data(parser, required=True)
     _add_task(parser)
     _add_split(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
+    parser.add_argument("--out", type=path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
@@ -204,7 +203,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     text = "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options"
     parser = _command(commands, "plan", text)
-    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     _add_network(parser, required=False)
     _add_place(parser, "none; given one, what a run has finished there is left out of the prediction")
     _add_measuring(parser)
@@ -218,14 +217,14 @@ def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
         examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
         "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 --figure scan.svg",
     )
-    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
     _add_network(parser, required=False)
     _add_place(parser, "as that of run or compress")
     text = "of unstructured, 1x4, channel (default: all)"
     parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
     text = "which weights or channels go first, as score of the prune stage (default: %(default)s)"
     parser.add_argument("--score", default="magnitude", metavar="NAME", help=text)
-    parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the picture as a file of its own")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the picture as a file of its own")
 
 
 def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -236,7 +235,7 @@ def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
         examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
         "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
     )
-    parser.add_argument("recipe", type=Path, nargs="?", metavar="RECIPE.toml")
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
     _add_network(parser, required=False)
     _add_place(parser, "as that of run or compress")
     text = "what chooses the ranges, as in the quantize stage (default: %(default)s)"
@@ -249,12 +248,12 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "bench", "time deployed files against each other in one interleaved session")
     parser.add_argument(
         "files",
-        type=Path,
+        type=path,
         nargs="+",
         metavar="FILE",
         help=".onnx files; .trim and .graph files run in the native runtime if they are integer",
     )
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="the file all ratios refer to (default: the first)")
+    parser.add_argument("--baseline", type=path, metavar="FILE", help="the file all ratios refer to (default: the first)")
     parser.add_argument(
         "--runtime",
         type=words,
@@ -266,7 +265,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard", help="how hard to measure (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in one call (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
-    parser.add_argument("--raw", type=Path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
+    parser.add_argument("--raw", type=path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
     text = "instead show layer by layer what the native runtime does with one .trim or .graph file, and how fast"
     parser.add_argument("--layers", action="store_true", help=text)
     _add_data(parser, required=False)
@@ -275,7 +274,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images, or what its task is judged by")
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=path, metavar="FILE")
     _add_data(parser, required=True)
     _add_task(parser, default="the one that the file keeps, else classification")
     parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
@@ -292,8 +291,8 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
         "paretrim export runs/digits --label dense --to dense.onnx",
     )
-    parser.add_argument("source", type=Path, metavar="CANDIDATE_OR_FOLDER")
-    parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
+    parser.add_argument("source", type=path, metavar="CANDIDATE_OR_FOLDER")
+    parser.add_argument("--to", type=path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
     text = "an .onnx file whose one operator is the native runtime on so many threads; see docs/runtime.md"
     parser.add_argument("--native", type=int, metavar="THREADS", help=text)
@@ -308,36 +307,36 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "inspect", "show the weights of a file layer by layer, or compare what two files decide")
     text = "two files: divergence and agreement, calibration, and which classes and images of --data got worse"
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help=text)
+    parser.add_argument("--compare", type=path, nargs=2, metavar=("A", "B"), help=text)
     parser.add_argument("--inside", action="store_true", help="with --compare, also Grad-CAM, histograms, and what zeros cost")
     parser.add_argument("--at", default="", metavar="MODULE", help="module that Grad-CAM looks at (default: the last map)")
-    parser.add_argument("--out", type=Path, metavar="PAGE.html", help="write all of --inside as one page")
+    parser.add_argument("--out", type=path, metavar="PAGE.html", help="write all of --inside as one page")
     _add_data(parser, required=False)
     parser.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors"
+        "file", type=path, nargs="?", metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors"
     )
     _add_limit(parser)
 
 
 def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "report", "show outcomes as a table and write them as one HTML page, or as a page in Markdown")
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FOLDER_OR_JSONL")
+    parser.add_argument("sources", type=path, nargs="+", metavar="FOLDER_OR_JSONL")
     parser.add_argument(
-        "--out", type=Path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
+        "--out", type=path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
     )
-    parser.add_argument("--markdown", type=Path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
-    parser.add_argument("--figure", type=Path, metavar="OUT.svg", help="the accuracies as a picture, which that page shows")
+    parser.add_argument("--markdown", type=path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the accuracies as a picture, which that page shows")
     parser.add_argument("--title", help="title of the pages (default: network and data, and in Markdown the study before them)")
 
 
 def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "study", "run a study: many recipes and seeds, resumable at any moment")
-    parser.add_argument("study", type=Path, metavar="STUDY.toml")
+    parser.add_argument("study", type=path, metavar="STUDY.toml")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
+        "--folder", type=path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
     )
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
+        "--results", type=path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
     )
     _add_measuring(parser)
 

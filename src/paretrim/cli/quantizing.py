@@ -61,6 +61,8 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or train it first with: "
             f"paretrim compress --int8 --model {parsed.model} --data {parsed.data} --dense-epochs N"
         )
+    if parsed.rounding_steps is not None and "adaround" not in (parsed.adjust or ()):
+        raise InvalidRecipe("--rounding-steps would have no effect: it is for adaround; add --adjust adaround")
     given = {name: getattr(parsed, name) for name in ("weight_bits", "rate", "adjust", "rounding_steps")}
     stage = {"stage": "quantize", "budget": {"epochs": 0}, **{key: value for key, value in given.items() if value is not None}}
     return recipe_of(parsed, {"stages": [stage], "label": LABEL})

@@ -15,6 +15,7 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
+from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, refuse_unheeded
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -84,6 +85,8 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     """Predict stages, time and disk; nothing is written."""
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
+    if parsed.recipe:
+        refuse_unheeded(parsed, WITH_A_RECIPE, BY_THE_RECIPE)
     seeds, before = 1, 0
     measuring = measuring_of(parsed)
     chains: Mapping[str, Sequence[Stage]]
@@ -208,13 +211,17 @@ def _targets(parsed: argparse.Namespace, recipe: Recipe) -> Targets:
 
 def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
     """Where and how hard latency is measured; None where it is not."""
-    if parsed.effort == NO_TIMING:
-        return None
     able = [runtime for runtime in RUNTIMES if runtime != "reference"]
     runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
     unknown = [runtime for runtime in runtimes if runtime not in able]
     if unknown:
         raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
+    if parsed.effort == NO_TIMING:
+        if parsed.runtimes:
+            raise InvalidRecipe(
+                "--runtimes would have no effect: no latency is measured with --effort none; choose another effort"
+            )
+        return None
     settings = tuple(RuntimeSetting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
     return TimingPlan(settings, EFFORTS[parsed.effort])
 

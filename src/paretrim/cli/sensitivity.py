@@ -11,6 +11,7 @@ import numpy as np
 from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import compress_recipe, folder_for, open_noting, overridden
 from paretrim.cli.status import DONE
+from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, refuse_unheeded
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -67,6 +68,8 @@ def dense_recipe(parsed: argparse.Namespace, command: str) -> Recipe:
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe(f"{command} needs a recipe file, or --model and --data as compress takes them, and not both")
     if parsed.recipe:
+        heeded = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
+        refuse_unheeded(parsed, heeded, BY_THE_RECIPE)
         return overridden(read_recipe(parsed.recipe), parsed)
     if parsed.data is None:
         raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")

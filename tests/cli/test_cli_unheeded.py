@@ -1,0 +1,79 @@
+"""Options that would have no effect are refused by name: nobody gives one to no effect."""
+
+import pytest
+
+from paretrim.cli.parser import build_parser
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.trimfile import write
+
+BY_THE_RECIPE = "would have no effect: the recipe says it; change it there, or name --model and --data instead of a recipe"
+
+
+@pytest.mark.parametrize("name", ["plan", "sensitivity", "outliers"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--weights", "w.pt"], "--weights"),
+        (["--data", "digits"], "--data"),
+        (["--epochs", "3"], "--epochs"),
+        (["--max-drop", "2"], "--max-drop"),
+        (["--mean", "0", "--std", "1"], "--mean, --std"),
+        (["--int8"], "--candidates"),
+    ],
+)
+def test_a_recipe_is_not_given_what_it_says_itself(name, options, named, at_desk, command):
+    status, _, err = command(name, "short.toml", *options)
+    assert (status, err) == (2, f"paretrim: error: {named} {BY_THE_RECIPE}\n")
+
+
+@pytest.fixture
+def trim(tmp_path):
+    node = Node("flatten", "flatten", (INPUT,), ValueType((16,)), {}, {}, "")
+    write(Graph(InputSpec((1, 4, 4)), (node,), ("flatten",)), tmp_path / "a.trim")
+    return tmp_path / "a.trim"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["inspect", "FILE", "--inside"], "--inside would have no effect: one file is shown layer by layer"),
+        (["inspect", "FILE", "--out", "a.html"], "--out would have no effect: one file is shown layer by layer"),
+        (["inspect", "FILE", "--data", "digits"], "--data would have no effect: one file is shown layer by layer"),
+        (["inspect", "FILE", "--compare", "FILE", "FILE"], "stands beside --compare, which takes two files and no third"),
+        (["inspect", "--compare", "FILE", "FILE", "--at", "a"], "--at 'a' is where Grad-CAM looks, which --inside asks for"),
+        (["bench", "FILE", "--layers", "--raw", "a.npz"], "--raw would have no effect: --layers times one image on one thread"),
+        (["bench", "FILE", "--layers", "--batch", "4"], "--batch would have no effect: --layers times one image"),
+        (["bench", "FILE", "--layers", "--runtime", "openvino"], "--runtime would have no effect: --layers times one image"),
+        (["export", "FILE", "--to", "a.onnx", "--mean", "1", "--std", "0"], "--mean and --std are for a lone candidate; what '"),
+        (["export", "FILE", "--to", "a.trim", "--mean", "0", "--std", "1"], "a.trim' takes is settled"),
+    ],
+)
+def test_a_file_is_not_given_what_is_for_others(given, said, trim, command, monkeypatch):
+    monkeypatch.chdir(trim.parent)
+    status, _, err = command(*(trim if one == "FILE" else one for one in given))
+    assert status == 2
+    assert said in err
+    assert [one.name for one in trim.parent.iterdir()] == ["a.trim"]
+
+
+@pytest.mark.parametrize("runtime", ["paretrim", "nosuch"])
+def test_runtimes_are_checked_also_where_no_latency_is_measured(runtime, at_desk, command):
+    status, _, err = command("run", "short.toml", "--folder", "never", "--effort", "none", "--runtimes", runtime)
+    assert status == 2
+    said = "would have no effect: no latency is measured with --effort none" if runtime == "paretrim" else "names 'nosuch'"
+    assert f"--runtimes {said}" in err
+
+
+def test_steps_of_adaround_need_adaround(at_desk, command):
+    status, _, err = command("quantize", "cli_tiny_network:make", "--data", "digits", "--rounding-steps", "5")
+    assert (status, err) == (
+        2,
+        "paretrim: error: --rounding-steps would have no effect: it is for adaround; add --adjust adaround\n",
+    )
+
+
+@pytest.mark.parametrize("given", [["run", ""], ["run", "a.toml", "--folder", ""], ["export", "a.trim", "--to", ""]])
+def test_an_empty_path_is_no_folder(given, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(given)
+    assert "'' is an empty path; name a file or folder" in capsys.readouterr().err
