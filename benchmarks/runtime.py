@@ -51,8 +51,9 @@ from paretrim.runtime import load
 OPENVINO = "openvino"
 PEERS = (OPENVINO, "onnxruntime")
 QUICK_NETWORK = "resnet18"
-QUICK_EFFORT = replace(QUICK, rounds=25, warmup_limit_seconds=0.2)
-"""Many arms: on an unquiet machine each would use up its warm-up. As few rounds as one window of the drift check has."""
+QUICK_EFFORT = replace(QUICK, rounds=25, primers=5, warmup_limit_seconds=0.1)
+"""Many arms: on an unquiet machine each would use up its warm-up. As few rounds as one window of the drift check has, and
+half of the untimed calls before each timed one."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,19 @@ class Files:
     zeros_found: dict[float, float]
 
 
-def write_files(model: ModelSpec, zeros: Sequence[float], *, size: int, classes: int, folder: Path) -> Files:
-    """Make the network with every share of zeros."""
+def write_files(model: ModelSpec, zeros: Sequence[float], *, size: int, classes: int, folder: Path, with_trims: bool) -> Files:
+    """Make the network with every share of zeros; its ``.trim`` files only if asked for, since coding them takes seconds."""
     prepared = prepare(model, size=size, classes=classes)
     files = Files(folder / "dense.onnx", {}, {}, {})
     dense = prepared.graph(quantized=True)
     export_onnx(dense, files.dense_onnx)
     for share in zeros:
         graph = prepared.graph(quantized=True, zeros=share) if share else dense
-        files.graphs[share], files.trims[share] = folder / f"zeros-{share:g}.graph", folder / f"zeros-{share:g}.trim"
+        files.graphs[share] = folder / f"zeros-{share:g}.graph"
         save(graph, files.graphs[share])
-        trimfile.write(graph, files.trims[share])
+        if with_trims:
+            files.trims[share] = folder / f"zeros-{share:g}.trim"
+            trimfile.write(graph, files.trims[share])
         weights = summarize_weights(graph)
         files.zeros_found[share] = sum(one.zeros for one in weights) / sum(one.weights for one in weights)
     return files
@@ -173,7 +176,8 @@ def lines_of(network: str, given: argparse.Namespace, effort: Effort) -> Iterato
         size=given.size,
     )
     with tempfile.TemporaryDirectory() as place:
-        files = write_files(ModelSpec(network, weights), zeros, size=given.size, classes=given.classes, folder=Path(place))
+        model, folder = ModelSpec(network, weights), Path(place)
+        files = write_files(model, zeros, size=given.size, classes=given.classes, folder=folder, with_trims=given.startup)
         settled(list(files.graphs.values()), threads)
         session = measure(
             arms_of(files, threads),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from paretrim.graph.operations.attributes import AttributeRule
-from paretrim.graph.operations.operation import Operation
+from paretrim.graph.operations.operation import Operation, TensorRule
 from paretrim.graph.operations.table import OPERATIONS
 
 FILE = Path(__file__).resolve().parent.parent / "native" / "graph" / "operations.inc"
@@ -17,14 +17,19 @@ FILE = Path(__file__).resolve().parent.parent / "native" / "graph" / "operations
 HEAD = """\
 // Written by scripts/native_operations.py from paretrim.graph.operations; do not edit. Define a macro before including this.
 //
-// PARETRIM_OPERATION(name, inputs, keeps_grid, weighted), in the order of the numbers in .trim files; 0 inputs: any number.
+// PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, shape_rule), in the order of the numbers in .trim files;
+//   0 inputs: any number. The shape rule is a function of graph/shapes.cpp.
 // PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, fallback), in the order in which errors list them.
+// PARETRIM_TENSOR(operation, quantized, name, dtype, form, optional), of nodes whose input is quantized and of others.
 
 #ifndef PARETRIM_OPERATION
-#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted)
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, shape_rule)
 #endif
 #ifndef PARETRIM_ATTRIBUTE
 #define PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, ...)
+#endif
+#ifndef PARETRIM_TENSOR
+#define PARETRIM_TENSOR(operation, quantized, name, dtype, form, optional)
 #endif
 
 """
@@ -32,6 +37,7 @@ HEAD = """\
 TAIL = """
 #undef PARETRIM_OPERATION
 #undef PARETRIM_ATTRIBUTE
+#undef PARETRIM_TENSOR
 """
 
 KINDS = {"int": "integer", "ints": "integers", "float": "number", "str": "text"}
@@ -43,12 +49,17 @@ def text() -> str:
     lines = [_operation(operation) for operation in operations]
     for operation in operations:
         lines += [_attribute(operation, name, rule) for name, rule in operation.attributes.items() if rule.ships]
+    for operation in operations:
+        for quantized, tensors in ((False, operation.real_tensors), (True, operation.integer_tensors)):
+            lines += [_tensor(operation, quantized, name, rule) for name, rule in tensors.items()]
     return HEAD + "\n".join(lines) + "\n" + TAIL
 
 
 def _operation(operation: Operation) -> str:
     keeps, weighted = str(operation.grid == "keeps").lower(), str(operation.weighted).lower()
-    return f"PARETRIM_OPERATION({operation.name}, {operation.arity or 0}, {keeps}, {weighted})"
+    shape_rule = operation.shape.__name__.removeprefix("_")
+    facts = f"{operation.arity or 0}, {keeps}, {weighted}, {operation.rescaling}, {shape_rule}"
+    return f"PARETRIM_OPERATION({operation.name}, {facts})"
 
 
 def _attribute(operation: Operation, name: str, rule: AttributeRule) -> str:
@@ -56,6 +67,11 @@ def _attribute(operation: Operation, name: str, rule: AttributeRule) -> str:
     numbers = ", ".join(map(str, (*fallback, 0, 0, 0, 0)[:4]))
     settings = f"{KINDS[rule.kind]}, {rule.length}, {rule.minimum}, {str(rule.required).lower()}"
     return f"PARETRIM_ATTRIBUTE({operation.name}, {name}, {settings}, {numbers})"
+
+
+def _tensor(operation: Operation, quantized: bool, name: str, rule: TensorRule) -> str:
+    settings = f"{name}, {rule.dtype}, {rule.form}, {str(rule.optional).lower()}"
+    return f"PARETRIM_TENSOR({operation.name}, {str(quantized).lower()}, {settings})"
 
 
 def main() -> int:

@@ -98,9 +98,8 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
 
 // What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add.
 void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
-  const bool rescales = node.op == Op::add || node.op == Op::mul || node.op == Op::concat || node.op == Op::avg_pool ||
-                        node.op == Op::adaptive_avg_pool;
-  if (!rescales) return;
+  const Rescaling rescaling = facts_of(node.op).rescaling;
+  if (rescaling == Rescaling::none) return;
   float largest = 0, sum = 0;
   float all = 1;
   for (const ValueType& input : inputs) {
@@ -109,8 +108,8 @@ void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
     sum += ratio;
     all *= input.scale;
   }
-  if (node.op == Op::mul) largest = all / node.type.scale;
-  if (node.op == Op::add) largest = std::max(largest, 255.0F * sum);
+  if (rescaling == Rescaling::product) largest = all / node.type.scale;
+  if (rescaling == Rescaling::sum) largest = std::max(largest, 255.0F * sum);
   if (!std::isfinite(largest)) {
     corrupt("the scales of its inputs leave float32 on its grid of scale " + std::to_string(node.type.scale) +
             "; give it a coarser grid");

@@ -38,6 +38,10 @@ double multiply_adds_of(const Graph& graph, const Node& node) {
   if (node.op == Op::adaptive_avg_pool && !node.inputs.empty()) {
     return std::max(elements, product(graph.type_of(node.inputs[0]).shape));
   }
+  if (node.op == Op::matmul && !node.inputs.empty()) {
+    const ValueType first = graph.type_of(node.inputs[0]);
+    return first.shape.size() == 3 ? elements * static_cast<double>(first.shape[2]) : elements;
+  }
   return elements;
 }
 

@@ -8,7 +8,8 @@ namespace paretrim {
 namespace {
 
 constexpr std::array<OpFacts, op_count> all_facts = {{
-#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) {#name, inputs, keeps_grid, weighted},
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, shape_rule) \
+  {#name, inputs, keeps_grid, weighted, Rescaling::rescaling},
 #include "graph/operations.inc"
 }};
 

@@ -44,20 +44,24 @@ using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vec
 
 // The numbers are those that .trim files store.
 enum class Op : std::uint8_t {
-#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) name,
+#define PARETRIM_OPERATION(name, ...) name,
 #include "graph/operations.inc"
 };
 
 inline constexpr int op_count = 0
-#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted) +1
+#define PARETRIM_OPERATION(...) +1
 #include "graph/operations.inc"
     ;
+
+// What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product.
+enum class Rescaling : std::uint8_t { none, each, sum, product };
 
 struct OpFacts {
   std::string_view name;
   std::size_t inputs;  // 0 for any number from 1
   bool keeps_grid;     // it moves or selects values, so its result has the grid of its input
   bool weighted;
+  Rescaling rescaling;
 };
 
 const OpFacts& facts_of(Op op);

@@ -1,7 +1,6 @@
 #include "graph/shapes.h"
 
 #include <algorithm>
-#include <array>
 
 #include "graph/attributes.h"
 #include "types/error.h"
@@ -36,9 +35,8 @@ const Shape& weight_shape(const Node& node, std::size_t dimensions) {
 }
 
 // Extents after sliding a window; `inside` demands that every window touches the image itself.
-Shape slide(const Node& node, const Shape& shape, Pair window, bool inside) {
+Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bool inside) {
   const Pair stride = pair(node, "stride");
-  const Pair dilation = node.op == Op::avg_pool ? Pair{} : pair(node, "dilation");
   const Edges padding = edges(node, "padding");
   const auto along = [&](std::int64_t extent, std::int64_t size, std::int64_t step, std::int64_t spread, std::int64_t before,
                          std::int64_t after) {
@@ -64,42 +62,61 @@ Shape slide(const Node& node, const Shape& shape, Pair window, bool inside) {
   return {shape[0], down, across};
 }
 
-Shape convolution(const Node& node, const Shape& input) {
-  const Shape& shape = image(node, input);
+// The shape rule of every operation has the name that it has in Python; operations.inc names it.
+using Shapes = std::vector<Shape>;
+
+Shape same_shape(const Node&, const Shapes& inputs) { return inputs[0]; }
+
+Shape convolution_shape(const Node& node, const Shapes& inputs) {
+  const Shape& shape = image(node, inputs[0]);
   const Shape& weight = weight_shape(node, 4);
   const std::int64_t groups = integer(node, "groups");
   if (weight[1] * groups != shape[0] || weight[0] % groups != 0) {
     refuse(node.op, "weight " + text_of(weight) + " in " + std::to_string(groups) + " groups does not fit " +
                         std::to_string(shape[0]) + " input channels");
   }
-  Shape result = slide(node, shape, {weight[2], weight[3]}, false);
+  Shape result = slide(node, shape, {weight[2], weight[3]}, pair(node, "dilation"), false);
   result[0] = weight[0];
   return result;
 }
 
-Shape linear(const Node& node, const Shape& input) {
+Shape linear_shape(const Node& node, const Shapes& inputs) {
   const Shape& weight = weight_shape(node, 2);
-  if (input != Shape{weight[1]}) {
-    refuse(node.op, "weight " + text_of(weight) + " does not fit the input " + text_of(input) + "; flatten it first");
+  if (inputs[0] != Shape{weight[1]}) {
+    refuse(node.op, "weight " + text_of(weight) + " does not fit the input " + text_of(inputs[0]) + "; flatten it first");
   }
   return {weight[0]};
 }
 
-Shape pool(const Node& node, const Shape& input) {
-  const Shape& shape = image(node, input);
-  if (node.op == Op::avg_pool) {
-    const Edges padding = edges(node, "padding");
-    const Edges counted = edges(node, "count_padding");
-    if (counted.top > padding.top || counted.left > padding.left || counted.bottom > padding.bottom ||
-        counted.right > padding.right) {
-      refuse(node.op,
-             "counts " + edges_text(counted) + " of the padding " + edges_text(padding) + "; it cannot count more than there is");
-    }
-  }
-  return slide(node, shape, pair(node, "window"), true);
+Shape max_shape(const Node& node, const Shapes& inputs) {
+  return slide(node, image(node, inputs[0]), pair(node, "window"), pair(node, "dilation"), true);
 }
 
-Shape product_shape(const Node& node, const Shape& first, const Shape& second) {
+Shape average_shape(const Node& node, const Shapes& inputs) {
+  const Shape& shape = image(node, inputs[0]);
+  const Edges padding = edges(node, "padding");
+  const Edges counted = edges(node, "count_padding");
+  if (counted.top > padding.top || counted.left > padding.left || counted.bottom > padding.bottom ||
+      counted.right > padding.right) {
+    refuse(node.op,
+           "counts " + edges_text(counted) + " of the padding " + edges_text(padding) + "; it cannot count more than there is");
+  }
+  return slide(node, shape, pair(node, "window"), {}, true);
+}
+
+Shape adaptive_shape(const Node& node, const Shapes& inputs) {
+  const Pair size = pair(node, "output_size");
+  return {image(node, inputs[0])[0], size.vertical, size.horizontal};
+}
+
+Shape sum_shape(const Node& node, const Shapes& inputs) {
+  if (inputs[0] == inputs[1]) return inputs[0];
+  refuse(node.op, "needs two equal shapes and was given " + text_of(inputs[0]) + " and " + text_of(inputs[1]));
+}
+
+Shape product_shape(const Node& node, const Shapes& inputs) {
+  const Shape& first = inputs[0];
+  const Shape& second = inputs[1];
   if (first == second) return first;
   const auto scales = [](const Shape& factor, const Shape& whole) {
     return whole.size() == 3 && factor == Shape{whole[0], 1, 1};
@@ -110,7 +127,24 @@ Shape product_shape(const Node& node, const Shape& first, const Shape& second) {
          "needs equal shapes, or [C, 1, 1] against [C, H, W], and was given " + text_of(first) + " and " + text_of(second));
 }
 
-Shape joined(const Node& node, const std::vector<Shape>& inputs) {
+Shape matmul_shape(const Node& node, const Shapes& inputs) {
+  const Shape& first = image(node, inputs[0]);
+  const Shape& second = image(node, inputs[1]);
+  const std::int64_t transposed = integer(node, "transposed");
+  if (transposed > 1) refuse(node.op, "has transposed = " + std::to_string(transposed) + "; it must be 0 or 1");
+  const std::int64_t depth = second[transposed == 1 ? 2 : 1];
+  if (first[0] != second[0] || first[2] != depth) {
+    refuse(node.op, "needs [C, H, K] and [C, K, W], or [C, W, K] if transposed, and was given " + text_of(first) + " and " +
+                        text_of(second));
+  }
+  constexpr std::int64_t most_products = 33025;  // 255 * 255 of each fit int32
+  if (depth > most_products) {
+    refuse(node.op, "sums " + std::to_string(depth) + " products; an int32 holds " + std::to_string(most_products) + " at most");
+  }
+  return {first[0], first[1], second[transposed == 1 ? 1 : 2]};
+}
+
+Shape joined_shape(const Node& node, const Shapes& inputs) {
   Shape result = inputs[0];
   if (result.empty()) refuse(node.op, "joins channels and was given " + text_of(result));
   for (std::size_t index = 1; index < inputs.size(); ++index) {
@@ -124,7 +158,8 @@ Shape joined(const Node& node, const std::vector<Shape>& inputs) {
   return result;
 }
 
-Shape sliced(const Node& node, const Shape& input) {
+Shape slice_shape(const Node& node, const Shapes& inputs) {
+  const Shape& input = inputs[0];
   const std::int64_t axis = integer(node, "axis");
   const std::int64_t start = integer(node, "start");
   const std::int64_t stop = integer(node, "stop");
@@ -139,60 +174,34 @@ Shape sliced(const Node& node, const Shape& input) {
   return result;
 }
 
-Shape padded(const Node& node, const Shape& input) {
-  Shape result = image(node, input);
+Shape padded_shape(const Node& node, const Shapes& inputs) {
+  Shape result = image(node, inputs[0]);
   const std::vector<std::int64_t> before = integers(node, "before");
   const std::vector<std::int64_t> after = integers(node, "after");
   for (std::size_t axis = 0; axis < result.size(); ++axis) result[axis] += before[axis] + after[axis];
   return result;
 }
 
-Shape computed(const Node& node, const std::vector<Shape>& inputs) {
-  const Shape& first = inputs[0];
-  switch (node.op) {
-    case Op::conv2d:
-      return convolution(node, first);
-    case Op::linear:
-      return linear(node, first);
-    case Op::add:
-      if (first == inputs[1]) return first;
-      refuse(node.op, "needs two equal shapes and was given " + text_of(first) + " and " + text_of(inputs[1]));
-    case Op::mul:
-      return product_shape(node, first, inputs[1]);
-    case Op::concat:
-      return joined(node, inputs);
-    case Op::slice:
-      return sliced(node, first);
-    case Op::pad:
-      return padded(node, first);
-    case Op::channel_shuffle:
-      if (image(node, first)[0] % integer(node, "groups") == 0) return first;
-      refuse(node.op, "in " + std::to_string(integer(node, "groups")) + " groups does not divide " + std::to_string(first[0]) +
-                          " channels");
-    case Op::flatten:
-      return {bounded_size(first)};
-    case Op::unflatten:
-      if (first.size() == 1) return {first[0], 1, 1};
-      refuse(node.op, "needs an input [C] and was given " + text_of(first));
-    case Op::max_pool:
-    case Op::avg_pool:
-      return pool(node, first);
-    case Op::adaptive_avg_pool: {
-      const Pair size = pair(node, "output_size");
-      return {image(node, first)[0], size.vertical, size.horizontal};
-    }
-    case Op::normalize:
-    case Op::quantize:
-    case Op::dequantize:
-    case Op::batch_norm:
-    case Op::relu:
-    case Op::clamp:
-    case Op::pointwise:
-    case Op::dropout:
-      return first;
-  }
-  refuse(node.op, "is no operation of a graph");
+Shape shuffled_shape(const Node& node, const Shapes& inputs) {
+  const Shape& shape = image(node, inputs[0]);
+  const std::int64_t groups = integer(node, "groups");
+  if (shape[0] % groups == 0) return shape;
+  refuse(node.op, "in " + std::to_string(groups) + " groups does not divide " + std::to_string(shape[0]) + " channels");
 }
+
+Shape flat_shape(const Node&, const Shapes& inputs) { return {bounded_size(inputs[0])}; }
+
+Shape unflat_shape(const Node& node, const Shapes& inputs) {
+  if (inputs[0].size() == 1) return {inputs[0][0], 1, 1};
+  refuse(node.op, "needs an input [C] and was given " + text_of(inputs[0]));
+}
+
+using ShapeRule = Shape (*)(const Node&, const Shapes&);
+
+constexpr ShapeRule shape_rules[] = {
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, shape_rule) shape_rule,
+#include "graph/operations.inc"
+};
 
 }  // namespace
 
@@ -219,7 +228,7 @@ Shape infer_shape(const Node& node, const std::vector<Shape>& inputs) {
   } else if (inputs.size() != wanted) {
     refuse(node.op, "takes " + std::to_string(wanted) + " inputs and was given " + std::to_string(inputs.size()));
   }
-  Shape shape = computed(node, inputs);
+  const Shape shape = shape_rules[static_cast<std::size_t>(node.op)](node, inputs);
   const bool empty = std::any_of(shape.begin(), shape.end(), [](std::int64_t extent) { return extent < 1; });
   if (empty || bounded_size(shape) > largest_extent) {
     refuse(node.op, "would have the shape " + text_of(shape) + "; extents must be 1 or more and fit int32");

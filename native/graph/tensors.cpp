@@ -24,22 +24,45 @@ struct Wanted {
   bool may_be_missing = false;
 };
 
-std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
+enum class Form : std::uint8_t { weight, channels, table, tables };
+
+struct TensorRule {
+  Op op;
+  bool quantized;  // for nodes whose input is
+  std::string_view name;
+  Dtype dtype;
+  Form form;
+  bool optional;
+};
+
+constexpr TensorRule all_rules[] = {
+#define PARETRIM_TENSOR(operation, quantized, name, dtype, form, optional) \
+  {Op::operation, quantized, #name, Dtype::dtype, Form::form, optional},
+#include "graph/operations.inc"
+};
+
+Shape shape_in(const Node& node, Form form) {
   const std::int64_t channels = node.type.shape[0];
-  if (facts_of(node.op).weighted) {
-    const Shape& weight = node.tensors.find("weight")->second.shape;
-    if (!source.quantized()) return {{"weight", Dtype::float32, weight}, {"bias", Dtype::float32, {channels}, true}};
-    return {{"weight", Dtype::int8, weight}, {"weight_scale", Dtype::float32, {channels}}, {"bias", Dtype::int32, {channels}}};
+  switch (form) {
+    case Form::weight:
+      return node.tensors.find("weight")->second.shape;  // the shape rule has checked it
+    case Form::channels:
+      return {channels};
+    case Form::table:
+      return {256};
+    case Form::tables:
+      return {channels, 256};
   }
-  if (node.op == Op::batch_norm) {
-    std::vector<Wanted> wanted;
-    const std::vector<std::string_view> integer = {"multiplier", "offset"}, real = {"gamma", "beta", "mean", "variance"};
-    for (const std::string_view name : source.quantized() ? integer : real) wanted.push_back({name, Dtype::float32, {channels}});
-    return wanted;
-  }
-  if (node.op == Op::pointwise && source.quantized()) return {{"table", Dtype::uint8, {256}}};
-  if (node.op == Op::quantize && source.quantized()) return {{"table", Dtype::uint8, {channels, 256}}};
   return {};
+}
+
+std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
+  std::vector<Wanted> wanted;
+  for (const TensorRule& rule : all_rules) {
+    if (rule.op != node.op || rule.quantized != source.quantized()) continue;
+    wanted.push_back({rule.name, rule.dtype, shape_in(node, rule.form), rule.optional});
+  }
+  return wanted;
 }
 
 void check_bytes(std::string_view name, const Tensor& tensor) {
@@ -132,11 +155,11 @@ void check_tensor_contents(const Graph& graph, const Node& node, const ValueType
       corrupt("its " + name + " holds NaN or infinity");
     }
   }
-  if (node.op == Op::batch_norm && !source.quantized()) check_variance(node);
+  if (node.tensors.count("variance") > 0) check_variance(node);
   if (!source.quantized()) return;
   if (facts_of(node.op).weighted) check_weight(node, source);
-  if (node.op == Op::pointwise) check_table(node, pointwise_table(node, source));
-  if (node.op == Op::quantize) check_table(node, pixel_table(graph.input, node.type));
+  if (node.tensors.count("table") == 0) return;
+  check_table(node, node.op == Op::quantize ? pixel_table(graph.input, node.type) : pointwise_table(node, source));
 }
 
 }  // namespace paretrim

@@ -8,8 +8,6 @@
 #include "graph/attributes.h"
 #include "graph/functions.h"
 #include "plan/layout.h"
-#include "plan/windows.h"
-#include "types/error.h"
 
 namespace paretrim {
 namespace {
@@ -90,25 +88,6 @@ class FloatProduct final : public FloatPlanes {
   const bool broadcast_;
 };
 
-std::unique_ptr<Step> product_of(const Graph& graph, const Node& node, Operands operands) {
-  const auto pixels = [&](std::size_t which) { return Layout::of(graph.type_of(node.inputs[which])).pixels(); };
-  const std::int64_t all = Layout::of(node.type).pixels();
-  if (pixels(0) < all) std::swap(operands.inputs[0], operands.inputs[1]);  // the product commutes
-  return std::make_unique<FloatProduct>(node.type, operands, std::min(pixels(0), pixels(1)) < all);
-}
-
-std::unique_ptr<Step> affine_of(const Node& node, const Operands& operands) {
-  const auto values = [&](std::string_view name) { return node.tensors.find(name)->second.as<float>(); };
-  const double epsilon = number(node, "epsilon").value_or(0);
-  std::vector<float> factors, shifts;
-  for (std::int64_t c = 0; c < node.type.shape[0]; ++c) {
-    const double factor = values("gamma")[c] / std::sqrt(values("variance")[c] + epsilon);
-    factors.push_back(static_cast<float>(factor));
-    shifts.push_back(static_cast<float>(values("beta")[c] - values("mean")[c] * factor));
-  }
-  return each(node.type, operands, [factors, shifts](float value, std::size_t c) { return value * factors[c] + shifts[c]; });
-}
-
 // uint8 pixels [C][H][W] to planes.
 class Normalize final : public FloatPlanes {
  public:
@@ -183,51 +162,56 @@ class DequantizeMap final : public Converting {
   }
 };
 
-// [C][H][W] planes to [C * H * W] numbers.
-std::unique_ptr<Step> flatten_of(const ValueType& source, const Operands& operands) {
-  return store_map_step(source, operands.inputs[0], operands.output);
-}
-
 }  // namespace
 
-std::unique_ptr<Step> float_step(const Graph& graph, const Node& node, const Operands& operands) {
-  const ValueType source = graph.type_of(node.inputs[0]);
-  switch (node.op) {
-    case Op::normalize:
-      return std::make_unique<Normalize>(graph.input, node.type, operands);
-    case Op::quantize:
-      return std::make_unique<QuantizeNumbers>(node.type, source, operands);
-    case Op::dequantize:
-      return std::make_unique<DequantizeMap>(source, node.type, operands);
-    case Op::batch_norm:
-      return affine_of(node, operands);
-    case Op::relu:
-    case Op::clamp: {
-      const Range range = range_of(node);
-      return each(node.type, operands, [range](float value, std::size_t) {
-        return (value > range.low ? value < range.high ? value : range.high : range.low) + 0.0F;
-      });
-    }
-    case Op::pointwise: {
-      const PointwiseFunction function = function_of(node);
-      return each(node.type, operands,
-                  [function](float value, std::size_t) { return static_cast<float>(function(value)) + 0.0F; });
-    }
-    case Op::add:
-      return std::make_unique<FloatSum>(node.type, operands);
-    case Op::mul:
-      return product_of(graph, node, operands);
-    case Op::max_pool:
-      return float_max_pool_step(node, source, operands.inputs[0], operands.output);
-    case Op::avg_pool:
-    case Op::adaptive_avg_pool:
-      return float_average_step(node, source, operands.inputs[0], operands.output);
-    case Op::flatten:
-      return flatten_of(source, operands);
-    default:
-      throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
-                                                        std::string(name_of(node.op)) + ") has no meaning in float32");
+std::unique_ptr<Step> normalize_step(const StepRequest& r) {
+  return std::make_unique<Normalize>(r.graph.input, r.node.type, r.operands);
+}
+
+std::unique_ptr<Step> quantize_numbers_step(const StepRequest& r) {
+  return std::make_unique<QuantizeNumbers>(r.node.type, r.source(), r.operands);
+}
+
+std::unique_ptr<Step> dequantize_step(const StepRequest& r) {
+  return std::make_unique<DequantizeMap>(r.source(), r.node.type, r.operands);
+}
+
+std::unique_ptr<Step> float_affine_step(const StepRequest& r) {
+  const auto values = [&](std::string_view name) { return r.node.tensors.find(name)->second.as<float>(); };
+  const double epsilon = number(r.node, "epsilon").value_or(0);
+  std::vector<float> factors, shifts;
+  for (std::int64_t c = 0; c < r.node.type.shape[0]; ++c) {
+    const double factor = values("gamma")[c] / std::sqrt(values("variance")[c] + epsilon);
+    factors.push_back(static_cast<float>(factor));
+    shifts.push_back(static_cast<float>(values("beta")[c] - values("mean")[c] * factor));
   }
+  return each(r.node.type, r.operands, [factors, shifts](float value, std::size_t c) { return value * factors[c] + shifts[c]; });
+}
+
+std::unique_ptr<Step> float_range_step(const StepRequest& r) {
+  return each(r.node.type, r.operands, [range = range_of(r.node)](float value, std::size_t) {
+    return (value > range.low ? value < range.high ? value : range.high : range.low) + 0.0F;
+  });
+}
+
+std::unique_ptr<Step> float_function_step(const StepRequest& r) {
+  return each(r.node.type, r.operands,
+              [function = function_of(r.node)](float value, std::size_t) { return static_cast<float>(function(value)) + 0.0F; });
+}
+
+std::unique_ptr<Step> float_sum_step(const StepRequest& r) { return std::make_unique<FloatSum>(r.node.type, r.operands); }
+
+std::unique_ptr<Step> float_product_step(const StepRequest& r) {
+  const std::int64_t first = Layout::of(r.source(0)).pixels();
+  const std::int64_t second = Layout::of(r.source(1)).pixels();
+  const std::int64_t all = Layout::of(r.node.type).pixels();
+  Operands operands = r.operands;
+  if (first < all) std::swap(operands.inputs[0], operands.inputs[1]);  // the product commutes
+  return std::make_unique<FloatProduct>(r.node.type, operands, std::min(first, second) < all);
+}
+
+std::unique_ptr<Step> float_flatten_step(const StepRequest& r) {
+  return store_map_step(r.source(), r.operands.inputs[0], r.operands.output);
 }
 
 std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out) {

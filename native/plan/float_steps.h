@@ -4,12 +4,20 @@
 #include <memory>
 
 #include "graph/graph.h"
-#include "plan/step.h"
+#include "plan/steps.h"
 
 namespace paretrim {
 
-// The operation of a node that reads float32, writes it, or both; but for weighted ones and those that move values.
-std::unique_ptr<Step> float_step(const Graph& graph, const Node& node, const Operands& operands);
+std::unique_ptr<Step> normalize_step(const StepRequest& request);
+std::unique_ptr<Step> quantize_numbers_step(const StepRequest& request);
+std::unique_ptr<Step> dequantize_step(const StepRequest& request);
+std::unique_ptr<Step> float_affine_step(const StepRequest& request);
+std::unique_ptr<Step> float_range_step(const StepRequest& request);
+std::unique_ptr<Step> float_function_step(const StepRequest& request);
+std::unique_ptr<Step> float_sum_step(const StepRequest& request);
+std::unique_ptr<Step> float_product_step(const StepRequest& request);
+// [C][H][W] planes to [C * H * W] numbers.
+std::unique_ptr<Step> float_flatten_step(const StepRequest& request);
 
 // What a relu or a clamp of float32 leaves.
 struct Range {

@@ -12,7 +12,7 @@
 #include "plan/meaning.h"
 #include "plan/memory.h"
 #include "plan/moves.h"
-#include "plan/windows.h"
+#include "plan/steps.h"
 #include "types/error.h"
 
 namespace paretrim {
@@ -22,8 +22,6 @@ namespace {
   throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
                                                     std::string(name_of(node.op)) + ") cannot be planned: " + why);
 }
-
-const Tensor& tensor(const Node& node, std::string_view name) { return node.tensors.find(name)->second; }
 
 class Planner {
  public:
@@ -148,9 +146,7 @@ class Planner {
       Operands operands;
       for (const std::uint32_t value : node.inputs) operands.inputs.push_back(operand(node, value));
       operands.output = result_buffer(i, node.type);
-      const bool entry = node.op == Op::quantize && node.inputs[0] == 0;
-      const bool real = !entry && (!source.quantized() || !node.type.quantized());
-      add_step(real ? float_step(graph_, node, operands) : simple_step(node, source, operands), layer);
+      add_step(make_step({graph_, node, operands, kernels_}), layer);
     }
   }
 
@@ -158,37 +154,6 @@ class Planner {
   bool is_alias(const Node& node) const {
     const bool reshapes = node.op == Op::flatten || node.op == Op::unflatten;
     return reshapes && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
-  }
-
-  std::unique_ptr<Step> simple_step(const Node& node, const ValueType& source, const Operands& operands) {
-    const Layout layout = Layout::of(source.shape);
-    const Buffer in = operands.inputs[0];
-    const Buffer out = operands.output;
-    switch (node.op) {
-      case Op::quantize:
-        return source.quantized() ? quantize_pixels_step(node, out, kernels_) : quantize_floats_step(node, out);
-      case Op::batch_norm:
-        return affine_step(node, source, in, out, kernels_);
-      case Op::relu:
-        return table_step(relu_table(source.zero_point), layout, in, out, kernels_);
-      case Op::pointwise:
-        return table_step(tensor(node, "table").bytes, layout, in, out, kernels_);
-      case Op::add: {
-        const ValueType second = graph_.type_of(node.inputs[1]);
-        return paretrim::add_step(addition_of(node, source, second), layout, operands, kernels_);
-      }
-      case Op::mul:
-        return multiply_step(node, source, graph_.type_of(node.inputs[1]), operands, kernels_);
-      case Op::max_pool:
-        return max_pool_step(node, source, in, out, kernels_);
-      case Op::avg_pool:
-      case Op::adaptive_avg_pool:
-        return average_step(node, source, in, out);
-      case Op::flatten:
-        return flatten_step(layout, in, out);
-      default:
-        refuse(node, "it has no meaning on integers");
-    }
   }
 
   static bool is_move(const Node& node) { return node.op == Op::slice || node.op == Op::pad || node.op == Op::channel_shuffle; }

@@ -232,8 +232,22 @@ class Builder {
     return random_.chance(50) ? joined(Op::mul, x, gate) : joined(Op::mul, gate, x);
   }
 
+  // A map times another one of as many rows and columns, either way round.
+  std::uint32_t multiplied(std::uint32_t x) {
+    const std::uint32_t y = convolution(x, true, type(x).shape[0]);
+    ValueType kind = grid(type(x).scale * type(y).scale * random_.real(200.0F, 2000.0F));
+    Node scores = node(Op::matmul, {x, y}, kind);
+    scores.attributes["transposed"] = std::int64_t{1};
+    clamp(scores);
+    const std::uint32_t made = add(std::move(scores));
+    if (random_.chance(40)) return made;
+    Node mixed = node(Op::matmul, {made, random_.chance(50) ? x : y}, grid(type(made).scale * random_.real(0.5F, 20.0F)));
+    clamp(mixed);
+    return add(std::move(mixed));
+  }
+
   std::uint32_t grown(std::uint32_t x) {
-    switch (random_.between(0, 13)) {
+    switch (random_.between(0, 14)) {
       case 0:
       case 1:
       case 2:
@@ -257,6 +271,8 @@ class Builder {
         return sliced(x);
       case 12:
         return padded(x);
+      case 13:
+        return multiplied(x);
       default:
         return shuffled(x);
     }

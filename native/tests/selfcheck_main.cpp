@@ -1,6 +1,6 @@
-// selfcheck GRAPHS [FIRST_SEED]: on random graphs every instruction set of this CPU, with one and several threads, one and
-// several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all outputs,
-// which is the same on every machine.
+// selfcheck GRAPHS [FIRST_SEED [digest]]: on random graphs every instruction set of this CPU, with one or several threads, one
+// and several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all
+// outputs, which is the same on every machine; with `digest` it does nothing else.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -80,23 +80,22 @@ bool callers_agree(const Network& network, const Bytes& bytes, const Values& exp
 std::string wrong_with(const Graph& graph, const Bytes& bytes, const Values& expected, const std::string& set,
                        std::uint64_t seed) {
   Random random(seed);
-  for (const int threads : {1, 2, 4}) {
-    Settings settings = settings_of(set, threads);
-    settings.measure = seed % 16 == 0;
-    const Network network(graph, settings);
-    const std::string how = std::to_string(threads) + " threads, " + network.choices();
-    if (!same(values_of(network, bytes), expected)) return how;
-    if (!callers_agree(network, bytes, expected)) return "several callers, " + how;
-    for (int attempt = 0; attempt < 4; ++attempt) {
-      settings.choices = other_choices(network.choices(), random);
-      const Network other(graph, settings);
-      if (!same(values_of(other, bytes), expected)) return std::to_string(threads) + " threads, " + other.choices();
-    }
+  for (const char c : set) random = Random(random.next() + static_cast<std::uint64_t>(c));  // other threads for every set
+  Settings settings = settings_of(set, 1 << random.between(0, 2));
+  settings.measure = seed % 16 == 0;
+  const std::string threads = std::to_string(settings.threads) + " threads, ";
+  const Network network(graph, settings);
+  if (!same(values_of(network, bytes), expected)) return threads + network.choices();
+  if (!callers_agree(network, bytes, expected)) return "several callers, " + threads + network.choices();
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    settings.choices = other_choices(network.choices(), random);
+    const Network other(graph, settings);
+    if (!same(values_of(other, bytes), expected)) return threads + other.choices();
   }
   return "";
 }
 
-int check(std::uint64_t seed, std::uint64_t& digest) {
+int check(std::uint64_t seed, std::uint64_t& digest, const std::vector<std::string>& sets) {
   const Graph graph = seed % 3 == 2 ? random_float_graph(seed) : random_graph(seed);
   const Bytes bytes = random_images(graph, images, seed);
   const Values expected = values_of(Network(graph, settings_of("plain", 1)), bytes);
@@ -108,7 +107,7 @@ int check(std::uint64_t seed, std::uint64_t& digest) {
     }
   }
   int wrong = 0;
-  for (const std::string& set : instruction_sets()) {
+  for (const std::string& set : sets) {
     const std::string how = wrong_with(graph, bytes, expected, set, seed);
     if (how.empty()) continue;
     std::fprintf(stderr, "seed %llu: %s differs from plain: %s\n", static_cast<unsigned long long>(seed), set.c_str(),
@@ -124,12 +123,14 @@ int check(std::uint64_t seed, std::uint64_t& digest) {
 int main(int count, char** arguments) {
   const std::uint64_t graphs = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 200;
   const std::uint64_t first = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 0;
+  const bool only_digest = count > 3 && std::string(arguments[3]) == "digest";
+  const std::vector<std::string> sets = only_digest ? std::vector<std::string>{} : paretrim::instruction_sets();
   std::uint64_t digest = 14695981039346656037ULL;
   int wrong = 0;
-  for (std::uint64_t seed = first; seed < first + graphs; ++seed) wrong += paretrim::test::check(seed, digest);
-  std::string sets;
-  for (const std::string& set : paretrim::instruction_sets()) sets += (sets.empty() ? "" : ", ") + set;
-  std::fprintf(stderr, "%llu graphs in %s\n", static_cast<unsigned long long>(graphs), sets.c_str());
+  for (std::uint64_t seed = first; seed < first + graphs; ++seed) wrong += paretrim::test::check(seed, digest, sets);
+  std::string names;
+  for (const std::string& set : sets) names += (names.empty() ? "" : ", ") + set;
+  if (!only_digest) std::fprintf(stderr, "%llu graphs in %s\n", static_cast<unsigned long long>(graphs), names.c_str());
   std::printf("%016llx\n", static_cast<unsigned long long>(digest));
   return wrong == 0 ? 0 : 1;
 }

@@ -172,8 +172,16 @@ ERRORS = {
     "repeated rows": (lambda: body(lambda _, x: x.repeat(1, 1, 2, 1)), r"repeat channels of maps \[N, C, H, W\] only; this repe"),
     "mirrored rows": (lambda: body(lambda _, x: x.flip(2)), r"choose among channels \(axis 1\) only, with fixed numbers; rows"),
     "product of activations": (
-        lambda: body(lambda _, x: x @ x.transpose(2, 3)),
-        r"take a network of convolutions; attention and other products of matrices of activations are not known",
+        lambda: body(lambda _, x: x[:, :1] @ x),
+        r"its operands are \(1, 8, 8\) and \(8, 8, 8\); take a network of convolutions; attention is not known, and of products",
+    ),
+    "first operand transposed": (
+        lambda: body(lambda _, x: x.mT @ x),
+        r"it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right before",
+    ),
+    "sum of a transposed map": (
+        lambda: body(lambda _, x: x + x.mT),
+        r"it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right before",
     ),
     "product with rows": (
         lambda: body(lambda self, x: x @ self.extra, lambda: nn.Parameter(torch.ones(8, 8))),

@@ -227,6 +227,12 @@ SHAPED = {
     "product with a matrix": of(
         lambda self, x: (x.mean((2, 3)) @ self.extra)[:, :, None, None], build=lambda: nn.Parameter(torch.randn(8, 8))
     ),
+    "rows that attend to rows": of(
+        lambda self, x: (self.extra[0](x) @ self.extra[1](x).transpose(2, 3) / 8).sigmoid() @ x,
+        build=lambda: nn.ModuleList([conv(8, 8, 1), conv(8, 8, 1)]),
+    ),
+    "product of maps": alone(lambda x: torch.matmul(x[:, :, :4], x[..., :2].mT.contiguous().mT)),
+    "product of one channel": alone(lambda x: x + torch.bmm(x[:, 0], x[:, 1:2].squeeze(1).mT)[:, None]),
     "general mean with a parameter": of(
         lambda self, x: F.avg_pool2d(x.clamp(min=1e-6) ** self.extra, 2) ** (1 / self.extra),
         build=lambda: nn.Parameter(torch.tensor([3.0])),

@@ -242,13 +242,19 @@ def preactivated(b, x):
     return b.conv(b.batch_norm(x), 4)
 
 
+def attended(b, x):
+    """A map times another one transposed, and that times the map."""
+    scores = b.simple("matmul", [x, b.conv(x, b.types[x].shape[0], kernel=1, relu=False)], {"transposed": 1})
+    return b.simple("matmul", [scores, x])
+
+
 def activated(b, x):
     return b.pointwise(x, str(b.rng.choice(sorted(FUNCTIONS))))
 
 
 BLOCKS = (
     residual, strided, dilated, uneven, depthwise, grouped, squeeze_excite, dense, shuffled, pooled, shortcut, preactivated,
-    activated,
+    activated, attended,
 )  # fmt: skip
 
 

@@ -49,6 +49,8 @@ def test_shapes():
     assert shape("pad", {"before": (1, 2, 3), "after": (0, 0, 1)}, (3, 4, 5)) == (4, 6, 9)
     assert shape("flatten", {}, (3, 4, 5)) == (60,)
     assert shape("unflatten", {}, (3,)) == (3, 1, 1)
+    assert shape("matmul", {}, (3, 4, 5), (3, 5, 2)) == (3, 4, 2)
+    assert shape("matmul", {"transposed": 1}, (3, 4, 5), (3, 2, 5)) == (3, 4, 2)
     assert shape("adaptive_avg_pool", {"output_size": (7, 1)}, (3, 4, 5)) == (3, 7, 1)
 
 
@@ -85,6 +87,12 @@ def test_shapes():
         (lambda: shape("concat", {}, (3, 2, 2), (3, 2, 1)), "concat joins channels of equal maps"),
         (lambda: shape("slice", {"axis": 1, "start": 0, "stop": 9}, (3, 4, 4)), "slice 0:9:1 of axis 1 leaves the input"),
         (lambda: shape("unflatten", {}, (3, 4, 4)), r"unflatten needs an input \[C\] and was given \(3, 4, 4\)"),
+        (
+            lambda: shape("matmul", {}, (3, 4, 5), (3, 2, 5)),
+            r"matmul needs \[C, H, K\] and \[C, K, W\], or \[C, W, K\] if transposed, and was given \(3, 4, 5\) and \(3, 2, 5\)",
+        ),
+        (lambda: shape("matmul", {"transposed": 2}, (3, 4, 5), (3, 2, 5)), "matmul has transposed = 2; it must be 0 or 1"),
+        (lambda: shape("matmul", {}, (1, 1, 33026), (1, 33026, 1)), "matmul sums 33026 products; an int32 holds 33025 at most"),
         (lambda: shape("channel_shuffle", {"groups": 2}, (3, 4, 4)), "channel_shuffle in 2 groups does not divide 3"),
         (lambda: shape("max_pool", {"window": (2, 2), "stride": (1, 1), "padding": (2, 0, 0, 0)}, (3, 4, 4)), "see padding only"),
         (

@@ -265,6 +265,25 @@ def test_batches_and_threads_do_not_change_integers(seed):
     np.testing.assert_array_equal(values(graph, images)[graph.output], whole)
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_product_of_matrices_is_a_sum_over_k(transposed):
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (2, 3, 4, 5)).astype(np.uint8), rng.integers(0, 256, (2, 3, 5, 2)).astype(np.uint8)
+    kinds = (ValueType((3, 4, 5), "uint8", f32(0.02), 7), ValueType((3, 5, 2), "uint8", f32(0.03), 250))
+    output = ValueType((3, 4, 2), "uint8", f32(1.5), 100)
+    node = Node("y", "matmul", ("a", "b"), output, {"transposed": transposed, "lo": 60, "hi": 240})
+    given = np.ascontiguousarray(b.swapaxes(2, 3)) if transposed else b
+    expected = np.zeros((2, 3, 4, 2), np.uint8)
+    for n, c, i, j in np.ndindex(expected.shape):
+        total = sum((int(a[n, c, i, k]) - 7) * (int(b[n, c, k, j]) - 250) for k in range(5))
+        expected[n, c, i, j] = np.clip(slow_requant(total, f32(0.02) * f32(0.03) / f32(1.5), 100), 60, 240)
+    assert len(np.unique(expected)) > 20
+    np.testing.assert_array_equal(compute(node, (a, given), kinds, SPEC), expected)
+    real = compute(replace(node, type=ValueType((3, 4, 2)), attributes={"transposed": transposed}),
+                   (a.astype(f32), given.astype(f32)), tuple(ValueType(k.shape) for k in kinds), SPEC)  # fmt: skip
+    np.testing.assert_array_equal(real, a.astype(f32) @ b.astype(f32))
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("pixels", [True, False])
 def test_integer_graph_stays_near_the_real_numbers_of_its_inputs(block, pixels):

@@ -18,6 +18,16 @@ def assert_same_bits(session, graph, images):
     np.testing.assert_array_equal(session(images).view(np.uint32), interpreter.run(graph, images).view(np.uint32))
 
 
+def assert_same_bits_in_every_set(graph, images, *, counts=(None,), **settings):
+    """In every instruction set, of all images and of the first of them; the interpreter computes them once."""
+    expected = [logits.view(np.uint32) for logits in interpreter.run_outputs(graph, images)]
+    for name in SETS:
+        session = plan(graph, instruction_set=name, **settings)
+        for count in counts:
+            for found, wanted in zip(session.outputs(images[:count]), expected, strict=True):
+                np.testing.assert_array_equal(found.view(np.uint32), wanted[:count], err_msg=name)
+
+
 def images_for(graph, seed, count):
     """Other images than the grids were made for, so that values leave the grids on both sides."""
     rng = np.random.default_rng(seed)
@@ -58,24 +68,19 @@ def odd_conv(b, x):
     return b.weighted("conv2d", x, (outputs, channels // groups, *map(int, window)), attributes, relu=bool(rng.random() < 0.5))
 
 
-@pytest.mark.parametrize("instruction_set", SETS)
 @settings(max_examples=60)
 @given(st.integers(0, 2**31), st.booleans())
-def test_random_graphs_of_every_operation(instruction_set, seed, pixels):
+def test_random_graphs_of_every_operation(seed, pixels):
     graph, images = random_graph(seed, quantized=True, blocks=4, pixels=pixels)
-    session = plan(graph, instruction_set=instruction_set, measure=False)
-    assert_same_bits(session, graph, images)
-    assert_same_bits(session, graph, images_for(graph, seed, 3))
+    assert_same_bits_in_every_set(graph, np.concatenate([images, images_for(graph, seed, 3)]), measure=False)
 
 
-@pytest.mark.parametrize("instruction_set", SETS)
 @settings(max_examples=60)
 @given(st.integers(0, 2**31), st.integers(1, 4))
-def test_odd_shapes_and_several_threads(instruction_set, seed, threads):
+def test_odd_shapes_and_several_threads(seed, threads):
     graph = wide_graph(seed)
-    session = plan(graph, instruction_set=instruction_set, threads=threads, measure=False)
-    for count in (1, threads, 5):
-        assert_same_bits(session, graph, images_for(graph, seed, count))
+    images = images_for(graph, seed, 5)
+    assert_same_bits_in_every_set(graph, images, counts=(1, threads, 5), threads=threads, measure=False)
 
 
 @settings(max_examples=15)

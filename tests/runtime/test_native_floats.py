@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Builder, random_graph
-from test_native_bits import images_for, odd_conv
+from test_native_bits import assert_same_bits_in_every_set, images_for, odd_conv
 
 from paretrim.graph import functions, interpreter, windows
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
@@ -33,20 +33,16 @@ def exact_graph(seed, *, pixels=True, heads=1):
         seed += 2**31
 
 
-@pytest.mark.parametrize("instruction_set", SETS)
-@settings(max_examples=15)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.booleans(), st.integers(1, 3))
-def test_random_float_graphs(instruction_set, seed, pixels, heads):
+def test_random_float_graphs(seed, pixels, heads):
     graph, images = exact_graph(seed, pixels=pixels, heads=heads)
-    session = plan(graph, instruction_set=instruction_set, measure=False)
-    assert_same_bits(session, graph, images)
-    assert_same_bits(session, graph, images_for(graph, seed, 3))
+    assert_same_bits_in_every_set(graph, np.concatenate([images, images_for(graph, seed, 3)]), measure=False)
 
 
-@pytest.mark.parametrize("instruction_set", SETS)
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.booleans())
-def test_odd_convolutions_on_several_threads(instruction_set, seed, threads, measure):
+def test_odd_convolutions_on_several_threads(seed, threads, measure):
     rng = np.random.default_rng(seed)
     shape = tuple(int(extent) for extent in rng.integers(1, 20, 3))
     b = Builder(rng, quantized=False, shape=shape, pixels=bool(rng.random() < 0.5), count=2)
@@ -57,9 +53,8 @@ def test_odd_convolutions_on_several_threads(instruction_set, seed, threads, mea
     flat = b.simple("flatten", [b.simple("clamp", [x], {"minimum": -1.5, "maximum": 2.0})])
     logits = b.linear(b.linear(flat, int(rng.integers(1, 200)), relu=True), 7)
     graph = b.graph(logits, x)
-    session = plan(graph, instruction_set=instruction_set, threads=threads, measure=measure and seed % 8 == 0)
-    for count in (1, threads, 5):
-        assert_same_bits(session, graph, images_for(graph, seed, count))
+    images, measured = images_for(graph, seed, 5), measure and seed % 8 == 0
+    assert_same_bits_in_every_set(graph, images, counts=(1, threads, 5), threads=threads, measure=measured)
 
 
 @pytest.mark.parametrize("function", sorted(TRANSCENDENTAL))

@@ -215,7 +215,7 @@ def text_record(record: Record) -> bytes:
 OPERATIONS = (
     "normalize", "quantize", "dequantize", "conv2d", "linear", "batch_norm", "relu", "clamp", "pointwise", "add", "mul",
     "concat", "slice", "pad", "channel_shuffle", "flatten", "unflatten", "dropout", "max_pool", "avg_pool",
-    "adaptive_avg_pool"
+    "adaptive_avg_pool", "matmul"
 )  # fmt: skip
 KEYS = (
     "after", "axis", "before", "beta", "bias", "constant", "count_padding", "dilation", "epsilon", "function", "gamma",
@@ -445,6 +445,8 @@ def multiply_adds(layer: Layer) -> int:
         return elements * math.prod(window) if isinstance(window, tuple) else elements
     if layer.operation == "adaptive_avg_pool" and layer.source:
         return max(elements, math.prod(layer.source.shape))
+    if layer.operation == "matmul" and layer.source and len(layer.source.shape) == 3:
+        return elements * layer.source.shape[2]
     return elements
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SECONDS = 20
+SECONDS = 6
 
 
 def fuzzed(driver, seconds):

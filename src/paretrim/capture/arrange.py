@@ -176,7 +176,7 @@ def _reshape(work: Work, call: Call) -> Value:
 
 
 def _permute(work: Work, call: Call) -> Value:
-    view = work.view(call, call.source)
+    view = work.view(call, call.source, may_be_turned=True)
     rank = len(view.shape) + 1
     if call.operation == "permute":
         order = [axis % rank for axis in call.integers("dims")]
@@ -190,6 +190,9 @@ def _permute(work: Work, call: Call) -> Value:
     if order[0] == 0 and moved == sorted(moved):  # only axes of one number change their place
         return replace(view, shape=call.shape())
     base = work.shapes[view.name]
+    if order == [*range(rank - 2), rank - 1, rank - 2] and rank > 2 and (view.turned or view.plain):
+        return replace(view, shape=call.shape(), turned=not view.turned)
+    view = work.view(call, call.source)
     if order in ([0, 3, 5, 1, 2, 4], [0, 1, 3, 5, 2, 4]) and (base[0], *base[1:]) == _joined(view.shape):
         return _blocks_to_channels(work, call, view, channels_first=order[1] == 1)
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
@@ -284,7 +287,7 @@ def _fixed_places(work: Work, index: object) -> list[int]:
 
 def _same(work: Work, call: Call) -> Value:
     call.no_effect("dtype", "other")
-    return work.view(call, call.source)
+    return work.view(call, call.source, may_be_turned=True)
 
 
 def _expand(work: Work, call: Call) -> Value:

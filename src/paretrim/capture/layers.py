@@ -118,9 +118,11 @@ def _dropout(work: Work, call: Call) -> Value:
 
 
 def _product(work: Work, call: Call) -> Value:
-    """A product with a constant matrix [in, out] is a linear layer."""
+    """A product with a constant matrix [in, out] is a linear layer; one of two activations is a product of maps."""
     factor = call.arguments["other" if "other" in call.arguments else "mat2"]
     constant = work.constant(factor)
+    if constant is None and work.constant(call.source) is None:
+        return _product_of_maps(work, call, factor)
     if constant is None or constant.tensor.dim() != 2 or work.constant(call.source) is not None:
         raise call.refused(remedy(call.operation))
     source = work.read(call, call.source)
@@ -131,6 +133,19 @@ def _product(work: Work, call: Call) -> Value:
     return work.emit(call, "linear", [source], shape=call.shape(), tensors=tensors, name=path)
 
 
+def _product_of_maps(work: Work, call: Call, factor: object) -> Value:
+    """A product of two activations [C, H, K] and [C, K, W], or [H, K] and [K, W]: those of one channel."""
+    first, second = work.view(call, call.source), work.view(call, factor, may_be_turned=True)
+    if len(first.shape) not in (2, 3) or len(first.shape) != len(second.shape) or first.shape[:-2] != second.shape[:-2]:
+        raise call.refused(f"its operands are {first.shape} and {second.shape}; {remedy(call.operation)}")
+    *channels, height, width = second.shape
+    straight = replace(second, shape=(*channels, width, height), turned=False) if second.turned else second
+    names = [work.settled(call, replace(view, shape=(1, *view.shape)[-3:])) for view in (first, straight)]
+    attributes: dict[str, Attribute] = {"transposed": 1} if second.turned else {}
+    made = work.emit(call, "matmul", names, shape=(1, *call.shape())[-3:], attributes=attributes)
+    return replace(made, shape=call.shape())
+
+
 LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
         "conv1d": _conv1d,
@@ -138,6 +153,7 @@ LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "linear": _linear,
         "matmul": _product,
         "mm": _product,
+        "bmm": _product,
         "batch_norm": _batch_norm,
         "dropout": _dropout,
         "feature_dropout": _dropout,

@@ -9,7 +9,10 @@ _LISTED = "docs/operations.md"
 """Where users read which operations there are."""
 
 _NORM = "use BatchNorm; statistics of the image itself cannot be folded into a layer"
-_ATTENTION = "take a network of convolutions; attention and other products of matrices of activations are not known"
+_ATTENTION = (
+    "take a network of convolutions; attention is not known, and of products of two matrices of activations only those of maps "
+    "[N, C, H, K] and [N, C, K, W]"
+)
 _CHOICE = "use relu, clamp, maximum or minimum; choices by comparison are not known"
 _ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids where the file needs it"
 _PLACES = "return the logits; places and orders of numbers are found outside of the network"

@@ -21,7 +21,7 @@ class View:
 
     ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
     bottom, right) with minus infinity, already part of ``shape``. ``spread`` says that the value, whose extents are those of
-    ``shape`` or 1, is repeated to ``shape``.
+    ``shape`` or 1, is repeated to ``shape``. ``turned`` says that its last two axes have changed places.
     """
 
     name: str
@@ -29,11 +29,12 @@ class View:
     shuffled: int = 0
     never_wins: tuple[int, int, int, int] = (0, 0, 0, 0)
     spread: bool = False
+    turned: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether it holds the numbers of the value in the order of memory, and nothing else."""
-        return not self.shuffled and not any(self.never_wins) and not self.spread
+        return not self.shuffled and not any(self.never_wins) and not self.spread and not self.turned
 
 
 Value = View | tuple[View, ...]
@@ -107,7 +108,7 @@ class Work:
         self.shapes[unique] = shape
         return View(unique, shape)
 
-    def view(self, call: Call, argument: object) -> View:
+    def view(self, call: Call, argument: object, *, may_be_turned: bool = False) -> View:
         """The value behind an argument, which must be an activation."""
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
         if (constant := self.constant(argument)) is not None:
@@ -118,6 +119,11 @@ class Work:
             )
         if not isinstance(value, View):
             raise call.refused(f"its argument {argument} is not an activation of the network")
+        if value.turned and not may_be_turned:
+            raise call.refused(
+                "it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right "
+                "before the product"
+            )
         if value.spread and isinstance(argument, FxNode):
             value = self.known[argument] = self._settled(call, value)
         return value

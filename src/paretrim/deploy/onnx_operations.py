@@ -129,6 +129,13 @@ def _mul(writer: Writer, node: Node) -> None:
     writer.finish(node, "Mul", [writer.real(name) for name in node.inputs], scale=scale)
 
 
+def _matmul(writer: Writer, node: Node) -> None:
+    first, second = (writer.real(name) for name in node.inputs)
+    if settings_of(node).integer("transposed"):
+        second = writer.add("Transpose", [second], f"{node.name}/transposed", {"perm": [0, 1, 3, 2]})
+    writer.finish(node, "MatMul", [first, second])
+
+
 def _add(writer: Writer, node: Node) -> None:
     if not node.type.quantized:
         writer.finish(node, "Add", [writer.real(name) for name in node.inputs])
@@ -251,6 +258,7 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "pointwise": pointwise,
         "add": _add,
         "mul": _mul,
+        "matmul": _matmul,
         "concat": _concat,
         "slice": _slice,
         "pad": _pad,

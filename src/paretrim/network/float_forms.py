@@ -57,6 +57,12 @@ def pad(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
     return F.pad(inputs[0], [side for pair in reversed(list(pairs)) for side in pair])
 
 
+def matmul(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
+    """A product of two matrices for every channel."""
+    first, second = inputs
+    return first @ (second.mT if settings.integer("transposed") else second)
+
+
 def channel_shuffle(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
     """Channels [groups, C / groups] transposed."""
     batch, channels, height, width = inputs[0].shape

@@ -97,6 +97,15 @@ def mul(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     return network.requantize(product, float(multiplier), node)
 
 
+def matmul(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Product of two matrices for every channel; its sums leave what float32 holds exactly."""
+    types = [network.types[name] for name in node.inputs]
+    first, second = ((value - kind.zero_point).double() for value, kind in zip(inputs, types, strict=True))
+    sums = first @ (second.mT if network.settings[node.name].integer("transposed") else second)
+    multiplier = np.float32(types[0].scale) * np.float32(types[1].scale) / np.float32(node.type.scale)
+    return network.requantize(sums, float(multiplier), node)
+
+
 def concat(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     """Channels of several grids on one."""
 

@@ -74,6 +74,7 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "pointwise": TorchForm(float_forms.pointwise, integer_forms.pointwise),
         "add": TorchForm(lambda _, __, inputs: inputs[0] + inputs[1], integer_forms.add),
         "mul": TorchForm(lambda _, __, inputs: inputs[0] * inputs[1], integer_forms.mul),
+        "matmul": TorchForm(float_forms.matmul, integer_forms.matmul),
         "concat": TorchForm(lambda _, __, inputs: torch.cat(inputs, dim=1), integer_forms.concat),
         "slice": TorchForm(float_forms.cut, integer_forms.cut),
         "pad": TorchForm(float_forms.pad, integer_forms.pad),

@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Node
 from paretrim.network.constraints import Weighted, weighted_layers
@@ -101,7 +101,7 @@ class _Units:
             self.values[node.name] = self._weighted(node, self.layers[node.name], inputs[0])
         elif node.op == "batch_norm":
             self.values[node.name] = self._norm(self.norms[node.name], inputs[0])
-        elif node.op == "mul":
+        elif OPERATIONS[node.op].rescaling == "product":
             self.values[node.name] = sum(inputs)
         elif node.op == "pointwise" and settings_of(node).text("function") in _UNITLESS:
             self.values[node.name] = 0

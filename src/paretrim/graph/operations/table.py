@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from paretrim.graph.operations import boundary, elementwise, movement, pooling, weighted
+from paretrim.graph.operations import boundary, elementwise, movement, pooling, products, weighted
 from paretrim.graph.operations.operation import Operation
 
 _ALL = (
@@ -30,6 +30,7 @@ _ALL = (
     pooling.MAX_POOL,
     pooling.AVG_POOL,
     pooling.ADAPTIVE_AVG_POOL,
+    products.MATMUL,
 )
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _ALL})

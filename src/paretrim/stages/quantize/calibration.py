@@ -20,6 +20,7 @@ from torch import Tensor
 
 from paretrim.errors import TrainingFailed
 from paretrim.graph.fusion import Fusion, fuse, grid_holders
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph
 from paretrim.graph.windows import positions_of
@@ -146,7 +147,7 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
 def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
     """By how much two results of an operation on grids of these ``steps`` differ at least; 0 where that depends on weights."""
     op = run.head.op
-    if op == "mul":
+    if OPERATIONS[op].rescaling == "product":
         return steps[0] * steps[1]
     if op in ("add", "concat"):
         return min(steps)

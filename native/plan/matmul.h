@@ -1,0 +1,11 @@
+// Products of two matrices that are both known only at run time, one product for every channel.
+#pragma once
+
+#include "plan/steps.h"
+
+namespace paretrim {
+
+std::unique_ptr<Step> matmul_step(const StepRequest& request);
+std::unique_ptr<Step> float_matmul_step(const StepRequest& request);
+
+}  // namespace paretrim

@@ -1,0 +1,88 @@
+#include "plan/steps.h"
+
+#include "plan/elementwise.h"
+#include "plan/float_steps.h"
+#include "plan/matmul.h"
+#include "plan/meaning.h"
+#include "plan/moves.h"
+#include "plan/windows.h"
+#include "types/error.h"
+
+namespace paretrim {
+namespace {
+
+using Request = const StepRequest&;
+using Made = std::unique_ptr<Step>;
+using Maker = Made (*)(Request);
+
+Made quantize(Request r) {
+  return r.source().quantized() ? quantize_pixels_step(r.node, r.operands.output, r.kernels)
+                                : quantize_floats_step(r.node, r.operands.output);
+}
+
+Made affine(Request r) { return affine_step(r.node, r.source(), r.operands.inputs[0], r.operands.output, r.kernels); }
+
+Made table(Request r, std::vector<std::uint8_t> entries) {
+  return table_step(std::move(entries), Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output, r.kernels);
+}
+
+Made relu(Request r) { return table(r, relu_table(r.source().zero_point)); }
+
+Made pointwise(Request r) { return table(r, r.node.tensors.find("table")->second.bytes); }
+
+Made add(Request r) {
+  return add_step(addition_of(r.node, r.source(0), r.source(1)), Layout::of(r.source().shape), r.operands, r.kernels);
+}
+
+Made mul(Request r) { return multiply_step(r.node, r.source(0), r.source(1), r.operands, r.kernels); }
+
+Made max_pool(Request r) { return max_pool_step(r.node, r.source(), r.operands.inputs[0], r.operands.output, r.kernels); }
+
+Made average(Request r) { return average_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
+
+Made flatten(Request r) { return flatten_step(Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output); }
+
+Made float_max_pool(Request r) { return float_max_pool_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
+
+Made float_average(Request r) { return float_average_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
+
+// None where there is no such meaning.
+struct Row {
+  Op op;
+  Maker integer;
+  Maker real;
+};
+
+constexpr Row rows[] = {
+    {Op::normalize, nullptr, normalize_step},
+    {Op::quantize, quantize, quantize_numbers_step},
+    {Op::dequantize, nullptr, dequantize_step},
+    {Op::batch_norm, affine, float_affine_step},
+    {Op::relu, relu, float_range_step},
+    {Op::clamp, nullptr, float_range_step},
+    {Op::pointwise, pointwise, float_function_step},
+    {Op::add, add, float_sum_step},
+    {Op::mul, mul, float_product_step},
+    {Op::matmul, matmul_step, float_matmul_step},
+    {Op::flatten, flatten, float_flatten_step},
+    {Op::max_pool, max_pool, float_max_pool},
+    {Op::avg_pool, average, float_average},
+    {Op::adaptive_avg_pool, average, float_average},
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_step(const StepRequest& request) {
+  const Node& node = request.node;
+  const bool entry = node.op == Op::quantize && node.inputs[0] == 0;
+  const bool real = !entry && (!request.source().quantized() || !node.type.quantized());
+  for (const Row& row : rows) {
+    if (row.op != node.op) continue;
+    if (const Maker maker = real ? row.real : row.integer) return maker(request);
+  }
+  throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
+                                                    std::string(name_of(node.op)) + ") cannot be planned: it has no meaning " +
+                                                    (real ? "in float32" : "on integers"));
+}
+
+}  // namespace paretrim
