@@ -130,6 +130,25 @@ def test_blocks_of_channels_that_are_no_multiple_of_four_are_scored_whole():
     assert float((score - score[:, :1]).abs().max()) == pytest.approx(0, abs=1e-12)
 
 
+def test_groups_lose_what_costs_least_while_their_quota_lasts():
+    """A layer of three input channels, so its groups of four are one short, and one of which a weight is gone already."""
+    found = settled("residual")
+    first, second = list(weighted_layers(found))[:2]
+    layer = weighted_layers(found)[second]
+    mask = torch.ones_like(layer.weight, dtype=torch.bool)
+    mask[:, 0] = False
+    set_mask_(layer, mask)
+    scores = second_order_scores(found, resources(), names=[first, second], pattern=parse_pattern("2:4"))
+    for name, channels in ((first, 3), (second, layer.weight.shape[1])):
+        score, weighted = scores[name], weighted_layers(found)[name]
+        kept = masks(
+            {name: score}, 0.5, method="global", pattern=parse_pattern("2:4"), alive={second: mask} if name == second else {}
+        )
+        assert int(kept[name].sum()) == int(sum(2 for _ in range(-(-channels // 4))) * weighted.weight.numel() // channels)
+        stays = score == score.flatten(1).max(1).values.reshape(-1, *[1] * (score.dim() - 1))
+        assert torch.equal(stays, kept[name])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -52,6 +52,56 @@ def test_costs_are_those_of_the_greedy_search_that_solves_for_all_weights(block,
     assert (costs[~alive] == 0).all()
 
 
+def greedy_of_groups(weight, square, stay, group, alive):
+    """The weights that stay in a row when the cheapest leaves, as long as its group has more than ``stay``; by brute force."""
+    living = alive.clone()
+    while True:
+        full = (living.unflatten(0, (-1, group)).sum(1) > stay).repeat_interleave(group) & living
+        if not full.any():
+            return living
+        possible = {gone: cost for gone, cost in best_of(square, weight, living, 1).items() if full[gone]}
+        living[min(possible, key=possible.get)] = False
+
+
+@pytest.mark.parametrize("quota", [(2, 4), (1, 4), (1, 2), (3, 8)])
+@pytest.mark.parametrize("start", ["whole", "pruned"])
+def test_within_groups_the_greedy_search_keeps_the_quota(quota, start):
+    weight, square = problem(seed=4)
+    alive = torch.ones(ROWS, WIDTH, dtype=torch.bool)
+    if start == "pruned":
+        alive[0, :3] = alive[1, [4, 9]] = alive[2] = False
+    present = fitted(square, weight @ square, alive)
+    costs = removal_costs(present, square, block=1, alive=alive, quota=quota)
+    for row in range(ROWS):
+        expected = greedy_of_groups(weight[row], square, *quota, alive[row])
+        assert torch.equal((costs[row] == costs[row].max()) & alive[row], expected)
+        left = costs[row][alive[row] & ~expected]
+        assert (left < costs[row].max()).all()
+        assert len(left.unique()) == len(left)
+
+
+def test_every_removal_within_groups_costs_what_solving_for_all_weights_says():
+    weight, square = problem(seed=5, width=8, rows=2)
+    costs = removal_costs(weight, square, block=1, quota=(2, 4))
+    for row in range(2):
+        left = torch.argsort(costs[row])[:4]
+        mask = torch.ones(8, dtype=torch.bool)
+        mask[left] = False
+        whole = float(error(fitted(square, (weight @ square)[row : row + 1], mask[None]), weight[row], square))
+        assert float(costs[row, left].sum()) == pytest.approx(whole, rel=1e-3)
+
+
+@pytest.mark.parametrize("exact", [1536, 8])
+def test_zeros_leave_a_group_first_and_wide_rows_keep_the_quota_too(exact, monkeypatch):
+    monkeypatch.setattr(surgeon, "_EXACT", exact)
+    weight, square = problem(seed=6, width=32)
+    weight[:, ::2] = 0
+    costs = removal_costs(weight, square, block=1, quota=(2, 4))
+    assert ((costs == costs.max(1, keepdim=True).values).unflatten(1, (-1, 4)).sum(2) == 2).all()
+    nothing = removal_costs(torch.zeros(1, 8), torch.eye(8), block=1, quota=(2, 4))
+    assert int((nothing > 0).sum()) == 4
+
+
 def test_with_independent_inputs_the_cost_of_a_weight_is_its_square():
     weight, _ = problem()
     costs = removal_costs(weight, torch.eye(WIDTH, dtype=torch.float64), block=1)

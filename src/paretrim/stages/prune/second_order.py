@@ -53,8 +53,8 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
 
     Blocks leave a row one by one, the cheapest first, while the others make up for them (:func:`.surgeon.removal_costs`). Errors
     are squared, and relative to the mean square of what the layer gives, so that layers compare. Weighing them by the gradient of
-    the loss instead was worse on trained networks: it is next to nothing on images that they know. Of n:m patterns single weights
-    are scored.
+    the loss instead was worse on trained networks: it is next to nothing on images that they know. Under an n:m pattern a weight
+    leaves only while its group has more than n; those that stay in a row all score the same, more than what left it.
 
     Returns:
         By layer, float64 of the weight's shape; the squares over a block add up to its error.
@@ -83,13 +83,14 @@ def _group_scores(layer: Weighted, node: Node, group: int, moments: Moments, pat
     if not bool(living.all()):
         weight = fitted(square, weight @ square, living)
     block, channels = pattern.block, layer.weight.shape[1]
-    missing = -channels % block
+    missing = -channels % (pattern.group if pattern.fixed else block)
     split = (len(weight), kernel, channels)
     padded = functional.pad(weight.reshape(split), (0, missing)).reshape(len(weight), -1)
     blocks = functional.pad(living.reshape(split), (0, missing)).reshape(len(weight), -1, block).any(2)
-    costs = removal_costs(padded, _padded_square(square, kernel, missing), block=block, alive=blocks)
+    quota = (pattern.stay, pattern.group) if pattern.fixed else None
+    costs = removal_costs(padded, _padded_square(square, kernel, missing), block=block, alive=blocks, quota=quota)
     sizes = torch.full((channels + missing,), float(block))
-    if missing:
+    if missing and not pattern.fixed:
         sizes[-block:] = block - missing
     spread = costs.repeat_interleave(block, 1).reshape(len(weight), kernel, -1) / sizes.to(costs.device)
     return spread[:, :, :channels].reshape(len(weight), -1)

@@ -36,7 +36,9 @@ def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
     return square + (damping * mean if mean > 0 else 1.0) * torch.eye(len(square), dtype=square.dtype, device=square.device)
 
 
-def removal_costs(weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None) -> Tensor:
+def removal_costs(
+    weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None, quota: tuple[int, int] | None = None
+) -> Tensor:
     """What the removal of every block cost when it was its turn, each row in its own greedy order, float64 [R, D / block].
 
     Costs rise along a row's order: a block that became cheaper by what went before counts as hardly dearer than the dearest
@@ -47,6 +49,8 @@ def removal_costs(weight: Tensor, square: Tensor, *, block: int, alive: Tensor |
         square: second moments of the inputs [D, D], positive definite; see :func:`damped`.
         block: weights that leave together; it divides D.
         alive: bool [R, D / block]; what is False there has left already. None: nothing has.
+        quota: ``(stay, group)``: of every ``group`` neighbouring blocks at least ``stay`` never leave; ``group`` divides
+            D / block. All that stay in a row cost the same, more than what left it.
     """
     rows, width = weight.shape
     count = width // block
@@ -56,24 +60,27 @@ def removal_costs(weight: Tensor, square: Tensor, *, block: int, alive: Tensor |
     at_once = max(1, _AT_ONCE // width**2)
     for first in range(0, rows, at_once):
         chunk = slice(first, first + at_once)
-        costs[chunk] = _chunk_costs(weight[chunk], inverse, block, living[chunk])
+        costs[chunk] = _chunk_costs(weight[chunk], inverse, block, living[chunk], quota)
     return costs
 
 
-def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor) -> Tensor:
+def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> Tensor:
     """:func:`removal_costs` for a few rows [r, D], from the inverse [D, D] of all columns."""
     rows, width = weight.shape
     count = width // block
     costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
-    left = _Left.of(weight, inverse, block, alive)
+    left = _Left.of(weight, inverse, block, alive, quota)
     dearest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
     while left.blocks:
         step = 1 if width <= _EXACT else max(1, left.blocks // _FRACTION)
         chosen, cost = left.cheapest(step)
-        cost = torch.cummax(torch.cat([dearest * (1 + _RISE), cost.double()], 1), 1).values[:, 1:]
+        leaves, places = torch.isfinite(cost), left.places.gather(1, chosen)
+        cost = torch.cummax(torch.cat([dearest * (1 + _RISE), cost.double().where(leaves, 0.0)], 1), 1).values[:, 1:]
         dearest = cost[:, -1:]
-        costs.scatter_(1, left.places.gather(1, chosen), cost)
-        left.remove_(chosen)
+        costs.scatter_(1, places, cost.where(leaves, costs.gather(1, places)))
+        left.remove_(chosen, leaves)
+    if quota:
+        costs = costs.where(left.gone, dearest * (1 + _RISE) + torch.finfo(torch.float64).tiny)
     return costs
 
 
@@ -81,7 +88,8 @@ def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor) -> 
 class _Left:
     """What is left of a few rows: weights [r, A], their inverses [r, A, A], and the places of their A / block blocks [r, B].
 
-    Blocks that have left stay in the tensors, as zeros, until there are enough of them for smaller tensors to pay.
+    Blocks that have left stay in the tensors, as zeros, until there are enough of them for smaller tensors to pay; with a
+    ``quota`` they all stay, so that groups are neighbours.
     """
 
     weight: Tensor
@@ -89,15 +97,24 @@ class _Left:
     places: Tensor
     gone: Tensor
     block: int
-    blocks: int
-    """Blocks that the fullest row still has."""
+    quota: tuple[int, int] | None
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that may still leave the row that has most of them."""
+        if not len(self.gone):
+            return 0
+        if self.quota is None:
+            return int((~self.gone).sum(1).max())
+        stay, group = self.quota
+        return int(((~self.gone).view(len(self.gone), -1, group).sum(2) - stay).clamp(min=0).sum(1).max())
 
     @classmethod
-    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor) -> _Left:
+    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> _Left:
         rows, width = weight.shape
         places = torch.arange(width // block, device=weight.device).expand(rows, -1).clone()
         inverses = inverse.float().expand(rows, width, width).clone()
-        left = cls(weight.float().clone(), inverses, places, torch.zeros_like(alive), block, width // block)
+        left = cls(weight.float().clone(), inverses, places, torch.zeros_like(alive), block, quota)
         for row in range(rows):  # what has left already leaves first, at once; the weights are those that remained
             dead = torch.nonzero(~alive[row].repeat_interleave(block)).flatten()
             if len(dead):
@@ -106,11 +123,13 @@ class _Left:
                 left.inverse[row, dead] = left.inverse[row, :, dead] = 0
                 left.weight[row, dead] = 0
         left.gone = ~alive
-        left.blocks = int(alive.sum(1).max()) if rows else 0
         return left
 
     def cheapest(self, count: int) -> tuple[Tensor, Tensor]:
-        """The ``count`` blocks of every row that cost least now, and what they cost, [r, count] each; ascending."""
+        """The ``count`` blocks of every row that cost least now, and what they cost, [r, count] each; ascending.
+
+        Infinity where a row has no more that may leave. With a quota no two of a group are chosen at once.
+        """
         rows, width = self.weight.shape
         split = (rows, width // self.block, self.block)
         own = self.inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
@@ -121,31 +140,37 @@ class _Left:
             identity = torch.eye(self.block, device=own.device)
             solved = torch.linalg.solve(own.where(~self.gone[:, :, None, None], identity), weight)
             costs = (weight * solved).sum(2)
-        found = torch.topk(costs.clamp(min=0).where(~self.gone, torch.inf), count, dim=1, largest=False, sorted=True)
-        return found.indices, found.values.where(torch.isfinite(found.values), 0.0)
+        costs = costs.clamp(min=0).where(~self.gone, torch.inf)
+        if self.quota is None:
+            found = torch.topk(costs, count, dim=1, largest=False, sorted=True)
+            return found.indices, found.values
+        stay, group = self.quota
+        full = (~self.gone).view(len(self.gone), -1, group).sum(2) > stay
+        least, which = costs.view(rows, -1, group).min(2)
+        found = torch.topk(least.where(full, torch.inf), min(count, least.shape[1]), dim=1, largest=False, sorted=True)
+        return found.indices * group + which.gather(1, found.indices), found.values
 
-    def remove_(self, chosen: Tensor) -> None:
-        """Take the blocks [r, count] out; the other weights make up for them."""
+    def remove_(self, chosen: Tensor, leaves: Tensor) -> None:
+        """Take the blocks [r, count] out where they leave; the other weights make up for them."""
         rows, width = self.weight.shape
         columns = (chosen[:, :, None] * self.block + torch.arange(self.block, device=chosen.device)).flatten(1)
-        across = self.inverse.gather(2, columns[:, None].expand(rows, width, columns.shape[1]))
+        absent = ~leaves.repeat_interleave(self.block, 1)
+        across = self.inverse.gather(2, columns[:, None].expand(rows, width, columns.shape[1])).masked_fill_(absent[:, None], 0)
         own = across.gather(1, columns[:, :, None].expand(-1, -1, columns.shape[1]))
-        absent = self.gone.gather(1, chosen).repeat_interleave(self.block, 1)
         own = own + torch.diag_embed(absent.to(own.dtype))  # a row that has no more: nothing is solved for, nothing moves
         solved = torch.linalg.solve(own, across.transpose(1, 2))  # [r, count * block, A]
         weight = self.weight.gather(1, columns)
         self.weight = self.weight - (weight[:, None] @ solved)[:, 0]
         self.inverse.baddbmm_(across, solved, alpha=-1)
-        self.gone.scatter_(1, chosen, value=True)
+        self.gone.scatter_(1, chosen, leaves | self.gone.gather(1, chosen))
         gone = self.gone.repeat_interleave(self.block, 1)
         self.weight.masked_fill_(gone, 0)
-        self.blocks -= chosen.shape[1]
-        if self.blocks * 4 <= 3 * self.gone.shape[1]:
-            self._shrink_()
+        if self.quota is None and (blocks := self.blocks) * 4 <= 3 * self.gone.shape[1]:
+            self._shrink_(blocks)
 
-    def _shrink_(self) -> None:
+    def _shrink_(self, blocks: int) -> None:
         """Drop what has left from the tensors; rows with fewer blocks than others keep some that have left."""
-        stay = torch.argsort(self.gone.to(torch.uint8), dim=1, stable=True)[:, : self.blocks]
+        stay = torch.argsort(self.gone.to(torch.uint8), dim=1, stable=True)[:, :blocks]
         columns = (stay[:, :, None] * self.block + torch.arange(self.block, device=stay.device)).flatten(1)
         width = columns.shape[1]
         some = self.inverse.gather(1, columns[:, :, None].expand(-1, -1, self.inverse.shape[2]))
