@@ -1,10 +1,11 @@
 """Compression without training: test accuracy with each method, for networks trained on digits or for a pretrained one.
 
     python benchmarks/without_training.py [--seeds 3] [--steps 1000] [--folder runs/without-training] [--json]
-    python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR] [--only blocks]
+    python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR] [--only blocks] [--out LINES]
 
 The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
-normalised with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again.
+normalised with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again. ``--out``
+adds an object a case to a file of lines, from which ``benchmarks/without_training_page.py`` makes the page.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose names hold this")
     parser.add_argument("--folder", type=Path, default=Path("runs/without-training"))
     parser.add_argument("--json", action="store_true", help="an object a line")
+    parser.add_argument("--out", type=Path, help="file of lines that results are added to")
     given = parser.parse_args()
     chosen = {case: stages for case, stages in cases(given.steps).items() if given.only in case}
     found: dict[str, list[float]] = {case: [] for case in ("float", *chosen)}
@@ -118,8 +120,12 @@ def main() -> None:
             last = run_stages(start, stages, folder)[-1]
             found[case].append(evaluate(last.network, test.batches.epoch(0), device, integers=last.integers))
     for case, runs in found.items():
+        facts = {"network": given.network, "calibration_images": given.calibration_images, "case": case, "accuracies": runs}
+        if given.out:
+            with given.out.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(facts) + "\n")
         if given.json:
-            print(json.dumps({"case": case, "accuracies": runs}))
+            print(json.dumps(facts))
         else:
             each = " ".join(f"{100 * right:.2f}" for right in runs)
             print(f"{case:40} {100 * sum(runs) / len(runs):6.2f} %  ({each})")

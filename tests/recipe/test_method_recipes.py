@@ -1,5 +1,6 @@
 """The recipes of single methods, each run on a few digits for an epoch a stage, down to the file."""
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
+from paretrim.run import run as run_of_recipes
+from paretrim.run import start
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.progress import silent
 from paretrim.run.recipe import read_recipe
@@ -28,13 +31,31 @@ def tiny(stage):
     return replace(stage, budget=short, **({"rounding_steps": 5} if isinstance(stage, Quantize) else {}))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def captured_once():
+    """A network is captured once for all recipes that begin with it."""
+    known = {}
+
+    def captured(spec, dataset, *, seed, task=start.CLASSIFICATION):
+        key = (spec, seed, dataset.train.sample_shape, dataset.classes, task)
+        if key not in known:
+            known[key] = found(spec, dataset, seed=seed, task=task)
+        return copy.deepcopy(known[key])
+
+    found = start.captured
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (start, run_of_recipes):
+            patch.setattr(module, "captured", captured)
+        yield
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """What a recipe's stages begin with; recipes that differ in nothing but their stages begin with the same."""
     known = {}
 
     def begin(recipe):
-        key = replace(recipe, stages=(), label="").digest
+        key = replace(recipe, stages=(), label="", dense=None).digest
         if key not in known:
             known[key] = train_dense(start_from(recipe)[0], TINY, tmp_path_factory.mktemp("dense"))
         return known[key]
@@ -43,8 +64,9 @@ def begun(tmp_path_factory):
 
 
 def tiny_teacher(teacher):
-    """The same teacher, likewise."""
-    return replace(teacher, dense=teacher.dense and TINY, stages=tuple(tiny(stage) for stage in teacher.stages))
+    """The same teacher, likewise; of a ResNet, a small one."""
+    small = "small_network:resnet8" if teacher.network in ("resnet20", "resnet32") else teacher.network
+    return replace(teacher, network=small, dense=teacher.dense and TINY, stages=tuple(tiny(stage) for stage in teacher.stages))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -64,11 +86,11 @@ def test_the_recipe_of_a_method_runs(path, begun, tmp_path):
     )
     if recipe.teachers:
         ready, entries = train(open_recipe(replace(recipe, dense=recipe.dense and TINY), silent()), tmp_path, silent())
-        start, candidates = ready.start, [entry.candidate for entry in entries]
+        begin, candidates = ready.start, [entry.candidate for entry in entries]
     else:
-        start = begun(recipe)
-        candidates = run_stages(start, recipe.stages, tmp_path)
+        begin = begun(recipe)
+        candidates = run_stages(begin, recipe.stages, tmp_path)
     assert len(candidates) == len(recipe.stages) + 1
-    graph, images = freeze(candidates[-1].network), start.calibration[:4].numpy()
+    graph, images = freeze(candidates[-1].network), begin.calibration[:4].numpy()
     if graph.quantized:
         assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()

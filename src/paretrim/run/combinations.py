@@ -70,6 +70,14 @@ METHODS = (
         recipe="jpqd",
     ),
     Method(
+        name="pqk",
+        kind="combination",
+        source="Kim et al. 2021 (PQK), Interspeech; here the teacher shares no weights with its student",
+        what="prune and quantize in one loop, then learn beside the network with all its weights, which learns too",
+        formula="prune(cubic) + quantize -> distill: CE(labels, p) + CE(labels, p_teacher) + KL(p_teacher || p), T = 1",
+        recipe="pqk",
+    ),
+    Method(
         name="rate-rewinding",
         kind="combination",
         source="Renda et al. 2020, arXiv 2003.02389, section 3",
