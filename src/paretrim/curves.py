@@ -17,7 +17,7 @@ TIE = 1e-6
 
 
 @dataclass(frozen=True)
-class Pruned:
+class CurvePoint:
     """Loss, and value of the task's metric, with this share of zeros in one layer."""
 
     sparsity: float
@@ -34,7 +34,7 @@ class Curve:
 
     layers: tuple[str, ...]
     units: int
-    points: tuple[Pruned, ...]
+    points: tuple[CurvePoint, ...]
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ def sensitivity_of(facts: Mapping[str, Any]) -> Sensitivity:
 
 def _curve(facts: Mapping[str, Any]) -> Curve:
     points: Sequence[Mapping[str, Any]] = facts["points"]
-    found = tuple(Pruned(float(one["sparsity"]), float(one["loss"]), float(one["value"])) for one in points)
+    found = tuple(CurvePoint(float(one["sparsity"]), float(one["loss"]), float(one["value"])) for one in points)
     if not found:
         raise ValueError("a curve has no points")
     return Curve(tuple(str(name) for name in facts["layers"]), int(facts["units"]), found)

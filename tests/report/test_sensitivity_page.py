@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import fakes
 import pytest
 
-from paretrim.curves import Curve, Pruned, Sensitivity
+from paretrim.curves import Curve, CurvePoint, Sensitivity
 from paretrim.errors import CorruptFile
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report import page
@@ -23,7 +23,7 @@ def scan(pattern="unstructured", layers=7, metric=ACCURACY):
     curves = []
     for i in range(layers):
         losses = [0.3 + 2 * share ** (1 + i) for share in SHARES]
-        points = tuple(Pruned(s, loss, math.exp(0.2 - loss)) for s, loss in zip(SHARES, losses, strict=True))
+        points = tuple(CurvePoint(s, loss, math.exp(0.2 - loss)) for s, loss in zip(SHARES, losses, strict=True))
         names = (f"layer1.{i}.conv1",) if pattern != "channel" else (f"layer1.{i}.conv2", "conv1", "downsample")
         curves.append(Curve(names, 1000 * (i + 1), points))
     return Sensitivity(pattern, "magnitude", 512, metric, 0.3, math.exp(-0.1), tuple(curves))

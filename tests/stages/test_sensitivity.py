@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import dense, image_set, resources, same, state
 from torch.nn import functional
 
-from paretrim.curves import TIE, Curve, Pruned, sensitivity_of
+from paretrim.curves import TIE, Curve, CurvePoint, sensitivity_of
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.channels import channel_groups, choose, group_scores
 from paretrim.network.constraints import replace_mask_, sparsity, weighted_layers
@@ -28,7 +28,7 @@ from paretrim.train.budget import Budget
 def curve(units, losses, name="a"):
     """A curve whose sparsities are spread evenly up to all but one unit."""
     shares = np.linspace(0, 1 - 1 / units, len(losses))
-    return Curve((name,), units, tuple(Pruned(float(s), float(loss), 0.5) for s, loss in zip(shares, losses, strict=True)))
+    return Curve((name,), units, tuple(CurvePoint(float(s), float(loss), 0.5) for s, loss in zip(shares, losses, strict=True)))
 
 
 def test_losses_between_points_are_interpolated_and_never_fall():
@@ -96,7 +96,7 @@ def test_each_point_is_the_network_with_one_layer_pruned(pattern):
     assert (scan.images, scan.pattern, [c.layers[0] for c in scan.curves]) == (len(images), pattern.text, list(scores))
     assert scan.loss == pytest.approx(loss_of(copy.deepcopy(network), images, labels), rel=1e-5)
     for found in scan.curves:
-        assert found.points[0] == Pruned(0.0, scan.loss, scan.value)
+        assert found.points[0] == CurvePoint(0.0, scan.loss, scan.value)
         assert [round(point.sparsity * found.units) for point in found.points] == [
             0,
             round(found.units / 4),

@@ -99,7 +99,7 @@ def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: i
     """CPU seconds the process burns in the ``seconds`` after a call while its caller sleeps: helper threads that spin.
 
     The median over ``calls``: threads that spin do so after every call, while a virtual machine that stands still for a moment
-    charges it to whoever was running.
+    charges it to the process that was running.
     """
     burnt = []
     for _ in range(calls):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import get_args
 
 from paretrim.cli.output import at_work, emit, say, show_rows
-from paretrim.cli.running import folder_for, open_noting
+from paretrim.cli.running import open_noting
 from paretrim.cli.sensitivity import dense_recipe
 from paretrim.cli.status import DONE
 from paretrim.errors import InvalidRecipe
@@ -28,8 +27,7 @@ def outliers(parsed: argparse.Namespace, _: str) -> int:
         raise InvalidRecipe(f"calibrator {brief(parsed.calibrator)} is unknown; choose one of {', '.join(get_args(Calibrator))}")
     if not 50 < parsed.percentile <= 100:
         raise InvalidRecipe(f"percentile is {parsed.percentile}; give a number above 50 and at most 100")
-    recipe = dense_recipe(parsed, "outliers")
-    folder: Path = parsed.folder or (Path("runs") / parsed.recipe.stem if parsed.recipe else folder_for(parsed))
+    recipe, folder = dense_recipe(parsed, "outliers")
     with hold(folder), at_work() as watcher:
         ready = with_dense(open_noting(recipe, watcher), folder, watcher)
         found = studied(ready.start, calibrator=parsed.calibrator, percentile=parsed.percentile)

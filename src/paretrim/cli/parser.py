@@ -209,6 +209,13 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_measuring(parser)
 
 
+def _add_dense(parser: argparse.ArgumentParser) -> None:
+    """What names a dense network: a recipe, or options of compress."""
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
+    _add_network(parser, required=False)
+    _add_place(parser, "as that of run or compress")
+
+
 def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
@@ -217,9 +224,7 @@ def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
         examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
         "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 --figure scan.svg",
     )
-    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
-    _add_network(parser, required=False)
-    _add_place(parser, "as that of run or compress")
+    _add_dense(parser)
     text = "of unstructured, 1x4, channel (default: all)"
     parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
     text = "which weights or channels go first, as score of the prune stage (default: %(default)s)"
@@ -235,9 +240,7 @@ def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
         examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
         "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
     )
-    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
-    _add_network(parser, required=False)
-    _add_place(parser, "as that of run or compress")
+    _add_dense(parser)
     text = "what chooses the ranges, as in the quantize stage (default: %(default)s)"
     parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
     text = "share of values in %% that the calibrator percentile keeps (default: %(default)s)"
@@ -246,13 +249,8 @@ def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "bench", "time deployed files against each other in one interleaved session")
-    parser.add_argument(
-        "files",
-        type=path,
-        nargs="+",
-        metavar="FILE",
-        help=".onnx files; .trim and .graph files run in the native runtime if they are integer",
-    )
+    text = ".onnx files; .trim and .graph files run in the native runtime"
+    parser.add_argument("files", type=path, nargs="+", metavar="FILE", help=text)
     parser.add_argument("--baseline", type=path, metavar="FILE", help="the file all ratios refer to (default: the first)")
     parser.add_argument(
         "--runtime",

@@ -33,8 +33,7 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
     Raises:
         InvalidRecipe: neither a recipe nor a network is named, or both are.
     """
-    recipe, patterns = dense_recipe(parsed, "sensitivity"), parsed.patterns or PATTERNS
-    folder: Path = parsed.folder or (Path("runs") / parsed.recipe.stem if parsed.recipe else folder_for(parsed))
+    (recipe, folder), patterns = dense_recipe(parsed, "sensitivity"), parsed.patterns or PATTERNS
     with hold(folder), at_work() as watcher:
         ready = with_dense(open_noting(recipe, watcher), folder, watcher)
         scans = scanned(ready.start, patterns=patterns, score=parsed.score)
@@ -59,8 +58,8 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
     return DONE
 
 
-def dense_recipe(parsed: argparse.Namespace, command: str) -> Recipe:
-    """The recipe whose dense network ``command`` looks at, from a file or from options.
+def dense_recipe(parsed: argparse.Namespace, command: str) -> tuple[Recipe, Path]:
+    """The recipe whose dense network ``command`` looks at, from a file or from options, and its run folder.
 
     Raises:
         InvalidRecipe: neither is given, or both are.
@@ -70,10 +69,10 @@ def dense_recipe(parsed: argparse.Namespace, command: str) -> Recipe:
     if parsed.recipe:
         heeded = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
         refuse_unheeded(parsed, heeded, BY_THE_RECIPE)
-        return overridden(read_recipe(parsed.recipe), parsed)
+        return overridden(read_recipe(parsed.recipe), parsed), parsed.folder or Path("runs") / parsed.recipe.stem
     if parsed.data is None:
         raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
-    return compress_recipe(parsed)
+    return compress_recipe(parsed), parsed.folder or folder_for(parsed)
 
 
 def _show(scan: Sensitivity) -> None:

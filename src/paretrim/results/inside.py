@@ -37,7 +37,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepPoint:
     """Accuracy of both networks with this share of their weights set to zero, the smallest first, without training."""
 
     sparsity: float
@@ -52,7 +52,7 @@ class Inside:
     examples: tuple[Example, ...]
     weights: tuple[Histogram, ...]
     activations: tuple[Histogram, ...]
-    sweep: tuple[Swept, ...]
+    sweep: tuple[SweepPoint, ...]
 
     def facts(self) -> dict[str, object]:
         """As JSON: without pixels."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from paretrim.network.class_maps import class_maps, likeness
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.results.inside import Example, Inside, Map, Pixels, Swept, histograms
+from paretrim.results.inside import Example, Inside, Map, Pixels, SweepPoint, histograms
 
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of zeros of a sweep."""
@@ -52,7 +52,7 @@ def look_inside(
     weights = [{name: layer.masked_weight().detach().numpy() for name, layer in weighted_layers(one).items()} for one in networks]
     read = [_read(network, given[:BATCH]) for network, given in zip(networks, inputs, strict=True)]
     accuracies = [sweep(network, given, labels) for network, given in zip(networks, inputs, strict=True)]
-    swept = tuple(Swept(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
+    swept = tuple(SweepPoint(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
     return Inside(tuple(map(float, similarity)), tuple(examples), histograms(*weights), histograms(*read), swept)
 
 

@@ -27,7 +27,7 @@ from paretrim.graph.types import FloatArray, Graph, InputSpec
 from paretrim.graph.windows import Values
 from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
-from paretrim.results.outcome import Judged, Origin, Outcome
+from paretrim.results.outcome import Origin, Outcome, Verdict
 from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.run.candidate import Candidate
 from paretrim.run.recipe import Recipe, canonical
@@ -82,7 +82,7 @@ class DeployedFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement(Judged):
+class Judgement(Verdict):
     """What a candidate and its files are worth on the test set, with the score of every image.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
@@ -266,7 +266,7 @@ def outcome_of(
     above_entropy = sum(layer.bytes - layer.entropy_bytes for layer in layers)
     return Outcome(
         **vars(origin),
-        **{one.name: getattr(judgement, one.name) for one in fields(Judged)},
+        **{one.name: getattr(judgement, one.name) for one in fields(Verdict)},
         file=None if deployed.onnx is None else deployed.onnx.name,
         file_bytes=file_bytes,
         entropy_bytes=None if file_bytes is None else file_bytes - above_entropy,

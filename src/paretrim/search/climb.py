@@ -1,4 +1,4 @@
-"""The ladder of ``compress``, carried out: train a rung, deploy it, weigh it, and deliver all that were tried."""
+"""Climbs the ladder of ``compress``: train a rung, deploy it, weigh it, and deliver all that were tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of any search: carry out a sequence of stages, deploy what came of it, and weigh the file on validation images."""
+"""One step of any search: run a sequence of stages, deploy the result, and weigh the file on validation images."""
 
 from __future__ import annotations
 

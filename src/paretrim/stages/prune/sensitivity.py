@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paretrim.curves import Curve, Pruned, Sensitivity
+from paretrim.curves import Curve, CurvePoint, Sensitivity
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.channels import best_first
 from paretrim.method import Method
@@ -74,7 +74,7 @@ def scan_weights(
         before = torch.ones_like(weight, dtype=torch.bool) if layer.mask is None else layer.mask
         alive = block_alive(before, pattern)
         units, living = alive.numel(), int(alive.sum())
-        points = [Pruned(1 - living / units, base.loss, base.value)]
+        points = [CurvePoint(1 - living / units, base.loss, base.value)]
         for keep in _survivors(units, living, sparsities):
             replace_mask_(layer, mask_for(given, keep, pattern, alive=before))
             points.append(look.at(private, 1 - keep / units))
@@ -130,7 +130,7 @@ class _Look:
         images, labels = held_out(resources, len(resources.calibration))
         self._images, self._labels, self._task = images.to(device), labels, resources.task
 
-    def at(self, network: Network, sparsity: float) -> Pruned:
+    def at(self, network: Network, sparsity: float) -> CurvePoint:
         with torch.no_grad():
             parts = [network.outputs(part) for part in fast_batches(network, self._images)]
             outputs = tuple(torch.cat(output).float().cpu() for output in zip(*parts, strict=True))
@@ -138,9 +138,9 @@ class _Look:
         decisions = torch.from_numpy(self._task.decide(tuple(output.numpy() for output in outputs)))
         if not math.isfinite(loss):
             raise TrainingFailed("the loss of the network on validation images is not finite; has the training diverged?")
-        return Pruned(sparsity, loss, worth(self._task, decisions, self._labels))
+        return CurvePoint(sparsity, loss, worth(self._task, decisions, self._labels))
 
-    def found(self, pattern: str, score: str, base: Pruned, curves: Sequence[Curve]) -> Sensitivity:
+    def found(self, pattern: str, score: str, base: CurvePoint, curves: Sequence[Curve]) -> Sensitivity:
         return Sensitivity(pattern, score, len(self._images), self._task.metric, base.loss, base.value, tuple(curves))
 
 
