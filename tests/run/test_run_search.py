@@ -109,7 +109,7 @@ def test_a_clear_miss_ends_its_family_and_no_other():
     names, notes = _climb({"80% of prunable zero, INT8": 0.5}, Targets(max_drop=0.01))
     assert "90% of prunable zero, INT8" not in names
     assert names[-1] == "75% of channels removed, INT8"
-    assert notes == ["90% of prunable zero, INT8: left out, a lighter candidate clearly misses the accuracy"]
+    assert notes == ["90% of prunable zero, INT8: left out, a lighter candidate clearly loses more than is allowed"]
 
 
 def test_a_miss_within_the_noise_ends_nothing():

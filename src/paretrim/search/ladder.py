@@ -103,7 +103,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Rung:
-    """One candidate of the ladder. If it clearly misses the accuracy, the kinds in ``closes`` are not tried any further."""
+    """One candidate of the ladder. If it clearly loses more than is allowed, the kinds in ``closes`` are left out."""
 
     name: str
     kind: str
@@ -186,7 +186,7 @@ def climb(
         if met and (allowed is not None or rung.kind != TRAINED):
             break
         if rung.kind in closed:
-            note(f"{rung.name}: left out, a lighter candidate clearly misses the accuracy")
+            note(f"{rung.name}: left out, a lighter candidate clearly loses more than is allowed")
             continue
         found = attempt(rung)
         tried.append(found)
