@@ -12,22 +12,13 @@ import torch
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call, operation_of
+from paretrim.capture.concat import concat
 from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
 _WHOLE_BATCH = 2**31
 """A slice that ends here or later takes everything."""
-
-
-def _concat(work: Work, call: Call) -> Value:
-    shape = call.shape()
-    parts = call.arguments["tensors"]
-    if call.integer("dim") % (len(shape) + 1) != 1 or not isinstance(parts, list | tuple):
-        raise call.refused(f"concatenation along axis {call.arguments['dim']}; only channels (axis 1) are joined")
-    if len(parts) == 1:
-        return work.view(call, parts[0])
-    return work.emit(call, "concat", [work.read(call, part) for part in parts], shape=shape)
 
 
 def cut(work: Work, call: Call, source: str, axis: int, *, start: int, stop: int, step: int) -> View:
@@ -327,7 +318,7 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
 
 COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
-        "cat": _concat,
+        "cat": concat,
         "pad": _pad,
         "reflection_pad2d": _copied_edges,
         "replication_pad2d": _copied_edges,

@@ -7,13 +7,24 @@ are what is trained, pruned and quantized, and no longer what they were computed
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
-from paretrim.capture.call import is_in_place, is_random
+from paretrim.capture.call import call_of, is_in_place, is_random, operation_of
 from paretrim.capture.work import Constant, Work
+
+_FILLING: Mapping[str, int | None] = MappingProxyType(
+    {
+        **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), 0),
+        **dict.fromkeys(("ones", "ones_like", "new_ones"), 1),
+        **dict.fromkeys(("full", "full_like", "new_full"), None),
+    }
+)
+"""Operations that fill a new tensor with one number; None stands for the one that they are given."""
 
 
 def is_constant(work: Work, node: FxNode) -> bool:
@@ -22,6 +33,9 @@ def is_constant(work: Work, node: FxNode) -> bool:
     An operation all of whose tensors are constants, or that makes a tensor of nothing but its arguments, is computed here.
     """
     if node in work.constants:
+        return True
+    if (filled := _filled(node)) is not None:
+        work.constants[node] = Constant(node.name, filled)
         return True
     sources = node.all_input_nodes
     if not all(source in work.constants for source in sources) or not _is_repeatable(node) or changes_constant(work, node):
@@ -38,6 +52,20 @@ def is_constant(work: Work, node: FxNode) -> bool:
         if any(work.constants[source].memory in work.changed for source in sources):
             work.changed.add(constant.memory)
     return node in made or len(parts) == len(node.users)
+
+
+def _filled(node: FxNode) -> torch.Tensor | None:
+    """What an operation like ``torch.zeros_like`` makes for one image, [1, ...]: of its input it reads the shape alone."""
+    made = node.meta.get("val")
+    if node.op != "call_function" or operation_of(node) not in _FILLING or not isinstance(made, torch.Tensor):
+        return None
+    number = _FILLING[operation_of(node)]
+    value = call_of(node).arguments["fill_value"] if number is None else number
+    batched = made.ndim > 1 and not isinstance(made.shape[0], int)
+    if not batched or made.dtype != torch.float32 or not isinstance(value, int | float):
+        return None
+    sides = [side for side in made.shape[1:] if isinstance(side, int)]
+    return torch.full((1, *sides), float(value)) if len(sides) == made.ndim - 1 else None
 
 
 def changes_constant(work: Work, node: FxNode) -> bool:

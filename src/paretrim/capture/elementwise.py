@@ -136,6 +136,8 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
 def _per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
     """A constant as one number [C] for each channel of a value of this shape."""
     array = constant.array
+    if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # as torch.ones_like makes them
+        array = array[..., :1, :1]
     if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
         raise call.refused(f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}")
     return np.broadcast_to(array.reshape(-1), shape[:1])

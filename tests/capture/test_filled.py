@@ -1,0 +1,75 @@
+"""Tensors that a network fills with one number: beside channels they are padding, in sums and bounds a constant."""
+
+import pytest
+import torch
+from hand_networks import SIZE, Net, conv, trained
+
+from paretrim.capture import capture
+from paretrim.errors import UnsupportedOperation
+from paretrim.network.network import Network
+
+SHAPE = (3, SIZE, SIZE)
+IMAGES = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def body(function, channels=16):
+    class Custom(Net):
+        def build(self):
+            self.c = conv(channels, 8)
+
+        def body(self, x):
+            return function(self, x)
+
+    torch.manual_seed(0)
+    return trained(Custom())
+
+
+def filled(x):
+    out = torch.zeros_like(x)
+    out[:, :4] = 1.5
+    return out
+
+
+BESIDE = {
+    "behind": lambda self, x: self.c(torch.cat([x, torch.zeros_like(x)], 1)),
+    "in front": lambda self, x: self.c(torch.cat([torch.zeros_like(x[:, :3]), x, x[:, :5]], 1)),
+    "both sides": lambda self, x: self.c(torch.cat([x.new_zeros(x[:, :2].shape), x, torch.zeros_like(x)[:, :6]], 1)),
+    "of a size": lambda self, x: self.c(torch.cat([x, torch.zeros(x.size(0), 8, x.size(2), x.size(3))], 1)),
+}
+BOUNDS = {
+    "max": lambda _, x: torch.max(x - 0.5, torch.zeros_like(x)),
+    "minimum": lambda _, x: torch.minimum(x, torch.ones_like(x)),
+    "one minus": lambda _, x: torch.ones_like(x) - x,
+    "times": lambda _, x: torch.full_like(x, 0.3) * x,
+    "filled in part": lambda _, x: x * filled(x),
+}
+
+
+@pytest.mark.parametrize("name", [*BESIDE, *BOUNDS])
+def test_a_filled_tensor_is_what_it_is_filled_with(name):
+    module = body(BESIDE.get(name) or BOUNDS[name])
+    with torch.no_grad():
+        expected = module(IMAGES.clone())
+    graph = capture(module, SHAPE)
+    torch.testing.assert_close(Network(graph).eval()(IMAGES), expected, rtol=1e-5, atol=1e-5)
+    assert ("pad" in {node.op for node in graph.nodes}) == (name in BESIDE)
+
+
+def shifted(x):
+    out = torch.zeros_like(x)
+    out[:, :, 1:] = x[:, :, :-1]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda self, x: self.c(torch.cat([x[:, :4], torch.zeros_like(x), x[:, 4:]], 1)), "is the same for every image"),
+        (lambda self, x: self.c(torch.cat([x, torch.ones_like(x)], 1)), "is the same for every image"),
+        (lambda self, x: self.c(torch.cat([x, shifted(x)], 1)), "which the network itself changes at every call"),
+        (lambda _, x: torch.max(x, shifted(x)), "which the network itself changes at every call"),
+    ],
+)
+def test_what_is_no_padding_is_refused(function, message):
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(body(function), SHAPE)
