@@ -27,7 +27,7 @@ def show_layers(parsed: argparse.Namespace) -> int:
 
     refuse_unheeded(parsed, ("files", "layers", "seed", "limit"), "--layers times one image on one thread; leave one of them out")
     if len(parsed.files) > 1:
-        raise InvalidRecipe(f"--layers shows one file and was given {len(parsed.files)}; name one .graph file")
+        raise InvalidRecipe(f"--layers shows one file and was given {len(parsed.files)}; name one .trim file")
     file: Path = parsed.files[0]
     kind_of(file)  # a name that is of no file is wrong usage
     session = load(file)
