@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graph/attributes.h"
+#include "graph/short_floats.h"
 
 namespace paretrim {
 namespace {
@@ -59,7 +60,9 @@ Cost cost_of(const Graph& graph) {
     const Node& node = graph.nodes[i];
     cost.parts += 1 + static_cast<double>(node.inputs.size());
     for (const auto& [name, tensor] : node.tensors) {
-      cost.tensor_bytes += product(tensor.shape) * static_cast<double>(bytes_of(tensor.dtype));
+      const bool is_widened = name == "weight" && !node.inputs.empty() && has_stored_weight(node, graph.type_of(node.inputs[0]));
+      const Dtype held = is_widened ? Dtype::float32 : tensor.dtype;
+      cost.tensor_bytes += product(tensor.shape) * static_cast<double>(bytes_of(held));
     }
     cost.tensor_bytes += bytes_a_channel * static_cast<double>(channels_of(node.type));
     cost.multiply_adds += multiply_adds_of(graph, node);

@@ -22,7 +22,10 @@ std::int64_t product(const std::vector<std::int64_t>& shape) {
 
 }  // namespace
 
-std::size_t bytes_of(Dtype dtype) { return dtype == Dtype::uint8 || dtype == Dtype::int8 ? 1 : 4; }
+std::size_t bytes_of(Dtype dtype) {
+  if (dtype == Dtype::uint8 || dtype == Dtype::int8) return 1;
+  return dtype == Dtype::float16 || dtype == Dtype::bfloat16 ? 2 : 4;
+}
 
 std::string text_of(Dtype dtype) {
   switch (dtype) {
@@ -34,9 +37,15 @@ std::string text_of(Dtype dtype) {
       return "int8";
     case Dtype::int32:
       return "int32";
+    case Dtype::float16:
+      return "float16";
+    case Dtype::bfloat16:
+      return "bfloat16";
   }
   return "unknown";
 }
+
+bool is_float(Dtype dtype) { return dtype == Dtype::float32 || dtype == Dtype::float16 || dtype == Dtype::bfloat16; }
 
 std::int64_t ValueType::size() const { return product(shape); }
 

@@ -11,10 +11,12 @@
 
 namespace paretrim {
 
-enum class Dtype : std::uint8_t { float32, uint8, int8, int32 };
+// The numbers are those that .trim files store.
+enum class Dtype : std::uint8_t { float32, uint8, int8, int32, float16, bfloat16 };
 
 std::size_t bytes_of(Dtype dtype);
 std::string text_of(Dtype dtype);
+bool is_float(Dtype dtype);  // of 32 or 16 bits
 
 // Type of one value. A uint8 value q stands for scale * (q - zero_point).
 struct ValueType {

@@ -10,6 +10,7 @@
 #include "graph/counting.h"
 #include "graph/functions.h"
 #include "graph/shapes.h"
+#include "graph/short_floats.h"
 #include "types/error.h"
 
 namespace paretrim {
@@ -73,6 +74,17 @@ void check_bytes(std::string_view name, const Tensor& tensor) {
   }
 }
 
+bool all_finite(const Tensor& tensor) {
+  if (tensor.dtype == Dtype::float32) {
+    return std::all_of(tensor.as<float>(), tensor.as<float>() + tensor.size(), [](float v) { return std::isfinite(v); });
+  }
+  const auto* const end = tensor.bytes.data() + tensor.bytes.size();
+  for (const std::uint8_t* at = tensor.bytes.data(); at < end; at += 2) {
+    if ((widened(at, tensor.dtype) >> 23 & 255) == 255) return false;
+  }
+  return true;
+}
+
 // Without an early end, so that the compiler compares several at once.
 bool holds_lowest(const std::int8_t* values, std::int64_t count) {
   std::uint8_t least = 255;
@@ -105,6 +117,24 @@ void check_weight(const Node& node, const ValueType& source) {
       corrupt("its accumulator can reach " + std::to_string(bound) + ", beyond int32; use smaller weights or a smaller bias");
     }
   }
+}
+
+// A weight of a float layer that is not float32: what it stands for must be finite.
+void check_stored_weight(const Node& node) {
+  const Tensor& weight = node.tensors.find("weight")->second;
+  if (weight.dtype == Dtype::int8 && holds_lowest(weight.as<std::int8_t>(), weight.size())) {
+    corrupt("its weight holds -128; integer weights lie in -127..127");
+  }
+  const auto scales = node.tensors.find("weight_scale");
+  if (scales == node.tensors.end()) return;
+  const float* values = scales->second.as<float>();
+  const bool normal = std::all_of(values, values + scales->second.size(), [](float scale) { return scale >= smallest_scale; });
+  if (!normal) corrupt("its weight_scale must be normal float32 above 0");
+  Graph alone;
+  alone.nodes = {node};
+  alone.nodes[0].inputs = {0};
+  widen_weights(alone);
+  if (!all_finite(alone.nodes[0].tensors.find("weight")->second)) corrupt("its weight times its weight_scale leaves float32");
 }
 
 void check_variance(const Node& node) {
@@ -150,11 +180,9 @@ void check_tensor_types(const Node& node, const ValueType& source) {
 void check_tensor_contents(const Graph& graph, const Node& node, const ValueType& source) {
   for (const auto& [name, tensor] : node.tensors) {
     check_bytes(name, tensor);
-    if (tensor.dtype == Dtype::float32 &&
-        !std::all_of(tensor.as<float>(), tensor.as<float>() + tensor.size(), [](float v) { return std::isfinite(v); })) {
-      corrupt("its " + name + " holds NaN or infinity");
-    }
+    if (is_float(tensor.dtype) && !all_finite(tensor)) corrupt("its " + name + " holds NaN or infinity");
   }
+  if (has_stored_weight(node, source)) check_stored_weight(node);
   if (node.tensors.count("variance") > 0) check_variance(node);
   if (!source.quantized()) return;
   if (facts_of(node.op).weighted) check_weight(node, source);

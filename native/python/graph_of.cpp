@@ -7,6 +7,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "python/element_types.h"
 #include "types/error.h"
 
 namespace nb = nanobind;
@@ -47,7 +48,9 @@ Dtype dtype_of(nb::dlpack::dtype dtype, const std::string& place) {
   if (dtype == nb::dtype<std::uint8_t>()) return Dtype::uint8;
   if (dtype == nb::dtype<std::int8_t>()) return Dtype::int8;
   if (dtype == nb::dtype<std::int32_t>()) return Dtype::int32;
-  corrupt(place + " has elements of another type; a tensor is float32, uint8, int8 or int32");
+  if (dtype == half) return Dtype::float16;
+  if (dtype == nb::dtype<std::uint16_t>()) return Dtype::bfloat16;
+  corrupt(place + " has elements of another type; a tensor is float32, float16, uint8, int8, int32, or bfloat16 as uint16");
 }
 
 Tensor tensor_of(nb::handle object, const std::string& place) {

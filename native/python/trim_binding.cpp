@@ -9,6 +9,7 @@
 #include <utility>
 #include <variant>
 
+#include "python/element_types.h"
 #include "python/graph_of.h"
 #include "python/unlocked.h"
 #include "trim/reader.h"
@@ -39,6 +40,10 @@ nb::dlpack::dtype dtype_of(Dtype dtype) {
       return nb::dtype<std::int8_t>();
     case Dtype::int32:
       return nb::dtype<std::int32_t>();
+    case Dtype::float16:
+      return half;
+    case Dtype::bfloat16:
+      return nb::dtype<std::uint16_t>();
     case Dtype::float32:
       break;
   }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <new>
 
+#include "graph/short_floats.h"
 #include "kernels/cpu.h"
 #include "plan/plan.h"
 #include "plan/together.h"
@@ -55,6 +56,7 @@ struct Network::Impl {
     const std::string identity = identity_of(given, kernels);
     const std::vector<std::string> chosen = choices_for(identity, settings.choices);
     pool = std::make_unique<Pool>(settings.threads);
+    widen_weights(given);
     plan = make_plan(given, kernels, *pool, settings, chosen);
     choices_used = !chosen.empty() && plan.choices == chosen;  // what was left out or impossible was chosen anew
     choices = joined_choices(identity, plan.choices);

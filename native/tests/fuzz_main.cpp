@@ -89,7 +89,7 @@ void damage_tensor(Node& node, Random& random) {
       node.tensors.erase(any_of(node.tensors, random));
       break;
     case 1:
-      tensor.dtype = static_cast<Dtype>(random.between(0, 3));
+      tensor.dtype = static_cast<Dtype>(random.between(0, 5));
       break;
     case 2:
       tensor.bytes.resize(tensor.bytes.size() * static_cast<std::size_t>(random.between(0, 2)));

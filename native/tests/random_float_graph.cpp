@@ -1,6 +1,7 @@
 // Integer graphs made float ones.
 #include <cstring>
 
+#include "graph/short_floats.h"
 #include "tests/random_graph.h"
 
 namespace paretrim::test {
@@ -12,8 +13,19 @@ Tensor floats(std::vector<std::int64_t> shape, const std::vector<float>& values)
   return result;
 }
 
-// One int8 layer as float32: every weight and bias times its scale.
-void in_floats(Node& node, float source_scale) {
+// Values of float32 whose last bits are cut off until 16 are left.
+Tensor short_floats(const Tensor& weight, Dtype type) {
+  Tensor result{type, weight.shape, std::vector<std::uint8_t>(static_cast<std::size_t>(weight.size()) * 2)};
+  for (std::int64_t i = 0; i < weight.size(); ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, weight.bytes.data() + 4 * i, sizeof bits);
+    narrow(bits, type, result.bytes.data() + 2 * i);
+  }
+  return result;
+}
+
+// One int8 layer as a float layer: every bias times its scale, and every weight too, or stored in another type, by `format`.
+void in_floats(Node& node, float source_scale, std::uint64_t format) {
   const Tensor weight = node.tensors["weight"], scale = node.tensors["weight_scale"], bias = node.tensors["bias"];
   std::vector<float> weights, biases;
   const std::int64_t outputs = weight.shape[0];
@@ -24,7 +36,12 @@ void in_floats(Node& node, float source_scale) {
     biases.push_back(static_cast<float>(bias.as<std::int32_t>()[o]) * scale.as<float>()[o] * source_scale);
   }
   node.tensors.clear();
-  node.tensors["weight"] = floats(weight.shape, weights);
+  const Tensor real = floats(weight.shape, weights);
+  node.tensors["weight"] = format == 1   ? short_floats(real, Dtype::float16)
+                           : format == 2 ? short_floats(real, Dtype::bfloat16)
+                           : format == 3 ? weight
+                                         : real;
+  if (format == 3) node.tensors["weight_scale"] = scale;
   node.tensors["bias"] = floats(bias.shape, biases);
 }
 
@@ -52,7 +69,7 @@ Graph random_float_graph(std::uint64_t seed) {
       node.op = Op::clamp;
       node.attributes["maximum"] = 2.5;
     } else if (facts_of(node.op).weighted) {
-      in_floats(node, source_scale);
+      in_floats(node, source_scale, (seed + i) % 5);
     } else if (node.op == Op::batch_norm) {
       batch_norm_in_floats(node);
     } else if (node.op == Op::pointwise) {

@@ -93,7 +93,7 @@ Container take_header(ByteReader& reader, const std::uint8_t* data) {
   container.version = reader.number(~std::uint64_t{0}, "the version");
   if (container.version < first_version || container.version > last_version) {
     corrupt("its version is " + std::to_string(container.version) + " and this reader knows " + std::to_string(first_version) +
-            " and " + std::to_string(last_version) + "; " +
+            " to " + std::to_string(last_version) + "; " +
             (container.version > last_version ? "update paretrim" : "write it again with this version"));
   }
   container.records = take_table(reader);

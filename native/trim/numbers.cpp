@@ -1,7 +1,10 @@
 #include "trim/numbers.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "graph/short_floats.h"
+#include "trim/bytes.h"
 #include "trim/range_coder.h"
 
 namespace paretrim::trim {
@@ -17,48 +20,68 @@ std::uint32_t load(const std::uint8_t* from) {
 
 int class_of_step(int step) { return step == 0 ? 0 : step == 1 ? 1 : step == 255 ? 2 : 3; }
 
-// Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in twelve zeros.
-bool noisy(const std::uint8_t* bytes, std::size_t count) {
+// Bits of a mantissa behind the three that are learned.
+int rest_bits_of(Dtype type) { return type == Dtype::float16 ? 7 : type == Dtype::bfloat16 ? 4 : exact_bits; }
+
+// The float32 that a number is.
+std::uint32_t load_float(const std::uint8_t* from, Dtype type) { return type == Dtype::float32 ? load(from) : widened(from, type); }
+
+void store_float(std::uint8_t* to, std::uint32_t bits, Dtype type) {
+  if (type == Dtype::float32) {
+    std::memcpy(to, &bits, sizeof bits);
+  } else if (!narrow(bits, type, to)) {
+    corrupt("a number in it is no " + text_of(type));
+  }
+}
+
+// Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in zeros, of float32 in
+// twelve.
+bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type) {
+  const int rest = rest_bits_of(type), seen = std::min(rest, 12);
+  const std::uint32_t last = ((1U << seen) - 1) << (exact_bits - rest);
   std::size_t round = 0, values = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t bits = load(bytes + 4 * i);
+    const std::uint32_t bits = load_float(bytes + bytes_of(type) * i, type);
     values += bits != 0;
-    round += bits != 0 && (bits & 0xfff) == 0;
+    round += bits != 0 && (bits & last) == 0;
   }
   return 8 * round < values;
 }
 
 }  // namespace
 
-// A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned.
+// A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned and `rest_bits` more are there.
 template <class Coder>
-std::uint32_t NumberModel::code_float(Coder& coder, std::uint32_t bits, bool raw) {
+std::uint32_t NumberModel::code_float(Coder& coder, std::uint32_t bits, int rest_bits, bool raw) {
   const std::uint32_t exponent = code_after(coder, bits >> 23 & 255, 8, exponent_mixers_.data(), exponent_.data(),
                                             &exponent_after_[(last_exponent_ & 15) * 256]);
   last_exponent_ = exponent;
   last_sign_ = code_plain(coder, bits >> 31, float_sign_[last_sign_], mobile);
   const std::uint32_t top = code_tree(coder, bits >> exact_bits & 7, 3, &mantissa_[(exponent & 15) * 8], steady);
+  const int missing = exact_bits - rest_bits;
   std::uint32_t rest = 0;
   if (raw) {
-    rest = code_raw(coder, bits & ((1U << exact_bits) - 1), exact_bits);
+    rest = code_raw(coder, bits >> missing & ((1U << rest_bits) - 1), rest_bits);
   } else {
-    for (int k = exact_bits - 1; k >= 0; --k) {
+    for (int k = exact_bits - 1; k >= missing; --k) {
       rest = rest << 1 | code_plain(coder, bits >> k & 1, low_[2 * k + (rest & 1)], mobile);
     }
   }
-  return std::uint32_t{last_sign_} << 31 | exponent << 23 | top << exact_bits | rest;
+  return std::uint32_t{last_sign_} << 31 | exponent << 23 | top << exact_bits | rest << missing;
 }
 
 template <class Coder>
-void NumberModel::code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count) {
+void NumberModel::code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type) {
   bool raw = false;
-  if constexpr (!Coder::decodes) raw = noisy(bytes, count);
+  if constexpr (!Coder::decodes) raw = noisy(bytes, count, type);
   raw = code_raw(coder, raw, 1) != 0;
+  const int rest_bits = rest_bits_of(type);
   for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits = Coder::decodes ? 0 : load(bytes + 4 * i);
+    auto* const place = bytes + bytes_of(type) * i;
+    std::uint32_t bits = Coder::decodes ? 0 : load_float(place, type);
     last_zero_ = !code_plain(coder, bits != 0, float_zero_[last_zero_], mobile);
-    bits = last_zero_ ? 0 : code_float(coder, bits, raw);
-    if constexpr (Coder::decodes) std::memcpy(bytes + 4 * i, &bits, sizeof bits);
+    bits = last_zero_ ? 0 : code_float(coder, bits, rest_bits, raw);
+    if constexpr (Coder::decodes) store_float(place, bits, type);
   }
 }
 
@@ -135,8 +158,8 @@ void TextModel::code(Coder& coder, Bytes<Coder> bytes, std::size_t count) {
   }
 }
 
-template void NumberModel::code_floats(Encoder&, const std::uint8_t*, std::size_t);
-template void NumberModel::code_floats(Decoder&, std::uint8_t*, std::size_t);
+template void NumberModel::code_floats(Encoder&, const std::uint8_t*, std::size_t, Dtype);
+template void NumberModel::code_floats(Decoder&, std::uint8_t*, std::size_t, Dtype);
 template void NumberModel::code_integers(Encoder&, const std::uint8_t*, std::size_t);
 template void NumberModel::code_integers(Decoder&, std::uint8_t*, std::size_t);
 template void NumberModel::code_bytes(Encoder&, const std::uint8_t*, std::size_t, const std::uint8_t*);

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "graph/graph.h"
 #include "trim/models.h"
 
 namespace paretrim::trim {
@@ -18,9 +19,9 @@ using Bytes = std::conditional_t<Coder::decodes, std::uint8_t*, const std::uint8
 // What was learned from the numbers so far; all tensors of one record share it.
 class NumberModel {
  public:
-  // `count` float32, bit for bit.
+  // `count` float32, float16 or bfloat16, bit for bit.
   template <class Coder>
-  void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count);
+  void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type);
   // `count` int32.
   template <class Coder>
   void code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t count);
@@ -30,7 +31,7 @@ class NumberModel {
 
  private:
   template <class Coder>
-  std::uint32_t code_float(Coder& coder, std::uint32_t bits, bool raw);
+  std::uint32_t code_float(Coder& coder, std::uint32_t bits, int rest_bits, bool raw);
 
   std::uint32_t last_exponent_ = 0, last_length_ = 0;
   bool last_sign_ = false, last_zero_ = false;

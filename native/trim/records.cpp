@@ -99,8 +99,8 @@ void code_parameters(Coder& coder, AnyGraph& graph) {
     auto* const biases = biases_of(node, place.name);
     const auto count = static_cast<std::size_t>(elements_of(tensor));
     if (biases == &tensor) continue;  // they follow their scales
-    if (tensor.dtype == Dtype::float32) {
-      model.code_floats(coder, tensor.bytes.data(), count);
+    if (is_float(tensor.dtype)) {
+      model.code_floats(coder, tensor.bytes.data(), count, tensor.dtype);
       if (biases) code_biases(coder, model, coarseness_of(graph, node, tensor), *biases);
     } else if (tensor.dtype == Dtype::int32) {
       model.code_integers(coder, tensor.bytes.data(), count);
@@ -114,7 +114,7 @@ void code_parameters(Coder& coder, AnyGraph& graph) {
 }  // namespace
 
 bool is_large(const Tensor& tensor) {
-  return tensor.shape.size() >= 2 && (tensor.dtype == Dtype::int8 || tensor.dtype == Dtype::float32);
+  return tensor.shape.size() >= 2 && (tensor.dtype == Dtype::int8 || is_float(tensor.dtype));
 }
 
 const Tensor& tensor_at(const Graph& graph, const Place& place) {

@@ -11,7 +11,7 @@
 
 namespace paretrim::trim {
 
-// Large tensors (int8 and float32 with two axes or more) are coded by rows of their first axis in the records of weights; all
+// Large tensors (int8 and floats with two axes or more) are coded by rows of their first axis in the records of weights; all
 // others are parameters. Both in the order of the nodes, and within a node of the tensors' names.
 struct Place {
   std::uint32_t node = 0;

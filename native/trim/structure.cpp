@@ -6,6 +6,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "graph/short_floats.h"
 #include "trim/bytes.h"
 #include "trim/utf8.h"
 
@@ -37,7 +38,8 @@ enum class Real : std::uint8_t { whole, decimal, bits };
 
 constexpr std::array<double, 16> powers_of_ten = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-constexpr std::uint64_t one_output = 2, several_outputs = 3;  // versions of files
+// Versions of files: of one output, of several, and of any number where a float layer has weights that are not float32.
+constexpr std::uint64_t one_output = 2, several_outputs = 3, stored_weights = 4;
 
 constexpr double exact_integers = 9007199254740992.0;  // 2**53
 
@@ -250,7 +252,7 @@ void take_named(ByteReader& reader, Node& node) {
     require_order(before, key, i == 0);
     Tensor tensor;
     const std::uint8_t dtype = reader.byte();
-    if (dtype > static_cast<std::uint8_t>(Dtype::int32)) corrupt("tensor '" + key + "' has the type " + std::to_string(dtype));
+    if (dtype > static_cast<std::uint8_t>(Dtype::bfloat16)) corrupt("tensor '" + key + "' has the type " + std::to_string(dtype));
     tensor.dtype = static_cast<Dtype>(dtype);
     tensor.shape = take_shape(reader);
     node.tensors.emplace(key, std::move(tensor));
@@ -308,14 +310,23 @@ std::vector<std::uint8_t> structure_bytes(const Graph& graph) {
   put_reals(writer, graph.input.std);
   writer.number(graph.nodes.size());
   for (std::uint32_t value = 1; value <= graph.nodes.size(); ++value) put_node(writer, graph, value);
-  if (graph.outputs.size() != 1) writer.number(graph.outputs.size());
+  if (version_of(graph) != one_output) writer.number(graph.outputs.size());
   for (const std::uint32_t output : graph.outputs) writer.number(output);
   writer.number(graph.classes.size());
   for (const std::string& name : graph.classes) writer.text(name);
   return std::move(writer.bytes());
 }
 
-std::uint64_t version_of(const Graph& graph) { return graph.outputs.size() == 1 ? one_output : several_outputs; }
+std::uint64_t version_of(const Graph& graph) {
+  const bool stored = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    const bool halves = std::any_of(node.tensors.begin(), node.tensors.end(), [](const auto& tensor) {
+      return tensor.second.dtype == Dtype::float16 || tensor.second.dtype == Dtype::bfloat16;
+    });
+    return halves || (!node.inputs.empty() && has_stored_weight(node, graph.type_of(node.inputs[0])));
+  });
+  if (stored) return stored_weights;
+  return graph.outputs.size() == 1 ? one_output : several_outputs;
+}
 
 Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t version) {
   ByteReader reader(data, size);
@@ -334,11 +345,15 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
     if (!seen.insert(graph.nodes.back().name).second) corrupt("two values are named '" + graph.nodes.back().name + "'");
   }
   const std::uint64_t outputs = version < several_outputs ? 1 : reader.number(nodes, "the number of outputs");
-  if (version >= several_outputs && outputs < 2) {
+  if (version == several_outputs && outputs < 2) {
     corrupt("it has " + std::to_string(outputs) + " outputs; a file of version " + std::to_string(version) + " has 2 or more");
   }
   for (std::uint64_t i = 0; i < outputs; ++i) {
     graph.outputs.push_back(static_cast<std::uint32_t>(reader.number(nodes, "the output")));
+  }
+  if (outputs > 0 && version_of(graph) != version) {
+    corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
+            std::to_string(version_of(graph)));
   }
   graph.classes.resize(reader.number(std::min<std::uint64_t>(most_classes, reader.left()), "the number of classes"));
   for (std::string& name : graph.classes) name = take_text(reader);

@@ -51,7 +51,7 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
       using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
       integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
     } else if (size > 0) {
-      floats.code_floats(coder, bytes, size / 4);
+      floats.code_floats(coder, bytes, size / paretrim::bytes_of(tensor.dtype), tensor.dtype);
     }
     finished();
   }

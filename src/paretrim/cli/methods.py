@@ -106,6 +106,7 @@ _HOLDERS = (
     schedule,
     regroup,
     formats,
+    float_weights,
     ternary,
     dorefa,
     codebook,

@@ -188,6 +188,8 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_task(parser)
     _add_split(parser)
     parser.add_argument("--out", type=path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
+    text = "int8, weights alone as int8-weights, float16 or bfloat16, which are computed in float32 (default: int8)"
+    parser.add_argument("--format", default="int8", choices=("int8", "int8-weights", "float16", "bfloat16"), help=text)
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"

@@ -1,4 +1,4 @@
-"""``quantize``: a trained network as INT8 files, without training."""
+"""``quantize``: a trained network as files of INT8 or floats of 16 bits, without training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from paretrim.run.recipe import Recipe
 from paretrim.run.run import carry_out
 from paretrim.search.drop import drop_between, loses
 
-LABEL = "INT8"
-FILE, ONNX_FILE = "int8.trim", "int8.onnx"
+LABELS = {"int8": "INT8", "int8-weights": "INT8 weights", "float16": "float16", "bfloat16": "bfloat16"}
+"""What a format is called in tables; the files are called by the format itself."""
 
 
 def quantize(parsed: argparse.Namespace, command_line: str) -> int:
@@ -35,14 +35,15 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
         done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
-        files = _written(done.deployed[-1], folder, out)
+        files = _written(done.deployed[-1], folder, out, parsed.format)
         dense, int8 = done.judgements
         drop = drop_between(dense.image_scores(), int8.image_scores(), experiment.start.task)
         lost = f"test: {loses(drop)}"
         warning = doubt(dense.deployed_value, dense.test_images, experiment.start.guessed_among, kind="test")
         if warning:
             watcher.note(warning)
-        choice = Choice(LABEL, FILE, (), "INT8 without training was asked for", (lost,), ())
+        label = LABELS[parsed.format]
+        choice = Choice(label, f"{parsed.format}.trim", (), f"{label} without training was asked for", (lost,), ())
         write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
     if parsed.json:
         names = [str(file) for file in files]
@@ -65,23 +66,29 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
         raise InvalidRecipe("--rounding-steps would have no effect: it is for adaround; add --adjust adaround")
     given = {name: getattr(parsed, name) for name in ("weight_bits", "rate", "adjust", "rounding_steps")}
     stage = {"stage": "quantize", "budget": {"epochs": 0}, **{key: value for key, value in given.items() if value is not None}}
-    return recipe_of(parsed, {"stages": [stage], "label": LABEL})
+    if parsed.format != "int8":
+        stage["activations"] = "float32"
+    if parsed.format in ("float16", "bfloat16"):
+        if parsed.weight_bits is not None:
+            raise InvalidRecipe(f"--weight-bits is {parsed.weight_bits} and --format {parsed.format} has 16; leave one of them out")
+        stage["formats"] = {"*": {"grid": parsed.format}}
+    return recipe_of(parsed, {"stages": [stage], "label": LABELS[parsed.format]})
 
 
-def _written(files: DeployedFiles, folder: Path, out: Path | None) -> list[Path]:
-    """The INT8 files in the folder, and where the user wants one of them.
+def _written(files: DeployedFiles, folder: Path, out: Path | None, name: str = "int8") -> list[Path]:
+    """The files in the folder, by the name of their format, and where the user wants one of them.
 
     Raises:
         ExportMismatch: the ONNX file is wanted, and there is none.
     """
     written = []
-    for source, name in ((files.trim, FILE), (files.onnx, ONNX_FILE)):
-        here, wanted = folder / name, out if out is not None and out.suffix == Path(name).suffix else None
+    for source, suffix in ((files.trim, ".trim"), (files.onnx, ".onnx")):
+        here, wanted = folder / f"{name}{suffix}", out if out is not None and out.suffix == suffix else None
         if source is None:
             here.unlink(missing_ok=True)  # one of an earlier run
             if wanted is not None:
                 raise ExportMismatch(
-                    f"there is no ONNX file to write to '{wanted}': {files.onnx_problem}; {folder / FILE} is written"
+                    f"there is no ONNX file to write to '{wanted}': {files.onnx_problem}; {folder / name}.trim is written"
                 )
             continue
         for copy in (here, *([wanted] if wanted is not None else [])):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.onnx_operations import OPERATIONS
-from paretrim.deploy.onnx_writer import FourBits, Operation, Writer
+from paretrim.deploy.onnx_writer import FLOAT, FourBits, Operation, Writer
 from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
@@ -36,9 +36,7 @@ IR_VERSION = 8
 OPSET_FOUR_BITS, IR_FOUR_BITS = 21, 10
 """The same where weights have four bits, which came with these."""
 
-# TensorProto.FLOAT and TensorProto.INT32, fixed by the ONNX standard.
-_FLOAT = 1
-_INT32 = 6
+_INT32 = 6  # TensorProto.INT32, fixed by the ONNX standard
 
 LOGITS = "logits"
 """Name of the output of the file, where there is one."""
@@ -82,7 +80,7 @@ def _require_four_bits(graph: Graph, four_bits: FourBits) -> None:
 def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_bits: FourBits | None = None) -> ModelProto:
     try:
         import onnx
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import TensorProto, helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
     graph = with_file_names(graph)
@@ -100,10 +98,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
             for name, shape in zip(output_names(graph), graph.output_shapes, strict=True)
         ],
-        [
-            _packed(name, array) if name in writer.packed else numpy_helper.from_array(np.asarray(array), name)
-            for name, array in writer.constants.items()
-        ],
+        [_constant(writer, name, array) for name, array in writer.constants.items()],
     )
     opset, version = (OPSET, IR_VERSION) if four_bits is None else (OPSET_FOUR_BITS, IR_FOUR_BITS)
     model = helper.make_model(body, producer_name="paretrim", ir_version=version, opset_imports=[helper.make_opsetid("", opset)])
@@ -115,6 +110,16 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportMismatch(f"the ONNX checker refuses the exported graph: {error}; please report this") from error
     return model
+
+
+def _constant(writer: Writer, name: str, array: Array) -> TensorProto:
+    from onnx import TensorProto, helper, numpy_helper
+
+    if name in writer.packed:
+        return _packed(name, array)
+    if name in writer.brain:
+        return helper.make_tensor(name, TensorProto.BFLOAT16, array.shape, array.astype("<u2").tobytes(), raw=True)
+    return numpy_helper.from_array(np.asarray(array), name)
 
 
 def _packed(name: str, values: Array) -> TensorProto:
@@ -181,7 +186,7 @@ def _write_node(writer: Writer, node: Node, graph: Graph) -> None:
 def _normalized(writer: Writer, node: Node, spec: InputSpec) -> list[str]:
     """The two values whose sum is the normalised pixel."""
     factor, term = pixel_affine(spec)
-    pixels = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _FLOAT})
+    pixels = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": FLOAT})
     scaled = writer.add("Mul", [pixels, writer.constant(f"{node.name}/factor", factor)], f"{node.name}/mul")
     return [scaled, writer.constant(f"{node.name}/term", term)]
 

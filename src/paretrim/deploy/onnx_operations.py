@@ -12,7 +12,7 @@ from paretrim.deploy.onnx_functions import pointwise
 from paretrim.deploy.onnx_pools import adaptive_avg_pool, avg_pool
 from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_scale
 from paretrim.deploy.onnx_sums import sum_scales
-from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
+from paretrim.deploy.onnx_writer import FLOAT, OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Float64Array, Node, ValueType
 
@@ -25,8 +25,9 @@ def _weights(writer: Writer, node: Node) -> list[str]:
         if name not in node.tensors:
             continue
         stored = f"{node.name}/{name}"
-        if not source.quantized:
-            names.append(writer.constant(stored, node.tensors[name], node.tensors[name].dtype))
+        if node.tensors[name].dtype not in (np.int8, np.int32):
+            scale = node.tensors.get("weight_scale") if name == "weight" else None
+            names.append(_float_constant(writer, stored, node.tensors[name], scale))
             continue
         scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
         if name == "weight" and writer.four_bits is not None and writer.four_bits.holds(node.tensors[name]):
@@ -38,6 +39,18 @@ def _weights(writer: Writer, node: Node) -> list[str]:
         inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
         names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
     return names
+
+
+def _float_constant(writer: Writer, stored: str, values: Array, scale: Array | None) -> str:
+    """Floats of 32 or 16 bits as float32 values, each times the scale of its output channel if there is one."""
+    if values.dtype == np.float32:
+        return writer.constant(stored, values)
+    constant = writer.brain_constant(stored, values) if values.dtype == np.uint16 else writer.constant(stored, values, np.float16)
+    real = writer.add("Cast", [constant], f"{stored}/cast", {"to": FLOAT})
+    if scale is None:
+        return real
+    factor = writer.constant(f"{stored}/scale", scale.reshape(-1, *[1] * (values.ndim - 1)))
+    return writer.add("Mul", [real, factor], f"{stored}/real")
 
 
 def _four_bit_weight(writer: Writer, stored: str, weight: Array, scale: Float64Array, block: int) -> str:

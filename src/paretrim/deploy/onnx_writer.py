@@ -12,6 +12,9 @@ from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Node, ValueType
 
+FLOAT = 1
+"""``TensorProto.FLOAT``, fixed by the ONNX standard."""
+
 OnnxAttribute = int | float | str | list[int]
 
 
@@ -51,7 +54,7 @@ class Writer:
     """The file while it is written.
 
     ``types`` are those of the graph's values, which keep their names in the file; ``makers`` the operations that make them.
-    ``packed`` are the constants that the file holds in four bits.
+    ``packed`` are the constants that the file holds in four bits, ``brain`` those that are bits of bfloat16.
     """
 
     types: Mapping[str, ValueType]
@@ -60,6 +63,7 @@ class Writer:
     constants: dict[str, Array] = field(default_factory=dict)
     four_bits: FourBits | None = None
     packed: set[str] = field(default_factory=set)
+    brain: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
     real_names: dict[str, str] = field(default_factory=dict)
 
@@ -98,6 +102,11 @@ class Writer:
         """Store integers from -8 to 7 in four bits each and return the constant's name."""
         self.packed.add(name)
         return self.constant(name, value, np.int8)
+
+    def brain_constant(self, name: str, bits: npt.ArrayLike) -> str:
+        """Store bfloat16 numbers, given as their bits, and return the constant's name."""
+        self.brain.add(name)
+        return self.constant(name, bits, np.uint16)
 
     def indices(self, name: str, value: Sequence[int]) -> str:
         """Store a constant list of indices, which ONNX wants as int64."""

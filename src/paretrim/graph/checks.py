@@ -9,7 +9,7 @@ import numpy as np
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import functions, windows
-from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN
+from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, real_weight, type_name, widened
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
@@ -164,10 +164,10 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
     if not needed <= set(node.tensors) <= set(wanted):
         raise CorruptFile(f"it has the tensors {sorted(node.tensors)}; it must have {sorted(wanted)}")
     for name, tensor in node.tensors.items():
-        dtype, shape = np.dtype(wanted[name].dtype), wanted[name].shape_in(node, name)
-        if tensor.dtype != dtype or tensor.shape != shape:
-            raise CorruptFile(f"its {name} is {tensor.dtype} {tensor.shape}; it must be {dtype} {shape}")
-        if tensor.dtype == np.float32 and not np.isfinite(tensor.astype(np.float32)).all():
+        rule, dtype, shape = wanted[name], type_name(tensor), wanted[name].shape_in(node, name)
+        if dtype not in (rule.dtype, *rule.also) or tensor.shape != shape:
+            raise CorruptFile(f"its {name} is {dtype} {tensor.shape}; it must be {' or '.join((rule.dtype, *rule.also))} {shape}")
+        if dtype in ("float32", "float16", "bfloat16") and not np.isfinite(widened(tensor)).all():
             raise CorruptFile(f"its {name} holds NaN or infinity")
     if "variance" in wanted:
         epsilon = settings_of(node).number("epsilon")
@@ -175,6 +175,8 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
             raise CorruptFile("variance + epsilon must be above 0 in every channel; epsilon may be missing")
     if node.op in WEIGHTED and source.quantized:
         _check_weight(node, source)
+    elif node.op in WEIGHTED:
+        _check_stored_weight(node)
     if "table" in wanted:
         _check_table(node, source, spec)
 
@@ -194,6 +196,22 @@ def _check_weight(node: Node, source: ValueType) -> None:
     bound = windows.largest_accumulator(node.tensors["weight"], node.tensors["bias"], source.zero_point)
     if bound >= 2**31:
         raise CorruptFile(f"its accumulator can reach {bound}, beyond int32; use smaller weights or a smaller bias")
+
+
+def _check_stored_weight(node: Node) -> None:
+    """A weight of a float layer: what it stands for must be finite."""
+    dtype, scaled = type_name(node.tensors["weight"]), "weight_scale" in node.tensors
+    if (dtype == "int8" and not scaled) or (dtype == "float32" and scaled):
+        raise CorruptFile(f"its weight is {dtype} {'with' if scaled else 'without'} weight_scale; int8 has one and float32 has none")
+    if dtype == "int8" and node.tensors["weight"].min() < -127:
+        raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
+    if not scaled:
+        return
+    if node.tensors["weight_scale"].min() < SMALLEST_SCALE:
+        raise CorruptFile("its weight_scale must be normal float32 above 0")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(real_weight(node.tensors)).all():
+            raise CorruptFile("its weight times its weight_scale leaves float32")
 
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:

@@ -1,9 +1,12 @@
-"""Element types of values. To add one: a row here, and its meaning in the operations that compute on it."""
+"""Element types of values and tensors. To add one: a row here, and its meaning in the operations that compute on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,35 @@ ELEMENT_TYPES: Mapping[str, ElementType] = {"float32": ElementType(32, on_grid=F
 
 KNOWN = " or ".join(ELEMENT_TYPES)
 """For errors."""
+
+TENSOR_TYPES: Mapping[str, np.dtype[np.generic]] = {
+    "float32": np.dtype(np.float32),
+    "uint8": np.dtype(np.uint8),
+    "int8": np.dtype(np.int8),
+    "int32": np.dtype(np.int32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+}
+"""Element types of tensors by name. A bfloat16 is its bits in a uint16, since NumPy has none."""
+
+_NAMES = {dtype: name for name, dtype in TENSOR_TYPES.items()}
+
+
+def type_name(tensor: npt.NDArray[np.generic]) -> str:
+    """The name of a tensor's element type; NumPy's own if graphs have no such tensors."""
+    return _NAMES.get(tensor.dtype, str(tensor.dtype))
+
+
+def widened(tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """The numbers in a tensor as float32; exact for floats of 16 bits and int8."""
+    if tensor.dtype == TENSOR_TYPES["bfloat16"]:
+        return (tensor.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return tensor.astype(np.float32)
+
+
+def real_weight(tensors: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    """The weight [Co, ...] of a float layer: its numbers as float32, each times the scale of its output channel if there is one."""
+    weight = widened(tensors["weight"])
+    if "weight_scale" not in tensors:
+        return weight
+    return weight * tensors["weight_scale"].astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))

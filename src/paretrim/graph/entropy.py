@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from paretrim.graph.dtypes import type_name, widened
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Array, Graph
 
@@ -45,8 +46,8 @@ def _summarize(name: str, weight: Array) -> WeightSummary:
     return WeightSummary(
         name=name,
         shape=weight.shape,
-        dtype=str(weight.dtype),
-        zeros=int(weight.size - np.count_nonzero(weight)),
+        dtype=type_name(weight),
+        zeros=int(weight.size - np.count_nonzero(widened(weight))),
         weights=weight.size,
         bytes=weight.nbytes,
         entropy_bytes=order0_bytes(weight),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.graph.fusion import fuse
+from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.movement import PAD
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, Graph, Node, ValueType
+from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
+
+
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""A channel whose scale is smaller has no weights."""
 
 
 def affine_of(batch_norm: Node) -> tuple[Float64Array, Float64Array]:
@@ -38,10 +43,19 @@ def deployed(node: Node) -> dict[str, Attribute]:
     return {name: value for name, value in node.attributes.items() if rules[name].ships}
 
 
-def fold(graph: Graph) -> Graph:
+@dataclass(frozen=True, eq=False)
+class StoredWeight:
+    """A weight [Co, ...] that is not stored as float32: float16, the bits of bfloat16, or int8 with its scale [Co] float32."""
+
+    values: Array
+    scale: FloatArray | None = None
+
+
+def fold(graph: Graph, stored: Mapping[str, StoredWeight] = MappingProxyType({})) -> Graph:
     """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed.
 
-    Where the input takes pixels, their normalisation comes first.
+    Where the input takes pixels, their normalisation comes first. ``stored`` are weights of other types by their nodes: a
+    BatchNorm behind one goes into its scale, and its sign into the weight.
     """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
@@ -55,7 +69,7 @@ def fold(graph: Graph) -> Graph:
             continue
         node = replace(run.head, inputs=inputs)
         if "weight" in node.tensors:
-            node = replace(node, attributes=deployed(node), tensors=_folded_tensors(run.head, run.batch_norm))
+            node = replace(node, attributes=deployed(node), tensors=_folded_tensors(run, stored.get(run.head.name)))
         nodes.append(node)
         if run.batch_norm:
             renamed[run.batch_norm.name] = node.name
@@ -64,11 +78,29 @@ def fold(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), outputs=tuple(renamed.get(name, name) for name in graph.outputs))
 
 
-def _folded_tensors(head: Node, batch_norm: Node | None) -> dict[str, Array]:
-    factor, bias = folded_bias(head, batch_norm)
-    weight = head.tensors["weight"].astype(np.float64)
+def _folded_tensors(run: Fusion, stored: StoredWeight | None) -> dict[str, Array]:
+    factor, bias = folded_bias(run.head, run.batch_norm)
+    if stored is not None:
+        return {**_scaled(stored, factor), "bias": bias.astype(np.float32)}
+    weight = run.head.tensors["weight"].astype(np.float64)
     scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     return {"weight": scaled.astype(np.float32), "bias": bias.astype(np.float32)}
+
+
+def _scaled(stored: StoredWeight, factor: Float64Array) -> dict[str, Array]:
+    """A stored weight times a factor for every output channel."""
+    if stored.scale is None and (factor == 1).all():
+        return {"weight": stored.values}
+    scale = np.abs(factor) * (1.0 if stored.scale is None else stored.scale.astype(np.float64))
+    none = np.float32(scale) < SMALLEST_SCALE
+    rows = [-1, *[1] * (stored.values.ndim - 1)]
+    values = np.where(none.reshape(rows), stored.values.dtype.type(0), stored.values)
+    negative = (factor < 0).reshape(rows)
+    opposite = values ^ np.uint16(1 << 15) if values.dtype == np.uint16 else -values
+    return {
+        "weight": np.where(negative, opposite, values).astype(stored.values.dtype),
+        "weight_scale": np.where(none, 1.0, scale).astype(np.float32),
+    }
 
 
 def merge_pads(graph: Graph) -> Graph:

@@ -34,7 +34,7 @@ LARGEST_HEADER = 2**26
 
 _UNSEALED = "0" * 64
 _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-_DTYPES = {"int8": "I8", "uint8": "U8", "int32": "I32", "float32": "F32"}
+_DTYPES = {"int8": "I8", "uint8": "U8", "int32": "I32", "float32": "F32", "float16": "F16", "uint16": "U16"}
 
 
 def save(graph: Graph, path: Path | str) -> None:

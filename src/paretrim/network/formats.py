@@ -17,6 +17,7 @@ from paretrim.network.clip_q import ClippedMeans
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
+from paretrim.network.float_weights import TYPES, FloatWeights
 from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
@@ -41,6 +42,11 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "trained-ternary": TrainedTernary,
 }
 """Grids of weights by the name that recipes and their facts give them."""
+
+FLOAT_WEIGHTS: Mapping[str, type[WeightGrid]] = dict.fromkeys(TYPES, FloatWeights)
+"""Formats of weights that have no integers, for networks whose activations are float32."""
+
+_WEIGHTS = {**WEIGHT_GRIDS, **FLOAT_WEIGHTS}
 
 ACTIVATION_GRIDS: Mapping[str, type[ActivationGrid]] = {
     UNIFORM: ActivationQuantizer,
@@ -81,7 +87,7 @@ def weight_grid_named(name: str) -> type[WeightGrid]:
     Raises:
         InvalidRecipe: there is none of this name.
     """
-    return WEIGHT_GRIDS[name] if name in WEIGHT_GRIDS else _own(name, WEIGHT_GRIDS, "formats: grid")
+    return _WEIGHTS[name] if name in _WEIGHTS else _own(name, _WEIGHTS, "formats: grid")
 
 
 def activation_grid_named(name: str) -> type[ActivationGrid]:
@@ -112,7 +118,7 @@ def weight_grid(facts: Facts, weight: Tensor, tensors: Mapping[str, Tensor]) -> 
         KeyError, TypeError, ValueError: facts or tensors do not fit.
     """
     known = facts if isinstance(facts, Mapping) else {"grid": facts}
-    return _named(WEIGHT_GRIDS, known).restored(known, weight, tensors)
+    return _named(_WEIGHTS, known).restored(known, weight, tensors)
 
 
 def activation_grid(facts: Facts) -> ActivationGrid:

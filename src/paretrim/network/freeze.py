@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from paretrim.errors import ExportMismatch, UnsupportedOperation
-from paretrim.graph.fold import fold
+from paretrim.errors import ExportMismatch, UnsupportedOperation, located
+from paretrim.graph.fold import StoredWeight, fold
 from paretrim.graph.functions import pixel_table
 from paretrim.graph.lower import WeightCodes, lower
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
 from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.float_weights import FloatWeights
 from paretrim.network.network import Network
 
 
 def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
-    """The deployable graph: integer if the network is quantized, float with BatchNorm folded otherwise.
+    """The deployable graph: integer if weights and values are quantized, float with BatchNorm folded otherwise.
+
+    In a float graph, weights on a grid keep their integers, and those of 16 bits their type.
 
     Args:
         network: as trained; it takes normalised images.
@@ -30,8 +33,9 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     layers = weighted_layers(network)
     floating = [name for name, layer in layers.items() if layer.quantizer is None]
     taken = spec or network.structure.input
-    if len(floating) == len(layers):
-        return fold(replace(network.graph(), input=taken))
+    if len(floating) == len(layers) or not network.quantizers():
+        stored = {name: _stored(name, layer) for name, layer in layers.items() if layer.quantizer is not None}
+        return fold(replace(network.graph(), input=taken), stored)
     if floating:
         raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
     codes = {name: _codes(name, layer) for name, layer in layers.items()}
@@ -49,6 +53,14 @@ def with_input(frozen: Graph, spec: InputSpec) -> Graph:
         for node in frozen.nodes
     )
     return replace(frozen, input=spec, nodes=tuple(nodes))
+
+
+def _stored(name: str, layer: Weighted) -> StoredWeight:
+    if isinstance(layer.quantizer, FloatWeights):
+        with located(f"layer '{name}'"):
+            return StoredWeight(layer.quantizer.stored(layer.masked_weight()))
+    codes = _codes(name, layer)
+    return StoredWeight(codes.integers, codes.scale)
 
 
 def _codes(name: str, layer: Weighted) -> WeightCodes:

@@ -66,13 +66,15 @@ class WeightSettings:
     """What a new grid of a weight is told; it leaves alone what it has no use for.
 
     ``clip`` [Co] is the share of each output channel's range that it should cover, ``price`` [Co] what a bit of the coded file is
-    worth in units of the squared weight; None for the whole range, and for bits without a price.
+    worth in units of the squared weight; None for the whole range, and for bits without a price. ``name`` is what the grid was
+    asked for by.
     """
 
     bits: int
     scales: Scales
     clip: Tensor | None = None
     price: Tensor | None = None
+    name: str = ""
 
 
 class PricedGrid(Protocol):

@@ -28,7 +28,7 @@ def settle_(network: Network) -> None:
     stay as they are.
     """
     layers = weighted_layers(network)
-    if any(layer.quantizer is None for layer in layers.values()):
+    if any(layer.quantizer is None for layer in layers.values()) or not network.quantizers():
         return
     graph = network.graph(weights=False)
     holders, quantizers = grid_holders(graph), network.quantizers()

@@ -12,6 +12,7 @@ from paretrim import trimfile
 from paretrim.errors import UnsupportedOperation
 from paretrim.files import is_trim_file
 from paretrim.graph import storage
+from paretrim.graph.dtypes import real_weight
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.table import WEIGHTED
@@ -45,7 +46,8 @@ def thaw(graph: Graph) -> Network:
     """A network that takes normalised images and freezes to the weights of ``graph``, bit for bit.
 
     Of an integer graph every layer has its quantizer with the integers' own scales (learned from here on) and as many bits as its
-    own largest integer needs, every value its grid.
+    own largest integer needs, every value its grid. Of a float graph every layer is float32, whatever its weights were stored as:
+    they have the same values, and another quantize stage stores them in few bits again.
     BatchNorm stays folded; the factors of one that stands alone, and the scale of a channel without weights, may come back one
     rounding away. Every weight that is 0 is masked: it stays 0 through all later stages. Give ``graph.input`` to ``freeze`` for a
     file that takes what this one took.
@@ -54,7 +56,7 @@ def thaw(graph: Graph) -> Network:
         UnsupportedOperation: a bias is too large for float32 to hold.
     """
     if not graph.quantized:
-        network = Network(_without_normalisation(graph))
+        network = Network(_in_float32(_without_normalisation(graph)))
     else:
         work = _Thawing(graph)
         network = Network(work.float_graph())
@@ -75,6 +77,17 @@ def _without_normalisation(graph: Graph) -> Graph:
         if node.op != "normalize"
     ]
     return replace(graph, input=InputSpec(graph.input.shape), nodes=tuple(nodes))
+
+
+def _in_float32(graph: Graph) -> Graph:
+    """The same graph with the float32 numbers that its weights stand for."""
+    nodes = []
+    for node in graph.nodes:
+        tensors = {name: tensor for name, tensor in node.tensors.items() if name != "weight_scale"}
+        if node.op in WEIGHTED:
+            tensors["weight"] = real_weight(node.tensors)
+        nodes.append(replace(node, tensors=tensors))
+    return replace(graph, nodes=tuple(nodes))
 
 
 class _Thawing:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paretrim.graph.dtypes import type_name, widened
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Array
 from paretrim.trimfile.file import THREADS, TrimFile, open_file
@@ -64,7 +65,7 @@ def _layer(found: TrimFile, name: str, weight: Array) -> LayerSize:
         shape=weight.shape,
         format=_format(weight),
         weights=weight.size,
-        zeros=int(weight.size - np.count_nonzero(weight)),
+        zeros=int(weight.size - np.count_nonzero(widened(weight))),
         bits_per_weight=8 * size / weight.size,
         bytes=size,
         share=size / found.file_bytes,
@@ -73,7 +74,7 @@ def _layer(found: TrimFile, name: str, weight: Array) -> LayerSize:
 
 def _format(weight: Array) -> str:
     if weight.dtype != np.int8:
-        return str(weight.dtype)
+        return type_name(weight)
     values = np.unique(weight).astype(int)
     if len(values) <= 3 and set(-values) | {0} == set(values) | {0}:
         return "ternary"

@@ -50,6 +50,8 @@ class TensorRule:
     dtype: Literal["float32", "int32", "int8", "uint8"]
     form: Literal["weight", "channels", "table", "tables"]
     optional: bool = False
+    also: tuple[str, ...] = ()
+    """Other types that it may have, of :data:`paretrim.graph.dtypes.TENSOR_TYPES`."""
 
     def shape_in(self, node: Node, name: str) -> Shape:
         """The shape that the tensor of this name must have in a node."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import windows
+from paretrim.graph.dtypes import real_weight
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, COUNT, FIXED, NO_EDGES, ONES, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, image_shape
@@ -19,7 +20,11 @@ from paretrim.graph.windows import Values, Windows
 if TYPE_CHECKING:
     from paretrim.graph.types import Array
 
-_REAL = {"weight": TensorRule("float32", "weight"), "bias": TensorRule("float32", "channels", optional=True)}
+_REAL = {
+    "weight": TensorRule("float32", "weight", also=("float16", "bfloat16", "int8")),
+    "weight_scale": TensorRule("float32", "channels", optional=True),
+    "bias": TensorRule("float32", "channels", optional=True),
+}
 _INTEGER = {
     "weight": TensorRule("int8", "weight"),
     "weight_scale": TensorRule("float32", "channels"),
@@ -71,7 +76,7 @@ def _product(call: NodeCall, x: Values, weight: Values) -> Values:
 
 def _real(call: NodeCall) -> Values:
     tensors, x = call.node.tensors, call.inputs[0]
-    weight = tensors["weight"]
+    weight = real_weight(tensors)
     start = tensors["bias"] if "bias" in tensors else np.zeros(len(weight), np.float32)
     if call.node.op == "linear":
         image, kernel = x[:, :, None, None], weight[:, :, None, None]

@@ -27,6 +27,7 @@ class Format:
     ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
     ``powers``: 0 and powers of two, taken over step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
     ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
+    ``float16`` and ``bfloat16``: floats of 16 bits, where the stage's ``activations`` are float32.
     One of your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
 
     Raises:
@@ -43,7 +44,8 @@ class Format:
 
     def width(self, usual: int) -> int:
         """Its bits, where layers without a format of their own have ``usual``."""
-        return min(usual, weight_grid_named(self.grid).widths[-1]) if self.bits is None else self.bits
+        widths = weight_grid_named(self.grid).widths
+        return max(widths[0], min(usual, widths[-1])) if self.bits is None else self.bits
 
 
 def _words(widths: range) -> str:

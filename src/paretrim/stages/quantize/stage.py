@@ -13,13 +13,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.errors import InvalidRecipe, TrainingFailed, located
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.types import Graph
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.formats import UNIFORM, activation_grid_named, weight_grid_named
+from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, weight_grid_named
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
@@ -37,6 +37,9 @@ from paretrim.train.training import Step, Training
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
+
+FLOAT32 = "float32"
+"""Values that are not quantized."""
 
 METHODS = (
     Method(
@@ -63,7 +66,9 @@ class Quantize:
     ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
     computes in 8 bits all the same. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is
     the grid of all values: "uniform"; "clipped", which trains the reach of the grid by what is beyond it (PACT); or "offset",
-    which trains step and zero point (LSQ+). The last two do so whatever ``scales`` says.
+    which trains step and zero point (LSQ+). The last two do so whatever ``scales`` says. With "float32" values stay as they are
+    and weights alone are quantized: INT8 weights in a float network, or ``{"*": Format(grid="float16")}``. What is computed is
+    then float32, so the file is smaller and not faster.
 
     ``portions`` are for layers on the grid ``powers``: the shares of weights that have their powers of two from the beginning, at
     equal parts of the budget, and at its end (INQ).
@@ -99,7 +104,16 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
-        activation_grid_named(self.activations)
+        if self.activations in FLOAT_WEIGHTS:
+            raise InvalidRecipe(
+                f"activations is '{self.activations}'; runtimes compute values in float32 or on a grid: give 'float32' and have the "
+                f"weights in this format with formats = {{ \"*\" = {{ grid = \"{self.activations}\" }} }}"
+            )
+        if self.activations != FLOAT32:
+            activation_grid_named(self.activations)
+            _require_integers(self.formats or {}, self.mixed, self.activations)
+        elif of_grids := [name for name in self.adjust if name in ("bias", "joint")]:
+            raise InvalidRecipe(f"adjust names '{of_grids[0]}', which works on grids of values, and activations is 'float32'")
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
 
@@ -158,16 +172,19 @@ class Quantize:
     ) -> None:
         """Put every weight and value of a float network on its grid; ``worth`` is what bits are worth, if they have a price."""
         for name, layer in weighted_layers(network).items():
-            layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
+            with located(f"layer '{name}'"):
+                layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
         for _ in range(ROUNDS):
             recount_(network)
-        for name in grid_values(network.structure):
+        for name in grid_values(network.structure) if self.activations != FLOAT32 else ():
             network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], self.scales))
         network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
         bits = form.width(self.weight_bits)
+        if form.grid in FLOAT_WEIGHTS:
+            return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, name=form.grid))
         method = self.weight_calibrator or self.calibrator
         clip = weight_clips(weight, bits=bits, method=method, percentile=self.percentile)
         if worth is not None:
@@ -189,6 +206,16 @@ class Quantize:
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default, and what bits are worth."""
         return (rate_term(self.rate),) if self.rate else ()
+
+
+def _require_integers(formats: Mapping[str, Format], mixed: Mixed | None, activations: str) -> None:
+    """Refuse weights without integers where values are on grids: no runtime computes such a layer."""
+    for place, form in (*formats.items(), *(("mixed", form) for form in (mixed.choices if mixed else ()))):
+        if form.grid in FLOAT_WEIGHTS:
+            raise InvalidRecipe(
+                f"quantize: '{place}' has the format '{form.grid}' and activations is '{activations}'; runtimes multiply values on a "
+                "grid with integers: set activations = 'float32', or give these layers a format of integers"
+            )
 
 
 def _require_steps(name: str, weight: Tensor) -> None:

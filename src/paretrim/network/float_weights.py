@@ -1,0 +1,116 @@
+"""Weights of 16 bits: float16 and bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paretrim.errors import UnsupportedOperation
+from paretrim.graph.types import Array
+from paretrim.method import Method
+from paretrim.network.grids import Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.rounding import straight
+
+TYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+METHODS = tuple(
+    Method(
+        name=name,
+        kind="weight grid",
+        source=source,
+        what=what,
+        formula="w' = the nearest number of the format, of two the even one; computed in float32",
+        recipe=name,
+        settings=("quantize.formats", "quantize.activations"),
+    )
+    for name, source, what in (
+        ("float16", "IEEE 754-2019, binary16", "floats of 16 bits with 11 significant bits, up to 65,504; for float activations"),
+        ("bfloat16", "Kalamkar et al. 2019, arXiv 1905.12322", "float32 without its last 16 bits, rounded; for float activations"),
+    )
+)
+
+
+class FloatWeights(nn.Module):
+    """Weights rounded to the nearest number of a float format of 16 bits, of two to the even one. They have no integers.
+
+    The gradient passes as it is. A BatchNorm behind the layer becomes a float32 scale of every output channel beside the weight.
+    """
+
+    widths: ClassVar[range] = range(16, 17)
+    bits: int = 16
+    trained_scale: nn.Parameter | None = None
+    priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.type = TYPES[name]
+
+    @classmethod
+    def fitted(cls, weight: Tensor, settings: WeightSettings) -> Self:
+        """The format of this name.
+
+        Raises:
+            UnsupportedOperation: a weight is beyond the format.
+        """
+        made = cls(settings.name)
+        made.require_room(weight)
+        return made
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, object], _weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
+        """The format with these :meth:`facts`.
+
+        Raises:
+            KeyError: there is no such format.
+        """
+        return cls(str(facts["grid"]))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight [Co, ...] moved to the format."""
+        with torch.autocast(weight.device.type, enabled=False):
+            return straight(weight, weight.detach().to(self.type).to(weight.dtype))
+
+    def stored(self, weight: Tensor) -> Array:
+        """What a graph holds of a weight [Co, ...]; see :data:`paretrim.graph.dtypes.TENSOR_TYPES`.
+
+        Raises:
+            UnsupportedOperation: a weight is beyond the format.
+        """
+        self.require_room(weight)
+        short = weight.detach().cpu().to(self.type)
+        found: Array = (short if self.type == torch.float16 else short.view(torch.int16)).numpy()
+        return found if self.type == torch.float16 else found.view(np.uint16)
+
+    def require_room(self, weight: Tensor) -> None:
+        """Refuse weights that would become infinite.
+
+        Raises:
+            UnsupportedOperation: there are such weights.
+        """
+        if not bool(torch.isfinite(weight.detach().to(self.type)).all()):
+            raise UnsupportedOperation(
+                f"its weights reach {float(weight.detach().abs().max()):.4g} and {self.name} ends at {torch.finfo(self.type).max:.4g}; "
+                "rescale them, or give this layer another format in formats"
+            )
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """There are none.
+
+        Raises:
+            UnsupportedOperation: always.
+        """
+        raise UnsupportedOperation(f"weights of {self.name} {tuple(weight.shape)} have no integers; use activations = 'float32'")
+
+    def rows(self, _outputs: Tensor, _inputs: Tensor) -> Self:
+        """The same format."""
+        return type(self)(self.name)
+
+    def facts(self) -> Facts:
+        """Its name."""
+        return {"grid": self.name}
