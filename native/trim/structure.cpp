@@ -6,9 +6,9 @@
 #include <cstring>
 #include <unordered_set>
 
-#include "graph/short_floats.h"
 #include "trim/bytes.h"
 #include "trim/utf8.h"
+#include "trim/versions.h"
 
 namespace paretrim::trim {
 namespace {
@@ -38,9 +38,6 @@ enum class Real : std::uint8_t { whole, decimal, bits };
 
 constexpr std::array<double, 16> powers_of_ten = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-// Versions of files: of one output, of several, and of any number where a float layer has weights that are not float32.
-constexpr std::uint64_t one_output = 2, several_outputs = 3, stored_weights = 4;
-
 constexpr double exact_integers = 9007199254740992.0;  // 2**53
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -315,17 +312,6 @@ std::vector<std::uint8_t> structure_bytes(const Graph& graph) {
   writer.number(graph.classes.size());
   for (const std::string& name : graph.classes) writer.text(name);
   return std::move(writer.bytes());
-}
-
-std::uint64_t version_of(const Graph& graph) {
-  const bool stored = std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
-    const bool halves = std::any_of(node.tensors.begin(), node.tensors.end(), [](const auto& tensor) {
-      return tensor.second.dtype == Dtype::float16 || tensor.second.dtype == Dtype::bfloat16;
-    });
-    return halves || (!node.inputs.empty() && has_stored_weight(node, graph.type_of(node.inputs[0])));
-  });
-  if (stored) return stored_weights;
-  return graph.outputs.size() == 1 ? one_output : several_outputs;
 }
 
 Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t version) {

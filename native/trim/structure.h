@@ -10,9 +10,6 @@ namespace paretrim::trim {
 
 std::vector<std::uint8_t> structure_bytes(const Graph& graph);
 
-// The version of the file that holds a graph: the first one that can.
-std::uint64_t version_of(const Graph& graph);
-
 // A graph whose tensors have their type and shape and no bytes yet, from a file of this version. Throws corrupt_file where the
 // bytes are no structure, or one of an earlier version.
 Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t version);

@@ -10,6 +10,7 @@
 #include "trim/reader.h"
 #include "trim/records.h"
 #include "trim/structure.h"
+#include "trim/versions.h"
 #include "trim/weight_records.h"
 
 namespace paretrim {

@@ -81,3 +81,15 @@ def test_an_onnx_file_that_is_wanted_and_not_there_is_an_error(tmp_path):
         ExportMismatch, match=r"no ONNX file to write to '.*out\.onnx': it has no words for this; .*int8\.trim is"
     ):
         _written(files, tmp_path, tmp_path / "out.onnx")
+
+
+def test_weights_of_16_bits(at_desk, command, tmp_path):
+    run = tmp_path / "run"
+    status, out, _ = command("quantize", "cli_tiny_network:make", *DATA, "--folder", run, "--format", "float16")
+    assert status == 0
+    assert f"wrote {run / 'float16.trim'}: " in out
+    assert {layer.format for layer in trimfile.inspect(run / "float16.trim").layers} == {"float16"}
+    assert (run / "float16.onnx").is_file()
+    status, _, err = command("quantize", "cli_tiny_network:make", *DATA, "--format", "bfloat16", "--weight-bits", "4")
+    assert status == 2
+    assert "--weight-bits is 4 and --format bfloat16 has 16; leave one of them out" in err

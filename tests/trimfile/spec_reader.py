@@ -138,7 +138,7 @@ class Bytes:
 # ---- Container
 
 MAGIC = bytes.fromhex("895452494d0d0a1a")
-VERSIONS = (2, 3)
+VERSIONS = (2, 3, 4)
 KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 
@@ -222,7 +222,11 @@ KEYS = (
     "groups", "hi", "lo", "maximum", "mean", "minimum", "multiplier", "offset", "output_size", "padding", "probability",
     "start", "step", "stop", "stride", "table", "variance", "weight", "weight_scale", "window"
 )  # fmt: skip
-ELEMENTS = ("<f4", "u1", "i1", "<i4")
+ELEMENTS = ("<f4", "u1", "i1", "<i4", "<f2", "<u2")
+"""A bfloat16 is held as its bits."""
+
+FLOATS = {"<f4": 20, "<f2": 7, "<u2": 4}
+"""Types of floats, and bits of their mantissas behind the upper three."""
 
 
 @dataclass
@@ -247,12 +251,17 @@ class Tensor:
     @property
     def large(self) -> bool:
         """Whether its rows are in the records of weights."""
-        return self.element in ("i1", "<f4") and len(self.shape) >= 2
+        return (self.element == "i1" or self.element in FLOATS) and len(self.shape) >= 2
 
     def array(self) -> Array:
         """The elements as NumPy holds them; floats were kept as their bits, and int8 may have been as bytes."""
-        held = "<u4" if self.element == "<f4" else self.element
+        held = bits_of(self.element)
         return np.array(self.elements, np.int64).astype(held).view(self.element).reshape(self.shape)
+
+
+def bits_of(element: str) -> str:
+    """How elements are held until they are all there: floats as their bits."""
+    return element.replace("f", "u")
 
 
 @dataclass
@@ -315,12 +324,24 @@ def read_structure(content: bytes, version: int) -> Structure:
         types.append(layers[-1].type)
     names = {b"images", *(layer.name for layer in layers)}
     require(len(names) == len(layers) + 1, "two values have one name")
-    several = file.varint(len(layers)) if version == 3 else 1
-    require(version == 2 or several > 1, f"a file of version 3 has {several} outputs")
+    several = file.varint(len(layers)) if version > 2 else 1
     outputs = tuple(file.varint(len(layers)) for _ in range(several))
+    require(several > 0 and version == version_for(layers, several), f"it is of version {version}, and should be of another")
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
     file.end()
     return Structure(InputSpec(shape, mean, std), layers, outputs, classes, types)
+
+
+def version_for(layers: list[Layer], outputs: int) -> int:
+    """The version that a file with these nodes and so many outputs has."""
+    short = any(tensor.element in ("<f2", "<u2") for layer in layers for tensor in layer.tensors.values())
+    return 4 if short or any(widens(layer) for layer in layers) else 3 if outputs > 1 else 2
+
+
+def widens(layer: Layer) -> bool:
+    """Whether a layer on floats has a weight of another type than float32."""
+    on_floats = layer.operation in ("conv2d", "linear") and layer.source is not None and not layer.source.quantized
+    return on_floats and "weight" in layer.tensors and layer.tensors["weight"].element != "<f4"
 
 
 def read_shape(file: Bytes) -> tuple[int, ...]:
@@ -364,7 +385,7 @@ def read_node(file: Bytes, types: list[ValueType], before: bytes) -> Layer:
         scale, zero_point = 1.0, 0
     kind = ValueType(shape, "uint8" if flags & 4 else "float32", scale, zero_point)
     attributes = {key: read_attribute(file) for key in keys(file)}
-    tensors = {key: Tensor(key, ELEMENTS[file.byte(3)], read_shape(file)) for key in keys(file)}
+    tensors = {key: Tensor(key, ELEMENTS[file.byte(5)], read_shape(file)) for key in keys(file)}
     return Layer(name, operation, layer, inputs, kind, source, attributes, tensors)
 
 
@@ -413,6 +434,7 @@ def check_budget(structure: Structure, size: int) -> None:
     for index, layer in enumerate(structure.layers):
         parts += 1 + len(layer.inputs)
         weights += sum(tensor.bytes for tensor in layer.tensors.values()) + 16 * channels(layer.type)
+        weights += 4 * layer.tensors["weight"].count - layer.tensors["weight"].bytes if widens(layer) else 0
         sums += multiply_adds(layer)
         live += value_bytes(layer.type)
         largest = max(largest, live)
@@ -517,8 +539,7 @@ def read_parameters(record: Record, structure: Structure) -> None:
     if record.coding == 0:
         file = Bytes(record.data)
         for _, tensor in small:
-            held = "<u4" if tensor.element == "<f4" else tensor.element
-            tensor.elements = np.frombuffer(file.take(tensor.bytes), held).tolist()
+            tensor.elements = np.frombuffer(file.take(tensor.bytes), bits_of(tensor.element)).tolist()
         file.end()
         return
     stream = Stream(record.data)
@@ -527,8 +548,8 @@ def read_parameters(record: Record, structure: Structure) -> None:
         bias = layer.tensors.get("bias")
         if tensor is bias and has_biases(layer):
             continue
-        if tensor.element == "<f4":
-            tensor.elements = numbers.floats(tensor.count)
+        if tensor.element in FLOATS:
+            tensor.elements = numbers.floats(tensor.count, tensor.element)
         elif tensor.element == "<i4":
             tensor.elements = numbers.integers(tensor.count)
         else:
@@ -603,7 +624,8 @@ def read_weights(record: Record, pieces: list[Piece]) -> None:
     for piece in pieces:
         if piece.count == 0:
             continue
-        piece.tensor.elements += numbers.floats(piece.count) if piece.tensor.element == "<f4" else integers(piece)
+        element = piece.tensor.element
+        piece.tensor.elements += numbers.floats(piece.count, element) if element in FLOATS else integers(piece)
     stream.end()
     if symbols:
         symbols.end()
@@ -679,6 +701,22 @@ def learned(state: int, bit: int, limit: int) -> int:
     return state + (n < limit) + ((((bit << 22) - p) >> 3) * STEP[n] & ~1023) & 2**32 - 1
 
 
+def short_of(bits: int, element: str) -> int:
+    """The bits of a number in its own type, from those of the float32 that it is."""
+    if element == "<f4":
+        return bits
+    if element == "<u2":
+        return bits >> 16
+    with np.errstate(all="ignore"):
+        number = np.array([bits], "<u4").view("<f4")
+        short = number.astype("<f2")
+        again = short.astype("<f4")
+    special = bits >> 23 & 255 == 255  # NumPy may change a NaN
+    found = bits >> 31 << 15 | 0x7C00 | bits >> 13 & 0x3FF if special else int(short.view("<u2")[0])
+    require(special or again.tobytes() == number.tobytes(), "a number in it is no float16")
+    return found
+
+
 def wrapped(value: int, bits: int) -> int:
     """A signed integer of so many bits."""
     half = 1 << bits - 1
@@ -747,12 +785,12 @@ class Numbers:
         self.last_is_zero = False
         self.last_exponent = self.last_sign = self.last_length = 0
 
-    def floats(self, count: int) -> list[int]:
-        """The bits of float32 numbers."""
+    def floats(self, count: int, element: str) -> list[int]:
+        """The bits of numbers of a type of floats."""
         raw = self.stream.raw(1) == 1
-        return [self._float(raw) for _ in range(count)]
+        return [short_of(self._float(FLOATS[element], raw), element) for _ in range(count)]
 
-    def _float(self, raw: bool) -> int:
+    def _float(self, rest: int, raw: bool) -> int:
         mixed, plain = self.model.mixed, self.model.plain
         self.last_is_zero = not plain(("float", self.last_is_zero))
         if self.last_is_zero:
@@ -762,14 +800,14 @@ class Numbers:
         self.last_sign = plain(("float sign", self.last_sign))
         mantissa = tree(3, lambda node, _: plain(("mantissa", exponent & 15, node), STEADY))
         if raw:
-            mantissa = mantissa << 20 | self.stream.raw(20)
+            mantissa = mantissa << rest | self.stream.raw(rest)
         else:
             bit = 0
-            for k in range(20):
+            for k in range(rest):
                 bit = plain(("low mantissa", k, bit))
                 mantissa = 2 * mantissa + bit
         self.last_exponent = exponent
-        return self.last_sign << 31 | exponent << 23 | mantissa
+        return self.last_sign << 31 | exponent << 23 | mantissa << 20 - rest
 
     def integers(self, count: int) -> list[int]:
         """int32 numbers."""

@@ -83,3 +83,62 @@ def linear(weight, *, scale=None):
         Node("fc", "linear", ("flat",), ValueType((outputs,)), {}, tensors),
     )
     return Graph(spec, nodes, ("fc",))
+
+
+def stored(graph, *, first=0):
+    """A float graph whose weights are stored as float16, bfloat16 and int8 in turn, without and with scales."""
+    nodes = []
+    for index, node in enumerate(graph.nodes):
+        if node.op not in ("conv2d", "linear") or node.tensors["weight"].dtype != np.float32:
+            nodes.append(node)
+            continue
+        weight, form = node.tensors["weight"], (first + index) % 5
+        steps = (np.abs(weight).reshape(len(weight), -1).max(1) / 127 + np.float32(1e-6)).astype(np.float32)
+        short = {
+            0: weight.astype(np.float16),
+            1: (weight.view(np.uint32) >> 16).astype(np.uint16),
+            2: np.rint(weight / steps.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8),
+        }[form % 3]
+        scale = {} if form < 2 else {"weight_scale": steps if form == 2 else np.linspace(0.3, 3, len(weight), dtype=np.float32)}
+        nodes.append(replace(node, tensors={**node.tensors, "weight": short, **scale}))
+    return replace(graph, nodes=tuple(nodes))
+
+
+def short_network():
+    """A float network of pixels whose three layers have float16, scaled bfloat16 and int8 weights, the same on every machine."""
+    spec = InputSpec((3, 4, 4), (0.5, 0.25, 0.125), (0.5, 0.25, 1.0))
+    halves = integers((4, 3, 3, 3), salt="half", low=-2000, high=2000).astype(np.float32) / 1024
+    brain = integers((5, 4, 1, 1), salt="brain", low=-120, high=120).astype(np.float32) / 32
+    conv, wide = ValueType((4, 4, 4)), ValueType((5, 4, 4))
+    nodes = (
+        Node("real_images", "normalize", (INPUT,), ValueType((3, 4, 4))),
+        Node(
+            "conv1", "conv2d", ("real_images",), conv, {"padding": (1, 1, 1, 1)}, {"weight": halves.astype(np.float16)}, "conv1"
+        ),
+        Node("relu", "relu", ("conv1",), conv),
+        Node(
+            "conv2",
+            "conv2d",
+            ("relu",),
+            wide,
+            {},
+            {"weight": (brain.view(np.uint32) >> 16).astype(np.uint16), "weight_scale": np.float32([1, 0.5, 0.25, 2, 3])},
+            "conv2",
+        ),
+        Node("pool", "adaptive_avg_pool", ("conv2",), ValueType((5, 1, 1)), {"output_size": (1, 1)}),
+        Node("flat", "flatten", ("pool",), ValueType((5,))),
+        Node(
+            "fc",
+            "linear",
+            ("flat",),
+            ValueType((3,)),
+            {},
+            {
+                "weight": integers((3, 5), salt="fc").astype(np.int8),
+                "weight_scale": np.full(3, 0.125, np.float32),
+                "bias": np.float32([0.5, 0, -1]),
+            },
+            "fc",
+        ),
+    )
+    return Graph(spec, nodes, ("fc",), ("a", "b", "c"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+FORMATS = ("int8", "int8-weights", "float16", "bfloat16")
+FORMAT = "int8, weights alone as int8-weights, float16 or bfloat16, which are computed in float32 (default: int8)"
+
 
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers separated by commas."""

@@ -11,7 +11,20 @@ from typing import get_args
 from paretrim.cli.output import emit, say, show_words
 from paretrim.cli.status import DONE
 from paretrim.method import Method
-from paretrim.network import clip_q, clipped, codebook, dorefa, formats, grids, offset, powers, ternary, trained_ternary, uniform
+from paretrim.network import (
+    clip_q,
+    clipped,
+    codebook,
+    dorefa,
+    float_weights,
+    formats,
+    grids,
+    offset,
+    powers,
+    ternary,
+    trained_ternary,
+    uniform,
+)
 from paretrim.run import combinations
 from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
@@ -65,7 +78,7 @@ KINDS: Mapping[str, Kind] = {
     "allocation": Kind(get_args(allocation.Allocation), "prune.allocation"),
     "pattern": Kind((*(pattern.text for pattern in patterns.FREE), "n:m", prune.CHANNEL), "prune.pattern"),
     "schedule": Kind(get_args(schedule.Schedule), "prune.schedule"),
-    "weight grid": Kind(tuple(formats.WEIGHT_GRIDS), "quantize.formats"),
+    "weight grid": Kind((*formats.WEIGHT_GRIDS, *formats.FLOAT_WEIGHTS), "quantize.formats"),
     "activation grid": Kind(tuple(formats.ACTIVATION_GRIDS), "quantize.activations"),
     "scales": Kind(get_args(grids.Scales), "quantize.scales"),
     "calibrator": Kind(get_args(calibrators.Calibrator), "quantize.calibrator"),

@@ -7,7 +7,7 @@ import textwrap
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.arguments import count, counts, factor, names, numbers, path, words
+from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, factor, names, numbers, path, words
 
 NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
 WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
@@ -188,16 +188,14 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_task(parser)
     _add_split(parser)
     parser.add_argument("--out", type=path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
-    text = "int8, weights alone as int8-weights, float16 or bfloat16, which are computed in float32 (default: int8)"
-    parser.add_argument("--format", default="int8", choices=("int8", "int8-weights", "float16", "bfloat16"), help=text)
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
     text = "methods without training, by commas: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
-    text = "steps in which adaround learns the roundings of a layer (default: 10000)"
-    parser.add_argument("--rounding-steps", type=count, metavar="N", help=text)
+    parser.add_argument("--rounding-steps", type=count, metavar="N", help="steps of adaround for a layer (default: 10000)")
+    parser.add_argument("--format", default=FORMATS[0], choices=FORMATS, help=FORMAT)
     _add_place(parser, "runs/ and the names of network and data, then -int8")
     _add_measuring(parser, effort=NO_TIMING)
 

@@ -70,7 +70,9 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
         stage["activations"] = "float32"
     if parsed.format in ("float16", "bfloat16"):
         if parsed.weight_bits is not None:
-            raise InvalidRecipe(f"--weight-bits is {parsed.weight_bits} and --format {parsed.format} has 16; leave one of them out")
+            raise InvalidRecipe(
+                f"--weight-bits is {parsed.weight_bits} and --format {parsed.format} has 16; leave one of them out"
+            )
         stage["formats"] = {"*": {"grid": parsed.format}}
     return recipe_of(parsed, {"stages": [stage], "label": LABELS[parsed.format]})
 

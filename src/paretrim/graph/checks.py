@@ -202,7 +202,9 @@ def _check_stored_weight(node: Node) -> None:
     """A weight of a float layer: what it stands for must be finite."""
     dtype, scaled = type_name(node.tensors["weight"]), "weight_scale" in node.tensors
     if (dtype == "int8" and not scaled) or (dtype == "float32" and scaled):
-        raise CorruptFile(f"its weight is {dtype} {'with' if scaled else 'without'} weight_scale; int8 has one and float32 has none")
+        raise CorruptFile(
+            f"its weight is {dtype} {'with' if scaled else 'without'} weight_scale; int8 has one and float32 has none"
+        )
     if dtype == "int8" and node.tensors["weight"].min() < -127:
         raise CorruptFile("its weight holds -128; integer weights lie in -127..127")
     if not scaled:

@@ -49,7 +49,7 @@ def widened(tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 
 def real_weight(tensors: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
-    """The weight [Co, ...] of a float layer: its numbers as float32, each times the scale of its output channel if there is one."""
+    """The weight [Co, ...] of a float layer as float32: its numbers, times the scales of output channels if there are any."""
     weight = widened(tensors["weight"])
     if "weight_scale" not in tensors:
         return weight

@@ -15,7 +15,6 @@ from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
 
-
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """A channel whose scale is smaller has no weights."""
 
@@ -95,7 +94,7 @@ def _scaled(stored: StoredWeight, factor: Float64Array) -> dict[str, Array]:
     none = np.float32(scale) < SMALLEST_SCALE
     rows = [-1, *[1] * (stored.values.ndim - 1)]
     values = np.where(none.reshape(rows), stored.values.dtype.type(0), stored.values)
-    negative = (factor < 0).reshape(rows)
+    negative = (factor < 0).reshape(rows) & (values != 0)
     opposite = values ^ np.uint16(1 << 15) if values.dtype == np.uint16 else -values
     return {
         "weight": np.where(negative, opposite, values).astype(stored.values.dtype),

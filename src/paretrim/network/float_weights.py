@@ -29,7 +29,11 @@ METHODS = tuple(
     )
     for name, source, what in (
         ("float16", "IEEE 754-2019, binary16", "floats of 16 bits with 11 significant bits, up to 65,504; for float activations"),
-        ("bfloat16", "Kalamkar et al. 2019, arXiv 1905.12322", "float32 without its last 16 bits, rounded; for float activations"),
+        (
+            "bfloat16",
+            "Kalamkar et al. 2019, arXiv 1905.12322",
+            "float32 without its last 16 bits, rounded; for float activations",
+        ),
     )
 )
 
@@ -49,7 +53,7 @@ class FloatWeights(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.type = TYPES[name]
+        self.short = TYPES[name]
 
     @classmethod
     def fitted(cls, weight: Tensor, settings: WeightSettings) -> Self:
@@ -74,7 +78,7 @@ class FloatWeights(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to the format."""
         with torch.autocast(weight.device.type, enabled=False):
-            return straight(weight, weight.detach().to(self.type).to(weight.dtype))
+            return straight(weight, weight.detach().to(self.short).to(weight.dtype))
 
     def stored(self, weight: Tensor) -> Array:
         """What a graph holds of a weight [Co, ...]; see :data:`paretrim.graph.dtypes.TENSOR_TYPES`.
@@ -83,9 +87,10 @@ class FloatWeights(nn.Module):
             UnsupportedOperation: a weight is beyond the format.
         """
         self.require_room(weight)
-        short = weight.detach().cpu().to(self.type)
-        found: Array = (short if self.type == torch.float16 else short.view(torch.int16)).numpy()
-        return found if self.type == torch.float16 else found.view(np.uint16)
+        short = weight.detach().cpu().to(self.short) + 0.0  # a pruned weight may be a negative zero, which takes bits
+        if self.short == torch.float16:
+            return np.asarray(short.numpy())
+        return short.view(torch.int16).numpy().view(np.uint16)
 
     def require_room(self, weight: Tensor) -> None:
         """Refuse weights that would become infinite.
@@ -93,10 +98,11 @@ class FloatWeights(nn.Module):
         Raises:
             UnsupportedOperation: there are such weights.
         """
-        if not bool(torch.isfinite(weight.detach().to(self.type)).all()):
+        if not bool(torch.isfinite(weight.detach().to(self.short)).all()):
+            reach, end = float(weight.detach().abs().max()), torch.finfo(self.short).max
             raise UnsupportedOperation(
-                f"its weights reach {float(weight.detach().abs().max()):.4g} and {self.name} ends at {torch.finfo(self.type).max:.4g}; "
-                "rescale them, or give this layer another format in formats"
+                f"its weights reach {reach:.4g} and {self.name} ends at {end:.4g}; rescale them, or give this "
+                "layer another format in formats"
             )
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,15 @@ METHODS = (
         formula="forward: w' = s clip(round(w / s), -top, top); backward: dw'/dw = 1 inside the grid, 0 outside",
         recipe="qat",
     ),
+    Method(
+        name="weights alone",
+        kind="option",
+        source="Krishnamoorthi 2018, arXiv 1806.08342, section 3.1",
+        what="weights on a grid of integers, values in float32: a smaller file, computed as the float network is",
+        formula="w' = s q with q int8; y = sum of w' x in float32",
+        recipe="int8-weights",
+        settings=("quantize.activations",),
+    ),
 )
 
 
@@ -106,8 +115,8 @@ class Quantize:
         check_adjustments(self.adjust, rate=self.rate)
         if self.activations in FLOAT_WEIGHTS:
             raise InvalidRecipe(
-                f"activations is '{self.activations}'; runtimes compute values in float32 or on a grid: give 'float32' and have the "
-                f"weights in this format with formats = {{ \"*\" = {{ grid = \"{self.activations}\" }} }}"
+                f"activations is '{self.activations}'; runtimes compute values in float32 or on a grid: give 'float32' "
+                f'and have the weights in this format with formats = {{ "*" = {{ grid = "{self.activations}" }} }}'
             )
         if self.activations != FLOAT32:
             activation_grid_named(self.activations)
@@ -213,8 +222,8 @@ def _require_integers(formats: Mapping[str, Format], mixed: Mixed | None, activa
     for place, form in (*formats.items(), *(("mixed", form) for form in (mixed.choices if mixed else ()))):
         if form.grid in FLOAT_WEIGHTS:
             raise InvalidRecipe(
-                f"quantize: '{place}' has the format '{form.grid}' and activations is '{activations}'; runtimes multiply values on a "
-                "grid with integers: set activations = 'float32', or give these layers a format of integers"
+                f"quantize: '{place}' has the format '{form.grid}' and activations is '{activations}'; runtimes multiply "
+                "values on a grid with integers: set activations = 'float32', or give these layers a format of integers"
             )
 
 
