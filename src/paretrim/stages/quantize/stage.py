@@ -51,8 +51,8 @@ METHODS = (
         recipe="qat",
     ),
     Method(
-        name="weights alone",
-        kind="option",
+        name="int8-weights",
+        kind="combination",
         source="Krishnamoorthi 2018, arXiv 1806.08342, section 3.1",
         what="weights on a grid of integers, values in float32: a smaller file, computed as the float network is",
         formula="w' = s q with q int8; y = sum of w' x in float32",
