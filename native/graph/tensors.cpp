@@ -61,7 +61,15 @@ std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
   std::vector<Wanted> wanted;
   for (const TensorRule& rule : all_rules) {
     if (rule.op != node.op || rule.quantized != source.quantized()) continue;
-    wanted.push_back({rule.name, rule.dtype, shape_in(node, rule.form), rule.optional});
+    Wanted one = {rule.name, rule.dtype, shape_in(node, rule.form), rule.optional};
+    if (has_stored_weight(node, source)) {
+      const Dtype type = node.tensors.find("weight")->second.dtype;
+      if (one.name == "weight" && (is_float(type) || type == Dtype::int8)) one.dtype = type;
+      if (one.name == "weight_scale") one.may_be_missing = type != Dtype::int8;
+    } else if (!source.quantized() && one.name == "weight_scale") {
+      continue;  // float32 weights have none
+    }
+    wanted.push_back(one);
   }
   return wanted;
 }
