@@ -24,7 +24,9 @@ int class_of_step(int step) { return step == 0 ? 0 : step == 1 ? 1 : step == 255
 int rest_bits_of(Dtype type) { return type == Dtype::float16 ? 7 : type == Dtype::bfloat16 ? 4 : exact_bits; }
 
 // The float32 that a number is.
-std::uint32_t load_float(const std::uint8_t* from, Dtype type) { return type == Dtype::float32 ? load(from) : widened(from, type); }
+std::uint32_t load_float(const std::uint8_t* from, Dtype type) {
+  return type == Dtype::float32 ? load(from) : widened(from, type);
+}
 
 void store_float(std::uint8_t* to, std::uint32_t bits, Dtype type) {
   if (type == Dtype::float32) {
@@ -50,7 +52,8 @@ bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type) {
 
 }  // namespace
 
-// A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned and `rest_bits` more are there.
+// A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned and `rest_bits` more are
+// there.
 template <class Coder>
 std::uint32_t NumberModel::code_float(Coder& coder, std::uint32_t bits, int rest_bits, bool raw) {
   const std::uint32_t exponent = code_after(coder, bits >> 23 & 255, 8, exponent_mixers_.data(), exponent_.data(),
