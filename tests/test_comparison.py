@@ -14,6 +14,7 @@ from paretrim.results.comparison import BINS, calibration_error, compare, compar
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.4, 0.35, 0.25]])
 OTHERS = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
 LABELS = np.array([0, 1, 1, 1])
+GIVEN = {"data": "digits", "json": False, "out": None, "file": None, "at": None}
 
 
 def test_figures_are_their_formulas():
@@ -43,7 +44,7 @@ def test_files_of_other_classes_are_not_compared(monkeypatch):
     widths, images = {"a.onnx": 3, "b.onnx": 4}, SimpleNamespace(labels=np.zeros(2, np.int64))
     monkeypatch.setattr(comparing, "described", lambda _file: SimpleNamespace(task=""))
     monkeypatch.setattr(comparing, "_logits", lambda _parsed, file: (np.zeros((2, widths[file.name])), images))
-    given = argparse.Namespace(compare=[Path("a.onnx"), Path("b.onnx")], data="digits", json=False, inside=False, out=None)
+    given = argparse.Namespace(compare=[Path("a.onnx"), Path("b.onnx")], **GIVEN, inside=False)
     with pytest.raises(InvalidRecipe, match=r"'a\.onnx' gives 3 logits and 'b\.onnx' 4; compare files for the same classes"):
         comparing.compare_files(given)
 
@@ -81,6 +82,6 @@ def test_files_of_other_tasks_that_do_not_compare(tasks, inside, said, monkeypat
     of_file, widths = dict(zip(names, tasks, strict=True)), dict(zip(names, (3, 4), strict=True))
     monkeypatch.setattr(comparing, "described", lambda file: SimpleNamespace(task=of_file[file.name]))
     monkeypatch.setattr(comparing, "_numbers", lambda _parsed, file: np.zeros((2, widths[file.name])))
-    given = argparse.Namespace(compare=list(map(Path, names)), data="digits", json=False, inside=inside, out=None)
+    given = argparse.Namespace(compare=list(map(Path, names)), **GIVEN, inside=inside)
     with pytest.raises(InvalidRecipe, match=said):
         comparing.compare_files(given)
