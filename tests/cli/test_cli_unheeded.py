@@ -26,6 +26,34 @@ def test_a_recipe_is_not_given_what_it_says_itself(name, options, named, at_desk
     assert (status, err) == (2, f"paretrim: error: {named} {BY_THE_RECIPE}\n")
 
 
+@pytest.mark.parametrize(
+    ("command_and_options", "said"),
+    [
+        (
+            ["sensitivity", "--max-drop", "2"],
+            "--max-drop would have no effect: sensitivity looks at the dense network; leave it out",
+        ),
+        (["outliers", "--epochs", "3"], "--epochs would have no effect: outliers looks at the dense network; leave it out"),
+        (
+            ["outliers", "--calibrator", "kl", "--percentile", "99"],
+            "--percentile would have no effect: --calibrator is kl; leave",
+        ),
+        (
+            ["sensitivity", "--dense-learning-rate", "0.2"],
+            "--dense-learning-rate would have no effect: no dense network is trained;",
+        ),
+        (
+            ["compress", "--dense-learning-rate", "0.2"],
+            "--dense-learning-rate would have no effect: no dense network is trained;",
+        ),
+    ],
+)
+def test_a_named_network_is_given_no_option_to_no_effect(command_and_options, said, at_desk, command):
+    name, *options = command_and_options
+    status, _, err = command(name, "--model", "cli_tiny_network:make", "--data", "digits", *options)
+    assert (status, said in err) == (2, True)
+
+
 @pytest.fixture
 def trim(tmp_path):
     node = Node("flatten", "flatten", (INPUT,), ValueType((16,)), {}, {}, "")

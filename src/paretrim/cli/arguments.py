@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+DENSE_RATE = 0.1
+"""The learning rate of a dense network that compress trains, unless another is given."""
+
 FORMATS = ("int8", "int8-weights", "float16", "bfloat16")
 FORMAT = "int8, weights alone as int8-weights, float16 or bfloat16, which are computed in float32 (default: int8)"
 

@@ -7,7 +7,7 @@ import textwrap
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, factor, names, numbers, path, words
+from paretrim.cli.arguments import DENSE_RATE, FORMAT, FORMATS, count, counts, factor, names, numbers, path, words
 
 NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
 WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
@@ -136,9 +136,8 @@ def _add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
     text = "train the dense network first, from its weights if it has some"
     training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
-    training.add_argument(
-        "--dense-learning-rate", type=float, default=0.1, metavar="RATE", help="while doing so (default: %(default)s)"
-    )
+    text = f"while doing so (default: {DENSE_RATE})"
+    training.add_argument("--dense-learning-rate", type=float, metavar="RATE", help=text)
 
 
 def _add_place(parser: argparse.ArgumentParser, default: str) -> None:

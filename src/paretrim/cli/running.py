@@ -15,7 +15,7 @@ from paretrim.bench.effort import EFFORTS
 from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
-from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, refuse_unheeded
+from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, dense_rate, refuse_unheeded
 from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -180,11 +180,11 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
         raise InvalidRecipe(
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
         )
+    rate = dense_rate(parsed)
     if not parsed.dense_epochs:
         return recipe_of(parsed, {})
     size = {} if parsed.batch_size is None else {"batch_size": parsed.batch_size}
-    dense = {"epochs": parsed.dense_epochs, "learning_rate": parsed.dense_learning_rate, **size}
-    return recipe_of(parsed, {"dense": dense})
+    return recipe_of(parsed, {"dense": {"epochs": parsed.dense_epochs, "learning_rate": rate, **size}})
 
 
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import compress_recipe, folder_for, open_noting, overridden
 from paretrim.cli.status import DONE
-from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, refuse_unheeded
+from paretrim.cli.unheeded import BY_THE_RECIPE, OF_COMPRESSION, WITH_A_RECIPE, refuse_unheeded
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -70,6 +70,7 @@ def dense_recipe(parsed: argparse.Namespace, command: str) -> tuple[Recipe, Path
         heeded = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
         refuse_unheeded(parsed, heeded, BY_THE_RECIPE)
         return overridden(read_recipe(parsed.recipe), parsed), parsed.folder or Path("runs") / parsed.recipe.stem
+    refuse_unheeded(parsed, vars(parsed).keys() - OF_COMPRESSION, f"{command} looks at the dense network; leave it out")
     if parsed.data is None:
         raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
     return compress_recipe(parsed), parsed.folder or folder_for(parsed)
