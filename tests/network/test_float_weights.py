@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_freeze import network  # noqa: F401  a fixture
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.checks import validate
@@ -81,7 +80,7 @@ def test_weights_beyond_a_format_are_refused():
         fitted(torch.tensor([[3.4e38]]), "bfloat16")
 
 
-def quantized(network, **settings):  # noqa: F811
+def quantized(network, **settings):
     resources = Resources(None, None, torch.randn(16, 2, 6, 6), Execution(device="cpu", precision="float32"), 0)
     return Quantize(budget=Budget(epochs=0), activations="float32", **settings).begin(network, resources).network.eval()
 
@@ -97,7 +96,7 @@ def quantized(network, **settings):  # noqa: F811
         (Format(grid="codebook", bits=4), "int8"),
     ],
 )
-def test_what_the_network_computes_is_frozen(network, form, dtype):  # noqa: F811
+def test_what_the_network_computes_is_frozen(network, form, dtype):
     """With masks, and a BatchNorm of which one factor is negative and one is 0."""
     with torch.no_grad():
         network.layers["norm"].gamma.copy_(torch.tensor([0.7, -1.2, 0.0, 2.0]))
@@ -122,14 +121,14 @@ def test_what_the_network_computes_is_frozen(network, form, dtype):  # noqa: F81
             assert node.tensors["weight"].tobytes() == real_weight(by_name[node.name]).tobytes()
 
 
-def test_single_layers_have_formats_by_name(network):  # noqa: F811
+def test_single_layers_have_formats_by_name(network):
     fake = quantized(network, formats={"conv": Format(grid="float16"), "head": Format(bits=3)})
     assert layer_bits(fake) == {"conv": 16, "head": 3}
     found = {node.name: type_name(node.tensors["weight"]) for node in freeze(fake).nodes if "weight" in node.tensors}
     assert found == {"conv": "float16", "head": "int8"}
 
 
-def test_a_channel_whose_scale_leaves_float32_has_no_weights(network):  # noqa: F811
+def test_a_channel_whose_scale_leaves_float32_has_no_weights(network):
     with torch.no_grad():
         network.layers["norm"].gamma.mul_(1e-30)
     weight = np.full((4, 2, 3, 3), 3, np.int8)
@@ -141,7 +140,7 @@ def test_a_channel_whose_scale_leaves_float32_has_no_weights(network):  # noqa: 
     validate(graph)
 
 
-def test_training_that_leaves_a_format_is_refused_by_layer(network):  # noqa: F811
+def test_training_that_leaves_a_format_is_refused_by_layer(network):
     fake = quantized(network, formats={"*": Format(grid="float16")})
     with torch.no_grad():
         weighted_layers(fake)["head"].weight.mul_(1e7)
