@@ -1,11 +1,10 @@
 """Settings of all tests."""
 
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from script_files import script
 
 IN_ONE_THREAD = {"cli", "pipeline", "stages", "train"}
 """Folders whose tests train."""
@@ -62,10 +61,7 @@ def one_thread(request):
 @pytest.fixture(scope="session")
 def torchvision_models():
     """``torchvision.models``, imported as the benchmarks do it."""
-    place = Path(__file__).parents[1] / "benchmarks" / "torchvision_networks.py"
-    spec = importlib.util.spec_from_file_location("torchvision_networks", place)
-    networks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(networks)
+    networks = script("benchmarks/torchvision_networks.py")
     try:
         return networks.models()
     except ImportError:

@@ -1,23 +1,14 @@
 """The table of claims is what its command makes of the lines in results/, and its verdicts follow from intervals."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from script_files import script
 
 from paretrim.intervals import Estimate
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def maker():
-    spec = importlib.util.spec_from_file_location("claims", ROOT / "benchmarks" / "claims.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["claims"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/claims.py")
 
 
 def test_the_table_is_fresh(maker):

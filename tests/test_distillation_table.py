@@ -1,15 +1,10 @@
 """The tables of distillation losses are what their command makes of the stored lines."""
 
-import importlib.util
-from pathlib import Path
-
-PLACE = Path(__file__).resolve().parent.parent / "benchmarks" / "distillation_table.py"
+from script_files import script
 
 
 def test_the_tables_are_fresh():
-    spec = importlib.util.spec_from_file_location("distillation_table", PLACE)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    maker = script("benchmarks/distillation_table.py")
     page = maker.PAGE.read_text(encoding="utf-8")
     assert page == maker.page_of(page, maker.LINES.read_text(encoding="utf-8"))
     assert maker.page_of(

@@ -1,21 +1,14 @@
 """The page of the pruning methods is what its command makes of the stored lines."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-PLACE = ROOT / "benchmarks" / "pruning_methods_page.py"
+from script_files import script
 
 
 @pytest.fixture(scope="module")
 def maker():
-    spec = importlib.util.spec_from_file_location("pruning_methods_page", PLACE)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return script("benchmarks/pruning_methods_page.py")
 
 
 def line(method, accuracy, seed, **facts):

@@ -1,19 +1,12 @@
 """The page of compression without training is what its command makes of the stored lines."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-PLACE = Path(__file__).resolve().parent.parent / "benchmarks" / "without_training_page.py"
+from script_files import script
 
 
 @pytest.fixture(scope="module")
 def maker():
-    spec = importlib.util.spec_from_file_location("without_training_page", PLACE)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return script("benchmarks/without_training_page.py")
 
 
 def test_the_page_is_fresh(maker):

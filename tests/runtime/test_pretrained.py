@@ -1,13 +1,13 @@
 """The networks that come with Paretrim: their cards are true, and three lines classify an image."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from script_files import script
 
 import paretrim.runtime
 from paretrim.errors import CorruptFile, DataUnavailable
@@ -48,10 +48,8 @@ def test_three_lines_classify_an_image(card):
 
 
 def test_the_table_is_what_the_script_writes():
-    spec = importlib.util.spec_from_file_location("model_card", ROOT / "scripts" / "model_card.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert (ROOT / "models" / "README.md").read_text(encoding="utf-8") == script.table(CARDS)
+    made = script("scripts/model_card.py").table(CARDS)
+    assert (ROOT / "models" / "README.md").read_text(encoding="utf-8") == made
 
 
 def test_an_unknown_name_is_one_error():

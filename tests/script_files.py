@@ -1,0 +1,18 @@
+"""Scripts of this repository as modules, for tests of the functions in them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def script(path: str) -> ModuleType:
+    """The script at ``path``, seen from the root of the repository, run as a module of its own name."""
+    place = ROOT / path
+    spec = importlib.util.spec_from_file_location(place.stem, place)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[place.stem] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
