@@ -24,9 +24,6 @@ from paretrim.results.inside import Inside
 BATCH = 250
 """Images at once."""
 
-SHOWN_MAPS = 4
-"""Images that only the first file has right, among those whose maps are shown."""
-
 SHOWN = 20
 """Positions of images in the text; ``--json`` has all of them."""
 
@@ -122,36 +119,14 @@ def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], fo
     Raises:
         InvalidRecipe: one is no file that goes back to a network.
     """
-    import torch
+    from paretrim.run.inside import look_into_files
 
-    from paretrim.data.augment import normalisation_table, normalise
-    from paretrim.network.thaw import network_from_file
-    from paretrim.run.inside import IMAGES, look_inside
-
-    networks, inputs = [], []
-    for file, test in zip(parsed.compare, tests, strict=True):
+    for file in parsed.compare:
         if kind_of(file) not in GRAPHS:
             raise InvalidRecipe(f"'{file}' is no .trim or .graph file; --inside needs gradients, which only these give back")
-        network, spec = network_from_file(file)
-        given = torch.from_numpy(test.images[:IMAGES])
-        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
-        networks.append(network)
-    return look_inside(
-        (networks[0], networks[1]),
-        (inputs[0], inputs[1]),
-        torch.from_numpy(tests[0].labels[:IMAGES]),
-        _for_people(tests[0].images[:IMAGES]),
-        first_shown=found.worse[:SHOWN_MAPS],
-        at=parsed.at,
-    )
-
-
-def _for_people(images: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Pixels [N, H, W] or [N, H, W, 3] of images [N, C, H, W]; normalised ones are stretched to the whole range."""
-    shown = np.asarray(images, np.float64)
-    if images.dtype != np.uint8:
-        shown = 255 * (shown - shown.min()) / max(shown.max() - shown.min(), 1e-12)
-    return np.asarray(shown.transpose(0, 2, 3, 1) if shown.shape[1] == 3 else shown[:, 0], np.uint8)
+    first, second = tests
+    files = (parsed.compare[0], parsed.compare[1])
+    return look_into_files(files, (first.images, second.images), first.labels, first_shown=found.worse, at=parsed.at)
 
 
 def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], TestImages]:

@@ -6,8 +6,10 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from paretrim.cli.looking import look_into, require_classes
+from paretrim.cli.measuring import measuring_of
 from paretrim.cli.output import at_work, emit, say
-from paretrim.cli.running import folder_for, measuring_of, open_noting, outcomes_json, recipe_of, show
+from paretrim.cli.running import folder_for, open_noting, outcomes_json, recipe_of, show
 from paretrim.cli.status import DONE
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
@@ -31,6 +33,8 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
     if out is not None and out.suffix not in (".trim", ".onnx"):
         raise InvalidRecipe(f"--out is '{out}'; name a file that ends in .trim or .onnx")
     recipe, measuring = _recipe(parsed), measuring_of(parsed)
+    if parsed.inside:
+        require_classes(recipe)
     folder: Path = parsed.folder or folder_for(parsed, "-int8")
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
@@ -45,6 +49,8 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         label = LABELS[parsed.format]
         choice = Choice(label, f"{parsed.format}.trim", (), f"{label} without training was asked for", (lost,), ())
         write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
+        if parsed.inside:
+            look_into(folder, experiment)
     if parsed.json:
         names = [str(file) for file in files]
         emit({**outcomes_json(done.outcomes, folder), "files": names, "test_drop": dataclasses.asdict(drop.interval)})

@@ -8,15 +8,14 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from paretrim.bench.effort import EFFORTS
+from paretrim.cli.looking import look_into, require_classes
+from paretrim.cli.measuring import measured_natively, measuring_of
+from paretrim.cli.options import NO_TIMING
 from paretrim.cli.output import at_work, emit, result_console, say
-from paretrim.cli.parser import NO_TIMING
 from paretrim.cli.status import DONE, MISSED
 from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, dense_rate, refuse_unheeded
-from paretrim.deploy.runnable import NATIVE, RUNTIMES
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
 from paretrim.metric import ACCURACY, Metric
@@ -25,7 +24,6 @@ from paretrim.report import page, terminal
 from paretrim.results import store
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import REPORT, keep_commands
-from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import Experiment, TimingPlan
 from paretrim.run.pipeline import finished_dense, finished_stages
 from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
@@ -46,11 +44,15 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     """Run a recipe."""
     recipe = _read(parsed)
     measuring = measuring_of(parsed)
+    if parsed.inside:
+        require_classes(recipe)
     folder: Path = parsed.folder or Path("runs") / parsed.recipe.stem
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
         _note_plan(experiment, {"": recipe.stages}, folder, watcher, timing=_timing(measuring, files=len(recipe.stages) + 1))
         done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        if parsed.inside:
+            look_into(folder, experiment)
     show(done.outcomes, folder, parsed)
     if not parsed.json:
         say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
@@ -64,7 +66,9 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
         raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
-    rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
+    rungs = _rungs(parsed, targets, native=measured_natively(measuring))
+    if parsed.inside:
+        require_classes(recipe)
     folder: Path = parsed.folder or folder_for(parsed)
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
@@ -73,6 +77,8 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
         found = compress_towards(
             targets, rungs, experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,)
         )
+        if parsed.inside:
+            look_into(folder, experiment)
     if parsed.json:
         emit({**outcomes_json(found.outcomes, folder), **_found_json(found)})
     else:
@@ -105,7 +111,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
             raise InvalidRecipe("plan with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
         recipe = compress_recipe(parsed, planned=True)
         targets = _targets(parsed, recipe)
-        rungs = _rungs(parsed, targets, native=_measured_natively(measuring))
+        rungs = _rungs(parsed, targets, native=measured_natively(measuring))
         chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
     files = 1 + (len(chains[""]) if "" in chains else len(chains))
     with at_work() as watcher:
@@ -209,27 +215,6 @@ def _targets(parsed: argparse.Namespace, recipe: Recipe) -> Targets:
     return Targets(drop, parsed.max_latency_ms, parsed.max_bytes, metric)
 
 
-def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
-    """Where and how hard latency is measured; None where it is not."""
-    able = [runtime for runtime in RUNTIMES if runtime != "reference"]
-    runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
-    unknown = [runtime for runtime in runtimes if runtime not in able]
-    if unknown:
-        raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
-    if parsed.effort == NO_TIMING:
-        if parsed.runtimes:
-            raise InvalidRecipe(
-                "--runtimes would have no effect: no latency is measured with --effort none; choose another effort"
-            )
-        return None
-    settings = tuple(RuntimeSetting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
-    return TimingPlan(settings, EFFORTS[parsed.effort])
-
-
-def _installed(runtime: str) -> bool:
-    return runtime == NATIVE or find_spec(runtime) is not None
-
-
 def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
     """Open the recipe, and say if its network starts from nothing."""
     if recipe.model.weights is None and recipe.dense is None:
@@ -267,11 +252,6 @@ def _timing(measuring: TimingPlan | None, *, files: int, seeds: int = 1, before:
 def _timed_before(targets: Targets, rungs: Sequence[Rung]) -> int:
     """How many candidates are timed on the way, before all of them are timed together."""
     return 0 if targets.max_latency_ms is None else len(rungs)
-
-
-def _measured_natively(measuring: TimingPlan | None) -> bool:
-    """Whether the native runtime counts: where latency is measured it has to be measured there."""
-    return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)
 
 
 def _note_plan(

@@ -16,7 +16,17 @@ from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
 from paretrim.results import store
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import REPORT, STORE, choice_of, commands_of, delivered_by, distributions, sensitivity_in
+from paretrim.results.run_folder import (
+    INSIDE,
+    REPORT,
+    STORE,
+    changes_in,
+    choice_of,
+    commands_of,
+    delivered_by,
+    distributions,
+    sensitivity_in,
+)
 
 
 def report(parsed: argparse.Namespace) -> int:
@@ -39,6 +49,8 @@ def report(parsed: argparse.Namespace) -> int:
             reproduce=tuple(commands),
             choice=choice_of(sources[0]) if alone else None,
             scans=sensitivity_in(sources[0]) if alone else (),
+            changes=changes_in(sources[0]) if alone else None,
+            inside=_inside(sources[0], out) if alone else "",
         )
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
@@ -51,6 +63,11 @@ def report(parsed: argparse.Namespace) -> int:
         if path:
             say(f"{'page' if kind == 'report' else kind}: {path}")
     return DONE
+
+
+def _inside(folder: Path, out: Path) -> str:
+    """Where the page finds the one that looks into two networks of the folder; "" without that."""
+    return Path(os.path.relpath(folder / INSIDE, out.parent)).as_posix() if (folder / INSIDE).is_file() else ""
 
 
 def _write_document(outcomes: tuple[Outcome, ...], parsed: argparse.Namespace) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from paretrim import __version__, files
 from paretrim.curves import Sensitivity
+from paretrim.report import changes as changes_section
 from paretrim.report import details, sections, sensitivity
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 from paretrim.results.choice import Choice
+from paretrim.results.comparison import Comparison
 from paretrim.results.outcome import Outcome
 from paretrim.visible import escape, visible
 
@@ -28,18 +30,30 @@ def write(
     reproduce: Sequence[str] = (),
     choice: Choice | None = None,
     scans: Sequence[Sensitivity] = (),
+    changes: Mapping[str, Comparison] | None = None,
+    inside: str = "",
 ) -> None:
     """Write the report of a results store to ``path``, atomically.
 
     ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
     shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
-    ``scans`` are those of the dense network's layers.
+    ``scans`` are those of the dense network's layers. ``changes`` say by label what the others decide otherwise than the first
+    outcome, and ``inside`` is the address of a page that looks into two of the networks, as seen from this one.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
         OutOfSpace: the disk is full.
     """
-    text = render(outcomes, title=title, distributions=distributions, reproduce=reproduce, choice=choice, scans=scans)
+    text = render(
+        outcomes,
+        title=title,
+        distributions=distributions,
+        reproduce=reproduce,
+        choice=choice,
+        scans=scans,
+        changes=changes,
+        inside=inside,
+    )
     files.write_atomically(path, text.encode())
 
 
@@ -51,6 +65,8 @@ def render(
     reproduce: Sequence[str] = (),
     choice: Choice | None = None,
     scans: Sequence[Sensitivity] = (),
+    changes: Mapping[str, Comparison] | None = None,
+    inside: str = "",
 ) -> str:
     """The page as text; see :func:`write`.
 
@@ -70,6 +86,7 @@ def render(
             sections.frontier(view),
             sections.orders(view),
             sections.table(view),
+            changes_section.section(changes or {}, reference=outcomes[0].label, inside=inside),
             sensitivity.section(scans),
             details.recipes(view),
             details.latencies(view),

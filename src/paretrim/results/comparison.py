@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,29 @@ class Comparison:
     classes: tuple[ClassChange, ...]
     worse: tuple[int, ...]
     better: tuple[int, ...]
+
+
+def comparison_of(facts: Mapping[str, Any]) -> Comparison:
+    """A comparison from the facts that ``dataclasses.asdict`` makes of it, as JSON gives them back.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are those of something else.
+    """
+    return Comparison(
+        images=int(facts["images"]),
+        kl=float(facts["kl"]),
+        agreement=float(facts["agreement"]),
+        accuracy=_both(facts["accuracy"]),
+        calibration_error=_both(facts["calibration_error"]),
+        classes=tuple(ClassChange(**{name: int(value) for name, value in one.items()}) for one in facts["classes"]),
+        worse=tuple(map(int, facts["worse"])),
+        better=tuple(map(int, facts["better"])),
+    )
+
+
+def _both(values: Sequence[float]) -> tuple[float, float]:
+    first, second = map(float, values)
+    return first, second
 
 
 @dataclass(frozen=True)

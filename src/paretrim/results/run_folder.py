@@ -14,6 +14,7 @@ from paretrim.errors import CorruptFile
 from paretrim.files import is_file, is_folder, read_regular, write_atomically
 from paretrim.results import store
 from paretrim.results.choice import Choice
+from paretrim.results.comparison import Comparison, comparison_of
 from paretrim.results.outcome import Outcome, require_plausible
 from paretrim.visible import brief
 
@@ -37,6 +38,12 @@ CHOICE = "choice.json"
 
 SENSITIVITY = "sensitivity.json"
 """Scans of the dense network's layers; only where ``paretrim sensitivity`` was asked for them."""
+
+CHANGES = "changes.json"
+"""In the folder of a candidate's files: what it decides otherwise than the run's first candidate."""
+
+INSIDE = "inside.html"
+"""A look into the first network and the chosen one; only where ``--inside`` asked for it."""
 
 LARGEST_JSON = 2**24
 """Bytes of the small files beside the outcomes."""
@@ -130,6 +137,37 @@ def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
         return ()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); delete it, or run paretrim sensitivity again") from error
+
+
+def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
+    """What the candidate deployed into ``folder`` decides otherwise than the first of its run.
+
+    With ``sha256`` only what was found of those files. None where that is not known, or the file that keeps it is damaged:
+    the run's command compares again.
+    """
+    try:
+        facts = json.loads(read_regular(folder / CHANGES, at_most=LARGEST_JSON))
+        return comparison_of(facts["comparison"]) if sha256 in (None, facts["sha256"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def keep_change(folder: Path, sha256: str, found: Comparison) -> None:
+    """Write down what :func:`change_in` reads; ``sha256`` says of which files.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    facts = {"sha256": sha256, "comparison": dataclasses.asdict(found)}
+    write_atomically(folder / CHANGES, json.dumps(facts, allow_nan=False).encode())
+
+
+def changes_in(folder: Path) -> dict[str, Comparison]:
+    """What the candidates of a run folder decide otherwise than its first one, by label; empty where that is not known."""
+    if not (folder / INDEX).is_file():
+        return {}
+    found = {str(entry["label"]): change_in(folder / str(entry["folder"])) for entry in index_of(folder)[1:]}
+    return {label: change for label, change in found.items() if change is not None}
 
 
 def distributions(folder: Path) -> dict[str, list[float]]:

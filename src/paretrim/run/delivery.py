@@ -24,10 +24,12 @@ from paretrim.results import store
 from paretrim.results.choice import Choice
 from paretrim.results.outcome import Origin, Outcome
 from paretrim.results.run_folder import (
+    INSIDE,
     ONNX_FILE,
     REPORT,
     STORE,
     TIMINGS,
+    changes_in,
     distributions,
     keep_choice,
     keep_commands,
@@ -36,6 +38,7 @@ from paretrim.results.run_folder import (
 )
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
+from paretrim.run.changes import TestLogits
 from paretrim.run.doubts import seen_before
 from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of
 from paretrim.run.pipeline import deployment_key
@@ -43,6 +46,7 @@ from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
 from paretrim.run.start import Start, TestSet
 from paretrim.run.teachers import Teaching
+from paretrim.train.task import CLASSIFICATION
 
 TIMED_IMAGES = 512
 """Distinct test images that are timed; more would only fill the disk of every measuring process."""
@@ -100,8 +104,11 @@ def deliver(
     deployed = [ship(entry, experiment, folder) for entry in entries]
     onnx_runtime = judging_runtime(measuring)
     judgements = []
+    logits = TestLogits(experiment.test, deployed[0]) if experiment.start.task == CLASSIFICATION else None
     for entry, files in zip(entries, deployed, strict=True):
-        judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime))
+        judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime, logits=logits))
+        if logits is not None:
+            logits.change(files)
         watcher.note(_worth(entry.label, files, judgements[-1], experiment.start.task.metric))
         for problem in problems_of(entry.label, files, judgements[-1]):
             watcher.note(problem)
@@ -127,6 +134,7 @@ def deliver(
         for outcome, place in zip(outcomes, places, strict=True)
     ]
     keep_index(folder, index)
+    (folder / INSIDE).unlink(missing_ok=True)
     keep_commands(folder, reproduce)
     write_page(outcomes, folder, reproduce=reproduce, choice=None)
     return Delivery(tuple(deployed), tuple(judgements), outcomes)
@@ -151,6 +159,8 @@ def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence
         reproduce=reproduce,
         choice=choice,
         scans=sensitivity_in(folder),
+        changes=changes_in(folder),
+        inside=INSIDE if (folder / INSIDE).is_file() else "",
     )
 
 
@@ -225,8 +235,17 @@ def judging_runtime(measuring: TimingPlan | None) -> str:
     return next((name for name in runtimes if name != NATIVE), ELSEWHERE)
 
 
-def judged(entry: Entry, files: DeployedFiles, experiment: Experiment, *, onnx_runtime: str = ELSEWHERE) -> Judgement:
+def judged(
+    entry: Entry,
+    files: DeployedFiles,
+    experiment: Experiment,
+    *,
+    onnx_runtime: str = ELSEWHERE,
+    logits: TestLogits | None = None,
+) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept.
+
+    ``logits`` runs the files of classifiers, whose logits are wanted for more than this.
 
     One that says where the ONNX file does not run is kept for the same versions of the packages: others may do better.
 
@@ -244,7 +263,8 @@ def judged(entry: Entry, files: DeployedFiles, experiment: Experiment, *, onnx_r
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # none yet, or of other software: judging again costs time and nothing else
     with located(f"judging '{entry.label}'"):
-        judgement = judge(entry.candidate, files, experiment.test, experiment.start, onnx_runtime=onnx_runtime)
+        known = None if logits is None else logits.of(files)
+        judgement = judge(entry.candidate, files, experiment.test, experiment.start, onnx_runtime=onnx_runtime, logits=known)
     write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256, "versions": versions()}).encode())
     return judgement
 

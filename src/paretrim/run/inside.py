@@ -4,22 +4,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from paretrim.data.augment import normalisation_table, normalise
+from paretrim.graph.windows import Values
 from paretrim.network.class_maps import class_maps, likeness
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.network.thaw import network_from_file
 from paretrim.results.inside import Example, Inside, Map, Pixels, SweepPoint, histograms
 
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of zeros of a sweep."""
 
-IMAGES, SHOWN, BATCH = 256, 6, 64
-"""Images that are looked at, those that are shown, and those at once."""
+IMAGES, SHOWN, SHOWN_FIRST, BATCH = 256, 6, 4, 64
+"""Images that are looked at, those that are shown, how many of them were asked for, and those at once."""
+
+
+def look_into_files(
+    files: tuple[Path, Path],
+    images: tuple[Values, Values],
+    labels: npt.NDArray[np.int64],
+    *,
+    first_shown: Sequence[int] = (),
+    at: str = "",
+) -> Inside:
+    """Look into the networks of two ``.trim`` files, at the first :data:`IMAGES` of images [N, C, H, W] as each file takes them.
+
+    Of the images ``first_shown`` at most :data:`SHOWN_FIRST` are shown.
+    """
+    networks, inputs = [], []
+    for file, all_images in zip(files, images, strict=True):
+        network, spec = network_from_file(file)
+        given = torch.from_numpy(all_images[:IMAGES])
+        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
+        networks.append(network)
+    return look_inside(
+        (networks[0], networks[1]),
+        (inputs[0], inputs[1]),
+        torch.from_numpy(labels[:IMAGES]),
+        _for_people(images[0][:IMAGES]),
+        first_shown=first_shown[:SHOWN_FIRST],
+        at=at,
+    )
 
 
 def look_inside(
@@ -69,6 +101,14 @@ def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:
             set_mask_(layer, part.view_as(layer.weight) & (layer.masked_weight() != 0))
         found.append(float((_decided(private, inputs) == labels).float().mean()))
     return found
+
+
+def _for_people(images: Values) -> Pixels:
+    """Pixels [N, H, W] or [N, H, W, 3] of images [N, C, H, W]; normalised ones are stretched to the whole range."""
+    shown = np.asarray(images, np.float64)
+    if images.dtype != np.uint8:
+        shown = 255 * (shown - shown.min()) / max(shown.max() - shown.min(), 1e-12)
+    return np.asarray(shown.transpose(0, 2, 3, 1) if shown.shape[1] == 3 else shown[:, 0], np.uint8)
 
 
 def _decided(network: Network, inputs: Tensor) -> Tensor:

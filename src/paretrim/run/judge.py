@@ -194,10 +194,12 @@ def judge(
     *,
     onnx_runtime: str = ELSEWHERE,
     threads: int | None = None,
+    logits: FloatArray | None = None,
 ) -> Judgement:
     """The metric of the files themselves on the whole test set, beside the number of the training framework.
 
-    Every file is run once, on ``threads`` threads: by default as many as torch computes with.
+    Every file is run once, on ``threads`` threads: by default as many as torch computes with. ``logits`` [N, K] are those of a
+    classifier's ``.trim`` file for the test images, where they are known already.
 
     A network is judged by its ``.trim`` file in the native runtime, and its ONNX file in ``onnx_runtime`` beside it.
     """
@@ -206,8 +208,11 @@ def judge(
     trained, _ = predictions(candidate.network, test.batches.epoch(0), device, task=task, integers=candidate.integers)
     elsewhere, problems = _elsewhere(deployed.onnx, test.images, task, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
-    # Whatever kernels it chooses, their bits are the same.
-    shipped = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task)
+    if logits is None:
+        # Whatever kernels it chooses, their bits are the same.
+        shipped = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task)
+    else:
+        shipped = task.decide((logits,))
     scores = task.score(shipped, test.labels)
 
     def worth(found: Array) -> float:

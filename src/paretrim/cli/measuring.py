@@ -1,0 +1,39 @@
+"""``--effort``, ``--runtimes`` and ``--threads``: how latency is measured."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.cli.options import NO_TIMING
+from paretrim.deploy.runnable import NATIVE, RUNTIMES
+from paretrim.errors import InvalidRecipe
+from paretrim.results.timing import RuntimeSetting
+from paretrim.run.delivery import TimingPlan
+
+
+def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
+    """Where and how hard latency is measured; None where it is not."""
+    able = [runtime for runtime in RUNTIMES if runtime != "reference"]
+    runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
+    unknown = [runtime for runtime in runtimes if runtime not in able]
+    if unknown:
+        raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
+    if parsed.effort == NO_TIMING:
+        if parsed.runtimes:
+            raise InvalidRecipe(
+                "--runtimes would have no effect: no latency is measured with --effort none; choose another effort"
+            )
+        return None
+    settings = tuple(RuntimeSetting(runtime, threads) for runtime in runtimes for threads in parsed.threads)
+    return TimingPlan(settings, EFFORTS[parsed.effort])
+
+
+def _installed(runtime: str) -> bool:
+    return runtime == NATIVE or find_spec(runtime) is not None
+
+
+def measured_natively(measuring: TimingPlan | None) -> bool:
+    """Whether the native runtime counts: where latency is measured it has to be measured there."""
+    return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)

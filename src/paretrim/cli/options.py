@@ -1,0 +1,120 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.cli.arguments import DENSE_RATE, count, counts, factor, numbers, path, words
+
+NETWORK = "resnet18, resnet20, vgg16_bn, wide_resnet_28_10 and others, or your own as package.module:factory"
+WEIGHTS = "weights as .safetensors, or as a torch file of plain tensors"
+
+NO_TIMING = "none"
+"""The effort that measures no latency at all."""
+
+
+def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> None:
+    """How hard latency is measured, and in which runtimes."""
+    efforts = (*EFFORTS, NO_TIMING)
+    parser.add_argument(
+        "--effort", choices=efforts, default=effort, help="how hard latency is measured, none: not at all (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
+    text = (
+        "paretrim, onnxruntime, openvino (default: those that are installed); --max-latency-ms holds in the first that runs "
+        "the candidate"
+    )
+    parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """How much a file may take."""
+    text = (
+        "for a file that you trust: how many times the memory and work that are usual for its size a .trim file may take "
+        "(default: 1, or PARETRIM_LIMIT in the environment)"
+    )
+    parser.add_argument("--limit", type=factor, metavar="TIMES", help=text)
+
+
+def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Which images, and how they are prepared."""
+    parser.add_argument("--data", required=required, metavar="NAME", help="digits, cifar10, cifar100 or imagefolder:DIR")
+    parser.add_argument("--data-folder", metavar="DIR", help="where the CIFAR files are, or are downloaded to")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side that the images of an imagefolder are resized to (default: their own if all are alike and square, else 224)",
+    )
+    text = "short side that they are resized to before a square of --image-size is cut out of the centre (default: --image-size)"
+    parser.add_argument("--resize", type=int, metavar="PIXELS", help=text)
+    parser.add_argument("--mean", type=numbers, metavar="M,...", help="means per channel in units of pixel/255, with --std")
+    parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
+
+
+def add_task(parser: argparse.ArgumentParser, *, default: str = "classification") -> None:
+    """What the network is for."""
+    text = f"what the network is for: classification, regression, or your own as package.module:name (default: {default})"
+    parser.add_argument("--task", metavar="NAME", help=text)
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """How the training images are divided."""
+    text = "share of the training images of every class that is kept for validation (default: 0.1)"
+    parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
+    text = "train on so many of the other images alone, every class in equal parts: an epoch is that short (default: all)"
+    parser.add_argument("--train-images", type=count, metavar="N", help=text)
+    text = "training images that quantizers are set on (default: 512, or as many as there are)"
+    parser.add_argument("--calibration-images", type=count, metavar="N", help=text)
+
+
+def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """A network with its data, and how it is compressed."""
+    parser.add_argument("--model", required=required, metavar="NAME", help=NETWORK)
+    parser.add_argument("--weights", metavar="FILE", help=WEIGHTS)
+    add_data(parser, required=required)
+    add_task(parser)
+    add_split(parser)
+    targets = parser.add_argument_group("targets")
+    targets.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met where "
+        "the 95 %% interval shows it",
+    )
+    targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
+    targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
+    candidates = parser.add_argument_group("candidates").add_mutually_exclusive_group()
+    text = "kinds to try, of int8, int8-trained, zeros, blocks, channels (default: all that can help with the targets)"
+    candidates.add_argument("--candidates", type=words, metavar="NAME,...", help=text)
+    text = "try INT8 without training alone, the same as --candidates int8"
+    candidates.add_argument("--int8", dest="candidates", action="store_const", const=("int8",), help=text)
+    training = parser.add_argument_group("training")
+    text = "epochs of each candidate over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
+    training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start of every stage (default: 0.01)")
+    training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
+    text = "train the dense network first, from its weights if it has some"
+    training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
+    text = f"while doing so (default: {DENSE_RATE})"
+    training.add_argument("--dense-learning-rate", type=float, metavar="RATE", help=text)
+
+
+def add_place(parser: argparse.ArgumentParser, default: str) -> None:
+    """Where everything is kept, seed and device."""
+    parser.add_argument("--folder", type=path, metavar="DIR", help=f"where everything is kept (default: {default})")
+    parser.add_argument("--seed", type=int, metavar="N", help="feeds every random stream")
+    parser.add_argument(
+        "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA where there is any)"
+    )
+
+
+def add_inside(parser: argparse.ArgumentParser) -> None:
+    """Whether a page looks into the networks."""
+    text = (
+        "also write a page with class maps (Grad-CAM) and histograms of the first network and the chosen or last one, and what "
+        "zeros cost them; for classification"
+    )
+    parser.add_argument("--inside", action="store_true", help=text)
