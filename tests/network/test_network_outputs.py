@@ -6,19 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
+from small_network import put_on_grids_
 from torch import nn
 
 from paretrim import trimfile
 from paretrim.capture import capture
-from paretrim.graph.fusion import grid_values
 from paretrim.graph.interpreter import run_outputs
-from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import Grid
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
 from paretrim.network.thaw import network_from_file
-from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
 
 @settings(max_examples=20)
@@ -51,16 +48,7 @@ IMAGES = torch.randn(16, 1, 6, 6, generator=torch.Generator().manual_seed(2))
 
 def quantized():
     """A network with a quantizer wherever one belongs."""
-    network = Network(capture(Trunk(), (1, 6, 6))).eval()
-    with torch.no_grad():
-        values = network.features(IMAGES, grid_values(network.structure))
-    for name in grid_values(network.structure):
-        low, high = min(float(values[name].min()), 0.0), float(values[name].max())
-        scale = float(np.float32((high - low) / 255))
-        network.set_grid_(name, ActivationQuantizer(Grid(scale, round(-low / scale)), scales="learned"))
-    for layer in weighted_layers(network).values():
-        layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=8, scales="learned")
-    return network
+    return put_on_grids_(Network(capture(Trunk(), (1, 6, 6))).eval(), IMAGES)
 
 
 def test_float_outputs_are_those_of_the_module():

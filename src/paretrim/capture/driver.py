@@ -58,7 +58,8 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
 
     Args:
         module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K]; or several tensors [N, ...] in a tuple,
-            list or dictionary, which become the outputs in their order.
+            list or dictionary, which become the outputs in their order, named by the keys of the dictionary or ``output_0``,
+            ``output_1`` and so on.
         shape: [C, H, W] of one image; the captured network takes it normalised.
         classes: names of the K classes, kept in the deployed file of a network of one output.
 
@@ -112,9 +113,9 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
                 values[node] = value
         elif node.op == "output":
             outputs = _outputs(work, node, results)
-    names = tuple(classes) if len(outputs) == 1 else ()
-    if len(outputs) == 1:
-        _check_logits(work.shapes[outputs[0]], len(names))
+    several = len(outputs) > 1
+    if not several:
+        _check_logits(work.shapes[outputs[0]], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
     if left_out:
         warnings.warn(
@@ -122,7 +123,10 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             "logits in front of it, and chooses the same classes",
             stacklevel=3,
         )
-    captured = _without_dead(Graph(InputSpec(shape), tuple(work.nodes), outputs, names))
+    whole = Graph(
+        InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), program.results if several else ()
+    )
+    captured = _without_dead(whole)
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)

@@ -21,11 +21,14 @@ from torch.export.graph_signature import ExportGraphSignature
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
+from torch.utils._pytree import TreeSpec, tree_flatten_with_path, tree_unflatten
 
 from paretrim.capture.private import reading_copy
 from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
 from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, ScriptModule, open_scripts
 from paretrim.errors import UnsupportedOperation, reason_of
+from paretrim.graph.names import free_name, printable
+from paretrim.graph.types import INPUT
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
@@ -44,11 +47,13 @@ class Program:
         module: they stand in its graph.
         tensors: name and value of every input of the graph that is a parameter, a buffer or a constant; the others are images.
         signature: tells what the outputs of the graph are.
+        results: name of everything that the module returns, from the keys of its dictionaries and the places in its tuples.
     """
 
     module: GraphModule
     tensors: Mapping[FxNode, tuple[str, torch.Tensor]]
     signature: ExportGraphSignature
+    results: tuple[str, ...]
 
 
 def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
@@ -74,7 +79,19 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     inputs = exported.graph.find_nodes(op="placeholder")
     tensors = {node: (sources[node.name], state[sources[node.name]]) for node in inputs if node.name in sources}
     tensors |= put_norms_back(exported.graph_module, norms)
-    return Program(exported.graph_module, MappingProxyType(tensors), signature)
+    return Program(exported.graph_module, MappingProxyType(tensors), signature, _result_names(exported.call_spec.out_spec))
+
+
+def _result_names(spec: TreeSpec | None) -> tuple[str, ...]:
+    if spec is None:
+        return ()
+    leaves, _ = tree_flatten_with_path(tree_unflatten(range(spec.num_leaves), spec))
+    names: list[str] = []
+    for path, _ in leaves:
+        first, *others = [str(getattr(key, "idx", getattr(key, "key", getattr(key, "name", key)))) for key in path] or [""]
+        name = ".".join((f"output_{first}" if first.isdecimal() else first, *others))
+        names.append(free_name(printable(name) or "output", {INPUT, *names}))
+    return tuple(names)
 
 
 def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:

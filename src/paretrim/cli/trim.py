@@ -45,6 +45,7 @@ def show(parsed: argparse.Namespace) -> int:
                 "file_bytes": found.file_bytes,
                 "layers": [dataclasses.asdict(layer) for layer in found.layers],
                 "records": dict(found.records),
+                "outputs": {name: list(shape) for name, shape in found.outputs.items()},
                 "provenance": dataclasses.asdict(found.provenance),
             }
         )
@@ -53,6 +54,9 @@ def show(parsed: argparse.Namespace) -> int:
     show_rows(("layer", "shape", "format", "zeros", "bits/weight", "bytes", "share"), _rows(found))
     zeros, weights = (sum(getattr(layer, name) for layer in found.layers) for name in ("zeros", "weights"))
     say(f"{parsed.file}: {found.file_bytes:,} bytes, whole and undamaged")
+    if len(found.outputs) > 1:
+        outputs = (f"{name} [{', '.join(map(str, ('N', *shape)))}]" for name, shape in found.outputs.items())
+        say(visible(f"outputs: {', '.join(outputs)}"))
     say(f"zeros: {wording.zeros(prunable, zeros / max(weights, 1))}")
     if found.provenance != Provenance():
         known = found.provenance

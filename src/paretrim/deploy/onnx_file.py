@@ -22,6 +22,7 @@ from paretrim.graph.checks import validate
 from paretrim.graph.functions import pixel_affine, pixel_table, pixel_values
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.outputs import output_names
 from paretrim.graph.types import INPUT, Array, Graph, InputSpec, Node
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ OPSET_FOUR_BITS, IR_FOUR_BITS = 21, 10
 
 _INT32 = 6  # TensorProto.INT32, fixed by the ONNX standard
 
-LOGITS = "logits"
-"""Name of the output of the file, where there is one."""
-
 
 def export_onnx(
     graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({}), four_bits: FourBits | None = None
@@ -48,8 +46,8 @@ def export_onnx(
     """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
 
     The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
-    float32 [N, classes]. Several outputs are ``output_0``, ``output_1`` and so on, float32 [N, ...]. Equal graphs give equal
-    bytes. Class names stand in the metadata under ``classes``, one a line; ``facts`` are written beside them.
+    float32 [N, classes]. Several outputs, float32 [N, ...], have the names of ``graph.outputs``, with dots for slashes. Equal
+    graphs give equal bytes. Class names are in the metadata under ``classes``, one a line; ``facts`` are written beside them.
 
     ``four_bits`` stores weights whose integers fit as INT4 (operation set 21); what is computed stays the same. Runtimes compute
     such layers in floating point today, so the file is smaller and not faster.
@@ -83,11 +81,12 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
         from onnx import TensorProto, helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
+    names = file_output_names(graph)
     graph = with_file_names(graph)
     writer = Writer(graph.types, {node.name: node.op for node in graph.nodes}, four_bits=four_bits)
     for node in graph.nodes:
         _write_node(writer, node, graph)
-    for name, output in zip(graph.outputs, output_names(graph), strict=True):
+    for name, output in zip(graph.outputs, names, strict=True):
         writer.add("Identity", [writer.real(name)], output)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
     body = helper.make_graph(
@@ -96,7 +95,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
         [helper.make_tensor_value_info(INPUT, element, ["N", *graph.input.shape])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
-            for name, shape in zip(output_names(graph), graph.output_shapes, strict=True)
+            for name, shape in zip(names, graph.output_shapes, strict=True)
         ],
         [_constant(writer, name, array) for name, array in writer.constants.items()],
     )
@@ -132,10 +131,12 @@ def _packed(name: str, values: Array) -> TensorProto:
     return helper.make_tensor(name, TensorProto.INT4, values.shape, (pairs[::2] | pairs[1::2] << 4).tobytes(), raw=True)
 
 
-def output_names(graph: Graph) -> tuple[str, ...]:
+def file_output_names(graph: Graph) -> tuple[str, ...]:
     """The names that the outputs have in the file."""
-    count = len(graph.outputs)
-    return (LOGITS,) if count == 1 else tuple(f"output_{index}" for index in range(count))
+    names: list[str] = []
+    for name in output_names(graph):
+        names.append(free_name(name.replace("/", "."), names))
+    return tuple(names)
 
 
 def with_file_names(graph: Graph) -> Graph:
@@ -143,7 +144,7 @@ def with_file_names(graph: Graph) -> Graph:
 
     The nodes keep their order. The output keeps that name only if it is a dequantize node, whose value has no other name there.
     """
-    names = dict(zip(output_names(graph), graph.outputs, strict=True))
+    names = dict(zip(file_output_names(graph), graph.outputs, strict=True))
     taken, renamed = {*names, *graph.types}, {}
     for node in graph.nodes:
         is_file_output = names.get(node.name) == node.name and node.op == "dequantize"

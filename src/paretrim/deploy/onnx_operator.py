@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paretrim.deploy.onnx_file import IR_VERSION, OPSET, output_names
+from paretrim.deploy.onnx_file import IR_VERSION, OPSET, file_output_names
 from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
@@ -40,7 +40,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     graph, known = file.graph, file.provenance.measured
     native.check(graph)
     element = TensorProto.UINT8 if graph.input.takes_pixels else TensorProto.FLOAT
-    names = output_names(graph)
+    names = file_output_names(graph)
     node = helper.make_node(OPERATOR, [INPUT], names, name="network", domain=DOMAIN)
     node.attribute.extend([helper.make_attribute("file", trim), helper.make_attribute(THREADS, threads)])
     body = helper.make_graph(

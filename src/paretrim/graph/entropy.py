@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from paretrim.graph.dtypes import type_name, widened
 from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.outputs import layer_name
 from paretrim.graph.types import Array, Graph
 
 
@@ -27,7 +28,7 @@ class WeightSummary:
 
 def summarize_weights(graph: Graph) -> tuple[WeightSummary, ...]:
     """Size, zeros and entropy of every weighted node, in the order of the graph."""
-    return tuple(_summarize(node.name, node.tensors["weight"]) for node in graph.nodes if node.op in WEIGHTED)
+    return tuple(_summarize(layer_name(graph, node), node.tensors["weight"]) for node in graph.nodes if node.op in WEIGHTED)
 
 
 def order0_bytes(symbols: Array) -> float:

@@ -52,6 +52,7 @@ def structure_of(graph: Graph) -> dict[str, object]:
         "nodes": [_node_structure(node) for node in graph.nodes],
         **({"output": graph.output} if len(graph.outputs) == 1 else {"outputs": list(graph.outputs)}),
         "classes": list(graph.classes),
+        **({"output_names": list(graph.output_names)} if graph.output_names else {}),
     }
 
 
@@ -88,7 +89,8 @@ def graph_of(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> G
         UnsupportedOperation: the nodes do not form a graph.
     """
     several = isinstance(structure, dict) and "outputs" in structure
-    top = _mapping(structure, "the structure", {"input", "nodes", "outputs" if several else "output", "classes"})
+    named = {"output_names"} if isinstance(structure, dict) and "output_names" in structure else set()
+    top = _mapping(structure, "the structure", {"input", "nodes", "outputs" if several else "output", "classes", *named})
     outputs = _texts(top["outputs"], "the outputs") if several else (_text(top["output"], "the output"),)
     given = _mapping(top["input"], "the input", {"shape", "mean", "std"})
     spec = InputSpec(
@@ -98,7 +100,8 @@ def graph_of(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> G
     stray = sorted(set(tensors) - {node.name for node in nodes})
     if stray:
         raise CorruptFile(f"it has tensors of nodes that do not exist: {stray[:10]}")
-    return Graph(spec, nodes, outputs, _texts(top["classes"], "classes"))
+    names = _texts(top.get("output_names", []), "the names of outputs")
+    return Graph(spec, nodes, outputs, _texts(top["classes"], "classes"), names)
 
 
 def _node(structure: object, tensors: Mapping[str, Mapping[str, Array]]) -> Node:

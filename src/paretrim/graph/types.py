@@ -108,12 +108,17 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A whole network. ``outputs`` names the values it returns, in order; a classifier has one, the logits [N, classes]."""
+    """A whole network. ``outputs`` names the values it returns, in order; a classifier has one, the logits [N, classes].
+
+    While a network of several outputs trains, its values are named after layers, and ``output_names`` says what the user calls
+    the outputs. In a deployed graph and its files ``outputs`` are these names (:func:`paretrim.graph.outputs.with_user_names`).
+    """
 
     input: InputSpec
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {INPUT}
@@ -129,6 +134,11 @@ class Graph:
         for name in self.outputs:
             if name not in known:
                 raise UnsupportedOperation(f"the output '{name}' is produced by no node")
+        if self.output_names and len({*self.output_names}) != len(self.outputs):
+            raise UnsupportedOperation(
+                f"the network has {len(self.outputs)} outputs and the names {', '.join(self.output_names)}; "
+                "give each a name of its own"
+            )
 
     @property
     def output(self) -> str:

@@ -11,6 +11,7 @@ from paretrim.errors import ExportMismatch, UnsupportedOperation, located
 from paretrim.graph.fold import StoredWeight, fold
 from paretrim.graph.functions import pixel_table
 from paretrim.graph.lower import WeightCodes, lower
+from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
 from paretrim.network.constraints import Weighted, weighted_layers
 from paretrim.network.float_weights import FloatWeights
@@ -20,7 +21,7 @@ from paretrim.network.network import Network
 def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     """The deployable graph: integer if weights and values are quantized, float with BatchNorm folded otherwise.
 
-    In a float graph, weights on a grid keep their integers, and those of 16 bits their type.
+    In a float graph, weights on a grid keep their integers, and those of 16 bits their type. Outputs have the user's names.
 
     Args:
         network: as trained; it takes normalised images.
@@ -35,13 +36,14 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     taken = spec or network.structure.input
     if len(floating) == len(layers) or not network.quantizers():
         stored = {name: _stored(name, layer) for name, layer in layers.items() if layer.quantizer is not None}
-        return fold(replace(network.graph(), input=taken), stored)
+        return with_user_names(fold(replace(network.graph(), input=taken), stored))
     if floating:
         raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
     codes = {name: _codes(name, layer) for name, layer in layers.items()}
     grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
     graph = replace(network.graph(weights=False), input=taken)
-    return lower(graph, {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}, codes)
+    types = {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}
+    return with_user_names(lower(graph, types, codes))
 
 
 def with_input(frozen: Graph, spec: InputSpec) -> Graph:

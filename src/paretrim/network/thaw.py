@@ -55,6 +55,8 @@ def thaw(graph: Graph) -> Network:
     Raises:
         UnsupportedOperation: a bias is too large for float32 to hold.
     """
+    if len(graph.outputs) > 1:
+        graph = replace(graph, output_names=graph.outputs)
     if not graph.quantized:
         network = Network(_in_float32(_without_normalisation(graph)))
     else:

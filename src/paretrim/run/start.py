@@ -192,6 +192,9 @@ def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
 
 
 def content_of(network: Network) -> str:
-    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently."""
+    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently.
+
+    Names of outputs change neither.
+    """
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    return content_digest(tensors, json.dumps(structure_of(network.structure), sort_keys=True))
+    return content_digest(tensors, json.dumps(structure_of(replace(network.structure, output_names=())), sort_keys=True))

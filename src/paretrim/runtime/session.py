@@ -16,6 +16,7 @@ from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
 from paretrim.files import TRIM_START, is_trim_file
 from paretrim.graph.interpreter import check_images, only
+from paretrim.graph.outputs import LOGITS, output_names
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 from paretrim.runtime.choices import keep_choices, read_choices, setting
@@ -85,8 +86,8 @@ class Source:
 class Session:
     """A network that is ready to run; made by :func:`load` or :func:`plan`. May be called from many threads at once.
 
-    ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``output_shapes`` what it returns for an image, ``class_names``
-    what the logits stand for (may be empty).
+    ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``output_shapes`` and ``output_names`` what it returns for an
+    image, ``class_names`` what the logits stand for (may be empty). A single output is named ``logits``.
     ``version`` is the runtime's, ``threads`` the number that computes one call. A session that was loaded from a file can be
     pickled, for example for a worker process, which loads that file again with the same settings (``source``).
     """
@@ -95,6 +96,7 @@ class Session:
     shape: tuple[int, ...]
     takes_pixels: bool
     output_shapes: tuple[tuple[int, ...], ...]
+    output_names: tuple[str, ...]
     class_names: tuple[str, ...]
     instruction_set: str
     threads: int
@@ -140,7 +142,7 @@ class Session:
         return only(self.outputs(images))
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
-        """Every output float32 [N, ...] of images as :meth:`__call__` takes them.
+        """Every output float32 [N, ...] of images as :meth:`__call__` takes them, in the order of ``output_names``.
 
         Raises:
             DataUnavailable: as from :meth:`__call__`.
@@ -217,19 +219,21 @@ def load(
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
     path = _path_of(path)
-    make = _maker(path, limit)
+    make, names = _maker(path, limit)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
         network = _planned(make, threads, instruction_set, measure=measure, choices=kept.get(place, ""))
     if remember and measure and not network.choices_were_used:
         keep_choices(path, kept, {place: network.choices})
-    return _session(network, Source(path.absolute(), threads, instruction_set, measure, remember, limit))
+    source = Source(path.absolute(), threads, instruction_set, measure, remember, limit)
+    return _session(network, (LOGITS,) if len(network.output_shapes) == 1 else names(), source)
 
 
 def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
     """A session of a graph in memory; arguments and errors as in :func:`load`."""
-    return _session(_planned(partial(native.plan_graph, graph), threads, instruction_set, measure=measure, choices=""))
+    network = _planned(partial(native.plan_graph, graph), threads, instruction_set, measure=measure, choices="")
+    return _session(network, output_names(graph))
 
 
 def is_whole(number: object) -> bool:
@@ -263,12 +267,13 @@ def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *
         ) from error
 
 
-def _session(network: Network, source: Source | None = None) -> Session:
+def _session(network: Network, names: tuple[str, ...], source: Source | None = None) -> Session:
     return Session(
         network=network,
         shape=tuple(network.input_shape),
         takes_pixels=network.takes_pixels,
         output_shapes=network.output_shapes,
+        output_names=names,
         class_names=tuple(network.class_names),
         instruction_set=network.instruction_set,
         threads=network.threads,
@@ -289,11 +294,12 @@ def allowed(limit: float | None) -> float:
     return float(min(limit, sys.float_info.max))
 
 
-def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
-    """What plans the network of a file, given the settings."""
+def _maker(path: Path, limit: float | None) -> tuple[Callable[..., Network], Callable[[], tuple[str, ...]]]:
+    """What plans the network of a file, given the settings, and what reads the names of its outputs, if they are wanted."""
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
-            return partial(native.plan_trim, content_of(path), limit=allowed(limit))
+            content, most = content_of(path), allowed(limit)
+            return partial(native.plan_trim, content, limit=most), lambda: _names_in(content, most)
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
             f"'{path}' is an ONNX file; the native runtime opens the .trim or .graph file beside it, or write one from the"
@@ -308,7 +314,13 @@ def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
     # Reading a graph file needs the package safetensors, which a device that only runs networks need not have.
     from paretrim.graph.storage import load as load_graph
 
-    return partial(native.plan_graph, load_graph(path))
+    graph = load_graph(path)
+    return partial(native.plan_graph, graph), lambda: output_names(graph)
+
+
+def _names_in(content: bytes, limit: float) -> tuple[str, ...]:
+    (_, _, outputs, _), *_ = native.read_trim(content, threads=1, limit=limit, checked=False)
+    return outputs
 
 
 def content_of(path: Path) -> bytes:

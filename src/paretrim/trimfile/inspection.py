@@ -10,7 +10,8 @@ import numpy as np
 
 from paretrim.graph.dtypes import type_name, widened
 from paretrim.graph.operations.table import WEIGHTED
-from paretrim.graph.types import Array
+from paretrim.graph.outputs import layer_name, output_names
+from paretrim.graph.types import Array, Node
 from paretrim.trimfile.file import THREADS, TrimFile, open_file
 from paretrim.trimfile.provenance import Provenance
 
@@ -35,12 +36,16 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Every weighted layer, and every record with the header; the records' bytes add up to ``file_bytes``."""
+    """Every weighted layer, and every record with the header; the records' bytes add up to ``file_bytes``.
+
+    ``outputs`` are the shapes of what the network returns for one image, by name.
+    """
 
     layers: tuple[LayerSize, ...]
     records: Mapping[str, int]
     file_bytes: int
     provenance: Provenance
+    outputs: Mapping[str, tuple[int, ...]]
 
 
 def inspect(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Inspection:
@@ -50,18 +55,15 @@ def inspect(path: Path | str, *, threads: int = THREADS, limit: float | None = N
         CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
     """
     found = open_file(path, threads=threads, limit=limit)
-    layers = tuple(
-        _layer(found, node.name, node.tensors["weight"])
-        for node in found.graph.nodes
-        if node.op in WEIGHTED and node.tensors["weight"].size
-    )
-    return Inspection(layers, found.record_bytes, found.file_bytes, found.provenance)
+    layers = tuple(_layer(found, node) for node in found.graph.nodes if node.op in WEIGHTED and node.tensors["weight"].size)
+    outputs = dict(zip(output_names(found.graph), found.graph.output_shapes, strict=True))
+    return Inspection(layers, found.record_bytes, found.file_bytes, found.provenance, outputs)
 
 
-def _layer(found: TrimFile, name: str, weight: Array) -> LayerSize:
-    size = found.layer_bytes[name, "weight"]
+def _layer(found: TrimFile, node: Node) -> LayerSize:
+    size, weight = found.layer_bytes[node.name, "weight"], node.tensors["weight"]
     return LayerSize(
-        name=name,
+        name=layer_name(found.graph, node),
         shape=weight.shape,
         format=_format(weight),
         weights=weight.size,
