@@ -5,6 +5,7 @@ What a call costs depends on shapes and on where the zeros are, not on what the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,18 @@ class Prepared:
 
     def graph(self, *, quantized: bool, zeros: float = 0.0) -> Graph:
         """The graph that ships, with this share of 1x4 blocks set to zero by magnitude in every layer but first and last."""
-        network = self.network
+        network = self._quantized if quantized else self.network
         if zeros:
             stage = Prune(budget=Budget(epochs=0), sparsity=zeros, pattern="1x4", allocation="uniform")
             network = stage.begin(network, self.resources).network
-        if quantized:
-            network = Quantize(budget=Budget(epochs=0)).begin(network, self.resources).network
-            settle_(network)
         return freeze(network.eval(), self.spec)
+
+    @functools.cached_property
+    def _quantized(self) -> Network:
+        """Once for every share of zeros: calibrating takes seconds, and what the grids are costs no call anything."""
+        network = Quantize(budget=Budget(epochs=0)).begin(self.network, self.resources).network
+        settle_(network)
+        return network
 
 
 def prepare(model: ModelSpec, *, size: int, classes: int) -> Prepared:

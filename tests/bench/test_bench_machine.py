@@ -213,6 +213,7 @@ def test_presets():
     [
         ("processes", 0, "1 or more"),
         ("rounds", -1, "1 or more"),
+        ("checked", 0, "1 or more"),
         ("drift", 0.0, "above 0"),
         ("drift", float("nan"), "above 0"),
         ("gate_seconds", -1.0, "0 or more"),

@@ -250,12 +250,13 @@ def test_outputs_are_per_image_whatever_the_batch(batch):
         sizes.append(len(images))
         return logits(images)
 
-    assert outputs_of(call, IMAGES, batch=batch) == logits(IMAGES).tolist()
+    assert outputs_of(call, IMAGES, batch=batch, count=64) == logits(IMAGES).tolist()
     assert set(sizes) == {batch}
 
 
-def test_at_most_64_images_are_checked():
-    assert len(outputs_of(logits, IMAGES.repeat(20, axis=0), batch=1)) == 64
+@pytest.mark.parametrize("batch", [1, 3])
+def test_as_many_images_are_checked_as_asked_for(batch):
+    assert outputs_of(logits, IMAGES, batch=batch, count=4) == logits(IMAGES[:4]).tolist()
 
 
 def test_several_outputs_are_joined_and_of_many_numbers_some_are_compared():
@@ -264,7 +265,7 @@ def test_several_outputs_are_joined_and_of_many_numbers_some_are_compared():
     def call(images):
         return np.zeros((len(images), 2, 1)), np.tile(wide[:-2], (len(images), 1))
 
-    (found,) = outputs_of(call, IMAGES[:1], batch=1)
+    (found,) = outputs_of(call, IMAGES[:1], batch=1, count=64)
     assert found == [0.0, *wide[2:-4:4]]
 
 
@@ -278,14 +279,14 @@ def test_outputs_differ_beyond_a_thousandth_of_the_largest_number():
 
 def test_an_output_without_a_row_for_each_image_is_refused():
     with pytest.raises(ExportMismatch, match=r"shape \(10,\) for a batch of 1; outputs are \[1, \.\.\.\]"):
-        outputs_of(lambda images: logits(images)[0], IMAGES, batch=1)
+        outputs_of(lambda images: logits(images)[0], IMAGES, batch=1, count=64)
     with pytest.raises(ExportMismatch, match=r"shape \(2, 10\) for a batch of 1"):
-        outputs_of(lambda images: logits(images).repeat(2, axis=0), IMAGES, batch=1)
+        outputs_of(lambda images: logits(images).repeat(2, axis=0), IMAGES, batch=1, count=64)
 
 
 def test_an_output_that_is_not_finite_is_refused():
     with pytest.raises(ExportMismatch, match="output for images 0 to 1 is not finite; the deployed file is broken"):
-        outputs_of(lambda _: np.full((2, 10), np.inf), IMAGES, batch=2)
+        outputs_of(lambda _: np.full((2, 10), np.inf), IMAGES, batch=2, count=64)
 
 
 def test_spinning_helpers_are_noticed(monkeypatch):

@@ -27,6 +27,8 @@ class Effort:
     several threads, all their cores then compute the product at once; a window in which it takes the caller longer than alone by
     more than ``shared`` (a fraction) is left out too: what the system calls cores was one core (``docs/decisions/0015``).
 
+    ``checked`` is how many images' outputs are compared before and after timing and between processes.
+
     ``gate_seconds`` is how long one session may wait, in all, for a quiet machine; ``timeout_seconds`` how long one process may
     take.
 
@@ -46,11 +48,12 @@ class Effort:
     drift: float = 0.03
     preempted: float = 0.10
     shared: float = 0.3
+    checked: int = 64
     gate_seconds: float = 60.0
     timeout_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
-        at_least_one = ("processes", "rounds", "window", "warmup_calls")
+        at_least_one = ("processes", "rounds", "window", "warmup_calls", "checked")
         above_zero = ("settled", "drift", "preempted", "shared", "timeout_seconds")
         for field in fields(self):
             value = getattr(self, field.name)

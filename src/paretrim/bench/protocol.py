@@ -21,7 +21,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, usable_cores
-from paretrim.bench.sampling import CHECKED, Images, differing
+from paretrim.bench.sampling import ENOUGH, Images, differing
 from paretrim.bench.types import Arm, Load, Session, Timing
 from paretrim.bench.worker import PHASES, Job, Samples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
@@ -147,8 +147,8 @@ def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int
 
 
 def _few(images: Images) -> list[str]:
-    few = f"{len(images)} distinct images; {CHECKED} or more keep caches and branch predictors from learning them"
-    return [few] if len(images) < CHECKED else []
+    few = f"{len(images)} distinct images; {ENOUGH} or more keep caches and branch predictors from learning them"
+    return [few] if len(images) < ENOUGH else []
 
 
 def _shared(sampled: Sequence[Samples], effort: Effort) -> list[str]:

@@ -29,8 +29,8 @@ Clock = Callable[[], int]
 BLOCK = 25
 """Calls whose median is compared with that of the next block during warm-up."""
 
-CHECKED = 64
-"""Images whose outputs are compared before and after timing."""
+ENOUGH = 64
+"""Images from which on caches and branch predictors cannot learn them."""
 
 NUMBERS = 256
 """Numbers of each image's outputs that are compared: all of them, or so many, evenly spaced."""
@@ -110,13 +110,13 @@ def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: i
     return sorted(burnt)[calls // 2]
 
 
-def outputs_of(call: Runnable, images: Images, *, batch: int) -> list[list[float]]:
-    """What an arm returns for the first images, always called with ``batch`` images at once: up to :data:`NUMBERS` for each.
+def outputs_of(call: Runnable, images: Images, *, batch: int, count: int) -> list[list[float]]:
+    """What an arm returns for the first ``count`` images, called with ``batch`` at once: up to :data:`NUMBERS` for each.
 
     Raises:
         ExportMismatch: an output is not [batch, ...] or not finite.
     """
-    count = min(len(images), CHECKED)
+    count = min(len(images), count)
     numbers: list[list[float]] = []
     for start in range(0, count, batch):
         rows = np.arange(start, start + batch) % len(images)

@@ -22,7 +22,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.load import OWN_WAIT_LIMIT, waited_ns
 from paretrim.bench.pinning import open_pinned, pinned_to
 from paretrim.bench.sampling import (
-    CHECKED,
+    ENOUGH,
     Images,
     Reference,
     Runnable,
@@ -114,7 +114,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     opener = find_opener(job.opener)
     rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
     first = np.ascontiguousarray(images[rounds.draws[0]])
-    batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:CHECKED]]
+    batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:ENOUGH]]
     opened, noise = _opened(job, opener, first, batches, where)
     before = _outputs(job, opened, images, where, "checking")
     where[0] = PHASES.index("timing")
@@ -190,7 +190,7 @@ def _outputs(job: Job, calls: list[Runnable], images: Images, where: Where, phas
     found = []
     for index, call in enumerate(calls):
         where[:] = PHASES.index(phase), index
-        found.append(outputs_of(call, images, batch=job.batch))
+        found.append(outputs_of(call, images, batch=job.batch, count=job.effort.checked))
     return found
 
 

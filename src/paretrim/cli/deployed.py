@@ -14,7 +14,7 @@ import numpy as np
 from paretrim.bench.effort import EFFORTS
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
-from paretrim.bench.sampling import CHECKED, Images
+from paretrim.bench.sampling import ENOUGH, Images
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency
 from paretrim.cli.comparing import compare_files
@@ -39,7 +39,7 @@ from paretrim.trimfile.provenance import MEAN, OF_TASK, RESIZE, STD, image_facts
 if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
 
-RANDOM_IMAGES = 4 * CHECKED
+RANDOM_IMAGES = 4 * ENOUGH
 """Distinct images where no data are named; latency does not depend on what they show."""
 
 
