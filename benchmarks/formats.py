@@ -18,7 +18,7 @@ from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import start_from
 from paretrim.stages.quantize.formats import Format
-from paretrim.stages.quantize.mixed import Mixed
+from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import evaluate
@@ -42,10 +42,10 @@ CASES = {
     "codebooks, 4 bits": Quantize(formats={"*": Format(grid="codebook", bits=4)}),
     "powers of two, 5 bits": Quantize(formats={"*": Format(grid="powers", bits=5)}),
     "ends 8 bits, others trained ternary": Quantize(formats={**ENDS, "*": Format(grid="trained-ternary")}),
-    "2.02 bits a weight by Hessian trace": Quantize(mixed=Mixed(bits=2.02, choices=CHOICES)),
+    "2.02 bits a weight by Hessian trace": Quantize(mixed=Mixture(bits=2.02, choices=CHOICES)),
     "3 bits": Quantize(weight_bits=3),
-    "3 bits a weight by Hessian trace": Quantize(mixed=Mixed(bits=3.0, choices=CHOICES)),
-    "2, 3 or 4 bits by variance": Quantize(mixed=Mixed(by="variance", choices=CHOICES[:3])),
+    "3 bits a weight by Hessian trace": Quantize(mixed=Mixture(bits=3.0, choices=CHOICES)),
+    "2, 3 or 4 bits by variance": Quantize(mixed=Mixture(by="variance", choices=CHOICES[:3])),
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paretrim.bench.protocol import measure
     from paretrim.bench.statistics import summarize
     from paretrim.bench.types import Arm
+    from paretrim.data.batches import Batch
     from paretrim.data.spec import DataSpec
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
     from paretrim.metric import Metric
     from paretrim.models.spec import ModelSpec
     from paretrim.network.constraints import replace_mask_, set_mask_, weighted_layers
+    from paretrim.network.grids import ActivationGrid, Grid, WeightGrid, WeightSettings
     from paretrim.network.network import Network
     from paretrim.network.thaw import network_from_file
     from paretrim.results.outcome import Outcome
     from paretrim.run.candidate import Candidate, load_candidate
-    from paretrim.run.compressed import Compressed, compress, to_int8
+    from paretrim.run.compressed import CompressedNetwork, compress, to_int8
     from paretrim.run.own import start_from_loaders
     from paretrim.run.pipeline import run_stage, run_stages, train_dense
     from paretrim.run.recipe import Recipe, read_recipe
     from paretrim.run.run import run_recipe
     from paretrim.run.sensitivity import sensitivity
     from paretrim.run.start import Start, start_from
-    from paretrim.search.trial import Trial, evaluator
+    from paretrim.search.trial import Evaluator, Trial, evaluator
     from paretrim.stages.distill.stage import Distill
     from paretrim.stages.finetune import FineTune
     from paretrim.stages.gradients import calibration_gradients
@@ -41,29 +43,35 @@ if TYPE_CHECKING:
     from paretrim.stages.prune.stage import Prune
     from paretrim.stages.quantize.formats import Format
     from paretrim.stages.quantize.stage import Quantize
-    from paretrim.stages.stage import Stage
+    from paretrim.stages.stage import GrowingStage, Stage
     from paretrim.stages.together import Together
     from paretrim.train.budget import Budget
     from paretrim.train.execution import Execution
-    from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl
-    from paretrim.train.resources import Resources
-    from paretrim.train.task import Task
+    from paretrim.train.losses import LossTerm, Outputs, cross_entropy, softened_kl, task_loss
+    from paretrim.train.resources import Resources, Teacher
+    from paretrim.train.task import Classification, Task
     from paretrim.train.tasks import Regression
     from paretrim.train.training import Step, Training
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationGrid",
     "Arm",
+    "Batch",
     "Budget",
     "Candidate",
-    "Compressed",
+    "Classification",
+    "CompressedNetwork",
     "DataSpec",
     "Distill",
     "Effort",
+    "Evaluator",
     "Execution",
     "FineTune",
     "Format",
+    "Grid",
+    "GrowingStage",
     "LossTerm",
     "Metric",
     "ModelSpec",
@@ -81,9 +89,12 @@ __all__ = [
     "Start",
     "Step",
     "Task",
+    "Teacher",
     "Together",
     "Training",
     "Trial",
+    "WeightGrid",
+    "WeightSettings",
     "calibration_gradients",
     "compress",
     "cross_entropy",
@@ -104,6 +115,7 @@ __all__ = [
     "start_from",
     "start_from_loaders",
     "summarize",
+    "task_loss",
     "to_int8",
     "train_dense",
     "weighted_layers",
@@ -111,16 +123,22 @@ __all__ = [
 
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
+        "ActivationGrid": "network.grids",
         "Arm": "bench.types",
+        "Batch": "data.batches",
         "Budget": "train.budget",
         "Candidate": "run.candidate",
-        "Compressed": "run.compressed",
+        "Classification": "train.task",
+        "CompressedNetwork": "run.compressed",
         "DataSpec": "data.spec",
         "Distill": "stages.distill.stage",
         "Effort": "bench.effort",
+        "Evaluator": "search.trial",
         "Execution": "train.execution",
         "FineTune": "stages.finetune",
         "Format": "stages.quantize.formats",
+        "Grid": "network.grids",
+        "GrowingStage": "stages.stage",
         "LossTerm": "train.losses",
         "Metric": "metric",
         "ModelSpec": "models.spec",
@@ -138,9 +156,12 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Start": "run.start",
         "Step": "train.training",
         "Task": "train.task",
+        "Teacher": "train.resources",
         "Together": "stages.together",
         "Training": "train.training",
         "Trial": "search.trial",
+        "WeightGrid": "network.grids",
+        "WeightSettings": "network.grids",
         "calibration_gradients": "stages.gradients",
         "compress": "run.compressed",
         "cross_entropy": "train.losses",
@@ -161,6 +182,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "start_from": "run.start",
         "start_from_loaders": "run.own",
         "summarize": "bench.statistics",
+        "task_loss": "train.losses",
         "to_int8": "run.compressed",
         "train_dense": "run.pipeline",
         "weighted_layers": "network.constraints",

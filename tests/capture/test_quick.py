@@ -10,7 +10,7 @@ from torch import fx, nn
 from paretrim.capture import capture, program
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import program_of
-from paretrim.capture.quick import NotPlain, make_norms_opaque
+from paretrim.capture.quick import UnusualUse, make_norms_opaque
 from paretrim.errors import UnsupportedOperation
 
 SHAPE = (3, SIZE, SIZE)
@@ -109,11 +109,11 @@ def test_what_is_no_plain_norm_is_left_as_it_is():
 @pytest.mark.parametrize("images", [torch.zeros(1, 8, 2), torch.zeros(1, 7, 2, 2), torch.zeros(1, 8, 2, 2, dtype=torch.float64)])
 def test_an_opaque_norm_takes_nothing_else(images):
     norm = make_norms_opaque(network(BODIES["plain"]))["one"]
-    with pytest.raises(NotPlain, match="'one' is called in training or with an input of another shape"):
+    with pytest.raises(UnusualUse, match="'one' is called in training or with an input of another shape"):
         norm(images)
-    with pytest.raises(NotPlain, match="'one' is called in training"):
+    with pytest.raises(UnusualUse, match="'one' is called in training"):
         norm.train()(torch.zeros(1, 8, 2, 2))
-    with pytest.raises(NotPlain, match=r"'one.running_mean' is read outside of its layer"):
+    with pytest.raises(UnusualUse, match=r"'one.running_mean' is read outside of its layer"):
         norm.running_mean.add(1)
 
 

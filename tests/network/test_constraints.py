@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from paretrim.network.constraints import (
-    Weighted,
+    WeightedLayer,
     all_finite,
     hold_masks_,
     set_mask_,
@@ -19,7 +19,11 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleDict(
-            {"a/b": Weighted(torch.ones(2, 3), None), "norm": nn.Identity(), "c": Weighted(torch.ones(4, 1), torch.ones(4))}
+            {
+                "a/b": WeightedLayer(torch.ones(2, 3), None),
+                "norm": nn.Identity(),
+                "c": WeightedLayer(torch.ones(4, 1), torch.ones(4)),
+            }
         )
 
 
@@ -28,7 +32,7 @@ def test_layers_are_found_by_the_name_of_the_user():
 
 
 def test_a_pruned_weight_is_zero_in_value_and_gradient_and_stays_so():
-    layer = Weighted(torch.randn(3, 4), None)
+    layer = WeightedLayer(torch.randn(3, 4), None)
     mask = torch.rand(3, 4) > 0.5
     set_mask_(layer, mask)
     assert (layer.weight[~mask] == 0).all()
@@ -47,7 +51,7 @@ def test_a_pruned_weight_is_zero_in_value_and_gradient_and_stays_so():
 
 
 def test_masks_only_shrink():
-    layer = Weighted(torch.ones(2, 2), None)
+    layer = WeightedLayer(torch.ones(2, 2), None)
     set_mask_(layer, torch.tensor([[True, False], [True, True]]))
     set_mask_(layer, torch.tensor([[True, False], [False, True]]))
     with pytest.raises(ValueError, match="the mask would bring a pruned weight back; combine it with the mask that is there"):
@@ -57,11 +61,11 @@ def test_masks_only_shrink():
 
 
 def test_silenced_channels_lose_their_bias():
-    layer = Weighted(torch.ones(3, 1), torch.tensor([1.0, 2.0, 3.0]))
+    layer = WeightedLayer(torch.ones(3, 1), torch.tensor([1.0, 2.0, 3.0]))
     assert layer.effective_bias() is layer.bias
     layer.alive = torch.tensor([1.0, 0.0, 1.0])
     torch.testing.assert_close(layer.effective_bias(), torch.tensor([1.0, 0.0, 3.0]))
-    assert Weighted(torch.ones(3, 1), None).effective_bias() is None
+    assert WeightedLayer(torch.ones(3, 1), None).effective_bias() is None
 
 
 def test_counts():
@@ -85,7 +89,7 @@ def _empty():
 
 def test_a_mask_that_is_not_true_or_false_is_refused():
     with pytest.raises(ValueError, match=r"a mask of torch\.float64; a mask is torch\.bool"):
-        set_mask_(Weighted(torch.ones(2, 3), None), torch.ones(2, 3, dtype=torch.float64))
+        set_mask_(WeightedLayer(torch.ones(2, 3), None), torch.ones(2, 3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

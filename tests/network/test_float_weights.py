@@ -16,7 +16,7 @@ from paretrim.network.freeze import freeze
 from paretrim.network.grids import WeightSettings
 from paretrim.network.thaw import thaw
 from paretrim.stages.quantize.formats import Format
-from paretrim.stages.quantize.mixed import Mixed
+from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
@@ -160,7 +160,7 @@ def test_training_that_leaves_a_format_is_refused_by_layer(network):
             "'fc' has the format 'float16' and activations is 'uniform'; runtimes multiply",
         ),
         (
-            {"mixed": Mixed(bits=5.0, choices=(Format(bits=4), Format(grid="bfloat16")))},
+            {"mixed": Mixture(bits=5.0, choices=(Format(bits=4), Format(grid="bfloat16")))},
             "'mixed' has the format 'bfloat16' and activations is 'uniform'",
         ),
         ({"activations": "float16"}, "activations is 'float16'; runtimes compute values in float32 or on a grid: give 'float32'"),

@@ -8,7 +8,7 @@ import pytest
 from paretrim.report import png
 from paretrim.report.inside import HEAT, overlay, write
 from paretrim.results.comparison import compare
-from paretrim.results.inside import BINS, Example, Inside, SweepPoint, histogram, histograms
+from paretrim.results.inside import BINS, Example, InsideComparison, SweepPoint, histogram, histograms
 
 
 def test_a_histogram_counts_all_but_zeros_on_shared_bins():
@@ -44,7 +44,7 @@ def inside():
     maps = (np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32))
     example = Example(3, 1, np.zeros((4, 4, 3), np.uint8), maps, 0.25)
     hist = histograms({"conv<1>": [0.0, 1.0]}, {"conv<1>": [2.0, 3.0]})
-    return Inside((0.25, 0.75), (example,), hist, hist, (SweepPoint(0.5, (0.9, 0.8)),))
+    return InsideComparison((0.25, 0.75), (example,), hist, hist, (SweepPoint(0.5, (0.9, 0.8)),))
 
 
 def test_the_page_says_everything_and_loads_nothing(inside, tmp_path):

@@ -38,11 +38,11 @@ def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):
     assert np.mean(logits.argmax(1) == shipped) >= 0.98
 
     said = repr(result)
-    assert said.startswith("Compressed(prune → quantize, validation accuracy ")
+    assert said.startswith("CompressedNetwork(prune → quantize, validation accuracy ")
     assert re.search(r"zeros: \d+\.\d % of the prunable weights, \d+\.\d % of all, ", said)
     assert len(said) < 400
     nothing = paretrim.compress(module, train, validation, stages=(), folder=tmp_path / "run")
-    assert repr(nothing).startswith(f"Compressed({nothing.deployed.trim.stat().st_size:,} bytes in '")
+    assert repr(nothing).startswith(f"CompressedNetwork({nothing.deployed.trim.stat().st_size:,} bytes in '")
 
     again = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
     assert again.history == result.history  # seconds and all: nothing was trained again

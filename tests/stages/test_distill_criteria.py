@@ -13,7 +13,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.stages.distill.criteria import CRITERIA
-from paretrim.stages.distill.logits import Decoupled, SoftLogits, decoupled, standardised, warmed
+from paretrim.stages.distill.logits import DecoupledLogits, SoftLogits, decoupled, standardised, warmed
 from paretrim.stages.distill.stage import Distill
 from paretrim.train.losses import Outputs, softened_kl
 from paretrim.train.task import CLASSIFICATION
@@ -60,8 +60,8 @@ def assert_gradient(function, x, step=1e-2, tolerance=2e-2):
 LOGITS = {
     "kd": SoftLogits(),
     "kd standardised": SoftLogits(temperature=2.0, standardise=True),
-    "dkd": Decoupled(),
-    "dkd standardised": Decoupled(temperature=2.0, standardise=True),
+    "dkd": DecoupledLogits(),
+    "dkd standardised": DecoupledLogits(temperature=2.0, standardise=True),
 }
 
 
@@ -97,7 +97,7 @@ def test_dkd_with_the_teachers_doubt_as_beta_is_kd(seed, temperature, classes):
 def test_dkd_is_its_formula():
     found = outputs()
     target, others = decoupled(found.logits, found.teacher_logits, found.labels, 4.0)
-    torch.testing.assert_close(value(Decoupled(alpha=2.0, beta=3.0), found), (2 * target + 3 * others).mean())
+    torch.testing.assert_close(value(DecoupledLogits(alpha=2.0, beta=3.0), found), (2 * target + 3 * others).mean())
     teacher, student = (logits.double().div(4).softmax(1) for logits in (found.teacher_logits, found.logits))
     for image, label in enumerate(found.labels.tolist()):
         p, q = teacher[image], student[image]
@@ -109,7 +109,7 @@ def test_dkd_is_its_formula():
 
 
 def test_the_weight_of_dkd_grows_over_its_warm_up():
-    term = Decoupled(weight=2.0, warmup=0.5).term(CLASSIFICATION)
+    term = DecoupledLogits(weight=2.0, warmup=0.5).term(CLASSIFICATION)
     assert [term.weight_at(progress) for progress in (0.0, 0.25, 0.5, 1.0)] == [0.0, 1.0, 2.0, 2.0]
     assert warmed(3.0, 0.0, 0.0) == 3.0
 

@@ -9,7 +9,7 @@ from tiny import SHORT, dense, resources, same, state
 from torch.nn import functional as F
 
 from paretrim.errors import InvalidRecipe
-from paretrim.network.constraints import Weighted, hold_masks_, sparsity, weighted_layers
+from paretrim.network.constraints import WeightedLayer, hold_masks_, sparsity, weighted_layers
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.hidden import hide_, memory_of, put_masks_
@@ -32,7 +32,7 @@ def mask_of(layer):
 
 
 def test_hidden_weights_come_back_with_their_values():
-    layer = Weighted(torch.tensor([[3.0, -2.0, 1.0]]), None)
+    layer = WeightedLayer(torch.tensor([[3.0, -2.0, 1.0]]), None)
     layers = {"only": layer}
     hide_(layers, hidden=True)
     put_masks_(layers, {"only": torch.tensor([[True, False, True]])})
@@ -120,7 +120,10 @@ def test_the_sparsity_is_exact_and_what_was_pruned_stays(kind, pattern):
 
 def test_scores_learn_by_adam():
     random = torch.Generator().manual_seed(3)
-    scores, trusted = Scores(Weighted(torch.zeros(2, 3), None), FREE), torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    scores, trusted = (
+        Scores(WeightedLayer(torch.zeros(2, 3), None), FREE),
+        torch.zeros(2, 3, dtype=torch.float64, requires_grad=True),
+    )
     optimizer = torch.optim.Adam([trusted], lr=0.01)
     for _ in range(5):
         gradient = torch.randn(2, 3, generator=random, dtype=torch.float64)
@@ -159,14 +162,14 @@ def test_the_gradient_of_a_score_is_that_of_a_factor_on_its_block(pattern, selec
 
 
 def test_scores_of_any_sign_become_sizes_in_the_same_order_over_layers_and_small_blocks():
-    layers = {"a": Weighted(torch.zeros(2, 6), None), "b": Weighted(torch.zeros(1, 3), None)}
+    layers = {"a": WeightedLayer(torch.zeros(2, 6), None), "b": WeightedLayer(torch.zeros(1, 3), None)}
     scores = {"a": torch.tensor([[-1.0, 4.0], [0.5, -3.0]]).double(), "b": torch.tensor([[2.0]]).double()}
     sizes = as_sizes(scores, layers, BLOCKS)
     assert [tuple(size.shape) for size in sizes.values()] == [(2, 6), (1, 3)]
     found = torch.cat([block_sums(size.square(), BLOCKS).flatten() for size in sizes.values()])
     torch.testing.assert_close(found, torch.cat([score.flatten() for score in scores.values()]) + 3.0)
     free = {"a": torch.tensor([[-1.0, 4.0]]).double()}
-    assert as_sizes(free, {"a": Weighted(torch.zeros(1, 2), None)}, FREE)["a"].tolist() == [[0.0, 5.0]]
+    assert as_sizes(free, {"a": WeightedLayer(torch.zeros(1, 2), None)}, FREE)["a"].tolist() == [[0.0, 5.0]]
 
 
 def test_the_best_block_of_a_layer_stays_above_any_threshold():

@@ -23,7 +23,7 @@ from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import layer_times_ns
-from paretrim.stages.quantize.mixed import Mixed, output_variances
+from paretrim.stages.quantize.mixed import Mixture, output_variances
 from paretrim.stages.quantize.stage import Quantize
 
 THREE = (Format(bits=2), Format(bits=4), Format(bits=8))
@@ -140,7 +140,7 @@ def bits_of(stage, name="residual"):
 
 
 def test_by_variance_little_gets_few_bits_and_much_many():
-    found = bits_of(Quantize(mixed=Mixed(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
+    found = bits_of(Quantize(mixed=Mixture(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
     variances = output_variances(dense("residual").network, tuple(found), resources("residual").calibration)
     ordered = [found[name] for name in sorted(found, key=variances.get)]
     assert ordered == [2, 2, 4, 8, 8]
@@ -150,7 +150,7 @@ def test_by_variance_little_gets_few_bits_and_much_many():
 @pytest.mark.parametrize("bits", [2.0, 3.1, 5.0, 8.0])
 def test_by_hessian_is_the_least_of_all_assignments_within_the_bits(bits):
     torch.manual_seed(1)
-    stage = Quantize(mixed=Mixed(choices=THREE, bits=bits, samples=5))
+    stage = Quantize(mixed=Mixture(choices=THREE, bits=bits, samples=5))
     found = bits_of(stage)
     torch.manual_seed(1)
     tiny = dense("residual").network
@@ -172,10 +172,10 @@ def test_a_budget_of_bytes_is_kept_and_named_layers_count():
     tiny = dense("residual").network
     sizes = {name: layer.weight.numel() for name, layer in weighted_layers(tiny).items()}
     limit = sum(sizes.values()) // 2  # 4 bits a weight
-    found = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixed(choices=THREE, bytes=limit, samples=2)))
+    found = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bytes=limit, samples=2)))
     assert found["head"] == 7
     assert sum(sizes[name] * bits for name, bits in found.items()) <= 8 * limit
-    same = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixed(choices=THREE, bits=4.0, samples=2)))
+    same = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bits=4.0, samples=2)))
     assert sum(sizes[name] * bits for name, bits in same.items()) <= 8 * limit
 
 
@@ -184,7 +184,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
     names = list(weighted_layers(dense("residual").network))
     times = {name: tuple(sorted(map(float, random.integers(1, 20, 3)))) for name in names}
     budget = sum(some[1] for some in times.values())
-    stage = Quantize(mixed=Mixed(by="latency", choices=THREE, microseconds=budget, times=times, samples=3))
+    stage = Quantize(mixed=Mixture(by="latency", choices=THREE, microseconds=budget, times=times, samples=3))
     torch.manual_seed(1)
     found = bits_of(stage)
     torch.manual_seed(1)
@@ -203,7 +203,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
 
 
 def test_times_are_measured_where_none_are_given():
-    stage = Quantize(formats={"head": Format(bits=3)}, mixed=Mixed(by="latency", microseconds=1e6, choices=THREE, samples=20))
+    stage = Quantize(formats={"head": Format(bits=3)}, mixed=Mixture(by="latency", microseconds=1e6, choices=THREE, samples=20))
     found = bits_of(stage)
     assert found == {name: 3 if name == "head" else 8 for name in found}
     graph = freeze(stage.begin(dense("residual").network, resources("residual")).network)
@@ -211,21 +211,21 @@ def test_times_are_measured_where_none_are_given():
     assert set(times) == set(found)
     assert all(0 < time < 10**9 for time in times.values())
     with pytest.raises(InvalidRecipe, match=r"the budget is 0.001 microseconds and the fastest choices take [\d.]+; raise it"):
-        bits_of(Quantize(mixed=Mixed(by="latency", microseconds=0.001, choices=THREE, samples=1)))
+        bits_of(Quantize(mixed=Mixture(by="latency", microseconds=0.001, choices=THREE, samples=1)))
 
 
 def test_times_of_every_layer_in_every_choice_are_needed():
     table = dict.fromkeys(weighted_layers(dense("residual").network), (1.0, 2.0))
     with pytest.raises(InvalidRecipe, match=r"times has 2 numbers for layer 'stem\.0'; give one for each of its 3 choices"):
-        bits_of(Quantize(mixed=Mixed(by="latency", microseconds=9.0, times=table)))
+        bits_of(Quantize(mixed=Mixture(by="latency", microseconds=9.0, times=table)))
 
 
 def test_all_layers_may_be_named():
-    assert set(bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixed(bits=4.0))).values()) == {3}
+    assert set(bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixture(bits=4.0))).values()) == {3}
 
 
 def test_a_mixture_ships_as_it_trains():
-    stage = Quantize(budget=SHORT, mixed=Mixed(choices=THREE, bits=4.0, samples=4))
+    stage = Quantize(budget=SHORT, mixed=Mixture(choices=THREE, bits=4.0, samples=4))
     found = run_stage(dense("residual"), stage, resources("residual"))
     graph, images = freeze(found.network), resources("residual").calibration[:10].numpy()
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
@@ -267,11 +267,11 @@ def test_a_budget_that_nothing_keeps_is_refused():
     with pytest.raises(
         InvalidRecipe, match=r"the budget is \d+ bytes of weights and the smallest choices take \d+ \(2 bits a weight"
     ):
-        bits_of(Quantize(mixed=Mixed(choices=THREE, bits=1.5, samples=1)))
+        bits_of(Quantize(mixed=Mixture(choices=THREE, bits=1.5, samples=1)))
 
 
 def test_curvature_needs_labels():
     given = replace(resources("residual"), calibration_labels=None)
     with pytest.raises(DataUnavailable, match="calibration images have no labels here"):
-        Quantize(mixed=Mixed(bits=4.0), budget=NONE).begin(dense("residual").network, given)
-    assert isinstance(run_stage(dense("residual"), Quantize(mixed=Mixed(by="variance"), budget=NONE), given), Candidate)
+        Quantize(mixed=Mixture(bits=4.0), budget=NONE).begin(dense("residual").network, given)
+    assert isinstance(run_stage(dense("residual"), Quantize(mixed=Mixture(by="variance"), budget=NONE), given), Candidate)

@@ -27,7 +27,7 @@ from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.clipq import ClipQ
 from paretrim.stages.quantize.formats import Format
-from paretrim.stages.quantize.mixed import Mixed
+from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
@@ -170,7 +170,7 @@ STAGES = {
         parts=(Quantize(formats={"*": Format(grid="powers")}), Prune(sparsity=0.25, pattern="channel", schedule="cubic")),
         budget=SHORT,
     ),
-    "quantize mixed": Quantize(budget=SHORT, mixed=Mixed(bits=5.0, samples=2)),
+    "quantize mixed": Quantize(budget=SHORT, mixed=Mixture(bits=5.0, samples=2)),
     "quantize by rate": Quantize(budget=SHORT, rate=0.02),
     "quantize by rate observed": Quantize(budget=SHORT, rate=0.02, scales="observed"),
     "quantize adjusted": Quantize(

@@ -11,7 +11,7 @@ from paretrim.data.batches import Batch
 from paretrim.errors import InvalidRecipe
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
-from paretrim.stages.distill.joint import Joint
+from paretrim.stages.distill.joint import JointTeacher
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.together import Together
 from paretrim.train.committee import Committee
@@ -227,7 +227,7 @@ def test_the_soft_loss_decays_to_what_is_asked():
 
 def test_a_joint_teacher_learns_labels_alone_and_the_student_both():
     given = replace(resources("residual"), teacher=stored("residual"))
-    one = Joint(weight=0.5, alpha=1.0)
+    one = JointTeacher(weight=0.5, alpha=1.0)
     extra = one.begin(network("residual"), given)
     assert all(parameter.requires_grad for parameter in extra.parameters())
     batch, student = batch_of(), torch.randn(48, CLASSES, requires_grad=True)

@@ -26,7 +26,7 @@ _LIBRARY.impl("batch_norm", lambda images, _: torch.empty_like(images), "Meta") 
 _STACK_TRACES = "do_not_emit_stack_traces"
 
 
-class NotPlain(Exception):
+class UnusualUse(Exception):
     """A BatchNorm is used in another way than being called in eval; never shown to a user."""
 
 
@@ -39,14 +39,14 @@ class OpaqueNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """The operation in place of the norm."""
         if self.training or input.dtype != torch.float32 or input.dim() != 4 or input.shape[1] != len(self.held["running_mean"]):
-            raise NotPlain(f"'{self.path}' is called in training or with an input of another shape")
+            raise UnusualUse(f"'{self.path}' is called in training or with an input of another shape")
         found = torch.ops.paretrim.batch_norm(input, self.path)
         assert isinstance(found, Tensor)
         return found
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         if name in _PARAMETERS or name in _BUFFERS:
-            raise NotPlain(f"'{self.path}.{name}' is read outside of its layer")
+            raise UnusualUse(f"'{self.path}.{name}' is read outside of its layer")
         return super().__getattr__(name)
 
 

@@ -19,7 +19,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.report import inside as page
 from paretrim.report import wording
 from paretrim.results.comparison import Comparison, compare, compare_numbers
-from paretrim.results.inside import Inside
+from paretrim.results.inside import InsideComparison
 
 BATCH = 250
 """Images at once."""
@@ -113,7 +113,7 @@ def _numbers(parsed: argparse.Namespace, file: Path) -> npt.NDArray[np.float32]:
     return np.concatenate([part.reshape(len(part), -1) for part in found], axis=1)
 
 
-def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> Inside:
+def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> InsideComparison:
     """A look into both files.
 
     Raises:

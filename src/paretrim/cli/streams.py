@@ -20,7 +20,7 @@ class OutputLost(Exception):
         self.reason = reason
 
 
-class _Guarded:
+class _StreamGuard:
     """A stream that tells ``lost`` when it cannot be written, and is then pointed at nothing.
 
     Without that Python would try again at its end, and end with a message and an exit code of its own.
@@ -63,8 +63,8 @@ def guarded_streams() -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
     output, notes = _open(sys.stdout), _open(sys.stderr)
-    sys.stdout = cast(TextIO, _Guarded(output, _raise_lost))
-    sys.stderr = cast(TextIO, _Guarded(notes, lambda _: None))
+    sys.stdout = cast(TextIO, _StreamGuard(output, _raise_lost))
+    sys.stderr = cast(TextIO, _StreamGuard(notes, lambda _: None))
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ LISTED = 12
 """How many differing keys of a kind an error lists."""
 
 
-class _Ignored:
+class _Placeholder:
     """Stands for an object beside the weights that training scripts keep there. Nothing of it is made, called or looked at."""
 
     def __init__(self, *_: object) -> None:
@@ -60,7 +60,7 @@ class _Ignored:
 
 
 _IGNORED = {
-    name: type(name.rpartition(".")[2], (_Ignored,), {})
+    name: type(name.rpartition(".")[2], (_Placeholder,), {})
     for name in (
         *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("scalar", "_reconstruct")),
         *("numpy.dtype", "numpy.ndarray", "argparse.Namespace"),

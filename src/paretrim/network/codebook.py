@@ -79,7 +79,7 @@ class Codebook(nn.Module):
             levels, step = self._levels()
             index, alive = self._members(weight), weight.detach() != 0
             values = straight(self.centroids, levels * step)
-            moved = cast(Callable[..., Tensor], _FromTable.apply)(values, index, alive)
+            moved = cast(Callable[..., Tensor], _TableLookup.apply)(values, index, alive)
             return moved if self.training else straight(weight, moved)
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class _Context(Protocol):
         """Save tensors."""
 
 
-class _FromTable(torch.autograd.Function):
+class _TableLookup(torch.autograd.Function):
     """Values [k] at an index, 0 where not alive. The gradient of a value: the sum over its members / sqrt(their number)."""
 
     @staticmethod

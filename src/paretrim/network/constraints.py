@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from paretrim.network.grids import WeightGrid
 
 
-class Weighted(nn.Module):
+class WeightedLayer(nn.Module):
     """A convolution or linear layer: ``weight`` [Co, ...], ``bias`` [Co] or None, and its constraints."""
 
     mask: Tensor | None
@@ -58,7 +58,7 @@ class Weighted(nn.Module):
         return self.bias if self.bias is None or self.alive is None else self.bias * self.alive
 
 
-def set_mask_(layer: Weighted, mask: Tensor) -> None:
+def set_mask_(layer: WeightedLayer, mask: Tensor) -> None:
     """Prune: weights where ``mask`` is False become and stay zero. Masks only ever shrink.
 
     Raises:
@@ -75,7 +75,7 @@ def _brings_back(mask: Tensor, before: Tensor) -> bool:
     return fits and bool((mask.to(before.device) & ~before).any())
 
 
-def replace_mask_(layer: Weighted, mask: Tensor) -> None:
+def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
     """Another mask in place of the one that is there, for methods that drop weights and grow others while they train.
 
     A weight that comes back is 0 and trains from there, unless its layer does not hold pruned weights at 0. Every other stage
@@ -92,7 +92,7 @@ def replace_mask_(layer: Weighted, mask: Tensor) -> None:
     hold_masks_([layer])
 
 
-def hold_masks_(layers: Iterable[Weighted]) -> None:
+def hold_masks_(layers: Iterable[WeightedLayer]) -> None:
     """Set pruned weights to zero again where they are held: after an optimizer step, momentum must not have moved them."""
     with torch.no_grad():
         for layer in layers:
@@ -119,15 +119,15 @@ def name_of(key: str) -> str:
     return key[reserved:].replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
-def weighted_layers(network: nn.Module) -> dict[str, Weighted]:
+def weighted_layers(network: nn.Module) -> dict[str, WeightedLayer]:
     """Every layer with a prunable weight by its name, in the order of the network."""
     return dict(_weighted(network))
 
 
-def _weighted(network: nn.Module) -> Iterator[tuple[str, Weighted]]:
+def _weighted(network: nn.Module) -> Iterator[tuple[str, WeightedLayer]]:
     layers = cast(Mapping[str, nn.Module], network.layers)
     for key, module in layers.items():
-        if isinstance(module, Weighted):
+        if isinstance(module, WeightedLayer):
             yield name_of(key), module
 
 
@@ -154,7 +154,7 @@ def zeros_and_weights(network: nn.Module) -> tuple[int, int]:
     return zeros, total
 
 
-def living_weights(layer: Weighted) -> int:
+def living_weights(layer: WeightedLayer) -> int:
     """Number of weights of a layer that are not pruned."""
     return layer.weight.numel() if layer.mask is None else int(layer.mask.sum())
 

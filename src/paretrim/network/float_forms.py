@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from paretrim.graph.functions import SMALLEST, least_base
 from paretrim.graph.operations.attributes import Settings
-from paretrim.network.constraints import Weighted
+from paretrim.network.constraints import WeightedLayer
 
 Layer = nn.Module | None
 """The module that holds a node's tensors; None where it has none."""
@@ -25,7 +25,7 @@ def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
 
 def conv2d(settings: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
     """Convolution with the weight that takes part."""
-    weighted = cast(Weighted, layer)
+    weighted = cast(WeightedLayer, layer)
     top, left, bottom, right = settings.edges("padding")
     x, inside = inputs[0], (top, left)
     if (top, left) != (bottom, right):  # the kernel pads both sides alike, so this is padded beforehand
@@ -36,7 +36,7 @@ def conv2d(settings: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
 
 def linear(_: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
     """Linear layer likewise."""
-    weighted = cast(Weighted, layer)
+    weighted = cast(WeightedLayer, layer)
     return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
 
 

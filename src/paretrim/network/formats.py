@@ -22,7 +22,7 @@ from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
-from paretrim.network.trained_ternary import TrainedTernary
+from paretrim.network.trained_ternary import TrainedTernaryWeights
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 from paretrim.own_code import described, imported
 from paretrim.visible import brief
@@ -39,7 +39,7 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "codebook": Codebook,
     "powers": PowersOfTwo,
     "clip-q": ClippedMeans,
-    "trained-ternary": TrainedTernary,
+    "trained-ternary": TrainedTernaryWeights,
 }
 """Grids of weights by the name that recipes and their facts give them."""
 

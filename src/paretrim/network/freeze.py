@@ -13,7 +13,7 @@ from paretrim.graph.functions import pixel_table
 from paretrim.graph.lower import WeightCodes, lower
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.float_weights import FloatWeights
 from paretrim.network.network import Network
 
@@ -57,7 +57,7 @@ def with_input(frozen: Graph, spec: InputSpec) -> Graph:
     return replace(frozen, input=spec, nodes=tuple(nodes))
 
 
-def _stored(name: str, layer: Weighted) -> StoredWeight:
+def _stored(name: str, layer: WeightedLayer) -> StoredWeight:
     if isinstance(layer.quantizer, FloatWeights):
         with located(f"layer '{name}'"):
             return StoredWeight(layer.quantizer.stored(layer.masked_weight()))
@@ -65,7 +65,7 @@ def _stored(name: str, layer: Weighted) -> StoredWeight:
     return StoredWeight(codes.integers, codes.scale)
 
 
-def _codes(name: str, layer: Weighted) -> WeightCodes:
+def _codes(name: str, layer: WeightedLayer) -> WeightCodes:
     assert layer.quantizer is not None
     with torch.no_grad():
         integers, scale = layer.quantizer.integers(layer.masked_weight())

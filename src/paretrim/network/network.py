@@ -22,7 +22,7 @@ from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
-from paretrim.network.constraints import Weighted, key_of, name_of
+from paretrim.network.constraints import WeightedLayer, key_of, name_of
 from paretrim.network.grids import ActivationGrid
 from paretrim.network.places import value_at
 from paretrim.network.torch_forms import IN_PLACE, real_form
@@ -199,7 +199,7 @@ class Network(nn.Module):
         if key_of(name) not in self.layers:
             return {}
         module = self.layers[key_of(name)]
-        if isinstance(module, Weighted):
+        if isinstance(module, WeightedLayer):
             shape = tuple(module.weight.shape)
             arrays = {"weight": _numpy(module.masked_weight()) if weights else np.broadcast_to(np.float32(0), shape)}
             bias = module.effective_bias()
@@ -232,7 +232,7 @@ def _layer(node: Node) -> nn.Module | None:
     """The module that holds the tensors of a node, None for one without state."""
     if node.op in WEIGHTED:
         bias = node.tensors.get("bias")
-        layer = Weighted(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+        layer = WeightedLayer(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
         return layer.requires_grad_(not is_fixed(node))
     if node.op == "batch_norm":
         epsilon = settings_of(node).required_number("epsilon")

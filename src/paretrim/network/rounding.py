@@ -114,7 +114,7 @@ def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | Non
     return gradient_x, along / scale * ctx.gradient_scale
 
 
-class _Straight(torch.autograd.Function):
+class _Replacement(torch.autograd.Function):
     """A value that is put in the place of another, whose gradient passes to that one as it is."""
 
     @staticmethod
@@ -143,4 +143,4 @@ def chosen_rows(x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_sca
 
 def straight(x: Tensor, chosen: Tensor) -> Tensor:
     """``chosen`` in the place of ``x``, with the gradient passing to ``x`` as it is."""
-    return cast(Callable[..., Tensor], _Straight.apply)(x, chosen)
+    return cast(Callable[..., Tensor], _Replacement.apply)(x, chosen)

@@ -15,7 +15,7 @@ from paretrim.graph.fusion import fuse, grid_holders
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.types import Float64Array
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import BatchNorm, Network
 
 
@@ -45,7 +45,7 @@ def settle_(network: Network) -> None:
 
 
 def _settle_layer_(
-    layer: Weighted, norm: BatchNorm | None, factor: Float64Array, bias: Float64Array, grids: dict[str, float]
+    layer: WeightedLayer, norm: BatchNorm | None, factor: Float64Array, bias: Float64Array, grids: dict[str, float]
 ) -> None:
     quantizer = layer.quantizer
     assert quantizer is not None

@@ -60,7 +60,7 @@ def thaw(graph: Graph) -> Network:
     if not graph.quantized:
         network = Network(_in_float32(_without_normalisation(graph)))
     else:
-        work = _Thawing(graph)
+        work = _Thaw(graph)
         network = Network(work.float_graph())
         work.put_on_grids_(network)
     for layer in weighted_layers(network).values():
@@ -92,7 +92,7 @@ def _in_float32(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-class _Thawing:
+class _Thaw:
     """One integer graph on its way back. ``ends`` says which float value stands for an integer one."""
 
     def __init__(self, graph: Graph) -> None:

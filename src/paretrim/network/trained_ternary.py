@@ -34,7 +34,7 @@ METHODS = (
 )
 
 
-class TrainedTernary(nn.Module):
+class TrainedTernaryWeights(nn.Module):
     """``positive`` where ``w > t max|w|``, ``-negative`` where ``w < -t max|w|``, else 0; t is 0.05, the maximum a channel's.
 
     Both values train, from the means of their members. Their gradients are the sums over members, as published, over the square

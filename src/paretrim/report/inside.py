@@ -11,7 +11,7 @@ import numpy.typing as npt
 from paretrim import files
 from paretrim.report import png, wording
 from paretrim.results.comparison import Comparison
-from paretrim.results.inside import Example, Histogram, Inside, Map, Pixels
+from paretrim.results.inside import Example, Histogram, InsideComparison, Map, Pixels
 from paretrim.visible import escape
 
 SIDE = 128
@@ -45,7 +45,7 @@ figure { margin: 0; } figcaption { font-size: 0.85rem; overflow-wrap: anywhere; 
 """
 
 
-def write(path: Path, names: tuple[str, str], found: Comparison, inside: Inside) -> None:
+def write(path: Path, names: tuple[str, str], found: Comparison, inside: InsideComparison) -> None:
     """Write the page, atomically.
 
     Raises:
@@ -54,7 +54,7 @@ def write(path: Path, names: tuple[str, str], found: Comparison, inside: Inside)
     files.write_atomically(path, render(names, found, inside).encode())
 
 
-def render(names: tuple[str, str], found: Comparison, inside: Inside) -> str:
+def render(names: tuple[str, str], found: Comparison, inside: InsideComparison) -> str:
     """The page as text; it loads nothing."""
     first, second = map(escape, names)
     mean = float(np.mean(inside.similarity))
@@ -94,7 +94,7 @@ def _example(one: Example) -> str:
     return f"<figure>{images}<figcaption>image {one.position}, class {one.label}: {one.similarity:.3f}</figcaption></figure>"
 
 
-def _sweep(inside: Inside) -> str:
+def _sweep(inside: InsideComparison) -> str:
     rows = "".join(
         f"<tr><td>{wording.percent(one.sparsity, 0)}</td>"
         + "".join(f"<td>{wording.percent(value, 2)}</td>" for value in one.accuracy)

@@ -45,7 +45,7 @@ class SweepPoint:
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
+class InsideComparison:
     """Everything of two networks. ``similarity`` is that of their class maps for each of the first ``len(similarity)`` images."""
 
     similarity: tuple[float, ...]

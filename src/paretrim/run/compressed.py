@@ -42,7 +42,7 @@ EPOCHS = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Compressed:
+class CompressedNetwork:
     """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
 
     candidate: Candidate
@@ -59,7 +59,7 @@ class Compressed:
             said = f"{' → '.join(stage.name for stage in self.history)}, {change}, zeros: {zeros}, {said}"
         if self.deployed.onnx_problem:
             said = f"{said}, no ONNX file: {self.deployed.onnx_problem}"
-        return f"Compressed({said})"
+        return f"CompressedNetwork({said})"
 
     @cached_property
     def network(self) -> nn.Module:
@@ -127,7 +127,7 @@ def compress(
     resize: int = 0,
     report: Report | None = None,
     task: Task = CLASSIFICATION,
-) -> Compressed:
+) -> CompressedNetwork:
     """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
 
     Args:
@@ -182,7 +182,7 @@ def compress(
         deployed = deploy(candidate, start, place / "deployed" / deployment_key(start, chosen))
         if deployed.onnx_problem:
             watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
-        return Compressed(candidate, deployed)
+        return CompressedNetwork(candidate, deployed)
 
 
 def to_int8(
@@ -197,7 +197,7 @@ def to_int8(
     resize: int = 0,
     report: Report | None = None,
     task: Task = CLASSIFICATION,
-) -> Compressed:
+) -> CompressedNetwork:
     """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
 
     Args:

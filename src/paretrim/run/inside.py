@@ -17,7 +17,7 @@ from paretrim.network.class_maps import class_maps, likeness
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.network.thaw import network_from_file
-from paretrim.results.inside import Example, Inside, Map, Pixels, SweepPoint, histograms
+from paretrim.results.inside import Example, InsideComparison, Map, Pixels, SweepPoint, histograms
 
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of zeros of a sweep."""
@@ -33,7 +33,7 @@ def look_into_files(
     *,
     first_shown: Sequence[int] = (),
     at: str = "",
-) -> Inside:
+) -> InsideComparison:
     """Look into the networks of two ``.trim`` files, at the first :data:`IMAGES` of images [N, C, H, W] as each file takes them.
 
     Of the images ``first_shown`` at most :data:`SHOWN_FIRST` are shown.
@@ -62,7 +62,7 @@ def look_inside(
     *,
     first_shown: Sequence[int] = (),
     at: str = "",
-) -> Inside:
+) -> InsideComparison:
     """Look into two networks at the same images, as each takes them: normalised float32 [N, C, H, W].
 
     ``pixels`` [N, H, W] or [N, H, W, 3] are for people. Shown are ``first_shown``, then the images whose maps differ most.
@@ -85,7 +85,7 @@ def look_inside(
     read = [_read(network, given[:BATCH]) for network, given in zip(networks, inputs, strict=True)]
     accuracies = [sweep(network, given, labels) for network, given in zip(networks, inputs, strict=True)]
     swept = tuple(SweepPoint(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
-    return Inside(tuple(map(float, similarity)), tuple(examples), histograms(*weights), histograms(*read), swept)
+    return InsideComparison(tuple(map(float, similarity)), tuple(examples), histograms(*weights), histograms(*read), swept)
 
 
 def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:

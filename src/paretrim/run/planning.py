@@ -104,7 +104,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class _Few:
+class _FirstBatches:
     """The first batches of every epoch."""
 
     batches: Batches
@@ -292,7 +292,7 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
         moments.append((tick.step, time.monotonic()))
 
     if stage.budget.epochs:
-        few = replace(resources, train=lambda size: _Few(resources.train(size), TIMED_STEPS))
+        few = replace(resources, train=lambda size: _FirstBatches(resources.train(size), TIMED_STEPS))
         # Ramps would move at each of these few steps, and move a hundred times in a whole budget: only their ends are taken.
         plan = Plan(
             stage.name,
@@ -319,7 +319,7 @@ def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluatio
 
 def _evaluated(start: Start) -> tuple[float, float, int]:
     """Predicted seconds of one pass over the validation images, and the metric's value on the first so many of them."""
-    first = list(_Few(start.validation, 1).epoch(0))
+    first = list(_FirstBatches(start.validation, 1).epoch(0))
     began = time.monotonic()
     found = evaluate(start.network, first, start.execution.torch_device(), task=start.task)
     return (time.monotonic() - began) * len(start.validation), found, sum(len(batch.labels) for batch in first)

@@ -41,7 +41,7 @@ from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.clipq import ClipQ, Rate
 from paretrim.stages.quantize.formats import Format
-from paretrim.stages.quantize.mixed import Mixed
+from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label
@@ -335,7 +335,7 @@ def _owner(kind: type, location: tuple[object, ...]) -> type:
     """The dataclass that the last part of a location should be a field of."""
     for part in location[:-1]:
         kinds = {field.name: field.type for field in dataclasses.fields(kind)}
-        found = {"model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution, "mixed": Mixed}
+        found = {"model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution, "mixed": Mixture}
         found |= {"budget": Budget, "dense": Budget, "formats": Format, "choices": Format, "rates": Rate}
         if kind is Distill:
             found |= CRITERIA

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import TrainingFailed
-from paretrim.network.constraints import Weighted, living_weights, weighted_layers
+from paretrim.network.constraints import WeightedLayer, living_weights, weighted_layers
 from paretrim.network.network import Network
 from paretrim.train.resources import Resources
 
@@ -54,7 +54,7 @@ def calibration_gradients(network: Network, resources: Resources, *, batch: int 
         yield weight_gradients(loss, layers)
 
 
-def weight_gradients(value: Tensor, layers: Mapping[str, Weighted], *, differentiable: bool = False) -> dict[str, Tensor]:
+def weight_gradients(value: Tensor, layers: Mapping[str, WeightedLayer], *, differentiable: bool = False) -> dict[str, Tensor]:
     """Gradients of a scalar by weights, 0 for those that do not train; ``differentiable`` ones can be differentiated again."""
     wanted = {name: layer.weight for name, layer in layers.items() if layer.weight.requires_grad}
     gradients = torch.autograd.grad(

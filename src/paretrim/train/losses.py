@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from paretrim.network.constraints import Weighted
+from paretrim.network.constraints import WeightedLayer
 from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.train.task import softened_kl as softened_kl
 
@@ -29,7 +29,7 @@ class Outputs:
     labels: Tensor
     teacher_logits: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
-    layers: tuple[Weighted, ...] = ()
+    layers: tuple[WeightedLayer, ...] = ()
     teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
     indices: Tensor | None = None
     extra: nn.ModuleDict = field(default_factory=nn.ModuleDict)

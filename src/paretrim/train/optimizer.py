@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.constraints import Weighted
+from paretrim.network.constraints import WeightedLayer
 from paretrim.train.budget import Budget
 
 _USUAL: Mapping[Tensor, int] = MappingProxyType({})
@@ -75,13 +75,13 @@ def parameters_of(module: nn.Module) -> Iterator[Tensor]:
             yield from parameters_of(child)
 
 
-def see_through_masks_(layers: Mapping[str, Weighted], through: bool) -> None:
+def see_through_masks_(layers: Mapping[str, WeightedLayer], through: bool) -> None:
     """Whether backward passes give gradients of pruned weights too."""
     for layer in layers.values():
         layer.dense_gradients = through
 
 
-def take_dense_gradients_(layers: Mapping[str, Weighted]) -> dict[str, Tensor]:
+def take_dense_gradients_(layers: Mapping[str, WeightedLayer]) -> dict[str, Tensor]:
     """The gradients by weights, pruned ones included; in their place are now gradients that are 0 for pruned weights."""
     dense = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
     for name, gradient in dense.items():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Node
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.grids import ActivationGrid, WeightGrid
 from paretrim.network.network import BatchNorm, Network
 
@@ -108,7 +108,7 @@ class _Units:
         else:
             self.values[node.name] = max(inputs)
 
-    def _weighted(self, node: Node, layer: Weighted, source: int) -> int:
+    def _weighted(self, node: Node, layer: WeightedLayer, source: int) -> int:
         if not layer.weight.requires_grad:
             return source
         usual = USUAL_LOGITS if node.name in self.outputs else self.usual["norm" if node.name in self.normed else "plain"]

@@ -75,7 +75,7 @@ class Contrast:
         if self.draw == "image":
             require_classes(resources, f'{self.loss} with draw = "image"')
         labels = _labels(resources)
-        others = _Others(labels) if self.draw == "image" else None
+        others = _OtherClasses(labels) if self.draw == "image" else None
         ours, theirs = (self._embedding(math.prod(shape)) for shape in shapes)
         return nn.ModuleDict({"contrast": Bank(self, ours, theirs, len(labels), others)})
 
@@ -105,7 +105,9 @@ class Bank(nn.Module):
     teacher_bank: Tensor
     scale: Tensor
 
-    def __init__(self, settings: Contrast, student: nn.Module, teacher: nn.Module, images: int, others: _Others | None) -> None:
+    def __init__(
+        self, settings: Contrast, student: nn.Module, teacher: nn.Module, images: int, others: _OtherClasses | None
+    ) -> None:
         super().__init__()
         self.settings, self.student, self.teacher, self.others = settings, student, teacher, others
         bound = math.sqrt(3 / settings.dimensions)
@@ -139,7 +141,7 @@ class Bank(nn.Module):
         return torch.randint(len(self.student_bank), (1, count), device=indices.device).expand(images, count)
 
 
-class _Others(nn.Module):
+class _OtherClasses(nn.Module):
     """Draws images of other classes."""
 
     order: Tensor

@@ -9,17 +9,18 @@ from pydantic import Field
 
 from paretrim.stages.distill.contrast import Contrast
 from paretrim.stages.distill.features import Attention, Hint, Mimic
-from paretrim.stages.distill.joint import Joint
-from paretrim.stages.distill.logits import Decoupled, SoftLogits
+from paretrim.stages.distill.joint import JointTeacher
+from paretrim.stages.distill.logits import DecoupledLogits, SoftLogits
 from paretrim.stages.distill.relations import Relations
 from paretrim.stages.distill.review import Review
 
 AnyCriterion = Annotated[
-    SoftLogits | Decoupled | Hint | Mimic | Attention | Relations | Contrast | Review | Joint, Field(discriminator="loss")
+    SoftLogits | DecoupledLogits | Hint | Mimic | Attention | Relations | Contrast | Review | JointTeacher,
+    Field(discriminator="loss"),
 ]
 """What a recipe can give. Add yours here and below."""
 
 CRITERIA: Mapping[str, type] = {
-    kind.loss: kind for kind in (SoftLogits, Decoupled, Hint, Mimic, Attention, Relations, Contrast, Review, Joint)
+    kind.loss: kind for kind in (SoftLogits, DecoupledLogits, Hint, Mimic, Attention, Relations, Contrast, Review, JointTeacher)
 }
 """The settings of every loss by its name."""

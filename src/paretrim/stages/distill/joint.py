@@ -30,7 +30,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class Joint:
+class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 
     The teacher is a copy that goes on from where the named teacher is: from its initialisation, if nothing has trained it. It

@@ -83,7 +83,7 @@ class SoftLogits:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Decoupled:
+class DecoupledLogits:
     """``alpha TCKD + beta NCKD`` (DKD): how sure the teacher is of the label, and what it says of the other classes.
 
     With p the softened probability of the label, TCKD is ``T^2 KL`` of the pairs (p, 1 - p), and NCKD is ``T^2 KL`` of the

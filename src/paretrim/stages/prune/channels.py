@@ -13,7 +13,7 @@ from paretrim.graph.channels import Allocation, ChannelGroups, DoubleArray, chan
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Node
-from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network
 
 IntArray = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None
         batch_norm.alive = alive.float() if batch_norm.alive is None else batch_norm.alive * alive
 
 
-def _columns(node: Node, layer: Weighted, groups: ChannelGroups) -> IntArray:
+def _columns(node: Node, layer: WeightedLayer, groups: ChannelGroups) -> IntArray:
     """The classes of the channels that the columns of a weight read; -1 where every row reads its own."""
     columns = layer.weight.shape[1]
     if is_depthwise(node, tuple(layer.weight.shape)):
@@ -109,7 +109,7 @@ def carried(network: Network, restriction: Restriction) -> Network:
     return smaller.to(next(network.parameters()).device)
 
 
-def _carry_(source: Weighted, target: Weighted, kept: ChannelIndices) -> None:
+def _carry_(source: WeightedLayer, target: WeightedLayer, kept: ChannelIndices) -> None:
     outputs = torch.from_numpy(kept.outputs).to(source.weight.device)
     inputs = torch.from_numpy(kept.inputs).to(source.weight.device)
     if source.mask is not None:

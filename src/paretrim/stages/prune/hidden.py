@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
-from paretrim.network.constraints import Weighted, hold_masks_, key_of, replace_mask_, set_mask_
+from paretrim.network.constraints import WeightedLayer, hold_masks_, key_of, replace_mask_, set_mask_
 from paretrim.train.training import Training
 
 
@@ -18,33 +18,33 @@ class Memory(nn.Module):
 
     alive: Tensor
 
-    def __init__(self, layer: Weighted) -> None:
+    def __init__(self, layer: WeightedLayer) -> None:
         super().__init__()
         alive = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask.clone()
         self.register_buffer("alive", alive)
 
 
-def give_masks_(layers: Mapping[str, Weighted]) -> None:
+def give_masks_(layers: Mapping[str, WeightedLayer]) -> None:
     """A mask of ones where a layer has none: its shape is then known from the first step on."""
     for layer in layers.values():
         if layer.mask is None:
             set_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
 
 
-def hide_(layers: Mapping[str, Weighted], *, hidden: bool) -> None:
+def hide_(layers: Mapping[str, WeightedLayer], *, hidden: bool) -> None:
     """Whether pruned weights keep their values behind the mask; where they no longer do they become 0."""
     for layer in layers.values():
         layer.holds = not hidden
     hold_masks_(layers.values())
 
 
-def put_masks_(layers: Mapping[str, Weighted], masks: Mapping[str, Tensor]) -> None:
+def put_masks_(layers: Mapping[str, WeightedLayer], masks: Mapping[str, Tensor]) -> None:
     """Other masks; weights that come back have the values that they had."""
     for name, mask in masks.items():
         replace_mask_(layers[name], mask)
 
 
-def memory_of(training: Training, name: str, layer: Weighted) -> Memory:
+def memory_of(training: Training, name: str, layer: WeightedLayer) -> Memory:
     """What the stage remembers of a layer.
 
     Raises:

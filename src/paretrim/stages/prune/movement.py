@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, key_of
+from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
@@ -54,7 +54,7 @@ class Scores(Memory):
     square: Tensor
     steps: Tensor
 
-    def __init__(self, layer: Weighted, pattern: Pattern) -> None:
+    def __init__(self, layer: WeightedLayer, pattern: Pattern) -> None:
         super().__init__(layer)
         shape = block_shape(layer.weight.shape, pattern)
         for name in ("value", "mean", "square"):
@@ -129,7 +129,7 @@ class Movement:
                 "soft"
             )
 
-    def _layers(self, network: Network) -> dict[str, Weighted]:
+    def _layers(self, network: Network) -> dict[str, WeightedLayer]:
         return Prune(first=self.first, last=self.last, depthwise=self.depthwise).layers_of(network)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
@@ -173,10 +173,10 @@ class Movement:
     def _ramp(self, progress: float) -> float:
         return cubic(progress, start=self.start, end=self.end, initial=0.0, final=1.0)
 
-    def _scores(self, training: Training, layers: Mapping[str, Weighted]) -> dict[str, Scores]:
+    def _scores(self, training: Training, layers: Mapping[str, WeightedLayer]) -> dict[str, Scores]:
         return {name: cast(Scores, memory_of(training, name, layer)) for name, layer in layers.items()}
 
-    def _masks(self, layers: Mapping[str, Weighted], scores: Mapping[str, Scores], progress: float) -> dict[str, Tensor]:
+    def _masks(self, layers: Mapping[str, WeightedLayer], scores: Mapping[str, Scores], progress: float) -> dict[str, Tensor]:
         """The masks that the scores ask for at this progress."""
         pattern, ramp = parse_pattern(self.pattern), self._ramp(progress)
         if self.selection == "soft":
@@ -197,7 +197,7 @@ def above(score: Tensor, threshold: float, shape: torch.Size, pattern: Pattern) 
     return expand((score.sigmoid() > threshold) | (score == score.max()), shape, pattern)
 
 
-def as_sizes(scores: Mapping[str, Tensor], layers: Mapping[str, Weighted], pattern: Pattern) -> dict[str, Tensor]:
+def as_sizes(scores: Mapping[str, Tensor], layers: Mapping[str, WeightedLayer], pattern: Pattern) -> dict[str, Tensor]:
     """Scores of blocks, of any sign, as sizes of weights that are in the same order over all layers; 0 for the least."""
     least = min(float(score.min()) for score in scores.values())
     found = {}

@@ -18,7 +18,7 @@ from torch.nn import functional
 from paretrim.graph.fusion import fuse
 from paretrim.graph.types import Node
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import BatchNorm, Network
 from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
 from paretrim.stages.prune.patterns import Pattern
@@ -73,7 +73,7 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
     return scores
 
 
-def _group_scores(layer: Weighted, node: Node, group: int, moments: Moments, pattern: Pattern) -> Tensor:
+def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments, pattern: Pattern) -> Tensor:
     """Costs spread over the weights of their blocks, [R, D]."""
     kernel = math.prod(layer.weight.shape[2:])
     alive = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask
@@ -143,7 +143,7 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
     layer_moments(network, reference, images, names, fit)
 
 
-def _fitted_rows(node: Node, layer: Weighted, about: Moments, original: Tensor, factor: Tensor | None) -> Tensor:
+def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Tensor, factor: Tensor | None) -> Tensor:
     """Give a layer its best weights, and return them as [G, R, D]; with the ``factor`` [Co] behind it also on its grid."""
     groups = groups_of(node)
     masks = as_columns(torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask, groups)
@@ -161,7 +161,7 @@ def _fitted_rows(node: Node, layer: Weighted, about: Moments, original: Tensor, 
     return new
 
 
-def _affine(layer: Weighted, norm: BatchNorm | None) -> tuple[Tensor, Tensor]:
+def _affine(layer: WeightedLayer, norm: BatchNorm | None) -> tuple[Tensor, Tensor]:
     """Factor and offset [Co], float64, of what follows the products of a layer: its bias and its BatchNorm."""
     bias = layer.effective_bias()
     nothing = torch.zeros(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
@@ -180,7 +180,7 @@ def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
     )
 
 
-def _shift_(layer: Weighted, norm: BatchNorm | None, shift: Tensor) -> None:
+def _shift_(layer: WeightedLayer, norm: BatchNorm | None, shift: Tensor) -> None:
     """Add ``shift`` [Co] to what a layer gives, in its bias or in the BatchNorm behind it."""
     with torch.no_grad():
         if norm is not None:

@@ -18,7 +18,7 @@ from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.history import LATER
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, set_mask_, weighted_layers
+from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
@@ -293,7 +293,7 @@ class Prune:
             lambda weights: self._chosen(network, _magnitudes(weights), self.sparsity),
         )
 
-    def layers_of(self, network: Network) -> dict[str, Weighted]:
+    def layers_of(self, network: Network) -> dict[str, WeightedLayer]:
         """The layers of a network that take part.
 
         Raises:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, key_of
+from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
@@ -43,7 +43,7 @@ class _Memory(Memory):
 
     frozen: Tensor
 
-    def __init__(self, layer: Weighted) -> None:
+    def __init__(self, layer: WeightedLayer) -> None:
         super().__init__(layer)
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
 
@@ -131,7 +131,7 @@ class StraightThrough:
         """Cross-entropy with the labels, the default."""
         return ()
 
-    def _masks(self, layers: Mapping[str, Weighted], memories: Mapping[str, Memory], progress: float) -> dict[str, Tensor]:
+    def _masks(self, layers: Mapping[str, WeightedLayer], memories: Mapping[str, Memory], progress: float) -> dict[str, Tensor]:
         """The masks of the largest weights at this progress."""
         pattern = parse_pattern(self.pattern)
         alive = {name: memory.alive for name, memory in memories.items()}

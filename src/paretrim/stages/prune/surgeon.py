@@ -69,7 +69,7 @@ def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quo
     rows, width = weight.shape
     count = width // block
     costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
-    left = _Left.of(weight, inverse, block, alive, quota)
+    left = _RowsLeft.of(weight, inverse, block, alive, quota)
     dearest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
     while left.blocks:
         step = 1 if width <= _EXACT else max(1, left.blocks // _FRACTION)
@@ -85,7 +85,7 @@ def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quo
 
 
 @dataclass(eq=False)
-class _Left:
+class _RowsLeft:
     """What is left of a few rows: weights [r, A], their inverses [r, A, A], and the places of their A / block blocks [r, B].
 
     Blocks that have left stay in the tensors, as zeros, until there are enough of them for smaller tensors to pay; with a
@@ -110,7 +110,7 @@ class _Left:
         return int(((~self.gone).view(len(self.gone), -1, group).sum(2) - stay).clamp(min=0).sum(1).max())
 
     @classmethod
-    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> _Left:
+    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> _RowsLeft:
         rows, width = weight.shape
         places = torch.arange(width // block, device=weight.device).expand(rows, -1).clone()
         inverses = inverse.float().expand(rows, width, width).clone()

@@ -18,7 +18,7 @@ from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Node
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import Network
 from paretrim.stages.layer_inputs import Moments, as_columns, groups_of, layer_moments
 from paretrim.stages.prune.channels import IntArray, silence_, silenced, without_channels
@@ -118,7 +118,7 @@ _SLACK = 1e-9
 """What shares of the budget may be off by, from rounding."""
 
 
-def _dense_nodes(network: Network) -> list[tuple[Node, Weighted]]:
+def _dense_nodes(network: Network) -> list[tuple[Node, WeightedLayer]]:
     """Weighted nodes but depthwise convolutions, whose channels only pass through."""
     layers = weighted_layers(network)
     found = [(node, layers[node.name]) for node in network.structure.nodes if node.op in WEIGHTED]
@@ -220,7 +220,7 @@ _DAMPING = 1e-6
 """Share of the mean diagonal that draws scales towards 1: channels that add nothing keep theirs."""
 
 
-def _scale_columns_(layer: Weighted, owners: Tensor, scales: Tensor) -> None:
+def _scale_columns_(layer: WeightedLayer, owners: Tensor, scales: Tensor) -> None:
     """Multiply what the weights [Co, Ci, ...] read of each channel by its scale; channels of no owner stay as they are."""
     groups, inputs = owners.shape
     factors = torch.where(owners >= 0, scales[owners.clamp(min=0)], 1.0).to(layer.weight.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor
 from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import BatchNorm, Network
 from paretrim.network.torch_forms import real_form
 from paretrim.stages.layer_inputs import inputs_of_both
@@ -31,9 +31,9 @@ class Pair:
     """
 
     run: Fusion
-    layer: Weighted
+    layer: WeightedLayer
     norm: BatchNorm | None
-    float_layer: Weighted
+    float_layer: WeightedLayer
     float_norm: BatchNorm | None
     inputs: Sequence[tuple[Tensor, Tensor]]
 

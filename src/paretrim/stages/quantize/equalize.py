@@ -19,7 +19,7 @@ from paretrim.graph.operations.channel_rules import Channels, Identities
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, Node
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import BatchNorm, Network, is_fixed
 from paretrim.train.execution import fast_batches
 
@@ -98,7 +98,7 @@ class _Scales:
     def __init__(self, network: Network) -> None:
         self.groups = scale_groups(network)
         layers, norms = weighted_layers(network), network.batch_norms()
-        self.runs: dict[str, tuple[Fusion, Weighted, BatchNorm | None]] = {}
+        self.runs: dict[str, tuple[Fusion, WeightedLayer, BatchNorm | None]] = {}
         for run in fuse(network.structure):
             if run.head.op in WEIGHTED:
                 norm = norms[run.batch_norm.name] if run.batch_norm else None
@@ -151,12 +151,12 @@ def _by_input(head: Node, weight: Tensor) -> Tensor:
     return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1).transpose(1, 2)
 
 
-def _columns(head: Node, layer: Weighted) -> Tensor:
+def _columns(head: Node, layer: WeightedLayer) -> Tensor:
     """Largest weight that reads each input channel, [Ci]."""
     return _by_input(head, layer.masked_weight().detach().abs()).flatten(2).amax(2).reshape(-1)
 
 
-def _multiply_columns_(head: Node, layer: Weighted, scales: Tensor) -> None:
+def _multiply_columns_(head: Node, layer: WeightedLayer, scales: Tensor) -> None:
     weight = _by_input(head, layer.weight.detach().contiguous())
     moved = weight.double() * scales.to(weight.device).reshape(*weight.shape[:2], 1, 1)
     layer.weight.copy_(moved.transpose(1, 2).reshape(layer.weight.shape).float())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paretrim.graph.plain import plain_scales
-from paretrim.network.constraints import Weighted
+from paretrim.network.constraints import WeightedLayer
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import from_columns
@@ -37,7 +37,7 @@ _OWN = 1536
 """Up to this width every pruned row has a factor of its own, of what it has left; wider rows share one."""
 
 
-def on_its_grid_(layer: Weighted, new: Tensor, squares: Sequence[Tensor], masks: Tensor, factor: Tensor) -> Tensor:
+def on_its_grid_(layer: WeightedLayer, new: Tensor, squares: Sequence[Tensor], masks: Tensor, factor: Tensor) -> Tensor:
     """Round new weights of a layer on a uniform grid, and give the grid its steps; those of other layers stay as they are.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.types import Graph
 from paretrim.method import OURS, Method
-from paretrim.network.constraints import Weighted, living_weights, weighted_layers
+from paretrim.network.constraints import WeightedLayer, living_weights, weighted_layers
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
 from paretrim.stages.gradients import hessian_traces
@@ -64,7 +64,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class Mixed:
+class Mixture:
     """A format for every layer out of ``choices``; layers that ``formats`` of the stage names keep theirs.
 
     ``by`` is ``hessian``: the least sum of mean Hessian trace * squared error of the rounded weights whose weights take at most
@@ -126,7 +126,7 @@ class Question:
 
     network: Network
     resources: Resources
-    settings: Mixed
+    settings: Mixture
     named: Mapping[str, Format]
     usual: Bits
     fit: Fit
@@ -134,11 +134,11 @@ class Question:
     """The integer graph with these formats of all layers."""
 
     @property
-    def open(self) -> dict[str, Weighted]:
+    def open(self) -> dict[str, WeightedLayer]:
         """The layers that wait for a format."""
         return {name: layer for name, layer in weighted_layers(self.network).items() if name not in self.named}
 
-    def weights_bits(self, layer: Weighted, form: Format) -> int:
+    def weights_bits(self, layer: WeightedLayer, form: Format) -> int:
         """Bits of a layer's weights in a format, before coding; pruned weights take none."""
         return living_weights(layer) * form.width(self.usual)
 
@@ -148,7 +148,7 @@ Assignment = Mapping[str, Format]
 
 
 def assign(question: Question) -> Assignment:
-    """The formats of all layers: those that are named, and what :class:`Mixed` finds for the others.
+    """The formats of all layers: those that are named, and what :class:`Mixture` finds for the others.
 
     Raises:
         InvalidRecipe: no assignment keeps the budget.
@@ -233,7 +233,7 @@ def _losses(question: Question) -> list[list[float]]:
     ]
 
 
-def _squared_error(layer: Weighted, fit: Fit, form: Format) -> float:
+def _squared_error(layer: WeightedLayer, fit: Fit, form: Format) -> float:
     with torch.no_grad():
         weight = layer.effective_weight()
         return float((fit(weight, form)(weight) - weight).double().square().sum())

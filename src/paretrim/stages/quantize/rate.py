@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from paretrim.errors import TrainingFailed
 from paretrim.method import Method
-from paretrim.network.constraints import Weighted, weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.grids import SMALLEST_SCALE
 from paretrim.network.network import Network
 from paretrim.train.losses import LossTerm, Outputs
@@ -79,7 +79,7 @@ def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[
     return found
 
 
-def _fisher(network: Network, layers: dict[str, Weighted], images: Tensor, seed: int) -> dict[str, Tensor]:
+def _fisher(network: Network, layers: dict[str, WeightedLayer], images: Tensor, seed: int) -> dict[str, Tensor]:
     """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight, counted in its unit."""
     device = next(network.parameters()).device
     random = torch.Generator().manual_seed(seed)
@@ -95,7 +95,7 @@ def _fisher(network: Network, layers: dict[str, Weighted], images: Tensor, seed:
     return {name: total / len(images) for name, total in zip(layers, sums, strict=True)}
 
 
-def _unit(layer: Weighted) -> Tensor:
+def _unit(layer: WeightedLayer) -> Tensor:
     """The power of two that the largest weight lies below, int32 []: in units of it no square leaves float32."""
     return torch.frexp(layer.weight.detach().abs().amax())[1]
 

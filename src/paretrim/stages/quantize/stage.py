@@ -27,7 +27,7 @@ from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_bef
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
-from paretrim.stages.quantize.mixed import Mixed, Question, assign
+from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
@@ -104,7 +104,7 @@ class Quantize:
     rate: NotNegative = dataclasses.field(default=0.0, metadata=LATER)
     formats: dict[str, Format] | None = dataclasses.field(default=None, metadata=LATER)
     activations: str = dataclasses.field(default=UNIFORM, metadata=LATER)
-    mixed: Mixed | None = dataclasses.field(default=None, metadata=LATER)
+    mixed: Mixture | None = dataclasses.field(default=None, metadata=LATER)
     weight_calibrator: Calibrator | None = dataclasses.field(default=None, metadata=LATER)
     adjust: tuple[str, ...] = dataclasses.field(default=(), metadata=LATER)
     smoothing: Fraction = dataclasses.field(default=0.5, metadata=LATER)
@@ -217,7 +217,7 @@ class Quantize:
         return (rate_term(self.rate),) if self.rate else ()
 
 
-def _require_integers(formats: Mapping[str, Format], mixed: Mixed | None, activations: str) -> None:
+def _require_integers(formats: Mapping[str, Format], mixed: Mixture | None, activations: str) -> None:
     """Refuse weights without integers where values are on grids: no runtime computes such a layer."""
     for place, form in (*formats.items(), *(("mixed", form) for form in (mixed.choices if mixed else ()))):
         if form.grid in FLOAT_WEIGHTS:
