@@ -133,7 +133,7 @@ def carried_out(command: Sequence[str | Path], folder: Path, log: Path) -> tuple
 
 
 def run_case(case: Case, network: str, seed: int, place: Place) -> ResultLine:
-    """Carry out the script and judge the file it leaves.
+    """Run the script and judge the file it leaves.
 
     Raises:
         MissingDependency: the environment cannot be made.

@@ -5,7 +5,7 @@
 
 The network is ``cifar10_<network>.safetensors`` of the folder, pruned by magnitude in single weights where ``--zeros`` asks for
 it. Without ``--train-images`` nothing is trained: integers are chosen after training. With it, there is one epoch of
-quantization-aware training on so many training images. Accuracy is that of the integers in the file, on all test images; the
+quantization-aware training on that many training images. Accuracy is that of the integers in the file, on all test images; the
 bytes are those of the whole file.
 """
 

@@ -16,7 +16,7 @@ each on its own best number of threads, and on more than one thread the native r
 ``--startup`` adds the time from a file to its first logits in fresh processes; ``--layers`` the rate in every layer as a share of
 the CPU's peak. ``--json`` prints an object a line; ``--quick`` is resnet18 alone with wide intervals, in less than 50 seconds
 on two quiet cores. ``--markdown`` measures nothing and writes the tables of docs/speed.md from results/runtime.jsonl, which holds
-such lines. Run it on a quiet machine. What is to be reached stands in ``runtime_lines.py`` and is printed with a verdict.
+such lines. Run it on a quiet machine. The goals are in ``runtime_lines.py`` and are printed with a verdict.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class LatencyLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to stand in its place."""
+        """What a later line must have in common to replace it."""
         return self.network, self.origin.size, self.zeros, self.threads, self.batch
 
     @property
@@ -141,7 +141,7 @@ class StartupLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to stand in its place."""
+        """What a later line must have in common to replace it."""
         return self.network, self.origin.size, self.zeros, self.threads, self.file
 
     @property
@@ -177,7 +177,7 @@ class LayerLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to stand in its place."""
+        """What a later line must have in common to replace it."""
         return self.network, self.origin.size, self.zeros, self.layer
 
     @property
@@ -196,7 +196,7 @@ KINDS: Mapping[str, type[Line]] = {"latency": LatencyLine, "startup": StartupLin
 
 
 def to_json(line: Line) -> str:
-    """One line of JSON; what kind it is and its verdict stand beside its values."""
+    """One line of JSON; it holds its kind and its verdict beside its values."""
     kind = next(name for name, kind in KINDS.items() if isinstance(line, kind))
     return json.dumps({"measure": kind, **dataclasses.asdict(line), "verdict": line.verdict})
 

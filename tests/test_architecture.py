@@ -51,9 +51,9 @@ TORCH_FREE = {
 
 LAZY = {
     "data.image_folder": "Pillow is optional",
-    "deploy.onnx_file": "onnx is imported by whoever writes a file",
-    "deploy.onnx_operator": "onnx is imported by whoever writes a file",
-    "deploy.onnx_runtime": "ONNX Runtime is imported by whoever runs a file",
+    "deploy.onnx_file": "only writing an ONNX file needs onnx",
+    "deploy.onnx_operator": "only writing an ONNX file needs onnx",
+    "deploy.onnx_runtime": "only running a file needs ONNX Runtime",
     "deploy.openvino_runtime": "OpenVINO is optional",
     "deploy.write": "ONNX files are written without the native library too",
     "deploy.runnable": "timing one runtime must not load the other",

@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         OutOfSpace: the disk is full; the old file is intact and nothing is left behind.
-        CannotWrite: the place does not allow it; likewise.
+        CannotWrite: the place does not allow it; the old file is intact.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with _explained(path, len(content)):
@@ -67,7 +67,7 @@ def is_trim_file(path: Path) -> bool:
 
 
 def read_regular(path: Path, *, at_most: int) -> bytes:
-    """The content of a file that was named from outside: a regular file of at most so many bytes.
+    """The content of a file that was named from outside: a regular file of at most ``at_most`` bytes.
 
     Raises:
         OSError: it is missing, may not be read, is larger, or is a folder, a pipe or a device; ``strerror`` says which.
@@ -94,7 +94,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Likewise for a folder."""
+    """The same for a folder."""
     with contextlib.suppress(OSError, ValueError):
         return path.is_dir()
     return False

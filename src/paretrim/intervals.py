@@ -80,5 +80,5 @@ def accuracy_interval(correct: int, n: int) -> Estimate:
 
 
 def beats_guessing(accuracy: float, images: int, classes: int) -> bool:
-    """Whether an accuracy on so many images is shown to be above 1 / classes: its whole Wilson 95 % interval is."""
+    """Whether an accuracy on this many images is shown to be above 1 / classes: its whole Wilson 95 % interval is."""
     return accuracy_interval(round(accuracy * images), images).low > 1 / classes

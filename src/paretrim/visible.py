@@ -1,6 +1,6 @@
 """Text that came from outside (a file, a recipe, a folder, an exception), made safe to show.
 
-A name may hold terminal escapes, characters that reverse the line they stand in, or halves of characters that no encoding can
+A name may hold terminal escapes, characters that reverse their line, or halves of characters that no encoding can
 write. Whatever does not print is shown as U+FFFD, so that a name is never more than a name.
 """
 

@@ -1,4 +1,4 @@
-"""Every argument of every operation that capture knows is heeded, or refused by name."""
+"""Every argument of every operation that capture knows is used, or refused by name."""
 
 import math
 from dataclasses import replace

@@ -255,7 +255,7 @@ ERRORS = {
     ),
     "softmax": (
         lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(1)),
-        r"softmax over axis 1 of \(5,\); only that over two alternatives .* and that over the classes at the very end",
+        r"softmax over axis 1 of \(5,\); only that over two alternatives .* and that over the classes at the end",
     ),
     "three alternatives": (
         lambda: body(lambda _, x: torch.stack([x, x, x], 1).softmax(1).sum(1)),

@@ -91,11 +91,11 @@ def test_what_tells_runs_apart():
     assert begun().key() in keys
     train, _ = loaders()
     images, labels = dataset().tensors
-    for place in (0, -1):  # a label of the validation set was mended
-        mended = labels.clone()
-        mended[place] = (mended[place] + 1) % CLASSES
+    for place in (0, -1):  # a label of the validation set was corrected
+        corrected = labels.clone()
+        corrected[place] = (corrected[place] + 1) % CLASSES
         torch.manual_seed(7)
-        keys.add(start_from_loaders(NETWORKS["residual"](), train, loader_of(images, mended), execution=FLOAT32).key())
+        keys.add(start_from_loaders(NETWORKS["residual"](), train, loader_of(images, corrected), execution=FLOAT32).key())
     assert len(keys) == 6
 
 

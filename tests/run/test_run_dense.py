@@ -1,4 +1,4 @@
-"""Weights and [dense] together: training starts from the weights, whoever runs the recipe."""
+"""Weights and [dense] together: training starts from the weights, in every command."""
 
 import pytest
 import small_network

@@ -296,7 +296,7 @@ def test_names_are_never_paths(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.trim", "in"]
 
 
-def test_a_graph_that_breaks_its_rules_is_refused_whoever_sealed_it():
+def test_a_graph_that_breaks_its_rules_is_refused_also_with_a_right_seal():
     """The structure is well formed; what it says is not allowed: a weight of -128."""
     from paretrim.runtime.machine import native
 

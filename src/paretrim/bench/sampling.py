@@ -33,7 +33,7 @@ ENOUGH = 64
 """Images from which on caches and branch predictors cannot learn them."""
 
 NUMBERS = 256
-"""Numbers of each image's outputs that are compared: all of them, or so many, evenly spaced."""
+"""Numbers of each image's outputs that are compared: all of them, or this many, evenly spaced."""
 
 TOLERANCE = 1e-3
 """Outputs of an image are the same where no number differs by more than this share of the largest."""
@@ -98,7 +98,7 @@ def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock:
 def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: int = 3) -> float:
     """CPU seconds the process burns in the ``seconds`` after a call while its caller sleeps: helper threads that spin.
 
-    The median over ``calls``: threads that spin do so after every call, while a virtual machine that stands still for a moment
+    The median over ``calls``: threads that spin do so after every call, while a virtual machine that stops for a moment
     charges it to the process that was running.
     """
     burnt = []
@@ -211,7 +211,7 @@ def time_rounds(
 ) -> Rounds:
     """Time every arm once a round, window by window, with ``reference`` and ``together`` before, between and after the windows.
 
-    ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` is told the arm
+    ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` gets the arm
     before each call, outside the clock, so that a process that dies leaves behind where it was.
     """
     samples = [[0] * len(schedule.order) for _ in calls]

@@ -174,7 +174,7 @@ def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: t
 
 
 def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bool) -> bool:
-    """Whether both agree in float64: then only float32, much amplified by the network, stands between them."""
+    """Whether both agree in float64: then only float32 rounding, much amplified by the network, separates them."""
     with suppress(Exception):  # a module may insist on float32
         expected = _returned(private_copy(found.module).double(), images.double())
         exact = _ended(found, copy.deepcopy(network).double().outputs(images.double()))

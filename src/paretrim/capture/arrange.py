@@ -129,7 +129,7 @@ def _pad(work: Work, call: Call) -> Value:
     if call.arguments.get("mode", "constant") != "constant":
         return _copied_edges(work, call)
     view = work.view(call, call.source)
-    if len(view.shape) == 4 and view.shape[0] == 1:  # channels that stand in the depth, one in front of them
+    if len(view.shape) == 4 and view.shape[0] == 1:  # channels as the depth, with an axis of 1 in front
         work.known[call.node.all_input_nodes[0]] = View(work.settled(call, replace(view, shape=view.shape[1:])), view.shape[1:])
     source, value = work.read(call, call.source), call.arguments["value"]
     amounts = list(call.integers("pad"))
@@ -212,7 +212,7 @@ def _joined(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _blocks_to_channels(work: Work, call: Call, view: View, *, channels_first: bool) -> View:
     """[C, H / r, r, W / s, s] as [r, s, C, H / r, W / s], or as [C, r, s, H / r, W / s] with the channels first.
 
-    Every r-th row from each of the first r on, and likewise columns, joined along the channels.
+    Every r-th row from each of the first r on, and the same for columns, joined along the channels.
     """
     channels, down, rows, across, columns = view.shape
     parts = []

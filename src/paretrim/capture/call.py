@@ -52,7 +52,7 @@ class Call:
 
     @property
     def layer(self) -> str:
-        """Path of the user's module that the operation stands in; empty for the network itself."""
+        """Path of the user's module that the operation is in; empty for the network itself."""
         return layer_of(self.node)
 
     @property
@@ -159,7 +159,7 @@ class Call:
         return self._result().dtype
 
     def _result(self) -> torch.Tensor:
-        """The result; of several the first, behind which places in the image may stand."""
+        """The result; of several the first (a pooling may also return indices)."""
         result = self.node.meta["val"]
         first = result[0] if isinstance(result, list | tuple) else result
         assert isinstance(first, torch.Tensor)
@@ -167,7 +167,7 @@ class Call:
 
 
 def layer_of(node: FxNode) -> str:
-    """Path of the module that an operation stands in: :attr:`Call.layer`."""
+    """Path of the module that an operation is in: :attr:`Call.layer`."""
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
     return path.removeprefix("L['self'].").removeprefix("L['self']")

@@ -30,7 +30,7 @@ _FILLING: Mapping[str, int | None] = MappingProxyType(
 def is_constant(work: Work, node: FxNode) -> bool:
     """Whether the value of a node is known before any image is seen; it is then among the constants.
 
-    An operation all of whose tensors are constants, or that makes a tensor of nothing but its arguments, is computed here.
+    An operation all of whose tensors are constants, or that makes a tensor from its arguments alone, is computed here.
     """
     if node in work.constants:
         return True

@@ -1,6 +1,6 @@
 """Operations that no converter knows, written out as operations that one does, by torch's own decompositions.
 
-An alias such as ``torch.concat`` or ``x.narrow`` is nothing but another name for its torch; so are many functions that are
+An alias such as ``torch.concat`` or ``x.narrow`` is just another name for its torch; so are many functions that are
 written with simpler ones.
 """
 

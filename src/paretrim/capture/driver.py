@@ -221,9 +221,9 @@ def _write_out(work: Work, call: Call) -> None:
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
-    assert isinstance(parts, tuple), "what gives a tuple and is no split is refused where it stands"
+    assert isinstance(parts, tuple), "what gives a tuple and is no split is refused earlier"
     assert isinstance(index, int)
-    if index >= len(parts):  # places in the image, which stand behind what is known of a pooling
+    if index >= len(parts):  # indices of a pooling, which come after its values
         return
     work.known[node] = parts[index]
     work.share_memory(node, source)

@@ -82,7 +82,7 @@ def _bias(work: Work, call: Call) -> dict[str, Array]:
     if call.arguments["bias"] is None:
         return {}
     bias = work.constant(call.arguments["bias"])
-    assert bias is not None, "what computes a bias out of activations is refused where it stands"
+    assert bias is not None, "what computes a bias from activations is refused earlier"
     return {"bias": bias.array}
 
 

@@ -168,7 +168,7 @@ def _with_places(work: Work, call: Call) -> Value:
 
 
 def _avg_pool3d(work: Work, call: Call) -> Value:
-    """Means over neighbouring channels, as local response normalisation takes them; the channels stand in the depth."""
+    """Means over neighbouring channels, as local response normalisation takes them; the channels are the depth."""
     view = work.view(call, call.source)
     base, window = work.shapes[view.name], call.integers("kernel_size")
     call.no_effect("ceil_mode", "count_include_pad")  # there is no padding, and no window ends outside

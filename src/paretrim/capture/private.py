@@ -26,7 +26,7 @@ WRAPPERS: Mapping[str, str] = MappingProxyType(
         "OptimizedModule": "_orig_mod",
     }
 )
-"""Modules that do nothing but call the module inside, and where they keep it."""
+"""Modules that only call the module inside, and where they keep it."""
 
 _HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
 

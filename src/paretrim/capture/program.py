@@ -44,7 +44,7 @@ class Program:
     """The operations of a module.
 
     Attributes:
-        module: they stand in its graph.
+        module: they are in its graph.
         tensors: name and value of every input of the graph that is a parameter, a buffer or a constant; the others are images.
         signature: tells what the outputs of the graph are.
         results: name of everything that the module returns, from the keys of its dictionaries and the places in its tuples.
@@ -57,7 +57,7 @@ class Program:
 
 
 def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
-    """Export a private copy with a free batch. Blocks like ``torch.no_grad()`` are opened: their operations stand in the list.
+    """Export a private copy with a free batch. Blocks like ``torch.no_grad()`` are opened: their operations are in the list.
 
     The copy itself does not run.
 
@@ -153,7 +153,7 @@ def captured_flags() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep torch's warnings, log and print-outs of whole programs away: what matters of them stands in the error."""
+    """Silence torch's warnings, log and print-outs of whole programs: what matters of them is in the error."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")

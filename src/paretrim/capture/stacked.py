@@ -84,7 +84,7 @@ def _softmax(work: Work, call: Call) -> Value:
     ):
         raise call.refused(
             f"{call.operation} over axis {call.arguments['dim']} of {view.shape}; only that over two alternatives (axis 1 of "
-            "[2, ...]) is known, and that over the classes at the very end"
+            "[2, ...]) is known, and that over the classes at the end"
         )
     first, second = (_part(work, call, view, index) for index in range(2))
     difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
@@ -94,7 +94,7 @@ def _softmax(work: Work, call: Call) -> Value:
 
 
 def ends(node: FxNode) -> bool:
-    """Whether nothing that changes the order of the classes stands between a value and the network's result."""
+    """Whether nothing between a value and the network's result changes the order of the classes."""
     return all(
         user.op == "output" or (operation_of(user) in ("log", "detach", "alias", "clone", "contiguous") and ends(user))
         for user in node.users

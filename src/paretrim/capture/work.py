@@ -68,7 +68,7 @@ class Work:
         shapes: of every value of the graph.
         known: what a value of the program is in the graph.
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
-        tensors: for every value of the program, the values that are the very same tensor under another name.
+        tensors: for every value of the program, the values that are the same tensor under another name.
         changed: memory of constants that the network changes while it runs.
         owners: for every weight, the layers that use it, and which part of it.
         left_out: operations at the end of the network that change no class, and are not written down.

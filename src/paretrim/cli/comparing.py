@@ -35,7 +35,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
         InvalidRecipe: no data are named, the files are for different tasks, or they give different numbers of outputs.
     """
     if parsed.file is not None:
-        raise InvalidRecipe(f"'{parsed.file}' stands beside --compare, which takes two files and no third; leave it out")
+        raise InvalidRecipe(f"'{parsed.file}' is a third file beside the two of --compare; leave it out")
     if parsed.at and not (parsed.inside or parsed.out):
         raise InvalidRecipe(f"--at '{parsed.at}' is where Grad-CAM looks, which --inside asks for; add it")
     if parsed.data is None:

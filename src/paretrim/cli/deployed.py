@@ -23,7 +23,7 @@ from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, described, graph_of_candidate, input_of, kind_of, weights_of
 from paretrim.cli.status import DONE
-from paretrim.cli.unheeded import refuse_unheeded
+from paretrim.cli.unused import refuse_unused
 from paretrim.deploy.runnable import RUNTIMES, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
@@ -97,7 +97,7 @@ def inspect(parsed: argparse.Namespace) -> int:
         return compare_files(parsed)
     if parsed.file is None:
         raise InvalidRecipe("inspect needs a file; name one, or two with --compare A B")
-    refuse_unheeded(parsed, ("file", "limit"), "one file is shown layer by layer; it is for --compare A B")
+    refuse_unused(parsed, ("file", "limit"), "one file is shown layer by layer; it is for --compare A B")
     if kind_of(parsed.file) == TRIM:
         from paretrim.cli import trim
 

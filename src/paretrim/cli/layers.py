@@ -13,7 +13,7 @@ import numpy as np
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import kind_of
 from paretrim.cli.status import DONE
-from paretrim.cli.unheeded import refuse_unheeded
+from paretrim.cli.unused import refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.report import wording
 
@@ -25,7 +25,7 @@ def show_layers(parsed: argparse.Namespace) -> int:
     """Time of every layer, its share, its zeros, useful products a second and how near the kernel comes to the CPU's peak."""
     from paretrim.runtime import load, peak_multiply_adds_a_second
 
-    refuse_unheeded(parsed, ("files", "layers", "seed", "limit"), "--layers times one image on one thread; leave one of them out")
+    refuse_unused(parsed, ("files", "layers", "seed", "limit"), "--layers times one image on one thread; leave one of them out")
     if len(parsed.files) > 1:
         raise InvalidRecipe(f"--layers shows one file and was given {len(parsed.files)}; name one .trim file")
     file: Path = parsed.files[0]

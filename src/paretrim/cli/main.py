@@ -128,7 +128,7 @@ def _perform(parsed: argparse.Namespace, command_line: str) -> int:
 def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
     """The command. Its module is imported only now: help must not wait for torch."""
     if parsed.command in OWN_CODE:
-        # At the end of the path: a file here must not stand in for a module of Python or of a package.
+        # At the end of the path: a file here must not shadow a module of Python or of a package.
         sys.path.append(str(Path.cwd()))
     match parsed.command:
         case "run" | "compress" | "plan" | "study":

@@ -63,7 +63,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     """How the training images are divided."""
     text = "share of the training images of every class that is kept for validation (default: 0.1)"
     parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
-    text = "train on so many of the other images alone, every class in equal parts: an epoch is that short (default: all)"
+    text = "train on this many of the other images, every class in equal parts; an epoch is shorter (default: all)"
     parser.add_argument("--train-images", type=count, metavar="N", help=text)
     text = "training images that quantizers are set on (default: 512, or as many as there are)"
     parser.add_argument("--calibration-images", type=count, metavar="N", help=text)

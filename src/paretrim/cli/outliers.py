@@ -9,7 +9,7 @@ from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import open_noting
 from paretrim.cli.sensitivity import dense_recipe
 from paretrim.cli.status import DONE
-from paretrim.cli.unheeded import refuse_unheeded
+from paretrim.cli.unused import refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
 from paretrim.run.outliers import outliers as studied
@@ -27,8 +27,8 @@ def outliers(parsed: argparse.Namespace, _: str) -> int:
     if parsed.calibrator not in get_args(Calibrator):
         raise InvalidRecipe(f"calibrator {brief(parsed.calibrator)} is unknown; choose one of {', '.join(get_args(Calibrator))}")
     if parsed.calibrator != "percentile":
-        heeded = vars(parsed).keys() - {"percentile"}
-        refuse_unheeded(parsed, heeded, f"--calibrator is {parsed.calibrator}; leave one of them out")
+        used = vars(parsed).keys() - {"percentile"}
+        refuse_unused(parsed, used, f"--calibrator is {parsed.calibrator}; leave one of them out")
     if not 50 < parsed.percentile <= 100:
         raise InvalidRecipe(f"percentile is {parsed.percentile}; give a number above 50 and at most 100")
     recipe, folder = dense_recipe(parsed, "outliers")

@@ -211,9 +211,11 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("source", type=path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
-    text = "an .onnx file whose one operator is the native runtime on so many threads; see docs/runtime.md"
+    text = "an .onnx file whose one operator is the native runtime on this many threads; see docs/runtime.md"
     parser.add_argument("--native", type=int, metavar="THREADS", help=text)
-    text = "an .onnx file that holds weights of at most 4 bits as INT4, with a scale for so many input channels (0: for all)"
+    text = (
+        "an .onnx file that holds weights of at most 4 bits as INT4, with a scale for every BLOCK input channels (0: one for all)"
+    )
     parser.add_argument("--int4", type=int, metavar="BLOCK", help=text)
     text = "let the file of a lone candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")

@@ -15,7 +15,7 @@ from paretrim.cli.measuring import measured_natively, measuring_of
 from paretrim.cli.options import NO_TIMING
 from paretrim.cli.output import at_work, emit, result_console, say
 from paretrim.cli.status import DONE, MISSED
-from paretrim.cli.unheeded import BY_THE_RECIPE, WITH_A_RECIPE, dense_rate, refuse_unheeded
+from paretrim.cli.unused import BY_THE_RECIPE, WITH_A_RECIPE, dense_rate, refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
 from paretrim.metric import ACCURACY, Metric
@@ -92,7 +92,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
     if parsed.recipe:
-        refuse_unheeded(parsed, WITH_A_RECIPE, BY_THE_RECIPE)
+        refuse_unused(parsed, WITH_A_RECIPE, BY_THE_RECIPE)
     seeds, before = 1, 0
     measuring = measuring_of(parsed)
     chains: Mapping[str, Sequence[Stage]]

@@ -11,7 +11,7 @@ import numpy as np
 from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import compress_recipe, folder_for, open_noting, overridden
 from paretrim.cli.status import DONE
-from paretrim.cli.unheeded import BY_THE_RECIPE, OF_COMPRESSION, WITH_A_RECIPE, refuse_unheeded
+from paretrim.cli.unused import BY_THE_RECIPE, OF_COMPRESSION, WITH_A_RECIPE, refuse_unused
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
@@ -48,7 +48,7 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
         return DONE
     for scan in scans:
         _show(scan)
-    say("columns: value and rise of the loss with so many zeros in one layer alone")
+    say("columns: value and rise of the loss with this share of zeros in one layer alone")
     say(f"all points: {folder / SENSITIVITY}")
     say(
         f"page: {folder / REPORT}"
@@ -67,10 +67,10 @@ def dense_recipe(parsed: argparse.Namespace, command: str) -> tuple[Recipe, Path
     if (parsed.recipe is None) == (parsed.model is None):
         raise InvalidRecipe(f"{command} needs a recipe file, or --model and --data as compress takes them, and not both")
     if parsed.recipe:
-        heeded = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
-        refuse_unheeded(parsed, heeded, BY_THE_RECIPE)
+        used = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
+        refuse_unused(parsed, used, BY_THE_RECIPE)
         return overridden(read_recipe(parsed.recipe), parsed), parsed.folder or Path("runs") / parsed.recipe.stem
-    refuse_unheeded(parsed, vars(parsed).keys() - OF_COMPRESSION, f"{command} looks at the dense network; leave it out")
+    refuse_unused(parsed, vars(parsed).keys() - OF_COMPRESSION, f"{command} looks at the dense network; leave it out")
     if parsed.data is None:
         raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
     return compress_recipe(parsed), parsed.folder or folder_for(parsed)

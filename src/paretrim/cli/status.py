@@ -9,4 +9,4 @@ MISSED = 3
 STOPPED = 130
 """Stopped by Ctrl-C, as shells number it."""
 TERMINATED = 143
-"""Stopped by SIGTERM, likewise."""
+"""Stopped by SIGTERM."""

@@ -30,7 +30,7 @@ def classes_of(spec: DataSpec) -> tuple[str, ...] | None:
 def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """Read a data set, training and test images; settings that the spec leaves open are the data set's own.
 
-    ``progress`` is told about a download, should one be needed. Hand training :func:`paretrim.data.split.split` of the
+    ``progress`` is called during a download, if one is needed. Hand training :func:`paretrim.data.split.split` of the
     result, which leaves the test images behind.
 
     Raises:

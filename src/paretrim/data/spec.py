@@ -37,12 +37,12 @@ class DataSpec:
         train_images: how many of the remaining images are trained on, every class in equal parts; None for all. For quick trials.
         image_size: side in pixels of the images of an ``imagefolder`` (default: their own where they all
             are squares of one size up to 224, else 224).
-        crop_padding: training images are shifted by up to so many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
+        crop_padding: training images are shifted by up to this many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
         flip: training images are mirrored at random (CIFAR and folders yes, digits no). ``"alternating"`` mirrors each of them in
             every second epoch instead, which trains a little faster (Jordan 2024, arXiv 2404.00498, section 3.6).
         cutout: side of the square erased from each training image; 0 erases nothing (the default everywhere).
         mean: per-channel mean in units of pixel / 255 for normalisation; a pretrained network may want its own.
-        std: per-channel deviation, likewise.
+        std: per-channel deviation, in the same units.
         jitter: by how much brightness, contrast and saturation of training images vary, from 0 (nothing, the default everywhere)
             to 1.
         resize: short side in pixels that the images of an ``imagefolder`` are resized to before the square of ``image_size`` in

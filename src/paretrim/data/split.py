@@ -63,7 +63,7 @@ def stratified(labels: Indices, fraction: float, *, seed: int) -> Indices:
 
 
 def balanced(labels: Indices, count: int, *, seed: int) -> Indices:
-    """Indices of ``count`` images, class by class in turn, so that every class has its share as long as it lasts.
+    """Indices of ``count`` images, one of each class after the other, so that every class has an equal share while it lasts.
 
     Raises:
         DataUnavailable: there are fewer images, or ``count`` is below 1.

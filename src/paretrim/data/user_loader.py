@@ -17,7 +17,7 @@ SUPPORTED = (
     "Without a task of your own Paretrim compresses networks that tell classes apart, one class for each image; "
     "give another task in task=: paretrim.Regression(), or your own (examples/own_task.py)"
 )
-"""What users of other tasks are told."""
+"""Ends the message for users of other tasks."""
 
 
 LabelsOfBatch = Callable[[torch.Tensor, int, str], torch.Tensor]

@@ -1,4 +1,4 @@
-"""Checks an ONNX file node by node: every value against the interpreter on the very inputs it had in ONNX Runtime.
+"""Checks an ONNX file node by node: every value against the interpreter on the inputs it had in ONNX Runtime.
 
 Classes alone say little. In an untrained network, or between two classes that are nearly tied, a single value that was rounded
 to the neighbouring step can change the class of an image; and a wrong layer may change none. Node by node, a difference neither

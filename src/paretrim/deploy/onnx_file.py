@@ -1,6 +1,6 @@
 """Writes a graph as an ONNX file: float graphs as they are, integer graphs with QuantizeLinear and DequantizeLinear.
 
-Every quantized value stands in the file as uint8 under its node's name. Its producer computes on dequantized inputs between a
+Every quantized value is in the file as uint8 under its node's name. Its producer computes on dequantized inputs between a
 DequantizeLinear and a QuantizeLinear, the form that ONNX Runtime and OpenVINO recognise and run in integers.
 """
 

@@ -34,7 +34,7 @@ def _weights(writer: Writer, node: Node) -> list[str]:
             names.append(_four_bit_weight(writer, stored, node.tensors[name], scale, writer.four_bits.block))
             continue
         writer.constant(stored, node.tensors[name], node.tensors[name].dtype)
-        # ONNX Runtime runs a Gemm on integers only where the zero points stand in the file, zero or not.
+        # ONNX Runtime runs a Gemm on integers only if the file has the zero points, zero or not.
         zeros = writer.constant(f"{stored}/zero_point", np.zeros(len(scale)), node.tensors[name].dtype)
         inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
         names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
@@ -101,7 +101,7 @@ def _without_ragged_groups(node: Node) -> Node:
 
 
 def _linear(writer: Writer, node: Node) -> None:
-    # Likewise only where alpha and beta are written out.
+    # And only if alpha and beta are written out.
     writer.finish(node, "Gemm", [writer.real(node.inputs[0]), *_weights(writer, node)], {"alpha": 1.0, "beta": 1.0, "transB": 1})
 
 

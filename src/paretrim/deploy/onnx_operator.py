@@ -21,7 +21,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
 
     Input, outputs, class names and how images are prepared are written as by
-    :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads`` compute one call, and stand in the metadata
+    :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads`` compute one call, and are in the metadata
     too; ONNX Runtime's own setting does not reach the operator.
 
     Raises:

@@ -1,6 +1,6 @@
 """How average pools are written in ONNX.
 
-Where a pool's result is on the very grid of its input, the mean of an even number of values may lie exactly between two steps.
+Where a pool's result is on the same grid as its input, the mean of an even number of values may lie exactly between two steps.
 Runtimes then round by the last bit of a scale that should play no part. So such a pool counts in steps, on a grid of scale 1:
 sums are whole numbers, halves are exact, and every runtime rounds them to even as the graph does.
 """
@@ -73,13 +73,13 @@ def adaptive_avg_pool(writer: Writer, node: Node) -> None:
 
 
 def _has_ties(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> bool:
-    """Whether means of so many values may lie exactly between two steps of the result."""
+    """Whether the mean of this many values may lie exactly between two steps of the result."""
     same = node.type.quantized and writer.types[node.inputs[0]].scale == node.type.scale
     return same and bool((counts % 2 == 0).any())
 
 
 def _shares(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> FloatArray:
-    """What the graph multiplies a sum of so many steps with."""
+    """What the graph multiplies a sum of this many steps by."""
     return np.asarray(np.float32(writer.types[node.inputs[0]].scale) / (np.float32(node.type.scale) * counts.astype(np.float32)))
 
 

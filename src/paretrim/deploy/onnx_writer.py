@@ -31,7 +31,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class FourBits:
-    """How weights stand in a file that has four bits for them.
+    """How weights are stored with four bits each.
 
     ``block`` is how many input channels of a weight share a scale; 0 for the whole output channel, which is also what layers get
     whose input channels it does not divide, for OpenVINO 2026.4 refuses others. All blocks of an output channel have the scale of

@@ -166,7 +166,7 @@ def choose(
         allocation: ``uniform`` removes ``round(sparsity * n)`` of each set of n; ``global`` removes ``round(sparsity * all)``,
             the lowest over all sets after dividing each set's scores by their mean.
         multiple_of: survivors of each set are rounded up to a multiple of this, at most to n.
-        minimum: at least so many of each set stay, which comes before the sparsity.
+        minimum: how many of each set stay at least; it takes precedence over the sparsity.
         keys: for ``global``, what decides over all sets in place of the scores: for each set the keys of its channels, best
             first and never rising.
 

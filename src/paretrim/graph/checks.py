@@ -1,4 +1,4 @@
-"""Checks that a graph is what ``docs/integer-graph.md`` describes, before it is stored, exported or believed."""
+"""Checks that a graph is what ``docs/integer-graph.md`` describes, before it is stored, exported or used."""
 
 from __future__ import annotations
 

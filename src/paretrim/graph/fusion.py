@@ -1,6 +1,6 @@
 """Which nodes of a float graph become one operation of the integer graph, and which values therefore carry a grid of their own.
 
-Training and freezing both ask here, so the fake quantizers stand exactly where the integer graph will requantize.
+Training and freezing both ask here, so the fake quantizers are exactly where the integer graph will requantize.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The smaller graph that is left when classes of channels are removed; NumPy only.
 
-Which classes there are and what removing one means is told in ``paretrim.graph.channels``.
+``paretrim.graph.channels`` says which classes there are and what removing one means.
 """
 
 from __future__ import annotations

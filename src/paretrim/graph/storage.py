@@ -132,7 +132,7 @@ def _canonical(value: object) -> str:
 
 
 def _seal(content: bytes) -> re.Match[bytes]:
-    """Where the seal stands: once, in the header."""
+    """Where the seal is: once, in the header."""
     if len(content) < 8:
         raise CorruptFile(f"it has {len(content)} bytes and is cut off before its header")
     length = int.from_bytes(content[:8], "little")

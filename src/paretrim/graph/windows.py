@@ -223,7 +223,7 @@ def sum_adaptive(images: Values, size: Pair) -> tuple[Values, npt.NDArray[np.int
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
             seen = images[:, :, top:bottom, left:right].reshape(*images.shape[:2], -1)
-            if images.dtype == np.float32:  # one after the other, as nothing but a running sum promises
+            if images.dtype == np.float32:  # one after the other: only a running sum guarantees that
                 seen = np.add.accumulate(seen, axis=2)[:, :, -1:]
             result[:, :, i, j] = seen.sum(axis=2, dtype=images.dtype)
     counts = np.outer([bottom - top for top, bottom in rows], [right - left for left, right in columns])

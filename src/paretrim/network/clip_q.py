@@ -117,7 +117,7 @@ class ClippedMeans(nn.Module):
 def intervals(weight: Tensor, *, bits: int, share: float) -> tuple[Tensor, Tensor]:
     """Edges [2^bits - 1] of the intervals of a weight and the mean of what lies in each [2^bits], float32.
 
-    ``floor(share * n)`` of the n negative weights are in the interval around 0, and likewise of the positive ones. The rest of
+    ``floor(share * n)`` of the n negative weights are in the interval around 0, and as many of the positive ones. The rest of
     the axis, from the least to the greatest weight, has ``2^bits - 1`` even intervals, split between the two sides by their
     length. An interval without weights has its middle. Weights that are 0 count on neither side.
     """

@@ -1,7 +1,7 @@
 """What integers cost in a coded file, and the integers that are worth their bits.
 
 The price list of a layer counts bits by magnitude under the layer's own frequencies, with a bit for the sign: what an adaptive
-coder that looks at nothing but frequencies would spend. Zeros in blocks of four input channels that hold nothing else are left
+coder that looks only at frequencies would spend. Zeros in blocks of four input channels that hold nothing else are left
 out of the count: the file marks such blocks as a whole.
 """
 

@@ -35,7 +35,7 @@ def conv2d(settings: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
 
 
 def linear(_: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
-    """Linear layer likewise."""
+    """The same for a linear layer."""
     weighted = cast(WeightedLayer, layer)
     return F.linear(inputs[0], weighted.effective_weight(), weighted.effective_bias())
 

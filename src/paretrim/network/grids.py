@@ -1,6 +1,6 @@
 """What a grid is: the integers that a tensor is rounded to, while it trains and where it ships.
 
-A grid is an ``nn.Module`` on a layer's weight or on a value. Which grids there are, by name, stands in
+A grid is an ``nn.Module`` on a layer's weight or on a value. The grids by name are in
 :mod:`paretrim.network.formats`; nothing else outside ``network/`` and ``stages/quantize/`` knows one of them.
 """
 
@@ -63,7 +63,7 @@ def scales_in(facts: Mapping[str, object]) -> Scales:
 
 @dataclass(frozen=True, eq=False)
 class WeightSettings:
-    """What a new grid of a weight is told; it leaves alone what it has no use for.
+    """What a new grid of a weight is made from; a grid ignores what it does not need.
 
     ``clip`` [Co] is the share of each output channel's range that it should cover, ``price`` [Co] what a bit of the coded file is
     worth in units of the squared weight; None for the whole range, and for bits without a price. ``name`` is what the grid was

@@ -1,6 +1,6 @@
 """The captured network as an ``nn.Module`` that can be trained: it walks the nodes of the float graph.
 
-Layers keep the user's names (``layer1.0.conv1``). Fake quantizers stand on the values that the integer graph will requantize, so
+Layers keep the user's names (``layer1.0.conv1``). Fake quantizers are on the values that the integer graph will requantize, so
 ``freeze`` only has to round what is already there.
 """
 

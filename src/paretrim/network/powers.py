@@ -43,7 +43,7 @@ class PowersOfTwo(nn.Module):
 
     A weight takes the power ``c`` if it is from half-way to the smaller neighbour (0 below the smallest) up to ``3/2 c``. One of
     the ``bits`` is that of 0, as in the paper. Of the eight powers of 5 bits, int8 holds the seven largest; the smallest is 0.
-    Weights stand still while the network trains, but for those that :meth:`fix_largest_` has left free.
+    Weights do not move while the network trains, except those that :meth:`fix_largest_` has left free.
     """
 
     widths: ClassVar[range] = range(2, 6)

@@ -1,4 +1,4 @@
-"""Tensors in the order of memory, and tensors from a file, which are checked before they are believed."""
+"""Tensors in the order of memory, and tensors from a file, which are checked before they are used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_memory_order(x: Tensor) -> Tensor:
 
 
 def vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
-    """So many float32 under ``key``, if there are any.
+    """As many float32 as asked for under ``key``, if there are any.
 
     Raises:
         ValueError: it is of another type or length.

@@ -50,7 +50,7 @@ class TernaryWeights(nn.Module):
 
     @classmethod
     def restored(cls, _facts: Mapping[str, object], _weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
-        """Likewise."""
+        """The same for every weight."""
         return cls()
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class TernaryWeights(nn.Module):
         return levels.to(torch.int8), scale
 
     def rows(self, _outputs: Tensor, _inputs: Tensor) -> Self:
-        """Likewise."""
+        """The same for all channels."""
         return type(self)()
 
     def facts(self) -> Facts:

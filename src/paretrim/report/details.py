@@ -15,10 +15,10 @@ from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
 
 NAMED = 4
-"""Up to so many layers of one width are named; of more, their number is told."""
+"""Up to this many layers of one width are named; of more, only their number is given."""
 
 FEW = 12
-"""Up to so many recipes are listed together; of more, the dominated ones are folded away."""
+"""Up to this many recipes are listed together; of more, the dominated ones are folded away."""
 
 
 def recipes(view: View) -> str:
@@ -57,7 +57,7 @@ def latencies(view: View) -> str:
         f'<section id="latency"><h2>Latency in full</h2>{titles}'
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>{blocks}</table></div>'
         '<p class="note">The A/A floor is the interval of the ratio of the baseline against its own copy in the same session: a '
-        f"speed-up inside it means nothing. A dash stands where too few calls were timed.</p>{noise}</section>"
+        f"speed-up inside it means nothing. A dash means that too few calls were timed.</p>{noise}</section>"
     )
 
 

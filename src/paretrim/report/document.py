@@ -332,7 +332,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _table(heading: Row, rows: Sequence[Row], *, left: int, last_left: bool = False) -> str:
-    """A table whose first ``left`` columns, and on request its last, are text; numbers stand to the right."""
+    """A table whose first ``left`` columns, and on request its last, are text; numbers are aligned right."""
     columns = len(heading)
     rule = [":--" if i < left or (last_left and i == columns - 1) else "--:" for i in range(columns)]
     lines = [[_plain(cell) for cell in row] for row in (heading, *rows)]

@@ -15,7 +15,7 @@ Costs = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Rank:
-    """Where a point stands in one setting.
+    """The rank of a point in one setting.
 
     ``measured`` is False where the point has no latency in the setting; such a point is compared with nobody.
     ``dominated_by`` is the label of a frontier point at least as good everywhere and better somewhere, or "". ``guesses`` is

@@ -70,7 +70,7 @@ def render(names: tuple[str, str], found: Comparison, inside: InsideComparison) 
         f'the image, the first network, the second.</p><div class="maps">{"".join(map(_example, inside.examples))}</div>'
         f"<h2>What zeros cost</h2>{_sweep(inside)}"
         f"<h2>Weights</h2><p>Zeros are left out of the curves.</p>{_grid(inside.weights)}"
-        f"<h2>What layers read</h2><p>Likewise.</p>{_grid(inside.activations)}</body></html>\n"
+        f"<h2>What layers read</h2><p>In the same way.</p>{_grid(inside.activations)}</body></html>\n"
     )
 
 

@@ -19,7 +19,7 @@ from paretrim.results.outcome import Outcome
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """What latencies must share to stand on one axis: the runtime, its threads, the batch and the CPU."""
+    """What latencies must share to be on one axis: the runtime, its threads, the batch and the CPU."""
 
     runtime: str
     threads: int

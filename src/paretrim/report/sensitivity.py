@@ -19,7 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 36, 14, 34, 22
 """Room around the plot of a panel."""
 
 LOSS_PATTERN = 'stroke-dasharray="4 3"'
-"""The loss is told from the metric without colour, too."""
+"""Loss and metric also differ without colour."""
 
 UNITS = {"unstructured": "weights", "1x4": "blocks", "channel": "channels"}
 TITLES = {"unstructured": "single weights", "1x4": "blocks of 1x4", "channel": "whole channels"}

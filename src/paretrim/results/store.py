@@ -135,7 +135,7 @@ def _decode_bytes(line: bytes, *, place: str) -> Outcome:
 
 
 def _complete(line: bytes) -> bool:
-    """Whether a line without newline lost nothing but the newline: no proper prefix of a JSON object is valid JSON."""
+    """Whether a line without newline lost only the newline: no proper prefix of a JSON object is valid JSON."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):

@@ -43,7 +43,7 @@ EPOCHS = 10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompressedNetwork:
-    """A compressed network whose deployed file was compared with the meaning of its graph on training images."""
+    """A compressed network; its deployed file was checked against the reference interpreter on training images."""
 
     candidate: Candidate
     deployed: DeployedFiles
@@ -92,13 +92,13 @@ class CompressedNetwork:
         return self.candidate.history
 
     def save(self, path: Path | str) -> Path:
-        """Take the deployed file away, in the format its new name asks for.
+        """Write the deployed file to ``path``, in the format that its name asks for.
 
         ``.trim`` is the file that ships, ``.onnx`` for other runtimes, ``.graph`` the graph with nothing coded.
 
         Raises:
             InvalidRecipe: the name ends in something else.
-            ExportMismatch: the ONNX file failed its check, or could not be written; the others are not concerned.
+            ExportMismatch: the ONNX file failed its check, or could not be written; the others are not affected.
             OutOfSpace: the disk is full.
         """
         target = Path(path)
@@ -144,8 +144,8 @@ def compress(
             batches tell whether stages in the folder are taken up again, of the validation data everything.
         mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into the files, so that
             ``paretrim eval`` and others can prepare images as the loaders do.
-        std: what they then divide by, likewise.
-        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
+        std: what they then divide by, one number per channel.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre.
         report: told of progress while training; None shows it on standard error, as the command line does.
         task: what the network is for; classification by default, where it returns logits and labels are integers [N].
 

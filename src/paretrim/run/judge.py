@@ -40,7 +40,7 @@ from paretrim.trimfile import Provenance
 from paretrim.trimfile.provenance import image_facts, task_facts
 
 EXACT_IMAGES = 32
-"""Images on which the native runtime has to give the very bits of the reference interpreter; of a large network fewer."""
+"""Images on which the native runtime must give the bits of the reference interpreter; fewer for a large network."""
 
 LIBRARY_BOUND = 1e-4
 """How far, relative to the largest, the outputs of a float network may be from the interpreter's if it has functions of a
@@ -163,7 +163,7 @@ def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
 
 
 def _check_trim(graph: Graph, trim: Path, images: Values) -> None:
-    """The file, opened by the runtime it is for, gives the very bits of the reference interpreter on the graph in memory.
+    """The file, opened by the runtime it is for, gives the bits of the reference interpreter on the graph in memory.
 
     All kernels give the same bits, so the runtime need not measure which of them are fast.
     """

@@ -55,8 +55,8 @@ def start_from_loaders(
             through all training images only to compare them would cost an epoch of loading.
         mean: what the loaders subtract from pixel / 255, one number per channel; only written into candidates and files, so that
             images can be prepared for them in the same way.
-        std: what they then divide by, likewise.
-        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre, likewise.
+        std: what they then divide by, one number per channel.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre.
         task: what the network is for; by default labels are integers [N], one class for each image.
 
     Raises:

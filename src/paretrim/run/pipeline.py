@@ -133,7 +133,7 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
 
 
 def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Network]:
-    """Gives the network as it was after so many epochs of its dense training, to the last bit.
+    """Gives the network as it was after a number of epochs of its dense training, to the last bit.
 
     It is trained for those few epochs again when it is first asked for, and stored beside the trained one.
     """

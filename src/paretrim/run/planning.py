@@ -55,7 +55,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class PlannedTiming:
-    """The most measuring that latencies take: ``sessions``, each of so many processes and rounds, with up to ``files`` files.
+    """The most measuring that latencies take: ``sessions``, each with its processes and rounds, with up to ``files`` files.
 
     It is counted and not predicted: how long a session warms up and waits depends on how quiet the machine is by then.
     """
@@ -197,7 +197,7 @@ def predict(
 
 
 def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
-    """The prediction for one seed, for so many: nothing is shared between them."""
+    """The prediction for one seed, for several: they share nothing."""
     return replace(prediction, seeds=seeds, disk_bytes=seeds * prediction.disk_bytes)
 
 
@@ -303,7 +303,7 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
         )
         fit(replace(begun, resources=few), plan, report=told)
     steps = moments[-1][0] - moments[0][0] if moments else 0
-    # An epoch of a single step has nothing but its warm-up; the whole of it is then the best guess.
+    # An epoch of a single step is all warm-up; the whole of it is then the best guess.
     per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
     like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
     return begun, _scaled(like, stage, resources, evaluation=evaluation)
@@ -318,7 +318,7 @@ def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluatio
 
 
 def _evaluated(start: Start) -> tuple[float, float, int]:
-    """Predicted seconds of one pass over the validation images, and the metric's value on the first so many of them."""
+    """Predicted seconds of one pass over the validation images, and the metric's value on the first of them."""
     first = list(_FirstBatches(start.validation, 1).epoch(0))
     began = time.monotonic()
     found = evaluate(start.network, first, start.execution.torch_device(), task=start.task)

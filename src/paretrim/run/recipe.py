@@ -279,7 +279,7 @@ def parse_stage(table: object, where: str) -> Stage:
     """One stage from its table; ``stage`` names it.
 
     Raises:
-        InvalidRecipe: likewise.
+        InvalidRecipe: it is no table, names no stage, or a setting is wrong.
     """
     if not isinstance(table, Mapping) or not isinstance(table.get("stage"), str):
         raise InvalidRecipe(f"{where}: every stage needs a key stage = one of {', '.join(STAGES)}")

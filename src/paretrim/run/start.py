@@ -48,7 +48,7 @@ class Start:
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
     apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
     they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
-    ``early`` gives its network as it was after so many epochs of training it here, None where it was not trained here.
+    ``early`` gives its network as it was after a number of epochs, None if it was not trained here.
     Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
     """
 

@@ -29,10 +29,10 @@ class TeacherSpec:
         weight: its share where all teachers speak as one.
         seed: of its initialisation and training; the recipe's, if left out.
         crop_padding: its own augmentation, as in ``[data]``; the recipe's, if left out.
-        flip: likewise.
-        cutout: likewise.
-        jitter: likewise.
-        top: only so many of its largest probabilities are stored for each image; all logits, if left out.
+        flip: whether half of its training images are mirrored.
+        cutout: side in pixels of the square that is cut out of its training images.
+        jitter: how much brightness, contrast and saturation of its training images vary, in [0, 1].
+        top: how many of its largest probabilities are stored for each image; all logits, if left out.
         store: a folder for these, which several runs may share; that of the run, if left out.
 
     Raises:

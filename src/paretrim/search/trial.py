@@ -1,4 +1,4 @@
-"""One step of any search: run a sequence of stages, deploy the result, and weigh the file on validation images."""
+"""One step of any search: run a sequence of stages, deploy the result, and measure the file on validation images."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def evaluator(
 
 
 def with_epochs(stages: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
-    """The stages with so many epochs in all, in the proportion of their own; equal shares where they have none.
+    """The stages with this many epochs in all, in proportion to their own; equal shares if they have none.
 
     Raises:
         InvalidRecipe: the number is out of range.

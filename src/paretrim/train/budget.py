@@ -21,7 +21,7 @@ LARGEST = 1e30
 """Far above any setting that makes sense; float32 holds it, and so it does what an optimizer divides it by."""
 
 MOST = 10**9
-"""Likewise for what is counted, so that 64 bits hold products of two."""
+"""The same for counts, so that 64 bits hold products of two."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST, strict=True)]

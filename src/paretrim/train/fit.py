@@ -42,7 +42,7 @@ CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class Tick:
-    """Where training stands, for progress bars and logs. ``value`` is the running one of ``metric`` on training batches."""
+    """How far training has come, for progress bars and logs. ``value`` is the running one of ``metric`` on training batches."""
 
     stage: str
     epoch: int

@@ -15,10 +15,10 @@ from paretrim.train.task import softened_kl as softened_kl
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a loss may look at: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
+    """What a loss gets: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
 
-    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are those behind it; ``outputs`` has all.
-    Likewise of the teacher.
+    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are the rest; ``outputs`` has all. The
+    fields of the teacher are the same.
     ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
     ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
     the positions of the images in the training set, None where they are not known (a user's own loader). ``inputs`` [N, C, H, W]
@@ -56,7 +56,7 @@ class LossTerm:
     the user's module. ``needs_teacher`` asks for the teacher's logits. ``teacher`` is the name of one of several teachers;
     without it, what all of them together say.
 
-    A ``penalty`` is no goal of its own: where nothing but penalties is given, the goal is the loss of the task.
+    A ``penalty`` is no goal of its own: if there are only penalties, the loss of the task is added.
     """
 
     function: Callable[[Outputs], Tensor]

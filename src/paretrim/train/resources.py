@@ -28,7 +28,7 @@ class Teacher(Protocol):
         ...
 
     def outputs(self, batch: Batch, epoch: int) -> tuple[Tensor, ...]:
-        """Every output [N, ...] of the teacher, likewise."""
+        """Every output [N, ...] of the teacher, float32, without gradient."""
         ...
 
     def values(self, batch: Batch, epoch: int, names: Sequence[str], /) -> Mapping[str, Tensor]:
@@ -51,8 +51,8 @@ class Resources:
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
     [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None where nobody gave any; ``seed`` feeds every random stream.
     ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
-    says what the network learns. ``early`` gives the dense network as it was after so many epochs of its training, None where it
-    was not trained here. ``teachers`` are those that have names; ``teacher`` is what all of them together say.
+    says what the network learns. ``early`` gives the dense network as it was after some epochs of its training, None where it
+    was not trained here. ``teachers`` are those that have names; ``teacher`` is the mean of all.
     """
 
     train: Callable[[int], Batches]

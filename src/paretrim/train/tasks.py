@@ -104,7 +104,7 @@ def task_named(text: str) -> Task:
 
 
 def outputs_for(task: Task, classes: int) -> int:
-    """How many outputs a network is built with for data of so many classes."""
+    """How many outputs a network is built with for data of this many classes."""
     return 1 if task == REGRESSION else classes
 
 

@@ -47,7 +47,7 @@ def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, 
             which takes more than is usual for its size; ``PARETRIM_LIMIT`` raises that (see :func:`paretrim.runtime.load`).
         CorruptFile: the graph's types or tensors are outside what a graph allows.
         OutOfSpace: the disk is full; the old file is intact.
-        CannotWrite: the place does not allow it; likewise.
+        CannotWrite: the place does not allow it; the old file is intact.
     """
     write_atomically(Path(path), to_bytes(graph, provenance, threads=threads))
 
@@ -101,7 +101,7 @@ def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = 
 
 
 def _may_be_refused(graph: Graph, size: int) -> bool:
-    """Whether a file of so many bytes comes near the budget of readers (``SPEC.md``, "Budget"); others need not be read back."""
+    """Whether a file of this size comes near the budget of readers (``SPEC.md``, "Budget"); others need not be read back."""
     weights = sum(tensor.nbytes for node in graph.nodes for tensor in node.tensors.values())
     values = sum(node.type.nbytes for node in graph.nodes)
     return weights > 2**10 * size or graph.multiply_adds > 2**17 * size or values > 2**26 or len(graph.nodes) > 2**12

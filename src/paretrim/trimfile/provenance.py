@@ -144,7 +144,7 @@ def _stage(facts: object) -> StageOutcome:
 
 
 def _depth(value: object) -> int:
-    """How many lists and mappings stand within each other."""
+    """How deeply lists and mappings are nested."""
     depth, level = 0, [value]
     while level := [one for one in level if isinstance(one, dict | list)]:
         depth += 1

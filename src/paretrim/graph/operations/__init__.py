@@ -1,1 +1,1 @@
-"""Operations of the graph: everything that is known of one stands in one value of its family's module."""
+"""Operations of the graph: everything about one is one value in its family's module."""

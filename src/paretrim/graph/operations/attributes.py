@@ -25,7 +25,7 @@ LARGEST = 2**31 - 1
 class AttributeRule:
     """What one attribute may be. Integers lie in ``minimum`` .. :data:`LARGEST`; ``length`` is that of a tuple.
 
-    Where ``ships`` is false it is for training and stands in float graphs alone.
+    Where ``ships`` is false it is for training and occurs only in float graphs.
     """
 
     kind: Literal["int", "ints", "float", "str"]

@@ -30,7 +30,7 @@ class Identities:
         self.parents: list[int] = []
 
     def fresh(self, count: int) -> IntArray:
-        """So many identities that nothing else has."""
+        """As many identities as asked for, which nothing else has."""
         first = len(self.parents)
         self.parents.extend(range(first, first + count))
         return np.arange(first, first + count, dtype=np.int64)

@@ -63,10 +63,10 @@ class TensorRule:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """Everything that the graph knows of one operation. What it computes is told by ``docs/integer-graph.md``.
+    """Everything about one operation. ``docs/integer-graph.md`` defines what it computes.
 
     Attributes:
-        name: as it stands in graphs and files.
+        name: in graphs and files.
         number: stable, for ever: ``.trim`` files store it.
         meaning: one line for a reader.
         shape: the shape of what it makes, from its inputs' shapes; raises UnsupportedOperation where they do not fit.

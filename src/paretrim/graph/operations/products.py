@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paretrim.graph.types import Array
 
 _MOST_PRODUCTS = 33025
-"""So many products of 255 * 255 fit int32."""
+"""How many products of 255 * 255 fit into int32."""
 
 
 def _matmul_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:

@@ -55,7 +55,7 @@ class SoftLogits:
     range; published with temperature 2 and weight 9, and 0.1 for labels. Source: Sun et al. 2024, "Logit standardization in
     knowledge distillation", algorithm 1.
 
-    In another task than classification, its own imitation stands in place of the divergence.
+    In another task than classification, its own imitation replaces the divergence.
     """
 
     loss: Literal["kd"] = "kd"

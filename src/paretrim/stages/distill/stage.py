@@ -40,7 +40,7 @@ class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
 
     With ``criteria``, their weighted sum beside ``labels`` times the cross-entropy is minimised instead. Each of them is one loss
-    with its own settings and its published weight (``CRITERIA``); with ``labels = 0`` nothing but them is learned.
+    with its own settings and its published weight (``CRITERIA``); with ``labels = 0`` only they are learned.
 
     With several teachers, ``teacher`` is the name of the one to learn from; without it the student learns from the mean of their
     probabilities. ``together`` with a part for each teacher gives the weighted sum of their losses.
@@ -49,7 +49,7 @@ class Distill:
     ``(1 - decay) alpha``, and so does the weight of every criterion. Source: Shin et al. 2019, "Knowledge distillation for
     optimization of quantized deep neural networks", arXiv 1909.01688 (gradual soft loss reducing; the linear course is ours).
 
-    In another task than classification, its loss and its imitation stand in their places.
+    In another task than classification, its loss and its imitation take their places.
 
     The teacher is the dense network unless the recipe names another.
 

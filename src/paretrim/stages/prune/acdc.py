@@ -1,4 +1,4 @@
-"""AC/DC: phases of training with masks and without, in turn."""
+"""AC/DC: phases of training with masks and without, alternating."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS = (
         name="acdc",
         kind="stage",
         source="Peste et al. 2021, arXiv 2106.12379",
-        what="dense and sparse phases in turn; what leaves in one sparse phase may be back in the next",
+        what="alternating dense and sparse phases; what leaves in one sparse phase may be back in the next",
         formula="mask = top-k of |w| at the start of each sparse phase",
         recipe="acdc",
     ),
@@ -36,7 +36,7 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class AcDc:
-    """Train dense for ``warmup`` of the budget, then sparse and dense in turn, each for ``phase``, and end sparse.
+    """Train dense for ``warmup`` of the budget, then alternate sparse and dense, each for ``phase``, and end sparse.
 
     When a sparse phase begins the weights with the smallest scores become 0; when it ends they may train again, from 0. Before
     the end come a dense phase of ``last_dense`` and a sparse one of ``last_sparse``, all in shares of the budget. ``sparsity``,

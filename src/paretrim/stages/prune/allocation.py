@@ -10,7 +10,7 @@ the count is exact and a larger sparsity takes from every layer a superset of wh
 ``cost``         key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
                  masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
 ``uniform``      the i-th best block of a layer with n blocks has key n / (i - 1/2)
-``erk``          likewise with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
+``erk``          the same with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
                  (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
 ``sensitivity``  the i-th best block has the rise of the loss, in a scan of its layer alone, with it and all worse ones gone
                  (Han et al. 2015, section 4; :mod:`paretrim.stages.prune.sensitivity`)

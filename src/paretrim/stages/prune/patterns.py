@@ -35,7 +35,7 @@ class Pattern:
     Attributes:
         text: as written in a recipe.
         block: consecutive input channels that form one block; 1 for single weights.
-        stay: of every ``group`` consecutive input channels so many stay; 0 where the pattern leaves the sparsity free.
+        stay: how many of every ``group`` consecutive input channels stay; 0 where the pattern leaves the sparsity free.
         group: see ``stay``.
     """
 

@@ -148,7 +148,7 @@ def _readers(
 ) -> list[tuple[str, Tensor]]:
     """The layers that read the set block by block, with energies [channels of the set, rows].
 
-    Layers that read it otherwise, such as after a shuffle or from the middle of a block, have no say in the order.
+    Layers that read it in another way, for example after a shuffle or from the middle of a block, do not affect the order.
     """
     found = []
     for node in graph.nodes:

@@ -37,7 +37,7 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class RigL:
-    """Begin with random masks and move them: every so many steps the smallest weights go and the steepest zeros come.
+    """Start with random masks; at intervals the smallest weights go and the zeros with the largest gradients come.
 
     ``sparsity``, ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are
     those of :class:`Prune` and make the masks at the beginning, among weights that are alive. Every ``every`` steps, up to
@@ -70,7 +70,7 @@ class RigL:
         prune_of(self)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A pruned copy that is told the gradients of its zeros."""
+        """A pruned copy, with gradients of its zeros."""
         return Training(prune_of(self).begin(network, resources).network, resources, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:

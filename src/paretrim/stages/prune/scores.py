@@ -1,4 +1,4 @@
-"""How much a weight, a block or a channel matters, and taking exactly so many of the best.
+"""How much a weight, a block or a channel matters, and the choice of exactly as many of the best as asked for.
 
 Scores are non-negative and larger means keep. Pure functions of tensors; nothing here knows a network.
 """
@@ -42,7 +42,7 @@ def lamp(squares: Tensor) -> Tensor:
 
 
 def largest(scores: Tensor, keep: int) -> Tensor:
-    """Mask of the ``keep`` largest scores, exactly so many; of equal scores the lower index stays.
+    """Mask of exactly the ``keep`` largest scores; of equal scores the lower index stays.
 
     Masks for different ``keep`` are nested. Selection runs in linear time and gives the same mask on every device.
 

@@ -35,7 +35,7 @@ from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
 MAGNITUDE = "magnitude"
-"""The score that needs nothing but weights."""
+"""The score that needs only weights."""
 
 CHANNEL = "channel"
 """The pattern that removes whole channels instead of masking weights."""

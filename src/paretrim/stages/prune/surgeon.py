@@ -27,7 +27,7 @@ _RISE = 1e-9
 """A block that seems cheaper than one before it counts as dearer by this share."""
 
 _FRACTION = 32
-"""Of wider rows, one in so many of the blocks that are left goes at a time."""
+"""Wider rows lose one in this many of their remaining blocks at a time."""
 
 
 def damped(square: Tensor, damping: float = DAMPING) -> Tensor:

@@ -135,7 +135,7 @@ def check_adjustments(names: Sequence[str], *, rate: float) -> None:
     """Refuse what there is not, what is named twice, and what a price of bits contradicts.
 
     Raises:
-        InvalidRecipe: likewise.
+        InvalidRecipe: a name is unknown or given twice.
     """
     for name in names:
         if name not in BEFORE and name not in AFTER:
@@ -152,14 +152,14 @@ def check_adjustments(names: Sequence[str], *, rate: float) -> None:
 
 
 def adjust_before_(network: Network, names: Sequence[str], work: Work) -> None:
-    """Carry out those of the named adjustments that belong before calibration, in the order given."""
+    """Run those of the named adjustments that belong before calibration, in the order given."""
     for name in names:
         if name in BEFORE:
             BEFORE[name](network, work)
 
 
 def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: Work) -> None:
-    """Carry out the others on a network with all its grids; ``reference`` is the float network that was calibrated."""
+    """Run the others on a network with all its grids; ``reference`` is the float network that was calibrated."""
     chosen = [name for name in names if name in AFTER]
     if not chosen:
         return

@@ -64,7 +64,7 @@ _TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
 _TIE_IMAGES = 16
 
 _FEW_POSITIONS = 256
-"""Averages of more values have so many possible results that no share of them lies between two steps."""
+"""Averages of more values have too many possible results for a relevant share to lie between two steps."""
 
 
 def calibrate(

@@ -39,7 +39,7 @@ METHODS = (
         kind="calibrator",
         source="Esser et al. 2020 (LSQ), arXiv 1902.08153, section 2.1",
         what="the first step that LSQ was published with",
-        formula="s = 2 mean|w| / sqrt(top), over weights that are not pruned; activations likewise",
+        formula="s = 2 mean|w| / sqrt(top), over weights that are not pruned; the same for activations",
         recipe="lsq",
     ),
     Method(

@@ -58,7 +58,7 @@ class ClipQ:
     end zeros become a mask.
 
     ``rates`` gives layers their own; all others have ``share`` and ``bits``. With ``trials`` above 0 the rates of all layers that
-    ``rates`` does not name are chosen first, by so many trials of Bayesian optimisation (a Gaussian process; the paper needs 20
+    ``rates`` does not name are chosen first, in that many trials of Bayesian optimisation (a Gaussian process; the paper needs 20
     to 30): least error on calibration images minus ``weight`` times the share of bits that are saved, without training. It needs
     Optuna: ``pip install paretrim[bayes]``.
 

@@ -131,7 +131,7 @@ def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tenso
 
 
 def _looked_over(values: Tensor, rows: Tensor, square: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
-    """Every weight in turn on the grid point that is best given all others, a few times over: no row becomes worse."""
+    """Move one weight after the other to the grid point that is best given all others, a few times over: no row gets worse."""
     slopes = (values - rows) @ square
     for _ in range(PASSES):
         for column in range(values.shape[1] - 1, -1, -1):

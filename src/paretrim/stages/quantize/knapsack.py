@@ -24,7 +24,7 @@ def least_loss(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[int]]
 
     Args:
         losses: of every choice of every item, 0 or more.
-        costs: likewise, whole numbers from 0.
+        costs: of the same form, whole numbers from 0.
         budget: what the costs may add up to.
 
     Returns:

@@ -111,7 +111,7 @@ def _spread(
     counts: npt.NDArray[np.int64],
     reach: tuple[float, float],
 ) -> Spread:
-    """From values before and after clipping, and how often each stands there."""
+    """From values before and after clipping, and how often each occurs."""
     before, after = values
     total = int(counts.sum())
     low, high = float(before.min()), float(before.max())

@@ -67,7 +67,7 @@ def trim(tmp_path):
         (["inspect", "FILE", "--inside"], "--inside would have no effect: one file is shown layer by layer"),
         (["inspect", "FILE", "--out", "a.html"], "--out would have no effect: one file is shown layer by layer"),
         (["inspect", "FILE", "--data", "digits"], "--data would have no effect: one file is shown layer by layer"),
-        (["inspect", "FILE", "--compare", "FILE", "FILE"], "stands beside --compare, which takes two files and no third"),
+        (["inspect", "FILE", "--compare", "FILE", "FILE"], "is a third file beside the two of --compare"),
         (["inspect", "--compare", "FILE", "FILE", "--at", "a"], "--at 'a' is where Grad-CAM looks, which --inside asks for"),
         (["bench", "FILE", "--layers", "--raw", "a.npz"], "--raw would have no effect: --layers times one image on one thread"),
         (["bench", "FILE", "--layers", "--batch", "4"], "--batch would have no effect: --layers times one image"),

@@ -1,4 +1,4 @@
-"""Options that a command was given and would not heed: they are refused, for nobody gives one to no effect."""
+"""Refuses options that would have no effect."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ OF_COMPRESSION = frozenset({"epochs", "learning_rate", "candidates", "max_drop",
 """What says how a network is compressed and when that is good enough."""
 
 
-def refuse_unheeded(parsed: argparse.Namespace, heeded: Collection[str], reason: str) -> None:
-    """Refuse every option that is neither among those heeded nor at its default.
+def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str) -> None:
+    """Refuse every option that is neither used nor at its default.
 
     Raises:
-        InvalidRecipe: there are some; the message names them and says ``reason``.
+        InvalidRecipe: there are some; the message names them and gives ``reason``.
     """
     defaults = vars(build_parser().parse_args([parsed.command, "a file"]))
-    kept = {*_ALWAYS, *heeded}
-    unheeded = [name for name, value in vars(parsed).items() if name not in kept and value != defaults[name]]
-    if unheeded:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in unheeded)
+    kept = {*_ALWAYS, *used}
+    unused = [name for name, value in vars(parsed).items() if name not in kept and value != defaults[name]]
+    if unused:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise InvalidRecipe(f"{options} would have no effect: {reason}")
 
 
