@@ -286,7 +286,7 @@ def table() -> str:
 
 
 def page_of(page: str) -> str:
-    """The page with what stands between its markers made anew."""
+    """The page, with the part between its markers written again."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
 

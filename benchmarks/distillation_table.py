@@ -38,7 +38,7 @@ def _table(epochs: int, accuracies: Mapping[str, Sequence[float]]) -> str:
 
 
 def page_of(page: str, lines: str) -> str:
-    """The page with what stands between its markers made anew."""
+    """The page, with the part between its markers written again."""
     before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n\n{tables(lines)}\n\n{END}{rest.split(END)[1]}"
 

@@ -7,7 +7,7 @@
 
 A case is a short script in ``benchmarks/peers/``, user code as the peer's documentation recommends it. It runs in an environment
 of its own, which the command makes below ``--folder`` with pinned versions. It is given the trained network as ``model.onnx`` and
-``model.safetensors`` (``cifar10_<network>.safetensors`` of ``--weights``) and 512 training images, drawn anew for every seed, as
+``model.safetensors`` (``cifar10_<network>.safetensors`` of ``--weights``) and 512 training images, drawn again for every seed, as
 ``calibration.npz``. What it writes is opened in the runtime that the peer recommends and judged on all test images, one by one.
 
 Each line goes to ``results/peers.jsonl`` as soon as it is known; the same call goes on where it was stopped. A case runs again if

@@ -16,7 +16,7 @@ NOTHING = "No measurement is kept yet."
 
 
 def page_of(page: str, results: Path) -> str:
-    """The page with what stands between its markers made anew.
+    """The page, with the part between its markers written again.
 
     Raises:
         ValueError: the page lacks a marker, or has it twice.

@@ -187,7 +187,7 @@ ERRORS = {
         lambda: body(lambda self, x: x @ self.extra, lambda: nn.Parameter(torch.ones(8, 8))),
         r"flatten the input of the product first; it is \(8, 8, 8\)",
     ),
-    "power of 0": (lambda: body(lambda _, x: x + x**0), r"leave out the power of 0; it is 1 whatever the image is"),
+    "power of 0": (lambda: body(lambda _, x: x + x**0), r"leave out the power of 0; it is 1 for every image"),
     "slopes of the image": (
         lambda: body(lambda _, x: torch.prelu(x, x.mean((0, 2, 3)))),
         r"take slopes that are parameters; these are computed from the image|take the mean over channels",

@@ -67,4 +67,4 @@ def test_a_budget_is_the_epochs_over_all_stages(tmp_path):
     with evaluator(replace(RECIPE, dense=None), tmp_path) as trials:
         entry = trials.train(with_epochs((Quantize(),), 1))
         assert entry.candidate.epochs == 1
-        assert trials.weigh(entry) == trials.evaluate((Quantize(),), 1)
+        assert trials.measure(entry) == trials.evaluate((Quantize(),), 1)

@@ -103,7 +103,7 @@ def _power(work: Work, call: Call) -> Value:
     else:
         exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]
     if exponent == 0:
-        raise call.refused("leave out the power of 0; it is 1 whatever the image is")
+        raise call.refused("leave out the power of 0; it is 1 for every image")
     source = work.elements(call, call.source)
     return source if exponent == 1 else pointwise(work, call, source, "power", exponent)
 

@@ -169,7 +169,7 @@ def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: t
         place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
     raise UnsupportedOperation(
         f"the network computes something else while it is captured than when it runs, first in {place}: it asks "
-        "torch.compiler.is_compiling(), is_exporting() or the like; let it compute the same whatever the answer is"
+        "torch.compiler.is_compiling(), is_exporting() or the like; let it compute the same in both cases"
     )
 
 

@@ -206,7 +206,7 @@ def _unpack(layout: BinaryLayout, archive: Path, folder: Path) -> None:
 def _read(layout: BinaryLayout, file: BinaryFile, folder: Path) -> ImageSet:
     path = folder / file.name
     size, expected = path.stat().st_size, layout.size_bytes(file)
-    again = "delete it and run again to fetch it anew"
+    again = "delete it and run again to download it again"
     if size != expected:
         raise DataUnavailable(f"'{path}' has {size:,} bytes, expected {expected:,} ({file.records:,} records); {again}")
     content = path.read_bytes()

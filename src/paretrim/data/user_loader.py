@@ -25,7 +25,7 @@ LabelsOfBatch = Callable[[torch.Tensor, int, str], torch.Tensor]
 
 
 class Loader(Protocol):
-    """A ``torch.utils.data.DataLoader``, or whatever can be gone through as often as one likes and knows its length.
+    """A ``torch.utils.data.DataLoader``, or anything with a length that can be iterated again and again.
 
     It yields pairs (inputs, labels) of tensors on any device.
     """
@@ -124,7 +124,7 @@ def loader_batches(
     if isinstance(loader, Iterator):
         raise DataUnavailable(
             f"the loader is an iterator ({type(loader).__name__}), which ends after one epoch; give an object whose __iter__ "
-            "begins anew, such as a DataLoader"
+            "starts again, for example a DataLoader"
         )
     inputs, _ = _checked(next(iter(loader)), 0, labels)
     _, channels, height, width = inputs.shape

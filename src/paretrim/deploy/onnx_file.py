@@ -193,7 +193,7 @@ def _normalized(writer: Writer, node: Node, spec: InputSpec) -> list[str]:
 
 
 def _far_from_ties(node: Node, spec: InputSpec) -> bool:
-    """Whether float32 arithmetic, rounded in whatever order, must give the table of the node.
+    """Whether float32 arithmetic, rounded in any order, must give the table of the node.
 
     Pixels lie on a grid, and a common one: with mean and std 0.5, every pixel falls half-way between two steps.
     """

@@ -141,7 +141,7 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what it says of errors is in its exceptions, and would go to the terminal too
-    # Threads sleep between calls; spinning ones would take the cores from whatever is measured next.
+    # Threads sleep between calls; spinning ones would take cores from what is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)

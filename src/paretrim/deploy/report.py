@@ -32,7 +32,7 @@ def report_of(executed: Iterable[tuple[str, bool]], known: Collection[str]) -> I
 
 @contextmanager
 def typed(failure: str) -> Iterator[None]:
-    """Turn whatever another runtime raises inside into a :class:`CorruptFile` that begins with ``failure``.
+    """Turn any error that another runtime raises inside into a :class:`CorruptFile` that begins with ``failure``.
 
     Memory that ran out and errors of our own pass.
     """

@@ -103,7 +103,7 @@ def _scaled(stored: StoredWeight, factor: Float64Array) -> dict[str, Array]:
 
 
 def merge_pads(graph: Graph) -> Graph:
-    """The same float graph in which convolutions pad their input themselves, wherever only they read what a ``pad`` makes."""
+    """The same float graph in which convolutions pad their input themselves where they are the only readers of a ``pad``."""
     consumers = graph.consumers()
     pads = {
         node.name: node

@@ -57,7 +57,7 @@ def structure_of(graph: Graph) -> dict[str, object]:
 
 
 def is_same(first: Graph, second: Graph) -> bool:
-    """Whether two graphs are equal to the last bit, so that whatever computes both gives the same bits."""
+    """Whether two graphs are equal to the last bit, so that any program gives the same bits for both."""
     if _written(first) != _written(second):
         return False
     pairs = ((a.tensors[name], b.tensors[name]) for a, b in zip(first.nodes, second.nodes, strict=True) for name in a.tensors)

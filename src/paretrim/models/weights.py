@@ -143,7 +143,7 @@ def _read_torch(content: bytes) -> object:
 
 
 def _clean_archive(content: bytes) -> io.BytesIO:
-    """The members of a zip archive, each checked against its checksum, in an archive written anew.
+    """The members of a zip archive, each checked against its checksum, in a new archive.
 
     torch's own zip reader checks no checksum and understands some headers differently from others: one flipped bit in the
     directory (a file marked as a folder) makes it return memory that was never written. It only gets to see our headers.

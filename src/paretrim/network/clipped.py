@@ -31,7 +31,7 @@ METHODS = (
 class ClippedActivations(nn.Module):
     """The uint8 grid of one activation tensor, whose reach (PACT's alpha) trains: a clipped value moves it, others do not.
 
-    Where values may be negative, both ends move with the reach and the zero point stays. It is trained whatever ``scales`` says.
+    Where values may be negative, both ends move with the reach and the zero point stays. It is trained for any ``scales``.
     """
 
     def __init__(self, grid: Grid) -> None:

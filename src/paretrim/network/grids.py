@@ -81,7 +81,7 @@ class PricedGrid(Protocol):
     """What a grid of a weight can do if it moves the weight to the integer that is worth its bits in the coded file."""
 
     def recount_(self, weight: Tensor) -> None:
-        """Count the bits of every integer anew, in the integers of this weight [Co, ...]."""
+        """Recount the bits of every integer, in the integers of this weight [Co, ...]."""
         ...
 
     def bits_of(self, weight: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ class WeightQuantizer(nn.Module):
         return cheapest(steps, self.lengths, price / mantissas.square())
 
     def recount_(self, weight: Tensor) -> None:
-        """Count the price list anew, in the integers of this weight [Co, ...]. Only where bits have a price."""
+        """Recount the price list, in the integers of this weight [Co, ...]. Only where bits have a price."""
         if self.price is not None:
             with torch.no_grad():
                 self.lengths = code_lengths(self._levels(weight, self.scale_for(weight)), self.top)

@@ -38,7 +38,7 @@ def start_from_loaders(
 ) -> Start:
     """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels [N, ...]); none of them changes.
 
-    The batch size is the loader's own: the ``batch_size`` of a budget is ignored, whatever it says. Inputs come normalised, so
+    The batch size is the loader's own: the ``batch_size`` of a budget is ignored. Inputs come normalised, so
     the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that draws from torch's
     random numbers repeat with the seed; draws from other generators in the main process do not.
 

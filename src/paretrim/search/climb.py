@@ -1,4 +1,4 @@
-"""Climbs the ladder of ``compress``: train a rung, deploy it, weigh it, and deliver all that were tried."""
+"""Climbs the ladder of ``compress``: train a rung, deploy it, measure it, and deliver all that were tried."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def compress_towards(
     def attempt(rung: Rung) -> Trial:
         watcher.note(f"candidate: {rung.name}")
         entries.append(evaluator.train(rung.stages, name=rung.name))
-        found = evaluator.weigh(entries[-1], latency=targets.max_latency_ms is not None)
+        found = evaluator.measure(entries[-1], latency=targets.max_latency_ms is not None)
         found = replace(found, doubts=())  # the session of all files at the end decides whether a latency is shown
         tried.append(found)
         best, _ = choose(tried, targets, reference)

@@ -30,7 +30,7 @@ OUTCOMES = "outcomes.jsonl"
 
 
 def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | None = None) -> tuple[Outcome, ...]:
-    """Train, deploy and judge whatever is missing; the outcomes so far, without new timings.
+    """Train, deploy and judge what is missing; the outcomes so far, without new timings.
 
     Args:
         grid: the study.

@@ -37,7 +37,7 @@ from paretrim.train.task import Array
 
 @dataclass(frozen=True)
 class Trial:
-    """What a sequence of stages came to.
+    """The result of a sequence of stages.
 
     ``value`` is the ``metric`` of the deployed file on the validation images; ``drop`` is what it
     loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
@@ -69,7 +69,7 @@ class Evaluator:
     watcher: Watcher
 
     def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "") -> Trial:
-        """Train, deploy and weigh; ``budget`` is the number of epochs over all stages, shared out as their own are.
+        """Train, deploy and measure; ``budget`` is the number of epochs over all stages, shared out as their own are.
 
         Without a budget each stage trains for its own epochs. A larger budget does not go on from a smaller one: learning rates
         and ramps have another course.
@@ -77,7 +77,7 @@ class Evaluator:
         Raises:
             ParetrimError: training or export failed, or measuring did; what was earned before stays in the folder.
         """
-        return self.weigh(self.train(stages if budget is None else with_epochs(stages, budget), name=name))
+        return self.measure(self.train(stages if budget is None else with_epochs(stages, budget), name=name))
 
     def train(self, stages: Sequence[Stage], *, name: str = "") -> Entry:
         """The candidate after these stages."""
@@ -86,8 +86,8 @@ class Evaluator:
         candidate = run_stages(ready.start, stages, self.folder, teacher=ready.teacher, report=self.watcher.tick)[-1]
         return Entry(label, replace(ready.recipe, stages=tuple(stages), label=label), candidate)
 
-    def weigh(self, entry: Entry, *, latency: bool = True) -> Trial:
-        """A candidate on the scales: its file, and what that makes of the validation images."""
+    def measure(self, entry: Entry, *, latency: bool = True) -> Trial:
+        """The trial of a candidate: the size of its file, and its value on the validation images."""
         files = ship(entry, self.experiment, self.folder)
         task = self.experiment.start.task
         scores = file_scores(files, self.experiment.start)

@@ -88,7 +88,7 @@ class SparseTeacher:
         return (self.logits(batch, epoch),)
 
     def values(self, batch: Batch, epoch: int, names: Sequence[str], /) -> Mapping[str, Tensor]:
-        """What its modules with these paths return, [N, ...] float32 by path; computed anew each time."""
+        """What its modules with these paths return, [N, ...] float32 by path; computed each time."""
         return self.teacher.values(batch, epoch, names)
 
     def shape_at(self, path: str) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ class StoredTeacher:
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     def values(self, batch: Batch, _epoch: int, names: Sequence[str], /) -> dict[str, Tensor]:
-        """What its modules with these paths return, [N, ...] float32 by path, without gradient; computed anew each time.
+        """What its modules with these paths return, [N, ...] float32 by path, without gradient; computed each time.
 
         Raises:
             InvalidRecipe: it has no such module.

@@ -32,7 +32,7 @@ USUAL_LOGITS = range(-8, 9)
 meaning otherwise."""
 
 MIDDLE = range(-2, 3)
-"""The same wherever a network has a size that is not usual."""
+"""The same for a network of unusual size."""
 
 GRAIN = 2
 """Units are powers of 2**2: a size that is counted in another unit than 1 is half of it to twice as much."""

@@ -47,7 +47,7 @@ GATES = "gates"
 class Gates:
     """Train random gates on the channels behind BatchNorm with a penalty on those that are open, then remove channels.
 
-    Each channel is multiplied by its gate z in [0, 1], drawn anew for every batch; channels that are added up share one.
+    Each channel is multiplied by its gate z in [0, 1], drawn again for every batch; channels that are added up share one.
     ``weight`` times the expected number of open gates is added to the loss. Gates learn ``rate`` times as fast as weights.
     ``drop`` sets where they begin: the paper trains from scratch with 0.3 and 0.5, here the network is trained already and
     gates begin open. At the end channels whose gate is shut go for good; with ``sparsity`` exactly that share, the gates

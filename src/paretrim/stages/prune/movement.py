@@ -1,4 +1,4 @@
-"""Movement pruning: weights that training moves towards zero go, whatever their size."""
+"""Movement pruning: weights that training moves towards zero go, large ones too."""
 
 from __future__ import annotations
 

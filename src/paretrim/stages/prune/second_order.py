@@ -1,4 +1,4 @@
-"""Pruning by what it does to every layer's output on calibration images, with the weights that stay fitted anew.
+"""Pruning by what it does to every layer's output on calibration images, with the remaining weights fitted again.
 
 No labels and no training. Which blocks go: :func:`second_order_scores`. What the others become: :func:`compensate_`.
 

@@ -81,7 +81,7 @@ class Prune:
     make up for what leaves; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
     ``taylor_gate``, ``nisp``, ``hkdp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed
     anew whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
-    ``(1 - sparsity)^(k / rounds)`` and the score computed anew in each; by default in one, for ``synflow`` in 100.
+    ``(1 - sparsity)^(k / rounds)`` and the score computed again in each; by default in one, for ``synflow`` in 100.
 
     ``compensate`` fits the weights that stay, layer by layer, so that every layer gives on calibration images what it gave
     before: pruning without training. It goes with ``one_shot`` and with every score and pattern but ``channel``.

@@ -42,7 +42,7 @@ def removal_costs(
     """What the removal of every block cost when it was its turn, each row in its own greedy order, float64 [R, D / block].
 
     Costs rise along a row's order: a block that became cheaper by what went before counts as hardly dearer than the dearest
-    before it. So the blocks with the smallest costs of a row are those that left it first, whatever number of them is taken.
+    before it. So the blocks with the smallest costs of a row are those that left it first, however many are taken.
 
     Args:
         weight: rows [R, D]; blocks are neighbours.

@@ -28,7 +28,7 @@ METHODS = (
         kind="stage",
         source="Liu et al. 2019, arXiv 1810.05270 (rethinking pruning); as ThinResNet in Luo et al. 2017, arXiv 1707.06342",
         what="the baseline of channel pruning: the same network with fewer channels everywhere, from fresh weights",
-        formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), drawn anew",
+        formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), initialised again",
         recipe="thin",
     ),
 )
@@ -40,7 +40,7 @@ class Thin:
 
     The widths are those of ``prune`` with the pattern ``channel`` and the allocation ``uniform``: survivors are rounded up to
     ``multiple_of``. To be compared with pruning, it trains as long as dense training and pruning do together. Convolutions are
-    drawn with variance 2 / fan-out, linear layers as torch does; BatchNorm begins anew. Masks of earlier stages hold.
+    drawn with variance 2 / fan-out, linear layers as torch does; BatchNorm starts again. Masks of earlier stages hold.
 
     Source: Liu et al. 2019, "Rethinking the value of network pruning", arXiv 1810.05270, "Scratch-B"; He et al. 2015, section
     2.2, for the weights.

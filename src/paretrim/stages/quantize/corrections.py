@@ -102,7 +102,7 @@ def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) 
     quantization changed, and not what the statistics of all training images are.
 
     Source: Sun et al. 2019, "Hybrid 8-bit floating point (HFP8) training and inference for deep neural networks" (NeurIPS),
-    section 4.1, where statistics are taken anew from many batches.
+    section 4.1, where statistics are taken again from many batches.
     """
     for pair in pairs(network, reference, images):
         if pair.norm is None:

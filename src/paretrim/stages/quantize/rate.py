@@ -112,7 +112,7 @@ def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Ten
 
 
 def recount_(network: Network) -> None:
-    """Count the price list of every layer anew."""
+    """Recount the price list of every layer."""
     with torch.no_grad():
         for layer in weighted_layers(network).values():
             if layer.quantizer is not None and layer.quantizer.priced is not None:

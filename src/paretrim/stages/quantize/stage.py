@@ -75,7 +75,7 @@ class Quantize:
     ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
     computes in 8 bits all the same. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is
     the grid of all values: "uniform"; "clipped", which trains the reach of the grid by what is beyond it (PACT); or "offset",
-    which trains step and zero point (LSQ+). The last two do so whatever ``scales`` says. With "float32" values stay as they are
+    which trains step and zero point (LSQ+). The last two ignore ``scales``. With "float32" values stay as they are
     and weights alone are quantized: INT8 weights in a float network, or ``{"*": Format(grid="float16")}``. What is computed is
     then float32, so the file is smaller and not faster.
 
@@ -201,7 +201,7 @@ class Quantize:
         return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, clip, worth))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Where bits have a price, they are counted anew; grids that take weights over in portions take the next."""
+        """Recount bits that have a price; grids that take weights over in portions take the next portion."""
         if self.rate:
             recount_(training.network)
         share = self.portions[int(progress * (len(self.portions) - 1))]
