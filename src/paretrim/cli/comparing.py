@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.images import TestImages, images_for
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import GRAPHS, described, kind_of
-from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import Runnable, open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.report import inside as page

@@ -18,11 +18,11 @@ from paretrim.bench.sampling import ENOUGH, Images
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Arm, Latency
 from paretrim.cli.comparing import compare_files
+from paretrim.cli.exits import DONE
 from paretrim.cli.images import images_for
 from paretrim.cli.layers import show_layers
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import CANDIDATE, GRAPHS, ONNX, TRIM, described, graph_of_candidate, input_of, kind_of, weights_of
-from paretrim.cli.status import DONE
 from paretrim.cli.unused import refuse_unused
 from paretrim.deploy.runnable import RUNTIMES, read_graph
 from paretrim.errors import ExportMismatch, InvalidRecipe

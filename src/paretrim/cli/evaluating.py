@@ -7,10 +7,10 @@ import dataclasses
 from pathlib import Path
 
 from paretrim.cli.deployed import known_runtime, runtime_of
+from paretrim.cli.exits import DONE
 from paretrim.cli.images import TestImages, images_for
 from paretrim.cli.output import emit, say
 from paretrim.cli.reading import FileDescription, described
-from paretrim.cli.status import DONE
 from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import kind_of
-from paretrim.cli.status import DONE
 from paretrim.cli.unused import refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.report import wording

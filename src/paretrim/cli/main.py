@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from paretrim.cli.failures import TRACEBACK, explained
+from paretrim.cli.exits import FAILED, STOPPED, TERMINATED, TRACEBACK, USAGE, explained
 from paretrim.cli.parser import build_parser
-from paretrim.cli.status import FAILED, STOPPED, TERMINATED, USAGE
 from paretrim.cli.streams import guarded_streams
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
 from paretrim.visible import visible_lines
@@ -35,7 +34,7 @@ LIMIT = "PARETRIM_LIMIT"
 """Environment variable that says what a load may take, as ``limit`` of :func:`paretrim.runtime.load` does."""
 
 
-class _Terminated(KeyboardInterrupt):
+class _Termination(KeyboardInterrupt):
     """SIGTERM came: the command stops as for Ctrl-C, and nothing on the way takes it for a failure."""
 
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as stop:
             kept = f"; finished epochs and stages are kept. To go on: {command_line}" if given and given[0] in RESUMABLE else ""
             sys.stderr.write(f"\nparetrim: stopped{kept}\n")
-            return TERMINATED if isinstance(stop, _Terminated) else STOPPED
+            return TERMINATED if isinstance(stop, _Termination) else STOPPED
         except Exception as error:
             said = explained(error, limited=bool(given) and given[0] in LIMITED)
             if said:
@@ -93,7 +92,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Termination
 
 
 @contextmanager

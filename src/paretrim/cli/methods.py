@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, say, show_words
-from paretrim.cli.status import DONE
 from paretrim.method import Method
 from paretrim.network import (
     clip_q,

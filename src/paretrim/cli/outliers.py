@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import open_noting
 from paretrim.cli.sensitivity import dense_recipe
-from paretrim.cli.status import DONE
 from paretrim.cli.unused import refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold

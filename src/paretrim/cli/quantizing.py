@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.looking import look_into, require_classes
 from paretrim.cli.measuring import measuring_of
 from paretrim.cli.output import at_work, emit, say
 from paretrim.cli.running import folder_for, open_noting, outcomes_json, recipe_of, show
-from paretrim.cli.status import DONE
 from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.lock import hold

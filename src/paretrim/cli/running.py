@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from paretrim.cli.exits import DONE, MISSED
 from paretrim.cli.looking import look_into, require_classes
 from paretrim.cli.measuring import measured_natively, measuring_of
 from paretrim.cli.options import NO_TIMING
 from paretrim.cli.output import at_work, emit, result_console, say
-from paretrim.cli.status import DONE, MISSED
 from paretrim.cli.unused import BY_THE_RECIPE, WITH_A_RECIPE, dense_rate, refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import at_work, emit, say, show_rows
 from paretrim.cli.running import compress_recipe, folder_for, open_noting, overridden
-from paretrim.cli.status import DONE
 from paretrim.cli.unused import BY_THE_RECIPE, OF_COMPRESSION, WITH_A_RECIPE, refuse_unused
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from paretrim.bench import machine
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, result_console, say
-from paretrim.cli.status import DONE
 from paretrim.errors import InvalidRecipe, MissingDependency
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate

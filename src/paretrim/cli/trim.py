@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, say, show_rows
-from paretrim.cli.status import DONE
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.run_folder import STORE, delivered_by

@@ -56,18 +56,6 @@ def structure_of(graph: Graph) -> dict[str, object]:
     }
 
 
-def is_same(first: Graph, second: Graph) -> bool:
-    """Whether two graphs are equal to the last bit, so that any program gives the same bits for both."""
-    if _written(first) != _written(second):
-        return False
-    pairs = ((a.tensors[name], b.tensors[name]) for a, b in zip(first.nodes, second.nodes, strict=True) for name in a.tensors)
-    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
-
-
-def _written(graph: Graph) -> str:
-    return json.dumps(structure_of(graph), sort_keys=True)  # tells -0 from 0, which == does not
-
-
 def _node_structure(node: Node) -> dict[str, object]:
     kind = node.type
     return {

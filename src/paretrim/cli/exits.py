@@ -1,4 +1,4 @@
-"""What a command says when it fails: one message for each thing that can go wrong, and for everything else too."""
+"""How a command ends: its exit code, and what it says when it fails."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ import paretrim
 from paretrim.cli.streams import OutputLost
 from paretrim.errors import ParetrimError, reason_of
 from paretrim.visible import visible
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+"""Wrong arguments, or a recipe or study that breaks a rule."""
+MISSED = 3
+"""Everything worked and a target was not met."""
+STOPPED = 130
+"""Stopped by Ctrl-C, as shells number it."""
+TERMINATED = 143
+"""Stopped by SIGTERM."""
 
 TRACEBACK = "PARETRIM_TRACEBACK"
 """Environment variable that makes every error show where in the code it came from."""
