@@ -1,5 +1,6 @@
 #include "trim/reader.h"
 
+#include <algorithm>
 #include <new>
 
 #include "trim/budget.h"
@@ -10,6 +11,7 @@
 #include "trim/records.h"
 #include "trim/structure.h"
 #include "trim/utf8.h"
+#include "trim/versions.h"
 #include "trim/weight_records.h"
 
 namespace paretrim {
@@ -126,9 +128,12 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
   std::vector<std::vector<double>> bits(pieces.size());
   trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {
     reading(records, at + i, [&](const Record& record) {
-      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored, settings.poll);
+      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
     });
   });
+  const bool tables = std::any_of(records.begin() + static_cast<std::ptrdiff_t>(at), records.end(),
+                                  [](const Record& record) { return trim::has_tables(record.data, record.stored); });
+  if (container.version == trim::value_tables && !tables) trim::corrupt("it is of version 5, and no record of it has tables");
   contents.tensors = parts_of(graph, pieces, bits);
   contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(container))});
   for (std::size_t i = 0; i < records.size(); ++i) {

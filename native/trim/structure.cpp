@@ -300,14 +300,14 @@ std::uint64_t elements_of(const Tensor& tensor) {
 
 std::uint64_t bytes_of(const Tensor& tensor) { return elements_of(tensor) * paretrim::bytes_of(tensor.dtype); }
 
-std::vector<std::uint8_t> structure_bytes(const Graph& graph) {
+std::vector<std::uint8_t> structure_bytes(const Graph& graph, std::uint64_t version) {
   ByteWriter writer;
   put_shape(writer, graph.input.shape);
   put_reals(writer, graph.input.mean);
   put_reals(writer, graph.input.std);
   writer.number(graph.nodes.size());
   for (std::uint32_t value = 1; value <= graph.nodes.size(); ++value) put_node(writer, graph, value);
-  if (version_of(graph) != one_output) writer.number(graph.outputs.size());
+  if (version != one_output) writer.number(graph.outputs.size());
   for (const std::uint32_t output : graph.outputs) writer.number(output);
   writer.number(graph.classes.size());
   for (const std::string& name : graph.classes) writer.text(name);
@@ -337,7 +337,7 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
   for (std::uint64_t i = 0; i < outputs; ++i) {
     graph.outputs.push_back(static_cast<std::uint32_t>(reader.number(nodes, "the output")));
   }
-  if (outputs > 0 && version_of(graph) != version) {
+  if (outputs > 0 && version != value_tables && version_of(graph) != version) {
     corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
             std::to_string(version_of(graph)));
   }

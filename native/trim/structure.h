@@ -8,7 +8,8 @@
 
 namespace paretrim::trim {
 
-std::vector<std::uint8_t> structure_bytes(const Graph& graph);
+// For a file of this version.
+std::vector<std::uint8_t> structure_bytes(const Graph& graph, std::uint64_t version);
 
 // A graph whose tensors have their type and shape and no bytes yet, from a file of this version. Throws corrupt_file where the
 // bytes are no structure, or one of an earlier version.

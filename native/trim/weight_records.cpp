@@ -11,12 +11,14 @@
 #include "trim/range_coder.h"
 #include "trim/static_weights.h"
 #include "trim/structure.h"
+#include "trim/versions.h"
+#include "trim/weight_facts.h"
 #include "trim/weights.h"
 
 namespace paretrim::trim {
 namespace {
 
-enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2 };  // of weights
+enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3 };  // of weights
 
 Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
 
@@ -57,17 +59,17 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
   }
 }
 
-std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, bool rich) {
+std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
   Encoder encoder;
-  const auto model = std::make_unique<WeightModel>(rich);
+  const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
   code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
   return encoder.finish();
 }
 
-std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, bool rich, const std::uint8_t* data,
+std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, std::uint8_t of, const std::uint8_t* data,
                                     std::size_t size, const Poll& poll) {
   Decoder decoder(data, size);
-  const auto model = std::make_unique<WeightModel>(rich);
+  const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
   std::vector<double> bits;
   double before = 0;
   const auto note_bits = [&] {
@@ -132,6 +134,8 @@ struct Way {
   std::uint64_t thousandths;
 };
 constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
+// What tables must save, in thousandths and in bytes: earlier readers cannot read a file that has some.
+constexpr std::uint64_t worth_tables = 20, worth_tables_bytes = 16;
 constexpr std::uint64_t few_bytes = 1 << 19;  // decoded: read within some milliseconds, whatever the way
 
 std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
@@ -144,7 +148,7 @@ std::atomic<std::uint64_t> coded{0};
 
 std::vector<std::uint8_t> encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
   coded += bytes_in(pieces);
-  return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model == rich);
+  return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model);
 }
 
 constexpr std::uint64_t sampled_values = 1 << 14;  // weights that are not 0: enough to tell lengths to some thousandths
@@ -233,14 +237,24 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   };
   std::size_t first = 0;
   while (!taken(first)) ++first;
+  const bool few = std::any_of(integers.begin(), integers.end(), [](const auto& one) { return !listed_values(one).empty(); });
+  if (few) {
+    const std::vector<std::uint8_t> listed = encode(graph, pieces, tabled, kinds);
+    const std::uint64_t otherwise = found[first].size();
+    const bool worth =
+        listed.size() * 1000 <= otherwise * (1000 - worth_tables) && listed.size() + worth_tables_bytes <= otherwise;
+    if (worth) return with_coding(tabled, listed);
+  }
   return with_coding(ways[first].model, found[first]);
 }
 
+bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }
+
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll) {
-  const std::uint8_t model = coding_of(data, size, counted);
+                                   std::uint64_t version, const Poll& poll) {
+  const std::uint8_t model = coding_of(data, size, version == value_tables ? tabled : counted);
   if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
-  return decode_modelled(graph, pieces, model == rich, data + 1, size - 1, poll);
+  return decode_modelled(graph, pieces, model, data + 1, size - 1, poll);
 }
 
 }  // namespace paretrim::trim

@@ -10,9 +10,12 @@
 namespace paretrim::trim {
 
 std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces);
-// Gives the bits that each piece took.
+// From a file of this version. Gives the bits that each piece took.
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll);
+                                   std::uint64_t version, const Poll& poll);
+
+// Whether a record of weights has tables of values.
+bool has_tables(const std::uint8_t* data, std::size_t size);
 
 // Decoded bytes of weights that all writers of this process have coded so far, counted each time that they were; for tests.
 std::uint64_t coded_bytes();

@@ -1,12 +1,12 @@
 #include "trim/weights.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <numeric>
 
 #include "trim/logarithm.h"
 #include "trim/range_coder.h"
+#include "trim/weight_facts.h"
 
 namespace paretrim::trim {
 namespace {
@@ -20,75 +20,6 @@ int few(int count) { return count > 2 ? 2 : count; }
 
 int position_class(std::int64_t position, std::int64_t positions) {
   return static_cast<int>(positions <= 9 ? position : position * 9 / positions);
-}
-
-// Magnitude of the smallest integer that a weight of at least `floor` can have become.
-int smallest_magnitude(float floor, float scale) {
-  const float steps = floor / scale;
-  return steps > 1.5F ? std::min(static_cast<int>(std::ceil(std::min(steps, 1000.0F) - 0.5F)), 128) : 1;
-}
-
-// The least magnitude of every row that is not 0; 129 for a row of zeros.
-template <typename Value>
-std::vector<int> least_magnitudes(const Weights<Value>& weights) {
-  const std::int64_t row = weights.channels * weights.height * weights.width;
-  std::vector<int> least(static_cast<std::size_t>(weights.outputs), 129);
-  for (std::int64_t i = 0; i < weights.outputs * row; ++i) {
-    const int magnitude = std::abs(weights.values[i]);
-    int& known = least[static_cast<std::size_t>(i / row)];
-    if (magnitude) known = std::min(known, magnitude);
-  }
-  return least;
-}
-
-// The largest floor, in the upper half of its bits, under which no weight lies: pruning by magnitude leaves such a gap around 0.
-template <typename Value>
-float floor_of(const Weights<Value>& weights) {
-  if (!weights.scales) return 0;
-  const std::vector<int> least = least_magnitudes(weights);
-  float floor = std::numeric_limits<float>::max();
-  for (std::size_t output = 0; output < least.size(); ++output) {
-    if (least[output] < 129) floor = std::min(floor, (static_cast<float>(least[output]) + 0.499F) * weights.scales[output]);
-  }
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &floor, sizeof bits);
-  bits &= 0xffff0000;
-  std::memcpy(&floor, &bits, sizeof bits);
-  // Scales need not be those of a network: with a subnormal one the division is too coarse for what was just promised.
-  for (std::size_t output = 0; output < least.size(); ++output) {
-    if (smallest_magnitude(floor, weights.scales[output]) > least[output]) return 0;
-  }
-  return floor;
-}
-
-// A codebook that is not symmetric: few magnitudes, and others below 0 than above.
-template <typename Value>
-bool worth_sides(const Weights<Value>& weights) {
-  std::array<std::array<bool, 129>, 2> occurs = {};
-  const std::int64_t count = weights.outputs * weights.channels * weights.height * weights.width;
-  for (std::int64_t i = 0; i < count; ++i) occurs[weights.values[i] < 0][std::abs(weights.values[i])] = true;
-  const auto some = std::count(occurs[0].begin(), occurs[0].end(), true) + std::count(occurs[1].begin(), occurs[1].end(), true);
-  occurs[0][0] = false;
-  return some <= 64 && occurs[0] != occurs[1];
-}
-
-template <typename Value>
-bool worth_blocks(const Weights<Value>& weights) {
-  const std::int64_t area = weights.height * weights.width;
-  if (weights.channels < block) return false;
-  std::int64_t blocks = 0, empty = 0;
-  for (std::int64_t output = 0; output < weights.outputs; ++output) {
-    for (std::int64_t first = 0; first < weights.channels; first += block) {
-      for (std::int64_t position = 0; position < area; ++position, ++blocks) {
-        bool any = false;
-        for (std::int64_t channel = first; channel < std::min(first + block, weights.channels); ++channel) {
-          any = any || weights.values[(output * weights.channels + channel) * area + position] != 0;
-        }
-        empty += !any;
-      }
-    }
-  }
-  return 8 * empty > blocks;
 }
 
 // What a model has to save on some bits, in thousandths of the piece's, for them to be worth one. Bits without are read at once.
@@ -123,6 +54,12 @@ int WeightModel::class_of_prediction(const Around& around) {
   const int prediction = 2 * around.left + 2 * around.above - around.corner;
   const int size = std::min(doublings<1>(static_cast<std::uint32_t>(std::abs(prediction)) + 1) - 1, 9);
   return prediction < 0 ? -size : size;
+}
+
+// How large the weights around are.
+std::uint32_t WeightModel::energy_of(const Around& around) {
+  return static_cast<std::uint32_t>(2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) +
+                                    std::abs(around.row_before));
 }
 
 template <bool rich, class Coder>
@@ -161,12 +98,10 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
   const int prediction = layer.flat ? 0 : class_of_prediction(around);
   bool negative = value < 0;
   if (!layer.raw_signs) negative = code_sign<rich>(coder, negative, around, prediction, position, channel_sign);
-  const int energy =
-      2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) + std::abs(around.row_before);
   const int agreement = layer.raw_signs ? 9 : 9 + (negative ? -prediction : prediction);
   const int side = layer.sided && !layer.raw_signs && negative ? 1 : 0;
   const std::array<Counter*, 3> tables = {&by_mean_[(doublings<8>(mean.value) * 2 + side) * nodes],
-                                          &by_energy_[(doublings<2>(static_cast<std::uint32_t>(energy)) * 2 + side) * nodes],
+                                          &by_energy_[(doublings<2>(energy_of(around)) * 2 + side) * nodes],
                                           &by_prediction_[(agreement * 2 + side) * nodes]};
   int excess = std::abs(value) - smallest;
   const int raw_bits = layer.raw_bits + (layer.raw_signs ? 1 : 0);
@@ -181,6 +116,16 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
   }
   mean.add(static_cast<std::uint32_t>(excess + 1));
   return negative ? -(smallest + excess) : smallest + excess;
+}
+
+// A value of the table.
+template <class Coder>
+int WeightModel::code_listed(Coder& coder, int value, const Around& around, Mean& mean, Layer& layer) {
+  const Surroundings classes = {doublings<2>(mean.value), doublings<2>(energy_of(around)),
+                                9 + (layer.flat ? 0 : class_of_prediction(around))};
+  value = layer.table->code(coder, value, classes);
+  mean.add(static_cast<std::uint32_t>(std::abs(value)));
+  return value;
 }
 
 template <typename Value>
@@ -264,7 +209,8 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
             if (!any) continue;
           }
           Counter& channel_sign = layer.channel_sign[(first + i) & channel_mask];
-          const int value = code_value<rich>(coder, *weight, around, place, smallest, channel_sign, mean, layer);
+          const int value = layer.table ? code_listed(coder, *weight, around, mean, layer)
+                                        : code_value<rich>(coder, *weight, around, place, smallest, channel_sign, mean, layer);
           if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
           ++seen;
         }
@@ -307,6 +253,35 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
                     saved_by_model(channel.data(), 2, static_cast<std::size_t>(weights.channels)) <= little;
 }
 
+// What is said of a piece before its weights.
+template <class Coder, typename Value>
+void WeightModel::code_header(Coder& coder, const Weights<Value>& weights, Layer& layer) {
+  std::vector<std::int8_t> listed;
+  std::uint32_t floor = 0;
+  if constexpr (!Coder::decodes) {
+    if (tables_) listed = listed_values(weights);
+    layer.blocks = worth_blocks(weights);
+  }
+  if (tables_ && code_raw(coder, !listed.empty(), 1) != 0) {
+    layer.blocks = code_raw(coder, layer.blocks, 1) != 0;
+    layer.table.emplace(listed);
+    layer.table->code_values(coder);
+    return;
+  }
+  if constexpr (!Coder::decodes) {
+    layer.sided = worth_sides(weights);
+    layer.floor = floor_of(weights);
+    std::memcpy(&floor, &layer.floor, sizeof floor);
+    choose_raw(weights, layer);
+  }
+  layer.blocks = code_raw(coder, layer.blocks, 1) != 0;
+  layer.sided = code_raw(coder, layer.sided, 1) != 0;
+  floor = code_raw(coder, floor >> 16, 16) << 16;
+  std::memcpy(&layer.floor, &floor, sizeof floor);
+  layer.raw_bits = static_cast<int>(code_raw(coder, static_cast<std::uint32_t>(layer.raw_bits), 2));
+  layer.raw_signs = code_raw(coder, layer.raw_signs, 1) != 0;
+}
+
 template <class Coder>
 void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
                        const Poll& poll) {
@@ -316,17 +291,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   }
   Layer layer;
   layer.flat = weights.height * weights.width == 1;
-  layer.blocks = code_raw(coder, Coder::decodes ? 0 : worth_blocks(weights), 1) != 0;
-  layer.sided = code_raw(coder, Coder::decodes ? 0 : worth_sides(weights), 1) != 0;
-  float floor = 0;
-  if constexpr (!Coder::decodes) floor = floor_of(weights);
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &floor, sizeof bits);
-  bits = code_raw(coder, bits >> 16, 16) << 16;
-  std::memcpy(&layer.floor, &bits, sizeof bits);
-  if constexpr (!Coder::decodes) choose_raw(weights, layer);
-  layer.raw_bits = static_cast<int>(code_raw(coder, static_cast<std::uint32_t>(layer.raw_bits), 2));
-  layer.raw_signs = code_raw(coder, layer.raw_signs, 1) != 0;
+  code_header(coder, weights, layer);
   const auto blocks = static_cast<std::size_t>((weights.channels + block - 1) / block * weights.height * weights.width);
   layer.counts.resize(blocks);
   if (layer.blocks) layer.block_column.resize(std::min(blocks, column_mask + 1));

@@ -5,10 +5,12 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "trim/models.h"
+#include "trim/value_table.h"
 #include "types/poll.h"
 
 namespace paretrim::trim {
@@ -37,7 +39,8 @@ int doublings(std::uint32_t magnitude) {
 class WeightModel {
  public:
   // A rich model mixes what several surroundings say of every bit; a plain one is read faster and asks only the nearest.
-  explicit WeightModel(bool rich) : rich_(rich) {}
+  // With `tables`, layers of few values have a table of them.
+  explicit WeightModel(bool rich, bool tables = false) : rich_(rich), tables_(tables) {}
 
   // `poll` is called before every row.
   template <class Coder>
@@ -65,11 +68,12 @@ class WeightModel {
     Counter any_block, any_weight;
     Mean mean;
     float floor = 0;
-    bool blocks = false;     // whether blocks without any weight are marked
-    bool sided = false;      // whether negative values have other magnitudes than positive ones
-    bool flat = false;       // whether kernels have one position
-    bool raw_signs = false;  // whether nothing is known about signs
-    int raw_bits = 0;        // low bits of a magnitude that nothing is known about
+    bool blocks = false;              // whether blocks without any weight are marked
+    bool sided = false;               // whether negative values have other magnitudes than positive ones
+    bool flat = false;                // whether kernels have one position
+    bool raw_signs = false;           // whether nothing is known about signs
+    int raw_bits = 0;                 // low bits of a magnitude that nothing is known about
+    std::optional<ValueTable> table;  // of the values, where there are few
   };
 
   template <bool rich, class Coder, typename Value>
@@ -81,6 +85,10 @@ class WeightModel {
   bool code_sign(Coder& coder, bool negative, const Around& around, int prediction, int position, Counter& channel);
   template <bool rich, class Coder>
   int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact, int raw);
+  template <class Coder>
+  int code_listed(Coder& coder, int value, const Around& around, Mean& mean, Layer& layer);
+  template <class Coder, typename Value>
+  void code_header(Coder& coder, const Weights<Value>& weights, Layer& layer);
   template <typename Value>
   void choose_raw(const Weights<Value>& weights, Layer& layer);
   template <typename Value>
@@ -88,9 +96,10 @@ class WeightModel {
                           std::int64_t channel, std::int64_t output);
 
   static int class_of_prediction(const Around& around);
+  static std::uint32_t energy_of(const Around& around);
   static int sign_context(const Around& around, int prediction);
 
-  bool rich_;
+  bool rich_, tables_;
   std::array<Mixer<4>, positions> block_mixers_ = filled<4, positions>(22000);
   std::array<Mixer<4>, 16> weight_mixers_ = filled<4, 16>(22000);
   std::array<Mixer<3>, nodes> value_mixers_ = filled<3, nodes>(26000);

@@ -71,14 +71,14 @@ bool same_tensors(const Graph& a, const Graph& b) {
 }
 
 // A file that does not give its network back must never reach a disk.
-void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, int threads) {
+void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads) {
   ReadSettings settings;
   settings.threads = threads;
   settings.limit = std::numeric_limits<double>::infinity();
   settings.checked = false;
   const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
-  const bool same = trim::structure_bytes(found.graph) == trim::structure_bytes(graph) && found.provenance == meta.provenance &&
-                    same_tensors(found.graph, graph);
+  const bool same = trim::structure_bytes(found.graph, version) == trim::structure_bytes(graph, version) &&
+                    found.provenance == meta.provenance && same_tensors(found.graph, graph);
   if (!same) trim::corrupt("the file that was made of this network gives back another; please report this network");
 }
 
@@ -86,7 +86,13 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
 
 std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads) {
   check_tensors(graph);
-  trim::Container container{trim::version_of(graph), {}};
+  const auto rows = shares(graph);
+  const auto pieces = trim::pieces_of(graph, rows);
+  std::vector<std::vector<std::uint8_t>> weights(pieces.size());
+  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i]); });
+  const bool tables = std::any_of(weights.begin(), weights.end(),
+                                  [](const auto& record) { return trim::has_tables(record.data(), record.size()); });
+  trim::Container container{tables ? trim::value_tables : trim::version_of(graph), {}};
   std::vector<trim::Record>& records = container.records;
   std::vector<std::vector<std::uint8_t>> contents;
   const auto add = [&](trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {
@@ -95,25 +101,21 @@ std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, i
     records.back().decoded = decoded;
     contents.push_back(std::move(content));
   };
-  const std::vector<std::uint8_t> structure = trim::structure_bytes(graph);
+  const std::vector<std::uint8_t> structure = trim::structure_bytes(graph, container.version);
   add(trim::RecordKind::structure, structure.size(), trim::encode_text(structure));
   if (!meta.provenance.empty()) {
     const std::vector<std::uint8_t> provenance(meta.provenance.begin(), meta.provenance.end());
     add(trim::RecordKind::provenance, provenance.size(), trim::encode_text(provenance));
   }
   add(trim::RecordKind::parameters, size_of(graph, trim::small_tensors(graph)), trim::encode_parameters(graph));
-  const auto rows = shares(graph);
-  const auto pieces = trim::pieces_of(graph, rows);
-  const std::size_t first = records.size();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     std::uint64_t bytes = 0;
     for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_a_row;
-    add(trim::RecordKind::weights, bytes, {});
+    add(trim::RecordKind::weights, bytes, std::move(weights[i]));
     records.back().rows = rows[i];
   }
-  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) { contents[first + i] = trim::encode_weights(graph, pieces[i]); });
   std::vector<std::uint8_t> file = trim::close_container(container, contents);
-  check(graph, meta, file, threads);
+  check(graph, meta, file, container.version, threads);
   return file;
 }
 

@@ -138,7 +138,7 @@ class Bytes:
 # ---- Container
 
 MAGIC = bytes.fromhex("895452494d0d0a1a")
-VERSIONS = (2, 3, 4)
+VERSIONS = (2, 3, 4, 5)
 KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 
@@ -167,7 +167,7 @@ def version_of(file: Bytes) -> int:
 def split(content: bytes) -> list[Record]:
     """The records, their digests and the seal checked."""
     file = Bytes(content)
-    version_of(file)
+    version = version_of(file)
     records = [table_line(file, index) for index in range(file.varint(8192))]
     sealed = content[: file.at]
     require(file.take(32) == hashlib.sha256(sealed).digest(), "its seal is not the digest of what stands before it")
@@ -181,8 +181,10 @@ def split(content: bytes) -> list[Record]:
             require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 is another")
             require(len(stored) > 0, "it has no bytes")
             record.coding, record.data = stored[0], stored[1:]
-            require(record.coding <= (2 if record.kind == 4 else 1), f"its coding is {record.coding}, which is reserved")
+            known = (3 if version == 5 else 2) if record.kind == 4 else 1
+            require(record.coding <= known, f"its coding is {record.coding}, which is reserved")
     file.end()
+    require(version != 5 or any(record.coding == 3 for record in records), "it is of version 5 and has no tables")
     return records
 
 
@@ -326,7 +328,7 @@ def read_structure(content: bytes, version: int) -> Structure:
     require(len(names) == len(layers) + 1, "two values have one name")
     several = file.varint(len(layers)) if version > 2 else 1
     outputs = tuple(file.varint(len(layers)) for _ in range(several))
-    require(several > 0 and version == version_for(layers, several), f"it is of version {version}, and should be of another")
+    require(several > 0 and version in (5, version_for(layers, several)), f"it is of version {version}, and should be of another")
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
     file.end()
     return Structure(InputSpec(shape, mean, std), layers, outputs, classes, types)
@@ -612,9 +614,9 @@ def read_weights(record: Record, pieces: list[Piece]) -> None:
     """The elements of one record's pieces."""
     integers: Callable[[Piece], list[int]]
     symbols = None
-    if record.coding < 2:
+    if record.coding != 2:
         stream = Stream(record.data)
-        integers = IntegerWeights(stream, rich=record.coding == 1).piece
+        integers = IntegerWeights(stream, rich=record.coding > 0, tables=record.coding == 3).piece
     else:
         file = Bytes(record.data)
         stream = Stream(file.take(file.varint()))
@@ -737,7 +739,7 @@ class Model:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.counters: dict[Key, int] = {}
-        self.mixers: dict[Key, tuple[list[int], int]] = {}
+        self.mixers: dict[Key, tuple[Sequence[int], int]] = {}
 
     def counter(self, key: Key) -> int:
         """The state of a counter."""
@@ -750,11 +752,11 @@ class Model:
         self.counters[key] = learned(state, bit, limit)
         return bit
 
-    def mixed(self, keys: Sequence[Key], mixer: Key, weight: int, limits: Sequence[int] = (MOBILE,) * 5) -> int:
-        """A mixed bit; the weights of the mixer are all ``weight`` at first."""
+    def mixed(self, keys: Sequence[Key], mixer: Key, weight: int | Sequence[int], limits: Sequence[int] = (MOBILE,) * 5) -> int:
+        """A mixed bit; the weights of the mixer are these at first, or all ``weight``."""
         states = [self.counter(key) for key in keys]
         inputs = [STRETCH[state >> 20] for state in states]
-        weights, rate = self.mixers.get(mixer, ([weight] * len(keys), 6144))
+        weights, rate = self.mixers.get(mixer, ([weight] * len(keys) if isinstance(weight, int) else weight, 6144))
         logit = min(max(sum(w * s for w, s in zip(weights, inputs, strict=True)) >> 16, -2047), 2047)
         bit = self.stream.bit(SQUASH[logit])
         error = (bit * 65536 - SQUASH[logit]) * (rate >> 8) >> 4
@@ -900,7 +902,7 @@ def text_counter(order: int, last: int, node: int) -> Key:
 
 # ---- Integer weights
 
-OF_A_PIECE = {"any block", "any weight", "row block", "row weight", "column", "channel", "sign channel"}
+OF_A_PIECE = {"any block", "any weight", "row block", "row weight", "column", "channel", "sign channel", "listed"}
 """Counters that begin anew with every piece; the others are shared by all pieces."""
 
 
@@ -916,6 +918,7 @@ class Plan:
     floor: np.float32
     low: int
     raw_signs: int
+    table: list[int]
 
     @property
     def area(self) -> int:
@@ -941,6 +944,13 @@ class Row:
     seen: int = 8
     any: bool = False
 
+    def note(self, magnitude: int) -> None:
+        """A value more, for the mean: its magnitude, counted from the smallest as 1."""
+        self.any = True
+        self.seen = min(self.seen + 1, 255)
+        change = 256 * magnitude - self.mean
+        self.mean += abs(change) // self.seen * (1 if change > 0 else -1)
+
 
 @dataclass
 class Place:
@@ -954,6 +964,10 @@ class Place:
     channel_before: int
     row_before: int
 
+    def size(self) -> int:
+        """How large the weights around are."""
+        return 2 * abs(self.left) + 2 * abs(self.above) + abs(self.channel_before) + abs(self.row_before)
+
     def trend(self, area: int) -> int:
         """The class of the prediction."""
         t = 0 if area == 1 else 2 * self.left + 2 * self.above - self.corner
@@ -966,12 +980,13 @@ class Place:
 
 
 class IntegerWeights:
-    """The plain and the rich model of a record's integer weights."""
+    """The plain and the rich model of a record's integer weights, the rich one also with tables."""
 
-    def __init__(self, stream: Stream, *, rich: bool) -> None:
+    def __init__(self, stream: Stream, *, rich: bool, tables: bool) -> None:
         self.model = Model(stream)
         self.stream = stream
         self.rich = rich
+        self.tables = tables
 
     def bit(self, keys: Sequence[Key], mixer: Key, weight: int, limits: Sequence[int]) -> int:
         """A bit of the rich model, or of the first of its counters alone."""
@@ -981,11 +996,8 @@ class IntegerWeights:
         """All values of a piece."""
         shared = [(key, state) for key, state in self.model.counters.items() if key[0] not in OF_A_PIECE]
         self.model.counters = {key: relaxed(state, 60) for key, state in shared}
-        channels, *between = piece.tensor.shape[1:]
-        width = between.pop() if between else 1
-        blocks, sided = self.stream.raw(1), self.stream.raw(1)
-        floor = np.array([self.stream.raw(16) << 16], "<u4").view("<f4")[0]
-        plan = Plan(channels, math.prod(between), width, blocks, sided, floor, self.stream.raw(2), self.stream.raw(1))
+        plan = self.plan(piece)
+        channels, floor = plan.channels, plan.floor
         mean, any_row = 20 * 256, False
         before, counts = [0] * (channels * plan.area), [0] * (-(-channels // 4) * plan.area)
         found: list[int] = []
@@ -998,6 +1010,31 @@ class IntegerWeights:
                 any_row = True
             before, counts = row.values, row.counts
             found += row.values
+        return found
+
+    def plan(self, piece: Piece) -> Plan:
+        """What is said of a piece before its weights."""
+        self.model.mixers = {key: mixer for key, mixer in self.model.mixers.items() if key[0] != "listed"}
+        channels, *between = piece.tensor.shape[1:]
+        width = between.pop() if between else 1
+        listed = self.tables and self.stream.raw(1) == 1
+        blocks = self.stream.raw(1)
+        if listed:
+            return Plan(channels, math.prod(between), width, blocks, 0, np.float32(0), 0, 0, self.table())
+        sided = self.stream.raw(1)
+        floor = np.array([self.stream.raw(16) << 16], "<u4").view("<f4")[0]
+        return Plan(channels, math.prod(between), width, blocks, sided, floor, self.stream.raw(2), self.stream.raw(1), [])
+
+    def table(self) -> list[int]:
+        """The values of a piece that has a table."""
+        missing = self.stream.raw(6) + 1
+        found = []
+        integers = [value for value in range(-128, 128) if value]
+        for at, value in enumerate(integers):
+            left = len(integers) - at
+            if missing and (missing == left or self.stream.bit(missing * 65536 // left)):
+                found.append(value)
+                missing -= 1
         return found
 
     def row(self, plan: Plan, row: Row) -> None:
@@ -1045,6 +1082,8 @@ class IntegerWeights:
 
     def value(self, plan: Plan, row: Row, place: Place) -> int:
         """A value other than 0."""
+        if plan.table:
+            return self.listed(plan, row, place)
         negative = side = agreement = 0
         if not plan.raw_signs:
             trend = place.trend(plan.area)
@@ -1057,7 +1096,7 @@ class IntegerWeights:
             negative = self.bit(keys, ("sign",), 20000, (STEADY, STEADY, MOBILE, STEADY))
             side = plan.sided & negative
             agreement = -trend if negative else trend
-        around = 2 * abs(place.left) + 2 * abs(place.above) + abs(place.channel_before) + abs(place.row_before)
+        around = place.size()
         contexts = (("mean", d(8, row.mean), side), ("around size", d(2, around), side), ("agreement", agreement, side))
 
         def decide(node: int, number: int) -> int:
@@ -1070,11 +1109,21 @@ class IntegerWeights:
             raw = self.stream.raw(plan.low + plan.raw_signs)
             size |= raw & 2**plan.low - 1
             negative |= raw >> plan.low
-        row.any = True
-        row.seen = min(row.seen + 1, 255)
-        change = 256 * (size + 1) - row.mean
-        row.mean += abs(change) // row.seen * (1 if change > 0 else -1)
+        row.note(size + 1)
         return wrapped(-(row.smallest + size) if negative else row.smallest + size, 8)
+
+    def listed(self, plan: Plan, row: Row, place: Place) -> int:
+        """A value of the table."""
+        contexts = ((), ("mean", d(2, row.mean)), ("size", d(2, place.size())), ("trend", place.trend(plan.area)))
+
+        def decide(node: int, _: int) -> int:
+            keys = [("listed", node, *context) for context in contexts]
+            return self.model.mixed(keys, ("listed", node), (30000, 12000, 12000, 12000), (STEADY,) * 4)
+
+        at = tree((len(plan.table) - 1).bit_length(), decide)
+        value = plan.table[min(at, len(plan.table) - 1)]
+        row.note(abs(value))
+        return value
 
 
 def smallest_of(floor: np.float32, scale: int) -> int:

@@ -24,7 +24,7 @@ from paretrim.runtime.machine import native
 HERE = Path(__file__).parent
 GOLDEN, GOLDEN_FREQUENCIES = HERE / "golden.trim", HERE / "golden-frequencies.trim"
 GOLDEN_OUTPUTS = HERE / "golden-outputs.trim"
-PLAIN, RICH, FREQUENCIES = range(3)
+PLAIN, RICH, FREQUENCIES, TABLES = range(4)
 
 
 def assert_read_alike(content):
@@ -164,8 +164,8 @@ CASES = {
     "ternary": (RICH, [without_blocks(one_of(TERNARY, (30, 50)))]),
     "int4": (RICH, [without_blocks(one_of(INT4, (30, 50)))]),
     "int4 1x4": (RICH, [without_blocks(one_of(INT4, (60, 300)), kept=0.3, block=4)]),
-    "codebook": (RICH, [without_blocks(one_of(CODEBOOK, (16, 12, 3, 3)))]),
-    "codebook 1x4": (RICH, [without_blocks(one_of(CODEBOOK, (30, 50)), kept=0.3, block=4)]),
+    "codebook": (TABLES, [without_blocks(one_of(CODEBOOK, (16, 12, 3, 3)))]),
+    "codebook 1x4": (TABLES, [without_blocks(one_of(CODEBOOK, (30, 50)), kept=0.3, block=4)]),
     "wide": (RICH, [without_blocks(one_of((-5, 3), (4, 66001)) * (np.arange(66001) % 16384 < 100))]),
     "eights": (FREQUENCIES, [eights((16, 475))]),
     "eights, three layers": (FREQUENCIES, [eights((20, 61, 3, 3)), eights((40, 20, 1, 1)), eights((9, 40))]),

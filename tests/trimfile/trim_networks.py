@@ -142,3 +142,29 @@ def short_network():
         ),
     )
     return Graph(spec, nodes, ("fc",), ("a", "b", "c"))
+
+
+def listed():
+    """An integer network of which two layers have few values, each others, and one has many; the same on every machine."""
+    spec = InputSpec((8, 4, 4))
+    grid = ValueType((8, 4, 4), "uint8", 0.0625, 128)
+
+    def of(values, shape, salt):
+        return np.array(values, np.int8)[integers(shape, salt=salt, low=0, high=len(values) - 1)]
+
+    def tensors(weight):
+        rows = len(weight)
+        return {"weight": weight, "weight_scale": np.full(rows, 0.25, np.float32), "bias": np.zeros(rows, np.int32)}
+
+    pruned = of((-90, -37, 0, 0, 0, 11, 52, 127), (16, 8, 3, 3), "listed conv")
+    wide = integers((6, 16, 1, 1), salt="listed wide", low=-127, high=127).astype(np.int8)
+    head = of((-127, -41, 19, 96), (10, 60), "listed head")
+    nodes = (
+        Node("q", "quantize", (INPUT,), grid),
+        Node("conv", "conv2d", ("q",), replace(grid, shape=(16, 4, 4)), {"padding": (1, 1, 1, 1)}, tensors(pruned), "conv"),
+        Node("wide", "conv2d", ("conv",), replace(grid, shape=(6, 4, 4)), {}, tensors(wide), "wide"),
+        Node("pool", "adaptive_avg_pool", ("wide",), replace(grid, shape=(6, 2, 5)), {"output_size": (2, 5)}),
+        Node("flat", "flatten", ("pool",), replace(grid, shape=(60,))),
+        Node("fc", "linear", ("flat",), ValueType((10,)), {}, tensors(head), "fc"),
+    )
+    return Graph(spec, nodes, ("fc",))
