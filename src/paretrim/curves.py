@@ -1,4 +1,4 @@
-"""What pruning one layer alone does to a network: loss and metric against the share of zeros."""
+"""The effect of pruning a single layer: loss and metric against the share of zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a method where it is registered: ``paretrim methods`` and the pages in ``docs/methods`` are made of it."""
+"""The description of a method; ``paretrim methods`` and the pages in ``docs/methods`` are made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a number that judges a network is called, how it is written, and which of two values is the better one."""
+"""A metric: its name, how its values are written, and which of two is better."""
 
 from __future__ import annotations
 

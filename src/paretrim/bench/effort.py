@@ -1,4 +1,4 @@
-"""How hard to measure: every number of the protocol, with its default written once."""
+"""How thoroughly to measure: every number of the protocol, with its default."""
 
 from __future__ import annotations
 

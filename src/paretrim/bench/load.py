@@ -1,4 +1,4 @@
-"""How busy the machine is, and waiting until it is quiet."""
+"""The load of the machine, and waiting until it is quiet."""
 
 from __future__ import annotations
 

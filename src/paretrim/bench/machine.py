@@ -1,4 +1,4 @@
-"""What this machine is and whether it is fit for measuring, from the system's own files; nothing heavy is imported."""
+"""The machine, and whether latency can be measured on it, from the system's own files; nothing heavy is imported."""
 
 from __future__ import annotations
 

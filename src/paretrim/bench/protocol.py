@@ -1,4 +1,4 @@
-"""The measuring protocol, seen from outside: fresh processes, a quiet gate, an A/A copy, and nothing changed by measuring."""
+"""The measuring protocol: fresh processes on a quiet machine, an A/A copy, and a check that measuring changed nothing."""
 
 from __future__ import annotations
 

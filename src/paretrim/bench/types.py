@@ -1,4 +1,4 @@
-"""What measuring produces. Everything printed about latency is a function of the raw samples kept here."""
+"""The results of measuring. Everything printed about latency is computed from the raw samples kept here."""
 
 from __future__ import annotations
 

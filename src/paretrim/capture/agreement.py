@@ -1,4 +1,4 @@
-"""Whether a captured network computes what the module computes, found out on a few images before anything else happens to it.
+"""Checks on a few images that a captured network computes what the module computes.
 
 The module runs once on all the images and once on the first alone, the network once. Only if they part is looked further: which
 layer is the first, and whether it is the module that gives two answers.

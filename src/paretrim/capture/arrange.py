@@ -1,4 +1,4 @@
-"""Converters of what moves, joins, selects or merely reshapes values."""
+"""Converters of operations that move, join, select or reshape values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network computes from its parameters alone: weights that are standardised or normalised each time they are used.
+"""Values computed from parameters alone, for example weights that are normalised each time they are used.
 
 The result is a constant like any other, so such a network is captured with the weights that it convolves with. From then on those
 are what is trained, pruned and quantized, and no longer what they were computed from.

@@ -1,4 +1,4 @@
-"""Networks of another kind than convolutional ones, recognised as a whole and called by their name.
+"""Recognises networks that are not convolutional as a whole, and names their kind in the error.
 
 Read operation by operation, a transformer would be refused for the axes that it permutes, which tells its users nothing.
 """

@@ -1,4 +1,4 @@
-"""Converters of pooling, and of its opposite, which repeats pixels."""
+"""Converters of pooling and of upsampling, which repeats pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of the user's module to look at: in eval, in float32, on the CPU, without the wrappers around it.
+"""A private copy of the user's module: in eval, in float32, on the CPU, without wrappers.
 
 ``copy.deepcopy`` fails on much that modules hold: a feature kept from the last forward, a lock, an open file. None of it is
 needed, so what cannot be copied is shared.

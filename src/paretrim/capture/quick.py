@@ -1,4 +1,4 @@
-"""What makes the export of a large network quick, and changes nothing of its program.
+"""Makes the export of a large network faster, without changing its program.
 
 Most of the time of an export is spent on one tensor after the other. A BatchNorm has five, and torch writes each of them out as a
 dozen operations before it knows the shape of the result, which is that of the input. So plain ones are traced as one operation

@@ -1,4 +1,4 @@
-"""The code that TorchScript keeps of a method, run statement by statement; nothing else is known."""
+"""Runs the code that TorchScript keeps of a method, statement by statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers in TorchScript, opened: the code that TorchScript keeps of them is run as the Python that it is."""
+"""Opens layers in TorchScript: the code that TorchScript keeps of them is run as Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converters of what joins whole maps along an axis of their own, chooses between them and takes them apart again.
+"""Converters of operations that stack whole maps, choose between them and take them apart again.
 
 Maps [P, C, H, W] stacked for selective kernels or split attention lie in one value of P * C channels: nothing is moved.
 """

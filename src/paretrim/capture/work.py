@@ -1,4 +1,4 @@
-"""The float graph while it is written down."""
+"""The float graph under construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of arguments: text to a value, or a message that says what to write."""
+"""Types of arguments: from text to a value, or a message that says what to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``eval``: what one deployed file is worth on test images, by the metric of its task."""
+"""``eval``: the metric of one deployed file on test images."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> 
     """How hard latency is measured, and in which runtimes."""
     efforts = (*EFFORTS, NO_TIMING)
     parser.add_argument(
-        "--effort", choices=efforts, default=effort, help="how hard latency is measured, none: not at all (default: %(default)s)"
+        "--effort",
+        choices=efforts,
+        default=effort,
+        help="how thoroughly latency is measured; none: not at all (default: %(default)s)",
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
     text = (
@@ -65,7 +68,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
     text = "train on this many of the other images, every class in equal parts; an epoch is shorter (default: all)"
     parser.add_argument("--train-images", type=count, metavar="N", help=text)
-    text = "training images that quantizers are set on (default: 512, or as many as there are)"
+    text = "training images for calibration (default: 512, or as many as there are)"
     parser.add_argument("--calibration-images", type=count, metavar="N", help=text)
 
 
@@ -96,18 +99,18 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
     training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
     training.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start of every stage (default: 0.01)")
     training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
-    text = "train the dense network first, from its weights if it has some"
+    text = "train the dense network first, starting from its weights if it has any"
     training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
-    text = f"while doing so (default: {DENSE_RATE})"
+    text = f"learning rate of that training (default: {DENSE_RATE})"
     training.add_argument("--dense-learning-rate", type=float, metavar="RATE", help=text)
 
 
 def add_place(parser: argparse.ArgumentParser, default: str) -> None:
     """Where everything is kept, seed and device."""
-    parser.add_argument("--folder", type=path, metavar="DIR", help=f"where everything is kept (default: {default})")
-    parser.add_argument("--seed", type=int, metavar="N", help="feeds every random stream")
+    parser.add_argument("--folder", type=path, metavar="DIR", help=f"folder for all files (default: {default})")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of every random stream")
     parser.add_argument(
-        "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA where there is any)"
+        "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA if there is a GPU)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes to the standard output: text for people, or exactly one JSON value. Notes and progress go to standard error."""
+"""The standard output: text for people, or exactly one JSON value. Notes and progress go to standard error."""
 
 from __future__ import annotations
 

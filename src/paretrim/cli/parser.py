@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="paretrim",
         description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target is missed or not shown to be met, 130 stopped "
-        "by Ctrl-C, 143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds to an error where in the code it arose",
+        "by Ctrl-C, 143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds a traceback to errors",
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -96,7 +96,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
         "quantize",
-        "make an INT8 file of a trained network, without training it any further",
+        "make an INT8 file of a trained network, without further training",
         examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
         "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
     )
@@ -108,7 +108,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
-    text = "make the .trim file smaller: what a bit per weight is worth in loss; 0.001 is a start (default: 0)"
+    text = "make the .trim file smaller: the price of one bit per weight in nats of loss; try 0.001 first (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
     text = "methods without training, by commas: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
@@ -124,7 +124,7 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "plan", text)
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     add_network(parser, required=False)
-    add_place(parser, "none; given one, what a run has finished there is left out of the prediction")
+    add_place(parser, "none; if given, the prediction leaves out what a run has finished there")
     add_measuring(parser)
 
 
@@ -132,23 +132,23 @@ def _add_dense(parser: argparse.ArgumentParser) -> None:
     """What names a dense network: a recipe, or options of compress."""
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
     add_network(parser, required=False)
-    add_place(parser, "as that of run or compress")
+    add_place(parser, "as for run or compress")
 
 
 def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
         "sensitivity",
-        "prune every layer of a dense network alone and show what becomes of loss and accuracy",
+        "prune one layer of a dense network at a time and show what that does to loss and accuracy",
         examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
         "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 --figure scan.svg",
     )
     _add_dense(parser)
     text = "of unstructured, 1x4, channel (default: all)"
     parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
-    text = "which weights or channels go first, as score of the prune stage (default: %(default)s)"
+    text = "which weights or channels are pruned first, as score of the prune stage (default: %(default)s)"
     parser.add_argument("--score", default="magnitude", metavar="NAME", help=text)
-    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the picture as a file of its own")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the picture as a separate file")
 
 
 def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -160,7 +160,7 @@ def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
         "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
     )
     _add_dense(parser)
-    text = "what chooses the ranges, as in the quantize stage (default: %(default)s)"
+    text = "how ranges are chosen, as in the quantize stage (default: %(default)s)"
     parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
     text = "share of values in %% that the calibrator percentile keeps (default: %(default)s)"
     parser.add_argument("--percentile", type=float, default=99.9, metavar="P", help=text)
@@ -179,18 +179,20 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
         help="onnxruntime, openvino; for .trim and .graph files also reference",
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads (default: 1)")
-    parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard", help="how hard to measure (default: %(default)s)")
+    parser.add_argument(
+        "--effort", choices=tuple(EFFORTS), default="standard", help="how thoroughly to measure (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in one call (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
     parser.add_argument("--raw", type=path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
-    text = "instead show layer by layer what the native runtime does with one .trim or .graph file, and how fast"
+    text = "instead time one .trim or .graph file layer by layer in the native runtime"
     parser.add_argument("--layers", action="store_true", help=text)
     add_data(parser, required=False)
     add_limit(parser)
 
 
 def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images, or what its task is judged by")
+    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images, or the metric of its task")
     parser.add_argument("file", type=path, metavar="FILE")
     add_data(parser, required=True)
     add_task(parser, default="the one that the file keeps, else classification")
@@ -217,7 +219,7 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
         "an .onnx file that holds weights of at most 4 bits as INT4, with a scale for every BLOCK input channels (0: one for all)"
     )
     parser.add_argument("--int4", type=int, metavar="BLOCK", help=text)
-    text = "let the file of a lone candidate take pixels and normalise them itself"
+    text = "let the file of a single candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")
     add_limit(parser)
@@ -244,7 +246,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
         "--out", type=path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
     )
     parser.add_argument("--markdown", type=path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
-    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the accuracies as a picture, which that page shows")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="a figure of the accuracies, shown on that page")
     parser.add_argument("--title", help="title of the pages (default: network and data, and in Markdown the study before them)")
 
 
@@ -261,8 +263,8 @@ def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_methods(commands: Commands[argparse.ArgumentParser]) -> None:
-    _command(commands, "methods", "list every method with its source and a recipe that uses it")
+    _command(commands, "methods", "list every method with its source and a recipe for it")
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
-    _command(commands, "doctor", "say what this machine is, what it runs, and whether latency can be measured on it now")
+    _command(commands, "doctor", "describe this machine: what it can run, and whether latency can be measured on it now")

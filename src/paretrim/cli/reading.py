@@ -1,4 +1,4 @@
-"""What a deployed file takes and which weights it holds, whatever its kind."""
+"""The input and the weights of a deployed file of any kind."""
 
 from __future__ import annotations
 

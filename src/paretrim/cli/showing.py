@@ -1,4 +1,4 @@
-"""Commands that show what is known: ``report`` and ``doctor``."""
+"""Commands that only show something: ``report`` and ``doctor``."""
 
 from __future__ import annotations
 

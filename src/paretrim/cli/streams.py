@@ -1,4 +1,4 @@
-"""The standard streams of a command: what happens when nobody can read them any more."""
+"""The standard streams of a command, and what happens when they are closed."""
 
 from __future__ import annotations
 

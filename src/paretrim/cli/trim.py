@@ -1,4 +1,4 @@
-"""What the commands do with a ``.trim`` file alone: the table of its bytes, and where its network comes from."""
+"""``inspect`` of a ``.trim`` file: the table of its bytes, and where its network comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP so that an interruption costs nothing and a wrong file is never used."""
+"""Downloads one file over HTTP: an interrupted download resumes, and a wrong file is never used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of one's own: ``DIR/train/CLASS/*.jpg`` and ``DIR/test/CLASS/*.jpg`` (or ``val`` where there is no ``test``).
+"""Your own images: ``DIR/train/CLASS/*.jpg`` and ``DIR/test/CLASS/*.jpg`` (or ``val`` where there is no ``test``).
 
 Everything is decoded once into memory, as RGB, the short side resized to the wanted size (bilinear, antialiased) and the
 centre cut out.

@@ -1,4 +1,4 @@
-"""Deciding which images train, which validate and which calibrate. Pure functions of labels and a seed.
+"""Chooses the images for training, validation and calibration. Pure functions of labels and a seed.
 
 The order comes from the raw output of NumPy's PCG64, which NumPy guarantees never to change, so that a split stays the same
 in every future version.

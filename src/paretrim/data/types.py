@@ -1,4 +1,4 @@
-"""What a data set is once it is in memory.
+"""A data set in memory.
 
 The test images live in :class:`Dataset` alone. Training gets a :class:`Splits`, which has no field for them.
 """

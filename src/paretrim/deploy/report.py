@@ -1,4 +1,4 @@
-"""What a runtime says about its own execution, and what it says when it fails."""
+"""What a runtime reports about its execution, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the weights of a graph take: stored bytes, zeros, and the bound of an order-0 entropy coder."""
+"""The size of a graph's weights: stored bytes, zeros, and the bound of an order-0 entropy coder."""
 
 from __future__ import annotations
 

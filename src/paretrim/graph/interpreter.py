@@ -1,4 +1,4 @@
-"""Executes a graph in NumPy, bit for bit as ``docs/integer-graph.md`` says: the meaning every runtime is compared with."""
+"""Executes a graph in NumPy, bit for bit as ``docs/integer-graph.md`` says: the reference for every runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of values: how a new one is found, and what becomes of one that files cannot hold."""
+"""Names of values: finding a free one, and making one printable for files."""
 
 from __future__ import annotations
 

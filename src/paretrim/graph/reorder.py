@@ -1,4 +1,4 @@
-"""The same network with its channels in another order: the function stays, only which weights are neighbours changes.
+"""The same network with its channels in another order: the function stays the same, and other weights become neighbours.
 
 Channels are moved by whole classes (``paretrim.graph.channels``): the rows of all layers that produce a class go where the rows
 of another class of its coupled set were, and the columns of all layers that read it follow. Nothing is left to do when the

@@ -1,4 +1,4 @@
-"""LeNet-300-100 and LeNet-5, the networks of digits that pruning and quantization were first shown on.
+"""LeNet-300-100 and LeNet-5, on which early papers on pruning and quantization report.
 
 Both take 28x28 pixels, as MNIST has them; images of another size are first brought to that, each pixel the average of what it
 covers. LeNet-5 is Caffe's form, with 20 and 50 channels, max-pooling and one ReLU.

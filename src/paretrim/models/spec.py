@@ -1,4 +1,4 @@
-"""Which network a recipe starts from, and how it is made."""
+"""The network of a recipe, and how it is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading weights from files that other people made. A file is data: nothing in it is executed, and everything is checked first.
+"""Reads weights from untrusted files: nothing in them is executed, and everything is checked first.
 
 ``torch.load(weights_only=True)`` stops code, but neither flipped bits (it ignores the archive's checksums) nor archives that
 unpack to far more than they hold, nor tensors whose shape is larger than what is stored. These are refused here.

@@ -1,4 +1,4 @@
-"""What integers cost in a coded file, and the integers that are worth their bits.
+"""The cost of integers in a coded file, and rounding that takes it into account.
 
 The price list of a layer counts bits by magnitude under the layer's own frequencies, with a bit for the sign: what an adaptive
 coder that looks only at frequencies would spend. Zeros in blocks of four input channels that hold nothing else are left

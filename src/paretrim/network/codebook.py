@@ -1,4 +1,4 @@
-"""Weights that share the few values of a codebook, which train.
+"""Weights that share the few values of a trained codebook.
 
 Source: Han et al. 2016 (Deep Compression, arXiv 1510.00149) section 3: k-means by layer, from centroids evenly spaced between the
 least and the largest weight; members that stay; gradients of a centroid summed over its members.

@@ -1,4 +1,4 @@
-"""How masks and fake quantizers sit on a layer: the one module that knows.
+"""How masks and fake quantizers are attached to a layer; no other module knows.
 
 Whatever the order of stages, the effective weight is ``fake_quantize(mask * weight)`` with weight zero point 0, so a pruned
 weight is exactly integer 0 and masks and quantizers commute. A mask holds in the weight and, through the product, in the

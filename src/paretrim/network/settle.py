@@ -1,4 +1,4 @@
-"""A trained, quantized network settles on scales and biases that a file holds in few bits.
+"""Rounds scales and biases of a trained, quantized network to values that the file stores compactly.
 
 This happens at the end of every stage, in the parameters themselves: the network that is validated, trained further and frozen
 is the one with plain scales, so nothing is rounded that training has not seen.

@@ -1,4 +1,4 @@
-"""The part of the page that says what files decide otherwise than the first one: which classes and which images got worse."""
+"""The part of the page on decisions that differ from the first file's: which classes and which images got worse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points nobody beats, and which differences between them are real: pure functions, nothing drawn."""
+"""The frontier, and which differences between points are real: pure functions, nothing drawn."""
 
 from __future__ import annotations
 

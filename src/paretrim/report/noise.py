@@ -1,4 +1,4 @@
-"""What was unquiet while latency was measured, short enough to be read."""
+"""The noise of a measuring session, summarised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arms differ in the pattern of their zeros and not in how many there are: pure functions of points."""
+"""Arms with equally many zeros in different patterns: pure functions of points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From outcomes (one run each) to points (one label each, over its seeds): what every table and picture shows."""
+"""From outcomes (one run each) to points (one label each, over its seeds), which tables and pictures show."""
 
 from __future__ import annotations
 

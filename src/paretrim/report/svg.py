@@ -1,4 +1,4 @@
-"""Parts of pictures that are made without a browser, as SVG text: axes, labels, and small pictures in a line of a table."""
+"""Parts of static pictures as SVG text: axes, labels, and small pictures in table rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table a person reads after a run; narrower terminals lose the columns that matter least."""
+"""The table in the terminal after a run; narrow terminals drop the least important columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every section of the page is made from: points, settings and standings, computed once."""
+"""The data behind every section of the page: points, settings and ranks, computed once."""
 
 from __future__ import annotations
 

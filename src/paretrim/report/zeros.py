@@ -1,4 +1,4 @@
-"""Zeros as shares of the weights that pruning may take and of all weights: the two differ, and people mean either."""
+"""Zeros as shares of the prunable weights and of all weights; the two differ."""
 
 from __future__ import annotations
 

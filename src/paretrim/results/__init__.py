@@ -1,1 +1,1 @@
-"""What a run leaves behind: outcomes and their store, the run folder, the choice, timings. Free of torch."""
+"""The results of a run: outcomes and their file, the run folder, the choice, timings. Free of torch."""

@@ -1,4 +1,4 @@
-"""What two networks say of the same images: how far probabilities or numbers are apart, and which images got worse."""
+"""Two networks on the same images: how far probabilities or numbers are apart, and which images got worse."""
 
 from __future__ import annotations
 

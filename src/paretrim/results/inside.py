@@ -1,4 +1,4 @@
-"""What two networks look at, and how their numbers are distributed: what ``inspect --compare`` shows of their inside."""
+"""Class maps of two networks, and distributions of their numbers: what ``--inside`` shows."""
 
 from __future__ import annotations
 

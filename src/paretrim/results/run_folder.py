@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and reading it back; nothing here needs torch."""
+"""Writes and reads the folder of a run; nothing here needs torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latency of a run's or a study's deployed files: what is timed where, and against what."""
+"""Latency of a run's or a study's deployed files: which file in which runtime, and against which baseline."""
 
 from __future__ import annotations
 

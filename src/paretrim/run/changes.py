@@ -1,4 +1,4 @@
-"""What every file of a run decides otherwise than the first one, on test images."""
+"""How the decisions of every file of a run differ from the first one's, on test images."""
 
 from __future__ import annotations
 

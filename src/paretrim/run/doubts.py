@@ -1,4 +1,4 @@
-"""What speaks against believing validation images."""
+"""Warns where validation images are no fair test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ships, and what it is worth: deployed files and their metric on the test set."""
+"""Deployed files, their checks, and their metric on the test set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will take, before anything starts: a few real training steps of each stage are timed and scaled up."""
+"""Predicts the time and disk of a run: a few real training steps of each stage are timed and scaled up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar on a terminal, plain lines in a log. Everything goes to one given console."""
+"""Progress of a run: a bar on a terminal, plain lines in a log. Everything goes to one given console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides the outcome of a run, as data.
+"""A recipe: everything that determines a run, as data.
 
 Read from TOML, with errors that name the key, what was given and what is allowed. Its canonical JSON gives its digest.
 """

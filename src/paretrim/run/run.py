@@ -1,4 +1,4 @@
-"""A whole run: train, deploy, judge, time, store and report, in a folder from which the same command goes on."""
+"""A whole run: train, deploy, judge, time, store and report, in a folder from which the same command resumes."""
 
 from __future__ import annotations
 

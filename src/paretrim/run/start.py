@@ -1,4 +1,4 @@
-"""From a recipe to what its run begins with; and the test data, which only judging may see."""
+"""From a recipe to the start of its run, and the test data, which only judging may see."""
 
 from __future__ import annotations
 

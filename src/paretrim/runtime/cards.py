@@ -1,4 +1,4 @@
-"""The small networks that come with Paretrim: compressed files, each with a card that says what it is worth.
+"""The small networks that come with Paretrim: compressed files, each with a card of accuracy, bytes, recipe and licence.
 
 >>> import paretrim.runtime
 >>> session = paretrim.runtime.pretrained("cifar10-resnet20")  # doctest: +SKIP

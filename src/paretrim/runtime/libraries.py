@@ -1,4 +1,4 @@
-"""Where the libraries lie that other programs load."""
+"""Paths of the libraries that other programs load."""
 
 from __future__ import annotations
 

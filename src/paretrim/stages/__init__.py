@@ -1,1 +1,1 @@
-"""The stages: what one is, and those that recipes can name."""
+"""The stages: their protocol, and those that recipes can name."""

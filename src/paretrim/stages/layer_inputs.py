@@ -1,4 +1,4 @@
-"""What weighted layers get and should give, as second moments: all that a least-squares fit of their weights needs.
+"""Second moments of the inputs and wanted outputs of weighted layers: all that a least-squares fit needs.
 
 A layer's output is linear in its weights, so the squared error of its output over calibration images is a quadratic function of
 them, with one matrix that all output channels share. Columns are in the order [kh, kw, Ci]: input channels of one kernel position

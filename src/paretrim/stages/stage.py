@@ -1,4 +1,4 @@
-"""What a stage is."""
+"""The protocol of a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages that are used where none are named: prune, quantize, distill."""
+"""The default stages: prune, quantize, distill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several teachers that speak as one."""
+"""Several teachers as one: the weighted mean of their probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network decides about batches it does not learn from, and what that is worth."""
+"""A network's decisions on batches it does not learn from, and their metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic training runs."""
+"""Device and arithmetic of training."""
 
 from __future__ import annotations
 

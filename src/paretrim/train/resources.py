@@ -1,4 +1,4 @@
-"""What a stage may draw on while it trains."""
+"""What a stage may use while it trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher of which only the largest probabilities are kept on disk."""
+"""A teacher whose largest probabilities alone are stored on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage trains, and what it sees of a training step."""
+"""What a stage trains, and its view of a training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unit of every parameter, as a power of two: a network whose values are in an odd unit trains as if it were a usual one.
+"""The unit of every parameter, as a power of two: a network whose values are in an unusual unit trains like any other.
 
 A gradient step depends on units: where weights are 1e-9 times as large, gradients are 1e9 times as large. Training therefore
 counts every parameter in its unit. Powers of two change no digit of a float, so two networks that differ by such units train

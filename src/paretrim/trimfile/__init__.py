@@ -1,4 +1,4 @@
-"""The ``.trim`` file: a whole deployed network, as small as its information, safe to take from a stranger.
+"""The ``.trim`` file: a whole deployed network, small, and safe to read from untrusted sources.
 
 The format is written in ``SPEC.md`` beside this file; reading and writing are native.
 

@@ -1,4 +1,4 @@
-"""What a ``.trim`` file spends its bytes on, layer by layer."""
+"""The bytes of a ``.trim`` file, layer by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes of operations: what each may be, and reading them checked."""
+"""Attributes of operations: their rules, and reading them with checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where floats become integers and integers floats, and pixels either."""
+"""Operations between floats, integers and pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extents after a window has slid over an image."""
+"""Output sizes of sliding windows."""
 
 from __future__ import annotations
 

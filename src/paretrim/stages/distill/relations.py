@@ -1,4 +1,4 @@
-"""A loss on how the images of a batch lie to each other."""
+"""A loss on distances and angles between the images of a batch."""
 
 from __future__ import annotations
 

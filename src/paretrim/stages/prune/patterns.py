@@ -1,4 +1,4 @@
-"""Which weights live or die together.
+"""Which weights are kept or removed together.
 
 Weights are [Co, Ci, kh, kw] (convolution; Ci per group) or [out, in] (linear); kernels of any rank work. Legend of shapes:
 B = ceil(Ci / block) blocks along the input channels.

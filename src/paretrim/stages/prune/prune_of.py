@@ -1,4 +1,4 @@
-"""Stages whose masks move of their own accord leave the making of masks, and which layers have them, to :class:`Prune`."""
+"""Lets other stages make masks, and choose layers, as :class:`Prune` does."""
 
 from __future__ import annotations
 

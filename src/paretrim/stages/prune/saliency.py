@@ -1,4 +1,4 @@
-"""Scores of weights by what the loss, or the flow through the network, owes to them.
+"""Scores of weights by their effect on the loss or on the flow through the network.
 
 Where a saliency adds up over weights (diagonal Fisher, GraSP, SynFlow), the score is its square root: in a block the squares of
 scores are summed, and a block then has the sum of its weights' saliencies.

@@ -1,4 +1,4 @@
-"""Optimal brain surgeon for the rows of one layer: which block of a row costs least, and what the others then become.
+"""Optimal brain surgeon for the rows of one layer: which block of a row costs least, and how the others are fitted then.
 
 A row w [D] has the error ``(w - w0) H (w - w0)`` with H [D, D] the second moments of its inputs. Removing block b costs
 ``w_b (inv(H)_bb)^-1 w_b``; the others move by ``-inv(H)_:b (inv(H)_bb)^-1 w_b``, and b leaves the inverse by elimination. Rows

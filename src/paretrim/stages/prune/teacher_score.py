@@ -1,4 +1,4 @@
-"""Channels that answer as one of the teacher's does."""
+"""Scores channels by their similarity to the teacher's."""
 
 from __future__ import annotations
 

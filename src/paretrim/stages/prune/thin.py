@@ -1,4 +1,4 @@
-"""The plain scaled-down network, trained from scratch: what pruning of channels must beat."""
+"""The plain scaled-down network, trained from scratch: the baseline of channel pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ThiNet: channels go layer by layer, chosen by what the next layer gives without them."""
+"""ThiNet: removes channels layer by layer, by their effect on the output of the next layer."""
 
 from __future__ import annotations
 

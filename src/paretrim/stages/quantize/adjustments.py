@@ -1,4 +1,4 @@
-"""What can be done to a network around its quantization, without training, by name.
+"""Corrections before and after quantization without training, by name.
 
 To add one: a function in a module of its own here, and its name in ``BEFORE`` (on the float network, before grids are calibrated)
 or ``AFTER`` (on the quantized network, beside the float one). A test runs both tables.

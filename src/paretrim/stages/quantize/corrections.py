@@ -1,4 +1,4 @@
-"""What quantization does to the mean of a layer's results, and to their spread, put right without training.
+"""Corrects the shift of means and spreads by quantization, without training.
 
 Layers are corrected first to last: each gets what the corrected ones before it give.
 """

@@ -1,4 +1,4 @@
-"""Rounding with compensation: what rounding a weight does to the output of its layer, the weights still to come make up for.
+"""Rounding with compensation: the remaining weights of a layer compensate for the error of each rounded one.
 
 A row w [D] has the error ``(q - w) H (q - w)`` with H [D, D] the second moments of its inputs. With ``H = C^T C``, C upper
 triangular, and columns from the last to the first, weight j is rounded from ``w_j - sum over k > j of C_jk (q_k - w_k) / C_jj``:

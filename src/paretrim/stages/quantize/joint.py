@@ -1,4 +1,4 @@
-"""Joint calibration: ranges of activations that suit each other, by what the network gives in the end.
+"""Joint calibration: ranges of activations chosen together, by the outputs of the network.
 
 Source: after Nahshan et al. 2021, "Loss aware post-training quantization" (LAPQ), arXiv 1911.07190: from the ranges of single
 layers on, one range after the other is moved. Here the loss is the squared error of the outputs, so that no labels are needed.

@@ -1,4 +1,4 @@
-"""Mixed precision: which layer gets which format, by what the network says of its layers.
+"""Mixed precision: a format for every layer, from statistics of the network.
 
 Every way is a function in :data:`MIXTURES`, from the layers that no name has settled to an assignment of formats.
 """

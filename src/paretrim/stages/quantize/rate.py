@@ -1,4 +1,4 @@
-"""What a bit of the coded file is worth to every output channel, against what moving its weights does to the loss.
+"""The price of a bit of the coded file for every output channel, relative to the effect of its weights on the loss.
 
 One Lagrangian throughout: loss + ``rate`` * bits per weight, the mean over all weights of the network. Moving a weight by d adds
 ``F d^2 / 2`` to the loss, F the diagonal of the Fisher information, which for cross-entropy is the Gauss-Newton curvature.
