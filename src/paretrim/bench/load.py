@@ -34,7 +34,7 @@ def read_load(proc: Path = PROC) -> Load:
 
 
 def unquiet(load: Load, *, threads: int) -> list[str]:
-    """Say what speaks against measuring arms of up to ``threads`` threads now; empty means quiet."""
+    """Reasons against measuring arms of up to ``threads`` threads now; empty means quiet."""
     said = []
     if load.pressure is not None and load.pressure > PRESSURE_LIMIT:
         said.append(f"tasks waited for a CPU {load.pressure:.0%} of the last 10 s (limit {PRESSURE_LIMIT:.0%})")

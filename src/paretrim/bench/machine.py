@@ -91,12 +91,12 @@ def governors(cpus: Path = CPUS) -> tuple[str, ...]:
 
 
 def quiet(*, threads: int = 1, proc: Path = PROC, cpus: Path = CPUS) -> list[str]:
-    """Say what speaks against measuring here and now; an empty list means the machine is quiet."""
+    """Reasons against measuring here and now; an empty list means the machine is quiet."""
     return unquiet(read_load(proc), threads=threads) + standing(cpus=cpus)
 
 
 def standing(*, cpus: Path = CPUS, quota: Path = QUOTA) -> list[str]:
-    """Say what speaks against measuring on this machine at any time: no pinning, a moving clock, a quota of CPU time."""
+    """Reasons against measuring on this machine at any time: no pinning, a moving clock, a quota of CPU time."""
     said = [] if can_pin() else ["threads are not pinned: this system does not allow it"]
     said.extend(
         f"the frequency governor is '{name}'; 'performance' keeps the clock steady"

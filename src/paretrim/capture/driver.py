@@ -192,7 +192,7 @@ def _write_out(work: Work, call: Call) -> None:
     """Take what torch decomposes an unknown operation into in its place."""
     node = call.node
     if not is_random(node) and not any(isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
-        return  # made from sizes, and no activation, which is said where one is needed
+        return  # made from sizes; where an activation is needed, the reader refuses it
     found = None if call.operation in INSTEAD else written_out(node, CONVERTERS)
     if found is None and is_random(node) and call.operation not in INSTEAD:
         raise call.refused(

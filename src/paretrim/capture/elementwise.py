@@ -78,7 +78,7 @@ def _reciprocal_of(work: Work, call: Call, divisor: View) -> View:
 
 
 def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
-    """The sum or product of two activations; extents of 1 are repeated, but for [C, 1, 1] in a product, which a graph can do."""
+    """The sum or product of two activations; extents of 1 are repeated, except [C, 1, 1] in a product, which a graph can do."""
     if op == "mul" and first.shape != second.shape and first.shape[-2:] == (1, 1):
         first, second = second, first
     first, second = _broadcast(work, call, op, first, second)

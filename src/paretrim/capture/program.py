@@ -69,7 +69,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     with silence(), refusing_to_end(module), only_what_is_needed():
         try:
             exported = _export(private, shape)
-        except Exception:  # what went wrong is said by the export without shortcuts
+        except Exception:  # the export without shortcuts gives the message
             exported = None
     if exported is None:
         exported, norms = _exported(open_scripts(reading_copy(module)), shape), {}

@@ -29,7 +29,7 @@ SHOWN = 20
 
 
 def compare_files(parsed: argparse.Namespace) -> int:
-    """Show what the second file decides otherwise than the first, or how far its numbers are from the first's.
+    """Show how the second file's decisions differ from the first's, or how far its numbers are from them.
 
     Raises:
         InvalidRecipe: no data are named, the files are for different tasks, or they give different numbers of outputs.

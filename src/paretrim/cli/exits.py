@@ -30,7 +30,7 @@ _ALLOCATOR = "can't allocate memory"
 
 
 def explained(error: Exception, *, limited: bool = False) -> str:
-    """The message; empty where there is nobody to read it. Its lines after the first are indented: no name can forge one.
+    """The message; empty if no one can read it. Its lines after the first are indented: no name can forge one.
 
     Where the command takes ``--limit`` (``limited``), a file that is over its budget names that option.
     """

@@ -28,7 +28,7 @@ OWN_CODE = ("run", "compress", "plan", "study", "quantize", "eval")
 """Commands that may be given code of the user's own, which may be a module of the working folder."""
 
 LIMITED = ("bench", "eval", "export", "inspect")
-"""Commands that open a file of anybody's and take ``--limit``."""
+"""Commands that open untrusted files and take ``--limit``."""
 
 LIMIT = "PARETRIM_LIMIT"
 """Environment variable that says what a load may take, as ``limit`` of :func:`paretrim.runtime.load` does."""

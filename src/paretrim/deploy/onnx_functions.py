@@ -65,7 +65,7 @@ _FORMULAS: Mapping[str, _Operation] = MappingProxyType(
         "softplus_beta": _op("Div", _op("Softplus", _op("Mul", _X, _CONSTANT)), _CONSTANT),
     }
 )
-"""How functions are written in ONNX, but for those whose constant is an attribute."""
+"""How functions are written in ONNX, except those whose constant is an attribute."""
 
 
 def _formula(function: str, constant: float | None) -> _Operation:

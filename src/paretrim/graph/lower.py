@@ -240,7 +240,7 @@ def _require_normal(scale: FloatArray, scales: tuple[float, float], head: Node) 
 def _plain_where_so(
     scale: FloatArray, bias: Float64Array, empty: npt.NDArray[np.bool_], scales: tuple[float, float]
 ) -> tuple[FloatArray, Float64Array]:
-    """Scales and biases that are plain but for the rounding of the float32 parameters they come from, made exactly so."""
+    """Scales and biases that are plain except for the rounding of the float32 parameters they come from, made exactly so."""
     source, output = scales
     near = np.where(empty, constant_scale(source=source, output=output), plain_scales(scale.astype(np.float64)))
     chosen = np.where(empty | (np.abs(near - scale) <= _SAME_SCALE * scale), near, scale)

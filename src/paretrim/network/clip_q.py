@@ -19,7 +19,7 @@ TOP = 127
 """The integer of the value that is farthest from 0."""
 
 SHARE = 0.5
-"""Share of zeros where nobody says."""
+"""Default share of zeros."""
 
 METHODS = (
     Method(

@@ -38,7 +38,7 @@ METHODS = (
 class Codebook(nn.Module):
     """``2^bits`` values for a layer. Every weight takes that of its centroid, for good; pruned weights are 0 and in no cluster.
 
-    A centroid is rounded to one of 255 steps of the layer, so that the runtime computes on int8 as ever; the gradient passes
+    A centroid is rounded to one of 255 steps of the layer, so that the runtime computes on int8 as usual; the gradient passes
     straight through this. While the network trains, weights do not move and centroids train. The gradient of a centroid is the
     sum over its members, as published, over the square root of their number: the paper gives centroids a learning rate of
     their own.

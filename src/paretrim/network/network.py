@@ -75,7 +75,7 @@ class BatchNorm(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One node as it is computed: its checked attributes, and the values that nobody reads after it.
+    """One node as it is computed: its checked attributes, and the values that no later step reads.
 
     ``disposable`` says that its input is one of those and lies in memory of its own, which the result may take over.
     """
@@ -141,7 +141,7 @@ class Network(nn.Module):
                 del values[finished]
 
     def _computed(self, step: _Step, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
-        """The result of a step on its grid; it may take over the memory of an input that nobody needs after it."""
+        """The result of a step on its grid; it may take over the memory of an input that no later step needs."""
         node, inputs = step.node, [values[name] for name in step.node.inputs]
         key = key_of(node.name)
         layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get

@@ -17,7 +17,7 @@ Costs = tuple[float, ...]
 class Rank:
     """The rank of a point in one setting.
 
-    ``measured`` is False where the point has no latency in the setting; such a point is compared with nobody.
+    ``measured`` is False where the point has no latency in the setting; such a point is not compared.
     ``dominated_by`` is the label of a frontier point at least as good everywhere and better somewhere, or "". ``guesses`` is
     True where the accuracy is not shown to be better than guessing: however small and fast such a point is, it is of no use.
     """

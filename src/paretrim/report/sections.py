@@ -54,7 +54,7 @@ def headline(view: View, *, title: str, choice: Choice | None) -> str:
 
 
 def _chosen(choice: Choice) -> str:
-    """What was asked for, what was chosen and why, and what speaks against it."""
+    """What was asked for, what was chosen and why, and the problems with it."""
     rows = [
         ("targets", "; ".join(choice.targets) or "none were given"),
         ("chosen", f"{choice.label} ({choice.file})"),

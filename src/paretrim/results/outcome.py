@@ -48,7 +48,7 @@ class Verdict:
     share of test images on which their decisions (top-1 classes) agree. ``onnx_value`` is what the ONNX file computes in
     ``onnx_runtime``, with the share ``onnx_agreement`` of the deployed decisions.
     ``onnx_agreements`` are those shares in every runtime of ONNX files that was installed, ``onnx_problems`` why it does not run
-    in others. What is said of the ONNX file is None where there is none.
+    in others. Fields of the ONNX file are None if there is none.
     """
 
     trained_value: float = field(metadata=once_called("trained_accuracy"))
@@ -112,7 +112,7 @@ _POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "ba
 
 
 def require_plausible(outcome: Outcome, place: str) -> None:
-    """Refuse numbers that nobody can have measured: a line of results may come from anywhere, and is calculated with.
+    """Refuse impossible measurements: a line of results may come from anywhere, and is calculated with.
 
     Raises:
         CorruptFile: an accuracy is not a fraction, a count is negative, a time is 0, and the like; ``place`` names the file.

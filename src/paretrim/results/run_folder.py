@@ -40,7 +40,7 @@ SENSITIVITY = "sensitivity.json"
 """Scans of the dense network's layers; only where ``paretrim sensitivity`` was asked for them."""
 
 CHANGES = "changes.json"
-"""In the folder of a candidate's files: what it decides otherwise than the run's first candidate."""
+"""In the folder of a candidate's files: how its decisions differ from the run's first candidate's."""
 
 INSIDE = "inside.html"
 """A look into the first network and the chosen one; only where ``--inside`` asked for it."""
@@ -140,7 +140,7 @@ def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
 
 
 def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
-    """What the candidate deployed into ``folder`` decides otherwise than the first of its run.
+    """How the decisions of the candidate deployed into ``folder`` differ from those of the first of its run.
 
     With ``sha256`` only what was found of those files. None where that is not known, or the file that keeps it is damaged:
     the run's command compares again.
@@ -163,7 +163,7 @@ def keep_change(folder: Path, sha256: str, found: Comparison) -> None:
 
 
 def changes_in(folder: Path) -> dict[str, Comparison]:
-    """What the candidates of a run folder decide otherwise than its first one, by label; empty where that is not known."""
+    """How the decisions of a run folder's candidates differ from its first one's, by label; empty if not known."""
     if not (folder / INDEX).is_file():
         return {}
     found = {str(entry["label"]): change_in(folder / str(entry["folder"])) for entry in index_of(folder)[1:]}

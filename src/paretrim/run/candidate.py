@@ -30,7 +30,7 @@ class Candidate:
     std: tuple[float, ...] = ()
     resize: int = 0
     _frozen: tuple[object, Graph | None] = field(default=(None, None), init=False, repr=False)
-    """The state of the network when it was frozen, and what came of it."""
+    """The state of the network when it was frozen, and the frozen graph."""
 
     @property
     def integers(self) -> Graph | None:

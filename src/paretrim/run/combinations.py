@@ -185,7 +185,7 @@ METHODS = (
         name="several-teachers",
         kind="combination",
         source="Hinton et al. 2015, arXiv 1503.02531, section 2",
-        what="several teachers speak as one",
+        what="several teachers are combined",
         formula="softmax of log(sum w_i p_i / sum w_i)",
         recipe="several-teachers",
     ),

@@ -49,7 +49,7 @@ class CompressedNetwork:
     deployed: DeployedFiles
 
     def __repr__(self) -> str:
-        """What was done and what came of it, in one line; the weights themselves would fill pages."""
+        """What was done and the result, in one line; the weights themselves would fill pages."""
         said = f"{self.deployed.trim.stat().st_size:,} bytes in '{self.deployed.trim}'"
         if self.history:
             first, last = self.history[0], self.history[-1]

@@ -16,7 +16,7 @@ PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
 
 
 def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str = MAGNITUDE) -> tuple[Sensitivity, ...]:
-    """Prune every layer of a trained network alone, more and more, and say what becomes of its loss and accuracy.
+    """Prune one layer of a trained network at a time, more and more, and measure loss and accuracy.
 
     Args:
         start: the network and its data (``start_from``, ``start_from_loaders``, ``train_dense``); it stays as it is. Validation

@@ -26,7 +26,7 @@ class TeacherSpec:
         weights: a file to start from.
         dense: how it is trained on the recipe's data; left out, it is taken as it is.
         stages: what is done to it then, for instance ``quantize``.
-        weight: its share where all teachers speak as one.
+        weight: its share in the mean of all teachers.
         seed: of its initialisation and training; the recipe's, if left out.
         crop_padding: its own augmentation, as in ``[data]``; the recipe's, if left out.
         flip: whether half of its training images are mirrored.

@@ -55,11 +55,11 @@ class SearchResult:
 
     @property
     def met(self) -> bool:
-        """Whether every target is shown to be met, and no test image speaks against it."""
+        """Whether every target is shown to be met, and the test images do not contradict it."""
         return not (self.missed or self.unshown or self.contradicted)
 
     def problems(self) -> tuple[str, ...]:
-        """What speaks against the choice, a line each."""
+        """The problems with the choice, a line each."""
         return (
             *(f"target missed: {text}" for text in self.missed),
             *(f"target not shown to be met: {text}" for text in self.unshown),

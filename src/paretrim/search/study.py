@@ -36,7 +36,7 @@ def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | Non
         grid: the study.
         folder: where candidates, checkpoints and deployed files are kept. Arms that begin with the same stages share them.
         results: folder of the study's lines, ``outcomes.jsonl``.
-        watcher: told of progress; None for nobody.
+        watcher: shows progress; None for none.
     """
     watcher = watcher or silent()
     store = results / OUTCOMES

@@ -41,8 +41,8 @@ class Trial:
 
     ``value`` is the ``metric`` of the deployed file on the validation images; ``drop`` is what it
     loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
-    at their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are what the session that took it found against
-    itself.
+    at their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are the problems that its session's own
+    checks found.
     """
 
     name: str

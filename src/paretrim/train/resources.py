@@ -49,7 +49,7 @@ class Resources:
     """What a stage gets. There is no test data here, so no stage can look at it.
 
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
-    [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None where nobody gave any; ``seed`` feeds every random stream.
+    [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None if there are none; ``seed`` feeds every random stream.
     ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
     says what the network learns. ``early`` gives the dense network as it was after some epochs of its training, None where it
     was not trained here. ``teachers`` are those that have names; ``teacher`` is the mean of all.

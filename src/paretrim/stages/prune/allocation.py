@@ -118,7 +118,7 @@ def allocate(
 
     Args:
         layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
-            the place of a magnitude wherever this module speaks of one.
+            the place of magnitudes in this module.
         sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
         method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` or ``sensitivity``; see the head of this module.
         pattern: what a block is.

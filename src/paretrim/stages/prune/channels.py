@@ -60,7 +60,7 @@ def silenced(network: Network, groups: ChannelGroups) -> IntArray:
 
 
 def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
-    """Make the network compute what the smaller one will, at full size: removed channels are 0 and nobody reads them.
+    """Make the network compute what the smaller one will, at full size: removed channels are 0 and no layer reads them.
 
     Both are needed: a function on the way, like a sigmoid, may make something else of the 0, and the step of a weight that is
     observed must not depend on columns that will be gone.

@@ -49,7 +49,7 @@ def scan_weights(
     score: str = "magnitude",
     sparsities: Sequence[float] = SPARSITIES,
 ) -> Sensitivity:
-    """Prune every layer in ``scores`` alone and see what becomes of held-out images. The network stays as it was.
+    """Prune one layer in ``scores`` at a time and measure loss and metric on held-out images. The network stays as it was.
 
     Args:
         network: pruned or not; zeros stay, and count.

@@ -132,7 +132,7 @@ def _on_uniform_grids(network: Network) -> list[str]:
 
 
 def check_adjustments(names: Sequence[str], *, rate: float) -> None:
-    """Refuse what there is not, what is named twice, and what a price of bits contradicts.
+    """Refuse unknown names, names given twice, and those that contradict a price of bits.
 
     Raises:
         InvalidRecipe: a name is unknown or given twice.

@@ -70,7 +70,7 @@ def _price(losses: Sequence[Losses], costs: Sequence[Costs], budget: int) -> tup
 
     if at(0.0)[0] <= budget:
         return 0.0, at(0.0)[1]
-    low, high = 0.0, max(float(loss.max()) for loss in losses) + 1e-300  # a unit of cost is at least worth this to nobody
+    low, high = 0.0, max(float(loss.max()) for loss in losses) + 1e-300  # no item gains this much for a unit of cost
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if at(middle)[0] <= budget else (middle, high)
