@@ -96,4 +96,4 @@ IN_PLACE: Mapping[str, RealForm] = MappingProxyType(
         "clamp": lambda settings, _, inputs: inputs[0].clamp_(settings.number("minimum"), settings.number("maximum")),
     }
 )
-"""The same results written over the input: no new memory is touched. Only if neither a gradient nor another node needs the input."""
+"""The same results written over the input, without new memory. Only if neither a gradient nor another node needs it."""

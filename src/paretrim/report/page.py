@@ -37,8 +37,8 @@ def write(
 
     ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
     shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
-    ``scans`` are those of the dense network's layers. ``changes`` say by label how the decisions of the others differ from those of the first
-    outcome, and ``inside`` is the address of a page that looks into two of the networks, as seen from this one.
+    ``scans`` are those of the dense network's layers. ``changes`` say by label how the decisions of the others differ
+    from the first outcome's, and ``inside`` is the address, relative to this page, of one that looks into two of the networks.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).

@@ -120,7 +120,7 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Images that no training uses, as deployed files take them (uint8 pixels or normalised float32 [N, C, H, W]), with labels [N].
+    """Test images as deployed files take them (uint8 pixels or normalised float32 [N, C, H, W]), with labels [N].
 
     ``batches`` are the same images normalised, for the training framework.
     """
