@@ -27,10 +27,9 @@ import numpy.typing as npt
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
 from paretrim.graph.operations.channel_rules import Channels, Identities, attribute_number
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.types import INPUT, Graph
+from paretrim.graph.types import INPUT, Float64Array, Graph
 
 IntArray = npt.NDArray[np.int64]
-DoubleArray = npt.NDArray[np.float64]
 Allocation = Literal["uniform", "global"]
 
 
@@ -118,7 +117,7 @@ def _classes(
     return ChannelGroups(classes, producers, frozen, tuple(np.array(members, dtype=np.int64) for members in sets.values()))
 
 
-def group_scores(groups: ChannelGroups, row_norms: Mapping[str, DoubleArray], *, mean: bool = False) -> DoubleArray:
+def group_scores(groups: ChannelGroups, row_norms: Mapping[str, Float64Array], *, mean: bool = False) -> Float64Array:
     """Importance of every class, float64 [classes]: the root of the sum of squares of its producers' rows.
 
     Args:
@@ -149,13 +148,13 @@ def group_scores(groups: ChannelGroups, row_norms: Mapping[str, DoubleArray], *,
 
 def choose(
     groups: ChannelGroups,
-    scores: DoubleArray,
+    scores: Float64Array,
     sparsity: float,
     *,
     allocation: Allocation,
     multiple_of: int = 1,
     minimum: int = 1,
-    keys: Sequence[DoubleArray] | None = None,
+    keys: Sequence[Float64Array] | None = None,
 ) -> IntArray:
     """Classes to remove, ascending: the lowest scores of every coupled set; of equal scores the lower index stays.
 
@@ -185,18 +184,18 @@ def choose(
     return np.sort(np.concatenate(removed))
 
 
-def best_first(groups: ChannelGroups, scores: DoubleArray) -> list[IntArray]:
+def best_first(groups: ChannelGroups, scores: Float64Array) -> list[IntArray]:
     """The classes of every coupled set, the largest score first; of equal scores the lower index."""
     return [members[np.argsort(-scores[members], kind="stable")] for members in groups.sets]
 
 
-def _relative(ordered: Sequence[IntArray], scores: DoubleArray) -> list[DoubleArray]:
+def _relative(ordered: Sequence[IntArray], scores: Float64Array) -> list[Float64Array]:
     """Scores of every set divided by their mean, in its order."""
     return [scores[members] / (float(scores[members].mean()) or 1.0) for members in ordered]
 
 
 def _check_choice(
-    groups: ChannelGroups, scores: DoubleArray, sparsity: float, allocation: str, multiple_of: int, minimum: int
+    groups: ChannelGroups, scores: Float64Array, sparsity: float, allocation: str, multiple_of: int, minimum: int
 ) -> None:
     if not 0 <= sparsity < 1:
         raise InvalidRecipe(f"channel sparsity {sparsity} is not in [0, 1); a network needs channels, so 1 is not allowed")
@@ -212,7 +211,7 @@ def _check_choice(
         )
 
 
-def _global_survivors(ordered: list[IntArray], keys: Sequence[DoubleArray], sparsity: float, minimum: int) -> list[int]:
+def _global_survivors(ordered: list[IntArray], keys: Sequence[Float64Array], sparsity: float, minimum: int) -> list[int]:
     """How many of each set stay when one threshold on the keys decides."""
     if not ordered:
         return []

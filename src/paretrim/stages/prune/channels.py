@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paretrim.graph.channels import Allocation, ChannelGroups, DoubleArray, channel_groups, choose, group_scores
+from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
-from paretrim.graph.types import Node
+from paretrim.graph.types import Float64Array, Node
 from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network
 
@@ -26,7 +26,7 @@ def choose_channels(
     *,
     allocation: Allocation,
     multiple_of: int,
-    keys: Sequence[DoubleArray] | None = None,
+    keys: Sequence[Float64Array] | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
     """The channel classes with the smallest scores, as many as ``sparsity`` says, silenced ones first.
 
@@ -39,7 +39,7 @@ def choose_channels(
     return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of, keys=keys)
 
 
-def scored_classes(network: Network, row_scores: Mapping[str, Tensor]) -> tuple[ChannelGroups, DoubleArray]:
+def scored_classes(network: Network, row_scores: Mapping[str, Tensor]) -> tuple[ChannelGroups, Float64Array]:
     """The channel classes of a network and the score of each; silenced ones have the least."""
     groups = channel_groups(network.graph())
     norms = {name: scores.cpu().numpy() for name, scores in row_scores.items()}
