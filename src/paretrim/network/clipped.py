@@ -20,7 +20,7 @@ METHODS = (
         name="clipped",
         kind="activation grid",
         source="Choi et al. 2018 (PACT), arXiv 1805.06085, section 3",
-        what="uint8 whose upper end is trained by the values beyond it",
+        what="uint8 with a trained upper end",
         formula="x' = s round(clip(x, 0, alpha) / s), s = alpha / 255; dx'/dalpha = 1 where x >= alpha, else 0",
         recipe="pact",
         settings=("quantize.activations",),

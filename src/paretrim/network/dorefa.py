@@ -20,7 +20,7 @@ METHODS = (
         name="dorefa",
         kind="weight grid",
         source="Zhou et al. 2016 (DoReFa-Net), arXiv 1606.06160, section 2.3",
-        what="weights bent by tanh before they are rounded, 2 to 7 bits",
+        what="weights transformed by tanh, then rounded, 2 to 7 bits",
         formula="w' = reach (2 quantize_k(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1), k the bits",
         recipe="dorefa",
         settings=("quantize.formats",),

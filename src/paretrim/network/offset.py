@@ -20,7 +20,7 @@ METHODS = (
         name="offset",
         kind="activation grid",
         source="Bhalgat et al. 2020 (LSQ+), arXiv 2004.09576, section 3.1",
-        what="uint8 whose step and offset train",
+        what="uint8 with trained step and offset",
         formula="x' = s round(clip((x - b) / s, 0, 255)) + b; s and b train",
         recipe="lsq-plus",
         settings=("quantize.activations",),

@@ -26,7 +26,7 @@ METHODS = (
         name="trained-ternary",
         kind="weight grid",
         source="Zhu et al. 2017 (TTQ), arXiv 1612.01064, section 3",
-        what="0 and two values for each output channel, one of either sign, which train",
+        what="0 and two trained values for each output channel, one of each sign",
         formula="w' = p where w > 0.05 max|w|, -n where w < -0.05 max|w|, else 0; p and n train",
         recipe="ttq",
         settings=("quantize.formats",),

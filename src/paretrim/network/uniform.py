@@ -31,7 +31,7 @@ METHODS = (
         name="learned",
         kind="scales",
         source="Esser et al. 2020 (LSQ), arXiv 1902.08153, sections 2.1 and 2.2",
-        what="the steps of weights and activations train with the weights; they begin at the calibrator's",
+        what="the steps of weights and activations are trained, starting from the calibrator's",
         formula="dw'/ds = round(w/s) - w/s inside the grid, -top or top outside, times 1 / sqrt(weights of the channel * top)",
         recipe="lsq",
     ),

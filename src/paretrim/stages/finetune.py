@@ -20,7 +20,7 @@ METHODS = (
         name="finetune",
         kind="stage",
         source="Han et al. 2015, arXiv 1506.02626",
-        what="train with the labels under the constraints that are there",
+        what="train with the labels under the existing constraints",
         formula="CE(labels, p)",
         recipe="finetune",
     ),

@@ -35,7 +35,7 @@ METHODS = (
         name="crd",
         kind="loss",
         source="Tian et al. 2020 (CRD), arXiv 1910.10699, equations 10 to 19",
-        what="tell the teacher's embedding of the same image from those of others, with a memory bank",
+        what="distinguish the teacher's embedding of the same image from those of others, with a memory bank",
         formula="-log(s+ / (s+ + c)) - sum log(c / (s- + c)), s = exp(<u, v> / tau) / Z, c = negatives / images",
         recipe="crd",
         settings=("distill.criteria",),

@@ -39,7 +39,7 @@ METHODS = (
         name="dkd",
         kind="loss",
         source="Zhao et al. 2022 (DKD), arXiv 2203.08679, equations 6 and 7",
-        what="what the teacher says of the label, and of the other classes, weighed apart",
+        what="the teacher's probability of the label, and those of the other classes, with separate weights",
         formula="alpha TCKD + beta NCKD; KD = TCKD + (1 - p_teacher(label)) NCKD",
         recipe="dkd",
         settings=("distill.criteria",),

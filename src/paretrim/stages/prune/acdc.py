@@ -27,7 +27,7 @@ METHODS = (
         name="acdc",
         kind="stage",
         source="Peste et al. 2021, arXiv 2106.12379",
-        what="alternating dense and sparse phases; what leaves in one sparse phase may be back in the next",
+        what="alternating dense and sparse phases; weights pruned in one sparse phase may come back in the next",
         formula="mask = top-k of |w| at the start of each sparse phase",
         recipe="acdc",
     ),

@@ -122,7 +122,7 @@ METHODS = (
         name="random",
         kind="score",
         source=OURS,
-        what="drawn from the seed: the control that every other score must beat",
+        what="random, from the seed: the control that every other score must beat",
         formula="score(w) ~ U[0, 1)",
         recipe="random",
     ),

@@ -29,7 +29,7 @@ METHODS = (
         name="gates",
         kind="stage",
         source="Louizos et al. 2018, arXiv 1712.01312",
-        what="a random gate on every channel learns to close; what a penalty on open gates shuts is removed",
+        what="a random gate on every channel, with a penalty on open gates; channels whose gates close are removed",
         formula="z = min(1, max(0, 1.2 s - 0.1)), s = sigmoid((log u - log(1 - u) + log a) / (2/3)), u ~ U(0, 1)\n"
         "loss + weight * sum over channels of sigmoid(log a - 2/3 log(0.1 / 1.1)); at the end u = 1/2 without noise",
         recipe="gates",

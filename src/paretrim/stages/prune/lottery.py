@@ -33,7 +33,7 @@ METHODS = (
             "Frankle & Carbin 2019, arXiv 1803.03635; rewinding: Frankle et al. 2020, arXiv 1912.05671, and Renda et al. 2020, "
             "arXiv 2003.02389"
         ),
-        what="one round: the smallest weights go, the others go back to an early epoch, and training is repeated",
+        what="one round: prune the smallest weights, reset the others to an early epoch, and train again",
         formula="prune share of the living weights by |w_T|\nthen w = mask * w_k or mask * w_T, and the learning rates again",
         recipe="lottery",
     ),

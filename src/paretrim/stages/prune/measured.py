@@ -27,7 +27,7 @@ METHODS = (
         name="multiple_of",
         kind="option",
         source=OURS,
-        what="counts of channels rounded up to what is fastest here: 1, 4, 8 or 16, measured in the native runtime",
+        what="round channel counts up to the fastest multiple on this machine (1, 4, 8 or 16), measured in the native runtime",
         formula="the largest m in {1, 4, 8, 16} with time(counts rounded up to m) <= 1.02 min over all m of time",
         recipe="measured-counts",
         settings=("prune.multiple_of",),

@@ -30,7 +30,7 @@ METHODS = (
         name="movement",
         kind="stage",
         source="Sanh et al. 2020, arXiv 2005.07683; blocks: Lagunas et al. 2021, arXiv 2109.04838",
-        what="scores learn with the weights, and weights that move towards zero go; they come back if their scores do",
+        what="train scores with the weights; weights that move towards zero are pruned, and come back if their scores rise",
         formula=(
             "W' = W * M(S); dL/dS = dL/dW' * W, summed over a block\n"
             "hard: M = top-v of S, v by the cubic schedule\n"

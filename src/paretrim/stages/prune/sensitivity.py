@@ -33,7 +33,7 @@ METHODS = (
         name="sensitivity",
         kind="allocation",
         source="Han et al. 2015, arXiv 1506.02626, section 4",
-        what="every layer loses as much as raises the loss by the same amount, in a scan of each layer alone",
+        what="every layer is pruned until its loss rises by the same amount, by a scan of each layer alone",
         formula="s_l(t) = largest s with loss(layer l alone at s) - loss <= t; one t makes the total exact",
         recipe="sensitivity",
     ),

@@ -27,7 +27,7 @@ METHODS = (
         name="thin",
         kind="stage",
         source="Liu et al. 2019, arXiv 1810.05270 (rethinking pruning); as ThinResNet in Luo et al. 2017, arXiv 1707.06342",
-        what="the baseline of channel pruning: the same network with fewer channels everywhere, from fresh weights",
+        what="the baseline of channel pruning: the same network with fewer channels in every layer, trained from scratch",
         formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), initialised again",
         recipe="thin",
     ),

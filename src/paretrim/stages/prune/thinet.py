@@ -33,7 +33,7 @@ METHODS = (
         name="thinet",
         kind="stage",
         source="Luo et al. 2017 (ThiNet), arXiv 1707.06342",
-        what="channels leave layer by layer: those without which the next layer gives most nearly the same, which is then scaled",
+        what="remove channels layer by layer: those whose removal changes the next layer's output least; the rest is then scaled",
         formula="remove c to min of sum (sum over removed c of x_c)^2, x_c = what c adds to the next layer; greedy\n"
         "then min over s of sum (y - sum over kept c of s_c x_c)^2",
         recipe="thinet",

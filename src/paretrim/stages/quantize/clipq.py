@@ -31,7 +31,7 @@ METHODS = (
         name="clipq",
         kind="stage",
         source="Tung & Mori 2018 (CLIP-Q), CVPR 2018",
-        what="clip small weights to 0 and share few values among the others in every step; what is 0 may come back until the end",
+        what="in every step, clip small weights to 0 and share few values among the others; zeros may come back until the end",
         formula="w' = 0 for c- < w <= c+, else the mean of its interval\n"
         "rates (p, b) of each layer: min of error - weight * share of bits saved",
         recipe="clip-q",

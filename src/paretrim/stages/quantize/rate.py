@@ -39,7 +39,7 @@ METHODS = (
         name="rate",
         kind="option",
         source="Ballé et al. 2017, arXiv 1611.01704; decision 30",
-        what="make the coded file smaller: a bit per weight has a price in loss, and weights take the integer worth its bits",
+        what="make the coded file smaller: a bit per weight has a price in loss, and weights are rounded with it in mind",
         formula="minimise loss + rate * bits per weight; step^2 = 12 rate / (weights * F * ln 2), F the Fisher information",
         recipe="rate",
         settings=("quantize.rate",),

@@ -54,7 +54,7 @@ METHODS = (
         name="int8-weights",
         kind="combination",
         source="Krishnamoorthi 2018, arXiv 1806.08342, section 3.1",
-        what="weights on a grid of integers, values in float32: a smaller file, computed as the float network is",
+        what="integer weights, float32 activations: a smaller file, computed in float32",
         formula="w' = s q with q int8; y = sum of w' x in float32",
         recipe="int8-weights",
         settings=("quantize.activations",),
