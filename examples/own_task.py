@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from paretrim import Budget, FineTune, Metric, ParetrimError, Quantize, Task, compress
+from paretrim import Budget, DataUnavailable, FineTune, Metric, Quantize, Task, compress
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ class Regression:
     def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
         """Labels have the shape of the output."""
         if tuple(labels.shape[1:]) != shapes[0]:
-            raise ParetrimError(f"{where} labels {list(labels.shape[1:])} and the network returns {list(shapes[0])}")
+            raise DataUnavailable(f"{where} labels {list(labels.shape[1:])} and the network returns {list(shapes[0])}")
 
     def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, /, *, label_smoothing: float) -> Tensor:
         """The mean squared error; there is nothing to smooth."""

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from paretrim.data.spec import DataSpec
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
-    from paretrim.errors import ParetrimError
+    from paretrim.errors import DataUnavailable, InvalidRecipe, ParetrimError
     from paretrim.metric import Metric
     from paretrim.models.spec import ModelSpec
-    from paretrim.network.constraints import replace_mask_, set_mask_, weighted_layers
+    from paretrim.network.constraints import WeightedLayer, replace_mask_, set_mask_, weighted_layers
     from paretrim.network.grids import ActivationGrid, Grid, WeightGrid, WeightSettings
     from paretrim.network.network import Network
     from paretrim.network.thaw import network_from_file
@@ -64,6 +64,7 @@ __all__ = [
     "Classification",
     "CompressedNetwork",
     "DataSpec",
+    "DataUnavailable",
     "Distill",
     "Effort",
     "Evaluator",
@@ -72,6 +73,7 @@ __all__ = [
     "Format",
     "Grid",
     "GrowingStage",
+    "InvalidRecipe",
     "LossTerm",
     "Metric",
     "ModelSpec",
@@ -95,6 +97,7 @@ __all__ = [
     "Trial",
     "WeightGrid",
     "WeightSettings",
+    "WeightedLayer",
     "calibration_gradients",
     "compress",
     "cross_entropy",
@@ -131,6 +134,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Classification": "train.task",
         "CompressedNetwork": "run.compressed",
         "DataSpec": "data.spec",
+        "DataUnavailable": "errors",
         "Distill": "stages.distill.stage",
         "Effort": "bench.effort",
         "Evaluator": "search.trial",
@@ -139,6 +143,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Format": "stages.quantize.formats",
         "Grid": "network.grids",
         "GrowingStage": "stages.stage",
+        "InvalidRecipe": "errors",
         "LossTerm": "train.losses",
         "Metric": "metric",
         "ModelSpec": "models.spec",
@@ -162,6 +167,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Trial": "search.trial",
         "WeightGrid": "network.grids",
         "WeightSettings": "network.grids",
+        "WeightedLayer": "network.constraints",
         "calibration_gradients": "stages.gradients",
         "compress": "run.compressed",
         "cross_entropy": "train.losses",

@@ -1,6 +1,7 @@
 """The keys of a dictionary of outputs are names of the outputs, in the graph, in both files and in sessions."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -47,11 +48,19 @@ def detector():
     return Detector(lambda maps, vector: {"scores": vector, "boxes": maps}).eval()
 
 
+class Named(NamedTuple):
+    """Two outputs with names."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+
+
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 FORMS = {
     "dictionary": (lambda a, b: {"scores": b, "boxes": a}, ("scores", "boxes")),
     "tuple": (lambda a, b: (a, b), ("output_0", "output_1")),
     "nested": (lambda a, b: (a, {"head": [b]}), ("output_0", "output_1.head.0")),
+    "named tuple": (lambda a, b: Named(boxes=a, scores=b), ("boxes", "scores")),
     "numbers": (lambda a, b: {0: a, 1: b}, ("output_0", "output_1")),
     "strange": (lambda a, b: {"images": a, "a/b\n": b}, ("images_", "a/b\\n")),
     "same": (lambda a, b: {"a": {"b": a}, "a.b": b}, ("a.b", "a.b_")),
