@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from paretrim.run.pipeline import run_stage, run_stages, train_dense
     from paretrim.run.recipe import Recipe, read_recipe
     from paretrim.run.run import run_recipe
-    from paretrim.run.sensitivity import sensitivity
+    from paretrim.run.scans import sensitivity
     from paretrim.run.start import Start, start_from
     from paretrim.search.trial import Evaluator, Trial, evaluator
     from paretrim.stages.distill.stage import Distill
@@ -182,7 +182,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "run_recipe": "run.run",
         "run_stage": "run.pipeline",
         "run_stages": "run.pipeline",
-        "sensitivity": "run.sensitivity",
+        "sensitivity": "run.scans",
         "set_mask_": "network.constraints",
         "softened_kl": "train.losses",
         "start_from": "run.start",

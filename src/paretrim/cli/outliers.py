@@ -12,8 +12,8 @@ from paretrim.cli.sensitivity import dense_recipe
 from paretrim.cli.unused import refuse_unused
 from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
-from paretrim.run.outliers import outliers as studied
 from paretrim.run.run import with_dense
+from paretrim.run.scans import outliers as studied
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.visible import brief
 

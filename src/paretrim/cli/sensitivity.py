@@ -20,8 +20,8 @@ from paretrim.results.run_folder import REPORT, SENSITIVITY, STORE, choice_of, c
 from paretrim.run.delivery import write_page
 from paretrim.run.recipe import Recipe, read_recipe
 from paretrim.run.run import with_dense
-from paretrim.run.sensitivity import PATTERNS
-from paretrim.run.sensitivity import sensitivity as scanned
+from paretrim.run.scans import PATTERNS
+from paretrim.run.scans import sensitivity as scanned
 
 SHOWN = (0.5, 0.8, 0.9)
 """Shares of zeros in the table; the file has all of them."""

@@ -1,4 +1,4 @@
-"""How much zeros in each layer alone cost a network that is ready to be pruned."""
+"""Scans of the dense network of a run: the cost of zeros in each layer alone, and ranges of weights and activations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from paretrim.errors import InvalidRecipe
 from paretrim.run.start import Start
 from paretrim.stages.prune.patterns import FREE
 from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.quantize.calibrators import Calibrator
+from paretrim.stages.quantize.outliers import Spread
+from paretrim.stages.quantize.outliers import outliers as studied
 from paretrim.visible import brief
 
 PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
@@ -34,3 +37,18 @@ def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str 
     stages = [Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns]
     network, resources = start.network.to(start.execution.torch_device()), start.resources(None)
     return tuple(stage.scan(network, resources) for stage in stages)
+
+
+def outliers(start: Start, *, calibrator: Calibrator = "percentile", percentile: float = 99.9) -> tuple[Spread, ...]:
+    """The spread of every weight and activation of a trained network, before and after the clipping of a calibrator.
+
+    Args:
+        start: the network and its data (``start_from``, ``start_from_loaders``, ``train_dense``); it stays as it is.
+        calibrator: chooses the ranges, as in the ``quantize`` stage.
+        percentile: of the calibrator ``percentile``, above 50 and at most 100.
+
+    Raises:
+        TrainingFailed: a value is not finite on calibration images.
+    """
+    network = start.network.to(start.execution.torch_device())
+    return studied(network, start.calibration.to(start.execution.torch_device()), calibrator=calibrator, percentile=percentile)
