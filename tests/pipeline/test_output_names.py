@@ -104,6 +104,16 @@ def test_files_and_sessions_have_the_names(network, tmp_path):
             np.testing.assert_allclose(found[name], other.numpy(), rtol=1e-4, atol=0.05)
 
 
+def test_a_graph_as_it_was_captured_has_them_in_files_too(tmp_path):
+    graph = capture(detector(), (3, 8, 8))
+    assert graph.outputs == ("head", "scores")
+    assert trimfile.from_bytes(trimfile.to_bytes(graph)).graph.outputs == ("scores", "boxes")
+    assert plan(graph, measure=False).output_names == ("scores", "boxes")
+    export_onnx(graph, tmp_path / "model.onnx")
+    assert [output.name for output in onnx.load(tmp_path / "model.onnx").graph.output] == ["scores", "boxes"]
+    check_onnx(graph, tmp_path / "model.onnx", IMAGES.numpy())
+
+
 def test_layers_keep_their_names_in_tables(network, tmp_path, capsys):
     layers = tuple(weighted_layers(network))
     assert layers == ("boxes", "scores", "head")

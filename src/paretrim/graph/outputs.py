@@ -13,8 +13,8 @@ LOGITS = "logits"
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
-    """What the outputs of a deployed graph are called."""
-    return (LOGITS,) if len(graph.outputs) == 1 else graph.outputs
+    """What the outputs of a network are called, in files and for users."""
+    return (LOGITS,) if len(graph.outputs) == 1 else graph.output_names or graph.outputs
 
 
 def with_user_names(graph: Graph) -> Graph:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
+from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
 from paretrim.runtime.session import MOST_THREADS, allowed, content_of, is_whole
@@ -71,6 +72,7 @@ def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None =
 def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:
     """The content of a file. Equal networks give equal bytes, whatever the number of threads; errors as in :func:`write`."""
     _require_threads(threads)
+    graph = with_user_names(graph)
     validate(graph)
     threads = min(threads, MOST_THREADS)
     content = native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=threads)
