@@ -156,12 +156,8 @@ def test_training_that_leaves_a_format_is_refused_by_layer(network):
     ("settings", "message"),
     [
         (
-            {"formats": {"fc": Format(grid="float16")}},
-            "'fc' has the format 'float16' and activations is 'uniform'; runtimes multiply",
-        ),
-        (
             {"mixed": Mixture(bits=5.0, choices=(Format(bits=4), Format(grid="bfloat16")))},
-            "'mixed' has the format 'bfloat16' and activations is 'uniform'",
+            "mixed has the choice 'bfloat16' and activations is 'uniform'; name the layers",
         ),
         ({"activations": "float16"}, "activations is 'float16'; runtimes compute values in float32 or on a grid: give 'float32'"),
         (

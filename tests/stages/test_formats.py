@@ -170,7 +170,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
         (
             {"grid": "octal"},
             r"stage: formats: grid is 'octal'; known grids are uniform, ternary, dorefa, codebook, powers, clip-q, "
-            r"trained-ternary, float16, bfloat16; for your own write 'package.module:Class'",
+            r"trained-ternary, float16, bfloat16, float32; for your own write 'package.module:Class'",
         ),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),

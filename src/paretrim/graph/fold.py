@@ -50,7 +50,7 @@ class StoredWeight:
     scale: FloatArray | None = None
 
 
-def fold(graph: Graph, stored: Mapping[str, StoredWeight] = MappingProxyType({})) -> Graph:
+def fold(graph: Graph, stored: Mapping[str, StoredWeight | None] = MappingProxyType({})) -> Graph:
     """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed.
 
     Where the input takes pixels, their normalisation comes first. ``stored`` are weights of other types by their nodes: a
@@ -68,7 +68,7 @@ def fold(graph: Graph, stored: Mapping[str, StoredWeight] = MappingProxyType({})
             continue
         node = replace(run.head, inputs=inputs)
         if "weight" in node.tensors:
-            node = replace(node, attributes=deployed(node), tensors=_folded_tensors(run, stored.get(run.head.name)))
+            node = replace(node, attributes=deployed(node), tensors=folded_tensors(run, stored.get(run.head.name)))
         nodes.append(node)
         if run.batch_norm:
             renamed[run.batch_norm.name] = node.name
@@ -77,7 +77,8 @@ def fold(graph: Graph, stored: Mapping[str, StoredWeight] = MappingProxyType({})
     return replace(graph, nodes=tuple(nodes), outputs=tuple(renamed.get(name, name) for name in graph.outputs))
 
 
-def _folded_tensors(run: Fusion, stored: StoredWeight | None) -> dict[str, Array]:
+def folded_tensors(run: Fusion, stored: StoredWeight | None) -> dict[str, Array]:
+    """Tensors of a weighted node of a float graph with its BatchNorm folded in; ``stored`` is a weight of another type."""
     factor, bias = folded_bias(run.head, run.batch_norm)
     if stored is not None:
         return {**_scaled(stored, factor), "bias": bias.astype(np.float32)}

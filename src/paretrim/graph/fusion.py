@@ -5,6 +5,7 @@ Training and freezing both ask here, so the fake quantizers are exactly where th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
@@ -63,17 +64,22 @@ def stays_float(run: Fusion, graph: Graph, read: frozenset[str]) -> bool:
     return end in graph.outputs and end not in read and run.head.op in WEIGHTED and run.activation is None
 
 
-def grid_values(graph: Graph) -> tuple[str, ...]:
+def grid_values(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:
     """Names of the values that need a grid of their own, the input first.
 
-    Left out are values that keep the grid of what they select from (max pooling, slices, ReLU, ...) and the logits of a final
-    weighted layer, which stay float32.
+    Left out are values that keep the grid of what they select from (max pooling, slices, ReLU, ...), the logits of a final
+    weighted layer, which stay float32, and what passes between layers of ``real``, the weighted nodes that compute in float32.
     """
-    read = needed_inputs(graph)
+    read, consumers = needed_inputs(graph), graph.consumers()
+
+    def between(run: Fusion) -> bool:
+        readers = consumers[run.end.name]
+        return run.head.name in real and bool(readers) and all(reader.name in real for reader in readers)
+
     own = (
         run.end.name
         for run in fuse(graph)
-        if run.head.op not in GRID_PRESERVING | {"dropout"} and not stays_float(run, graph, read)
+        if run.head.op not in GRID_PRESERVING | {"dropout"} and not stays_float(run, graph, read) and not between(run)
     )
     return (INPUT, *own)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import SMALLEST_SCALE
-from paretrim.graph.fold import affine_of, deployed, folded_bias
+from paretrim.graph.fold import StoredWeight, affine_of, deployed, folded_bias, folded_tensors
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float
 from paretrim.graph.names import free_name
@@ -43,18 +44,24 @@ class WeightCodes:
     scale: FloatArray
 
 
-def lower(graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, WeightCodes]) -> Graph:
-    """The integer graph.
+def lower(
+    graph: Graph,
+    grids: Mapping[str, ValueType],
+    weights: Mapping[str, WeightCodes],
+    real: Mapping[str, StoredWeight | None] = MappingProxyType({}),
+) -> Graph:
+    """The integer graph. A layer of ``real`` computes in float32, between a dequantize and a quantize.
 
     Args:
         graph: float graph as captured, BatchNorm not folded.
         grids: for every name of :func:`paretrim.graph.fusion.grid_values` a uint8 type that carries scale and zero point.
-        weights: for every conv2d and linear node its integers.
+        weights: for every conv2d and linear node its integers, but for those of ``real``.
+        real: conv2d and linear nodes that compute in float32, and their weight where it is not stored as float32.
 
     Raises:
         UnsupportedOperation: a value or weight has no grid, or a layer's sum may leave int32.
     """
-    work = _Lowering(graph, grids, weights)
+    work = _Lowering(graph, grids, weights, real)
     work.quantize_input()
     for run in fuse(graph):
         work.add(run)
@@ -62,8 +69,14 @@ def lower(graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, We
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, grids: Mapping[str, ValueType], weights: Mapping[str, WeightCodes]) -> None:
-        self.graph, self.grids, self.weights = graph, grids, weights
+    def __init__(
+        self,
+        graph: Graph,
+        grids: Mapping[str, ValueType],
+        weights: Mapping[str, WeightCodes],
+        real: Mapping[str, StoredWeight | None],
+    ) -> None:
+        self.graph, self.grids, self.weights, self.real = graph, grids, weights, real
         self.read = needed_inputs(graph)
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}
@@ -83,6 +96,8 @@ class _Lowering:
         source = self.types[inputs[0]]
         if head.op == "dropout":
             self.names[head.name] = inputs[0]
+        elif head.name in self.real:
+            self._in_float(run, inputs[0])
         elif head.op in WEIGHTED:
             self._weighted(run, inputs, source)
         elif head.op in GRID_PRESERVING:
@@ -94,14 +109,14 @@ class _Lowering:
             self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
 
     def result(self) -> Graph:
-        outputs = tuple(self._real(self.names[name]) for name in self.graph.outputs)
+        outputs = tuple(self._as_float(self.names[name], "logits") for name in self.graph.outputs)
         return replace(self.graph, nodes=tuple(self.nodes), outputs=outputs)
 
-    def _real(self, name: str) -> str:
+    def _as_float(self, name: str, called: str) -> str:
         kind = self.types[name]
         if not kind.quantized:
             return name
-        real = free_name("logits", self.graph.types | self.types)
+        real = free_name(called, self.graph.types | self.types)
         return self._emit(Node(real, "dequantize", (name,), ValueType(kind.shape)), real)
 
     def _emit(self, node: Node, stands_for: str) -> str:
@@ -156,6 +171,19 @@ class _Lowering:
         factor, bias = folded_bias(head, run.batch_norm)
         tensors = _integer_tensors(self.weights[head.name], factor, bias, (source, kind), head)
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
+
+    def _in_float(self, run: Fusion, source: str) -> None:
+        """A layer that computes in float32; its value goes on its grid behind it, unless only such layers read it."""
+        head, end = run.head, run.end
+        tensors = folded_tensors(run, self.real[head.name])
+        real = self._as_float(source, f"{source}/real")
+        last = self._emit(replace(head, inputs=(real,), attributes=deployed(head), tensors=tensors), end.name)
+        if run.activation is not None:
+            last = self._emit(replace(run.activation, inputs=(last,)), end.name)
+        if end.name in self.grids:
+            kind = self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
+            name = free_name(f"{end.name}/quantized", self.graph.types | self.types)
+            self._emit(Node(name, "quantize", (last,), kind), end.name)
 
 
 def _clamp(activation: Node | None, kind: ValueType) -> dict[str, Attribute]:

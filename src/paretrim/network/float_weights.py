@@ -1,4 +1,4 @@
-"""Weights of 16 bits: float16 and bfloat16."""
+"""Weights of floats: float16, bfloat16, and float32 beside layers of integers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,41 @@ from torch import Tensor, nn
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import Array
 from paretrim.method import Method
-from paretrim.network.grids import Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import Facts, IncrementalGrid, PricedGrid, WeightGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 TYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
-METHODS = tuple(
+_ROUNDED = "w' = the nearest number of the format, of two the even one; computed in float32"
+
+METHODS = (
     Method(
-        name=name,
+        name="float16",
         kind="weight grid",
-        source=source,
-        what=what,
-        formula="w' = the nearest number of the format, of two the even one; computed in float32",
-        recipe=name,
+        source="IEEE 754-2019, binary16",
+        what="floats of 16 bits with 11 significant bits, up to 65,504; for float activations",
+        formula=_ROUNDED,
+        recipe="float16",
         settings=("quantize.formats", "quantize.activations"),
-    )
-    for name, source, what in (
-        ("float16", "IEEE 754-2019, binary16", "floats of 16 bits with 11 significant bits, up to 65,504; for float activations"),
-        (
-            "bfloat16",
-            "Kalamkar et al. 2019, arXiv 1905.12322",
-            "float32 without its last 16 bits, rounded; for float activations",
-        ),
-    )
+    ),
+    Method(
+        name="bfloat16",
+        kind="weight grid",
+        source="Kalamkar et al. 2019, arXiv 1905.12322",
+        what="float32 without its last 16 bits, rounded; for float activations",
+        formula=_ROUNDED,
+        recipe="bfloat16",
+        settings=("quantize.formats", "quantize.activations"),
+    ),
+    Method(
+        name="float32",
+        kind="weight grid",
+        source="Krishnamoorthi 2018, arXiv 1806.08342, section 5",
+        what="layers that keep float32 weights and compute in float32 while the others are integers",
+        formula="w' = w; its input is dequantized before and its result quantized behind it",
+        recipe="float-layers",
+        settings=("quantize.formats",),
+    ),
 )
 
 
@@ -120,3 +132,48 @@ class FloatWeights(nn.Module):
     def facts(self) -> Facts:
         """Its name."""
         return {"grid": self.name}
+
+
+class Float32Weights(nn.Module):
+    """Weights that stay as they are. They have no integers."""
+
+    widths: ClassVar[range] = range(32, 33)
+    bits: int = 32
+    trained_scale: nn.Parameter | None = None
+    priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
+
+    @classmethod
+    def fitted(cls, _weight: Tensor, _settings: WeightSettings) -> Self:
+        """The format, whatever the weight is."""
+        return cls()
+
+    @classmethod
+    def restored(cls, _facts: Mapping[str, object], _weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
+        """The format, whatever the weight is."""
+        return cls()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight [Co, ...]."""
+        return weight
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """There are none.
+
+        Raises:
+            UnsupportedOperation: always.
+        """
+        raise UnsupportedOperation(f"weights of float32 {tuple(weight.shape)} have no integers")
+
+    def rows(self, _outputs: Tensor, _inputs: Tensor) -> Self:
+        """The same format."""
+        return type(self)()
+
+    def facts(self) -> Facts:
+        """Its name."""
+        return {"grid": "float32"}
+
+
+def is_float(grid: WeightGrid | None) -> bool:
+    """Whether a layer's weights are floats, so that it computes in float32."""
+    return isinstance(grid, FloatWeights | Float32Weights)

@@ -17,7 +17,7 @@ from paretrim.network.clip_q import ClippedMeans
 from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
-from paretrim.network.float_weights import TYPES, FloatWeights
+from paretrim.network.float_weights import TYPES, Float32Weights, FloatWeights
 from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
@@ -43,8 +43,8 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
 }
 """Grids of weights by the name that recipes and their facts give them."""
 
-FLOAT_WEIGHTS: Mapping[str, type[WeightGrid]] = dict.fromkeys(TYPES, FloatWeights)
-"""Formats of weights that have no integers, for networks whose activations are float32."""
+FLOAT_WEIGHTS: Mapping[str, type[WeightGrid]] = {**dict.fromkeys(TYPES, FloatWeights), "float32": Float32Weights}
+"""Formats of weights that have no integers. Such a layer computes in float32, in a float network or beside layers of integers."""
 
 _WEIGHTS = {**WEIGHT_GRIDS, **FLOAT_WEIGHTS}
 

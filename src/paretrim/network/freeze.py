@@ -14,14 +14,15 @@ from paretrim.graph.lower import WeightCodes, lower
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
 from paretrim.network.constraints import WeightedLayer, weighted_layers
-from paretrim.network.float_weights import FloatWeights
+from paretrim.network.float_weights import Float32Weights, FloatWeights, is_float
 from paretrim.network.network import Network
 
 
 def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     """The deployable graph: integer if weights and values are quantized, float with BatchNorm folded otherwise.
 
-    In a float graph, weights on a grid keep their integers, and those of 16 bits their type. Outputs have the user's names.
+    In a float graph, weights on a grid keep their integers, and those of 16 bits their type. In an integer graph, layers whose
+    weights are floats compute in float32. Outputs have the user's names.
 
     Args:
         network: as trained; it takes normalised images.
@@ -39,11 +40,12 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
         return with_user_names(fold(replace(network.graph(), input=taken), stored))
     if floating:
         raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
-    codes = {name: _codes(name, layer) for name, layer in layers.items()}
+    real = {name: _stored(name, layer) for name, layer in layers.items() if is_float(layer.quantizer)}
+    codes = {name: _codes(name, layer) for name, layer in layers.items() if name not in real}
     grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
-    graph = replace(network.graph(weights=False), input=taken)
+    graph = replace(network.graph(weights=bool(real)), input=taken)
     types = {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}
-    return with_user_names(lower(graph, types, codes))
+    return with_user_names(lower(graph, types, codes, real))
 
 
 def with_input(frozen: Graph, spec: InputSpec) -> Graph:
@@ -57,7 +59,10 @@ def with_input(frozen: Graph, spec: InputSpec) -> Graph:
     return replace(frozen, input=spec, nodes=tuple(nodes))
 
 
-def _stored(name: str, layer: WeightedLayer) -> StoredWeight:
+def _stored(name: str, layer: WeightedLayer) -> StoredWeight | None:
+    """What a layer of a float graph, or one that computes in float32, holds; None for float32."""
+    if isinstance(layer.quantizer, Float32Weights):
+        return None
     if isinstance(layer.quantizer, FloatWeights):
         with located(f"layer '{name}'"):
             return StoredWeight(layer.quantizer.stored(layer.masked_weight()))

@@ -2,7 +2,8 @@
 
 Values are whole numbers in float tensors. A float32 sum of whole numbers is exact as long as it stays below 2**24, whatever the
 order; a convolution that might exceed that is split over its input channels. On a GPU, where fast convolutions round (TF32,
-Winograd), everything is float64.
+Winograd), everything is float64. Layers that compute in float32 are the exception: torch adds up in an order of its own, so that
+a value behind one may lie one step beside that of the interpreter.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.dtypes import real_weight
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
-from paretrim.network.torch_forms import integer_form
+from paretrim.network.torch_forms import integer_form, real_form
 
 _EXACT = 2**24
 """Float32 holds every whole number up to here."""
@@ -44,7 +46,11 @@ class IntegerNetwork(nn.Module):
         self.types: Mapping[str, ValueType] = graph.types
         self.settings: Mapping[str, Settings] = {node.name: settings_of(node) for node in graph.nodes}
         self.real = torch.float32 if device.type == "cpu" else torch.float64
-        self._weights = {node.name: self._parts(node) for node in graph.nodes if node.op in WEIGHTED}
+        self._weights = {
+            node.name: self._parts(node) if self._reads_integers(node) else self._floats(node)
+            for node in graph.nodes
+            if node.op in WEIGHTED
+        }
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits float32 [N, K] of normalised images; a tuple of all outputs where there are several."""
@@ -64,8 +70,24 @@ class IntegerNetwork(nn.Module):
 
     def _compute(self, node: Node, inputs: list[Tensor]) -> Tensor:
         if node.op in WEIGHTED:
-            return self._weighted(node, inputs[0])
+            return self._weighted(node, inputs[0]) if self._reads_integers(node) else self._in_float(node, inputs[0])
+        if not node.type.quantized and not self._reads_integers(node):
+            return real_form(node)(self.settings[node.name], None, inputs)
         return integer_form(node)(self, node, inputs)
+
+    def _reads_integers(self, node: Node) -> bool:
+        return self.types[node.inputs[0]].quantized
+
+    def _floats(self, node: Node) -> tuple[Tensor, ...]:
+        """Weight and bias of a layer that computes in float32."""
+        bias = node.tensors.get("bias", np.zeros(len(node.tensors["weight"]), np.float32))
+        return tuple(torch.from_numpy(np.array(array)).to(self.device) for array in (real_weight(node.tensors), bias))
+
+    def _in_float(self, node: Node, value: Tensor) -> Tensor:
+        weight, bias = self._weights[node.name]
+        rows = (-1, *[1] * (value.dim() - 2))
+        summed = F.linear(value, weight) if node.op == "linear" else _convolve(value, weight, self.settings[node.name])
+        return summed + bias.reshape(rows)
 
     def tensor(self, array: Array) -> Tensor:
         """An array as a tensor of the type that whole numbers are computed in."""

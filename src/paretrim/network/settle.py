@@ -16,6 +16,7 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.types import Float64Array
 from paretrim.network.constraints import WeightedLayer, weighted_layers
+from paretrim.network.float_weights import is_float
 from paretrim.network.network import BatchNorm, Network
 
 
@@ -24,8 +25,8 @@ def settle_(network: Network) -> None:
 
     A scale moves by at most 1.6 %, through gamma of the BatchNorm behind the layer, or as the learned step where there is
     none; a scale that is observed in the weights stays. A bias moves by at most a sixteenth of an output step, through beta or
-    the bias itself; a layer with neither has none. Layers that give logits, and networks that are not quantized,
-    stay as they are.
+    the bias itself; a layer with neither has none. Layers that give logits, layers of floats, and
+    networks that are not quantized, stay as they are.
     """
     layers = weighted_layers(network)
     if any(layer.quantizer is None for layer in layers.values()) or not network.quantizers():
@@ -34,7 +35,7 @@ def settle_(network: Network) -> None:
     holders, quantizers = grid_holders(graph), network.quantizers()
     norms = network.batch_norms()
     for run in fuse(graph):
-        if run.head.op not in WEIGHTED or run.end.name not in holders:
+        if run.head.op not in WEIGHTED or run.end.name not in holders or is_float(layers[run.head.name].quantizer):
             continue
         ends = {"source": run.head.inputs[0], "output": run.end.name}
         grids = {end: quantizers[holders[name]].grid().scale for end, name in ends.items()}

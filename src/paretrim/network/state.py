@@ -12,6 +12,7 @@ from paretrim.errors import CorruptFile
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.structure import graph_of, structure_of
 from paretrim.network.constraints import all_finite, key_of, set_mask_, weighted_layers
+from paretrim.network.float_weights import is_float
 from paretrim.network.formats import activation_grid, weight_grid
 from paretrim.network.network import Network
 from paretrim.network.tensors import typed, vector
@@ -54,7 +55,8 @@ def network_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Netwo
             layer.quantizer = weight_grid(facts["weights"][name], layer.weight.detach(), own)
     for name, batch_norm in network.batch_norms().items():
         batch_norm.alive = vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
-    for name in grid_values(network.structure) if facts["activations"] else ():  # in the order in which they were made
+    real = [name for name, layer in weighted_layers(network).items() if is_float(layer.quantizer)]
+    for name in grid_values(network.structure, real) if facts["activations"] else ():  # in the order in which they were made
         network.set_grid_(name, activation_grid(facts["activations"][name]))
     network.load_state_dict(
         {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

@@ -12,14 +12,15 @@ from paretrim import trimfile
 from paretrim.errors import UnsupportedOperation
 from paretrim.files import is_trim_file
 from paretrim.graph import storage
-from paretrim.graph.dtypes import real_weight
+from paretrim.graph.dtypes import real_weight, type_name
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import set_mask_, weighted_layers
-from paretrim.network.grids import Grid
+from paretrim.network.float_weights import Float32Weights, FloatWeights
+from paretrim.network.grids import Grid, WeightGrid
 from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
@@ -127,16 +128,23 @@ class _Thaw:
     def put_on_grids_(self, network: Network) -> None:
         """The quantizers, as the integer graph has them."""
         integers = {node.name: node.tensors for node in self.graph.nodes if node.op in WEIGHTED}
+        sources = {node.name: node.inputs[0] for node in self.graph.nodes if node.op in WEIGHTED}
         for name, layer in weighted_layers(network).items():
+            if not self.types[sources[name]].quantized:
+                layer.quantizer = _float_grid(integers[name]["weight"])
+                continue
             largest = int(np.abs(integers[name]["weight"].astype(np.int16)).max(initial=0))
             quantizer = WeightQuantizer(layer.weight.detach(), bits=max(largest.bit_length() + 1, 2), scales="learned")
             quantizer.scale = torch.nn.Parameter(torch.from_numpy(np.array(integers[name]["weight_scale"])))
             layer.quantizer = quantizer
         grids = {self.ends[node.name]: node.type for node in self.graph.nodes if node.type.quantized}
-        for name in grid_values(network.structure):
+        real = [name for name, source in sources.items() if not self.types[source].quantized]
+        for name in grid_values(network.structure, real):
             network.set_grid_(name, ActivationQuantizer(Grid(grids[name].scale, grids[name].zero_point), scales="learned"))
 
     def _tensors(self, node: Node) -> dict[str, Array]:
+        if node.op in WEIGHTED and not self.types[node.inputs[0]].quantized:
+            return {"weight": real_weight(node.tensors), "bias": node.tensors["bias"]}
         if node.op in WEIGHTED:
             scale = node.tensors["weight_scale"].astype(np.float64)
             weight, bias = node.tensors["weight"].astype(np.float64), node.tensors["bias"].astype(np.float64)
@@ -158,6 +166,12 @@ class _Thaw:
                 "variance": channels + np.float32(1),
             }
         return {}
+
+
+def _float_grid(weight: Array) -> WeightGrid:
+    """The format of a weight as a layer holds it that computes in float32."""
+    name = type_name(weight)
+    return Float32Weights() if name == "float32" else FloatWeights(name)
 
 
 def _activation(node: Node) -> tuple[str, dict[str, Attribute]] | None:

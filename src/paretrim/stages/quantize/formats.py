@@ -27,7 +27,8 @@ class Format:
     ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
     ``powers``: 0 and powers of two, taken over step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
     ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
-    ``float16`` and ``bfloat16``: floats of 16 bits, where the stage's ``activations`` are float32.
+    ``float16`` and ``bfloat16``: floats of 16 bits, and ``float32``: the layer computes in float32, in a network whose
+    ``activations`` are float32 or beside layers of integers.
     One of your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
 
     Raises:

@@ -79,6 +79,10 @@ class Quantize:
     and weights alone are quantized: INT8 weights in a float network, or ``{"*": Format(grid="float16")}``. What is computed is
     then float32, so the file is smaller and not faster.
 
+    Single layers stay floats beside layers of integers where ``formats`` says so: ``{"fc": Format(grid="float32")}``, or
+    float16 or bfloat16 for their weights. They compute in float32; what they read is on its grid as ever, unless another such
+    layer made it, and so is what they give to others.
+
     ``portions`` are for layers on the grid ``powers``: the shares of weights that have their powers of two from the beginning, at
     equal parts of the budget, and at its end (INQ).
 
@@ -113,14 +117,14 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
-        if self.activations in FLOAT_WEIGHTS:
+        if self.activations in FLOAT_WEIGHTS and self.activations != FLOAT32:
             raise InvalidRecipe(
                 f"activations is '{self.activations}'; runtimes compute values in float32 or on a grid: give 'float32' "
                 f'and have the weights in this format with formats = {{ "*" = {{ grid = "{self.activations}" }} }}'
             )
         if self.activations != FLOAT32:
             activation_grid_named(self.activations)
-            _require_integers(self.formats or {}, self.mixed, self.activations)
+            _require_integers(self.mixed, self.activations)
         elif of_grids := [name for name in self.adjust if name in ("bias", "joint")]:
             raise InvalidRecipe(f"adjust names '{of_grids[0]}', which works on grids of values, and activations is 'float32'")
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
@@ -154,6 +158,11 @@ class Quantize:
         for name, layer in weighted_layers(private).items():
             _require_steps(name, layer.effective_weight().detach())
         formats = self._formats(private, resources, grids)
+        if self.activations != FLOAT32 and all(form.grid in FLOAT_WEIGHTS for form in formats.values()):
+            raise InvalidRecipe(
+                f"quantize: formats gives every layer floats and activations is '{self.activations}', so nothing would be "
+                "computed on integers: set activations = 'float32', or leave some layers out of formats"
+            )
         self._put_grids_(private, formats, grids, worth)
         adjust_after_(private, reference, self.adjust, work)
         if self.budget.epochs:
@@ -185,7 +194,8 @@ class Quantize:
                 layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
         for _ in range(ROUNDS):
             recount_(network)
-        for name in grid_values(network.structure) if self.activations != FLOAT32 else ():
+        real = [name for name, form in formats.items() if form.grid in FLOAT_WEIGHTS]
+        for name in grid_values(network.structure, real) if self.activations != FLOAT32 else ():
             network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], self.scales))
         network.to(next(network.parameters()).device)
 
@@ -217,13 +227,13 @@ class Quantize:
         return (rate_term(self.rate),) if self.rate else ()
 
 
-def _require_integers(formats: Mapping[str, Format], mixed: Mixture | None, activations: str) -> None:
-    """Refuse weights without integers where values are on grids: no runtime computes such a layer."""
-    for place, form in (*formats.items(), *(("mixed", form) for form in (mixed.choices if mixed else ()))):
+def _require_integers(mixed: Mixture | None, activations: str) -> None:
+    """Refuse a choice of floats where values are on grids: what such a layer costs is not known to the choice."""
+    for form in mixed.choices if mixed else ():
         if form.grid in FLOAT_WEIGHTS:
             raise InvalidRecipe(
-                f"quantize: '{place}' has the format '{form.grid}' and activations is '{activations}'; runtimes multiply "
-                "values on a grid with integers: set activations = 'float32', or give these layers a format of integers"
+                f"quantize: mixed has the choice '{form.grid}' and activations is '{activations}'; name the layers that should "
+                "stay floats in formats, or set activations = 'float32'"
             )
 
 
