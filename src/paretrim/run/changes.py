@@ -8,7 +8,7 @@ import torch
 from paretrim.bench.protocol import digest
 from paretrim.deploy.runnable import BATCH
 from paretrim.graph.types import FloatArray
-from paretrim.results.comparison import Comparison, compare
+from paretrim.results.comparison import compare
 from paretrim.results.run_folder import change_in, keep_change
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.start import TestSet
@@ -37,13 +37,14 @@ class TestLogits:
             self._known[files] = np.concatenate(parts)
         return self._known[files]
 
-    def change(self, files: DeployedFiles) -> Comparison | None:
-        """The file against the first; None for the first itself. It is kept beside the file, and read again from there."""
-        if files is self._first:
-            return None
+    def keep_change(self, files: DeployedFiles) -> None:
+        """Compare the file with the first and keep what changed beside it, unless that is there already.
+
+        The first itself is not compared, and neither are logits that are not finite: there are no probabilities in them.
+        """
         sha256 = digest(self._first.trim) + digest(files.trim)
-        found = change_in(files.folder, sha256)
-        if found is None:
-            found = compare(self.of(self._first), self.of(files), self._test.labels)
-            keep_change(files.folder, sha256, found)
-        return found
+        if files is self._first or change_in(files.folder, sha256) is not None:
+            return
+        first, second = self.of(self._first), self.of(files)
+        if np.isfinite(first).all() and np.isfinite(second).all():
+            keep_change(files.folder, sha256, compare(first, second, self._test.labels))

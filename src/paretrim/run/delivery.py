@@ -108,7 +108,7 @@ def deliver(
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime, logits=logits))
         if logits is not None:
-            logits.change(files)
+            logits.keep_change(files)
         watcher.note(_worth(entry.label, files, judgements[-1], experiment.start.task.metric))
         for problem in problems_of(entry.label, files, judgements[-1]):
             watcher.note(problem)
