@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "kernels/cpu.h"
 #include "python/graph_of.h"
+#include "python/histogram_binding.h"
 #include "python/trim_binding.h"
 #include "python/unlocked.h"
 #include "run/network.h"
@@ -197,6 +198,7 @@ NB_MODULE(_native, m) {
         return peak_multiply_adds_a_second(set);
       },
       nb::arg("instruction_set"));
+  bind_histogram(m);
   bind_trim(m);
 }
 

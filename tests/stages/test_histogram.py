@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from paretrim.network.tensors import in_memory_order
 from paretrim.stages.quantize.histogram import Histogram
 
 DRAWN = torch.randn(200_003, generator=torch.Generator().manual_seed(1))
@@ -21,11 +22,16 @@ CASES = {
 }
 
 
+WAYS = {"native": Histogram.add_, "torch": lambda seen, values: seen.add_by_torch_(in_memory_order(values))}
+ways = pytest.mark.parametrize("add_", WAYS.values(), ids=WAYS.keys())
+
+
+@ways
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
-def test_counts_are_those_of_the_final_bins(values):
+def test_counts_are_those_of_the_final_bins(values, add_):
     seen = Histogram()
     for part in torch.tensor_split(values, 3):
-        seen.add_(part)
+        add_(seen, part)
     plain = values.numpy().astype(np.float64).ravel()
     assert (seen.low, seen.high) == (min(plain.min(), 0), max(plain.max(), 0))
     reach = max(-seen.low, seen.high)
@@ -38,20 +44,39 @@ def test_counts_are_those_of_the_final_bins(values):
     assert seen.high < edges[-1] + seen.width
 
 
-def test_zeros_alone_have_one_bin():
+def test_long_rows_are_counted_to_the_last_value():
+    """Several of the native chunks, and a part of one; what lies in one bin is counted side by side."""
+    values = torch.full((2**21 + 4099,), 0.75)
+    values[::3] = -0.5
+    values[-1] = 1.0
     seen = Histogram()
-    seen.add_(torch.zeros(2, 5))
+    seen.add_(values)
+    edges, counts = seen.bins()
+    first = -(-len(values) // 3)
+    assert dict(zip(edges[counts > 0].tolist(), counts[counts > 0].tolist(), strict=True)) == {
+        -0.5: first,
+        0.75: len(values) - first - 1,
+        1.0: 1,
+    }
+
+
+@ways
+def test_zeros_alone_have_one_bin(add_):
+    seen = Histogram()
+    add_(seen, torch.zeros(2, 5))
     edges, counts = seen.bins()
     assert (seen.low, seen.high, edges.tolist(), counts.tolist()) == (0.0, 0.0, [0.0], [10])
-    seen.add_(torch.tensor([3.0, -1.0]))
+    add_(seen, torch.tensor([3.0, -1.0]))
     edges, counts = seen.bins()
     assert counts[edges == 0].tolist() == [10]
     assert counts.sum() == 12
 
 
+@ways
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_is_remembered(bad):
+@pytest.mark.parametrize("others", [1, 40])
+def test_what_is_not_finite_is_remembered(bad, others, add_):
     seen = Histogram()
-    seen.add_(torch.tensor([1.0, bad]))
-    seen.add_(torch.tensor([2.0]))
+    add_(seen, torch.tensor([bad, *[1.0] * others]))
+    add_(seen, torch.tensor([2.0]))
     assert not seen.finite

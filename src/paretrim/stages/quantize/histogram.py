@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from paretrim.network.tensors import in_memory_order
+from paretrim.runtime.machine import native
 
 _BITS = 12
 """The value of largest magnitude falls between bin 2**11 and bin 2**12, counted from 0."""
@@ -22,9 +23,6 @@ _SIDE = 2**_BITS
 
 _LARGEST_EXPONENT = 126
 """2**126 and everything between it and its reciprocal are normal float32 numbers."""
-
-_CACHED = 2**15
-"""Values counted at once on a CPU: they stay in the cache of a core, and torch uses no other core for so few."""
 
 
 class Histogram:
@@ -53,26 +51,28 @@ class Histogram:
         return edges, self._counts[first + _SIDE : last + 1 + _SIDE]
 
     def add_(self, values: Tensor) -> None:
-        """Count the values of a tensor of any shape, in float32."""
+        """Count the values of a tensor of any shape, in float32: on a CPU natively, elsewhere by torch, with the same counts."""
         with torch.inference_mode():
-            flat = in_memory_order(values).float()
-            at_once = _CACHED if flat.device.type == "cpu" else len(flat)
-            work = flat.new_empty(min(at_once, len(flat)))
-            for part in torch.split(flat, at_once):
-                self._add_part_(part, work[: len(part)])
+            flat = in_memory_order(values.detach()).float()
+            if flat.device.type == "cpu":
+                row = flat.numpy()
+                self.low, self.high, self._exponent = native.count_values(row, self._counts, self.low, self.high, self._exponent)
+            elif len(flat):
+                self.add_by_torch_(flat)
 
-    def _add_part_(self, values: Tensor, work: Tensor) -> None:
+    def add_by_torch_(self, values: Tensor) -> None:
+        """Count a row of float32 where it is."""
         low, high = torch.stack(torch.aminmax(values)).tolist()
         self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # these keep a NaN
         if not self.finite:
             return
         self._widen_()
-        torch.mul(values, 2.0**self._exponent, out=work)
+        scaled = values * 2.0**self._exponent
         first = _SIDE  # that of bin 0; without negative values the others are not needed
         if low < 0:
             first = 0
-            work.floor_().add_(_SIDE)
-        counts = torch.bincount(work.to(torch.int16)).cpu().numpy()
+            scaled.floor_().add_(_SIDE)
+        counts = torch.bincount(scaled.to(torch.int16)).cpu().numpy()
         self._counts[first : first + len(counts)] += counts
 
     def _widen_(self) -> None:
