@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from hand_bodies import IMAGES, SHAPE, body, is_captured
 from hand_networks import CLASSES, SIZE, Net, conv, trained
 from torch import fx, nn
 from torch.nn import functional as F
@@ -18,40 +19,10 @@ from paretrim.capture import capture
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import _inline
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.checks import validate
-from paretrim.network.network import Network
-
-SHAPE = (3, SIZE, SIZE)
-IMAGES = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
-
-
-def body(function, **parts):
-    """A network whose body is ``function``."""
-
-    class Custom(Net):
-        def build(self):
-            for name, part in parts.items():
-                setattr(self, name, part)
-
-        def body(self, x):
-            return function(self, x)
-
-    torch.manual_seed(0)
-    return trained(Custom())
 
 
 def block(self, x):
     return F.relu(self.c(x))
-
-
-def is_captured(module):
-    """Whether the graph computes what the module does; returns the graph."""
-    with torch.no_grad():
-        expected = module(IMAGES.clone())
-    graph = capture(module, SHAPE)
-    validate(graph)
-    torch.testing.assert_close(Network(graph).eval()(IMAGES), expected, rtol=1e-5, atol=1e-5)
-    return graph
 
 
 def frozen(self, x):

@@ -281,6 +281,17 @@ def _same(work: Work, call: Call) -> Value:
     return work.view(call, call.source, may_be_turned=True)
 
 
+def _copy(work: Work, call: Call) -> Value:
+    """What is overwritten by a copy of another value is that value from then on."""
+    call.no_effect("self")
+    view, shape = work.view(call, call.arguments["src"]), call.shape()
+    if view.shape == shape:
+        return view
+    if len(view.shape) != len(shape) or len(shape) != 3:
+        raise call.refused(f"it copies {view.shape} to {shape}; copy between equal shapes")
+    return View(work.read(call, call.arguments["src"]), shape, spread=True)
+
+
 def _expand(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
     call.no_effect("size", "other")
@@ -326,6 +337,7 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "pixel_unshuffle": _pixel_unshuffle,
         "constant_pad_nd": _pad,
         "clone": _same,
+        "copy": _copy,
         "repeat": _repeat,
         "index": _chosen,
         "index_select": _chosen,

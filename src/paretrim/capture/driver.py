@@ -24,7 +24,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
-from paretrim.capture.call import Arguments, Call, call_of, is_in_place, is_random, operation_of
+from paretrim.capture.call import Arguments, Call, call_of, is_aten, is_in_place, is_random, operation_of
 from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
@@ -104,6 +104,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     outputs: tuple[str, ...] = ()
     needed = _needed(graph, set(work.constants))
     refuse_other_families(work, [node for node in graph.nodes if node in needed])
+    _require_no_new_data(graph)
     for node in graph.nodes:
         if node.op == "placeholder" and node not in program.tensors:
             work.known[node] = View(INPUT, shape)
@@ -130,6 +131,16 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
+
+
+def _require_no_new_data(graph: FxGraph) -> None:
+    """Refuse ``x.data = y``, which a program notes, but does not carry out."""
+    for node in graph.nodes:
+        if is_aten(node) and operation_of(node) == "_has_compatible_shallow_copy_type":
+            raise call_of(node).refused(
+                f"it assigns to the .data of '{node.args[0]}', which is lost when the network is captured; give the result a "
+                "name of its own"
+            )
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
@@ -178,14 +189,20 @@ def _convert(work: Work, node: FxNode) -> None:
         return
     if (found := call.result_dtype()) != torch.float32:
         raise call.refused(f"activations are cast to {found}; capture a float32 network")
+    before = _before(work, call)
     value = converter(work, call)
     call.require_all_read()
     work.known[node] = value
     if is_in_place(node):
-        work.overwrite(call, value)
+        work.overwrite(call, value, before)
     same = is_in_place(node) or call.operation in SAME
     if same or call.operation in SHARING:
         work.share_memory(node, call.source, same=same)
+
+
+def _before(work: Work, call: Call) -> Value | None:
+    """What the first argument has been so far."""
+    return work.known.get(call.source) if isinstance(call.source, FxNode) else None
 
 
 def _write_out(work: Work, call: Call) -> None:
@@ -201,6 +218,7 @@ def _write_out(work: Work, call: Call) -> None:
     if found is None:
         raise call.refused(remedy(call.operation))
     made, result = found
+    before = _before(work, call)
     if isinstance(result, FxNode):
         node.replace_all_uses_with(result)
     for user in list(node.users):
@@ -214,7 +232,7 @@ def _write_out(work: Work, call: Call) -> None:
             _convert(work, part)
     if is_in_place(node):
         assert isinstance(result, FxNode), "what overwrites one tensor has one result"
-        work.overwrite(call, work.known[result])
+        work.overwrite(call, work.known[result], before)
         work.share_memory(result, call.source, same=True)
 
 

@@ -36,6 +36,9 @@ _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 _GUARDS = ("data-dependent", "Constraints violated", "unbacked")
 """What torch.export says where a decision or a size depends on the images or on how many there are."""
 
+_DATA = "fake tensor in the exported program constant"
+"""What torch.export says where the ``.data`` of an activation is read."""
+
 _CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
 
 
@@ -119,6 +122,8 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             hint = ""
             if not _runs(module, torch.zeros(2, *shape)):
                 hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
+            elif _DATA in text:
+                first, hint = "it reads the .data of an activation", "; use .detach(), which shares the memory just as .data does"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
             if any(isinstance(part, ScriptModule) for part in module.modules()):

@@ -16,6 +16,7 @@ _ATTENTION = (
 _CHOICE = "use relu, clamp, maximum or minimum; choices by comparison are not known"
 _ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids where the file needs it"
 _PLACES = "return the logits; places and orders of numbers are found outside of the network"
+_WRITING = "put the parts together with torch.cat; writing into parts of a value, or numbers over all of it, is not known"
 _MORE_PIXELS = (
     "use an upsampling with mode='nearest' and a convolution; other ways to more pixels than bilinear ones are not known"
 )
@@ -27,6 +28,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
     | dict.fromkeys(("pixel_shuffle", "conv_transpose2d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
+    | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter", "empty_like"), _WRITING)
     | {
         "fmax": "use torch.maximum; it is the same where nothing is NaN",
         "fmin": "use torch.minimum; it is the same where nothing is NaN",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.fx import Node as FxNode
 
-from paretrim.capture.call import Call
+from paretrim.capture.call import Call, is_in_place
 from paretrim.graph.names import printable
 from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
 
@@ -146,7 +146,8 @@ class Work:
             stacked = replace(view, shape=(math.prod(view.shape[:-2]), *view.shape[-2:]))
             return View(self._settled(call, stacked).name, view.shape)
         base = self.shapes[view.name]
-        if not view.plain or view.shape == base or len(view.shape) == 1 or view.shape == (base[0], 1, 1):
+        flat = len(view.shape) == 1 and not is_in_place(call.node)  # overwritten, it is also seen in its own shape
+        if not view.plain or view.shape == base or flat or view.shape == (base[0], 1, 1):
             name = self.read(call, argument)
             return View(name, self.shapes[name])
         return view
@@ -218,14 +219,24 @@ class Work:
         self.owners.setdefault(found.name, []).append((call.layer or path, found.tensor))
         return path, found.array
 
-    def overwrite(self, call: Call, value: Value) -> None:
-        """Let the first argument of an in-place operation be the new value, for later readers."""
+    def overwrite(self, call: Call, value: Value, before: Value | None) -> None:
+        """Let the first argument of an in-place operation, ``before`` until now, be the new value, for later readers.
+
+        So is everything that shows the whole of it in another shape. What shows a part of it must not be read again.
+        """
         target = call.source
         if not isinstance(target, FxNode):
             return
         same = self.tensors.get(target, [target])
         for other in self.memory.get(target, []):
-            if other not in same and any(call.node < user for user in other.users):
+            if other in same:
+                continue
+            shown = self.known.get(other)
+            showing = isinstance(shown, View) and isinstance(before, View) and _hold_the_same(before, shown)
+            if showing and _in_one_memory(target, other) and isinstance(value, View) and value.plain:
+                assert isinstance(shown, View)
+                self.known[other] = replace(value, shape=shown.shape)
+            elif any(call.node < user for user in other.users):
                 raise call.refused(
                     f"it overwrites '{target}', and '{other}', which lies in the same memory, is read afterwards; "
                     "use the form that is not in place"
@@ -239,6 +250,17 @@ class Work:
             _join(self.memory, node, source)
             if same:
                 _join(self.tensors, node, source)
+
+
+def _in_one_memory(first: FxNode, second: FxNode) -> bool:
+    """Whether two values share memory for certain: a reshape, for one, may also have copied."""
+    storages = [node.meta["val"].untyped_storage()._cdata for node in (first, second)]
+    return bool(storages[0] == storages[1])
+
+
+def _hold_the_same(first: View, second: View) -> bool:
+    """Whether two views show the same numbers in the same order."""
+    return first.name == second.name and first.plain and second.plain
 
 
 def _are_apart(first: torch.Tensor, second: torch.Tensor) -> bool:
