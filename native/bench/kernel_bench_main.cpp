@@ -77,7 +77,7 @@ class Bench {
     int vectors = 1;
     while (vectors < most_vectors && kernels_.sparse[vectors + 1] != nullptr) ++vectors;
     const std::vector<std::int32_t> initial(most_grouped);
-    Aligned<Entry> entries(blocks * channels);
+    AlignedArray<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
     for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | 0x01FF027FU;
     for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
@@ -87,7 +87,7 @@ class Bench {
     for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
       const int wide = widest(kernels_.dense[grouped]);
       if (wide == 0) continue;
-      Aligned<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
+      AlignedArray<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
       for (std::int64_t i = 0; i < blocks; ++i) records.data()[i * (1 + grouped)] = place(i);
       const double work = static_cast<double>(blocks * block) * grouped * wide * kernels_.lanes;
       line("dense " + std::to_string(wide) + " x " + std::to_string(grouped), work, "GMAC/s",
@@ -103,14 +103,14 @@ class Bench {
     constexpr int channels = 4;
     constexpr std::uint32_t weight = 0x3C23D70AU;  // 0.01
     constexpr std::int64_t numbers = bytes / block;
-    Aligned<float> in(2 * numbers);
-    Aligned<float> out(2 * numbers);
+    AlignedArray<float> in(2 * numbers);
+    AlignedArray<float> out(2 * numbers);
     for (std::int64_t i = 0; i < 2 * numbers; ++i) in.data()[i] = 0.5F + 0.001F * static_cast<float>(i);
     const auto* from = reinterpret_cast<const std::uint8_t*>(in.data());
     const std::vector<std::int32_t> initial(most_grouped);
     int vectors = 1;
     while (vectors < most_vectors && kernels_.float_sparse[vectors + 1] != nullptr) ++vectors;
-    Aligned<Entry> entries(blocks * channels);
+    AlignedArray<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
     for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | weight;
     for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
@@ -120,7 +120,7 @@ class Bench {
     for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
       const int wide = widest(kernels_.float_dense[grouped]);
       if (wide == 0) continue;
-      Aligned<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
+      AlignedArray<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
       for (std::int64_t i = 0; i < blocks * (1 + grouped); ++i) {
         records.data()[i] = i % (1 + grouped) == 0 ? place(i / (1 + grouped)) : weight;
       }
@@ -176,7 +176,7 @@ class Bench {
     const std::vector<std::uint16_t> masks(pixels / most_lanes, 0x7FFE);
     const Shift shift{1, bytes, bytes, 1, pixels / most_lanes, masks.data(), 9};
     line("shift_pixels", two, "GB/s", [&] { kernels_.shift_pixels(shift, a_.data(), out_.data()); });
-    Aligned<Pick> picks(static_cast<std::size_t>(pixels / kernels_.lanes));
+    AlignedArray<Pick> picks(static_cast<std::size_t>(pixels / kernels_.lanes));
     for (std::size_t i = 0; i < picks.size(); ++i) {
       Pick& pick = picks.data()[i];
       pick.first = pick.second = static_cast<std::int32_t>(i) * kernels_.lanes * block;
@@ -192,10 +192,10 @@ class Bench {
   const Kernels& kernels_;
   const double milliseconds_;
   const Requantization to_{7, 0, 255};
-  Aligned<std::uint8_t> a_;
-  Aligned<std::uint8_t> b_;
-  Aligned<std::uint8_t> out_;
-  Aligned<std::int32_t> sums_;
+  AlignedArray<std::uint8_t> a_;
+  AlignedArray<std::uint8_t> b_;
+  AlignedArray<std::uint8_t> out_;
+  AlignedArray<std::int32_t> sums_;
 };
 
 }  // namespace

@@ -25,23 +25,26 @@ double bytes_of_value(const ValueType& type) {
   return product(type.shape) / channels * whole * static_cast<double>(bytes_of(type.dtype));
 }
 
+// A structure from a file may not be checked yet: a node that lacks what its work is counted by counts its result.
 double multiply_adds_of(const Graph& graph, const Node& node) {
   const double elements = product(node.type.shape);
-  if (facts_of(node.op).weighted) {
-    const auto weight = node.tensors.find("weight");
-    if (weight == node.tensors.end()) return elements;
-    return product(weight->second.shape) * elements / static_cast<double>(std::max<std::int64_t>(channels_of(node.type), 1));
-  }
-  if (node.op == Op::max_pool || node.op == Op::avg_pool) {
-    const Pair window = pair(node, "window");
-    return elements * static_cast<double>(window.vertical) * static_cast<double>(window.horizontal);
-  }
-  if (node.op == Op::adaptive_avg_pool && !node.inputs.empty()) {
-    return std::max(elements, product(graph.type_of(node.inputs[0]).shape));
-  }
-  if (node.op == Op::matmul && !node.inputs.empty()) {
-    const ValueType first = graph.type_of(node.inputs[0]);
-    return first.shape.size() == 3 ? elements * static_cast<double>(first.shape[2]) : elements;
+  const auto source = [&] { return node.inputs.empty() ? node.type.shape : graph.type_of(node.inputs[0]).shape; };
+  switch (facts_of(node.op).work) {
+    case Work::result:
+      return elements;
+    case Work::weight: {
+      const auto weight = node.tensors.find("weight");
+      if (weight == node.tensors.end()) return elements;
+      return product(weight->second.shape) * elements / static_cast<double>(std::max<std::int64_t>(channels_of(node.type), 1));
+    }
+    case Work::window: {
+      const Pair window = pair(node, "window");
+      return elements * static_cast<double>(window.vertical) * static_cast<double>(window.horizontal);
+    }
+    case Work::input:
+      return std::max(elements, product(source()));
+    case Work::depth:
+      return source().size() == 3 && !node.inputs.empty() ? elements * static_cast<double>(source()[2]) : elements;
   }
   return elements;
 }

@@ -8,8 +8,8 @@ namespace paretrim {
 namespace {
 
 constexpr std::array<OpFacts, op_count> all_facts = {{
-#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, shape_rule) \
-  {#name, inputs, keeps_grid, weighted, Rescaling::rescaling},
+#define PARETRIM_OPERATION(name, inputs, keeps_grid, weighted, rescaling, work, shape_rule) \
+  {#name, inputs, keeps_grid, weighted, Rescaling::rescaling, Work::work},
 #include "graph/operations.inc"
 }};
 

@@ -58,12 +58,18 @@ inline constexpr int op_count = 0
 // What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product.
 enum class Rescaling : std::uint8_t { none, each, sum, product };
 
+// What an operation multiplies and adds for one image: once for each element of its result; the weight's elements for each pixel
+// of it; the window's, for each element; once for each element of the result or of the input, whichever are more; or the width of
+// the first input for each element of the result.
+enum class Work : std::uint8_t { result, weight, window, input, depth };
+
 struct OpFacts {
   std::string_view name;
   std::size_t inputs;  // 0 for any number from 1
   bool keeps_grid;     // it moves or selects values, so its result has the grid of its input
   bool weighted;
   Rescaling rescaling;
+  Work work;
 };
 
 const OpFacts& facts_of(Op op);

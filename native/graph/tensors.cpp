@@ -18,7 +18,7 @@ namespace {
 
 [[noreturn]] void corrupt(const std::string& why) { throw Error(ErrorKind::corrupt_file, why); }
 
-struct Wanted {
+struct ExpectedTensor {
   std::string_view name;
   Dtype dtype;
   Shape shape;
@@ -57,11 +57,11 @@ Shape shape_in(const Node& node, Form form) {
   return {};
 }
 
-std::vector<Wanted> wanted_tensors(const Node& node, const ValueType& source) {
-  std::vector<Wanted> wanted;
+std::vector<ExpectedTensor> wanted_tensors(const Node& node, const ValueType& source) {
+  std::vector<ExpectedTensor> wanted;
   for (const TensorRule& rule : all_rules) {
     if (rule.op != node.op || rule.quantized != source.quantized()) continue;
-    Wanted one = {rule.name, rule.dtype, shape_in(node, rule.form), rule.optional};
+    ExpectedTensor one = {rule.name, rule.dtype, shape_in(node, rule.form), rule.optional};
     if (has_stored_weight(node, source)) {
       const Dtype type = node.tensors.find("weight")->second.dtype;
       if (one.name == "weight" && (is_float(type) || type == Dtype::int8)) one.dtype = type;
@@ -169,7 +169,7 @@ void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
 
 void check_tensor_types(const Node& node, const ValueType& source) {
   std::size_t wanted = 0;
-  for (const Wanted& one : wanted_tensors(node, source)) {
+  for (const ExpectedTensor& one : wanted_tensors(node, source)) {
     const auto found = node.tensors.find(one.name);
     if (found == node.tensors.end() && one.may_be_missing) continue;
     if (found == node.tensors.end()) corrupt("it lacks the tensor '" + std::string(one.name) + "'");

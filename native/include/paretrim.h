@@ -1,4 +1,4 @@
-/* Runs .trim files: networks of integers or floats, planned for this CPU. Plain C; see examples/classify.c.
+/* MaskRun .trim files: networks of integers or floats, planned for this CPU. Plain C; see examples/classify.c.
  *
  * A function that fails says so by its result; paretrim_last_error() has the words, by thread. Nothing here ends the program. */
 #ifndef PARETRIM_H

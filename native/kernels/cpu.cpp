@@ -111,9 +111,9 @@ double peak_multiply_adds_a_second(const std::string& set) {
   const Kernels& kernels = kernels_named(set);
   int vectors = 1;
   while (vectors < most_vectors && kernels.dense[grouped][vectors + 1] != nullptr) ++vectors;
-  const Aligned<std::uint8_t> activations(static_cast<std::size_t>(most_vectors) * most_lanes * block);
-  const Aligned<std::uint32_t> weights(records * (1 + grouped));
-  Aligned<std::int32_t> sums(static_cast<std::size_t>(grouped) * most_vectors * most_lanes);
+  const AlignedArray<std::uint8_t> activations(static_cast<std::size_t>(most_vectors) * most_lanes * block);
+  const AlignedArray<std::uint32_t> weights(records * (1 + grouped));
+  AlignedArray<std::int32_t> sums(static_cast<std::size_t>(grouped) * most_vectors * most_lanes);
   const std::int32_t initial[grouped] = {};
   const double done = static_cast<double>(records) * grouped * vectors * kernels.lanes * block;
   double best = 0;

@@ -40,7 +40,7 @@ struct Guess {
 };
 
 // In units of one dot product of a register, fitted by eye to kernels measured alone on Zen 5; only the order matters.
-double guessed_cost(const Choice& choice, double united, const Weighted& layer, const View& view, int threads,
+double guessed_cost(const Choice& choice, double united, const WeightedLayer& layer, const View& view, int threads,
                     const Kernels& kernels) {
   const Geometry& g = layer.geometry;
   const auto channels = static_cast<double>(layer.outputs());
@@ -66,12 +66,12 @@ double guessed_cost(const Choice& choice, double united, const Weighted& layer, 
   return share * (united * tiles * each + finishing) + rounds * copying;
 }
 
-std::vector<Guess> guesses(const Weighted& layer, const Survivors& survivors, int threads, const Kernels& kernels) {
-  struct Banded {
+std::vector<Guess> guesses(const WeightedLayer& layer, const Survivors& survivors, int threads, const Kernels& kernels) {
+  struct BandedView {
     int bands;
     View view;
   };
-  std::vector<Banded> views;
+  std::vector<BandedView> views;
   for (const ViewKind kind : View::possible(layer.geometry)) {
     for (int bands = 1; bands <= most_bands; bands *= 2) views.push_back({bands, view_for({kind, 1, 1, 1, bands}, layer)});
   }
@@ -101,7 +101,7 @@ class TrialMemory {
   TrialMemory(const Geometry& geometry, Element element) {
     offsets_[output] = geometry.in.bytes();
     offsets_[added] = offsets_[output] + std::max<std::int64_t>(geometry.out.bytes(), geometry.out.channels * 4 + slack);
-    arena_ = Aligned<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + geometry.out.bytes()));
+    arena_ = AlignedArray<std::uint8_t>(static_cast<std::size_t>(offsets_[added] + geometry.out.bytes()));
     for (std::size_t i = 0; i < arena_.size(); ++i) arena_.data()[i] = static_cast<std::uint8_t>(i * 37U);
     if (element == Element::int8) return;
     auto* numbers = reinterpret_cast<float*>(arena_.data());  // ordinary ones: subnormal ones are slow
@@ -112,13 +112,13 @@ class TrialMemory {
 
  private:
   std::int64_t offsets_[count] = {};
-  Aligned<std::uint8_t> arena_;
+  AlignedArray<std::uint8_t> arena_;
 };
 
 // One choice for one layer, ready to be timed.
 class Trial {
  public:
-  Trial(const Weighted& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool,
+  Trial(const WeightedLayer& layer, const Survivors& survivors, const Choice& choice, TrialMemory& memory, Pool& pool,
         const Kernels& kernels)
       : choice_(choice), memory_(memory), progress_(1, pool.threads()), pool_(pool) {
     Operands operands{{TrialMemory::input}, TrialMemory::output};
@@ -156,7 +156,7 @@ bool faster(const std::unique_ptr<Trial>& a, const std::unique_ptr<Trial>& b) { 
 
 }  // namespace
 
-double work_of_choosing(const Weighted& layer, const Survivors& survivors) {
+double work_of_choosing(const WeightedLayer& layer, const Survivors& survivors) {
   constexpr double runs = measured_candidates * first_look + most_finalists * turns * 2;
   constexpr double a_byte = 8;  // copied, read or written
   const auto products = static_cast<double>(survivors.blocks.size()) *
@@ -164,7 +164,7 @@ double work_of_choosing(const Weighted& layer, const Survivors& survivors) {
   return runs * (products + a_byte * static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes()));
 }
 
-Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels) {
+Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels) {
   std::vector<Guess> candidates = guesses(layer, survivors, pool.threads(), kernels);
   if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
   if (!measure || candidates.size() == 1) return candidates.front().choice;

@@ -25,7 +25,7 @@ DenseTile dense_tile(const Kernels& kernels, Element element, int grouped, int v
 }
 
 // The geometry of one slice.
-Geometry sliced(const Weighted& layer) {
+Geometry sliced(const WeightedLayer& layer) {
   Geometry geometry = layer.geometry;
   if (const Slices slices = slices_of(layer); slices.count > 1) geometry.in.channels = slices.in_planes * block;
   return geometry;
@@ -34,7 +34,7 @@ Geometry sliced(const Weighted& layer) {
 // What sparse and dense tiles have in common: the tasks, and what happens to finished sums.
 class Tiles : public Step {
  public:
-  Tiles(const Weighted& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
+  Tiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
         int threads, const Kernels& kernels)
       : kernels_(kernels),
         vectors_(choice.vectors),
@@ -130,8 +130,8 @@ class Tiles : public Step {
 
 class SparseTiles final : public Tiles {
  public:
-  SparseTiles(const Weighted& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
-              int threads, const Kernels& kernels)
+  SparseTiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice,
+              const Operands& operands, int threads, const Kernels& kernels)
       : Tiles(layer, survivors, view, choice, operands, threads, kernels), passes_(choice.passes) {
     const std::size_t planes = (survivors.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
     MemoryOrder order(view, survivors);
@@ -188,8 +188,8 @@ class SparseTiles final : public Tiles {
 
 class DenseTiles final : public Tiles {
  public:
-  DenseTiles(const Weighted& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
-             int threads, const Kernels& kernels)
+  DenseTiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice,
+             const Operands& operands, int threads, const Kernels& kernels)
       : Tiles(layer, survivors, view, choice, operands, threads, kernels), grouped_(choice.grouped) {
     const auto lanes = static_cast<std::size_t>(grouped_);
     MemoryOrder order(view, survivors);
@@ -233,19 +233,19 @@ class DenseTiles final : public Tiles {
 
 }  // namespace
 
-View view_for(const Choice& choice, const Weighted& layer) {
+View view_for(const Choice& choice, const WeightedLayer& layer) {
   Geometry band = sliced(layer);
   if (choice.view != ViewKind::in_place) band.out.height = rows_of_a_band(layer.geometry, choice.bands);
   return View::make(choice.view, band);
 }
 
-bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels) {
+bool possible(const Choice& choice, const WeightedLayer& layer, const Kernels& kernels) {
   const auto views = View::possible(layer.geometry);
   return std::find(views.begin(), views.end(), choice.view) != views.end() &&
          possible(choice, view_for(choice, layer), layer, kernels);
 }
 
-bool possible(const Choice& choice, const View& view, const Weighted& layer, const Kernels& kernels) {
+bool possible(const Choice& choice, const View& view, const WeightedLayer& layer, const Kernels& kernels) {
   if (view.bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
   const Slices slices = slices_of(layer);
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
@@ -263,7 +263,7 @@ bool possible(const Choice& choice, const View& view, const Weighted& layer, con
   return true;
 }
 
-Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+Computation compute(const WeightedLayer& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
                     int threads, const Kernels& kernels) {
   Computation result;
   const View view = view_for(choice, layer);

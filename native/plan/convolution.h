@@ -15,7 +15,7 @@
 namespace paretrim {
 
 // A convolution or linear layer (then 1x1 on one pixel) as the graph states it.
-struct Weighted {
+struct WeightedLayer {
   Geometry geometry;
   std::int64_t groups = 1;
   Element element = Element::int8;
@@ -44,7 +44,7 @@ struct Slices {
   std::int64_t in_planes = 0;
   std::int64_t out_planes = 0;
 };
-Slices slices_of(const Weighted& layer);
+Slices slices_of(const WeightedLayer& layer);
 
 // The weights of one output channel on one plane that are not all 0; `key` is kernel position * input planes + input plane, of
 // its slice.
@@ -64,7 +64,7 @@ struct Survivors {
   std::size_t channels() const { return starts.size() - 1; }
 };
 
-Survivors surviving_blocks(const Weighted& layer);
+Survivors surviving_blocks(const WeightedLayer& layer);
 
 // Blocks of a view in the order in which their activations lie in memory; those of float32 layers in the order in which the graph
 // adds them up: input channels, then rows, then columns of the kernel.
@@ -100,7 +100,7 @@ class MemoryOrder {
 
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from. Of a float32 layer the bits
 // of its bias.
-std::vector<std::int32_t> initial_sums(const Weighted& layer);
+std::vector<std::int32_t> initial_sums(const WeightedLayer& layer);
 
 inline constexpr int most_passes = 8;
 inline constexpr int most_bands = 64;
@@ -118,10 +118,10 @@ std::string text_of(const Choice& choice);
 std::optional<Choice> choice_from(const std::string& text);
 
 // Whether the choice can compute this layer with these kernels.
-bool possible(const Choice& choice, const Weighted& layer, const Kernels& kernels);
+bool possible(const Choice& choice, const WeightedLayer& layer, const Kernels& kernels);
 
 // The same of a choice whose view is possible and already made.
-bool possible(const Choice& choice, const View& view, const Weighted& layer, const Kernels& kernels);
+bool possible(const Choice& choice, const View& view, const WeightedLayer& layer, const Kernels& kernels);
 
 struct Computation {
   std::unique_ptr<Step> step;
@@ -130,16 +130,16 @@ struct Computation {
   double issued_multiply_adds = 0;
 };
 
-Computation compute(const Weighted& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+Computation compute(const WeightedLayer& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
                     int threads, const Kernels& kernels);
 
 // The view of a slice, of a band's rows or of all.
-View view_for(const Choice& choice, const Weighted& layer);
+View view_for(const Choice& choice, const WeightedLayer& layer);
 
 // The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
-Choice choose(const Weighted& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
+Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
 
 // Multiply-adds that measuring a layer executes, roughly.
-double work_of_choosing(const Weighted& layer, const Survivors& survivors);
+double work_of_choosing(const WeightedLayer& layer, const Survivors& survivors);
 
 }  // namespace paretrim

@@ -43,10 +43,10 @@ class Add final : public Planes {
   const Kernels& kernels_;
 };
 
-class Multiply final : public Planes {
+class Multiplication final : public Planes {
  public:
-  Multiply(const Layout& layout, bool broadcast, std::int32_t zero_a, std::int32_t zero_b, float multiplier,
-           const Requantization& to, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
+  Multiplication(const Layout& layout, bool broadcast, std::int32_t zero_a, std::int32_t zero_b, float multiplier,
+                 const Requantization& to, Buffer a, Buffer b, Buffer out, const Kernels& kernels)
       : Planes(layout, {a, b}, out),
         broadcast_(broadcast),
         zero_a_(zero_a),
@@ -112,9 +112,9 @@ class Table final : public Planes {
 };
 
 // Pixels [C][H][W] to planes.
-class QuantizePixels final : public Planes {
+class PixelQuantization final : public Planes {
  public:
-  QuantizePixels(const Layout& layout, const Tensor& table, Buffer out, const Kernels& kernels)
+  PixelQuantization(const Layout& layout, const Tensor& table, Buffer out, const Kernels& kernels)
       : Planes(layout, {images_buffer}, out), table_(table.bytes), kernels_(kernels) {
     table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
   }
@@ -148,9 +148,9 @@ class QuantizePixels final : public Planes {
 };
 
 // float32 [C][H][W] to planes. NaN was refused before.
-class QuantizeFloats final : public Planes {
+class FloatQuantization final : public Planes {
  public:
-  QuantizeFloats(const Node& node, Buffer out)
+  FloatQuantization(const Node& node, Buffer out)
       : Planes(Layout::of(node.type.shape), {images_buffer}, out),
         scale_(node.type.scale),
         zero_point_(static_cast<float>(node.type.zero_point)) {}
@@ -219,8 +219,8 @@ std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, c
   const bool broadcast = swapped || Layout::of(b_type.shape).pixels() < layout.pixels();
   const ValueType& whole = swapped ? b_type : a_type;
   const ValueType& factor = swapped ? a_type : b_type;
-  return std::make_unique<Multiply>(layout, broadcast, whole.zero_point, factor.zero_point, multiplier, requantization_of(node),
-                                    swapped ? b : a, swapped ? a : b, out, kernels);
+  return std::make_unique<Multiplication>(layout, broadcast, whole.zero_point, factor.zero_point, multiplier,
+                                          requantization_of(node), swapped ? b : a, swapped ? a : b, out, kernels);
 }
 
 std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
@@ -233,9 +233,11 @@ std::unique_ptr<Step> table_step(std::vector<std::uint8_t> table, const Layout& 
 }
 
 std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const Kernels& kernels) {
-  return std::make_unique<QuantizePixels>(Layout::of(node.type.shape), node.tensors.find("table")->second, out, kernels);
+  return std::make_unique<PixelQuantization>(Layout::of(node.type.shape), node.tensors.find("table")->second, out, kernels);
 }
 
-std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) { return std::make_unique<QuantizeFloats>(node, out); }
+std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) {
+  return std::make_unique<FloatQuantization>(node, out);
+}
 
 }  // namespace paretrim

@@ -13,7 +13,7 @@ constexpr std::int64_t outputs_of_a_part = most_rows * most_lanes;
 // What both ways have in common: parts of outputs, what they read, and what happens to finished sums.
 class FloatPixel : public Step {
  public:
-  FloatPixel(const Weighted& layer, const View& view, const Operands& operands, const Kernels& kernels)
+  FloatPixel(const WeightedLayer& layer, const View& view, const Operands& operands, const Kernels& kernels)
       : kernels_(kernels),
         outputs_(layer.outputs()),
         bias_(static_cast<std::size_t>(rounded_up(layer.outputs(), outputs_of_a_part))),
@@ -47,7 +47,7 @@ class FloatPixel : public Step {
 
   const Kernels& kernels_;
   const std::int64_t outputs_;
-  Aligned<float> bias_;
+  AlignedArray<float> bias_;
 
  private:
   const std::uint8_t* activations(const Memory& memory, Scratch& scratch) const {
@@ -70,7 +70,7 @@ class FloatPixel : public Step {
 
 class DenseFloatPixel final : public FloatPixel {
  public:
-  DenseFloatPixel(const Weighted& layer, const Survivors& survivors, const View& view, const Operands& operands,
+  DenseFloatPixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Operands& operands,
                   const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels) {
     MemoryOrder order(view, survivors);
@@ -89,7 +89,7 @@ class DenseFloatPixel final : public FloatPixel {
       });
     }
     pieces_.push_back({offsets_.size(), weights.size(), 0});
-    weights_ = Aligned<float>(weights.size());
+    weights_ = AlignedArray<float>(weights.size());
     std::copy(weights.begin(), weights.end(), weights_.data());
   }
 
@@ -115,12 +115,12 @@ class DenseFloatPixel final : public FloatPixel {
 
   std::vector<Piece> pieces_;  // by part, with an end
   std::vector<std::uint32_t> offsets_;
-  Aligned<float> weights_;
+  AlignedArray<float> weights_;
 };
 
 class SparseFloatPixel final : public FloatPixel {
  public:
-  SparseFloatPixel(const Weighted& layer, const Survivors& survivors, const View& view, const Operands& operands,
+  SparseFloatPixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Operands& operands,
                    const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels), bits_(initial_sums(layer)) {
     MemoryOrder order(view, survivors);
@@ -160,7 +160,7 @@ std::unique_ptr<Step> with_costs(std::unique_ptr<Made> step, Computation& costs)
 
 }  // namespace
 
-std::unique_ptr<Step> float_pixel_step(const Weighted& layer, const Survivors& survivors, const View& view, bool dense,
+std::unique_ptr<Step> float_pixel_step(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense,
                                        const Operands& operands, const Kernels& kernels, Computation& costs) {
   if (dense) return with_costs(std::make_unique<DenseFloatPixel>(layer, survivors, view, operands, kernels), costs);
   return with_costs(std::make_unique<SparseFloatPixel>(layer, survivors, view, operands, kernels), costs);

@@ -34,9 +34,9 @@ class FloatPlanes : public Step {
 
 // of(number, channel) of every number.
 template <typename Of>
-class Each final : public FloatPlanes {
+class FloatFunction final : public FloatPlanes {
  public:
-  Each(const ValueType& type, const Operands& operands, Of of) : FloatPlanes(type, operands), of_(std::move(of)) {}
+  FloatFunction(const ValueType& type, const Operands& operands, Of of) : FloatPlanes(type, operands), of_(std::move(of)) {}
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
     const float* from = in(0, part, memory);
     float* to = out(part, memory);
@@ -53,7 +53,7 @@ class Each final : public FloatPlanes {
 
 template <typename Of>
 std::unique_ptr<Step> each(const ValueType& type, const Operands& operands, Of of) {
-  return std::make_unique<Each<Of>>(type, operands, std::move(of));
+  return std::make_unique<FloatFunction<Of>>(type, operands, std::move(of));
 }
 
 class FloatSum final : public FloatPlanes {
@@ -89,9 +89,9 @@ class FloatProduct final : public FloatPlanes {
 };
 
 // uint8 pixels [C][H][W] to planes.
-class Normalize final : public FloatPlanes {
+class Normalization final : public FloatPlanes {
  public:
-  Normalize(const InputSpec& input, const ValueType& type, const Operands& operands)
+  Normalization(const InputSpec& input, const ValueType& type, const Operands& operands)
       : FloatPlanes(type, operands), table_(pixel_values(input)) {}
   std::int64_t parts() const override { return layout_.blocks(); }
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
@@ -105,7 +105,7 @@ class Normalize final : public FloatPlanes {
   const std::vector<float> table_;
 };
 
-class LoadImages final : public FloatPlanes {
+class ImageLoad final : public FloatPlanes {
  public:
   using FloatPlanes::FloatPlanes;
   std::int64_t parts() const override { return layout_.blocks(); }
@@ -115,7 +115,7 @@ class LoadImages final : public FloatPlanes {
   }
 };
 
-class StoreMap final : public FloatPlanes {
+class MapStore final : public FloatPlanes {
  public:
   using FloatPlanes::FloatPlanes;
   std::int64_t parts() const override { return layout_.blocks(); }
@@ -126,9 +126,9 @@ class StoreMap final : public FloatPlanes {
 };
 
 // The channels of a value on a grid, one at a time, beside those of a float32 value of its shape.
-class Converting : public FloatPlanes {
+class GridConversion : public FloatPlanes {
  public:
-  Converting(const ValueType& grid, const ValueType& real, const Operands& operands)
+  GridConversion(const ValueType& grid, const ValueType& real, const Operands& operands)
       : FloatPlanes(real, operands), grid_(grid), bytes_(Layout::of(grid)) {}
   std::int64_t parts() const override { return layout_.blocks(); }
 
@@ -137,9 +137,9 @@ class Converting : public FloatPlanes {
   const Layout bytes_;
 };
 
-class QuantizeNumbers final : public Converting {
+class NumberQuantization final : public GridConversion {
  public:
-  using Converting::Converting;
+  using GridConversion::GridConversion;
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
     const float* from = in(0, channel, memory);
     std::uint8_t* to = memory.at(writes[0]) + bytes_.at(channel, 0);
@@ -150,9 +150,9 @@ class QuantizeNumbers final : public Converting {
   }
 };
 
-class DequantizeMap final : public Converting {
+class MapDequantization final : public GridConversion {
  public:
-  using Converting::Converting;
+  using GridConversion::GridConversion;
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
     const std::uint8_t* from = memory.at(reads[0]) + bytes_.at(channel, 0);
     float* to = out(channel, memory);
@@ -165,15 +165,15 @@ class DequantizeMap final : public Converting {
 }  // namespace
 
 std::unique_ptr<Step> normalize_step(const StepRequest& r) {
-  return std::make_unique<Normalize>(r.graph.input, r.node.type, r.operands);
+  return std::make_unique<Normalization>(r.graph.input, r.node.type, r.operands);
 }
 
 std::unique_ptr<Step> quantize_numbers_step(const StepRequest& r) {
-  return std::make_unique<QuantizeNumbers>(r.node.type, r.source(), r.operands);
+  return std::make_unique<NumberQuantization>(r.node.type, r.source(), r.operands);
 }
 
 std::unique_ptr<Step> dequantize_step(const StepRequest& r) {
-  return std::make_unique<DequantizeMap>(r.source(), r.node.type, r.operands);
+  return std::make_unique<MapDequantization>(r.source(), r.node.type, r.operands);
 }
 
 std::unique_ptr<Step> float_affine_step(const StepRequest& r) {
@@ -215,11 +215,11 @@ std::unique_ptr<Step> float_flatten_step(const StepRequest& r) {
 }
 
 std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out) {
-  return std::make_unique<LoadImages>(type, Operands{{images_buffer}, out});
+  return std::make_unique<ImageLoad>(type, Operands{{images_buffer}, out});
 }
 
 std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out) {
-  return std::make_unique<StoreMap>(type, Operands{{in}, out});
+  return std::make_unique<MapStore>(type, Operands{{in}, out});
 }
 
 Range range_of(const Node& node) {

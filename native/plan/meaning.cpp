@@ -12,10 +12,50 @@ namespace {
 
 const Tensor& tensor(const Node& node, std::string_view name) { return node.tensors.find(name)->second; }
 
+// From `first` on, every `step`-th channel.
+void take_channels(Move& move, std::int64_t first, std::int64_t step) {
+  for (std::int64_t c = 0; c < move.out.channels; ++c) move.channels.push_back(first + c * step);
+}
+
+void slice(const Node& node, Move& move) {
+  const std::int64_t axis = integer(node, "axis"), start = integer(node, "start"), step = integer(node, "step");
+  take_channels(move, axis == 0 ? start : 0, axis == 0 ? step : 1);
+  // A step that is never taken counts as 1, so that the product of many stays within the extent it walks.
+  if (axis == 1) {
+    move.row = start;
+    move.row_step = move.out.height > 1 ? step : 1;
+  } else if (axis == 2) {
+    move.column = start;
+    move.column_step = move.out.width > 1 ? step : 1;
+  }
+}
+
+void pad(const Node& node, Move& move) {
+  const std::vector<std::int64_t> before = integers(node, "before");
+  take_channels(move, -before[0], 1);
+  move.row = -before[1];
+  move.column = -before[2];
+}
+
+// Output channel j * groups + i is input channel i * (C / groups) + j.
+void channel_shuffle(const Node& node, Move& move) {
+  const std::int64_t groups = integer(node, "groups");
+  for (std::int64_t c = 0; c < move.out.channels; ++c) {
+    move.channels.push_back(c % groups * (move.in.channels / groups) + c / groups);
+  }
+}
+
+struct MoveRow {
+  Op op;
+  void (*fill_in)(const Node&, Move&);  // given its layouts; channels that the input lacks are filled
+};
+
+constexpr MoveRow moves[] = {{Op::slice, slice}, {Op::pad, pad}, {Op::channel_shuffle, channel_shuffle}};
+
 }  // namespace
 
-Weighted weighted_of(const Node& node, const ValueType& source) {
-  Weighted layer;
+WeightedLayer weighted_of(const Node& node, const ValueType& source) {
+  WeightedLayer layer;
   const bool real = !source.quantized();
   layer.geometry.in = Layout::of(source);
   layer.geometry.out = real ? Layout::of(node.type) : Layout::of(node.type.shape);
@@ -52,37 +92,10 @@ Move move_of(const Node& node, const ValueType& source) {
   move.in = Layout::of(source.shape);
   move.out = Layout::of(node.type.shape);
   move.fill = static_cast<std::uint8_t>(source.zero_point);
-  std::int64_t first = 0;
-  std::int64_t step = 1;
-  std::int64_t groups = 1;
-  if (node.op == Op::slice) {
-    const std::int64_t axis = integer(node, "axis");
-    const std::int64_t start = integer(node, "start");
-    const std::int64_t stride = integer(node, "step");
-    // A step that is never taken counts as 1, so that the product of many stays within the extent it walks.
-    if (axis == 0) {
-      first = start;
-      step = stride;
-    } else if (axis == 1) {
-      move.row = start;
-      move.row_step = move.out.height > 1 ? stride : 1;
-    } else {
-      move.column = start;
-      move.column_step = move.out.width > 1 ? stride : 1;
-    }
-  } else if (node.op == Op::pad) {
-    const std::vector<std::int64_t> before = integers(node, "before");
-    first = -before[0];
-    move.row = -before[1];
-    move.column = -before[2];
-  } else {
-    groups = integer(node, "groups");
+  for (const MoveRow& row : moves) {
+    if (row.op == node.op) row.fill_in(node, move);
   }
-  for (std::int64_t c = 0; c < move.out.channels; ++c) {
-    // channel_shuffle: output channel j * groups + i is input channel i * (C / groups) + j
-    const std::int64_t from = groups == 1 ? first + c * step : c % groups * (move.in.channels / groups) + c / groups;
-    move.channels.push_back(from < move.in.channels ? from : -1);
-  }
+  for (std::int64_t& channel : move.channels) channel = channel < move.in.channels ? channel : -1;
   return source.quantized() ? move : of_numbers(move);
 }
 
@@ -115,7 +128,7 @@ std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
   return table;
 }
 
-void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued) {
+void fill_report(LayerReport& report, const Node& node, const WeightedLayer& layer, const Choice& choice, double issued) {
   const Tensor& weight = tensor(node, "weight");
   const auto pixels = static_cast<double>(layer.geometry.out.pixels());
   report.weights = static_cast<double>(weight.size());

@@ -11,7 +11,7 @@
 
 namespace paretrim {
 
-Weighted weighted_of(const Node& node, const ValueType& source);
+WeightedLayer weighted_of(const Node& node, const ValueType& source);
 
 // Of slice, pad and channel_shuffle.
 Move move_of(const Node& node, const ValueType& source);
@@ -25,6 +25,6 @@ std::vector<std::uint8_t> relu_table(std::int32_t zero_point);
 // 256 entries: from the grid of one input of a concat to that of its result.
 std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source);
 
-void fill_report(LayerReport& report, const Node& node, const Weighted& layer, const Choice& choice, double issued);
+void fill_report(LayerReport& report, const Node& node, const WeightedLayer& layer, const Choice& choice, double issued);
 
 }  // namespace paretrim

@@ -61,9 +61,9 @@ Plane plane_of(const Move& move, std::int64_t index) {
 }
 
 // Moves that leave every pixel in its place: planes are put together from planes, register by register.
-class MovingChannels final : public Step {
+class ChannelMove final : public Step {
  public:
-  MovingChannels(const Move& move, Buffer in, Buffer out, const Kernels& kernels)
+  ChannelMove(const Move& move, Buffer in, Buffer out, const Kernels& kernels)
       : in_(move.in), out_(move.out), table_(move.table), kernels_(kernels) {
     reads = {in};
     writes = {out};
@@ -132,9 +132,9 @@ class MovingChannels final : public Step {
 };
 
 // Moves that take other pixels: whole planes row by row where four neighbouring channels stay neighbours, else byte by byte.
-class Moving final : public Step {
+class PixelMove final : public Step {
  public:
-  Moving(Move move, Buffer in, Buffer out, const Kernels& kernels) : move_(std::move(move)), kernels_(kernels) {
+  PixelMove(Move move, Buffer in, Buffer out, const Kernels& kernels) : move_(std::move(move)), kernels_(kernels) {
     reads = {in};
     writes = {out};
     by_planes_ = moves_whole_planes();
@@ -211,9 +211,9 @@ class Moving final : public Step {
   bool by_planes_ = false;
 };
 
-class Flatten final : public Step {
+class Flattening final : public Step {
  public:
-  Flatten(const Layout& layout, Buffer in, Buffer out) : layout_(layout) {
+  Flattening(const Layout& layout, Buffer in, Buffer out) : layout_(layout) {
     reads = {in};
     writes = {out};
   }
@@ -255,12 +255,12 @@ std::optional<Move> joined(const Move& first, const Move& second) {
 }
 
 std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out, const Kernels& kernels) {
-  if (MovingChannels::possible(move)) return std::make_unique<MovingChannels>(move, in, out, kernels);
-  return std::make_unique<Moving>(std::move(move), in, out, kernels);
+  if (ChannelMove::possible(move)) return std::make_unique<ChannelMove>(move, in, out, kernels);
+  return std::make_unique<PixelMove>(std::move(move), in, out, kernels);
 }
 
 std::unique_ptr<Step> flatten_step(const Layout& layout, Buffer in, Buffer out) {
-  return std::make_unique<Flatten>(layout, in, out);
+  return std::make_unique<Flattening>(layout, in, out);
 }
 
 }  // namespace paretrim

@@ -20,7 +20,7 @@ std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_
 
 }  // namespace
 
-Slices slices_of(const Weighted& layer) {
+Slices slices_of(const WeightedLayer& layer) {
   constexpr std::int64_t near = 8 * 1024;  // bytes of input that come, copied three times, out of the first-level cache again
   constexpr std::int64_t least = 8;        // slices that several threads find something to do in
   const Geometry& g = layer.geometry;
@@ -42,7 +42,7 @@ Slices slices_of(const Weighted& layer) {
 
 namespace {
 
-Survivors surviving_floats(const Weighted& layer) {
+Survivors surviving_floats(const WeightedLayer& layer) {
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.blocks() / layer.groups;
@@ -71,7 +71,7 @@ Survivors surviving_floats(const Weighted& layer) {
 
 }  // namespace
 
-Survivors surviving_blocks(const Weighted& layer) {
+Survivors surviving_blocks(const WeightedLayer& layer) {
   if (layer.element == Element::float32) return surviving_floats(layer);
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
@@ -137,7 +137,7 @@ void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size
   }
 }
 
-std::vector<std::int32_t> initial_sums(const Weighted& layer) {
+std::vector<std::int32_t> initial_sums(const WeightedLayer& layer) {
   const Geometry& g = layer.geometry;
   if (layer.element == Element::float32) {
     std::vector<std::int32_t> bits(static_cast<std::size_t>(layer.outputs()), 0);

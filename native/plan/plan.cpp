@@ -131,32 +131,32 @@ class Planner {
       buffer_of_[i + 1] = operand(node, node.inputs[0]);
       return;
     }
-    if (node.op == Op::conv2d || node.op == Op::linear) {
-      add_weighted(i, source);
-      return;
+    switch (role_of(node.op)) {
+      case Role::weighted:
+        return add_weighted(i, source);
+      case Role::move:
+        return add_moves(i);
+      case Role::join:
+        return add_joined(i);
+      case Role::reshape:
+      case Role::step:
+        return add_own_step(i);
     }
-    if (is_move(node)) {
-      add_moves(i);
-      return;
-    }
+  }
+
+  void add_own_step(std::size_t i) {
+    const Node& node = graph_.nodes[i];
     const std::size_t layer = add_report(node);
-    if (node.op == Op::concat) {
-      add_concat(i, layer);
-    } else {
-      Operands operands;
-      for (const std::uint32_t value : node.inputs) operands.inputs.push_back(operand(node, value));
-      operands.output = result_buffer(i, node.type);
-      add_step(make_step({graph_, node, operands, kernels_}), layer);
-    }
+    Operands operands;
+    for (const std::uint32_t value : node.inputs) operands.inputs.push_back(operand(node, value));
+    operands.output = result_buffer(i, node.type);
+    add_step(make_step({graph_, node, operands, kernels_}), layer);
   }
 
   // Operations whose result has the bytes of their input.
   bool is_alias(const Node& node) const {
-    const bool reshapes = node.op == Op::flatten || node.op == Op::unflatten;
-    return reshapes && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
+    return role_of(node.op) == Role::reshape && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
   }
-
-  static bool is_move(const Node& node) { return node.op == Op::slice || node.op == Op::pad || node.op == Op::channel_shuffle; }
 
   // A chain of moves that nothing else reads becomes one, as in a shortcut that takes every second pixel and pads channels.
   void add_moves(std::size_t i) {
@@ -164,8 +164,8 @@ class Planner {
     const Buffer in = operand(graph_.nodes[i], graph_.nodes[i].inputs[0]);
     const std::size_t layer = add_report(graph_.nodes[i]);
     std::vector<std::size_t> chain{i};
-    while (only_reader(chain.back()) && is_move(graph_.nodes[readers_[chain.back() + 1][0]])) {
-      const std::size_t next = readers_[chain.back() + 1][0];
+    while (only_reader(chain.back()) && role_of(graph_.nodes[*only_reader(chain.back())].op) == Role::move) {
+      const std::size_t next = *only_reader(chain.back());
       const std::optional<Move> both = joined(move, move_of(graph_.nodes[next], graph_.nodes[chain.back()].type));
       if (!both) break;
       move = *both;
@@ -177,8 +177,9 @@ class Planner {
     add_step(move_step(std::move(move), in, out, kernels_), layer);
   }
 
-  void add_concat(std::size_t i, std::size_t layer) {
+  void add_joined(std::size_t i) {
     const Node& node = graph_.nodes[i];
+    const std::size_t layer = add_report(node);
     const Buffer out = result_buffer(i, node.type);
     std::int64_t first = 0;
     for (const std::uint32_t value : node.inputs) {
@@ -210,7 +211,7 @@ class Planner {
     const std::optional<std::size_t> reader = only_reader(i);
     if (!reader) return std::nullopt;
     const Node& next = graph_.nodes[*reader];
-    if (next.op != Op::add || next.inputs[0] == next.inputs[1]) return std::nullopt;
+    if (fusion_of(next.op) != Fusion::addition || next.inputs[0] == next.inputs[1]) return std::nullopt;
     const std::uint32_t other = next.inputs[next.inputs[0] == i + 1 ? 1 : 0];
     if (buffer_of_[other] < 0) return std::nullopt;  // it comes later, and may be a convolution that takes this one
     return reader;
@@ -219,7 +220,7 @@ class Planner {
   // The relu or clamp that alone reads a value, if any.
   std::optional<std::size_t> fusable_range(std::size_t i) const {
     const std::optional<std::size_t> reader = only_reader(i);
-    const bool clamps = reader && (graph_.nodes[*reader].op == Op::relu || graph_.nodes[*reader].op == Op::clamp);
+    const bool clamps = reader && fusion_of(graph_.nodes[*reader].op) == Fusion::range;
     return clamps ? reader : std::nullopt;
   }
 
@@ -230,7 +231,7 @@ class Planner {
     if (logits && Layout::of(node.type).pixels() != 1) {
       refuse(node, "an integer layer gives float vectors and no maps; give its result a grid and put a dequantize behind it");
     }
-    Weighted layer = weighted_of(node, source);
+    WeightedLayer layer = weighted_of(node, source);
     Operands operands{{operand(node, node.inputs[0])}, 0};
     const std::size_t report = add_report(node);
     std::vector<std::size_t> fused{i};  // whose values nobody else reads, but for the last
@@ -265,12 +266,12 @@ class Planner {
   }
 
   // Whether there is work left to measure this layer with.
-  bool measured(const Weighted& layer, const Survivors& survivors) {
+  bool measured(const WeightedLayer& layer, const Survivors& survivors) {
     measured_work_ += work_of_choosing(layer, survivors);
     return settings_.measure && measured_work_ <= settings_.measured_work;
   }
 
-  Choice choice_for(const Node& node, const Weighted& layer, const Survivors& survivors) {
+  Choice choice_for(const Node& node, const WeightedLayer& layer, const Survivors& survivors) {
     const std::size_t index = plan_.choices.size();
     if (index < chosen_.size()) {
       const std::optional<Choice> saved = choice_from(chosen_[index]);

@@ -13,7 +13,7 @@ constexpr std::int64_t rows_of_a_part = 16;
 
 class SinglePixel final : public Step {
  public:
-  SinglePixel(const Weighted& layer, const Survivors& survivors, const View& view, bool dense, const Operands& operands,
+  SinglePixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense, const Operands& operands,
               const Kernels& kernels)
       : kernels_(kernels),
         outputs_(layer.geometry.out.channels),
@@ -79,7 +79,7 @@ class SinglePixel final : public Step {
       reach = std::max(reach, view.offset(static_cast<std::int64_t>(position), last) + block);
     }
     row_bytes_ = rounded_up(reach, alignment);
-    weights_ = Aligned<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
+    weights_ = AlignedArray<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
     for (std::size_t o = 0; o < survivors.channels(); ++o) {
       std::int8_t* row = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_;
       for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
@@ -124,14 +124,14 @@ class SinglePixel final : public Step {
   const bool dense_;
   std::unique_ptr<Copier> copier_;  // none where the view is in place
   std::int64_t row_bytes_ = 0;
-  Aligned<std::int8_t> weights_;
+  AlignedArray<std::int8_t> weights_;
   std::vector<Entry> entries_;
   std::vector<std::int64_t> starts_;
 };
 
 }  // namespace
 
-std::unique_ptr<Step> single_pixel_step(const Weighted& layer, const Survivors& survivors, const View& view, bool dense,
+std::unique_ptr<Step> single_pixel_step(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense,
                                         const Operands& operands, const Kernels& kernels, Computation& costs) {
   auto step = std::make_unique<SinglePixel>(layer, survivors, view, dense, operands, kernels);
   costs.weight_bytes = step->bytes();

@@ -66,9 +66,9 @@ class Scratches {
   Scratch& at(int thread) { return scratch_.data()[thread]; }
 
  private:
-  Aligned<Scratch> scratch_;
+  AlignedArray<Scratch> scratch_;
   std::int64_t pitch_;
-  Aligned<std::uint8_t> copies_;
+  AlignedArray<std::uint8_t> copies_;
 };
 
 // The buffers of a step. What it reads is known only at run time; constants, as weights, are the step's own.

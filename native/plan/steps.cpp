@@ -36,15 +36,7 @@ Made add(Request r) {
 
 Made mul(Request r) { return multiply_step(r.node, r.source(0), r.source(1), r.operands, r.kernels); }
 
-Made max_pool(Request r) { return max_pool_step(r.node, r.source(), r.operands.inputs[0], r.operands.output, r.kernels); }
-
-Made average(Request r) { return average_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
-
 Made flatten(Request r) { return flatten_step(Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output); }
-
-Made float_max_pool(Request r) { return float_max_pool_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
-
-Made float_average(Request r) { return float_average_step(r.node, r.source(), r.operands.inputs[0], r.operands.output); }
 
 // None where there is no such meaning.
 struct Row {
@@ -64,13 +56,45 @@ constexpr Row rows[] = {
     {Op::add, add, float_sum_step},
     {Op::mul, mul, float_product_step},
     {Op::matmul, matmul_step, float_matmul_step},
-    {Op::flatten, flatten, float_flatten_step},
-    {Op::max_pool, max_pool, float_max_pool},
-    {Op::avg_pool, average, float_average},
-    {Op::adaptive_avg_pool, average, float_average},
+    {Op::flatten, flatten, float_flatten_step},  // of maps: a vector keeps its bytes
+    {Op::max_pool, max_pool_step, float_max_pool_step},
+    {Op::avg_pool, average_step, float_average_step},
+    {Op::adaptive_avg_pool, adaptive_average_step, float_adaptive_average_step},
 };
 
+// Those that are more than a step of their own, or less.
+struct Treatment {
+  Op op;
+  Role role;
+  Fusion fusion = Fusion::none;
+};
+
+constexpr Treatment treatments[] = {
+    {Op::conv2d, Role::weighted},
+    {Op::linear, Role::weighted},
+    {Op::slice, Role::move},
+    {Op::pad, Role::move},
+    {Op::channel_shuffle, Role::move},
+    {Op::concat, Role::join},
+    {Op::flatten, Role::reshape},
+    {Op::unflatten, Role::reshape},
+    {Op::add, Role::step, Fusion::addition},
+    {Op::relu, Role::step, Fusion::range},
+    {Op::clamp, Role::step, Fusion::range},
+};
+
+Treatment treatment_of(Op op) {
+  for (const Treatment& treatment : treatments) {
+    if (treatment.op == op) return treatment;
+  }
+  return {op, Role::step};
+}
+
 }  // namespace
+
+Role role_of(Op op) { return treatment_of(op).role; }
+
+Fusion fusion_of(Op op) { return treatment_of(op).fusion; }
 
 std::unique_ptr<Step> make_step(const StepRequest& request) {
   const Node& node = request.node;

@@ -10,7 +10,8 @@ constexpr std::int64_t parts_of_a_thread = 1;
 
 // Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a
 // channel about as much as 2.
-std::vector<std::int64_t> even_ranges(const Weighted& layer, const Survivors& survivors, std::int64_t unit, std::int64_t ranges) {
+std::vector<std::int64_t> even_ranges(const WeightedLayer& layer, const Survivors& survivors, std::int64_t unit,
+                                      std::int64_t ranges) {
   const std::int64_t planes = layer.geometry.out.blocks();
   const std::int64_t channels = layer.channels_of_a_plane();
   const auto cost_before = [&](std::int64_t plane) {
@@ -41,7 +42,7 @@ std::int64_t rows_of_a_band(const Geometry& g, int bands) {
   return rounded_up((g.out.height + bands - 1) / bands, unit);
 }
 
-std::vector<Task> tasks_of(const Weighted& layer, const Choice& choice, const Survivors& survivors, int threads,
+std::vector<Task> tasks_of(const WeightedLayer& layer, const Choice& choice, const Survivors& survivors, int threads,
                            const Kernels& kernels) {
   const Geometry& g = layer.geometry;
   const Slices slices = slices_of(layer);

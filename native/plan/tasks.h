@@ -22,7 +22,7 @@ struct Task {
 std::int64_t rows_of_a_band(const Geometry& g, int bands);
 
 // Bands of every slice, times ranges of output planes where threads outnumber them.
-std::vector<Task> tasks_of(const Weighted& layer, const Choice& choice, const Survivors& survivors, int threads,
+std::vector<Task> tasks_of(const WeightedLayer& layer, const Choice& choice, const Survivors& survivors, int threads,
                            const Kernels& kernels);
 
 }  // namespace paretrim

@@ -16,12 +16,12 @@ bool reads_itself(const Geometry& g) {
 }
 
 // Pixels of one row of a copy that lie inside the image: [first, last).
-struct Inside {
+struct InnerPixels {
   std::int64_t first;
   std::int64_t last;
 };
 
-Inside inside(std::int64_t start, std::int64_t stride, std::int64_t count, std::int64_t extent) {
+InnerPixels inside(std::int64_t start, std::int64_t stride, std::int64_t count, std::int64_t extent) {
   const std::int64_t first = start >= 0 ? 0 : (-start + stride - 1) / stride;
   const std::int64_t last = start >= extent ? 0 : (extent - 1 - start) / stride + 1;
   return {std::min(first, count), std::max(std::min(last, count), std::min(first, count))};
@@ -43,7 +43,7 @@ class RowCopier final : public Copier {
   void fill(const std::uint8_t* in, std::int64_t row, const Copy& copy, std::uint8_t* out) const {
     const Geometry& g = whole_;
     const std::int64_t width = g.out.width;
-    const Inside columns = inside(copy.column, g.stride.horizontal, width, g.in.width);
+    const InnerPixels columns = inside(copy.column, g.stride.horizontal, width, g.in.width);
     for (std::int64_t j = 0; j < copy.rows; ++j, out += width * block) {
       const std::int64_t y = copy.row + (row + j) * g.stride.vertical;
       if (y < 0 || y >= g.in.height || columns.first == columns.last) {

@@ -9,11 +9,12 @@
 #include "graph/attributes.h"
 #include "plan/elementwise.h"
 #include "plan/picks.h"
+#include "plan/spans.h"
 
 namespace paretrim {
 namespace {
 
-struct Sliding {
+struct SlidingWindow {
   Layout in;
   Layout out;
   Pair window;
@@ -32,7 +33,8 @@ struct Sliding {
 // On small maps: register by register, the maximum of one pick for each place of the window.
 class PickedMaxPool final : public Step {
  public:
-  PickedMaxPool(const Sliding& sliding, Buffer in, Buffer out, const Kernels& kernels) : sliding_(sliding), kernels_(kernels) {
+  PickedMaxPool(const SlidingWindow& sliding, Buffer in, Buffer out, const Kernels& kernels)
+      : sliding_(sliding), kernels_(kernels) {
     reads = {in};
     writes = {out};
     const std::int64_t pixels = sliding.out.pixels();
@@ -49,7 +51,7 @@ class PickedMaxPool final : public Step {
   }
 
   // Whether the picks are few enough to stay in the cache, planes are whole cache lines, and places in them fit a pick.
-  static bool apply(const Sliding& sliding) {
+  static bool apply(const SlidingWindow& sliding) {
     if (sliding.in.pitch() > std::numeric_limits<std::int32_t>::max()) return false;
     return sliding.out.pixels() > 1 && places(sliding) <= 4096 && sliding.out.pixels() * places(sliding) <= 4096;
   }
@@ -61,16 +63,16 @@ class PickedMaxPool final : public Step {
   }
 
  private:
-  static std::int64_t places(const Sliding& sliding) { return sliding.window.vertical * sliding.window.horizontal; }
+  static std::int64_t places(const SlidingWindow& sliding) { return sliding.window.vertical * sliding.window.horizontal; }
 
-  const Sliding sliding_;
+  const SlidingWindow sliding_;
   const Kernels& kernels_;
   std::vector<Pick> picks_;
 };
 
 class MaxPool final : public Step {
  public:
-  MaxPool(const Sliding& sliding, Buffer in, Buffer out, const Kernels& kernels)
+  MaxPool(const SlidingWindow& sliding, Buffer in, Buffer out, const Kernels& kernels)
       : in_(sliding.in),
         out_(sliding.out),
         window_(sliding.window),
@@ -125,66 +127,21 @@ class MaxPool final : public Step {
   const Kernels& kernels_;
 };
 
-// Input rows or columns of one output row or column, and how many positions count (padding may).
-struct Span {
-  std::int64_t first;
-  std::int64_t last;
-  std::int64_t counted;
-};
-
-std::vector<Span> sliding(std::int64_t extent, std::int64_t count, std::int64_t window, std::int64_t stride, std::int64_t before,
-                          std::int64_t counted_before, std::int64_t counted_after) {
-  std::vector<Span> spans;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t first = i * stride - before;
-    const std::int64_t last = first + window;
-    spans.push_back({std::max<std::int64_t>(first, 0), std::min(last, extent),
-                     std::min(last, extent + counted_after) - std::max(first, -counted_before)});
-  }
-  return spans;
-}
-
-std::vector<Span> adaptive(std::int64_t extent, std::int64_t count) {
-  std::vector<Span> spans;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t first = i * extent / count;
-    const std::int64_t last = ((i + 1) * extent + count - 1) / count;
-    spans.push_back({first, last, last - first});
-  }
-  return spans;
-}
-
-std::vector<Span> rows_of(const Node& node, const Layout& in, const Layout& out) {
-  if (node.op == Op::adaptive_avg_pool) return adaptive(in.height, out.height);
-  const Edges padding = edges(node, "padding");
-  const Edges counted = edges(node, "count_padding");
-  return sliding(in.height, out.height, pair(node, "window").vertical, pair(node, "stride").vertical, padding.top, counted.top,
-                 counted.bottom);
-}
-
-std::vector<Span> columns_of(const Node& node, const Layout& in, const Layout& out) {
-  if (node.op == Op::adaptive_avg_pool) return adaptive(in.width, out.width);
-  const Edges padding = edges(node, "padding");
-  const Edges counted = edges(node, "count_padding");
-  return sliding(in.width, out.width, pair(node, "window").horizontal, pair(node, "stride").horizontal, padding.left,
-                 counted.left, counted.right);
-}
-
 class Average final : public Step {
  public:
-  Average(const Node& node, const ValueType& source, Buffer in, Buffer out)
-      : in_(Layout::of(source.shape)),
-        out_(Layout::of(node.type.shape)),
-        zero_(source.zero_point),
-        to_(requantization_of(node)),
-        rows_(rows_of(node, in_, out_)),
-        columns_(columns_of(node, in_, out_)) {
-    reads = {in};
-    writes = {out};
+  Average(const StepRequest& r, Spans spans)
+      : in_(Layout::of(r.source().shape)),
+        out_(Layout::of(r.node.type.shape)),
+        zero_(r.source().zero_point),
+        to_(requantization_of(r.node)),
+        rows_(std::move(spans.rows)),
+        columns_(std::move(spans.columns)) {
+    reads = r.operands.inputs;
+    writes = {r.operands.output};
     for (const Span& row : rows_) {
       for (const Span& column : columns_) {
         const auto counted = static_cast<float>(row.counted * column.counted);
-        multipliers_.push_back(ratio(source.scale, node.type.scale * counted, node));
+        multipliers_.push_back(ratio(r.source().scale, r.node.type.scale * counted, r.node));
       }
     }
   }
@@ -246,14 +203,14 @@ class Average final : public Step {
 
 class FloatMaxPool final : public Step {
  public:
-  FloatMaxPool(const Sliding& sliding, Buffer in, Buffer out) : sliding_(sliding) {
+  FloatMaxPool(const SlidingWindow& sliding, Buffer in, Buffer out) : sliding_(sliding) {
     reads = {in};
     writes = {out};
   }
   std::int64_t parts() const override { return sliding_.out.blocks(); }
 
   void run(std::int64_t plane, const Memory& memory, Scratch&) const override {
-    const Sliding& s = sliding_;
+    const SlidingWindow& s = sliding_;
     const float* in = memory.floats_at(reads[0]) + plane * s.in.pitch() / block;
     float* out = memory.floats_at(writes[0]) + plane * s.out.pitch() / block;
     for (std::int64_t y = 0; y < s.out.height; ++y, out += s.out.width) {
@@ -269,7 +226,7 @@ class FloatMaxPool final : public Step {
  private:
   // One input row joins the maxima of one output row.
   void widen(const float* in, float* out) const {
-    const Sliding& s = sliding_;
+    const SlidingWindow& s = sliding_;
     for (std::int64_t j = 0; j < s.window.horizontal; ++j) {
       const std::int64_t start = j * s.dilation.horizontal - s.padding.left;
       if (start >= s.in.width) continue;
@@ -282,19 +239,19 @@ class FloatMaxPool final : public Step {
     }
   }
 
-  const Sliding sliding_;
+  const SlidingWindow sliding_;
 };
 
 // One running sum, rows before columns.
 class FloatAverage final : public Step {
  public:
-  FloatAverage(const Node& node, const ValueType& source, Buffer in, Buffer out)
-      : in_(Layout::of(source)),
-        out_(Layout::of(node.type)),
-        rows_(rows_of(node, in_, out_)),
-        columns_(columns_of(node, in_, out_)) {
-    reads = {in};
-    writes = {out};
+  FloatAverage(const StepRequest& r, Spans spans)
+      : in_(Layout::of(r.source())),
+        out_(Layout::of(r.node.type)),
+        rows_(std::move(spans.rows)),
+        columns_(std::move(spans.columns)) {
+    reads = r.operands.inputs;
+    writes = {r.operands.output};
   }
   std::int64_t parts() const override { return out_.blocks(); }
 
@@ -319,29 +276,36 @@ class FloatAverage final : public Step {
   const std::vector<Span> columns_;
 };
 
-Sliding sliding_of(const Node& node, const ValueType& source) {
-  return {Layout::of(source),   Layout::of(node.type),  pair(node, "window"),
-          pair(node, "stride"), pair(node, "dilation"), edges(node, "padding")};
+SlidingWindow sliding_of(const StepRequest& r) {
+  return {Layout::of(r.source()), Layout::of(r.node.type),  pair(r.node, "window"),
+          pair(r.node, "stride"), pair(r.node, "dilation"), edges(r.node, "padding")};
+}
+
+// Of one of the classes above.
+template <class Kind>
+std::unique_ptr<Step> average(const StepRequest& r, Spans (*spans)(const Node&, const Layout&, const Layout&)) {
+  return std::make_unique<Kind>(r, spans(r.node, Layout::of(r.source()), Layout::of(r.node.type)));
 }
 
 }  // namespace
 
-std::unique_ptr<Step> float_max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
-  return std::make_unique<FloatMaxPool>(sliding_of(node, source), in, out);
+std::unique_ptr<Step> max_pool_step(const StepRequest& r) {
+  const SlidingWindow sliding = sliding_of(r);
+  const Buffer in = r.operands.inputs[0];
+  if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, r.operands.output, r.kernels);
+  return std::make_unique<MaxPool>(sliding, in, r.operands.output, r.kernels);
 }
 
-std::unique_ptr<Step> float_average_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
-  return std::make_unique<FloatAverage>(node, source, in, out);
+std::unique_ptr<Step> average_step(const StepRequest& r) { return average<Average>(r, sliding_spans); }
+
+std::unique_ptr<Step> adaptive_average_step(const StepRequest& r) { return average<Average>(r, adaptive_spans); }
+
+std::unique_ptr<Step> float_max_pool_step(const StepRequest& r) {
+  return std::make_unique<FloatMaxPool>(sliding_of(r), r.operands.inputs[0], r.operands.output);
 }
 
-std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels) {
-  const Sliding sliding = sliding_of(node, source);
-  if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, out, kernels);
-  return std::make_unique<MaxPool>(sliding, in, out, kernels);
-}
+std::unique_ptr<Step> float_average_step(const StepRequest& r) { return average<FloatAverage>(r, sliding_spans); }
 
-std::unique_ptr<Step> average_step(const Node& node, const ValueType& source, Buffer in, Buffer out) {
-  return std::make_unique<Average>(node, source, in, out);
-}
+std::unique_ptr<Step> float_adaptive_average_step(const StepRequest& r) { return average<FloatAverage>(r, adaptive_spans); }
 
 }  // namespace paretrim

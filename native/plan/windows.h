@@ -3,17 +3,17 @@
 
 #include <memory>
 
-#include "graph/graph.h"
-#include "plan/layout.h"
-#include "plan/step.h"
+#include "plan/steps.h"
 
 namespace paretrim {
 
-std::unique_ptr<Step> max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels);
-std::unique_ptr<Step> average_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
+std::unique_ptr<Step> max_pool_step(const StepRequest& request);
+std::unique_ptr<Step> average_step(const StepRequest& request);
+std::unique_ptr<Step> adaptive_average_step(const StepRequest& request);
 
 // On float32.
-std::unique_ptr<Step> float_max_pool_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
-std::unique_ptr<Step> float_average_step(const Node& node, const ValueType& source, Buffer in, Buffer out);
+std::unique_ptr<Step> float_max_pool_step(const StepRequest& request);
+std::unique_ptr<Step> float_average_step(const StepRequest& request);
+std::unique_ptr<Step> float_adaptive_average_step(const StepRequest& request);
 
 }  // namespace paretrim

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/histogram.h"
-#include "python/unlocked.h"
+#include "python/lock_release.h"
 
 namespace nb = nanobind;
 
@@ -18,7 +18,7 @@ using Counts = nb::ndarray<std::int64_t, nb::shape<2 * histogram_side>, nb::c_co
 nb::tuple count(const Row& values, const Counts& counts, double low, double high, int exponent) {
   Histogram histogram{low, high, std::clamp(exponent, -largest_exponent, largest_exponent), counts.data()};
   {
-    const Unlocked others_may_run;
+    const LockRelease others_may_run;
     histogram.add(values.data(), values.size());
   }
   return nb::make_tuple(histogram.low, histogram.high, histogram.exponent);

@@ -13,8 +13,8 @@
 #include "kernels/cpu.h"
 #include "python/graph_of.h"
 #include "python/histogram_binding.h"
+#include "python/lock_release.h"
 #include "python/trim_binding.h"
-#include "python/unlocked.h"
 #include "run/network.h"
 #include "trim/reader.h"
 #include "types/error.h"
@@ -126,7 +126,7 @@ nb::tuple run(const Network& network, const Images& images) {
     arrays.append(values);
   }
   {
-    const Unlocked others_may_run;
+    const LockRelease others_may_run;
     if (count > 0) network.run(data, static_cast<std::int64_t>(count), to.data());
   }
   return nb::tuple(arrays);
@@ -138,7 +138,7 @@ std::vector<std::int64_t> profile(const Network& network, const Images& image) {
   std::vector<float*> to;
   for (const Output& output : network.outputs()) to.push_back(values.emplace_back(output.size).data());
   std::vector<std::int64_t> nanoseconds;
-  const Unlocked others_may_run;
+  const LockRelease others_may_run;
   network.profile(data, to.data(), nanoseconds);
   return nanoseconds;
 }
@@ -194,7 +194,7 @@ NB_MODULE(_native, m) {
   m.def(
       "peak_multiply_adds_a_second",
       [](const std::string& set) {
-        const Unlocked others_may_run;
+        const LockRelease others_may_run;
         return peak_multiply_adds_a_second(set);
       },
       nb::arg("instruction_set"));

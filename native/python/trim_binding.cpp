@@ -11,7 +11,7 @@
 
 #include "python/element_types.h"
 #include "python/graph_of.h"
-#include "python/unlocked.h"
+#include "python/lock_release.h"
 #include "trim/reader.h"
 #include "trim/weight_records.h"
 #include "trim/writer.h"
@@ -99,7 +99,7 @@ nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
   const Graph copy = graph_of(graph);
   std::vector<std::uint8_t> file;
   {
-    const Unlocked others_may_run;
+    const LockRelease others_may_run;
     file = write_trim(copy, {provenance}, threads);
   }
   return nb::bytes(file.data(), file.size());

@@ -25,7 +25,7 @@ struct Workspace {
   Workspace(const Plan& plan, int threads)
       : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1, plan.copies_bytes), progress(plan.steps.size(), threads) {}
 
-  Aligned<std::uint8_t> arena;
+  AlignedArray<std::uint8_t> arena;
   Scratches scratch;  // of the calling thread
   Progress progress;
 };

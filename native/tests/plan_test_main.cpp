@@ -28,7 +28,7 @@ void packed_weights_hold_every_weight(std::uint64_t seed) {
   const std::int64_t inputs = random.between(1, 13);
   const std::int64_t outputs = random.between(1, 9);
   const std::int64_t side = random.between(1, 3);
-  Weighted layer;
+  WeightedLayer layer;
   layer.geometry.in = {inputs, 6, 6};
   layer.geometry.out = {outputs, 7 - side, 7 - side};
   layer.geometry.kernel = {side, side};
@@ -58,9 +58,9 @@ void packed_weights_hold_every_weight(std::uint64_t seed) {
 constexpr std::int64_t rows = 9;
 constexpr std::int64_t matrix = rows * rows;
 
-class Filled final : public Step {
+class FillStep final : public Step {
  public:
-  Filled(Buffer out, std::uint64_t seed) : seed_(seed) { writes = {out}; }
+  FillStep(Buffer out, std::uint64_t seed) : seed_(seed) { writes = {out}; }
   std::int64_t parts() const override { return 1; }
   void run(std::int64_t, const Memory& memory, Scratch&) const override {
     Random random(seed_);
@@ -97,15 +97,15 @@ void a_step_reads_two_values_of_the_same_call() {
   constexpr Buffer passing = 4;  // read by nobody
   constexpr Buffer product = 5;
   Steps steps;
-  steps.push_back(std::make_unique<Filled>(a, 1));
-  steps.push_back(std::make_unique<Filled>(b, 2));
-  steps.push_back(std::make_unique<Filled>(passing, 3));
+  steps.push_back(std::make_unique<FillStep>(a, 1));
+  steps.push_back(std::make_unique<FillStep>(b, 2));
+  steps.push_back(std::make_unique<FillStep>(passing, 3));
   steps.push_back(std::make_unique<Product>(Operands{{a, b}, product}));
   const std::vector<std::int64_t> bytes{0, 0, matrix, matrix, matrix, matrix};
   const Placement placement = place(lives_of(steps, bytes));
   expect(placement.offsets[passing] == placement.offsets[product], "a buffer whose life has ended keeps its place");
 
-  Aligned<std::uint8_t> arena(static_cast<std::size_t>(placement.bytes));
+  AlignedArray<std::uint8_t> arena(static_cast<std::size_t>(placement.bytes));
   const Memory memory{nullptr, {}, 0, arena.data(), placement.offsets.data()};
   Pool pool(2);
   Scratches own(1, 0);

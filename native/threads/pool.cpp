@@ -22,7 +22,7 @@ std::uint64_t call_of(std::uint64_t gate) { return gate / one_call; }
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std::make_unique<Shared>()) {
+Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std::make_unique<SharedState>()) {
   std::vector<std::thread>& workers = shared_->workers;
   workers.reserve(static_cast<std::size_t>(threads) - 1);
   try {
@@ -58,7 +58,7 @@ void Pool::stop() {
 
 bool Pool::try_run(void (*work)(void*, int), void* context) {
   if (inherited()) return false;
-  Shared& shared = *shared_;
+  SharedState& shared = *shared_;
   const std::unique_lock<std::mutex> caller(shared.callers, std::try_to_lock);
   if (!caller.owns_lock()) return false;
   shared.work = work;
@@ -76,7 +76,7 @@ bool Pool::try_run(void (*work)(void*, int), void* context) {
   return true;
 }
 
-void Pool::serve(Shared& shared, int thread) {
+void Pool::serve(SharedState& shared, int thread) {
   std::uint64_t seen = 0;
   for (;;) {
     const auto until = std::chrono::steady_clock::now() + patience;

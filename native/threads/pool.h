@@ -50,7 +50,7 @@ class Pool {
 
  private:
   // What the threads of a pool share.
-  struct Shared {
+  struct SharedState {
     std::vector<std::thread> workers;
     std::mutex callers;
     std::mutex mutex;
@@ -66,12 +66,12 @@ class Pool {
 
   // Whether this process is a child, made by fork() since: it has none of the threads, and locks as they happened to be.
   bool inherited() const;
-  static void serve(Shared& shared, int thread);
+  static void serve(SharedState& shared, int thread);
   void stop();
 
   const int threads_;
   const std::uint64_t forks_;  // before this pool was made
-  std::unique_ptr<Shared> shared_;
+  std::unique_ptr<SharedState> shared_;
 };
 
 // The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the

@@ -19,14 +19,14 @@ constexpr int deepest = 64;  // arrays and objects within each other
 
 enum class Kind : std::uint8_t { object, array, text, whole, real, truth, null };
 
-struct Found {
+struct ParsedValue {
   Kind kind = Kind::null;
   std::size_t at = 0;      // where the value begins
   std::int64_t whole = 0;  // of whole numbers
 };
 
-using Members = std::map<std::string, Found>;
-using Items = std::vector<Found>;
+using Members = std::map<std::string, ParsedValue>;
+using Items = std::vector<ParsedValue>;
 
 // Reads JSON as RFC 8259 has it, less what no writer can have meant.
 class Reader {
@@ -34,9 +34,9 @@ class Reader {
   explicit Reader(std::string_view text, std::size_t at = 0) : text_(text), at_(at) {}
 
   // The value that comes next, checked to its end. Members of an object or items of an array are handed over where asked for.
-  Found value(int depth, Members* members, Items* items) {
+  ParsedValue value(int depth, Members* members, Items* items) {
     skip_spaces();
-    Found found;
+    ParsedValue found;
     found.at = at_;
     const char next = peek();
     if (next == '{') {
@@ -108,7 +108,7 @@ class Reader {
     skip_spaces();
     if (take(']')) return;
     do {
-      const Found item = value(depth + 1, nullptr, nullptr);
+      const ParsedValue item = value(depth + 1, nullptr, nullptr);
       if (items) items->push_back(item);
       skip_spaces();
     } while (take(','));
@@ -185,7 +185,7 @@ class Reader {
     while (is_digit(peek())) ++at_;
   }
 
-  void number(Found& found) {
+  void number(ParsedValue& found) {
     const std::size_t start = at_;
     const bool negative = take('-');
     if (literal("Infinity")) refuse("holds NaN or infinity; numbers are finite");
@@ -240,7 +240,7 @@ bool has_exactly(const Members& members, const std::array<std::string_view, N>& 
          });
 }
 
-void check_stage(std::string_view text, const Found& stage) {
+void check_stage(std::string_view text, const ParsedValue& stage) {
   constexpr std::array<std::string_view, 8> names = {"accuracy_after", "accuracy_before", "bits",     "epochs",
                                                      "name",           "seconds",         "settings", "sparsity"};
   Members members;
@@ -263,7 +263,7 @@ void check_provenance(std::string_view text) {
   if (text.empty()) return;
   Members members;
   Reader reader(text);
-  const Found top = reader.value(0, &members, nullptr);
+  const ParsedValue top = reader.value(0, &members, nullptr);
   reader.end();
   if (top.kind != Kind::object) corrupt("it is no object");
   const auto format = members.find("format");
@@ -286,7 +286,7 @@ void check_provenance(std::string_view text) {
   }
   Items history;
   Reader(text, members.find("history")->second.at).value(0, nullptr, &history);
-  for (const Found& stage : history) check_stage(text, stage);
+  for (const ParsedValue& stage : history) check_stage(text, stage);
 }
 
 }  // namespace paretrim::trim

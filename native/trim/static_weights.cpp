@@ -13,11 +13,11 @@ constexpr std::size_t mask_symbols = 256, magnitudes = 127;
 
 using Counts = std::array<std::uint64_t, 256>;
 
-Kinds no_masks() { return Kinds(mask_symbols, false); }
-Kinds no_values() { return Kinds(magnitudes, true); }
+KindTables no_masks() { return KindTables(mask_symbols, false); }
+KindTables no_values() { return KindTables(magnitudes, true); }
 
 // Walks over the masks of one row: groups of channels, in each of them all positions.
-struct Masks {
+struct MaskWalk {
   std::int64_t channels, area, group = 0, position = 0;
 
   std::int64_t count() const { return (channels + marked - 1) / marked * area; }
@@ -26,7 +26,7 @@ struct Masks {
   // How many masks the next run has; 0 at the end.
   std::size_t run() const {
     const std::int64_t left = count() - group * area - position;
-    return static_cast<std::size_t>(std::min<std::int64_t>(left, Runs::longest));
+    return static_cast<std::size_t>(std::min<std::int64_t>(left, MaskRun::longest));
   }
   void next() {
     if (++position == area) {
@@ -41,12 +41,12 @@ template <typename Value, typename Visit>
 void walk(const Weights<Value>& weights, const Visit& visit) {
   const std::int64_t area = weights.height * weights.width;
   for (std::int64_t output = 0; output < weights.outputs; ++output) {
-    visit(weights.values + output * weights.channels * area, Masks{weights.channels, area});
+    visit(weights.values + output * weights.channels * area, MaskWalk{weights.channels, area});
   }
 }
 
 // Masks of the next `count` places and the values that they mark; how many these are.
-std::size_t gather(const std::int8_t* row, Masks& at, std::size_t count, Runs& runs) {
+std::size_t gather(const std::int8_t* row, MaskWalk& at, std::size_t count, MaskRun& runs) {
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i, at.next()) {
     const std::int8_t* value = row + at.first();
@@ -63,7 +63,7 @@ std::size_t gather(const std::int8_t* row, Masks& at, std::size_t count, Runs& r
 }
 
 // The inverse; what is not marked is 0 already.
-void scatter(std::int8_t* row, Masks& at, std::size_t count, const Runs& runs) {
+void scatter(std::int8_t* row, MaskWalk& at, std::size_t count, const MaskRun& runs) {
   const std::uint8_t* values = runs.values.data();
   for (std::size_t i = 0; i < count; ++i, at.next()) {
     std::int8_t* const value = row + at.first();
@@ -86,7 +86,7 @@ struct Ones {
 const Ones ones;
 
 // How many values the masks mark. Throws where one marks a channel that there is not.
-std::size_t marked_by(Masks at, std::size_t count, const Runs& runs) {
+std::size_t marked_by(MaskWalk at, std::size_t count, const MaskRun& runs) {
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i) found += ones.of[runs.masks[i]];
   if (at.channels % marked == 0) return found;
@@ -126,8 +126,8 @@ Groups grouped(const std::vector<Trait>& rows) {
 }
 
 // Of 1, 2, 4 .. kinds, each some neighbouring groups, the number that makes the record shortest: symbols, shares and rows' kinds.
-void choose(const Groups& groups, const std::vector<Counts>& counts, Kinds& kinds, std::vector<std::uint8_t>& of_rows) {
-  const Kinds none = kinds;
+void choose(const Groups& groups, const std::vector<Counts>& counts, KindTables& kinds, std::vector<std::uint8_t>& of_rows) {
+  const KindTables none = kinds;
   std::uint64_t least = ~std::uint64_t{0};
   for (std::size_t wanted = 1; wanted <= groups.count; wanted *= 2) {
     std::vector<Counts> sums(wanted, Counts{});
@@ -135,13 +135,13 @@ void choose(const Groups& groups, const std::vector<Counts>& counts, Kinds& kind
       Counts& sum = sums[group * wanted / groups.count];
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += counts[group][i];
     }
-    Kinds candidate = none;
+    KindTables candidate = none;
     std::uint64_t bits = 0;  // in units of 2^-16
     for (const Counts& sum : sums) bits += candidate.add(sum);
     std::vector<std::uint8_t> found;
     for (const std::uint8_t group : groups.of_rows) found.push_back(static_cast<std::uint8_t>(group * wanted / groups.count));
     Encoder coder;
-    Kinds written = candidate;
+    KindTables written = candidate;
     written.code_shares(coder);
     for (const std::uint8_t kind : found) written.code_kind(coder, kind);
     bits += std::uint64_t{coder.finish().size()} << 19;
@@ -154,9 +154,9 @@ void choose(const Groups& groups, const std::vector<Counts>& counts, Kinds& kind
 
 }  // namespace
 
-Kinds::Kinds(std::size_t size, bool mirrored) : size_(size), mirrored_(mirrored) {}
+KindTables::KindTables(std::size_t size, bool mirrored) : size_(size), mirrored_(mirrored) {}
 
-std::uint64_t Kinds::add(std::array<std::uint64_t, 256> counts) {
+std::uint64_t KindTables::add(std::array<std::uint64_t, 256> counts) {
   const std::size_t first = mirrored_ ? 1 : 0;
   if (std::all_of(counts.begin(), counts.end(), [](std::uint64_t count) { return count == 0; })) counts[first] = 1;
   Shares found = {};
@@ -169,14 +169,14 @@ std::uint64_t Kinds::add(std::array<std::uint64_t, 256> counts) {
 }
 
 // Negative values, as bytes, have the shares of the positive ones.
-void Kinds::mirror(Shares& found) const {
+void KindTables::mirror(Shares& found) const {
   for (std::size_t i = 1; mirrored_ && i <= size_; ++i) found[256 - i] = found[i];
 }
 
 // As differences: a value's share from the one before, which it is near; a mask's from its share in the kind before, if there is
 // one.
 template <class Coder>
-void Kinds::code_shares(Coder& coder) {
+void KindTables::code_shares(Coder& coder) {
   const std::size_t first = mirrored_ ? 1 : 0;
   shares.resize(code_raw(coder, static_cast<std::uint32_t>(shares.size() - 1), 5) + 1);
   for (std::size_t kind = 0; kind < shares.size(); ++kind) {
@@ -204,7 +204,7 @@ void Kinds::code_shares(Coder& coder) {
 }
 
 template <class Coder>
-std::size_t Kinds::code_kind(Coder& coder, std::size_t kind) {
+std::size_t KindTables::code_kind(Coder& coder, std::size_t kind) {
   if (shares.size() == 1) return 0;
   kind =
       code_after(coder, static_cast<std::uint32_t>(kind), 5, kind_mixers_.data(), kind_.data(), &kind_after_[last_ * most_kinds]);
@@ -216,7 +216,7 @@ std::size_t Kinds::code_kind(Coder& coder, std::size_t kind) {
 RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces) {
   RowKinds found{no_masks(), no_values(), {}, {}};
   std::vector<Trait> densities, means;
-  const auto measure = [&](const std::int8_t* row, const Masks& at) {
+  const auto measure = [&](const std::int8_t* row, const MaskWalk& at) {
     std::uint64_t values = 0, sum = 0;
     for (std::int64_t i = 0; i < at.channels * at.area; ++i) {
       values += row[i] != 0;
@@ -231,8 +231,8 @@ RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces) {
   std::vector<Counts> masks(by_density.count, Counts{}), values(by_mean.count, Counts{});
   std::size_t index = 0;
   bool possible = true;
-  Runs runs;
-  const auto tally = [&](const std::int8_t* row, Masks at) {
+  MaskRun runs;
+  const auto tally = [&](const std::int8_t* row, MaskWalk at) {
     Counts& marks = masks[by_density.of_rows[index]];
     Counts& sizes = values[by_mean.of_rows[index++]];
     for (std::size_t count = at.run(); count > 0; count = at.run()) {
@@ -251,7 +251,7 @@ RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces) {
 }
 
 void StaticEncoder::code(const Weights<const std::int8_t>& weights) {
-  walk(weights, [&](const std::int8_t* row, Masks at) {
+  walk(weights, [&](const std::int8_t* row, MaskWalk at) {
     const Shares& masks = masks_.shares[masks_.code_kind(coder_, kinds_.mask_kinds[row_])];
     const Shares& values = values_.shares[values_.code_kind(coder_, kinds_.value_kinds[row_++])];
     for (std::size_t count = at.run(); count > 0; count = at.run()) {
@@ -277,7 +277,7 @@ StaticDecoder::StaticDecoder(Decoder& coder, const std::uint8_t* symbols, std::s
 }
 
 void StaticDecoder::code(const Weights<std::int8_t>& weights, const Poll& poll) {
-  walk(weights, [&](std::int8_t* row, Masks at) {
+  walk(weights, [&](std::int8_t* row, MaskWalk at) {
     ask(poll);
     const SymbolTable& masks = mask_tables_[masks_.code_kind(coder_, 0)];
     const SymbolTable& values = value_tables_[values_.code_kind(coder_, 0)];

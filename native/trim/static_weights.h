@@ -17,17 +17,17 @@ inline constexpr std::size_t most_kinds = 32;
 inline constexpr int marked = 8;  // consecutive input channels that a mask speaks of
 
 // Masks of a part of a row, and behind them the values that they mark.
-struct Runs {
+struct MaskRun {
   static constexpr std::size_t longest = 4096;  // masks
   std::vector<std::uint8_t> masks = std::vector<std::uint8_t>(longest);
   std::vector<std::uint8_t> values = std::vector<std::uint8_t>(longest * marked);
 };
 
 // Frequencies of one alphabet, by the kind of row. Every row says of which kind it is.
-class Kinds {
+class KindTables {
  public:
   // `size` symbols with 4096 shares, or with `mirrored` as many on both sides of 0, which has none.
-  Kinds(std::size_t size, bool mirrored);
+  KindTables(std::size_t size, bool mirrored);
 
   // One kind more, of symbols that occur so often. Gives the bits that they take, in units of 2^-16.
   std::uint64_t add(std::array<std::uint64_t, 256> counts);
@@ -52,7 +52,7 @@ class Kinds {
 
 // What a writer knows of the rows of a record before it writes them.
 struct RowKinds {
-  Kinds masks, values;
+  KindTables masks, values;
   std::vector<std::uint8_t> mask_kinds, value_kinds;  // by row
 };
 
@@ -70,10 +70,10 @@ class StaticEncoder {
  private:
   Encoder& coder_;
   const RowKinds& kinds_;
-  Kinds masks_, values_;
+  KindTables masks_, values_;
   std::size_t row_ = 0;
   SymbolEncoder symbols_;
-  Runs runs_;
+  MaskRun runs_;
 };
 
 class StaticDecoder {
@@ -86,10 +86,10 @@ class StaticDecoder {
 
  private:
   Decoder& coder_;
-  Kinds masks_, values_;
+  KindTables masks_, values_;
   std::vector<SymbolTable> mask_tables_, value_tables_;
   SymbolDecoder symbols_;
-  Runs runs_;
+  MaskRun runs_;
 };
 
 }  // namespace paretrim::trim

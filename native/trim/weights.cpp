@@ -50,14 +50,14 @@ void WeightModel::Mean::add(std::uint32_t magnitude) {
                                          static_cast<std::int32_t>(seen));
 }
 
-int WeightModel::class_of_prediction(const Around& around) {
+int WeightModel::class_of_prediction(const Neighbours& around) {
   const int prediction = 2 * around.left + 2 * around.above - around.corner;
   const int size = std::min(doublings<1>(static_cast<std::uint32_t>(std::abs(prediction)) + 1) - 1, 9);
   return prediction < 0 ? -size : size;
 }
 
 // How large the weights around are.
-std::uint32_t WeightModel::energy_of(const Around& around) {
+std::uint32_t WeightModel::energy_of(const Neighbours& around) {
   return static_cast<std::uint32_t>(2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) +
                                     std::abs(around.row_before));
 }
@@ -80,7 +80,8 @@ int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Co
 
 // Whether a value is negative, from its surroundings.
 template <bool rich, class Coder>
-bool WeightModel::code_sign(Coder& coder, bool negative, const Around& around, int prediction, int position, Counter& channel) {
+bool WeightModel::code_sign(Coder& coder, bool negative, const Neighbours& around, int prediction, int position,
+                            Counter& channel) {
   Counter& near = sign_around_[sign_context(around, prediction)];
   if constexpr (rich) {
     return code_mixed<Coder, 4>(coder, negative, sign_mixer_,
@@ -93,7 +94,7 @@ bool WeightModel::code_sign(Coder& coder, bool negative, const Around& around, i
 
 // A value other than 0: its sign where the surroundings say something about it, its magnitude less the smallest, the rest.
 template <bool rich, class Coder>
-int WeightModel::code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign,
+int WeightModel::code_value(Coder& coder, int value, const Neighbours& around, int position, int smallest, Counter& channel_sign,
                             Mean& mean, const Layer& layer) {
   const int prediction = layer.flat ? 0 : class_of_prediction(around);
   bool negative = value < 0;
@@ -120,7 +121,7 @@ int WeightModel::code_value(Coder& coder, int value, const Around& around, int p
 
 // A value of the table.
 template <class Coder>
-int WeightModel::code_listed(Coder& coder, int value, const Around& around, Mean& mean, Layer& layer) {
+int WeightModel::code_listed(Coder& coder, int value, const Neighbours& around, Mean& mean, Layer& layer) {
   const Surroundings classes = {doublings<2>(mean.value), doublings<2>(energy_of(around)),
                                 9 + (layer.flat ? 0 : class_of_prediction(around))};
   value = layer.table->code(coder, value, classes);
@@ -129,10 +130,10 @@ int WeightModel::code_listed(Coder& coder, int value, const Around& around, Mean
 }
 
 template <typename Value>
-WeightModel::Around WeightModel::around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x,
-                                           std::int64_t y, std::int64_t channel, std::int64_t output) {
+WeightModel::Neighbours WeightModel::around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x,
+                                               std::int64_t y, std::int64_t channel, std::int64_t output) {
   const std::int64_t area = weights.height * weights.width;
-  Around around;
+  Neighbours around;
   if (x) around.left = weight[-1];
   if (y) around.above = weight[-weights.width];
   if (x && y) around.corner = weight[-weights.width - 1];
@@ -141,83 +142,95 @@ WeightModel::Around WeightModel::around_of(const Weights<Value>& weights, const 
   return around;
 }
 
-int WeightModel::sign_context(const Around& around, int prediction) {
+int WeightModel::sign_context(const Neighbours& around, int prediction) {
   return (9 + prediction) * 27 + ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
+}
+
+// Whether a block holds any weight other than 0.
+template <bool rich, class Coder, typename Value>
+bool WeightModel::code_block_flag(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer) {
+  const std::int64_t area = weights.height * weights.width;
+  const std::uint8_t* const counts = layer.counts.data() + at.block * area + at.position;
+  bool any = false;
+  if constexpr (!Coder::decodes) {
+    const Value* const values = row.values + at.block * block * area + at.position;
+    for (int i = 0; i < at.width; ++i) any = any || values[i * area] != 0;
+  }
+  const int around = ((few(at.block ? counts[-area] : 0) * 3 + few(*counts)) * 3 + few(at.x ? counts[-1] : 0)) * 3 +
+                     few(at.y ? counts[-weights.width] : 0);
+  Counter& column = layer.block_column[static_cast<std::size_t>(at.block * area + at.position) & column_mask];
+  if (row.output == 0) column = layer.any_block.relaxed(3);
+  Counter& near = block_around_[static_cast<std::size_t>(at.place * 81 + around)];
+  if constexpr (rich) {
+    return code_mixed<Coder, 4>(coder, any, block_mixers_[static_cast<std::size_t>(at.place)],
+                                {&near, &column, &row.any_block, &layer.any_block}, {steady, mobile, mobile, steady});
+  } else {
+    return code_plain(coder, any, near, steady);
+  }
+}
+
+// Whether a weight is other than 0; `index` is its place in the block, `seen` how many of those before it there are not 0.
+template <bool rich, class Coder, typename Value>
+bool WeightModel::code_weight_flag(Coder& coder, bool any, const Neighbours& around, const Place& at, int index, int seen,
+                                   Row<Value>& row, Layer& layer) {
+  const int mixer = index * block + seen;
+  const int zeros = (around.left != 0) * 8 + (around.above != 0) * 4 + (around.before != 0) * 2 + (around.row_before != 0);
+  Counter& near = weight_around_[static_cast<std::size_t>((mixer * 16 + zeros) * positions + at.place)];
+  if constexpr (rich) {
+    Counter& channel = layer.channel[static_cast<std::size_t>(at.block * block + index) & channel_mask];
+    return code_mixed<Coder, 4>(coder, any, weight_mixers_[static_cast<std::size_t>(mixer)],
+                                {&near, &channel, &row.any_weight[static_cast<std::size_t>(seen)], &layer.any_weight},
+                                {steady, mobile, mobile, steady});
+  } else {
+    return code_plain(coder, any, near, steady);
+  }
+}
+
+// The weights of a block; returns how many are not 0.
+template <bool rich, class Coder, typename Value>
+int WeightModel::code_block(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer) {
+  const std::int64_t area = weights.height * weights.width;
+  int seen = 0;
+  for (int i = 0; i < at.width; ++i) {
+    const std::int64_t channel = at.block * block + i;
+    Value* const weight = row.values + channel * area + at.position;
+    const Neighbours around = around_of(weights, weight, at.x, at.y, channel, row.output);
+    const bool sure = layer.blocks && i == at.width - 1 && seen == 0;
+    if (!sure && !code_weight_flag<rich>(coder, *weight != 0, around, at, i, seen, row, layer)) continue;
+    Counter& sign = layer.channel_sign[static_cast<std::size_t>(channel) & channel_mask];
+    const int value = layer.table ? code_listed(coder, *weight, around, row.mean, layer)
+                                  : code_value<rich>(coder, *weight, around, at.place, row.smallest, sign, row.mean, layer);
+    if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
+    ++seen;
+  }
+  return seen;
 }
 
 template <bool rich, class Coder, typename Value>
 void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer) {
-  const std::int64_t area = weights.height * weights.width, row = weights.channels * area;
-  Value* const values = weights.values + output * row;
-  const int smallest = weights.scales ? smallest_magnitude(layer.floor, weights.scales[output]) : 1;
-  const bool first_output = output == 0;
-  Counter block_row = layer.any_block.relaxed(6);
-  std::array<Counter, block> weight_row;
-  weight_row.fill(layer.any_weight.relaxed(6));
-  Mean mean{layer.mean.value, 8};
-  for (std::int64_t first = 0; first < weights.channels; first += block) {
-    const int width = static_cast<int>(std::min<std::int64_t>(block, weights.channels - first));
-    if (first_output) std::fill_n(&layer.channel[first & channel_mask], width, layer.any_weight.relaxed(3));
-    std::uint8_t* const counts = &layer.counts[first / block * area];
-    for (std::int64_t y = 0, position = 0; y < weights.height; ++y) {
-      for (std::int64_t x = 0; x < weights.width; ++x, ++position) {
-        const int place = position_class(position, area);
-        Value* const at = values + first * area + position;
-        if (layer.blocks) {
-          int here = 0;
-          if constexpr (!Coder::decodes) {
-            for (int i = 0; i < width; ++i) here |= at[i * area];
-          }
-          const int around =
-              ((few(first ? counts[position - area] : 0) * 3 + few(counts[position])) * 3 + few(x ? counts[position - 1] : 0)) *
-                  3 +
-              few(y ? counts[position - weights.width] : 0);
-          Counter& column = layer.block_column[(first / block * area + position) & column_mask];
-          if (first_output) column = layer.any_block.relaxed(3);
-          Counter& near = block_around_[place * 81 + around];
-          bool any = here != 0;
-          if constexpr (rich) {
-            any = code_mixed<Coder, 4>(coder, any, block_mixers_[place], {&near, &column, &block_row, &layer.any_block},
-                                       {steady, mobile, mobile, steady});
-          } else {
-            any = code_plain(coder, any, near, steady);
-          }
-          if (!any) {
-            counts[position] = 0;
-            continue;
-          }
-        }
-        int seen = 0;
-        for (int i = 0; i < width; ++i) {
-          Value* const weight = at + i * area;
-          const Around around = around_of(weights, weight, x, y, first + i, output);
-          const bool sure = layer.blocks && i == width - 1 && seen == 0;
-          if (!sure) {
-            const int mixer = i * block + seen;
-            const int zeros =
-                (around.left != 0) * 8 + (around.above != 0) * 4 + (around.before != 0) * 2 + (around.row_before != 0);
-            Counter& near = weight_around_[(mixer * 16 + zeros) * positions + place];
-            bool any = *weight != 0;
-            if constexpr (rich) {
-              any =
-                  code_mixed<Coder, 4>(coder, any, weight_mixers_[mixer],
-                                       {&near, &layer.channel[(first + i) & channel_mask], &weight_row[seen], &layer.any_weight},
-                                       {steady, mobile, mobile, steady});
-            } else {
-              any = code_plain(coder, any, near, steady);
-            }
-            if (!any) continue;
-          }
-          Counter& channel_sign = layer.channel_sign[(first + i) & channel_mask];
-          const int value = layer.table ? code_listed(coder, *weight, around, mean, layer)
-                                        : code_value<rich>(coder, *weight, around, place, smallest, channel_sign, mean, layer);
-          if constexpr (Coder::decodes) *weight = static_cast<std::int8_t>(value);
-          ++seen;
-        }
-        counts[position] = static_cast<std::uint8_t>(seen);
+  const std::int64_t area = weights.height * weights.width;
+  Row<Value> row;
+  row.values = weights.values + output * weights.channels * area;
+  row.output = output;
+  row.smallest = weights.scales ? smallest_magnitude(layer.floor, weights.scales[output]) : 1;
+  row.any_block = layer.any_block.relaxed(6);
+  row.any_weight.fill(layer.any_weight.relaxed(6));
+  row.mean = {layer.mean.value, 8};
+  Place at;
+  for (std::int64_t first = 0; first < weights.channels; first += block, ++at.block) {
+    at.width = static_cast<int>(std::min<std::int64_t>(block, weights.channels - first));
+    if (output == 0) std::fill_n(&layer.channel[first & channel_mask], at.width, layer.any_weight.relaxed(3));
+    at.position = 0;
+    for (at.y = 0; at.y < weights.height; ++at.y) {
+      for (at.x = 0; at.x < weights.width; ++at.x, ++at.position) {
+        at.place = position_class(at.position, area);
+        const bool any = !layer.blocks || code_block_flag<rich>(coder, weights, at, row, layer);
+        const int seen = any ? code_block<rich>(coder, weights, at, row, layer) : 0;
+        layer.counts[at.block * area + at.position] = static_cast<std::uint8_t>(seen);
       }
     }
   }
+  const Mean& mean = row.mean;
   if (mean.seen > 8) layer.mean.value = layer.mean.seen++ ? (4 * layer.mean.value + mean.value) / 5 : mean.value;
 }
 
@@ -234,7 +247,7 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
     for (std::int64_t c = 0; c < weights.channels; ++c) {
       for (std::int64_t position = 0; position < area; ++position, ++weight) {
         if (*weight == 0) continue;
-        const Around around = around_of(weights, weight, position % weights.width, position / weights.width, c, output);
+        const Neighbours around = around_of(weights, weight, position % weights.width, position / weights.width, c, output);
         const int negative = *weight < 0;
         ++near[2 * sign_context(around, layer.flat ? 0 : class_of_prediction(around)) + negative];
         ++channel[2 * static_cast<std::size_t>(c) + negative];

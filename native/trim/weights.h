@@ -53,7 +53,7 @@ class WeightModel {
   static constexpr int exact_bits = 3;  // low bits of a magnitude that the surroundings say nothing about
 
   // What the surroundings of one weight are: left and above in the kernel, and the same position one input channel before.
-  struct Around {
+  struct Neighbours {
     int left = 0, above = 0, corner = 0, before = 0, row_before = 0;
   };
   // Mean magnitude so far in the row, in units of 1/256.
@@ -76,28 +76,52 @@ class WeightModel {
     std::optional<ValueTable> table;  // of the values, where there are few
   };
 
+  // What is learned within one output channel.
+  template <typename Value>
+  struct Row {
+    Value* values = nullptr;
+    std::int64_t output = 0;
+    int smallest = 1;  // magnitude of a value other than 0
+    Counter any_block;
+    std::array<Counter, block> any_weight;  // by the weights of the block before that are not 0
+    Mean mean;
+  };
+  // Where in an output channel: which block of input channels, of how many, and where in the kernel.
+  struct Place {
+    std::int64_t block = 0, x = 0, y = 0, position = 0;
+    int width = 0;
+    int place = 0;  // class of the position
+  };
+
   template <bool rich, class Coder, typename Value>
   void code_output(Coder& coder, const Weights<Value>& weights, std::int64_t output, Layer& layer);
+  template <bool rich, class Coder, typename Value>
+  bool code_block_flag(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer);
+  template <bool rich, class Coder, typename Value>
+  int code_block(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer);
+  template <bool rich, class Coder, typename Value>
+  bool code_weight_flag(Coder& coder, bool any, const Neighbours& around, const Place& at, int index, int seen, Row<Value>& row,
+                        Layer& layer);
   template <bool rich, class Coder>
-  int code_value(Coder& coder, int value, const Around& around, int position, int smallest, Counter& channel_sign, Mean& mean,
+  int code_value(Coder& coder, int value, const Neighbours& around, int position, int smallest, Counter& channel_sign, Mean& mean,
                  const Layer& layer);
   template <bool rich, class Coder>
-  bool code_sign(Coder& coder, bool negative, const Around& around, int prediction, int position, Counter& channel);
+  bool code_sign(Coder& coder, bool negative, const Neighbours& around, int prediction, int position, Counter& channel);
   template <bool rich, class Coder>
   int code_magnitude(Coder& coder, int magnitude, const std::array<Counter*, 3>& tables, Counter* exact, int raw);
   template <class Coder>
-  int code_listed(Coder& coder, int value, const Around& around, Mean& mean, Layer& layer);
+  int code_listed(Coder& coder, int value, const Neighbours& around, Mean& mean, Layer& layer);
   template <class Coder, typename Value>
   void code_header(Coder& coder, const Weights<Value>& weights, Layer& layer);
   template <typename Value>
   void choose_raw(const Weights<Value>& weights, Layer& layer);
   template <typename Value>
-  static Around around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x, std::int64_t y,
-                          std::int64_t channel, std::int64_t output);
+  static Neighbours around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x, std::int64_t y,
+                              std::int64_t channel, std::int64_t output);
 
-  static int class_of_prediction(const Around& around);
-  static std::uint32_t energy_of(const Around& around);
-  static int sign_context(const Around& around, int prediction);
+  static int class_of_prediction(const Neighbours& around);
+  static std::uint32_t energy_of(const Neighbours& around);
+  static int sign_context(const Neighbours& around, int prediction);
 
   bool rich_, tables_;
   std::array<Mixer<4>, positions> block_mixers_ = filled<4, positions>(22000);

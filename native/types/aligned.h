@@ -11,10 +11,10 @@
 namespace paretrim {
 
 template <typename T>
-class Aligned {
+class AlignedArray {
  public:
-  Aligned() = default;
-  explicit Aligned(std::size_t count) : size_(count) {
+  AlignedArray() = default;
+  explicit AlignedArray(std::size_t count) : size_(count) {
     const std::size_t bytes = (count * sizeof(T) + alignment - 1) / alignment * alignment;
     data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes > 0 ? bytes : alignment)));
     if (!data_) throw std::bad_alloc();

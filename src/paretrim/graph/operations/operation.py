@@ -25,6 +25,15 @@ Rescaling = Literal["none", "each", "sum", "product"]
 """What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product."""
 
 
+Work = Literal["result", "weight", "window", "input", "depth"]
+"""Multiply-adds of one image, as the budget of ``trimfile/SPEC.md`` counts them.
+
+One for each element of the *result*; the elements of the *weight* for each pixel of it; those of the *window* for each element of
+it; one for each element of the result or of the *input*, whichever are more; or the width of the first input, the *depth* of a
+matrix product, for each element of the result.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class NodeCall:
     """One node about to be computed: the values and types of its inputs, and ``spec`` for what reads pixels."""
@@ -77,6 +86,7 @@ class Operation:
         attributes: rules by name.
         grid: see :data:`Grid`.
         rescaling: see :data:`Rescaling`.
+        work: see :data:`Work`.
         weighted: it has a weight that can be pruned and quantized.
         real_tensors: tensors by name where its input is float32.
         integer_tensors: tensors by name where its input is uint8.
@@ -93,6 +103,7 @@ class Operation:
     attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
     grid: Grid = "requantizes"
     rescaling: Rescaling = "none"
+    work: Work = "result"
     weighted: bool = False
     real_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
     integer_tensors: Mapping[str, TensorRule] = field(default_factory=dict)

@@ -73,6 +73,7 @@ MAX_POOL = Operation(
     channels=channel_rules.PASSING,
     attributes={"window": PAIR, "stride": PAIR, "padding": NO_EDGES, "dilation": ONES},
     grid="keeps",
+    work="window",
 )
 
 AVG_POOL = Operation(
@@ -85,6 +86,7 @@ AVG_POOL = Operation(
     channels=channel_rules.PASSING,
     attributes={"window": PAIR, "stride": PAIR, "padding": NO_EDGES, "count_padding": NO_EDGES, **CLAMP},
     rescaling="each",
+    work="window",
 )
 
 ADAPTIVE_AVG_POOL = Operation(
@@ -97,4 +99,5 @@ ADAPTIVE_AVG_POOL = Operation(
     channels=channel_rules.PASSING,
     attributes={"output_size": PAIR, **CLAMP},
     rescaling="each",
+    work="input",
 )

@@ -66,4 +66,5 @@ MATMUL = Operation(
     arity=2,
     attributes={"transposed": optional(INDEX, 0), **CLAMP},
     rescaling="product",
+    work="depth",
 )

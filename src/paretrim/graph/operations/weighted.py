@@ -110,6 +110,7 @@ CONV2D = Operation(
     channels=channel_rules.WEIGHTED,
     attributes={"stride": ONES, "padding": NO_EDGES, "dilation": ONES, "groups": optional(COUNT, 1), **FIXED, **CLAMP},
     weighted=True,
+    work="weight",
     real_tensors=_REAL,
     integer_tensors=_INTEGER,
 )
@@ -124,6 +125,7 @@ LINEAR = Operation(
     channels=channel_rules.WEIGHTED,
     attributes=CLAMP,
     weighted=True,
+    work="weight",
     real_tensors=_REAL,
     integer_tensors=_INTEGER,
 )

@@ -16,12 +16,12 @@ namespace paretrim {
 // Unlike nanobind's own class it survives the end of the interpreter: a thread that wants the lock back then is ended by Python
 // through an exception that may cross no destructor and no `catch` of C++ (the program would abort). Such a thread stays here
 // instead, as threads of Python 3.14 do, until the process is gone.
-class Unlocked {
+class LockRelease {
  public:
-  Unlocked() : state_(PyEval_SaveThread()) {}
-  ~Unlocked() { lock_again(); }
-  Unlocked(const Unlocked&) = delete;
-  Unlocked& operator=(const Unlocked&) = delete;
+  LockRelease() : state_(PyEval_SaveThread()) {}
+  ~LockRelease() { lock_again(); }
+  LockRelease(const LockRelease&) = delete;
+  LockRelease& operator=(const LockRelease&) = delete;
 
   // Runs work() with the lock held.
   template <typename Work>
@@ -47,18 +47,18 @@ class Unlocked {
 // raised goes on. Handlers run in the main thread of Python alone.
 template <typename Work>
 auto interruptible(const Work& work) {
-  struct Stopped {};
+  struct Interruption {};
   std::atomic<bool> stopped{false};
   {
-    Unlocked unlocked;
+    LockRelease release;
     const auto own = std::this_thread::get_id();
     auto next = std::chrono::steady_clock::now();
     const Poll poll = [&] {
       if (std::this_thread::get_id() == own && std::chrono::steady_clock::now() >= next) {
-        unlocked.locked([&] { stopped = PyErr_CheckSignals() != 0; });
+        release.locked([&] { stopped = PyErr_CheckSignals() != 0; });
         next = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
       }
-      if (stopped) throw Stopped();
+      if (stopped) throw Interruption();
     };
     try {
       return work(poll);
