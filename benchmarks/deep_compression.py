@@ -1,27 +1,26 @@
 """How small a file becomes by Deep Compression, and by ``rate`` beside it: LeNet-300-100 and LeNet-5 on digits.
 
-    python benchmarks/deep_compression.py [--seeds 3] [--networks lenet_300_100,lenet_5] [--folder runs/deep-compression] [--json]
+    python benchmarks/deep_compression.py --out results/deep-compression.jsonl [--seeds 3] [--networks lenet_300_100,lenet_5]
 
 The stages are those of ``recipes/methods/deep-compression.toml``. The other way prunes alike and then trains 8-bit weights whose
-bits have a price. ``times`` is the size of the parameters in float32 over that of the whole ``.trim`` file. Everything is in
-float32 on the CPU. Folders are taken up again.
+bits have a price. ``float_bytes`` is the size of the parameters in float32, ``bytes`` that of the whole ``.trim`` file.
+Training is in float32 on the CPU. Lines that are there are not made again, and folders are taken up again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
 from paretrim import trimfile
-from paretrim.data.digits import MEAN, STD
-from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec
 from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
-from paretrim.run.start import start_from
+from paretrim.run.start import Start, TestSet, start_from
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
@@ -44,33 +43,40 @@ def ways(stages: tuple[Stage, ...], network: str) -> dict[str, tuple[Stage, ...]
     return found | {f"pruned, rate {rate:g}": (*pruning, Quantize(budget=shared.budget, rate=rate)) for rate in RATES}
 
 
+def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], folder: Path) -> dict[str, float]:
+    """Accuracy of the integers on test images, and the size of the file."""
+    last = run_stages(start, stages, folder)[-1]
+    written = len(trimfile.to_bytes(freeze(last.network, start.spec), threads=1))
+    right = evaluate(last.network, test.batches.epoch(0), EXECUTION.torch_device(), integers=last.integers)
+    return {"accuracy": right, "bytes": written}
+
+
 def main() -> None:
-    """Train, compress in every way and print a line for each."""
+    """Train, compress in every way and add a line for each that is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--networks", default="lenet_300_100,lenet_5")
     parser.add_argument("--folder", type=Path, default=Path("runs/deep-compression"))
-    parser.add_argument("--json", action="store_true", help="an object a line")
     given = parser.parse_args()
-    for name in given.networks.split(","):
-        for seed in range(given.seeds):
-            recipe = replace(read_recipe(RECIPE), model=ModelSpec(name), seed=seed, execution=EXECUTION)
-            start, test = start_from(recipe)
-            folder = given.folder / name / str(seed)
-            assert recipe.dense is not None
-            start = train_dense(start, recipe.dense, folder)
-            device = EXECUTION.torch_device()
-            size = 4 * sum(parameter.numel() for parameter in start.network.parameters())
-            dense = evaluate(start.network, test.batches.epoch(0), device)
-            for way, stages in ways(recipe.stages, name).items():
-                last = run_stages(start, stages, folder)[-1]
-                written = len(trimfile.to_bytes(freeze(last.network, InputSpec((1, 8, 8), MEAN, STD)), threads=1))
-                right = evaluate(last.network, test.batches.epoch(0), device, integers=last.integers)
-                facts = {"network": name, "seed": seed, "way": way, "float": dense, "accuracy": right, "bytes": written}
-                facts |= {"times": round(size / written, 1), "drop_points": round(100 * (dense - right), 2)}
-                print(
-                    json.dumps(facts) if given.json else "  ".join(f"{key} {value}" for key, value in facts.items()), flush=True
-                )
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
+    keys = ("network", "way", "seed")
+    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    for name, seed in itertools.product(given.networks.split(","), range(given.seeds)):
+        recipe = replace(read_recipe(RECIPE), model=ModelSpec(name), seed=seed, execution=EXECUTION)
+        start, test = start_from(recipe)
+        folder = given.folder / name / str(seed)
+        assert recipe.dense is not None
+        start = train_dense(start, recipe.dense, folder)
+        size = 4 * sum(parameter.numel() for parameter in start.network.parameters())
+        dense = evaluate(start.network, test.batches.epoch(0), EXECUTION.torch_device())
+        for way, stages in ways(recipe.stages, name).items():
+            if (name, way, seed) in done:
+                continue
+            line = {"network": name, "way": way, "seed": seed, "images": len(test.labels), "float": dense, "float_bytes": size}
+            line |= measured(start, test, stages, folder)
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
