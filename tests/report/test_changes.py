@@ -32,6 +32,24 @@ def test_the_section_says_which_classes_and_images_changed(found):
     assert section({}, reference="dense", inside="inside.html") == ""
 
 
+def test_classes_are_named_where_names_are_known():
+    logits, labels = np.eye(3), np.arange(3)
+    found = compare(logits, logits[[1, 1, 2]], labels, ("cat", "a<b", "2"))
+    assert [one.title for one in found.classes] == ["0 cat", "1 a<b", "2"]
+    assert comparison_of(json.loads(json.dumps(asdict(found)))) == found
+    text = section({"int8": replace(found, classes=found.classes[::-1])}, reference="dense", inside="")
+    assert "<tr><td>0 cat<td>1" in text
+    flipped = compare(logits, logits[[0, 0, 2]], labels, ("cat", "a<b", "2"))
+    assert "<tr><td>1 a&lt;b<td>1" in section({"int8": flipped}, reference="dense", inside="")
+
+
+def test_a_comparison_kept_before_classes_had_names_is_read(found):
+    facts = json.loads(json.dumps(asdict(found)))
+    for one in facts["classes"]:
+        del one["name"]
+    assert comparison_of(facts) == found
+
+
 def test_the_classes_that_lost_most_come_first(found):
     assert [one.label for one in most_changed(found)] == [0, 1]
 

@@ -18,7 +18,7 @@ def files(tmp_path, monkeypatch):
     """Two files whose logits are those of ``LOGITS``, by the name of their folder."""
 
     def session(path, **_):
-        return SimpleNamespace(outputs=lambda _: (LOGITS[path.parent.name],))
+        return SimpleNamespace(outputs=lambda _: (LOGITS[path.parent.name],), class_names=("cat", "dog"))
 
     monkeypatch.setattr(changes, "open_session", session)
     for name in LOGITS:
@@ -36,6 +36,7 @@ def test_a_change_is_kept_and_not_made_again(files, monkeypatch):
         logits_of(files).keep_change(one)
     assert not (files[0].folder / CHANGES).exists()
     assert change_in(files[1].folder).worse == (0, 1)
+    assert [one.title for one in change_in(files[1].folder).classes] == ["0 cat", "1 dog"]
     monkeypatch.setattr(changes, "open_session", None)  # would fail if it were called
     logits_of(files).keep_change(files[1])
 

@@ -54,7 +54,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
         raise InvalidRecipe(
             f"'{files[0]}' gives {first.shape[1]} logits and '{files[1]}' {second.shape[1]}; compare files for the same classes"
         )
-    found = compare(first, second, labels)
+    found = compare(first, second, labels, described(files[0]).classes)
     inside = _inside(parsed, (test, other), found) if parsed.inside or parsed.out is not None else None
     if parsed.out is not None and inside is not None:
         page.write(parsed.out, (str(files[0]), str(files[1])), found, inside)
@@ -63,7 +63,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
         emit({"files": [str(file) for file in files], "data": parsed.data, **dataclasses.asdict(found), **looked})
         return DONE
     rows = [
-        (str(one.label), str(one.images), str(one.right_before), str(one.right_after), str(one.worse), str(one.better))
+        (one.title, str(one.images), str(one.right_before), str(one.right_after), str(one.worse), str(one.better))
         for one in found.classes
     ]
     show_rows(("class", "images", "right before", "right after", "worse", "better"), rows)

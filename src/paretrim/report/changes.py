@@ -61,7 +61,8 @@ def _classes(label: str, found: Comparison) -> str:
     """Which classes and images changed, folded away."""
     changed = most_changed(found)
     rows = "".join(
-        f"<tr><td>{one.label}<td>{one.images:,}<td>{one.right_before:,}<td>{one.right_after:,}<td>{one.worse:,}<td>{one.better:,}"
+        f"<tr><td>{escape(one.title)}"
+        + "".join(f"<td>{count:,}" for count in (one.images, one.right_before, one.right_after, one.worse, one.better))
         for one in changed[:CLASSES]
     )
     headings = "".join(f"<th>{text}" for text in ("class", "images", "right before", "right after", "got worse", "got better"))

@@ -17,7 +17,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One class: its images, how many of them each file has right, and how many changed sides."""
+    """One class: its images, how many of them each file has right, and how many changed sides. ``name`` is "" if not known."""
 
     label: int
     images: int
@@ -25,6 +25,12 @@ class ClassChange:
     right_after: int
     worse: int
     better: int
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The number, with the name where it is known and says more."""
+        return f"{self.label} {self.name}" if self.name not in ("", str(self.label)) else str(self.label)
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,16 @@ def comparison_of(facts: Mapping[str, Any]) -> Comparison:
         agreement=float(facts["agreement"]),
         accuracy=_both(facts["accuracy"]),
         calibration_error=_both(facts["calibration_error"]),
-        classes=tuple(ClassChange(**{name: int(value) for name, value in one.items()}) for one in facts["classes"]),
+        classes=tuple(_class_change(one) for one in facts["classes"]),
         worse=tuple(map(int, facts["worse"])),
         better=tuple(map(int, facts["better"])),
     )
+
+
+def _class_change(facts: Mapping[str, Any]) -> ClassChange:
+    """One class; comparisons that were kept before classes had names have none."""
+    counts = {key: int(value) for key, value in facts.items() if key != "name"}
+    return ClassChange(**counts, name=str(facts.get("name", "")))
 
 
 def _both(values: Sequence[float]) -> tuple[float, float]:
@@ -104,8 +116,8 @@ def compare_numbers(first: npt.ArrayLike, second: npt.ArrayLike) -> NumbersCompa
     )
 
 
-def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.int64]) -> Comparison:
-    """Compare logits [N, K] of two files on images with ``labels`` [N]."""
+def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.int64], names: Sequence[str] = ()) -> Comparison:
+    """Compare logits [N, K] of two files on images with ``labels`` [N]; ``names`` are those of the K classes, or none."""
     logs = [log_softmax(np.asarray(logits, np.float64)) for logits in (first, second)]
     decided = [log.argmax(1) for log in logs]
     right = [found == labels for found in decided]
@@ -113,8 +125,9 @@ def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.
     changes = []
     for label in range(logs[0].shape[1]):
         of_class = labels == label
-        counted = (int((of_class & mask).sum()) for mask in (*right, worse, better))
-        changes.append(ClassChange(label, int(of_class.sum()), *counted))
+        before, after, lost, gained = (int((of_class & mask).sum()) for mask in (*right, worse, better))
+        name = names[label] if names else ""
+        changes.append(ClassChange(label, int(of_class.sum()), before, after, lost, gained, name))
     return Comparison(
         images=len(labels),
         kl=float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(1).mean()),

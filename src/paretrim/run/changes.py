@@ -26,13 +26,14 @@ class TestLogits:
     def __init__(self, test: TestSet, first: DeployedFiles) -> None:
         self._test, self._first = test, first
         self._known: dict[DeployedFiles, FloatArray] = {}
+        self._names: tuple[str, ...] = ()
 
     def of(self, files: DeployedFiles) -> FloatArray:
         """Those of this file."""
         if files not in self._known:
             self._known = {one: found for one, found in self._known.items() if one is self._first}
             session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
-            images = self._test.images
+            images, self._names = self._test.images, session.class_names
             parts = [session.outputs(images[at : at + BATCH])[0] for at in range(0, len(images), BATCH)]
             self._known[files] = np.concatenate(parts)
         return self._known[files]
@@ -47,4 +48,4 @@ class TestLogits:
             return
         first, second = self.of(self._first), self.of(files)
         if np.isfinite(first).all() and np.isfinite(second).all():
-            keep_change(files.folder, sha256, compare(first, second, self._test.labels))
+            keep_change(files.folder, sha256, compare(first, second, self._test.labels, self._names))
