@@ -174,6 +174,9 @@ def test_the_examples_run(tmp_path: Path):
     assert task.returncode == 0, task.stderr
     assert task.stdout.startswith("finetune: validation mean squared error ")
     assert "%" not in task.stdout
+    pixels = _run([sys.executable, str(examples / "own_pixel_task.py"), "--epochs", "1", "--folder", "pixels"], tmp_path)
+    assert pixels.returncode == 0, pixels.stderr
+    assert pixels.stdout.startswith("finetune: validation mIoU ")
 
 
 def test_examples_use_public_names_only():

@@ -162,23 +162,23 @@ void check_names(const Graph& graph) {
 
 void check_outputs(const Graph& graph) {
   if (graph.outputs.empty()) unsupported("the network has no outputs; name at least one value that it returns");
-  const bool one = graph.outputs.size() == 1;
   std::set<std::uint32_t> seen;
   for (const std::uint32_t output : graph.outputs) {
     if (output > graph.nodes.size()) unsupported("the output is produced by no node");
     const ValueType type = graph.type_of(output);
-    if (output == 0 || type.quantized() || (one && type.shape.size() != 1)) {
-      corrupt("the output is " + text_of(type.dtype) + " " + text_of(type.shape) +
-              (one ? "; logits are float32 (classes,)" : "; outputs are float32 values of nodes"));
+    if (output == 0 || type.quantized()) {
+      corrupt("the output is " + text_of(type.dtype) + " " + text_of(type.shape) + "; outputs are float32 values of nodes");
     }
     if (!seen.insert(output).second) corrupt("the output '" + graph.nodes[output - 1].name + "' is named twice; name it once");
   }
   if (graph.classes.empty()) return;
-  if (!one) corrupt("class names were given for " + std::to_string(graph.outputs.size()) + " outputs; leave them out");
-  const std::int64_t logits = graph.type_of(graph.outputs[0]).shape[0];
-  if (graph.classes.size() != static_cast<std::size_t>(logits)) {
-    corrupt(std::to_string(graph.classes.size()) + " class names were given for " + std::to_string(logits) +
-            " logits; leave them out or give one each");
+  if (graph.outputs.size() != 1) {
+    corrupt("class names were given for " + std::to_string(graph.outputs.size()) + " outputs; leave them out");
+  }
+  const std::vector<std::int64_t> shape = graph.type_of(graph.outputs[0]).shape;
+  if (graph.classes.size() != static_cast<std::size_t>(shape[0])) {
+    corrupt(std::to_string(graph.classes.size()) + " class names were given for " + std::to_string(shape[0]) +
+            (shape.size() == 1 ? " logits" : " channels of a map") + "; leave them out or give one each");
   }
 }
 

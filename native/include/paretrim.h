@@ -67,8 +67,8 @@ typedef struct paretrim_output {
 
 PARETRIM_API paretrim_status paretrim_describe_output(const paretrim_network* network, int64_t index, paretrim_output* output);
 
-/* Logits float [count][classes] of images [count][channels][height][width] that lie one behind the other. May be called from many
- * threads at once. */
+/* Logits float [count][classes] of images [count][channels][height][width] that lie one behind the other; of a network whose one
+ * output is a map, all its numbers. May be called from many threads at once. */
 PARETRIM_API paretrim_status paretrim_run(const paretrim_network* network, const void* images, int64_t count, float* logits);
 
 /* The same for a network of any number of outputs: `outputs` has a pointer for each, to floats [count][size]. */

@@ -307,7 +307,7 @@ std::vector<std::uint8_t> structure_bytes(const Graph& graph, std::uint64_t vers
   put_reals(writer, graph.input.std);
   writer.number(graph.nodes.size());
   for (std::uint32_t value = 1; value <= graph.nodes.size(); ++value) put_node(writer, graph, value);
-  if (version != one_output) writer.number(graph.outputs.size());
+  if (version != one_vector) writer.number(graph.outputs.size());
   for (const std::uint32_t output : graph.outputs) writer.number(output);
   writer.number(graph.classes.size());
   for (const std::string& name : graph.classes) writer.text(name);
@@ -330,20 +330,18 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
     }
     if (!seen.insert(graph.nodes.back().name).second) corrupt("two values are named '" + graph.nodes.back().name + "'");
   }
-  const std::uint64_t outputs = version < several_outputs ? 1 : reader.number(nodes, "the number of outputs");
-  if (version == several_outputs && outputs < 2) {
-    corrupt("it has " + std::to_string(outputs) + " outputs; a file of version " + std::to_string(version) + " has 2 or more");
-  }
+  const std::uint64_t outputs = version < any_outputs ? 1 : reader.number(nodes, "the number of outputs");
   for (std::uint64_t i = 0; i < outputs; ++i) {
     graph.outputs.push_back(static_cast<std::uint32_t>(reader.number(nodes, "the output")));
   }
-  if (outputs > 0 && version != value_tables && version_of(graph) != version) {
-    corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
-            std::to_string(version_of(graph)));
-  }
+  if (outputs == 0) corrupt("it has no outputs");
   graph.classes.resize(reader.number(std::min<std::uint64_t>(most_classes, reader.left()), "the number of classes"));
   for (std::string& name : graph.classes) name = take_text(reader);
   if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
+  if (version != value_tables && version_of(graph) != version) {
+    corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
+            std::to_string(version_of(graph)));
+  }
   return graph;
 }
 

@@ -14,7 +14,8 @@ std::uint64_t version_of(const Graph& graph) {
     return halves || (!node.inputs.empty() && has_stored_weight(node, graph.type_of(node.inputs[0])));
   });
   if (stored) return stored_weights;
-  return graph.outputs.size() == 1 ? one_output : several_outputs;
+  const bool vector = graph.outputs.size() == 1 && graph.type_of(graph.outputs[0]).shape.size() == 1;
+  return vector ? one_vector : any_outputs;
 }
 
 }  // namespace paretrim::trim

@@ -109,7 +109,6 @@ def _(x):
 
 
 ERRORS = {
-    "map": (lambda: Outer(lambda x: x), r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
     "layer norm": (
         lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),
         r"layer 'extra' \(aten.layer_norm.default\): use BatchNorm; statistics of the image itself cannot be folded into a layer",

@@ -63,6 +63,15 @@ def test_a_map_may_be_an_output():
         np.testing.assert_allclose(output.numpy(), other, rtol=1e-5, atol=1e-6)
 
 
+def test_a_map_may_be_the_only_output():
+    graph = capture(Heads(lambda maps, mean, head: maps), (3, 8, 8), classes=("a", "b", "c", "d", "e"))
+    validate(graph)
+    assert (graph.output_shapes, len(graph.classes), graph.output_names) == (((5, 8, 8),), 5, ())
+    with torch.no_grad():
+        found = Network(graph).eval()(IMAGES)
+    np.testing.assert_allclose(found.numpy(), run_outputs(graph, IMAGES.numpy())[0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_module_that_returns_a_tuple_of_one_tensor_has_logits():
     graph = capture(Heads(lambda maps, mean, head: (head,)), (3, 8, 8), classes=("a", "b", "c", "d"))
     assert (graph.output, graph.classes) == ("head", ("a", "b", "c", "d"))
@@ -77,7 +86,6 @@ REFUSED = {
         lambda maps, mean, head: (head.softmax(1), mean),
         "softmax at the end of one of 2 outputs; return what it is computed from",
     ),
-    "map alone": (lambda maps, mean, head: maps, r"the network returns a tensor \[N, 5, 8, 8\]; it must return logits"),
 }
 
 

@@ -243,7 +243,11 @@ def whole(spec=None, output="f", classes=(), kind=None):
         (whole(InputSpec((2, 2))), r"the input has shape \(2, 2\); it must be \(C, H, W\)"),
         (whole(InputSpec((1, 2, 2), (0.5,), ())), "give one number per channel or neither"),
         (whole(InputSpec((1, 2, 2), (0.5,), (0.0,))), "they must be finite and std above 0"),
-        (whole(output="r"), r"the output 'r' is float32 \(1, 2, 2\); logits are float32 \(classes,\)"),
+        (whole(output=INPUT), r"the output 'images' is float32 \(1, 2, 2\); outputs are float32 values of nodes"),
+        (
+            whole(output="r", classes=("cat", "dog")),
+            "2 class names were given for 1 channels of a map; leave them out or give one",
+        ),
         (whole(classes=("cat",)), "1 class names were given for 4 logits"),
     ],
 )

@@ -137,7 +137,7 @@ def negative_variance():
         ({"calibration_images": 0}, InvalidRecipe, "calibration_images is 0; quantizers need at least 1"),
         ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
         ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits and the data has 2 classes"),
-        ({"module": nn.Conv2d(3, 4, 3)}, UnsupportedOperation, r"returns a tensor \[N, 4, 6, 6\]; it must return logits"),
+        ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),
         (
             {"train_loader": loader_of(torch.zeros(4, 3, 8, 8), torch.arange(4) + 1)},
             DataUnavailable,

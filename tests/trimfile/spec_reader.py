@@ -328,16 +328,20 @@ def read_structure(content: bytes, version: int) -> Structure:
     require(len(names) == len(layers) + 1, "two values have one name")
     several = file.varint(len(layers)) if version > 2 else 1
     outputs = tuple(file.varint(len(layers)) for _ in range(several))
-    require(several > 0 and version in (5, version_for(layers, several)), f"it is of version {version}, and should be of another")
+    vector = several == 1 and len(types[outputs[0]].shape) == 1
+    require(
+        several > 0 and version in (5, version_for(layers, vector=vector)),
+        f"it is of version {version}, and should be of another",
+    )
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
     file.end()
     return Structure(InputSpec(shape, mean, std), layers, outputs, classes, types)
 
 
-def version_for(layers: list[Layer], outputs: int) -> int:
-    """The version that a file with these nodes and so many outputs has."""
+def version_for(layers: list[Layer], *, vector: bool) -> int:
+    """The version that a file with these nodes has; ``vector`` where its one output has one axis."""
     short = any(tensor.element in ("<f2", "<u2") for layer in layers for tensor in layer.tensors.values())
-    return 4 if short or any(widens(layer) for layer in layers) else 3 if outputs > 1 else 2
+    return 4 if short or any(widens(layer) for layer in layers) else 2 if vector else 3
 
 
 def widens(layer: Layer) -> bool:

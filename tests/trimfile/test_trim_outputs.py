@@ -1,4 +1,4 @@
-"""Files of networks with several outputs: version 3, and nothing else in them is new."""
+"""Files of networks with several outputs, or a map as their only one: version 3, and nothing else in them is new."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from trim_networks import small, two_heads
 
 from paretrim import trimfile
 from paretrim.graph.storage import to_bytes as plain_bytes
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
 GOLDEN = Path(__file__).parent / "golden-outputs.trim"
 VERSION = 8
@@ -22,7 +23,23 @@ def test_golden_file():
     assert plain_bytes(trimfile.read(GOLDEN)) == plain_bytes(two_heads())
 
 
-def test_only_several_outputs_raise_the_version():
+def one_map():
+    """Two channels of pixels, halved: the network returns them as they are."""
+    kind = ValueType((2, 4, 4))
+    nodes = (Node("half", "pointwise", (INPUT,), kind, {"function": "mul_constant", "constant": 0.5}),)
+    return Graph(InputSpec((2, 4, 4)), nodes, ("half",), ("ground", "ink"))
+
+
+def test_a_map_alone_is_read_by_all():
+    graph = one_map()
+    content = trimfile.to_bytes(graph)
+    assert content[VERSION] == 3
+    assert plain_bytes(trimfile.from_bytes(content).graph) == plain_bytes(graph)
+    assert spec_reader.read(content).graph.classes == ("ground", "ink")
+    refused_by_all(join(split(content), version=2), r"record 0 \(structure\): ")
+
+
+def test_only_what_is_no_vector_raises_the_version():
     assert trimfile.to_bytes(small())[VERSION] == 2
     assert trimfile.to_bytes(replace(two_heads(), outputs=("features",)))[VERSION] == 2
     assert trimfile.to_bytes(two_heads())[VERSION] == 3
@@ -44,8 +61,8 @@ def test_a_version_says_how_many_outputs_there_are():
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (b"\1\5", "it has 1 outputs; a file of version 3 has 2 or more"),
-        (b"\0", "it has 0 outputs; a file of version 3 has 2 or more"),
+        (b"\1\5", "it is of version 3, and its weights and outputs are those of version 2"),
+        (b"\0", "it has no outputs"),
         (b"\7\5\6\5\6\5\6\5", "the number of outputs is 7"),
         (b"\2\5\7", "the output is 7"),
         (b"\2\5\5", "the output 'fc' is named twice; name it once"),

@@ -115,8 +115,8 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
         elif node.op == "output":
             outputs = _outputs(work, node, results)
     several = len(outputs) > 1
-    if not several:
-        _check_logits(work.shapes[outputs[0]], len(classes))
+    if classes and not several:
+        _check_classes(work.shapes[outputs[0]], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
     if left_out:
         warnings.warn(
@@ -258,7 +258,7 @@ def _results(node: FxNode, signature: ExportGraphSignature) -> tuple[object, ...
 def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str, ...]:
     call = Call(node, Arguments({}))
     if not results:
-        raise UnsupportedOperation("the network returns nothing; it must return logits [N, classes], or several tensors [N, ...]")
+        raise UnsupportedOperation("the network returns nothing; it must return logits [N, classes], or tensors [N, ...]")
     outputs: list[str] = []
     for place, item in enumerate(results):
         if not isinstance(item, FxNode):
@@ -271,14 +271,12 @@ def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str
     return tuple(outputs)
 
 
-def _check_logits(shape: tuple[int, ...], classes: int) -> None:
-    if len(shape) != 1:
+def _check_classes(shape: tuple[int, ...], classes: int) -> None:
+    """Classes are the first axis of what the network returns: logits [N, classes], or maps of them [N, classes, H, W]."""
+    if shape[0] != classes:
+        what = "logits" if len(shape) == 1 else f"channels (a map {list(shape)})"
         raise UnsupportedOperation(
-            f"the network returns a tensor [N, {', '.join(map(str, shape))}]; it must return logits [N, classes]"
-        )
-    if classes and shape[0] != classes:
-        raise UnsupportedOperation(
-            f"the network returns {shape[0]} logits and the data has {classes} classes; build the network with {classes} outputs"
+            f"the network returns {shape[0]} {what} and the data has {classes} classes; build the network with {classes} outputs"
         )
 
 

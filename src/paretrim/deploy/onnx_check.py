@@ -203,7 +203,7 @@ def _check_whole(
 ) -> None:
     """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied.
 
-    An output that is no logits, or has one number for an image, is close to what was checked.
+    An output that is no logits, is a map, or has one number for an image, is close to what was checked.
     """
     outputs = runnable.outputs(images)
     if all(map(np.array_equal, outputs, checked)):
@@ -211,7 +211,7 @@ def _check_whole(
     for output, right, expected in zip(outputs, checked, run_outputs(graph, images), strict=True):
         noise = float(np.abs(right - expected).max() + FLOAT_ERROR * np.abs(expected).max())
         flat, ours = expected.reshape(len(images), -1), output.reshape(len(images), -1)
-        of_classes = classes and flat.shape[1] > 1
+        of_classes = classes and expected.ndim == 2 and flat.shape[1] > 1
         changed = beyond_noise(flat, ours, noise) if of_classes else off(flat, ours, noise)
         flips = float(np.mean(changed))
         if flips > FLIPS or not np.isfinite(output).all():

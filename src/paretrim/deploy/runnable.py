@@ -72,9 +72,10 @@ class Runnable(Protocol):
 class Agreement:
     """How far a runtime's outputs are from the reference's.
 
-    ``top1`` is the share of images whose every output has its largest number at the same place: the same most likely class; None
-    where no output has more than one number. ``close`` is the share of images whose numbers are the same up to :data:`CLOSE`,
-    which is what says something of outputs that are no logits. The two distances are between numbers of the outputs.
+    ``top1`` is the share of images whose every vector has its largest number at the same place: the same most likely class; None
+    where no output is a vector of more than one number. ``close`` is the share of images whose numbers are the same up to
+    :data:`CLOSE`, which is what says something of outputs that are no logits. The two distances are between numbers of the
+    outputs.
     """
 
     top1: float | None
@@ -187,13 +188,13 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
         )
     flat = [[output.reshape(len(images), -1) for output in outputs] for outputs in (found, expected)]
     distance = np.abs(np.concatenate(flat[0], axis=1).astype(np.float64) - np.concatenate(flat[1], axis=1))
-    several = [pair for pair in zip(*flat, strict=True) if pair[0].shape[1] > 1]
-    same = np.all([one.argmax(axis=1) == other.argmax(axis=1) for one, other in several], axis=0)
+    vectors = [pair for pair in zip(found, expected, strict=True) if pair[0].ndim == 2 and pair[0].shape[1] > 1]
+    same = np.all([one.argmax(axis=1) == other.argmax(axis=1) for one, other in vectors], axis=0)
     close = np.all(
         [(np.abs(one - other) <= CLOSE * np.abs(other).max()).all(axis=1) for one, other in zip(*flat, strict=True)], axis=0
     )
     return Agreement(
-        top1=float(same.mean()) if several else None,
+        top1=float(same.mean()) if vectors else None,
         close=float(close.mean()),
         worst_absolute=float(distance.max()),
         mean_absolute=float(distance.mean()),

@@ -34,10 +34,9 @@ def validate(graph: Graph) -> None:
     for node in graph.nodes:
         with located(f"node '{node.name}' (layer '{node.layer}', {node.op})"):
             _check_node(node, tuple(types[name] for name in node.inputs), graph.input)
-    if len(graph.outputs) == 1:
-        _check_logits(graph, types[graph.output])
-    else:
-        _check_outputs(graph, types)
+    _check_outputs(graph, types)
+    if graph.classes:
+        _check_classes(graph, types[graph.outputs[0]])
 
 
 def _check_outputs(graph: Graph, types: Mapping[str, ValueType]) -> None:
@@ -48,16 +47,16 @@ def _check_outputs(graph: Graph, types: Mapping[str, ValueType]) -> None:
             )
         if graph.outputs.count(name) > 1:
             raise CorruptFile(f"the output '{name}' is named twice; name it once")
-    if graph.classes:
+
+
+def _check_classes(graph: Graph, logits: ValueType) -> None:
+    """Class names are those of the one output's first axis: of logits, or of the channels of a map."""
+    if len(graph.outputs) != 1:
         raise CorruptFile(f"class names were given for a network of {len(graph.outputs)} outputs; leave them out")
-
-
-def _check_logits(graph: Graph, logits: ValueType) -> None:
-    if graph.output == INPUT or logits.quantized or len(logits.shape) != 1:
-        raise CorruptFile(f"the output '{graph.output}' is {logits.dtype} {logits.shape}; logits are float32 (classes,)")
-    if graph.classes and len(graph.classes) != logits.shape[0]:
+    if len(graph.classes) != logits.shape[0]:
+        what = "logits" if len(logits.shape) == 1 else "channels of a map"
         raise CorruptFile(
-            f"{len(graph.classes)} class names were given for {logits.shape[0]} logits; leave them out or give one each"
+            f"{len(graph.classes)} class names were given for {logits.shape[0]} {what}; leave them out or give one each"
         )
 
 

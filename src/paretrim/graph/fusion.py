@@ -59,9 +59,13 @@ def needed_inputs(graph: Graph) -> frozenset[str]:
 
 
 def stays_float(run: Fusion, graph: Graph, read: frozenset[str]) -> bool:
-    """Whether lowering leaves its value float32: a weighted layer whose value is an output, and not in :func:`needed_inputs`."""
-    end = run.end.name
-    return end in graph.outputs and end not in read and run.head.op in WEIGHTED and run.activation is None
+    """Whether lowering leaves its value float32: a weighted layer whose value is an output, and not in :func:`needed_inputs`.
+
+    Only vectors, like logits, are: a map goes on a grid and is dequantized, since its kernels make uint8.
+    """
+    end = run.end
+    is_logits = end.name in graph.outputs and end.name not in read and len(end.type.shape) == 1
+    return is_logits and run.head.op in WEIGHTED and run.activation is None
 
 
 def grid_values(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:

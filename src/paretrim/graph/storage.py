@@ -23,8 +23,8 @@ from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
 
-FORMAT, SEVERAL_OUTPUTS = 1, 2
-"""Versions of the file, the second for a graph of several outputs; a reader refuses others."""
+FORMAT, ANY_OUTPUTS = 1, 2
+"""Versions of the file, the second for a graph that returns anything but one vector; a reader refuses others."""
 
 LARGEST_FILE = 2**32
 """Bytes; a file beyond this is no compressed vision network, and reading it would take the machine's memory."""
@@ -114,7 +114,8 @@ def from_bytes(content: bytes) -> Graph:
         validate(graph)
         if metadata["format"] != _format_of(graph):
             raise CorruptFile(
-                f"it has format {metadata['format']} and {len(graph.outputs)} outputs; one output is format {FORMAT}"
+                f"it has format {metadata['format']} and the outputs {graph.output_shapes}; one vector is format {FORMAT}, and"
+                f" anything else {ANY_OUTPUTS}"
             )
     except CorruptFile:
         raise
@@ -124,7 +125,7 @@ def from_bytes(content: bytes) -> Graph:
 
 
 def _format_of(graph: Graph) -> str:
-    return str(FORMAT if len(graph.outputs) == 1 else SEVERAL_OUTPUTS)
+    return str(FORMAT if graph.returns_a_vector else ANY_OUTPUTS)
 
 
 def _canonical(value: object) -> str:
@@ -158,9 +159,9 @@ def _read_metadata(content: bytes) -> Mapping[str, str]:
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CorruptFile("it is no graph file: its header has no metadata")
-    if metadata.get("format") not in (str(FORMAT), str(SEVERAL_OUTPUTS)):
+    if metadata.get("format") not in (str(FORMAT), str(ANY_OUTPUTS)):
         raise CorruptFile(
-            f"it has format {metadata.get('format')!r} and this version reads {FORMAT} and {SEVERAL_OUTPUTS}; update paretrim"
+            f"it has format {metadata.get('format')!r} and this version reads {FORMAT} and {ANY_OUTPUTS}; update paretrim"
         )
     if set(metadata) != {"format", "graph", "sha256"}:
         raise CorruptFile(f"its metadata has the keys {sorted(metadata)}; a graph file has format, graph and sha256")

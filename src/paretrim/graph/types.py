@@ -110,6 +110,8 @@ class Node:
 class Graph:
     """A whole network. ``outputs`` names the values it returns, in order; a classifier has one, the logits [N, classes].
 
+    Other networks may return one map [N, C, H, W], or several values.
+
     While a network of several outputs trains, its values are named after layers, and ``output_names`` says what the user calls
     the outputs. In a deployed graph and its files ``outputs`` are these names (:func:`paretrim.graph.outputs.with_user_names`).
     """
@@ -152,6 +154,11 @@ class Graph:
                 f"the network has {len(self.outputs)} outputs ({', '.join(self.outputs)}); this works for networks of one output"
             )
         return self.outputs[0]
+
+    @property
+    def returns_a_vector(self) -> bool:
+        """Whether there is one output, a vector [N, K], as of every network that the first file formats knew."""
+        return len(self.outputs) == 1 and len(self.output_shapes[0]) == 1
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:

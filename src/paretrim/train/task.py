@@ -102,7 +102,7 @@ class Classification:
         return class_labels(labels, images, where)
 
     def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
-        """Labels are 0 to K - 1, with K of at least 2.
+        """Labels are 0 to K - 1, with K of at least 2, and the one output is a vector of K.
 
         Raises:
             DataUnavailable: they are not.
@@ -111,6 +111,11 @@ class Classification:
             raise DataUnavailable(
                 f"the network returns {len(shapes)} outputs, and classification learns from one; return the logits alone, or say "
                 "what the others are for with a task of your own"
+            )
+        if len(shapes[0]) != 1:
+            raise DataUnavailable(
+                f"the network returns a map {list(shapes[0])} for each image, and classification learns from logits [N, K]; pool "
+                "the map and flatten it, or say what it means with a task of your own (examples/own_pixel_task.py)"
             )
         classes = shapes[0][0]
         if classes == 1:
