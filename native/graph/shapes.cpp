@@ -189,6 +189,26 @@ Shape shuffled_shape(const Node& node, const Shapes& inputs) {
   refuse(node.op, "in " + std::to_string(groups) + " groups does not divide " + std::to_string(shape[0]) + " channels");
 }
 
+Shape pixels_shape(const Node& node, const Shapes& inputs) {
+  const Shape& shape = image(node, inputs[0]);
+  const Pair factor = pair(node, "factor");
+  if (shape[0] % (factor.vertical * factor.horizontal) != 0) {
+    refuse(node.op, "by " + std::to_string(factor.vertical) + " x " + std::to_string(factor.horizontal) + " does not divide " +
+                        std::to_string(shape[0]) + " channels");
+  }
+  return {shape[0] / (factor.vertical * factor.horizontal), shape[1] * factor.vertical, shape[2] * factor.horizontal};
+}
+
+Shape blocks_shape(const Node& node, const Shapes& inputs) {
+  const Shape& shape = image(node, inputs[0]);
+  const Pair factor = pair(node, "factor");
+  if (shape[1] % factor.vertical != 0 || shape[2] % factor.horizontal != 0) {
+    refuse(node.op, "by " + std::to_string(factor.vertical) + " x " + std::to_string(factor.horizontal) + " does not divide " +
+                        std::to_string(shape[1]) + " x " + std::to_string(shape[2]) + " pixels");
+  }
+  return {shape[0] * factor.vertical * factor.horizontal, shape[1] / factor.vertical, shape[2] / factor.horizontal};
+}
+
 Shape flat_shape(const Node&, const Shapes& inputs) { return {bounded_size(inputs[0])}; }
 
 Shape unflat_shape(const Node& node, const Shapes& inputs) {

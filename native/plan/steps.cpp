@@ -5,6 +5,7 @@
 #include "plan/matmul.h"
 #include "plan/meaning.h"
 #include "plan/moves.h"
+#include "plan/pixel_shuffle.h"
 #include "plan/windows.h"
 #include "types/error.h"
 
@@ -56,6 +57,8 @@ constexpr Row rows[] = {
     {Op::add, add, float_sum_step},
     {Op::mul, mul, float_product_step},
     {Op::matmul, matmul_step, float_matmul_step},
+    {Op::pixel_shuffle, pixel_shuffle_step, float_pixel_shuffle_step},
+    {Op::pixel_unshuffle, pixel_unshuffle_step, float_pixel_unshuffle_step},
     {Op::flatten, flatten, float_flatten_step},  // of maps: a vector keeps its bytes
     {Op::max_pool, max_pool_step, float_max_pool_step},
     {Op::avg_pool, average_step, float_average_step},

@@ -225,6 +225,23 @@ class Builder {
     return add(std::move(made));
   }
 
+  std::uint32_t pixels_shuffled(std::uint32_t x) {
+    const Shape& shape = type(x).shape;
+    const std::int64_t down = shape[1] > 24 ? 1 : random_.between(1, 3), across = shape[2] > 24 ? 1 : random_.between(1, 3);
+    Node made = moving(Op::pixel_shuffle, convolution(x, true, down * across * random_.between(1, 9)));
+    made.attributes["factor"] = List{down, across};
+    const std::uint32_t spread = add(std::move(made));
+    if (random_.chance(50)) return spread;
+    const Shape& wide = type(spread).shape;
+    List factor{random_.between(1, 4), random_.between(1, 4)};
+    for (std::size_t axis = 0; axis < 2; ++axis) {
+      while (wide[axis + 1] % factor[axis] != 0) --factor[axis];
+    }
+    Node back = moving(Op::pixel_unshuffle, spread);
+    back.attributes["factor"] = factor;
+    return add(std::move(back));
+  }
+
   std::uint32_t gated(std::uint32_t x) {
     Node made = node(Op::adaptive_avg_pool, {x}, grid(type(x).scale));
     made.attributes["output_size"] = List{1, 1};
@@ -241,13 +258,16 @@ class Builder {
     clamp(scores);
     const std::uint32_t made = add(std::move(scores));
     if (random_.chance(40)) return made;
-    Node mixed = node(Op::matmul, {made, random_.chance(50) ? x : y}, grid(type(made).scale * random_.real(0.5F, 20.0F)));
+    // One random number after the other: compilers order the arguments of a call as they like.
+    const std::uint32_t second = random_.chance(50) ? x : y;
+    const ValueType scaled = grid(type(made).scale * random_.real(0.5F, 20.0F));
+    Node mixed = node(Op::matmul, {made, second}, scaled);
     clamp(mixed);
     return add(std::move(mixed));
   }
 
   std::uint32_t grown(std::uint32_t x) {
-    switch (random_.between(0, 14)) {
+    switch (random_.between(0, 15)) {
       case 0:
       case 1:
       case 2:
@@ -273,6 +293,8 @@ class Builder {
         return padded(x);
       case 13:
         return multiplied(x);
+      case 14:
+        return pixels_shuffled(x);
       default:
         return shuffled(x);
     }

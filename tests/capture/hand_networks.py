@@ -248,6 +248,21 @@ class Resolutions(Net):
         return x + nn.Upsample(size=(8, 8))(x[:, :, ::4, ::2])
 
 
+class Decoder(Net):
+    """Back up to a higher resolution, as a U-Net does, by transposed convolutions and by channels that become pixels."""
+
+    def build(self):
+        self.down, self.up, self.norm2 = conv(8, 12, stride=2), nn.ConvTranspose2d(12, 8, 4, 2, 1), nn.BatchNorm2d(8)
+        self.odd = nn.ConvTranspose2d(12, 4, 3, 2, 1, output_padding=1, groups=2, bias=False)
+        self.wide, self.join = conv(12, 16, 1), conv(16, 8, 1)
+
+    def body(self, x):
+        low = F.relu(self.down(x))
+        high = F.relu(self.norm2(self.up(low)))
+        blocks = self.wide(low).view(-1, 4, 2, 2, 4, 4).permute(0, 1, 4, 2, 5, 3).reshape(-1, 4, 8, 8)
+        return x + F.relu(self.join(torch.cat([high, self.odd(low), blocks], 1)))
+
+
 class SamePadding(Net):
     """As TensorFlow pads: more below and to the right than above and to the left, and for pooling with what never wins."""
 
@@ -295,6 +310,7 @@ NETWORKS = {
     "selective kernels": SelectiveKernels,
     "split attention": SplitAttention,
     "resolutions": Resolutions,
+    "decoder": Decoder,
     "same padding": SamePadding,
     "means": Means,
     "sequential": sequential,

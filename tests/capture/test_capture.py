@@ -114,8 +114,12 @@ ERRORS = {
         r"layer 'extra' \(aten.layer_norm.default\): use BatchNorm; statistics of the image itself cannot be folded into a layer",
     ),
     "transposed": (
-        lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2)),
-        r"layer 'extra' \(aten.conv_transpose2d.input\): use an upsampling with mode='nearest' and a convolution",
+        lambda: body(lambda self, x: self.extra(x.flatten(2))[..., None], lambda: nn.ConvTranspose1d(8, 8, 2)),
+        r"layer 'extra' \(aten.conv_transpose1d.default\): use an upsampling .* and a convolution, nn.ConvTranspose2d or nn.Pix",
+    ),
+    "dilated transposed": (
+        lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2, dilation=2)),
+        r"dilation = \[2, 2\]: of transposed convolutions only those with dilation 1 are known",
     ),
     "group norm": (lambda: body(lambda self, x: self.extra(x), lambda: nn.GroupNorm(2, 8)), r"layer 'extra' \(aten.group_norm"),
     "recurrent": (
@@ -274,11 +278,11 @@ ERRORS = {
     ),
     "bilinear": (
         lambda: body(lambda _, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
-        r"use an upsampling with mode='nearest' and a convolution; .* \(docs/operations.md lists what is\)",
+        r"use an upsampling with mode='nearest' and a convolution, nn.* \(docs/operations.md lists what is\)",
     ),
     "permute": (
         lambda: body(lambda _, x: x.permute(0, 2, 3, 1)),
-        r"keep the channels first; of other orders only those of channel shuffle and of space to depth are known \(axes are perm",
+        r"keep the channels first; of other orders only those of channel shuffle, of space to depth and back are known \(axes",
     ),
     "attention": (
         lambda: body(lambda self, x: self.extra(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (8, 8)), attention),

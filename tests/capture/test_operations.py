@@ -212,6 +212,13 @@ SHAPED = {
     "expanded on both sides": alone(lambda x: x.mean(3, keepdim=True).expand_as(x) + x.mean(3, keepdim=True).expand_as(x)),
     "CBAM": of(cbam, build=lambda: nn.ModuleList([nn.Conv2d(8, 8, 1), nn.Conv2d(2, 1, 7, padding=3), nn.Conv2d(8, 8, 1)])),
     "coordinate attention": of(coordinates, build=lambda: nn.ModuleList([conv(8, 8, 1), conv(8, 8, 1)])),
+    "pixel shuffle": alone(lambda x: F.pixel_shuffle(x, 2), channels=2),
+    "depth to space": alone(lambda x: x.view(-1, 2, 2, 2, 8, 8).permute(0, 1, 4, 2, 5, 3).reshape(-1, 2, 16, 16), channels=2),
+    "depth to space, channels last": alone(
+        lambda x: x.view(-1, 2, 1, 4, 8, 8).permute(0, 3, 4, 1, 5, 2).reshape(-1, 4, 16, 8), channels=4
+    ),
+    "there and back": alone(lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2).relu(), 2)),
+    "transposed convolution": layer(nn.ConvTranspose2d(8, 6, 4, 2, 1), channels=6),
     "pixel unshuffle": layer(nn.PixelUnshuffle(2), channels=32),
     "space to depth": alone(space_to_depth, channels=32),
     "padded convolution": layer(nn.Conv2d(8, 8, 5, padding=2, padding_mode="reflect")),

@@ -44,6 +44,10 @@ def compute(node, inputs):
             return F.pad(x, sides)
         case "channel_shuffle":
             return F.channel_shuffle(x, a["groups"])
+        case "pixel_shuffle":
+            return F.pixel_shuffle(x, a["factor"][0])
+        case "pixel_unshuffle":
+            return F.pixel_unshuffle(x, a["factor"][0])
         case "flatten":
             return x.flatten(1)
         case "unflatten":
@@ -203,6 +207,14 @@ def shuffle():
     return d.finish(x)
 
 
+def pixel_shuffle():
+    """Channels of a block of pixels, from a grouped convolution, in front of another convolution."""
+    d = Drawing()
+    x = d.block(d.block(INPUT, 6), 16, groups=2)
+    x = d.block(d.node("pixel_shuffle", x, attributes={"factor": (2, 2)}), 5)
+    return d.finish(d.block(d.node("pixel_unshuffle", x, attributes={"factor": (2, 2)}), 3))
+
+
 def chunks():
     """Uneven chunks that go separate ways; the last counts from the end."""
     d = Drawing()
@@ -238,6 +250,7 @@ NETWORKS = {
         depthwise_multiplier,
         grouped,
         shuffle,
+        pixel_shuffle,
         chunks,
         vgg,
         step_slice,

@@ -220,6 +220,13 @@ def shuffled(b, x):
     return b.simple("channel_shuffle", [joined], {"groups": 2})
 
 
+def pixels_shuffled(b, x):
+    """Twice as many rows, and columns or not, of channels that a convolution makes."""
+    factor = (2, int(b.rng.integers(1, 3)))
+    x = b.simple("pixel_shuffle", [b.conv(x, 3 * factor[0] * factor[1], kernel=1, relu=False)], {"factor": factor})
+    return b.simple("pixel_unshuffle", [x], {"factor": (2, 1)}) if b.rng.random() < 0.5 else x
+
+
 def pooled(b, x):
     height = b.types[x].shape[1]
     if height < 4:
@@ -254,7 +261,7 @@ def activated(b, x):
 
 BLOCKS = (
     residual, strided, dilated, uneven, depthwise, grouped, squeeze_excite, dense, shuffled, pooled, shortcut, preactivated,
-    activated, attended,
+    activated, attended, pixels_shuffled,
 )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ def test_shapes():
     assert shape("concat", {}, (3, 4, 5), (2, 4, 5)) == (5, 4, 5)
     assert shape("slice", {"axis": 2, "start": 1, "stop": 5, "step": 3}, (3, 4, 5)) == (3, 4, 2)
     assert shape("pad", {"before": (1, 2, 3), "after": (0, 0, 1)}, (3, 4, 5)) == (4, 6, 9)
+    assert shape("pixel_shuffle", {"factor": (2, 3)}, (12, 4, 5)) == (2, 8, 15)
+    assert shape("pixel_unshuffle", {"factor": (2, 3)}, (2, 8, 15)) == (12, 4, 5)
     assert shape("flatten", {}, (3, 4, 5)) == (60,)
     assert shape("unflatten", {}, (3,)) == (3, 1, 1)
     assert shape("matmul", {}, (3, 4, 5), (3, 5, 2)) == (3, 4, 2)
@@ -94,6 +96,11 @@ def test_shapes():
         (lambda: shape("matmul", {"transposed": 2}, (3, 4, 5), (3, 2, 5)), "matmul has transposed = 2; it must be 0 or 1"),
         (lambda: shape("matmul", {}, (1, 1, 33026), (1, 33026, 1)), "matmul sums 33026 products; an int32 holds 33025 at most"),
         (lambda: shape("channel_shuffle", {"groups": 2}, (3, 4, 4)), "channel_shuffle in 2 groups does not divide 3"),
+        (lambda: shape("pixel_shuffle", {"factor": (2, 3)}, (9, 4, 4)), "pixel_shuffle by 2 x 3 does not divide 9 channels"),
+        (
+            lambda: shape("pixel_unshuffle", {"factor": (2, 3)}, (1, 4, 4)),
+            "pixel_unshuffle by 2 x 3 does not divide 4 x 4 pixels",
+        ),
         (lambda: shape("max_pool", {"window": (2, 2), "stride": (1, 1), "padding": (2, 0, 0, 0)}, (3, 4, 4)), "see padding only"),
         (
             lambda: shape("avg_pool", {"window": (2, 2), "stride": (1, 1), "count_padding": (1, 0, 0, 0)}, (3, 4, 4)),

@@ -14,7 +14,15 @@ NATIVE_SOURCES = [path for path in NATIVE.rglob("*") if path.suffix in (".cpp", 
 
 
 @pytest.mark.parametrize(
-    ("name", "family"), [("channel_shuffle", "movement"), ("pad", "movement"), ("unflatten", "movement"), ("matmul", "products")]
+    ("name", "family"),
+    [
+        ("channel_shuffle", "movement"),
+        ("pixel_shuffle", "movement"),
+        ("pixel_unshuffle", "movement"),
+        ("pad", "movement"),
+        ("unflatten", "movement"),
+        ("matmul", "products"),
+    ],
 )
 def test_an_operation_is_named_in_its_value_and_two_tables(name, family):
     naming = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if f'"{name}"' in path.read_text("utf-8")}
@@ -28,6 +36,8 @@ NATIVE_PLACES = {
     "batch_norm": {"plan/steps.cpp"},
     "mul": {"plan/steps.cpp"},
     "matmul": {"plan/steps.cpp"},
+    "pixel_shuffle": {"plan/steps.cpp"},
+    "pixel_unshuffle": {"plan/steps.cpp"},
     "max_pool": {"plan/steps.cpp"},
     "adaptive_avg_pool": {"plan/steps.cpp"},
     "concat": {"plan/steps.cpp"},

@@ -42,6 +42,22 @@ def shuffled(groups):
     return lambda b, x: b.simple("channel_shuffle", [x], {"groups": groups})
 
 
+def pixels_shuffled(down, across):
+    return lambda b, x: b.simple("pixel_shuffle", [x], {"factor": (down, across)})
+
+
+def pixels_gathered(down, across):
+    """Of a map that is repeated until the factor divides it."""
+
+    def block(b, x):
+        height, width = b.types[x].shape[1:]
+        wide = b.simple("adaptive_avg_pool", [x], {"output_size": (down * height, across * width)})
+        wide = b.simple("add", [wide, b.pointwise(wide, "silu")])
+        return b.simple("pixel_unshuffle", [b.simple("pixel_shuffle", [wide], {"factor": (1, 1)})], {"factor": (down, across)})
+
+    return block
+
+
 def widened(b, x):
     """Channels of a filling before and behind, none of them on the border of a plane."""
     return b.simple("pad", [x], {"before": (3, 0, 0), "after": (6, 0, 0)})
@@ -67,6 +83,13 @@ def multiplied(b, x):
 BLOCKS = {
     "joined": [(sum(widths), cut_and_joined(widths)) for widths in WIDTHS],
     "shuffled": [(116, shuffled(2)), (9, shuffled(3)), (10, shuffled(5)), (64, shuffled(16))],
+    "pixels shuffled": [
+        (16, pixels_shuffled(2, 2)),
+        (9, pixels_shuffled(3, 1)),
+        (42, pixels_shuffled(2, 3)),
+        (5, pixels_shuffled(1, 1)),
+    ],
+    "pixels gathered": [(4, pixels_gathered(2, 2)), (3, pixels_gathered(3, 1)), (7, pixels_gathered(2, 3))],
     "widened": [(5, widened), (8, widened)],
     "gated": [(6, gated), (17, gated)],
     "multiplied": [(1, multiplied), (6, multiplied)],

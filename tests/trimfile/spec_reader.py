@@ -217,7 +217,7 @@ def text_record(record: Record) -> bytes:
 OPERATIONS = (
     "normalize", "quantize", "dequantize", "conv2d", "linear", "batch_norm", "relu", "clamp", "pointwise", "add", "mul",
     "concat", "slice", "pad", "channel_shuffle", "flatten", "unflatten", "dropout", "max_pool", "avg_pool",
-    "adaptive_avg_pool", "matmul"
+    "adaptive_avg_pool", "matmul", "pixel_shuffle", "pixel_unshuffle"
 )  # fmt: skip
 KEYS = (
     "after", "axis", "before", "beta", "bias", "constant", "count_padding", "dilation", "epsilon", "function", "gamma",

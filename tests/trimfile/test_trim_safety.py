@@ -225,7 +225,7 @@ SHAPED = node(flags=19, rest=b"\x01\x05" + b"\x00")
         (structure(nodes=b"\xff" * 11), "the number of nodes is no number in its shortest form"),
         (structure(shape=b"\x09" + b"\x01" * 9), "the number of axes is 9, above 8"),
         (structure(shape=b"\x02" + b"\xff\xff\xff\xff\x07" * 2), "a shape has more than"),
-        (structure(nodes=b"\x01" + node(op=200)), "node 0: it has the operation 200, of 22"),
+        (structure(nodes=b"\x01" + node(op=200)), "node 0: it has the operation 200, of 24"),
         (structure(nodes=b"\x01" + node(flags=32)), "node 0: it has the flags 32"),
         (structure(nodes=b"\x01" + node(name=b"\x05\x01a")), "node 0: the length of the common beginning of two names is 5"),
         (structure(nodes=b"\x01" + node(name=b"\x00\x02\xc3\x28")), "node 0: a name in it is no UTF-8"),

@@ -9,8 +9,8 @@ from types import MappingProxyType
 import numpy as np
 from torch.fx import Node as FxNode
 
-from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call
+from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import affine, combine, each, pointwise
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.functions import SELU_ALPHA, SELU_SCALE

@@ -13,22 +13,14 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call, operation_of
 from paretrim.capture.concat import concat
+from paretrim.capture.cut import cut
+from paretrim.capture.pixels import PIXELS, moved_blocks
 from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
 _WHOLE_BATCH = 2**31
 """A slice that ends here or later takes everything."""
-
-
-def cut(work: Work, call: Call, source: str, axis: int, *, start: int, stop: int, step: int) -> View:
-    """A slice of a value along an axis that is not the batch."""
-    shape = work.shapes[source]
-    if (start, stop, step) == (0, shape[axis], 1):
-        return View(source, shape)
-    left = (*shape[:axis], len(range(start, stop, step)), *shape[axis + 1 :])
-    attributes: dict[str, Attribute] = {"axis": axis, "start": start, "stop": stop, "step": step}
-    return work.emit(call, "slice", [source], shape=left, attributes=attributes)
 
 
 def _slice(work: Work, call: Call) -> Value:
@@ -184,10 +176,10 @@ def _permute(work: Work, call: Call) -> Value:
     if order == [*range(rank - 2), rank - 1, rank - 2] and rank > 2 and (view.turned or view.plain):
         return replace(view, shape=call.shape(), turned=not view.turned)
     view = work.view(call, call.source)
-    if order in ([0, 3, 5, 1, 2, 4], [0, 1, 3, 5, 2, 4]) and (base[0], *base[1:]) == _joined(view.shape):
-        return _blocks_to_channels(work, call, view, channels_first=order[1] == 1)
+    if (moved_view := moved_blocks(work, call, view, order)) is not None:
+        return moved_view
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
-        known = "keep the channels first; of other orders only those of channel shuffle and of space to depth are known"
+        known = "keep the channels first; of other orders only those of channel shuffle, of space to depth and back are known"
         raise call.refused(f"{reason_behind(_behind(call.node)) or known} (axes are permuted to {order})")
     return View(view.name, call.shape(), view.shape[0])
 
@@ -202,36 +194,6 @@ def _behind(node: FxNode) -> set[str]:
                 met.add(user)
                 waiting.append(user)
     return {operation_of(user) for user in met}
-
-
-def _joined(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """[C, H / r, r, W / s, s] as [C, H, W]."""
-    return (shape[0], shape[1] * shape[2], shape[3] * shape[4])
-
-
-def _blocks_to_channels(work: Work, call: Call, view: View, *, channels_first: bool) -> View:
-    """[C, H / r, r, W / s, s] as [r, s, C, H / r, W / s], or as [C, r, s, H / r, W / s] with the channels first.
-
-    Every r-th row from each of the first r on, and the same for columns, joined along the channels.
-    """
-    channels, down, rows, across, columns = view.shape
-    parts = []
-    for row in range(rows):
-        strip = cut(work, call, view.name, 1, start=row, stop=down * rows, step=rows)
-        parts += [cut(work, call, strip.name, 2, start=column, stop=across * columns, step=columns) for column in range(columns)]
-    shape = (rows * columns * channels, down, across)
-    joined = work.emit(call, "concat", [part.name for part in parts], shape=shape)
-    if not channels_first:
-        return View(joined.name, (rows, columns, channels, down, across))
-    shuffled = work.emit(call, "channel_shuffle", [joined.name], shape=shape, attributes={"groups": rows * columns})
-    return View(shuffled.name, (channels, rows, columns, down, across))
-
-
-def _pixel_unshuffle(work: Work, call: Call) -> Value:
-    source, factor = work.read(call, call.source), call.integer("downscale_factor")
-    channels, height, width = work.shapes[source]
-    blocks = View(source, (channels, height // factor, factor, width // factor, factor))
-    return replace(_blocks_to_channels(work, call, blocks, channels_first=True), shape=call.shape())
 
 
 def _shuffle(work: Work, call: Call) -> Value:
@@ -329,12 +291,12 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
 
 COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
+        **PIXELS,
         "cat": concat,
         "pad": _pad,
         "reflection_pad2d": _copied_edges,
         "replication_pad2d": _copied_edges,
         "channel_shuffle": _shuffle,
-        "pixel_unshuffle": _pixel_unshuffle,
         "constant_pad_nd": _pad,
         "clone": _same,
         "copy": _copy,

@@ -35,12 +35,13 @@ from paretrim.capture.private import private_copy
 from paretrim.capture.program import program_of
 from paretrim.capture.remedies import INSTEAD, remedy
 from paretrim.capture.stacked import PARTS, STACKED
+from paretrim.capture.transposed import TRANSPOSED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {**LAYERS, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
+    {**LAYERS, **TRANSPOSED, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
 )
 """How every known operation is written down."""
 

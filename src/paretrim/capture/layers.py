@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, Pair
+from paretrim.capture.cut import cut
 from paretrim.capture.remedies import remedy
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Array, Attribute
@@ -23,7 +23,7 @@ def around(padding: Pair) -> tuple[int, int, int, int]:
 def _conv2d(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
     path, weight = work.weight(call, call.arguments["weight"])
-    tensors: dict[str, Array] = {"weight": weight} | _bias(work, call)
+    tensors: dict[str, Array] = {"weight": weight} | bias_of(work, call)
     dilation, padding = call.pair("dilation"), call.arguments["padding"]
     if isinstance(padding, str):
         reach = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -63,7 +63,7 @@ def _conv1d(work: Work, call: Call) -> Value:
     shifted = [cut(work, call, padded.name, 0, start=i, stop=i + count, step=1).name for i in range(reach)]
     joined = work.emit(call, "concat", shifted, shape=(reach * count, 1, 1))
     beside = work.emit(call, "channel_shuffle", [joined.name], shape=joined.shape, attributes={"groups": reach})
-    tensors: dict[str, Array] = {name: np.repeat(value, count, axis=0) for name, value in _bias(work, call).items()}
+    tensors: dict[str, Array] = {name: np.repeat(value, count, axis=0) for name, value in bias_of(work, call).items()}
     tensors["weight"] = np.repeat(weight.reshape(1, reach, 1, 1), count, axis=0)
     attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": count}
     made = work.emit(call, "conv2d", [beside.name], shape=(count, 1, 1), attributes=attributes, tensors=tensors, name=path)
@@ -75,10 +75,11 @@ def _linear(work: Work, call: Call) -> Value:
     if len(work.shapes[source]) != 1:
         raise call.refused(f"a linear layer over the last axis of {work.shapes[source]}; flatten first")
     path, weight = work.weight(call, call.arguments["weight"])
-    return work.emit(call, "linear", [source], shape=call.shape(), tensors={"weight": weight} | _bias(work, call), name=path)
+    return work.emit(call, "linear", [source], shape=call.shape(), tensors={"weight": weight} | bias_of(work, call), name=path)
 
 
-def _bias(work: Work, call: Call) -> dict[str, Array]:
+def bias_of(work: Work, call: Call) -> dict[str, Array]:
+    """The bias of a layer as a tensor of its node, if it has one."""
     if call.arguments["bias"] is None:
         return {}
     bias = work.constant(call.arguments["bias"])

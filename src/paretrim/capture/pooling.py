@@ -10,8 +10,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, Pair
+from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import larger, minimum, pointwise
 from paretrim.capture.layers import around
 from paretrim.capture.work import Value, View, Work

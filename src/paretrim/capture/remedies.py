@@ -18,7 +18,8 @@ _ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids wher
 _PLACES = "return the logits; places and orders of numbers are found outside of the network"
 _WRITING = "put the parts together with torch.cat; writing into parts of a value, or numbers over all of it, is not known"
 _MORE_PIXELS = (
-    "use an upsampling with mode='nearest' and a convolution; other ways to more pixels than bilinear ones are not known"
+    "use an upsampling with mode='nearest' and a convolution, nn.ConvTranspose2d or nn.PixelShuffle; this way to more pixels is "
+    "not known"
 )
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
@@ -27,7 +28,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("where", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill", "heaviside"), _CHOICE)
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
-    | dict.fromkeys(("pixel_shuffle", "conv_transpose2d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
+    | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
     | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter", "empty_like"), _WRITING)
     | {
         "fmax": "use torch.maximum; it is the same where nothing is NaN",

@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from torch.fx import Node as FxNode
 
-from paretrim.capture.arrange import cut
 from paretrim.capture.call import Call, operation_of
+from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import combine, larger, maximum, pointwise
 from paretrim.capture.pooling import amax_of_map, extreme, mean_of_map, sum_of_map
 from paretrim.capture.work import Value, View, Work

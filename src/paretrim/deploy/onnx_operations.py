@@ -237,6 +237,28 @@ def _channel_shuffle(writer: Writer, node: Node) -> None:
     writer.finish(node, "Reshape", [swapped, merge])
 
 
+def _pixel_shuffle(writer: Writer, node: Node) -> None:
+    (down, across), (channels, height, width) = settings_of(node).pair("factor"), node.type.shape
+    source = writer.real(node.inputs[0])
+    if down == across:
+        writer.finish(node, "DepthToSpace", [source], {"blocksize": down, "mode": "CRD"})
+        return
+    split = writer.indices(f"{node.name}/split", [0, channels, down, across, height // down, width // across])
+    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
+    blocks = writer.add("Reshape", [source, split], f"{node.name}/blocks")
+    beside = writer.add("Transpose", [blocks], f"{node.name}/beside", {"perm": [0, 1, 4, 2, 5, 3]})
+    writer.finish(node, "Reshape", [beside, merge])
+
+
+def _pixel_unshuffle(writer: Writer, node: Node) -> None:
+    (down, across), (channels, height, width) = settings_of(node).pair("factor"), node.type.shape
+    split = writer.indices(f"{node.name}/split", [0, channels // (down * across), height, down, width, across])
+    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
+    blocks = writer.add("Reshape", [writer.real(node.inputs[0]), split], f"{node.name}/blocks")
+    beside = writer.add("Transpose", [blocks], f"{node.name}/beside", {"perm": [0, 1, 3, 5, 2, 4]})
+    writer.finish(node, "Reshape", [beside, merge])
+
+
 def _flatten(writer: Writer, node: Node) -> None:
     writer.finish(node, "Flatten", [writer.real(node.inputs[0])], {"axis": 1})
 
@@ -276,6 +298,8 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "slice": _slice,
         "pad": _pad,
         "channel_shuffle": _channel_shuffle,
+        "pixel_shuffle": _pixel_shuffle,
+        "pixel_unshuffle": _pixel_unshuffle,
         "flatten": _flatten,
         "unflatten": _unflatten,
         "dropout": _dropout,

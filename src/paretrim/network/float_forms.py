@@ -75,6 +75,20 @@ def channel_shuffle(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tenso
     )
 
 
+def pixel_shuffle(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
+    """Channels of a block become its pixels."""
+    (down, across), (batch, channels, height, width) = settings.pair("factor"), inputs[0].shape
+    blocks = inputs[0].reshape(batch, channels // (down * across), down, across, height, width)
+    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * down, width * across)
+
+
+def pixel_unshuffle(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
+    """Pixels of a block become channels."""
+    (down, across), (batch, channels, height, width) = settings.pair("factor"), inputs[0].shape
+    blocks = inputs[0].reshape(batch, channels, height // down, down, width // across, across)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // down, width // across)
+
+
 def max_pool(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
     """The largest of each window."""
     x = _padded(inputs[0], settings.edges("padding"), value=-torch.inf)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.types import Array, Node, ValueType
+from paretrim.network import float_forms
 
 
 class Integers(Protocol):
@@ -169,6 +170,16 @@ def pad(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     settings = network.settings[node.name]
     pairs = list(zip(settings.integers("before"), settings.integers("after"), strict=True))[::-1]
     return F.pad(inputs[0], [side for pair in pairs for side in pair], value=network.types[node.inputs[0]].zero_point)
+
+
+def pixel_shuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Channels of a block become its pixels."""
+    return float_forms.pixel_shuffle(network.settings[node.name], None, inputs)
+
+
+def pixel_unshuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Pixels of a block become channels."""
+    return float_forms.pixel_unshuffle(network.settings[node.name], None, inputs)
 
 
 def shuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:

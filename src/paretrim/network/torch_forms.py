@@ -79,6 +79,8 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "slice": TorchForm(float_forms.cut, integer_forms.cut),
         "pad": TorchForm(float_forms.pad, integer_forms.pad),
         "channel_shuffle": TorchForm(float_forms.channel_shuffle, integer_forms.shuffle),
+        "pixel_shuffle": TorchForm(float_forms.pixel_shuffle, integer_forms.pixel_shuffle),
+        "pixel_unshuffle": TorchForm(float_forms.pixel_unshuffle, integer_forms.pixel_unshuffle),
         "flatten": TorchForm(lambda _, __, inputs: inputs[0].flatten(1), lambda _, __, inputs: inputs[0].flatten(1)),
         "unflatten": TorchForm(
             lambda _, __, inputs: inputs[0][:, :, None, None], lambda _, __, inputs: inputs[0][:, :, None, None]

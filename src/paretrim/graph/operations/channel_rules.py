@@ -305,3 +305,24 @@ def _shuffled_order(order: Order) -> bool:
 
 
 SHUFFLE = ChannelRule(_shuffled, _shuffled_order)
+
+
+# Channels of one block become the pixels of one channel, so they can only be lost together.
+
+
+def _of_a_block(node: Node) -> int:
+    return math.prod(attribute_numbers(node, "factor"))
+
+
+def _blocked(channels: Channels) -> IntArray:
+    blocks = channels.inputs[0].reshape(-1, _of_a_block(channels.node))
+    channels.identities.unite_groups(blocks.T.reshape(-1), blocks.shape[1])
+    return blocks[:, 0]
+
+
+PIXELS = ChannelRule(_blocked, lambda order: np.array_equal(_spread(order.output, _of_a_block(order.node)), order.inputs[0]))
+
+BLOCKS = ChannelRule(
+    lambda channels: np.repeat(channels.inputs[0], _of_a_block(channels.node)),
+    lambda order: np.array_equal(_spread(order.inputs[0], _of_a_block(order.node)), order.output),
+)

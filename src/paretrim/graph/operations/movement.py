@@ -10,7 +10,7 @@ import numpy as np
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.operations import channel_rules
-from paretrim.graph.operations.attributes import COUNT, INDEX, TRIPLE, Settings, Shape, optional
+from paretrim.graph.operations.attributes import COUNT, INDEX, PAIR, TRIPLE, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
 from paretrim.graph.operations.requantize import centered, clamped, ratio
 from paretrim.graph.windows import Values
@@ -71,6 +71,34 @@ def _shuffle(call: NodeCall) -> Values:
     count, channels, height, width = call.inputs[0].shape
     grouped = call.inputs[0].reshape(count, call.settings.integer("groups"), -1, height, width)
     return grouped.swapaxes(1, 2).reshape(count, channels, height, width)
+
+
+def _pixels_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
+    (channels, height, width), (down, across) = image_shape("pixel_shuffle", shapes[0]), settings.pair("factor")
+    if channels % (down * across):
+        raise UnsupportedOperation(f"pixel_shuffle by {down} x {across} does not divide {channels} channels")
+    return channels // (down * across), height * down, width * across
+
+
+def _shuffle_pixels(call: NodeCall) -> Values:
+    count, channels, height, width = call.inputs[0].shape
+    down, across = call.settings.pair("factor")
+    blocks = call.inputs[0].reshape(count, channels // (down * across), down, across, height, width)
+    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(count, -1, height * down, width * across)
+
+
+def _blocks_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
+    (channels, height, width), (down, across) = image_shape("pixel_unshuffle", shapes[0]), settings.pair("factor")
+    if height % down or width % across:
+        raise UnsupportedOperation(f"pixel_unshuffle by {down} x {across} does not divide {height} x {width} pixels")
+    return channels * down * across, height // down, width // across
+
+
+def _unshuffle_pixels(call: NodeCall) -> Values:
+    count, channels, height, width = call.inputs[0].shape
+    down, across = call.settings.pair("factor")
+    blocks = call.inputs[0].reshape(count, channels, height // down, down, width // across, across)
+    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(count, -1, height // down, width // across)
 
 
 def _flat_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
@@ -136,6 +164,30 @@ CHANNEL_SHUFFLE = Operation(
     integer=_shuffle,
     channels=channel_rules.SHUFFLE,
     attributes={"groups": COUNT},
+    grid="keeps",
+)
+
+PIXEL_SHUFFLE = Operation(
+    name="pixel_shuffle",
+    number=22,
+    meaning="[C*r*s, H, W] -> [C, H*r, W*s]: channels become the pixels of a block",
+    shape=_pixels_shape,
+    real=_shuffle_pixels,
+    integer=_shuffle_pixels,
+    channels=channel_rules.PIXELS,
+    attributes={"factor": PAIR},
+    grid="keeps",
+)
+
+PIXEL_UNSHUFFLE = Operation(
+    name="pixel_unshuffle",
+    number=23,
+    meaning="[C, H*r, W*s] -> [C*r*s, H, W]: pixels of a block become channels",
+    shape=_blocks_shape,
+    real=_unshuffle_pixels,
+    integer=_unshuffle_pixels,
+    channels=channel_rules.BLOCKS,
+    attributes={"factor": PAIR},
     grid="keeps",
 )
 

@@ -31,6 +31,8 @@ _ALL = (
     pooling.AVG_POOL,
     pooling.ADAPTIVE_AVG_POOL,
     products.MATMUL,
+    movement.PIXEL_SHUFFLE,
+    movement.PIXEL_UNSHUFFLE,
 )
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _ALL})

@@ -1,0 +1,107 @@
+"""Transposed convolution, written as an ordinary one whose channels then become pixels.
+
+With stride s, the results at every s-th place are sums over the same inputs, with every s-th weight of the kernel. So one
+convolution in steps of 1 makes s * s channels of each, one for every place in a block, and ``pixel_shuffle`` puts them there.
+Where s does not divide the kernel, the kernels of some places are shorter: their missing weights are 0 at first.
+
+Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from paretrim.capture.call import Call
+from paretrim.capture.cut import cut
+from paretrim.capture.layers import bias_of
+from paretrim.capture.pixels import shuffled_pixels
+from paretrim.capture.work import Value, Work
+from paretrim.graph.types import Array, Attribute, FloatArray
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One axis of a transposed convolution: ``extent`` numbers come in, ``results`` come out."""
+
+    extent: int
+    results: int
+    kernel: int
+    stride: int
+    padding: int
+
+    @property
+    def reach(self) -> int:
+        """How many inputs a result is a sum over, at most."""
+        return -(-self.kernel // self.stride)
+
+    @property
+    def first(self) -> int:
+        """The first block of which a result is wanted."""
+        return self.padding // self.stride
+
+    @property
+    def last(self) -> int:
+        """The last such block."""
+        return (self.padding + self.results - 1) // self.stride
+
+    @property
+    def before(self) -> int:
+        """Zeros in front of the input; below 0 what is cut off there."""
+        return self.reach - 1 - self.first
+
+    @property
+    def after(self) -> int:
+        """Zeros behind it, likewise."""
+        return self.last - (self.extent - 1)
+
+    @property
+    def start(self) -> int:
+        """Where the results begin in their first block."""
+        return self.padding - self.first * self.stride
+
+
+def _conv_transpose2d(work: Work, call: Call) -> Value:
+    source = work.read(call, call.source)
+    call.no_effect("output_padding")  # the shape of the result says it
+    call.require("dilation", [1, 1], "of transposed convolutions only those with dilation 1 are known")
+    groups, factor = call.integer("groups"), call.pair("stride")
+    path, given = work.weight(call, call.arguments["weight"])
+    sizes = zip(work.shapes[source][1:], call.shape()[1:], given.shape[2:], factor, call.pair("padding"), strict=True)
+    sides = [_Side(*numbers) for numbers in sizes]
+    for axis, side in enumerate(sides, 1):
+        stop = work.shapes[source][axis] + min(side.after, 0)
+        source = cut(work, call, source, axis, start=max(-side.before, 0), stop=stop, step=1).name
+    tensors: dict[str, Array] = {"weight": _one_for_every_place(given, sides, groups)}
+    tensors |= {name: np.repeat(value, factor[0] * factor[1]) for name, value in bias_of(work, call).items()}
+    attributes: dict[str, Attribute] = {
+        "stride": (1, 1),
+        "padding": (*(max(side.before, 0) for side in sides), *(max(side.after, 0) for side in sides)),
+        "dilation": (1, 1),
+        "groups": groups,
+    }
+    shape = (len(tensors["weight"]), *(side.last - side.first + 1 for side in sides))
+    value = work.emit(call, "conv2d", [source], shape=shape, attributes=attributes, tensors=tensors, name=path)
+    if factor != (1, 1):
+        value = shuffled_pixels(work, call, value.name, factor)
+    for axis, side in enumerate(sides, 1):
+        value = cut(work, call, value.name, axis, start=side.start, stop=side.start + side.results, step=1)
+    return value
+
+
+def _one_for_every_place(weight: FloatArray, sides: list[_Side], groups: int) -> FloatArray:
+    """Kernels [Ci, Co / g, k, l] as those of the convolution, [Co * r * s, Ci / g, ceil(k / r), ceil(l / s)]."""
+    inputs, outputs = weight.shape[:2]
+    (rows, down), (columns, across) = ((side.reach, side.stride) for side in sides)
+    turned = weight.reshape(groups, inputs // groups, *weight.shape[1:]).swapaxes(1, 2)
+    kernels = turned.reshape(groups * outputs, inputs // groups, *weight.shape[2:])
+    missing = [(0, 0), (0, 0), (0, rows * down - weight.shape[2]), (0, columns * across - weight.shape[3])]
+    split = np.pad(kernels, missing).reshape(*kernels.shape[:2], rows, down, columns, across)
+    places = split.transpose(0, 3, 5, 1, 2, 4)[..., ::-1, ::-1]
+    return np.ascontiguousarray(places.reshape(-1, kernels.shape[1], rows, columns))
+
+
+TRANSPOSED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"conv_transpose2d": _conv_transpose2d})
