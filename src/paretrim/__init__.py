@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paretrim.bench.types import Arm
     from paretrim.data.batches import Batch
     from paretrim.data.spec import DataSpec
+    from paretrim.data.user_loader import Indexed
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
     from paretrim.errors import DataUnavailable, InvalidRecipe, ParetrimError
@@ -73,6 +74,7 @@ __all__ = [
     "Format",
     "Grid",
     "GrowingStage",
+    "Indexed",
     "InvalidRecipe",
     "LossTerm",
     "Metric",
@@ -143,6 +145,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Format": "stages.quantize.formats",
         "Grid": "network.grids",
         "GrowingStage": "stages.stage",
+        "Indexed": "data.user_loader",
         "InvalidRecipe": "errors",
         "LossTerm": "train.losses",
         "Metric": "metric",

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from paretrim.data.user_loader import loader_batches
+from paretrim.data.user_loader import Indexed, loader_batches
 from paretrim.errors import DataUnavailable
 
 DATA = TensorDataset(torch.rand(10, 3, 4, 5), torch.arange(10))
@@ -42,6 +42,33 @@ def test_half_precision_inputs_and_small_labels_are_widened():
     assert (part.inputs.dtype, part.labels.dtype) == (torch.float32, torch.int64)
 
 
+def test_an_indexed_data_set_says_which_image_is_which():
+    loader = DataLoader(Indexed(DATA), batch_size=4, shuffle=True, generator=torch.Generator())
+    source = loader_batches(loader)
+    parts = list(source.epoch(0))
+    assert source.images == len(Indexed(DATA)) == 10
+    for part in parts:
+        assert part.indices.dtype == torch.int64
+        assert torch.equal(part.indices, part.labels), "label and position are the same here"
+    assert sorted(torch.cat([part.indices for part in parts]).tolist()) == list(range(10))
+    assert loader_batches(DataLoader(DATA, batch_size=4)).images is None
+
+
+def test_positions_are_those_of_a_data_set_and_in_every_batch():
+    class Listed(list):
+        """Batches without a data set."""
+
+    batch = (torch.rand(2, 3, 4, 5), torch.arange(2), torch.arange(2))
+    with pytest.raises(DataUnavailable, match="the loader gives positions of its images and has no data set of a length"):
+        loader_batches(Listed([batch]))
+    mixed = Listed([batch, batch[:2]])
+    mixed.dataset = DATA
+    with pytest.raises(
+        DataUnavailable, match=r"batch 1 .* like the first batch, a triple of tensors \(inputs, labels, positions\)"
+    ):
+        list(loader_batches(mixed).epoch(0))
+
+
 X, Y = DATA.tensors
 
 
@@ -49,7 +76,14 @@ X, Y = DATA.tensors
     ("tensors", "message"),
     [
         ((X,), r"batch 0 of the loader is of type list; it must be a pair of tensors \(inputs, labels\)"),
-        ((X, Y, Y), "batch 0 of the loader is of type list"),
+        ((X, Y, Y, Y), "batch 0 of the loader is of type list"),
+        (
+            (X, Y, Y.float()),
+            r"has positions torch.float32 \[4\]; they must be integers \[4\], the places of the images in the data",
+        ),
+        ((X, Y, Y > 3), r"has positions torch.bool \[4\]; they must be integers"),
+        ((X, Y, Y[:, None]), r"has positions torch.int64 \[4, 1\]; they must be integers"),
+        ((X, Y, Y - 1), r"has positions torch.int64 \[4\], from -1 to 2; they must be integers \[4\], the places .*, 0 to 9"),
         (((X * 255).to(torch.uint8), Y), r"batch 0 of the loader has inputs torch.uint8 \[4, 3, 4, 5\]"),
         ((X[:, 0], Y), r"has inputs torch.float32 \[4, 4, 5\]"),
         ((X, Y.float()), r"has labels torch.float32 \[4\]; they must be integers \[4\]"),

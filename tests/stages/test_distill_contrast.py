@@ -7,16 +7,20 @@ import pytest
 import torch
 from test_distill_criteria import OtherTask, assert_gradient, normal
 from test_distill_features import between
-from tiny import CLASSES, SHORT, dense, image_set, network, resources
+from tiny import CLASSES, FLOAT32, SHORT, Residual, dense, image_set, network, resources
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
+from paretrim import Indexed
 from paretrim.errors import InvalidRecipe
-from paretrim.run.pipeline import run_stage
-from paretrim.stages.distill.contrast import Contrast, contrast
+from paretrim.run.own import start_from_loaders
+from paretrim.run.pipeline import run_stage, run_stages
+from paretrim.stages.distill.contrast import UNSEEN, Contrast, _labels, _OtherClasses, contrast
 from paretrim.stages.distill.features import attention_distance
 from paretrim.stages.distill.review import Fusion, Review, hierarchical
 from paretrim.stages.distill.stage import Distill
+from paretrim.stages.finetune import FineTune
 from paretrim.train.task import CLASSIFICATION
 
 IMAGES = 120
@@ -137,13 +141,49 @@ def test_crd_learns_to_tell_images_apart():
 
 def test_crd_needs_positions_classes_and_more_than_one_of_them():
     given_resources = resources("residual")
-    with pytest.raises(InvalidRecipe, match="crd remembers every training image, and a loader of your own does not say which"):
+    with pytest.raises(
+        InvalidRecipe, match=r"a loss remembers every training image, and the loader does not say which .* paretrim\.Indexed"
+    ):
         Contrast().begin(network("residual"), replace(given_resources, images=None))
     with pytest.raises(InvalidRecipe, match='crd with draw = "image" needs classes, and the task is other'):
         Contrast().begin(network("residual"), replace(given_resources, task=OtherTask()))
     same = replace(image_set(), labels=torch.zeros(IMAGES, dtype=torch.int64))
     with pytest.raises(InvalidRecipe, match="crd draws images of other classes and there is one class only"):
         Contrast().begin(network("residual"), resources("residual", images=same))
+
+
+def own_loaders(*, indexed):
+    """The tiny images as a user's data set, a shuffled loader that leaves out the last few, and one for validation."""
+    images = image_set()
+    data = TensorDataset(images.images.float() / 255, images.labels)
+    shuffled = {"shuffle": True, "generator": torch.Generator(), "drop_last": True}
+    return DataLoader(Indexed(data) if indexed else data, 50, **shuffled), DataLoader(data, 60)
+
+
+def test_crd_learns_from_a_loader_that_says_which_image_is_which(tmp_path):
+    start = start_from_loaders(Residual(), *own_loaders(indexed=True), seed=3, execution=FLOAT32)
+    assert (start.images, start.positions) == (None, IMAGES)
+    stage = Distill(budget=SHORT, criteria=(Contrast(negatives=10, dimensions=8),))
+    _, candidate = run_stages(start, [stage], tmp_path)
+    assert len(candidate.history) == 1
+    resources = start.resources(None)
+    assert resources.images == IMAGES
+    labels = image_set().labels
+    seen = _labels(resources)
+    assert int((seen == UNSEEN).sum()) == IMAGES - 100
+    assert torch.equal(seen[seen != UNSEEN], labels[seen != UNSEEN])
+    drawn = _OtherClasses(seen)(labels[:4], 2000)
+    assert not bool((seen[drawn] == UNSEEN).any())
+    assert not bool((labels[drawn] == labels[:4, None]).any())
+    assert len(drawn.unique()) == 100
+
+
+def test_crd_is_refused_before_training_where_a_loader_tells_no_positions(tmp_path):
+    start = start_from_loaders(Residual(), *own_loaders(indexed=False), execution=FLOAT32)
+    stages = [FineTune(budget=SHORT), Distill(budget=SHORT, criteria=(Contrast(),))]
+    with pytest.raises(InvalidRecipe, match=r"stage 2 \(distill\): a loss remembers every training image"):
+        run_stages(start, stages, tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 SHAPES = ((4, 8, 8), (6, 8, 8)), ((6, 4, 4), (8, 4, 4)), ((10, 1, 1), (12, 1, 1))

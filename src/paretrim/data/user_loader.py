@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data.distributed import DistributedSampler
@@ -27,7 +27,8 @@ LabelsOfBatch = Callable[[torch.Tensor, int, str], torch.Tensor]
 class Loader(Protocol):
     """A ``torch.utils.data.DataLoader``, or anything with a length that can be iterated again and again.
 
-    It yields pairs (inputs, labels) of tensors on any device.
+    It yields pairs (inputs, labels) of tensors on any device, or triples (inputs, labels, positions), as that of an
+    :class:`Indexed` data set does.
     """
 
     def __len__(self) -> int:
@@ -37,13 +38,45 @@ class Loader(Protocol):
         """The batches, from the first."""
 
 
+class Samples(Protocol):
+    """A data set by position, as ``torch.utils.data.Dataset`` has them."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, position: int, /) -> Any:  # noqa: ANN401 - torch leaves it open
+        """A pair (input, label)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Indexed:
+    """A data set whose samples also say which one they are: (input, label, position).
+
+    Losses that remember something of every training image, as the memory bank of CRD does, need it. Give it to a DataLoader in
+    place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before.
+
+    >>> Indexed([("input", 3), ("other input", 5)])[1]
+    ('other input', 5, 1)
+    """
+
+    dataset: Samples
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> tuple[Any, Any, int]:
+        given, label = self.dataset[position]
+        return given, label, position
+
+
 @dataclass(frozen=True, eq=False)
 class LoaderBatches:
-    """A loader of (inputs, labels), moved to ``device``; positions are unknown, so ``indices`` are None.
+    """A loader of (inputs, labels) or (inputs, labels, positions), moved to ``device``.
 
-    Inputs are floating point [B, C, H, W], normalised as the network wants them; labels are what ``labels`` takes. Where the
-    loader was given a ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable;
-    without one, epochs differ from run to run. Make it with :func:`loader_batches`.
+    Positions int64 [B] count from 0 in the loader's data set of ``images``; without them both are None. Inputs are floating point
+    [B, C, H, W], normalised as the network wants them; labels are what ``labels`` takes. Where the loader was given a
+    ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable; without one, epochs
+    differ from run to run. Make it with :func:`loader_batches`.
     """
 
     loader: Loader
@@ -51,6 +84,7 @@ class LoaderBatches:
     device: torch.device | str
     seed: int
     labels: LabelsOfBatch
+    images: int | None = None
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -70,14 +104,15 @@ class LoaderBatches:
         for position, item in enumerate(self.loader):
             if position == len(self):  # the learning rate has reached its end
                 raise DataUnavailable(f"the loader gives more batches than its length, which is {position}; correct the __len__")
-            inputs, labels = _checked(item, position, self.labels)
+            inputs, labels, indices = _checked(item, position, self.labels, self.images)
             if tuple(inputs.shape[1:]) != self.sample_shape:
                 raise DataUnavailable(
                     f"batch {position} of the loader has inputs {tuple(inputs.shape[1:])}, the first had {self.sample_shape}; "
                     "they must be alike"
                 )
             moved = inputs.to(self.device, torch.float32, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield Batch(moved, labels.to(self.device, non_blocking=True), None)
+            labels = labels.to(self.device, non_blocking=True)
+            yield Batch(moved, labels, None if indices is None else indices.to(self.device, non_blocking=True))
         if position < 0:
             raise DataUnavailable(
                 f"the loader gives no batches in epoch {number + 1} and says it has {len(self)}; "
@@ -106,7 +141,7 @@ def loader_batches(
 
     Raises:
         DataUnavailable: it gives no batches, has no length, is empty, can be gone through only once, or does not yield
-            (inputs, labels) as described.
+            (inputs, labels), or (inputs, labels, positions), as described.
     """
     if not isinstance(loader, Iterable):
         raise DataUnavailable(
@@ -126,18 +161,36 @@ def loader_batches(
             f"the loader is an iterator ({type(loader).__name__}), which ends after one epoch; give an object whose __iter__ "
             "starts again, for example a DataLoader"
         )
-    inputs, _ = _checked(next(iter(loader)), 0, labels)
+    first = next(iter(loader))
+    images = _length_of_data(loader) if isinstance(first, (tuple, list)) and len(first) == 3 else None
+    inputs, _, _ = _checked(first, 0, labels, images)
     _, channels, height, width = inputs.shape
-    return LoaderBatches(loader, (channels, height, width), device, seed, labels)
+    return LoaderBatches(loader, (channels, height, width), device, seed, labels, images)
 
 
-def _checked(item: object, position: int, labels_of: LabelsOfBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    where = f"batch {position} of the loader"
-    if not isinstance(item, (tuple, list)) or len(item) != 2 or not all(isinstance(part, torch.Tensor) for part in item):
+def _length_of_data(loader: Loader) -> int:
+    """How many images the positions of a loader count."""
+    dataset = getattr(loader, "dataset", None)
+    if not isinstance(dataset, Sized):
         raise DataUnavailable(
-            f"{where} is of type {type(item).__name__}; it must be a pair of tensors (inputs, labels){_parts(item)}. {SUPPORTED}"
+            "the loader gives positions of its images and has no data set of a length, as loader.dataset; give a DataLoader of a "
+            "data set with __len__ (paretrim.Indexed makes one), or leave the positions out"
         )
-    inputs, labels = item
+    return len(dataset)
+
+
+def _checked(
+    item: object, position: int, labels_of: LabelsOfBatch, images: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    where = f"batch {position} of the loader"
+    wanted = ("inputs", "labels") if images is None else ("inputs", "labels", "positions")
+    tensors = isinstance(item, (tuple, list)) and all(isinstance(part, torch.Tensor) for part in item)
+    if not isinstance(item, (tuple, list)) or not tensors or len(item) != len(wanted):
+        what = "a pair of tensors" if images is None else "like the first batch, a triple of tensors"
+        raise DataUnavailable(
+            f"{where} is of type {type(item).__name__}; it must be {what} ({', '.join(wanted)}){_parts(item)}. {SUPPORTED}"
+        )
+    inputs, labels = item[:2]
     if inputs.ndim != 4 or not inputs.is_floating_point():
         raise DataUnavailable(
             f"{where} has inputs {inputs.dtype} {list(inputs.shape)}; they must be floating point [B, C, H, W], normalised"
@@ -147,7 +200,19 @@ def _checked(item: object, position: int, labels_of: LabelsOfBatch) -> tuple[tor
     labels = labels_of(labels, len(inputs), where)
     if labels.shape[:1] != inputs.shape[:1]:
         raise DataUnavailable(f"{where} has {len(inputs)} inputs and labels {list(labels.shape)}; the first axis is the image")
-    return inputs, labels
+    return inputs, labels, None if images is None else _positions(item[2], len(inputs), images, where)
+
+
+def _positions(found: torch.Tensor, count: int, images: int, where: str) -> torch.Tensor:
+    """Positions of a batch, int64 [B]."""
+    whole = not found.is_floating_point() and found.dtype != torch.bool and found.shape == (count,)
+    if not whole or (count and not 0 <= int(found.min()) <= int(found.max()) < images):
+        spread = f", from {int(found.min())} to {int(found.max())}" if whole else ""
+        raise DataUnavailable(
+            f"{where} has positions {found.dtype} {list(found.shape)}{spread}; they must be integers [{count}], the places of "
+            f"the images in the data set, 0 to {images - 1}"
+        )
+    return found.to(torch.int64)
 
 
 def _parts(item: object) -> str:

@@ -38,9 +38,10 @@ def start_from_loaders(
 ) -> Start:
     """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels [N, ...]); none of them changes.
 
-    The batch size is the loader's own: the ``batch_size`` of a budget is ignored. Inputs come normalised, so
-    the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that draws from torch's
-    random numbers repeat with the seed; draws from other generators in the main process do not.
+    A training loader may also give the positions int64 [N] of its images, which losses with a memory bank need
+    (:class:`paretrim.Indexed`). The batch size is the loader's own: the ``batch_size`` of a budget is ignored. Inputs come
+    normalised, so the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that
+    draws from torch's random numbers repeat with the seed; draws from other generators in the main process do not.
 
     Args:
         module: returns logits [N, K], or what the task is learned from.
@@ -92,6 +93,7 @@ def start_from_loaders(
         spec=InputSpec(train.sample_shape),
         data_digest=digest_of({"name": data_name, "lengths": [len(train), len(validation)], "contents": contents}),
         images=None,
+        positions=train.images,
         seed=seed,
         execution=execution,
         mean=means,

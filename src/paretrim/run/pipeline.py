@@ -31,7 +31,7 @@ from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.recipe import stage_settings, teacher_settings
 from paretrim.run.start import Start
 from paretrim.run.teacher_spec import TeacherSpec
-from paretrim.run.teachers import Teaching, Tutor, check_paths, key_of_teaching, resources_for
+from paretrim.run.teachers import Teaching, Tutor, check_losses, key_of_teaching, resources_for
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.lottery import require_early
 from paretrim.stages.stage import Stage
@@ -184,7 +184,7 @@ def run_stages(
         require_early(stages, None)
     root, *keys = _keys(start, stages, teacher)
     resources = resources_for(start, teacher, folder / "teachers" / root)
-    check_paths(start, stages, resources)
+    check_losses(start, stages, resources)
     require_space(folder, disk_bytes(start, [stages], resources))
     candidates = [_first(start)]
     for key, stage in zip(keys, stages, strict=True):

@@ -17,7 +17,7 @@ from paretrim.run.pipeline import run_stages, train_dense, trained_tutors
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.start import captured, start_from
-from paretrim.run.teachers import Teaching, check_paths, resources_for, tutors_of
+from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of
 from paretrim.visible import visible
 
 
@@ -71,7 +71,7 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
     teacher: Teaching = tutors_of(recipe, dataset)
     if recipe.teacher is not None:
         teacher = captured(recipe.teacher, dataset, seed=recipe.seed, task=start.task)
-    check_paths(start, recipe.stages, resources_for(start, teacher, None))
+    check_losses(start, recipe.stages, resources_for(start, teacher, None))
     return Experiment(recipe, start, test, teacher or None)
 
 

@@ -48,8 +48,9 @@ class Start:
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
     apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
     they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
-    ``early`` gives its network as it was after a number of epochs, None if it was not trained here.
-    Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
+    ``positions`` counts the training images of a user's loader that says which image is which; nothing of a teacher is stored
+    then, for the images of an epoch may differ from run to run. ``early`` gives its network as it was after a number of epochs,
+    None if it was not trained here. Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class Start:
     calibration_labels: Tensor | None = None
     task: Task = CLASSIFICATION
     early: Callable[[int], Network] | None = None
+    positions: int | None = None
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
@@ -111,7 +113,7 @@ class Start:
             seed=self.seed,
             teacher=teacher,
             calibration_labels=self.calibration_labels,
-            images=self.images,
+            images=self.positions if self.images is None else self.images,
             task=self.task,
             early=self.early,
             teachers=teachers,

@@ -90,15 +90,17 @@ def key_of_teaching(teaching: Teaching) -> str | list[str]:
     return [tutor.key() for tutor in teaching] or "dense"
 
 
-def check_paths(start: Start, stages: Sequence[Stage], resources: Resources) -> None:
-    """Refuse module paths that the network or the teacher does not have, before anything trains.
+def check_losses(start: Start, stages: Sequence[Stage], resources: Resources) -> None:
+    """Refuse what a loss asks for and cannot get, before anything trains: module paths, and the positions of images.
 
     Raises:
-        InvalidRecipe: the first such path, with the stage that names it.
+        InvalidRecipe: the first such loss, with the stage that names it.
     """
     for number, stage in enumerate(stages, start=1):
         with located(f"stage {number} ({stage.name})"):
             for term in stage.losses(resources):
+                if term.needs_indices:
+                    resources.indexed_images()
                 for path in term.features:
                     value_at(start.network.structure, path)
                 teacher = resources.teacher_named(term.teacher) if term.is_taught else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paretrim.data.batches import Batch
+from paretrim.data.batches import Batch, TrainBatches
 from paretrim.errors import DataUnavailable, TrainingFailed
 from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import first_not_finite, hold_masks_, weighted_layers
@@ -295,7 +295,7 @@ class _Work:
         shapes = self.network.structure.output_shapes
         for batch in self.batches.epoch(self.plan.first_epoch + epoch):
             self.images_per_batch = max(self.images_per_batch, len(batch.labels))
-            if batch.indices is None or batch.labels.device.type == "cpu":
+            if batch.labels.device.type == "cpu" or not isinstance(self.batches, TrainBatches):
                 try:
                     self.resources.task.check_labels(batch.labels, shapes, "a batch has")
                 except DataUnavailable as error:

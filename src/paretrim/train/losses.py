@@ -21,7 +21,8 @@ class Outputs:
     fields of the teacher are the same.
     ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
     ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
-    the positions of the images in the training set, None where they are not known (a user's own loader). ``inputs`` [N, C, H, W]
+    the positions of the images in the training set, None where they are not known (a user's own loader without
+    :class:`paretrim.Indexed`). ``inputs`` [N, C, H, W]
     is what the network was given, for a loss that trains another network beside it.
     """
 
@@ -56,6 +57,9 @@ class LossTerm:
     the user's module. ``needs_teacher`` asks for the teacher's logits. ``teacher`` is the name of one of several teachers;
     without it, what all of them together say.
 
+    ``needs_indices`` says that the function reads ``Outputs.indices``: a run whose batches tell no positions is then refused
+    before it trains.
+
     A ``penalty`` is no goal of its own: if there are only penalties, the loss of the task is added.
     """
 
@@ -66,6 +70,7 @@ class LossTerm:
     penalty: bool = False
     teacher_features: tuple[str, ...] = ()
     teacher: str = ""
+    needs_indices: bool = False
 
     @property
     def is_taught(self) -> bool:

@@ -78,6 +78,19 @@ class Resources:
             raise InvalidRecipe(f"there is no teacher '{name}'; {known}; give one of [[teachers]] this name")
         return self.teachers[name] if name else self.teacher
 
+    def indexed_images(self) -> int:
+        """The size of the training set, for what remembers something of each of its images.
+
+        Raises:
+            InvalidRecipe: batches do not tell positions.
+        """
+        if self.images is None:
+            raise InvalidRecipe(
+                "a loss remembers every training image, and the loader does not say which image is which; give it "
+                "paretrim.Indexed(dataset) in place of its data set, or choose another loss"
+            )
+        return self.images
+
     def labelled_calibration(self) -> tuple[Tensor, Tensor]:
         """Calibration images float32 [M, C, H, W] and their labels [M].
 

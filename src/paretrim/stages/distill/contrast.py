@@ -30,6 +30,9 @@ MOMENTUM = 0.5
 BATCH = 256
 """Images at once when the labels of all training images are read."""
 
+UNSEEN = -1
+"""Label of an image that was in no batch: it is never drawn as one of another class."""
+
 METHODS = (
     Method(
         name="crd",
@@ -95,7 +98,7 @@ class Contrast:
             )
             return found
 
-        return LossTerm(function, self.weight, features=(self.at,), teacher_features=(theirs,))
+        return LossTerm(function, self.weight, features=(self.at,), teacher_features=(theirs,), needs_indices=True)
 
 
 class Bank(nn.Module):
@@ -150,10 +153,11 @@ class _OtherClasses(nn.Module):
 
     def __init__(self, labels: Tensor) -> None:
         super().__init__()
-        counts = labels.bincount()
-        if int(counts.max()) == len(labels):
+        seen = (labels != UNSEEN).nonzero()[:, 0]
+        counts = labels[seen].bincount()
+        if int(counts.max()) == len(seen):
             raise InvalidRecipe('distill: crd draws images of other classes and there is one class only; set draw = "batch"')
-        found = {"order": labels.argsort(stable=True), "starts": counts.cumsum(0) - counts, "counts": counts}
+        found = {"order": seen[labels[seen].argsort(stable=True)], "starts": counts.cumsum(0) - counts, "counts": counts}
         for name, tensor in found.items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -178,17 +182,12 @@ def _updated(bank: Tensor, indices: Tensor, embedded: Tensor) -> Tensor:
 
 
 def _labels(resources: Resources) -> Tensor:
-    """Labels of all training images, by position.
+    """Labels of all training images, by position; -1 of those that an epoch leaves out.
 
     Raises:
         InvalidRecipe: batches do not tell positions.
     """
-    if resources.images is None:
-        raise InvalidRecipe(
-            "distill: crd remembers every training image, and a loader of your own does not say which image is which; name the "
-            "data in a recipe, or choose another loss"
-        )
-    found = torch.zeros(resources.images, dtype=torch.int64)
+    found = torch.full((resources.indexed_images(),), UNSEEN, dtype=torch.int64)
     for batch in resources.train(BATCH).epoch(0):
         if batch.indices is not None:
             found[batch.indices.cpu()] = batch.labels.cpu().long()
