@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from paretrim.data import augment
 from paretrim.data.augment import crop_and_flip, cut_out, normalisation_table, normalise, toned
 from paretrim.data.batches import EvalBatches, TrainBatches, calibration_set, train_batches, validation_batches
 from paretrim.data.load import load
@@ -154,6 +155,19 @@ def test_normalisation_is_one_rounding_of_the_exact_value():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     exact = (np.arange(256, dtype=np.float64) / 255 - np.array(MEAN)[:, None]) / np.array(STD)[:, None]
     assert np.array_equal(normalise(pixels, normalisation_table(MEAN, STD)).reshape(3, 256).numpy(), exact.astype(np.float32))
+
+
+def test_large_images_are_normalised_in_parts_to_the_same_numbers(monkeypatch):
+    pixels = torch.randint(0, 256, (7, 3, 10, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    table = normalisation_table(MEAN, STD)
+    found = normalise(pixels, table)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for channel in range(3):
+        assert torch.equal(found[:, channel], table[channel][pixels[:, channel].long()])
+    for most in (1, 2 * 3 * 10 * 12, 10**9):
+        monkeypatch.setattr(augment, "_LOOKED_UP", most)
+        assert torch.equal(normalise(pixels, table), found)
+    assert normalise(pixels[:0], table).shape == (0, 3, 10, 12)
 
 
 def test_evaluation_keeps_order_and_pixels():

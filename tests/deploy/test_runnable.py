@@ -10,7 +10,7 @@ from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable
 from paretrim.deploy.openvino_runtime import COMPILED_SIZES, OpenVinoRunnable
 from paretrim.deploy.report import IntegerReport, report_of, typed
-from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable, verify
+from paretrim.deploy.runnable import RUNTIMES, in_batches, integer_share, open_runnable, verify
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import run
 from paretrim.graph.storage import save
@@ -176,6 +176,17 @@ class Wrong:
 
     def outputs(self, images):
         return (self.logits[: len(images)],)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "sizes"),
+    [((3, 32, 32), 600, [250, 250, 100]), ((3, 224, 224), 12, [5, 5, 2]), ((3, 1024, 1024), 2, [1, 1]), ((3, 4, 4), 0, [])],
+)
+def test_large_images_come_in_smaller_batches(shape, count, sizes):
+    images = np.broadcast_to(np.arange(count).astype(np.uint8)[:, None, None, None], (count, *shape))
+    parts = list(in_batches(images))
+    assert [len(part) for part in parts] == sizes
+    assert [int(image[0, 0, 0]) for part in parts for image in part] == [number % 256 for number in range(count)]
 
 
 def test_verify_names_what_cannot_be_compared(deployed):

@@ -14,15 +14,12 @@ from paretrim.cli.exits import DONE
 from paretrim.cli.images import TestImages, images_for
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.cli.reading import GRAPHS, described, kind_of
-from paretrim.deploy.runnable import Runnable, open_runnable
+from paretrim.deploy.runnable import Runnable, in_batches, open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.report import inside as page
 from paretrim.report import wording
 from paretrim.results.comparison import Comparison, compare, compare_numbers
 from paretrim.results.inside import InsideComparison
-
-BATCH = 250
-"""Images at once."""
 
 SHOWN = 20
 """Positions of images in the text; ``--json`` has all of them."""
@@ -145,5 +142,5 @@ def _on_test_images(
     """What a file computes for the test images, output by output, and these."""
     runnable = open_runnable(file, runtime="paretrim" if kind_of(file) in GRAPHS else "onnxruntime", threads=1)
     test = images_for(parsed, file, described(file), labelled=labelled)
-    parts = [run(runnable, test.images[at : at + BATCH]) for at in range(0, len(test.images), BATCH)]
+    parts = [run(runnable, part) for part in in_batches(test.images)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)], test

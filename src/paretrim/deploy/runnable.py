@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +34,10 @@ VERIFIED_AT_ONCE = 64
 
 
 BATCH = 250
-"""Images a runnable gets in one call where a whole test set is computed."""
+"""Images a runnable gets in one call where a whole test set is computed; of large images it gets a part of them."""
+
+_BATCH_VALUES = 2**20
+"""Pixels, times channels, of a call: results in the middle of a network, which are larger, stay in a cache or near one."""
 
 CLOSE = 0.01
 """Outputs of an image are close where none of their numbers differs by more than this share of the largest of all images."""
@@ -204,6 +208,14 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join(map(str, shapes))
+
+
+def in_batches(images: Values) -> Iterator[Values]:
+    """Images [N, C, H, W] in the parts that a runnable gets in one call; sizes divide :data:`BATCH`."""
+    most = max(1, _BATCH_VALUES // math.prod(images.shape[1:]))
+    size = max(part for part in range(1, BATCH + 1) if BATCH % part == 0 and part <= most)
+    for at in range(0, len(images), size):
+        yield images[at : at + size]
 
 
 def compared(count: int) -> npt.NDArray[np.int64]:

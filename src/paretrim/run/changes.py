@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from paretrim.bench.protocol import digest
-from paretrim.deploy.runnable import BATCH
+from paretrim.deploy.runnable import in_batches
 from paretrim.graph.types import FloatArray
 from paretrim.results.comparison import compare
 from paretrim.results.run_folder import change_in, keep_change
@@ -33,9 +33,8 @@ class TestLogits:
         if files not in self._known:
             self._known = {one: found for one, found in self._known.items() if one is self._first}
             session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
-            images, self._names = self._test.images, session.class_names
-            parts = [session.outputs(images[at : at + BATCH])[0] for at in range(0, len(images), BATCH)]
-            self._known[files] = np.concatenate(parts)
+            self._names = session.class_names
+            self._known[files] = np.concatenate([session.outputs(part)[0] for part in in_batches(self._test.images)])
         return self._known[files]
 
     def keep_change(self, files: DeployedFiles) -> None:

@@ -18,7 +18,7 @@ from paretrim.bench.machine import RUNTIME_PACKAGES, describe, source_commit, ve
 from paretrim.bench.types import Latency
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
-from paretrim.deploy.runnable import BATCH, ELSEWHERE, NATIVE, OF_ONNX_FILES, Runnable, compared, open_runnable
+from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES, Runnable, compared, in_batches, open_runnable
 from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import affordable_images, depends_on_library
@@ -259,7 +259,7 @@ def _elsewhere(
 
 def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32], task: Task = CLASSIFICATION) -> Array:
     """What a deployed file decides about images, [N, ...], given to it in batches."""
-    return np.concatenate([task.decide(runnable.outputs(images[at : at + BATCH])) for at in range(0, len(images), BATCH)])
+    return np.concatenate([task.decide(runnable.outputs(part)) for part in in_batches(images)])
 
 
 def outcome_of(
