@@ -12,7 +12,7 @@ NATIVE = ROOT / "native"
 LEVELS = (
     {"types"},
     {"graph", "kernels", "threads"},
-    {"plan", "trim"},
+    {"plan", "training", "trim"},
     {"run"},
     {"bench", "fuzz", "include", "onnxruntime", "python", "tests"},
 )

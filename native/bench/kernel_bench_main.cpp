@@ -52,6 +52,7 @@ class Bench {
     sums();
     elementwise();
     moves();
+    training();
   }
 
  private:
@@ -138,6 +139,27 @@ class Bench {
          [&] { kernels_.float_rows[most_rows](from, offsets.data(), inputs, weights.data(), start.data(), out.data()); });
     line("finish_floats", 3.0 * bytes, "GB/s",
          [&] { kernels_.finish_floats(in.data(), in.data(), numbers, 0.0F, 6.0F, out.data()); });
+  }
+
+  // Fake quantization of float32 and of bfloat16: reads and writes of both directions.
+  void training() {
+    const RealGrid grid{0.01F, -20.0F, 235.0F, -0.2F};
+    constexpr const char* names[grid_kinds] = {"steps", "levels", "ends", "offset"};
+    for (int type = 0; type < reals; ++type) {
+      const std::int64_t numbers = bytes / (type == 0 ? 4 : 2);
+      const std::string suffix = type == 0 ? "" : " bfloat16";
+      Aligned<float> x(bytes / 4), gradient(bytes / 4);
+      for (std::int64_t i = 0; i < bytes / 4; ++i) x.data()[i] = gradient.data()[i] = 0.01F * static_cast<float>(i % 300 - 30);
+      double sums[most_sums];
+      float range[2];
+      for (int way = 0; way < grid_kinds; ++way) {
+        line(std::string("move ") + names[way] + suffix, 2.0 * bytes, "GB/s",
+             [&] { kernels_.training.move[way][type](x.data(), numbers, grid, out_.data()); });
+        line(std::string("pass ") + names[way] + suffix, 3.0 * bytes, "GB/s",
+             [&] { kernels_.training.pass[way][type](x.data(), gradient.data(), numbers, grid, out_.data(), sums); });
+      }
+      line("range_of" + suffix, 1.0 * bytes, "GB/s", [&] { kernels_.training.range[type](x.data(), numbers, range); });
+    }
   }
 
   void sums() {

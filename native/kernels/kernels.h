@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/training.h"
 #include "types/alignment.h"
 
 namespace paretrim {
@@ -142,6 +143,8 @@ struct Kernels {
   void (*pick_pixels)(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out);
   // The same, but what several picks say of one lane is their maximum; 0 where none does.
   void (*pick_maximum)(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out);
+
+  TrainingKernels training;
 };
 
 const Kernels& kernels_plain();

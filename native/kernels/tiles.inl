@@ -3,6 +3,7 @@
 //
 // vector_type.inl says what V has. Beyond what a compiler can see: `store_rounded` and `requantize` round to nearest, ties to
 // even; `control` and `shuffled` are those of Mix; no lane sum saturates.
+#include "kernels/training.inl"
 #include "kernels/vector_type.inl"
 
 // As many sets as leave registers for the operands.
@@ -248,5 +249,6 @@ Kernels all_kernels(const char* name) {
   kernels.shift_pixels = V::shift_pixels;
   kernels.pick_pixels = V::pick_pixels;
   kernels.pick_maximum = V::pick_maximum;
+  kernels.training = training_kernels();
   return kernels;
 }

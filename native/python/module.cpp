@@ -14,6 +14,7 @@
 #include "python/graph_of.h"
 #include "python/histogram_binding.h"
 #include "python/lock_release.h"
+#include "python/training_binding.h"
 #include "python/trim_binding.h"
 #include "run/network.h"
 #include "trim/reader.h"
@@ -199,6 +200,7 @@ NB_MODULE(_native, m) {
       },
       nb::arg("instruction_set"));
   bind_histogram(m);
+  bind_training(m);
   bind_trim(m);
 }
 

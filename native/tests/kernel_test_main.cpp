@@ -7,6 +7,7 @@
 #include "tests/float_kernel_tests.h"
 #include "tests/kernel_buffers.h"
 #include "tests/kernel_references.h"
+#include "tests/training_kernel_tests.h"
 
 namespace paretrim::test {
 namespace {
@@ -286,6 +287,9 @@ constexpr Test tests[] = {
     {"shift_pixels", shift_pixels},
     {"pick_pixels", [](const Kernels& kernels, Random& random) { return picks(kernels, random, false); }},
     {"pick_maximum", [](const Kernels& kernels, Random& random) { return picks(kernels, random, true); }},
+    {"move_to_grid", move_to_grids},
+    {"pass_through_grid", pass_through_grids},
+    {"range_of", real_ranges},
 };
 
 int run(std::uint64_t cases, std::uint64_t first) {

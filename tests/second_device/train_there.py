@@ -13,6 +13,7 @@ from tiny import FLOAT32, MEAN, NETWORKS, SHAPE, SHORT, STAGES, STD, image_set, 
 from paretrim.cli.main import main
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.graph.types import InputSpec
+from paretrim.network.one_pass import in_memory
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.start import Start
 from paretrim.stages.prune.lottery import rewound
@@ -89,12 +90,21 @@ def recipe(folder: Path) -> int:
     return main(["run", str(folder / "recipe.toml"), "--folder", str(folder / "run"), "--effort", "none"])
 
 
+def on_the_device(x: torch.Tensor, *, there: bool) -> bool:
+    """Never; what lies on the device must not be taken for memory of the CPU."""
+    assert not (there and x.device.type != "cpu" and in_memory(x)), f"{x.device} is taken for memory of the CPU"
+    return False
+
+
 if __name__ == "__main__":
     device = install() if sys.argv[1] == "second" else torch.device("cpu")
     torch.set_num_threads(1)
-    # Both in the form of a device that runs ahead: eager code for the CPU rounds with other operations, for speed.
+    # Both in the form of a device that runs ahead: eager code for the CPU rounds with other operations or natively, for speed.
+    # That the device itself never takes the native form is asked on the way.
+    there = device.type != "cpu"
     with (
         patch.object(Execution, "torch_device", lambda _: device),
         patch("paretrim.network.rounding._eager_on_cpu", lambda _: False),
+        patch("paretrim.network.one_pass.in_memory", lambda x: on_the_device(x, there=there)),
     ):
         sys.exit({"stages": stages, "recipe": recipe}[sys.argv[2]](Path(sys.argv[3])))

@@ -6,6 +6,7 @@ Source: parameterized clipping activation, Choi et al. 2018 (PACT, arXiv 1805.06
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
+from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
 from paretrim.network.rounding import straight
 
 METHODS = (
@@ -59,12 +61,36 @@ class ClippedActivations(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
-        scale = self._scale()
+        return moved(_ClippedRounding(self.zero_point), x, self._scale())
+
+    def grid(self) -> Grid:
+        """The grid as plain numbers."""
+        return Grid(float(self._scale().detach()), self.zero_point)
+
+
+@dataclass(frozen=True)
+class _ClippedRounding:
+    """Of one step [1], whose gradient is that of the ends; at an end itself, half passes to ``x`` and half to the end."""
+
+    zero_point: int
+
+    def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """By torch operations."""
+        (scale,) = parameters
         low, high = -self.zero_point * scale, (TOP - self.zero_point) * scale
         inside = torch.minimum(torch.maximum(x.float(), low), high)
         levels = (inside.detach() / scale.detach()).round_().clamp_(-self.zero_point, TOP - self.zero_point)
         return straight(inside, levels * scale.detach()).to(x.dtype)
 
-    def grid(self) -> Grid:
-        """The grid as plain numbers."""
-        return Grid(float(self._scale().detach()), self.zero_point)
+    def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """In one pass."""
+        return move_to_grid("ends", x, parameters[0], self._ends())
+
+    def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
+        """In one pass."""
+        low, high = self._ends()
+        passed, sums = pass_through_grid("ends", gradient, x, parameters[0], (low, high))
+        return passed, (low * sums[0] + high * sums[1]).float()
+
+    def _ends(self) -> tuple[int, int]:
+        return -self.zero_point, TOP - self.zero_point

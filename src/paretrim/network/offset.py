@@ -6,6 +6,7 @@ Source: Bhalgat et al. 2020 (LSQ+, arXiv 2004.09576) section 3.1, equations 3 to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
+from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
 from paretrim.network.rounding import straight
 
 METHODS = (
@@ -66,14 +68,7 @@ class OffsetActivations(nn.Module):
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
         scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
         share = 1.0 / float(x[0].numel() * TOP) ** 0.5
-        values, step, offset = x.float(), _slower(scale, share), _slower(self.offset, share)
-        places = ((values - offset) / step).clamp(0, TOP)
-        trained = straight(places, places.detach().round()) * step + offset
-        with torch.no_grad():
-            zero_point = self._zero_point(scale)
-            levels = (values / scale).round_().add_(zero_point).clamp_(0, TOP).sub_(zero_point)
-            moved = levels.mul_(scale)
-        return straight(trained, moved).to(x.dtype)
+        return moved(_OffsetRounding(share), x, scale, self.offset)
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
@@ -81,7 +76,42 @@ class OffsetActivations(nn.Module):
         return Grid(float(scale), int(self._zero_point(scale)))
 
     def _zero_point(self, scale: Tensor) -> Tensor:
-        return (-self.offset.detach() / scale.detach()).round().clamp(0, TOP)
+        return _nearest_zero_point(scale, self.offset)
+
+
+@dataclass(frozen=True)
+class _OffsetRounding:
+    """Of one step [1] and one offset [1], whose gradients are multiplied by ``share``."""
+
+    share: float
+
+    def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """By torch operations."""
+        scale, offset = parameters
+        values, step, offset = x.float(), _slower(scale, self.share), _slower(offset, self.share)
+        places = ((values - offset) / step).clamp(0, TOP)
+        trained = straight(places, places.detach().round()) * step + offset
+        with torch.no_grad():
+            zero_point = _nearest_zero_point(scale, offset)
+            levels = (values / scale).round_().add_(zero_point).clamp_(0, TOP).sub_(zero_point)
+            chosen = levels.mul_(scale)
+        return straight(trained, chosen).to(x.dtype)
+
+    def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """In one pass."""
+        zero_point = float(_nearest_zero_point(*parameters))
+        return move_to_grid("offset", x, parameters[0], (-zero_point, TOP - zero_point))
+
+    def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
+        """In one pass."""
+        scale, offset = parameters
+        passed, sums = pass_through_grid("offset", gradient, x, scale, (0, TOP), offset=float(offset.detach()))
+        along_scale, along_offset = (sums * self.share).float()
+        return passed, along_scale, along_offset
+
+
+def _nearest_zero_point(scale: Tensor, offset: Tensor) -> Tensor:
+    return (-offset.detach() / scale.detach()).round().clamp(0, TOP)
 
 
 def _slower(parameter: Tensor, share: float) -> Tensor:

@@ -6,10 +6,13 @@ Source: learned step size, Esser et al. 2020 (LSQ, arXiv 1902.08153) section 2; 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+
+from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
 
 
 class _Context(Protocol):
@@ -126,14 +129,57 @@ class _Replacement(torch.autograd.Function):
         return gradient, None
 
 
+@dataclass(frozen=True)
+class _OneStep:
+    """One step [1]; levels ``low`` to ``high``."""
+
+    low: int
+    high: int
+    gradient_scale: float
+
+    def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """By torch operations."""
+        return cast(Callable[..., Tensor], _RoundTensor.apply)(x, *parameters, self.low, self.high, self.gradient_scale)
+
+    def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """In one pass."""
+        return move_to_grid("steps", x, parameters[0], (self.low, self.high))
+
+    def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
+        """In one pass."""
+        passed, sums = pass_through_grid("steps", gradient, x, parameters[0], (self.low, self.high))
+        return passed, sums[0].float() / parameters[0] * self.gradient_scale
+
+
+@dataclass(frozen=True)
+class _StepsOfRows:
+    """A step for each row [Co]; levels ``-top`` to ``top``. The other parameter is the zero points."""
+
+    top: int
+    gradient_scale: float
+
+    def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """By torch operations."""
+        return cast(Callable[..., Tensor], _RoundRows.apply)(x, *parameters, self.top, self.gradient_scale)
+
+    def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """In one pass."""
+        return move_to_grid("levels", x, parameters[0], (-self.top, self.top))
+
+    def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
+        """In one pass."""
+        passed, sums = pass_through_grid("levels", gradient, x, parameters[0], (-self.top, self.top))
+        return passed, sums[0].float() / parameters[0] * self.gradient_scale, None
+
+
 def round_tensor(x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
     """``x`` on the grid of one ``scale`` [1] and levels ``low`` to ``high``; see :class:`_RoundTensor` for the gradients."""
-    return cast(Callable[..., Tensor], _RoundTensor.apply)(x, scale, low, high, gradient_scale)
+    return moved(_OneStep(low, high, gradient_scale), x, scale)
 
 
 def round_rows(x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
     """Weights [Co, ...] on grids of ``scale`` [Co] and levels ``-top`` to ``top``; ``zeros`` int32 [Co] are zero points of 0."""
-    return cast(Callable[..., Tensor], _RoundRows.apply)(x, scale, zeros, top, gradient_scale)
+    return moved(_StepsOfRows(top, gradient_scale), x, scale, zeros)
 
 
 def chosen_rows(x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:

@@ -23,8 +23,9 @@ from paretrim.network.grids import (
     WeightSettings,
     scales_in,
 )
+from paretrim.network.one_pass import least_and_greatest
 from paretrim.network.rounding import chosen_rows, round_rows, round_tensor
-from paretrim.network.tensors import in_memory_order, vector
+from paretrim.network.tensors import vector
 
 METHODS = (
     Method(
@@ -98,7 +99,7 @@ class ActivationQuantizer(nn.Module):
         return round_tensor(x, scale, -self.zero_point, TOP - self.zero_point, share)
 
     def _observe_(self, x: Tensor) -> None:
-        low, high = torch.aminmax(in_memory_order(x))
+        low, high = least_and_greatest(x)
         below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
         span = (high.clamp_min(0) - below).float() / TOP
         # A batch of zeros says nothing about the step.

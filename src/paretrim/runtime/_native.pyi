@@ -74,3 +74,19 @@ def count_values(
 def check(graph: Graph) -> None: ...
 def instruction_sets() -> list[str]: ...
 def peak_multiply_adds_a_second(instruction_set: str) -> float: ...
+def move_to_grid(
+    kind: str, x: object, steps: object, low: float, high: float, offset: float, out: object, threads: int
+) -> None: ...
+def pass_through_grid(
+    kind: str,
+    x: object,
+    gradient: object,
+    steps: object,
+    low: float,
+    high: float,
+    offset: float,
+    passed: object,
+    sums: object,
+    threads: int,
+) -> None: ...
+def range_of(x: object, threads: int) -> tuple[float, float]: ...

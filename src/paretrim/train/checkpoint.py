@@ -73,7 +73,9 @@ def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+        # What is contiguous may have any stride where an axis is 1, and such a row has no bytes for torch.
+        row = tensor.contiguous().as_strided((tensor.numel(),), (1,))
+        digest.update(row.view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
 
 

@@ -1,0 +1,230 @@
+// Kernels of training for one instruction set, as loops that compilers turn into its vectors. Included inside its namespace.
+
+struct Bfloat16 {
+  std::uint16_t bits;
+};
+
+inline float load_real(const float* from) { return *from; }
+inline float load_real(const Bfloat16* from) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(from->bits) << 16U;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void store_real(Bfloat16* to, float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const std::uint32_t even = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+  to->bits = static_cast<std::uint16_t>(value != value ? 0x7FC0U : even);
+}
+
+// NaN stays NaN.
+inline float clamped_real(float value, float low, float high) {
+  const float above = value < low ? low : value;
+  return above > high ? high : above;
+}
+
+// The nearest whole number, of two the even one, of a number below 2^22: what is left once the sum has no room for a fraction.
+inline float whole(float value) {
+  constexpr float room = 12582912.0F;  // 1.5 * 2^23
+  const float rounded = (value + room) - room;
+  std::uint32_t bits, sign;
+  std::memcpy(&bits, &rounded, sizeof bits);
+  std::memcpy(&sign, &value, sizeof sign);
+  bits |= sign & 0x80000000U;  // a negative number may become a negative 0
+  float signed_one;
+  std::memcpy(&signed_one, &bits, sizeof signed_one);
+  return signed_one;
+}
+
+// What the grid says of one number: the share of its gradient that passes, and what the gradient is multiplied by in each sum.
+struct Effect {
+  float passed;
+  float sums[most_sums];
+};
+
+struct Steps {
+  static constexpr int sums = 1;
+  explicit Steps(const RealGrid& grid)
+      : inverse(static_cast<float>(1.0 / static_cast<double>(grid.step))),
+        step(grid.step),
+        low(grid.low),
+        high(grid.high),
+        first((grid.low - 0.5F) * grid.step),
+        last((grid.high + 0.5F) * grid.step) {}
+  // Clamped again behind the rounding: what is rounded to a negative 0 stays one.
+  float moved(float v) const { return clamped_real(whole(clamped_real(v * inverse, low - 1.0F, high + 1.0F)), low, high) * step; }
+  Effect effect(float v) const {
+    const float inside = (v <= first ? 0.0F : 1.0F) * (v >= last ? 0.0F : 1.0F);
+    return {inside, {moved(v) - (inside != 0.0F ? v : 0.0F), 0.0F}};
+  }
+  float inverse, step, low, high, first, last;
+};
+
+struct Levels {
+  static constexpr int sums = 1;
+  explicit Levels(const RealGrid& grid) : inverse(1.0F / grid.step), step(grid.step), low(grid.low), high(grid.high) {}
+  float moved(float v) const { return (whole(clamped_real(v * inverse, low, high)) + 0.0F) * step; }  // no negative 0
+  Effect effect(float v) const {
+    const float level = whole(clamped_real(v * inverse, low - 1.0F, high + 1.0F));
+    const float inside = (level < low ? 0.0F : 1.0F) * (level > high ? 0.0F : 1.0F);
+    return {inside, {clamped_real(level, low, high) * step - (inside != 0.0F ? v : 0.0F), 0.0F}};
+  }
+  float inverse, step, low, high;
+};
+
+struct Ends {
+  static constexpr int sums = 2;
+  explicit Ends(const RealGrid& grid)
+      : step(grid.step), low(grid.low), high(grid.high), first(grid.low * grid.step), last(grid.high * grid.step) {}
+  float moved(float v) const { return whole(clamped_real(clamped_real(v, first, last) / step, low, high)) * step; }
+  Effect effect(float v) const {
+    const float above = v < first ? first : v;
+    const float below_last = (above > last ? 0.0F : 1.0F) * (above == last ? 0.5F : 1.0F);
+    const float from_last = (above < last ? 0.0F : 1.0F) * (above == last ? 0.5F : 1.0F);
+    const float above_first = (v < first ? 0.0F : 1.0F) * (v == first ? 0.5F : 1.0F);
+    const float from_first = (v > first ? 0.0F : 1.0F) * (v == first ? 0.5F : 1.0F);
+    return {below_last * above_first, {below_last * from_first, from_last}};
+  }
+  float step, low, high, first, last;
+};
+
+struct Offset {
+  static constexpr int sums = 2;
+  explicit Offset(const RealGrid& grid)
+      : step(grid.step), low(grid.low), high(grid.high), top(grid.high - grid.low), offset(grid.offset) {}
+  float moved(float v) const { return (whole(clamped_real(v / step, low, high)) + 0.0F) * step; }
+  Effect effect(float v) const {
+    const float place = (v - offset) / step;
+    const float inside = (place >= 0.0F ? 1.0F : 0.0F) * (place <= top ? 1.0F : 0.0F);
+    const float rounded = whole(clamped_real(place, 0.0F, top));
+    return {inside, {rounded - (inside != 0.0F ? place : 0.0F), 1.0F - inside}};
+  }
+  float step, low, high, top, offset;
+};
+
+// Numbers at a time, which stay in the first-level cache as float32.
+inline constexpr std::int64_t at_once = 512;
+inline constexpr int sum_lanes = 16;
+
+inline const float* as_floats(const float* from, std::int64_t, float*) { return from; }
+inline const float* as_floats(const Bfloat16* from, std::int64_t count, float* __restrict room) {
+  for (std::int64_t i = 0; i < count; ++i) room[i] = load_real(from + i);
+  return room;
+}
+
+inline float* place_for(float* to, float*) { return to; }
+inline float* place_for(Bfloat16*, float* room) { return room; }
+inline void put(const float*, std::int64_t, float*) {}  // they are there
+inline void put(const float* __restrict from, std::int64_t count, Bfloat16* __restrict to) {
+  for (std::int64_t i = 0; i < count; ++i) store_real(to + i, from[i]);
+}
+
+template <typename Rule, typename T>
+void move_to_grid(const void* x, std::int64_t count, const RealGrid& grid, void* out) {
+  const Rule rule(grid);
+  alignas(64) float read[at_once];
+  alignas(64) float written[at_once];
+  for (std::int64_t at = 0; at < count; at += at_once) {
+    const std::int64_t some = least(at_once, count - at);
+    T* to = static_cast<T*>(out) + at;
+    const float* __restrict from = as_floats(static_cast<const T*>(x) + at, some, read);
+    float* __restrict into = place_for(to, written);
+    for (std::int64_t i = 0; i < some; ++i) into[i] = rule.moved(from[i]);
+    put(into, some, to);
+  }
+}
+
+inline void add_to_lanes(const float* products, std::int64_t count, float* __restrict lanes) {
+  std::int64_t at = 0;
+  for (; at + sum_lanes <= count; at += sum_lanes) {
+    for (int l = 0; l < sum_lanes; ++l) lanes[l] += products[at + l];
+  }
+  for (; at < count; ++at) lanes[at % sum_lanes] += products[at];
+}
+
+template <typename Rule, typename T>
+void pass_through_grid(const void* x, const void* gradient, std::int64_t count, const RealGrid& grid, void* passed,
+                       double* sums) {
+  const Rule rule(grid);
+  alignas(64) float read[2][at_once];
+  alignas(64) float written[at_once];
+  alignas(64) float products[most_sums][at_once];
+  float lanes[most_sums][sum_lanes] = {};
+  for (std::int64_t at = 0; at < count; at += at_once) {
+    const std::int64_t some = least(at_once, count - at);
+    T* to = static_cast<T*>(passed) + at;
+    const float* __restrict from = as_floats(static_cast<const T*>(x) + at, some, read[0]);
+    const float* __restrict upstream = as_floats(static_cast<const T*>(gradient) + at, some, read[1]);
+    float* __restrict into = place_for(to, written);
+    for (std::int64_t i = 0; i < some; ++i) {
+      const Effect effect = rule.effect(from[i]);
+      into[i] = effect.passed != 0.0F ? upstream[i] * effect.passed : 0.0F;
+      for (int k = 0; k < Rule::sums; ++k) products[k][i] = upstream[i] * effect.sums[k];
+    }
+    put(into, some, to);
+    for (int k = 0; k < Rule::sums; ++k) add_to_lanes(products[k], some, lanes[k]);
+  }
+  for (int k = 0; k < Rule::sums; ++k) {
+    sums[k] = 0;
+    for (const float lane : lanes[k]) sums[k] += static_cast<double>(lane);
+  }
+}
+
+struct Extremes {
+  float low[sum_lanes];
+  float high[sum_lanes];
+  float none[sum_lanes];  // NaN once one was met
+};
+
+inline void look_at(float v, Extremes& found, int lane) {
+  found.low[lane] = v < found.low[lane] ? v : found.low[lane];
+  found.high[lane] = v > found.high[lane] ? v : found.high[lane];
+  found.none[lane] = v != v ? v : found.none[lane];
+}
+
+template <typename T>
+void range_of(const void* x, std::int64_t count, float* range) {
+  const T* all = static_cast<const T*>(x);
+  alignas(64) float read[at_once];
+  Extremes found{};
+  for (int l = 0; l < sum_lanes; ++l) found.low[l] = found.high[l] = load_real(all);
+  for (std::int64_t at = 0; at < count; at += at_once) {
+    const std::int64_t some = least(at_once, count - at);
+    const float* __restrict from = as_floats(all + at, some, read);
+    std::int64_t i = 0;
+    for (; i + sum_lanes <= some; i += sum_lanes) {
+      for (int l = 0; l < sum_lanes; ++l) look_at(from[i + l], found, l);
+    }
+    for (; i < some; ++i) look_at(from[i], found, static_cast<int>(i % sum_lanes));
+  }
+  range[0] = range[1] = load_real(all);
+  for (int l = 0; l < sum_lanes; ++l) {
+    range[0] = found.low[l] < range[0] ? found.low[l] : range[0];
+    range[1] = found.high[l] > range[1] ? found.high[l] : range[1];
+  }
+  for (const float value : found.none) {
+    if (value != value) range[0] = range[1] = value;
+  }
+}
+
+template <typename Rule>
+void fill_kind(TrainingKernels& kernels, GridKind kind) {
+  const auto at = static_cast<int>(kind);
+  kernels.move[at][0] = move_to_grid<Rule, float>;
+  kernels.move[at][1] = move_to_grid<Rule, Bfloat16>;
+  kernels.pass[at][0] = pass_through_grid<Rule, float>;
+  kernels.pass[at][1] = pass_through_grid<Rule, Bfloat16>;
+}
+
+inline TrainingKernels training_kernels() {
+  TrainingKernels kernels{};
+  fill_kind<Steps>(kernels, GridKind::steps);
+  fill_kind<Levels>(kernels, GridKind::levels);
+  fill_kind<Ends>(kernels, GridKind::ends);
+  fill_kind<Offset>(kernels, GridKind::offset);
+  kernels.range[0] = range_of<float>;
+  kernels.range[1] = range_of<Bfloat16>;
+  return kernels;
+}

@@ -1,0 +1,34 @@
+#include "training/shared_work.h"
+
+#include <mutex>
+#include <utility>
+
+#include "threads/forks.h"
+
+namespace paretrim {
+namespace {
+
+struct Kept {
+  std::shared_ptr<Pool> pool;
+  std::uint64_t forks = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<Pool> training_pool(int threads) {
+  static Kept& kept = *new Kept;  // never destroyed: the end of the process may find a thread in a call
+  {
+    const std::lock_guard<std::mutex> lock(brief_mutex());
+    if (kept.pool != nullptr && kept.pool->threads() == threads && kept.forks == forks_so_far()) return kept.pool;
+  }
+  auto pool = std::make_shared<Pool>(threads);
+  std::shared_ptr<Pool> before = pool;
+  {
+    const std::lock_guard<std::mutex> lock(brief_mutex());
+    std::swap(kept.pool, before);
+    kept.forks = forks_so_far();
+  }
+  return pool;  // the threads of the pool before are joined where no lock is held
+}
+
+}  // namespace paretrim
