@@ -150,6 +150,12 @@ nb::tuple shapes_of(const Network& network) {
   return nb::tuple(shapes);
 }
 
+nb::tuple names_of(const Network& network) {
+  nb::list names;
+  for (const Output& output : network.outputs()) names.append(output.name);
+  return nb::tuple(names);
+}
+
 void check(nb::handle graph) { validate(graph_of(graph)); }
 
 }  // namespace
@@ -175,6 +181,7 @@ NB_MODULE(_native, m) {
       .def("profile", &profile)
       .def_prop_ro("input_shape", [](const Network& network) { return network.input().shape; })
       .def_prop_ro("takes_pixels", [](const Network& network) { return network.input().takes_pixels(); })
+      .def_prop_ro("output_names", &names_of)
       .def_prop_ro("output_shapes", &shapes_of)
       .def_prop_ro("class_names", &Network::class_names)
       .def_prop_ro("layers", &Network::layers, nb::rv_policy::copy)

@@ -48,7 +48,8 @@ struct Network::Impl {
     validate(given);
     for (const std::uint32_t output : given.outputs) {
       const ValueType type = given.type_of(output);
-      outputs.push_back({given.nodes[output - 1].name, type.shape, type.size()});
+      // The one output of a network is called the same everywhere, whatever its node is called.
+      outputs.push_back({given.outputs.size() == 1 ? "logits" : given.nodes[output - 1].name, type.shape, type.size()});
       sizes.push_back(type.size());
     }
     image_bytes = static_cast<std::int64_t>(input.takes_pixels() ? 1 : sizeof(float));

@@ -27,6 +27,7 @@ from paretrim.network.thaw import network_from_file
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.start import content_of
 from paretrim.runtime import load, plan
+from paretrim.runtime.machine import native
 
 
 class Detector(nn.Module):
@@ -102,6 +103,19 @@ def test_files_and_sessions_have_the_names(network, tmp_path):
     with torch.no_grad():
         for name, other in zip(graph.outputs, network(IMAGES), strict=True):
             np.testing.assert_allclose(found[name], other.numpy(), rtol=1e-4, atol=0.05)
+
+
+def test_a_session_decodes_its_file_once(network, tmp_path, monkeypatch):
+    """The native network knows the names; nothing reads the file again for them."""
+    trimfile.write(freeze(network), tmp_path / "model.trim")
+    monkeypatch.setattr(native, "read_trim", None)
+    assert load(tmp_path / "model.trim", remember=False).output_names == ("scores", "boxes")
+
+
+def test_the_one_output_of_a_network_is_called_logits():
+    graph = replace(freeze(Network(capture(detector(), (3, 8, 8))).eval()), outputs=("scores",))
+    planned = native.plan_graph(graph, threads=1, instruction_set="", measure=False, choices="")
+    assert planned.output_names == ("logits",)
 
 
 def test_a_graph_as_it_was_captured_has_them_in_files_too(tmp_path):

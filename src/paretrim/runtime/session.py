@@ -16,7 +16,7 @@ from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
 from paretrim.files import TRIM_START, is_trim_file
 from paretrim.graph.interpreter import check_images, only
-from paretrim.graph.outputs import LOGITS, output_names
+from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 from paretrim.runtime.choices import keep_choices, read_choices, setting
@@ -219,7 +219,7 @@ def load(
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
     path = _path_of(path)
-    make, names = _maker(path, limit)
+    make = _maker(path, limit)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
@@ -227,13 +227,13 @@ def load(
     if remember and measure and not network.choices_were_used:
         keep_choices(path, kept, {place: network.choices})
     source = Source(path.absolute(), threads, instruction_set, measure, remember, limit)
-    return _session(network, (LOGITS,) if len(network.output_shapes) == 1 else names(), source)
+    return _session(network, source)
 
 
 def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: bool = True) -> Session:
     """A session of a graph in memory; arguments and errors as in :func:`load`."""
-    network = _planned(partial(native.plan_graph, graph), threads, instruction_set, measure=measure, choices="")
-    return _session(network, output_names(graph))
+    network = _planned(partial(native.plan_graph, with_user_names(graph)), threads, instruction_set, measure=measure, choices="")
+    return _session(network)
 
 
 def is_whole(number: object) -> bool:
@@ -267,13 +267,13 @@ def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *
         ) from error
 
 
-def _session(network: Network, names: tuple[str, ...], source: Source | None = None) -> Session:
+def _session(network: Network, source: Source | None = None) -> Session:
     return Session(
         network=network,
         shape=tuple(network.input_shape),
         takes_pixels=network.takes_pixels,
         output_shapes=network.output_shapes,
-        output_names=names,
+        output_names=network.output_names,
         class_names=tuple(network.class_names),
         instruction_set=network.instruction_set,
         threads=network.threads,
@@ -294,12 +294,11 @@ def allowed(limit: float | None) -> float:
     return float(min(limit, sys.float_info.max))
 
 
-def _maker(path: Path, limit: float | None) -> tuple[Callable[..., Network], Callable[[], tuple[str, ...]]]:
-    """What plans the network of a file, given the settings, and what reads the names of its outputs, if they are wanted."""
+def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
+    """What plans the network of a file, given the settings."""
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
-            content, most = content_of(path), allowed(limit)
-            return partial(native.plan_trim, content, limit=most), lambda: _names_in(content, most)
+            return partial(native.plan_trim, content_of(path), limit=allowed(limit))
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
             f"'{path}' is an ONNX file; the native runtime opens the .trim or .graph file beside it, or write one from the"
@@ -314,13 +313,7 @@ def _maker(path: Path, limit: float | None) -> tuple[Callable[..., Network], Cal
     # Reading a graph file needs the package safetensors, which a device that only runs networks need not have.
     from paretrim.graph.storage import load as load_graph
 
-    graph = load_graph(path)
-    return partial(native.plan_graph, graph), lambda: output_names(graph)
-
-
-def _names_in(content: bytes, limit: float) -> tuple[str, ...]:
-    (_, _, outputs, _), *_ = native.read_trim(content, threads=1, limit=limit, checked=False)
-    return outputs
+    return partial(native.plan_graph, with_user_names(load_graph(path)))
 
 
 def content_of(path: Path) -> bytes:
