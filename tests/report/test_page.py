@@ -17,7 +17,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.report import page, svg
-from paretrim.results.choice import Choice
+from paretrim.results.outcome import Choice
 
 VOID = {"meta", "input", "br", "path", "circle", "line", "rect"}
 OPTIONAL = {"td", "th", "tr", "thead", "tbody"}

@@ -6,7 +6,7 @@ import torch
 
 import paretrim.run.planning
 from paretrim.errors import TrainingFailed
-from paretrim.run.doubts import seen_before
+from paretrim.run.judge import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
 from paretrim.run.planning import describe, doubt, predict
 from paretrim.run.start import start_from

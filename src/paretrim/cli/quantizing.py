@@ -15,7 +15,7 @@ from paretrim.errors import ExportMismatch, InvalidRecipe
 from paretrim.files import write_atomically
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
-from paretrim.results.choice import Choice
+from paretrim.results.outcome import Choice
 from paretrim.run.delivery import write_page
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt

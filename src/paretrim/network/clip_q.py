@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 TOP = 127
@@ -34,7 +34,7 @@ METHODS = (
 )
 
 
-class ClippedMeans(nn.Module):
+class ClippedMeans(nn.Module, PlainGrid):
     """A share of the negative and of the positive weights is 0, those nearest to 0; the others are means of even intervals.
 
     While the network trains, both follow the weights, which all train on through the rounding: what is 0 in one step may be back
@@ -43,9 +43,6 @@ class ClippedMeans(nn.Module):
     """
 
     widths: ClassVar[range] = range(2, 9)
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
     edges: Tensor
     """Where intervals meet, ascending, [2^bits - 1]."""
     values: Tensor

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 TOP = 127
@@ -35,7 +35,7 @@ METHODS = (
 )
 
 
-class Codebook(nn.Module):
+class Codebook(nn.Module, PlainGrid):
     """``2^bits`` values for a layer. Every weight takes that of its centroid, for good; pruned weights are 0 and in no cluster.
 
     A centroid is rounded to one of 255 steps of the layer, so that the runtime computes on int8 as usual; the gradient passes
@@ -45,9 +45,6 @@ class Codebook(nn.Module):
     """
 
     widths: ClassVar[range] = range(2, 9)
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
     begun: Tensor
     """Centroids as k-means left them, ascending; a weight belongs to the nearest; [2^bits]."""
 

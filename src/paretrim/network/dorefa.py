@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 METHODS = (
@@ -28,7 +28,7 @@ METHODS = (
 )
 
 
-class DoReFaWeights(nn.Module):
+class DoReFaWeights(nn.Module, PlainGrid):
     """``reach * (2 quantize_k(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1)``, k the bits; the maximum is that of an output channel.
 
     The levels are the odd integers from ``-(2^k - 1)`` to ``2^k - 1``: only a pruned weight is 0, and eight bits would not fit
@@ -38,9 +38,6 @@ class DoReFaWeights(nn.Module):
     """
 
     widths: ClassVar[range] = range(2, 8)
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
     reach: Tensor
     """The largest weight that every output channel began with; [Co]."""
     unit: Tensor

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import Array
 from paretrim.method import Method
-from paretrim.network.grids import Facts, IncrementalGrid, PricedGrid, WeightGrid, WeightSettings
+from paretrim.network.grids import Facts, PlainGrid, WeightGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 TYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -50,7 +50,7 @@ METHODS = (
 )
 
 
-class FloatWeights(nn.Module):
+class FloatWeights(nn.Module, PlainGrid):
     """Weights rounded to the nearest number of a float format of 16 bits, of two to the even one. They have no integers.
 
     The gradient passes as it is. A BatchNorm behind the layer becomes a float32 scale of every output channel beside the weight.
@@ -58,9 +58,6 @@ class FloatWeights(nn.Module):
 
     widths: ClassVar[range] = range(16, 17)
     bits: int = 16
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -134,14 +131,11 @@ class FloatWeights(nn.Module):
         return {"grid": self.name}
 
 
-class Float32Weights(nn.Module):
+class Float32Weights(nn.Module, PlainGrid):
     """Weights that stay as they are. They have no integers."""
 
     widths: ClassVar[range] = range(32, 33)
     bits: int = 32
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
 
     @classmethod
     def fitted(cls, _weight: Tensor, _settings: WeightSettings) -> Self:

@@ -168,6 +168,14 @@ class WeightGrid(Protocol):
         ...
 
 
+class PlainGrid(Protocol):
+    """What a :class:`WeightGrid` inherits, beside ``nn.Module``, that can do none of what is optional."""
+
+    trained_scale: nn.Parameter | None = None
+    priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
+
+
 class ActivationGrid(Protocol):
     """The uint8 grid of one value: an ``nn.Module`` whose ``forward`` gives values of :meth:`grid`.
 

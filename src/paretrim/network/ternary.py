@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight
 
 THRESHOLD = 0.7
@@ -31,7 +31,7 @@ METHODS = (
 )
 
 
-class TernaryWeights(nn.Module):
+class TernaryWeights(nn.Module, PlainGrid):
     """``scale * sign(w)`` where ``|w|`` is above ``0.7 mean |w|`` of its channel, 0 elsewhere.
 
     The scale is the mean magnitude of those above. Pruned weights have no part in the mean. The gradient passes straight through.
@@ -39,9 +39,6 @@ class TernaryWeights(nn.Module):
 
     widths: ClassVar[range] = range(2, 3)
     bits: int = 2
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
 
     @classmethod
     def fitted(cls, _weight: Tensor, _settings: WeightSettings) -> Self:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 
 THRESHOLD = 0.05
 """Weights up to this share of the largest of their channel become 0."""
@@ -34,7 +34,7 @@ METHODS = (
 )
 
 
-class TrainedTernaryWeights(nn.Module):
+class TrainedTernaryWeights(nn.Module, PlainGrid):
     """``positive`` where ``w > t max|w|``, ``-negative`` where ``w < -t max|w|``, else 0; t is 0.05, the maximum a channel's.
 
     Both values train, from the means of their members. Their gradients are the sums over members, as published, over the square
@@ -45,9 +45,6 @@ class TrainedTernaryWeights(nn.Module):
 
     widths: ClassVar[range] = range(2, 3)
     bits: int = 2
-    trained_scale: nn.Parameter | None = None
-    priced: PricedGrid | None = None
-    incremental: IncrementalGrid | None = None
 
     def __init__(self, positive: Tensor, negative: Tensor) -> None:
         super().__init__()

@@ -15,9 +15,8 @@ from paretrim.report import changes as changes_section
 from paretrim.report import details, sections, sensitivity
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
-from paretrim.results.choice import Choice
 from paretrim.results.comparison import Comparison
-from paretrim.results.outcome import Outcome
+from paretrim.results.outcome import Choice, Outcome
 from paretrim.visible import escape, visible
 
 

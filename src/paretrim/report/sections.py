@@ -9,7 +9,7 @@ from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
 from paretrim.report.view import View
-from paretrim.results.choice import Choice
+from paretrim.results.outcome import Choice
 from paretrim.visible import escape
 
 KEY = (

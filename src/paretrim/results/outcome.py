@@ -154,3 +154,19 @@ def _require(value: object, name: str, place: str, *, share: bool) -> None:
 def _within(value: float, least: float, most: float, name: str, place: str) -> None:
     if not least <= value <= most:
         raise CorruptFile(f"{place}: {name} is {brief(value)}; it must lie from {least:g} to {most:g}; {_AGAIN}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search chose and why, in words, the same everywhere: the candidate with the label ``label``, whose file is ``file``.
+
+    ``targets`` are what was asked for, ``reason`` is why this candidate was kept, ``facts`` are what is known about its loss of
+    accuracy, and ``problems`` are targets that it misses, that are not shown to be met, or that the test images contradict.
+    """
+
+    label: str
+    file: str
+    targets: tuple[str, ...]
+    reason: str
+    facts: tuple[str, ...]
+    problems: tuple[str, ...]

@@ -13,9 +13,8 @@ from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
 from paretrim.files import is_file, is_folder, read_regular, write_atomically
 from paretrim.results import store
-from paretrim.results.choice import Choice
 from paretrim.results.comparison import Comparison, comparison_of
-from paretrim.results.outcome import Outcome, require_plausible
+from paretrim.results.outcome import Choice, Outcome, require_plausible
 from paretrim.visible import brief
 
 ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"

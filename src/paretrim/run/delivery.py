@@ -21,8 +21,7 @@ from paretrim.history import under_todays_names
 from paretrim.metric import Metric
 from paretrim.report import page
 from paretrim.results import store
-from paretrim.results.choice import Choice
-from paretrim.results.outcome import Origin, Outcome
+from paretrim.results.outcome import Choice, Origin, Outcome
 from paretrim.results.run_folder import (
     INSIDE,
     ONNX_FILE,
@@ -39,8 +38,7 @@ from paretrim.results.run_folder import (
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.changes import TestLogits
-from paretrim.run.doubts import seen_before
-from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of
+from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of, seen_before
 from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
@@ -141,7 +139,7 @@ def deliver(
 
 
 def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
-    """The warning of :func:`paretrim.run.doubts.seen_before` about the dense network, whose value the first stage notes."""
+    """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose value the first stage notes."""
     noted = [entry.candidate.history[0].value_before for entry in entries if entry.candidate.history]
     validation = experiment.start.validation
     if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from paretrim.bench.types import Latency
 from paretrim.files import write_atomically
 from paretrim.report.noise import doubts
-from paretrim.results.choice import Choice
-from paretrim.results.outcome import Outcome
+from paretrim.results.outcome import Choice, Outcome
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import (
     Delivery,

@@ -15,8 +15,7 @@ from paretrim.results.run_folder import INDEX, ONNX_FILE, index_of, keep_index
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting, left_out, time_files
 from paretrim.run.delivery import judged, problems_of, ship
-from paretrim.run.doubts import seen_before
-from paretrim.run.judge import origin_of, outcome_of, with_latencies
+from paretrim.run.judge import origin_of, outcome_of, seen_before, with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import DENSE, Recipe
 from paretrim.run.run import open_with, read_data, train
@@ -133,7 +132,7 @@ def _index(folder: Path) -> list[dict[str, str | int]]:
 
 
 def _seen_before(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
-    """The warnings of :func:`paretrim.run.doubts.seen_before` about the dense networks, whose value first stages note."""
+    """The warnings of :func:`paretrim.run.judge.seen_before` about the dense networks, whose value first stages note."""
     for seed in grid.seeds:
         here = [_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms]
         dense = next((one for one in here if one and not one.history), None)

@@ -15,8 +15,7 @@ from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.prune_of import prune_of
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
 from paretrim.train.budget import STRICT, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -74,7 +73,7 @@ class AcDc:
                 f"acdc: warmup, last_dense and last_sparse are {self.warmup}, {self.last_dense} and {self.last_sparse} of the "
                 "budget, more than all of it; let their sum be at most 1"
             )
-        prune_of(self)
+        self._prune()
 
     def is_sparse_at(self, progress: float) -> bool:
         """Whether the phase at this progress in [0, 1] is a sparse one."""
@@ -84,18 +83,30 @@ class AcDc:
             return False
         return math.floor((progress - self.warmup) / self.phase + _SLACK) % 2 == 0
 
+    def _prune(self) -> Prune:
+        """Makes masks, and chooses layers, with these settings."""
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            score=self.score,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
+
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
-        prune_of(self).masks_of(private, self.sparsity, resources)
-        for layer in prune_of(self).layers_of(private).values():
+        self._prune().masks_of(private, self.sparsity, resources)
+        for layer in self._prune().layers_of(private).values():
             if layer.mask is None:
                 replace_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Change the phase if it is time to."""
-        prune = prune_of(self)
+        prune = self._prune()
         layers = prune.layers_of(training.network).values()
         is_masked = any(layer.mask is not None and not bool(layer.mask.all()) for layer in layers)
         if self.is_sparse_at(progress):

@@ -14,8 +14,7 @@ from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
-from paretrim.stages.prune.prune_of import prune_of
-from paretrim.stages.prune.stage import CHANNEL
+from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.train.budget import STRICT, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -59,22 +58,32 @@ class Gsm:
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
             raise InvalidRecipe(f"gsm: pattern {self.pattern} has no blocks to rank; choose unstructured or 1x4")
-        prune_of(self)
+        self._prune()
+
+    def _prune(self) -> Prune:
+        """Makes masks, and chooses layers, with these settings."""
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy; a sparsity that cannot be reached is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
-        prune_of(self).masks_of(private, self.sparsity, resources)
+        self._prune().masks_of(private, self.sparsity, resources)
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Cut at the end."""
         if progress == 1:
-            prune_of(self).mask_(training.network, self.sparsity, training.resources)
+            self._prune().mask_(training.network, self.sparsity, training.resources)
 
     def observe(self, training: Training, _step: Step, /) -> None:
         """Take the gradient from all weights but those that matter most now."""
-        layers = prune_of(self).layers_of(training.network)
+        layers = self._prune().layers_of(training.network)
         gradients = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None and name in gradients}
         weights = {name: layers[name].weight.detach() for name in gradients}

@@ -15,9 +15,8 @@ from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, expand, parse_pattern
-from paretrim.stages.prune.prune_of import prune_of
 from paretrim.stages.prune.scores import largest
-from paretrim.stages.prune.stage import CHANNEL
+from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -67,11 +66,23 @@ class RigL:
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
             raise InvalidRecipe(f"rigl: pattern {self.pattern} has no blocks that can move; choose unstructured or 1x4")
-        prune_of(self)
+        self._prune()
+
+    def _prune(self) -> Prune:
+        """Makes masks, and chooses layers, with these settings."""
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            score=self.score,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A pruned copy, with gradients of its zeros."""
-        return Training(prune_of(self).begin(network, resources).network, resources, dense_gradients=True)
+        return Training(self._prune().begin(network, resources).network, resources, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Nothing ramps: masks move in steps."""
@@ -82,7 +93,7 @@ class RigL:
             return
         share = self.drop / 2 * (1 + math.cos(math.pi * step.progress / self.until))
         pattern = parse_pattern(self.pattern)
-        for name, layer in prune_of(self).layers_of(training.network).items():
+        for name, layer in self._prune().layers_of(training.network).items():
             if layer.mask is not None:
                 replace_mask_(layer, moved(layer.mask, layer.weight.detach(), step.dense_gradients[name], share, pattern))
 

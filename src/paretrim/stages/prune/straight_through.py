@@ -18,9 +18,8 @@ from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
 from paretrim.stages.prune.patterns import parse_pattern
-from paretrim.stages.prune.prune_of import prune_of
 from paretrim.stages.prune.schedule import cubic
-from paretrim.stages.prune.stage import CHANNEL
+from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -91,20 +90,31 @@ class StraightThrough:
                 f"straight_through: start, end and freeze are {self.start}, {self.end} and {self.freeze}; the ramp must end "
                 "before the masks freeze, so let them rise in this order"
             )
-        prune_of(self)
+        self._prune()
+
+    def _prune(self) -> Prune:
+        """Makes masks, and chooses layers, with these settings."""
+        return Prune(
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            allocation=self.allocation,
+            first=self.first,
+            last=self.last,
+            depthwise=self.depthwise,
+        )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
-        prune_of(self).masks_of(private, self.sparsity, resources)
-        layers = prune_of(self).layers_of(private)
+        self._prune().masks_of(private, self.sparsity, resources)
+        layers = self._prune().layers_of(private)
         extra = nn.ModuleDict({key_of(name): _Memory(layer) for name, layer in layers.items()})
         give_masks_(layers)
         return Training(private, resources, extra, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Freeze the masks if it is time to."""
-        layers = prune_of(self).layers_of(training.network)
+        layers = self._prune().layers_of(training.network)
         memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
         hidden = progress < self.freeze
         if not hidden:
@@ -119,7 +129,7 @@ class StraightThrough:
         """Let gradients through to all weights, and move the masks if it is time to."""
         if step.progress >= self.freeze:
             return
-        layers = prune_of(self).layers_of(training.network)
+        layers = self._prune().layers_of(training.network)
         memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
         for name, layer in layers.items():
             weight, pruned = layer.weight.detach(), ~torch.as_tensor(layer.mask)
