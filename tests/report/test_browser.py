@@ -144,7 +144,10 @@ def test_the_page_works_in_a_browser(tmp_path: Path, count: int, width: int) -> 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
 def test_the_pages_policy_lets_its_own_script_and_style_run(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    page.write([fakes.outcome("<b>A</b><script>document.documentElement.dataset.error = 'ran'</script>")], path, title="Policy")
+    page.write(
+        page.render([fakes.outcome("<b>A</b><script>document.documentElement.dataset.error = 'ran'</script>")], title="Policy"),
+        path,
+    )
     found = opened(path, tmp_path / "profile", width=800)
     assert found["ready"] == "yes"
     assert "error" not in found
@@ -155,7 +158,7 @@ def test_the_pages_policy_lets_its_own_script_and_style_run(tmp_path: Path) -> N
 def test_a_picture_can_be_taken(tmp_path: Path) -> None:
     assert CHROMIUM is not None
     path, picture = tmp_path / "page.html", tmp_path / "page.png"
-    page.write(fakes.orders(1), path, title="Picture")
+    page.write(page.render(fakes.orders(1), title="Picture"), path)
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,844", f"--screenshot={picture}"]
     subprocess.run([*command, path.as_uri()], capture_output=True, timeout=500, check=True)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -152,13 +152,13 @@ def test_a_missing_percentile_is_a_dash() -> None:
 
 def test_write_makes_the_folder_and_the_same_bytes(tmp_path: Path) -> None:
     path = tmp_path / "new" / "index.html"
-    page.write(fakes.orders(1), path, title="Written")
+    page.write(page.render(fakes.orders(1), title="Written"), path)
     assert path.read_text(encoding="utf-8") == page.render(fakes.orders(1), title="Written")
 
 
 def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecipe, match="there are no outcomes to report"):
-        page.write((), tmp_path / "index.html", title="Empty")
+        page.write(page.render((), title="Empty"), tmp_path / "index.html")
 
 
 def test_a_sparkline_needs_samples_and_a_range() -> None:

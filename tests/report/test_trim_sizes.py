@@ -60,7 +60,7 @@ def test_the_terminal_shows_both_and_says_which_decides():
 
 
 def test_the_page_draws_the_one_and_lists_the_other(tmp_path):
-    page.write(LINES, tmp_path / "a.html")
+    page.write(page.render(LINES), tmp_path / "a.html")
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)[1])
     assert [point["bytes"][0] for point in data["points"]] == [30_000_000, 1_230_000, 4_560_000]
@@ -70,7 +70,7 @@ def test_the_page_draws_the_one_and_lists_the_other(tmp_path):
     assert headings.index(".trim") < headings.index("ONNX")
     assert text.index("data-v=1230000>1.23 MB") < text.index("data-v=11000000>11.0 MB")
     assert "11,000,000 bytes), its .trim file (1,230,000 bytes)" in text
-    page.write(OLD, tmp_path / "b.html")
+    page.write(page.render(OLD), tmp_path / "b.html")
     old = (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "Accuracy in %, against file size" in old
     assert ".trim</button>" not in old

@@ -135,7 +135,7 @@ def study(parsed: argparse.Namespace, command_line: str) -> int:
         if measuring:
             outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, watcher=watcher)
         keep_commands(results, (command_line,))
-        page.write(outcomes, results / REPORT, title=grid.name, reproduce=(command_line,))
+        page.write(page.render(outcomes, title=grid.name, reproduce=(command_line,)), results / REPORT)
     show(outcomes, results, parsed)
     return DONE
 

@@ -41,9 +41,8 @@ def report(parsed: argparse.Namespace) -> int:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
         commands = dict.fromkeys(command for source in sources if source.is_dir() for command in commands_of(source))
         alone = len(sources) == 1 and sources[0].is_dir()
-        page.write(
+        text = page.render(
             outcomes,
-            out,
             title=parsed.title,
             distributions=shapes,
             reproduce=tuple(commands),
@@ -52,6 +51,7 @@ def report(parsed: argparse.Namespace) -> int:
             changes=changes_in(sources[0]) if alone else None,
             inside=_inside(sources[0], out) if alone else "",
         )
+        page.write(text, out)
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:

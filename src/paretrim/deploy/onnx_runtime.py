@@ -13,7 +13,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.errors import MissingDependency, UnsupportedOperation
-from paretrim.graph.interpreter import check_images, only
+from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
 
@@ -31,7 +31,7 @@ _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CON
 
 
 @dataclass(frozen=True, eq=False)
-class OnnxRuntimeRunnable:
+class OnnxRuntimeRunnable(OneOutput):
     """An ONNX file in ONNX Runtime on the CPU."""
 
     path: Path
@@ -63,15 +63,6 @@ class OnnxRuntimeRunnable:
         if others:
             raise UnsupportedOperation(f"'{path}' takes {1 + len(others)} inputs; a network takes images alone")
         return cls(path, session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
-
-    def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes].
-
-        Raises:
-            UnsupportedOperation: the network has several outputs.
-            ParetrimError: as from :meth:`outputs`.
-        """
-        return only(self.outputs(images))
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output [N, ...].

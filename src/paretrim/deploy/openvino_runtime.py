@@ -10,7 +10,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.errors import MissingDependency
-from paretrim.graph.interpreter import check_images, only
+from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
 
@@ -22,7 +22,7 @@ COMPILED_SIZES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class OpenVinoRunnable:
+class OpenVinoRunnable(OneOutput):
     """An ONNX file in OpenVINO on the CPU, compiled for every batch size at its first call.
 
     A fixed batch lets OpenVINO plan memory and choose kernels once; with a free one it does so at every call.
@@ -54,15 +54,6 @@ class OpenVinoRunnable:
         runnable = cls(path, core, model, shape, pixels, threads, version)
         runnable._request(1)
         return runnable
-
-    def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes].
-
-        Raises:
-            UnsupportedOperation: the network has several outputs.
-            ParetrimError: as from :meth:`outputs`.
-        """
-        return only(self.outputs(images))
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output [N, ...].

@@ -15,7 +15,7 @@ from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
 from paretrim.files import is_trim_file
-from paretrim.graph.interpreter import only, run_outputs
+from paretrim.graph.interpreter import OneOutput, run_outputs
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -90,21 +90,13 @@ class Agreement:
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceRunnable:
+class ReferenceRunnable(OneOutput):
     """The NumPy interpreter as a runtime. Its threads are those of NumPy's BLAS, set outside."""
 
     graph: Graph
     threads: int = 1
     runtime: str = REFERENCE
     version: str = __version__
-
-    def __call__(self, images: Values) -> FloatArray:
-        """Logits [N, classes].
-
-        Raises:
-            UnsupportedOperation: the network has several outputs.
-        """
-        return only(self.outputs(images))
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output [N, ...]."""

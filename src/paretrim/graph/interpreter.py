@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
@@ -89,15 +90,24 @@ def run_outputs(graph: Graph, images: Values, *, batch: int | None = None, threa
     return results
 
 
-def only(outputs: tuple[FloatArray, ...]) -> FloatArray:
-    """The logits, of a network of one output.
+class OneOutput(Protocol):
+    """What a runtime inherits to be called for the one output of a network; it has :meth:`outputs` of its own."""
 
-    Raises:
-        UnsupportedOperation: the network has several outputs.
-    """
-    if len(outputs) != 1:
-        raise UnsupportedOperation(f"the network has {len(outputs)} outputs; call outputs(images), which returns all of them")
-    return outputs[0]
+    def outputs(self, images: Values) -> tuple[FloatArray, ...]:
+        """Every output float32 [N, ...] of images [N, C, H, W]."""
+        ...
+
+    def __call__(self, images: Values) -> FloatArray:
+        """Logits float32 [N, classes], or the one map, of images [N, C, H, W]: uint8 pixels or normalised float32, as it takes.
+
+        Raises:
+            UnsupportedOperation: the network has several outputs.
+            ParetrimError: as from :meth:`outputs`.
+        """
+        found = self.outputs(images)
+        if len(found) != 1:
+            raise UnsupportedOperation(f"the network has {len(found)} outputs; call outputs(images), which returns all of them")
+        return found[0]
 
 
 def _fast_batch(graph: Graph) -> int:

@@ -20,42 +20,6 @@ from paretrim.results.outcome import Choice, Outcome
 from paretrim.visible import escape, visible
 
 
-def write(
-    outcomes: Sequence[Outcome],
-    path: Path,
-    *,
-    title: str | None = None,
-    distributions: Mapping[str, Sequence[float]] | None = None,
-    reproduce: Sequence[str] = (),
-    choice: Choice | None = None,
-    scans: Sequence[Sensitivity] = (),
-    changes: Mapping[str, Comparison] | None = None,
-    inside: str = "",
-) -> None:
-    """Write the report of a results store to ``path``, atomically.
-
-    ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
-    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
-    ``scans`` are those of the dense network's layers. ``changes`` say by label how the decisions of the others differ
-    from the first outcome's, and ``inside`` is the address, relative to this page, of one that looks into two of the networks.
-
-    Raises:
-        InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
-        OutOfSpace: the disk is full.
-    """
-    text = render(
-        outcomes,
-        title=title,
-        distributions=distributions,
-        reproduce=reproduce,
-        choice=choice,
-        scans=scans,
-        changes=changes,
-        inside=inside,
-    )
-    files.write_atomically(path, text.encode())
-
-
 def render(
     outcomes: Sequence[Outcome],
     *,
@@ -67,10 +31,15 @@ def render(
     changes: Mapping[str, Comparison] | None = None,
     inside: str = "",
 ) -> str:
-    """The page as text; see :func:`write`.
+    """The page of a results store as text.
+
+    ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
+    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
+    ``scans`` are those of the dense network's layers. ``changes`` say by label how the decisions of the others differ
+    from the first outcome's, and ``inside`` is the address, relative to this page, of one that looks into two of the networks.
 
     Raises:
-        InvalidRecipe: as for :func:`write`.
+        InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
     """
     view = view_of(outcomes, distributions or {})
     title = title or subject(view.points)
@@ -100,6 +69,15 @@ def render(
         f"<footer>Written by Paretrim {escape(__version__)}.</footer>\n"
         f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script></body></html>\n'
     )
+
+
+def write(text: str, path: Path) -> None:
+    """Write a page, atomically.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    files.write_atomically(path, text.encode())
 
 
 def _visible(value: object) -> object:

@@ -150,9 +150,8 @@ def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgem
 def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
     """Write the report into the run folder, and keep what was chosen, if anything was."""
     keep_choice(folder, choice)
-    page.write(
+    text = page.render(
         outcomes,
-        folder / REPORT,
         distributions=distributions(folder),
         reproduce=reproduce,
         choice=choice,
@@ -160,6 +159,7 @@ def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence
         changes=changes_in(folder),
         inside=INSIDE if (folder / INSIDE).is_file() else "",
     )
+    page.write(text, folder / REPORT)
 
 
 def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:

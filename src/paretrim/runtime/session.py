@@ -15,7 +15,7 @@ import numpy as np
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
 from paretrim.files import TRIM_START, is_trim_file
-from paretrim.graph.interpreter import check_images, only
+from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -83,7 +83,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Session:
+class Session(OneOutput):
     """A network that is ready to run; made by :func:`load` or :func:`plan`. May be called from many threads at once.
 
     ``shape`` (C, H, W) and ``takes_pixels`` say what it takes, ``output_shapes`` and ``output_names`` what it returns for an
@@ -129,17 +129,6 @@ class Session:
     def __deepcopy__(self, memo: object) -> Session:
         """The session itself: it never changes."""
         return self
-
-    def __call__(self, images: Values) -> FloatArray:
-        """Logits float32 [N, classes] of images [N, C, H, W]: uint8 pixels or normalised float32, as the network takes.
-
-        Images that do not lie in order in memory are copied first.
-
-        Raises:
-            DataUnavailable: they are no array, of another shape or type, hold NaN or infinity, or are too many for the memory.
-            UnsupportedOperation: the network has several outputs.
-        """
-        return only(self.outputs(images))
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output float32 [N, ...] of images as :meth:`__call__` takes them, in the order of ``output_names``.
