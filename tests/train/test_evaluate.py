@@ -1,4 +1,4 @@
-"""Accuracy of a quantized network: by the native runtime on a CPU, by torch where that cannot run it, the same either way."""
+"""Accuracy of a network: of integers by the native runtime on a CPU, of floats by what is faster, by torch where that is all."""
 
 import numpy as np
 import pytest
@@ -60,6 +60,56 @@ def test_what_the_native_runtime_refuses_is_computed_in_torch(quantized, monkeyp
     expected = evaluate.predictions(network, validation.epoch(0), CPU)
     monkeypatch.setattr(evaluate, "plan", refuse)
     assert all(map(torch.equal, evaluate.predictions(network, validation.epoch(0), CPU), expected))
+
+
+@pytest.fixture
+def floats():
+    """A float network, and batches of images for it."""
+    given = resources("depthwise")
+    return dense("depthwise").network, list(given.validation.epoch(0))
+
+
+def outputs(network, batches):
+    judged = evaluate._floats(network.eval(), CPU, in_torch=False)
+    with torch.inference_mode():
+        return torch.cat([judged(batch.inputs)[0] for batch in batches])
+
+
+def test_large_float_networks_of_few_products_are_judged_natively(floats, monkeypatch):
+    network, batches = floats
+    expected = outputs(network, batches)
+    monkeypatch.setattr(evaluate, "_LARGE_VALUE", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "fast_batches", never)
+        torch.testing.assert_close(outputs(network, batches), expected, rtol=1e-4, atol=1e-5)
+        found = evaluate.predictions(network, batches, CPU)
+    monkeypatch.setattr(evaluate, "plan", never)
+    assert all(map(torch.equal, evaluate.predictions(network, batches, CPU, in_torch=True), found))
+    monkeypatch.setattr(evaluate, "_FEW_PRODUCTS", 0)
+    assert all(map(torch.equal, evaluate.predictions(network, batches, CPU), found))
+
+
+def test_networks_that_do_not_compute_what_they_ship_are_judged_in_torch(floats, monkeypatch):
+    network, _ = floats
+    monkeypatch.setattr(evaluate, "_LARGE_VALUE", 1)
+    assert evaluate._is_faster_natively(network)
+    norm = next(iter(network.batch_norms().values()))
+    norm.gate = lambda training: torch.ones(len(norm.gamma))
+    assert not evaluate._is_faster_natively(network)
+    norm.gate = None
+    weights = Quantize(budget=NONE, activations="float32").begin(network, resources("depthwise")).network
+    assert not evaluate._is_faster_natively(weights)
+
+
+def test_what_the_native_runtime_refuses_of_floats_is_computed_in_torch(floats, monkeypatch):
+    def refuse(*_arguments, **_settings):
+        raise UnsupportedOperation("not here")
+
+    network, batches = floats
+    expected = outputs(network, batches)
+    monkeypatch.setattr(evaluate, "_LARGE_VALUE", 1)
+    monkeypatch.setattr(evaluate, "plan", refuse)
+    assert torch.equal(outputs(network, batches), expected)
 
 
 def test_images_in_any_order_of_memory(quantized):

@@ -210,7 +210,9 @@ def judge(
     """
     task = start.task
     device, threads = start.execution.torch_device(), threads or torch.get_num_threads()
-    trained, _ = predictions(candidate.network, test.batches.epoch(0), device, task=task, integers=candidate.integers)
+    trained, _ = predictions(
+        candidate.network, test.batches.epoch(0), device, task=task, integers=candidate.integers, in_torch=True
+    )
     elsewhere, problems = _elsewhere(deployed.onnx, test.images, task, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
     if logits is None:

@@ -9,13 +9,22 @@ from torch import Tensor
 
 from paretrim.data.batches import Batch
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
+from paretrim.graph.interpreter import depends_on_library
 from paretrim.graph.types import Graph
+from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
 from paretrim.runtime import plan
 from paretrim.train.execution import fast_batches
 from paretrim.train.task import CLASSIFICATION, Task
+
+_LARGE_VALUE = 2**18
+"""Numbers of a value from which a pass over it, as torch makes for every BatchNorm and activation, leaves the caches."""
+
+_FEW_PRODUCTS = 150
+"""Multiply-adds for each number of all values, up to which those passes take so long that the native runtime, which makes none,
+is faster than torch: MobileNetV2 has 15, DenseNet-121 58, ResNet-50 108. ResNet-18 with 216 is as fast in torch, VGG faster."""
 
 _Judged = Callable[[Tensor], tuple[Tensor, ...]]
 """Normalised images [N, C, H, W] to every output [N, ...]."""
@@ -28,19 +37,24 @@ def predictions(
     *,
     task: Task = CLASSIFICATION,
     integers: Graph | None = None,
+    in_torch: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Decisions of the task and labels, [N, ...] each, on the CPU: of classes int64 [N]. The mode of the network is restored.
 
-    A network that is not quantized computes in float32. A quantized one is judged by the integers that will ship, bit for bit
-    those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime on a CPU,
-    in torch on a GPU. ``integers`` is its integer graph, where that is known already.
+    A network that is not quantized computes in float32: in torch, or on a CPU in the native runtime where that is faster and
+    ``in_torch`` does not ask for torch, to compare a file with. A quantized one is judged by the integers that will ship, bit
+    for bit those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime
+    on a CPU, in torch on a GPU. ``integers`` is its integer graph, where that is known already.
 
     Raises:
         DataUnavailable: there are no batches, or labels do not fit the network.
     """
     training = network.training
     network.eval().to(device)
-    judged = _integers(integers or freeze(network), device) if network.quantizers() else _floats(network)
+    if network.quantizers():
+        judged = _integers(integers or freeze(network), device)
+    else:
+        judged = _floats(network, device, in_torch=in_torch)
     found, labels = [], []
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
@@ -55,8 +69,12 @@ def predictions(
     return torch.cat(found), known
 
 
-def _floats(network: Network) -> _Judged:
-    """The network itself, in the batches and layout that are fast."""
+def _floats(network: Network, device: torch.device, *, in_torch: bool) -> _Judged:
+    """The native runtime where it is faster, else the network itself, in the batches and layout that are fast."""
+    if device.type == "cpu" and not in_torch and _is_faster_natively(network):
+        session = _session(freeze(network))
+        if session is not None:
+            return session
 
     def judged(images: Tensor) -> tuple[Tensor, ...]:
         parts = [network.outputs(part) for part in fast_batches(network, images)]
@@ -65,16 +83,30 @@ def _floats(network: Network) -> _Judged:
     return judged
 
 
+def _is_faster_natively(network: Network) -> bool:
+    """Whether a network of floats has large values and few multiply-adds for them, and computes what its frozen graph does."""
+    if any(layer.quantizer is not None for layer in weighted_layers(network).values()):
+        return False
+    if any(norm.gate is not None for norm in network.batch_norms().values()):
+        return False
+    graph = network.graph(weights=False)
+    sizes = [kind.size for kind in graph.types.values()]
+    return max(sizes) >= _LARGE_VALUE and graph.multiply_adds <= _FEW_PRODUCTS * sum(sizes) and not depends_on_library(graph)
+
+
+def _session(graph: Graph) -> _Judged | None:
+    """The native runtime for a graph that takes normalised images; None where it does not compute it."""
+    try:
+        session = plan(graph, threads=torch.get_num_threads(), measure=False)
+    except (UnsupportedOperation, CorruptFile):
+        return None  # the check of the deployed file says why
+    return lambda images: tuple(map(torch.from_numpy, session.outputs(images.float().numpy())))
+
+
 def _integers(graph: Graph, device: torch.device) -> _Judged:
     """What computes the outputs of an integer graph that takes normalised images; both ways give the same bits."""
-    if device.type == "cpu":
-        try:
-            session = plan(graph, threads=torch.get_num_threads(), measure=False)
-        except (UnsupportedOperation, CorruptFile):
-            pass  # not for the native runtime; the check of the deployed file says why
-        else:
-            return lambda images: tuple(map(torch.from_numpy, session.outputs(images.float().numpy())))
-    return IntegerNetwork(graph, device).outputs
+    session = _session(graph) if device.type == "cpu" else None
+    return session or IntegerNetwork(graph, device).outputs
 
 
 def evaluate(
