@@ -234,3 +234,9 @@ def test_quick_is_resnet18_alone_unless_networks_are_named():
     assert parse(["--quick"]).networks == "resnet18"
     assert parse(["--quick", "--networks", "resnet20"]).networks == "resnet20"
     assert parse([]).networks == "resnet18,vgg16_bn,wide_resnet_28_10,resnet20,resnet56"
+
+
+def test_quick_asks_for_less_unless_told_otherwise():
+    parse = module("runtime").parse
+    assert (parse(["--quick"]).networks, parse(["--quick"]).zeros) == ("resnet18", "0,80,95")
+    assert (parse([]).zeros, parse(["--quick", "--zeros", "0,90"]).zeros) == ("0,80,90,95", "0,90")
