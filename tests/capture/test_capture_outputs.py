@@ -52,6 +52,33 @@ def test_outputs_come_in_their_order(form):
         torch.testing.assert_close(output, other)
 
 
+NONES = {
+    "behind": (
+        lambda maps, mean, head: (head, None),
+        r"returns None as 'output_1', which is left out: the file returns 'output_0'",
+    ),
+    "by key": (
+        lambda maps, mean, head: {"out": head, "aux": None},
+        r"returns None as 'aux', which is left out: the file returns 'out'",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", NONES)
+def test_a_none_is_left_out_and_said_so(form):
+    returns, remark = NONES[form]
+    with pytest.warns(UserWarning, match=remark):
+        network = captured_network(Heads(returns).eval(), (3, 8, 8), classes=("a", "b", "c", "d"))
+    assert network.structure.outputs == ("head",)
+    assert network.structure.classes == ("a", "b", "c", "d")
+
+
+def test_names_stay_with_their_outputs_where_one_is_none():
+    with pytest.warns(UserWarning, match=r"returns None as 'aux', .*: the file returns 'out', 'mean'"):
+        graph = capture(Heads(lambda maps, mean, head: {"out": head, "aux": None, "mean": mean}), (3, 8, 8))
+    assert graph.output_names == ("out", "mean")
+
+
 def test_a_map_may_be_an_output():
     graph = capture(Heads(lambda maps, mean, head: (head, maps)), (3, 8, 8), classes=("a", "b", "c", "d"))
     validate(graph)
@@ -79,7 +106,8 @@ def test_a_module_that_returns_a_tuple_of_one_tensor_has_logits():
 
 REFUSED = {
     "nothing": (lambda maps, mean, head: (), "the network returns nothing; it must return logits"),
-    "none": (lambda maps, mean, head: (head, None), "output 1 of the network is None; outputs are tensors"),
+    "a number": (lambda maps, mean, head: (head, 3), "output 1 of the network is 3; outputs are tensors"),
+    "none at all": (lambda maps, mean, head: None, "the network returns nothing; it must return logits"),
     "number": (lambda maps, mean, head: (head, 7), "output 1 of the network is 7; outputs are tensors"),
     "twice": (lambda maps, mean, head: (head, mean, head), "output 2 of the network is the same as output 0; leave it out"),
     "softmax": (

@@ -112,7 +112,7 @@ def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
 
 def _returned(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """What a module returns of a copy of the images, in the order in which it is captured."""
-    return tuple(tree_leaves(module(images.clone())))
+    return tuple(leaf for leaf in tree_leaves(module(images.clone())) if leaf is not None)
 
 
 def _ended(found: CaptureResult, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

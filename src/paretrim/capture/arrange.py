@@ -246,12 +246,13 @@ def _same(work: Work, call: Call) -> Value:
 def _copy(work: Work, call: Call) -> Value:
     """What is overwritten by a copy of another value is that value from then on."""
     call.no_effect("self")
-    view, shape = work.view(call, call.arguments["src"]), call.shape()
+    source, shape = call.argument("src"), call.shape()
+    view = work.view(call, source)
     if view.shape == shape:
         return view
     if len(view.shape) != len(shape) or len(shape) != 3:
         raise call.refused(f"it copies {view.shape} to {shape}; copy between equal shapes")
-    return View(work.read(call, call.arguments["src"]), shape, spread=True)
+    return View(work.read(call, source), shape, spread=True)
 
 
 def _expand(work: Work, call: Call) -> Value:

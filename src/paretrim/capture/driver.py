@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import nn
-from torch.export.graph_signature import ExportGraphSignature, OutputKind
+from torch.export.graph_signature import OutputKind
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
@@ -32,7 +32,7 @@ from paretrim.capture.families import refuse_other_families
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
-from paretrim.capture.program import program_of
+from paretrim.capture.program import Program, program_of
 from paretrim.capture.remedies import INSTEAD, remedy
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.transposed import TRANSPOSED
@@ -100,7 +100,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}
-    results = _results(graph.find_nodes(op="output")[0], program.signature)
+    names, results = _results(graph.find_nodes(op="output")[0], program)
     work.returned = len(results)
     outputs: tuple[str, ...] = ()
     needed = _needed(graph, set(work.constants))
@@ -119,19 +119,33 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     if classes and not several:
         _check_classes(work.shapes[outputs[0]], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
-    if left_out:
-        warnings.warn(
-            f"the network ends in {' and '.join(left_out)}, which is left out: what is trained and deployed returns the "
-            "logits in front of it, and chooses the same classes",
-            stacklevel=3,
-        )
-    whole = Graph(
-        InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), program.results if several else ()
-    )
+    for remark in _remarks(work, program.results, names, left_out):
+        warnings.warn(remark, stacklevel=3)
+    whole = Graph(InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), names if several else ())
     captured = _without_dead(whole)
     _check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
+
+
+def _remarks(work: Work, all_names: Sequence[str], names: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
+    """What a user should know of how the captured network differs from the module."""
+    if left_out:
+        yield (
+            f"the network ends in {' and '.join(left_out)}, which is left out: what is trained and deployed returns the "
+            "logits in front of it, and chooses the same classes"
+        )
+    if work.repeated:
+        yield (
+            f"the weight {_quoted(work.repeated)} is used more than once: every use becomes a layer with weights of its "
+            "own, which are the same at first, are trained and pruned each by itself, and take room in the file each"
+        )
+    if missing := [name for name in all_names if name not in names]:
+        yield f"the network returns None as {_quoted(missing)}, which is left out: the file returns {_quoted(names)}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _require_no_new_data(graph: FxGraph) -> None:
@@ -248,12 +262,14 @@ def _take_element(work: Work, node: FxNode) -> None:
     work.share_memory(node, source)
 
 
-def _results(node: FxNode, signature: ExportGraphSignature) -> tuple[object, ...]:
-    """What the module returns, with tuples, lists and dictionaries opened."""
+def _results(node: FxNode, program: Program) -> tuple[tuple[str, ...], tuple[object, ...]]:
+    """Names and values of what the module returns, with tuples, lists and dictionaries opened and every None left out."""
     returned = node.args[0]
     assert isinstance(returned, tuple)
-    kinds = [result.kind for result in signature.output_specs]
-    return tuple(item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
+    kinds = [result.kind for result in program.signature.output_specs]
+    found = [item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+    kept = [(name, item) for name, item in zip(program.results, found, strict=True) if item is not None]
+    return tuple(name for name, _ in kept), tuple(item for _, item in kept)
 
 
 def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str, ...]:

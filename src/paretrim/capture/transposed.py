@@ -67,7 +67,8 @@ class _Side:
 def _conv_transpose2d(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
     call.no_effect("output_padding")  # the shape of the result says it
-    call.require("dilation", [1, 1], "of transposed convolutions only those with dilation 1 are known")
+    if call.pair("dilation") != (1, 1):
+        raise call.refused(f"of transposed convolutions only those with dilation 1 are known; it is {call.arguments['dilation']}")
     groups, factor = call.integer("groups"), call.pair("stride")
     path, given = work.weight(call, call.arguments["weight"])
     sizes = zip(work.shapes[source][1:], call.shape()[1:], given.shape[2:], factor, call.pair("padding"), strict=True)

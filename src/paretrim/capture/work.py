@@ -70,7 +70,8 @@ class Work:
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
         tensors: for every value of the program, the values that are the same tensor under another name.
         changed: memory of constants that the network changes while it runs.
-        owners: for every weight, the layers that use it, and which part of it.
+        owners: for every weight, the parts of it that layers have.
+        repeated: weights that several layers of the graph have, each a copy of its own.
         left_out: operations at the end of the network that change no class, and are not written down.
         returned: how many values the network returns.
     """
@@ -82,7 +83,8 @@ class Work:
     memory: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     tensors: dict[FxNode, list[FxNode]] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
-    owners: dict[str, list[tuple[str, torch.Tensor]]] = field(default_factory=dict)
+    owners: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)
     left_out: list[FxNode] = field(default_factory=list)
     returned: int = 1
 
@@ -205,19 +207,15 @@ class Work:
         return self.constants.get(argument) if isinstance(argument, FxNode) else None
 
     def weight(self, call: Call, argument: object) -> tuple[str, FloatArray]:
-        """Layer path and value of a weight; refuses one that another layer already uses."""
+        """Layer path and value of a weight; one that another layer has already is noted, and becomes a copy."""
         found = self.constant(argument)
         if found is None:
             raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
-        for owner, other in self.owners.get(found.name, []):
-            if _are_apart(found.tensor, other):
-                continue
-            if owner == call.layer:
-                raise call.refused("it is called a second time with the same weight; make a layer of its own for each call")
-            raise call.refused(f"it shares the weight '{found.name}' with '{owner}'; give each its own copy")
-        path = found.name.split(".parametrizations.")[0].removesuffix(".weight")
-        self.owners.setdefault(found.name, []).append((call.layer or path, found.tensor))
-        return path, found.array
+        parts = self.owners.setdefault(found.name, [])
+        if found.name not in self.repeated and not all(_are_apart(found.tensor, other) for other in parts):
+            self.repeated.append(found.name)
+        parts.append(found.tensor)
+        return found.name.split(".parametrizations.")[0].removesuffix(".weight"), found.array
 
     def overwrite(self, call: Call, value: Value, before: Value | None) -> None:
         """Let the first argument of an in-place operation, ``before`` until now, be the new value, for later readers.
