@@ -71,7 +71,7 @@ def _filled(node: FxNode) -> torch.Tensor | None:
 def changes_constant(work: Work, node: FxNode) -> bool:
     """Whether a node overwrites a parameter or buffer, such as a counter, or anything else by what depends on the image.
 
-    What it overwrites is noted: nothing may read it from then on, for it is another at every call.
+    What it overwrites is noted: nothing may read it from then on, since it differs from call to call.
     """
     target = node.args[0] if node.args else None
     if not isinstance(target, FxNode) or target not in work.constants or not is_in_place(node) or _renames(node):

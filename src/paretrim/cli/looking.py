@@ -27,7 +27,7 @@ def require_classes(recipe: Recipe) -> None:
     """Refuse ``--inside`` where there are no classes to look for, before anything trains.
 
     Raises:
-        InvalidRecipe: the task is another one than classification.
+        InvalidRecipe: the task is not classification.
     """
     if task_named(recipe.task) != CLASSIFICATION:
         raise InvalidRecipe(f"--inside looks into classifiers, and the task is '{recipe.task}'; leave out --inside")

@@ -106,8 +106,7 @@ class WeightGrid(Protocol):
 
     It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: trained is what
     ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, by weight only while
-    an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: where weights are 1e-9 times as
-    large, so are they.
+    an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: they scale with the weights.
     """
 
     widths: ClassVar[range]

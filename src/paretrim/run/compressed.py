@@ -128,7 +128,7 @@ def compress(
     report: Report | None = None,
     task: Task = CLASSIFICATION,
 ) -> CompressedNetwork:
-    """Compress a trained module and deploy it. The same call with the same folder goes on where it was interrupted.
+    """Compress a trained module and deploy it. The same call with the same folder resumes where it was interrupted.
 
     Args:
         model: takes float images [N, C, H, W] as the loaders give them and returns what the task expects, logits by

@@ -1,6 +1,6 @@
 """Running stages: the one ``run_stage``, and a folder in which nothing earned is lost.
 
-Everything is stored under a key made of what decides it (network, data, seed, stages so far), so the same command goes on after a
+Everything is stored under a key made of what decides it (network, data, seed, stages so far), so the same command resumes after a
 kill, and recipes that begin with the same stages share them.
 """
 
@@ -59,7 +59,7 @@ def run_stage(
 ) -> Candidate:
     """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
 
-    The candidate given is not changed. With a ``folder``, training checkpoints there and goes on after an interruption.
+    The candidate given is not changed. With a ``folder``, training keeps checkpoints there and resumes after an interruption.
     ``value_before`` is the metric on the validation images of a candidate without history, where it is known.
 
     Raises:

@@ -39,7 +39,7 @@ def run_recipe(
 
 
 def open_recipe(recipe: Recipe, watcher: Watcher) -> Experiment:
-    """Read the data and build the network, and the teacher if it is another one.
+    """Read the data and build the network, and the teacher if it is a different network.
 
     Raises:
         ParetrimError: data, network or weights are not what they should be.
@@ -62,7 +62,7 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
 
 
 def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
-    """A recipe whose data are read: its network is built, and its teacher if that is another one.
+    """A recipe whose data are read: its network is built, and its teacher if that is a different network.
 
     Raises:
         ParetrimError: network or weights are not what they should be.

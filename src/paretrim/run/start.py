@@ -135,7 +135,7 @@ class TestSet:
 
 
 def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, TestSet]:
-    """Read the data, build and capture the network. ``dataset`` spares reading it again.
+    """Read the data, build and capture the network. ``dataset`` saves reading it again.
 
     Raises:
         ParetrimError: the data, network or weights are not what they should be; nothing has been trained yet.

@@ -17,7 +17,7 @@ budget = { learning_rate = 0.02 }
 ```
 
 An arm lists stage names; ``+`` joins those that run at once. Its epochs are the study's total, split by the shares of its stages:
-every arm trains for equally long. ``stage`` names the kind where a stage's own name is another.
+every arm trains for equally long. ``stage`` names the kind where the stage itself is named differently.
 """
 
 from __future__ import annotations

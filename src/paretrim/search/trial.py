@@ -59,8 +59,8 @@ class Trial:
 class Evaluator:
     """Evaluates sequences of stages on one experiment, whose dense network is trained already, in a folder that the caller holds.
 
-    What the folder holds is not done again: sequences that begin alike share their first stages, and the same call after a kill
-    goes on. Make one with :func:`evaluator`.
+    What the folder holds is not done again: sequences that begin alike share their first stages, and the same call resumes after
+    a kill. Make one with :func:`evaluator`.
     """
 
     experiment: Experiment

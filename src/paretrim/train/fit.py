@@ -83,7 +83,7 @@ class Plan:
 def fit(training: Training, plan: Plan, *, folder: Path | None = None, report: Report | None = None) -> float:
     """Train the network, and the modules beside it, in place and return the seconds spent, those before an interruption included.
 
-    With a ``folder`` every epoch ends in a checkpoint, and a run that was killed goes on after the last one with the same result
+    With a ``folder`` every epoch ends in a checkpoint, and a run that was killed resumes from the last one with the same result
     to the last bit: what an epoch does is a function of the state it begins with, the seed and its number. ``advance`` and
     ``observe`` may replace layers: the optimizer follows, and keeps what it knows of parameters that stay.
 

@@ -122,7 +122,7 @@ class SparseTeacher:
         self._epoch = epoch
 
     def _claim(self, path: Path) -> None:
-        """Write whose store this is, or refuse one that is another's."""
+        """Write whose store this is, or refuse one that belongs to another teacher."""
         ours: dict[str, Any] = {**vars(self.origin), "images": self.images, "classes": self.classes}
         if not path.exists():
             save_state(path, {}, ours)

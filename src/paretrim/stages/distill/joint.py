@@ -33,7 +33,7 @@ METHODS = (
 class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 
-    The teacher is a copy that goes on from where the named teacher is: from its initialisation, if nothing has trained it. It
+    The teacher is a copy that continues from where the named teacher is: from its initialisation, if nothing has trained it. It
     trains with the budget of the stage, is in every checkpoint and never ships. The second summand does not move it. ``labels``
     of the stage is the beta of the paper, 0.5 there.
 

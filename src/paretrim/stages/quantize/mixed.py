@@ -74,7 +74,7 @@ class Mixture:
     first the first choice, above the last the last, so there is one choice more than percentiles.
     Or ``latency``: the least sum as of ``hessian`` whose layers take at most ``microseconds`` together in the native runtime, for
     one image on one thread. ``times`` are microseconds of every layer in every choice; without them they are measured when the
-    stage begins, so that another machine, and a stage that goes on after a kill, may come to another assignment.
+    stage begins, so that another machine, and a stage resumed after a kill, may come to another assignment.
 
     Raises:
         InvalidRecipe: the settings do not fit each other.
