@@ -18,7 +18,7 @@ Verdict = Literal["faster", "slower", "no difference"]
 class Arm:
     """One thing that is timed: a deployed file in a runtime with a number of threads.
 
-    ``runtime`` is ``onnxruntime``, ``openvino``, ``paretrim`` or ``reference``; ``path`` the deployed file.
+    ``runtime`` is one of :data:`paretrim.deploy.runnable.RUNTIMES`, ``path`` the deployed file.
     """
 
     name: str

@@ -76,7 +76,7 @@ def _brings_back(mask: Tensor, before: Tensor) -> bool:
 
 
 def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
-    """Another mask in place of the one that is there, for methods that drop weights and grow others while they train.
+    """Replace a layer's mask, for methods that drop weights and grow others while they train.
 
     A weight that comes back is 0 and trains from there, unless its layer does not hold pruned weights at 0. Every other stage
     uses :func:`set_mask_`.

@@ -104,9 +104,9 @@ class IncrementalGrid(Protocol):
 class WeightGrid(Protocol):
     """The grid of one weight [Co, ...]: int8 integers times a scale per output channel, zero point 0.
 
-    It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: trained is what
-    ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, by weight only while
-    an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: they scale with the weights.
+    It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: what is trained is
+    what ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, by weight only
+    while an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: they scale with the weights.
     """
 
     widths: ClassVar[range]
@@ -147,7 +147,7 @@ class WeightGrid(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What trains."""
+        """The parameters that train."""
         ...
 
     def __call__(self, weight: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class WeightGrid(Protocol):
         ...
 
     def facts(self) -> Facts:
-        """What makes it again, beside its tensors."""
+        """What restores it, together with its tensors."""
         ...
 
 
@@ -196,7 +196,7 @@ class ActivationGrid(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What trains."""
+        """The parameters that train."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -208,5 +208,5 @@ class ActivationGrid(Protocol):
         ...
 
     def facts(self) -> Facts:
-        """What makes it again, beside its tensors."""
+        """What restores it, together with its tensors."""
         ...

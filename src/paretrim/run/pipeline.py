@@ -121,7 +121,7 @@ def _validate(candidate: Candidate, resources: Resources) -> float:
 
 
 def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
-    """The same start with its network trained from where it is; unchanged if there is no budget."""
+    """The start with its network trained further; unchanged if there is no budget."""
     if budget is None:
         return start
     stage = FineTune(budget=budget)

@@ -48,9 +48,9 @@ class Start:
     are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
     apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
     they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
-    ``positions`` counts the training images of a user's loader that says which image is which; nothing of a teacher is stored
-    then, for the images of an epoch may differ from run to run. ``early`` gives its network as it was after a number of epochs,
-    None if it was not trained here. Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
+    ``positions`` counts the training images of a user's loader that says which image is which; outputs of a teacher are not
+    stored then, since the images of an epoch may differ from run to run. ``early`` gives its network as it was after a number of
+    epochs, None if it was not trained here. Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
     """
 
     network: Network
@@ -135,7 +135,7 @@ class TestSet:
 
 
 def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, TestSet]:
-    """Read the data, build and capture the network. ``dataset`` saves reading it again.
+    """Read the data, build and capture the network. A ``dataset`` that was read already is used as it is.
 
     Raises:
         ParetrimError: the data, network or weights are not what they should be; nothing has been trained yet.

@@ -69,7 +69,7 @@ class Evaluator:
     watcher: Watcher
 
     def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "") -> Trial:
-        """Train, deploy and measure; ``budget`` is the number of epochs over all stages, shared out as their own are.
+        """Train, deploy and measure; ``budget`` is the number of epochs over all stages, divided in proportion to their own.
 
         Without a budget each stage trains for its own epochs. A larger budget does not go on from a smaller one: learning rates
         and ramps have another course.

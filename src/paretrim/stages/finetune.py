@@ -29,7 +29,7 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class FineTune:
-    """Train with the labels under the constraints that are there."""
+    """Train with the labels, under the constraints that earlier stages set."""
 
     name: ClassVar[str] = "finetune"
     budget: Budget = Field(default_factory=Budget)
@@ -39,10 +39,10 @@ class FineTune:
         return Training(copy.deepcopy(network), resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps."""
+        """Do nothing: there is no ramp."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

@@ -36,7 +36,7 @@ class Together:
     """Stages that share one budget: all their constraints from the start, all their ramps, the sum of their losses.
 
     This is how simultaneous methods are written: pruning while distilling, quantization-aware training with a teacher, all three
-    at once. The parts begin in the order given. Parts that name no loss of their own are content with what the others minimise.
+    at once. The parts begin in the order given. Parts without a loss of their own train with those of the others.
 
     Raises:
         InvalidRecipe: there are no parts, or a part brings a budget of its own.

@@ -17,13 +17,12 @@ from paretrim.train.task import softened_kl as softened_kl
 class Outputs:
     """What a loss gets: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
 
-    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are the rest; ``outputs`` has all. The
-    fields of the teacher are the same.
-    ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the paths that the terms named.
-    ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own modules. ``indices`` [N] are
-    the positions of the images in the training set, None where they are not known (a user's own loader without
-    :class:`paretrim.Indexed`). ``inputs`` [N, C, H, W]
-    is what the network was given, for a loss that trains another network beside it.
+    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are the rest; ``outputs`` has all. The fields
+    of the teacher are the same. ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the
+    paths that the terms named. ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own
+    modules. ``indices`` [N] are the positions of the images in the training set, None where they are not known (a user's own
+    loader without :class:`paretrim.Indexed`). ``inputs`` [N, C, H, W] is what the network was given, for a loss that trains
+    another network beside it.
     """
 
     logits: Tensor

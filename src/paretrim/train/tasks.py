@@ -23,7 +23,7 @@ ALIKE = 0.01
 
 @dataclass(frozen=True)
 class Regression:
-    """Numbers for each image: as many labels, [N] or [N, ...], as the outputs have numbers, one output behind the other.
+    """Numbers for each image: as many labels, [N] or [N, ...], as the outputs have numbers, the outputs concatenated in order.
 
     Of a data set of classes, the label is the number of the class, and the network has one output.
     """

@@ -14,7 +14,7 @@ from paretrim.train.resources import Resources
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """One stage at work: the private network, what the stage may draw on, and modules of its own.
+    """One stage at work: the private network, the resources that the stage may use, and modules of its own.
 
     ``extra`` holds what trains or is remembered beside the network and never ships: projections of a feature loss, memory banks,
     sums of gradients. Its parameters are in the optimizer, and its ``state_dict`` is in every checkpoint. The stage's ``begin``

@@ -87,10 +87,10 @@ class Distill:
         return Training(private, resources, nn.ModuleDict(extra))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps."""
+        """Do nothing: there is no ramp."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
         """Labels, and what the teacher says."""

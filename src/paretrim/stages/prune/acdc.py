@@ -117,7 +117,7 @@ class AcDc:
                 replace_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

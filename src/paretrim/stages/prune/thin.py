@@ -68,10 +68,10 @@ class Thin:
         return Training(thin, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps."""
+        """Do nothing: there is no ramp."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

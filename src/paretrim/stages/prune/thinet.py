@@ -99,7 +99,7 @@ class ThiNet:
             network.become_(without_channels(network, groups, silenced(network, groups)))
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

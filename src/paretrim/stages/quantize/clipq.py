@@ -125,7 +125,7 @@ class ClipQ:
             set_mask_(layer, alive if layer.mask is None else alive & layer.mask)
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""

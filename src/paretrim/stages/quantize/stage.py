@@ -220,7 +220,7 @@ class Quantize:
                 layer.quantizer.incremental.fix_largest_(layer.weight, share)
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default, and what bits are worth."""
