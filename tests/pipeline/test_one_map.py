@@ -1,6 +1,7 @@
 """A network whose only output is a map, from training on the digits to its files: which pixels of a noisy digit are ink."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from paretrim import Budget, Distill, FineTune, Prune, Quantize, compress
 from paretrim.capture import capture
+from paretrim.cli.main import main
 from paretrim.data.digits import load_digits
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE, REFERENCE, open_outputs, open_runnable, verify
 from paretrim.errors import DataUnavailable, UnsupportedOperation
@@ -96,6 +98,14 @@ def test_every_runtime_agrees(done, runtime):
     assert runtime not in (NATIVE, REFERENCE) or agreement.worst_absolute == 0
     (timed,) = open_outputs(path, runtime=runtime, threads=1)(IMAGES.numpy())
     assert timed.shape == (64, CLASSES, 8, 8)
+
+
+def test_the_command_line_shows_the_map(done, capsys):
+    file = str(done.deployed.trim)
+    assert main(["inspect", file]) == 0
+    assert "outputs: logits [N, 2, 8, 8]" in capsys.readouterr().out
+    assert main(["inspect", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == {"logits": [CLASSES, 8, 8]}
 
 
 def test_the_file_trains_on(done):

@@ -54,7 +54,7 @@ def show(parsed: argparse.Namespace) -> int:
     show_rows(("layer", "shape", "format", "zeros", "bits/weight", "bytes", "share"), _rows(found))
     zeros, weights = (sum(getattr(layer, name) for layer in found.layers) for name in ("zeros", "weights"))
     say(f"{parsed.file}: {found.file_bytes:,} bytes, whole and undamaged")
-    if len(found.outputs) > 1:
+    if len(found.outputs) > 1 or any(len(shape) > 1 for shape in found.outputs.values()):
         outputs = (f"{name} [{', '.join(map(str, ('N', *shape)))}]" for name, shape in found.outputs.items())
         say(visible(f"outputs: {', '.join(outputs)}"))
     say(f"zeros: {wording.zeros(prunable, zeros / max(weights, 1))}")
