@@ -139,7 +139,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     assert [teacher.name for teacher in read_recipe(tmp_path / "teachers.toml").teachers] == ["dense", "large"]
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
     ways = [parse_stage({"stage": "quantize", **tomllib.loads(line)}, "stage").mixed.by for line in mixed.splitlines()]
-    assert ways == ["hessian", "variance", "latency"]
+    assert ways == ["hessian", "divergence", "variance", "latency"]
     assert read_recipe(tmp_path / "criteria.toml").stages[0].criteria[0].beta == 2.0
 
 

@@ -1,5 +1,6 @@
 """Mixed precision: the solver against brute force, the curvature against the whole Hessian, and assignments down to the file."""
 
+import copy
 import itertools
 from dataclasses import replace
 
@@ -23,8 +24,9 @@ from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import layer_times_ns
-from paretrim.stages.quantize.mixed import Mixture, output_variances
+from paretrim.stages.quantize.mixed import DIVERGENCE_IMAGES, Mixture, Question, divergences, output_variances
 from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.tasks import Regression
 
 THREE = (Format(bits=2), Format(bits=4), Format(bits=8))
 
@@ -91,10 +93,27 @@ def whole_traces(tiny, given):
     return found
 
 
-def small():
+def whole_gauss_newton_traces(tiny, given):
+    """The mean of the diagonal of J' H J of every layer, one output of one image after the other."""
+    images = given.calibration
+    outputs = tiny(images)
+    odds = outputs.detach().softmax(1)
+    layers, sums = weighted_layers(tiny), {}
+    for name, layer in layers.items():
+        slopes = [
+            torch.stack([torch.autograd.grad(one, layer.weight, retain_graph=True)[0].reshape(-1) for one in image])
+            for image in outputs
+        ]
+        bends = [torch.diag(p) - torch.outer(p, p) for p in odds]
+        total = sum(float((slope * (bend @ slope)).sum()) for slope, bend in zip(slopes, bends, strict=True))
+        sums[name] = total / len(images) / living_weights(layer)
+    return sums
+
+
+def small(between):
     """126 weights that have been trained a little, and 12 images."""
     torch.manual_seed(0)
-    parts = nn.Conv2d(3, 2, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(8, 4)
+    parts = nn.Conv2d(3, 2, 3, 3), between, nn.Flatten(), nn.Linear(8, 4)
     whole = resources("plain")
     given = replace(whole, calibration=whole.calibration[:12], calibration_labels=whole.calibration_labels[:12])
     return Network(capture(nn.Sequential(*parts), (3, 8, 8))).eval(), given
@@ -102,7 +121,7 @@ def small():
 
 @pytest.mark.parametrize("pruned", [False, True])
 def test_traces_are_those_of_the_whole_hessian(pruned):
-    tiny, given = small()
+    tiny, given = small(nn.ReLU())
     for layer in weighted_layers(tiny).values():
         if pruned:
             set_mask_(layer, layer.weight.detach().abs() > layer.weight.detach().abs().median())
@@ -113,6 +132,22 @@ def test_traces_are_those_of_the_whole_hessian(pruned):
     assert found == pytest.approx(exact, rel=0.1)
     assert all(torch.equal(tiny.state_dict()[key], tensor) for key, tensor in before.items())
     assert all(parameter.grad is None for parameter in tiny.parameters())
+
+
+def test_traces_are_those_of_gauss_newton_where_outputs_are_not_linear_in_a_layer():
+    tiny, given = small(nn.Softplus())
+    torch.manual_seed(0)
+    found = hessian_traces(tiny, given, samples=400)
+    assert found == pytest.approx(whole_gauss_newton_traces(tiny, given), rel=0.1)
+
+
+def test_a_loss_without_curvature_has_traces_of_0():
+    class Linear(Regression):
+        def loss(self, outputs, labels, /, *, label_smoothing):
+            return outputs[0].sum()
+
+    tiny, given = small(nn.ReLU())
+    assert set(hessian_traces(tiny, replace(given, task=Linear()), samples=1).values()) == {0.0}
 
 
 def test_curvature_that_is_not_finite_is_refused():
@@ -145,6 +180,48 @@ def test_by_variance_little_gets_few_bits_and_much_many():
     ordered = [found[name] for name in sorted(found, key=variances.get)]
     assert ordered == [2, 2, 4, 8, 8]
     assert sorted(found.values()) == ordered
+
+
+def question_of(tiny, given, settings):
+    """What a stage that quantizes every layer of ``tiny`` asks of a mixture."""
+    stage = Quantize(mixed=settings)
+
+    def fit(weight, form):
+        return stage._weight_grid(weight, form, None)
+
+    return Question(tiny, given, settings, named={}, usual=8, fit=fit, frozen=lambda formats: None)
+
+
+def test_a_divergence_is_that_of_the_network_with_one_layer_quantized():
+    tiny, given = copy.deepcopy(dense("residual").network).eval(), resources("residual")
+    before = {key: tensor.clone() for key, tensor in tiny.state_dict().items()}
+    found = divergences(question_of(tiny, given, Mixture(by="divergence", choices=THREE, bits=4.0)))
+    assert all(torch.equal(tiny.state_dict()[key], tensor) for key, tensor in before.items())
+    images = given.calibration[:DIVERGENCE_IMAGES]
+    with torch.no_grad():
+        right = tiny(images).log_softmax(1)
+        for name, moved in zip(weighted_layers(tiny), found, strict=True):
+            for form, one in zip(THREE, moved, strict=True):
+                other = copy.deepcopy(tiny)
+                layer = weighted_layers(other)[name]
+                layer.weight.copy_(Quantize()._weight_grid(layer.weight, form, None)(layer.weight))
+                expected = (right.exp() * (right - other(images).log_softmax(1))).sum(1).mean()
+                assert one == pytest.approx(float(expected), rel=1e-3, abs=1e-7)
+    assert [max(moved) for moved in found] == [moved[0] for moved in found]  # of 2, 4 and 8 bits, 2 do most
+
+
+@pytest.mark.parametrize("bits", [2.0, 3.1, 5.0, 8.0])
+def test_by_divergence_is_the_least_of_all_assignments_within_the_bits(bits):
+    stage = Quantize(mixed=Mixture(by="divergence", choices=THREE, bits=bits))
+    found = bits_of(stage)
+    tiny = copy.deepcopy(dense("residual").network)
+    losses = divergences(question_of(tiny, resources("residual"), stage.mixed))
+    layers = weighted_layers(tiny)
+    costs = [[layer.weight.numel() * form.bits for form in THREE] for layer in layers.values()]
+    budget = int(bits * sum(layer.weight.numel() for layer in layers.values()))
+    chosen = [(2, 4, 8).index(found[name]) for name in layers]
+    lost = sum(loss[number] for loss, number in zip(losses, chosen, strict=True))
+    assert lost == pytest.approx(by_brute_force(losses, costs, budget), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("bits", [2.0, 3.1, 5.0, 8.0])
@@ -183,7 +260,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
     random = np.random.default_rng(3)
     names = list(weighted_layers(dense("residual").network))
     times = {name: tuple(sorted(map(float, random.integers(1, 20, 3)))) for name in names}
-    budget = sum(some[1] for some in times.values())
+    budget = sum((some[1] + some[2]) / 2 for some in times.values())
     stage = Quantize(mixed=Mixture(by="latency", choices=THREE, microseconds=budget, times=times, samples=3))
     torch.manual_seed(1)
     found = bits_of(stage)
@@ -225,7 +302,7 @@ def test_all_layers_may_be_named():
 
 
 def test_a_mixture_ships_as_it_trains():
-    stage = Quantize(budget=SHORT, mixed=Mixture(choices=THREE, bits=4.0, samples=4))
+    stage = Quantize(budget=SHORT, mixed=Mixture(choices=THREE, bits=5.0, samples=4))
     found = run_stage(dense("residual"), stage, resources("residual"))
     graph, images = freeze(found.network), resources("residual").calibration[:10].numpy()
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
@@ -238,14 +315,15 @@ def test_a_mixture_ships_as_it_trains():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, variance, latency"),
+        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, divergence, variance, latency"),
         ({"bits": 4.0, "choices": [{"bits": 4}]}, "there are 1 choices; give at least two formats"),
         ({"bits": 4.0, "choices": [{"bit": 4}, {"bits": 2}]}, "there is no such key; did you mean 'bits'"),
         ({}, "by 'hessian' keeps one budget and 0 are given; give either bits or bytes"),
         ({"bits": 4.0, "bytes": 1000}, "by 'hessian' keeps one budget and 2 are given"),
+        ({"by": "divergence"}, "by 'divergence' keeps one budget and 0 are given; give either bits or bytes"),
         (
             {"by": "variance", "bits": 4.0},
-            "by 'variance' keeps no budget of bits; leave bits and bytes out, or set by to hessian",
+            "by 'variance' keeps no budget of bits; leave bits and bytes out, or set by to hessian or divergence",
         ),
         (
             {"by": "variance", "percentiles": [50.0]},
@@ -274,4 +352,5 @@ def test_curvature_needs_labels():
     given = replace(resources("residual"), calibration_labels=None)
     with pytest.raises(DataUnavailable, match="calibration images have no labels here"):
         Quantize(mixed=Mixture(bits=4.0), budget=NONE).begin(dense("residual").network, given)
-    assert isinstance(run_stage(dense("residual"), Quantize(mixed=Mixture(by="variance"), budget=NONE), given), Candidate)
+    for settings in (Mixture(by="variance"), Mixture(by="divergence", bits=4.0)):
+        assert isinstance(run_stage(dense("residual"), Quantize(mixed=settings, budget=NONE), given), Candidate)

@@ -5,7 +5,7 @@ Every way is a function in :data:`MIXTURES`, from the layers that no name has se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated
 
@@ -32,14 +32,29 @@ from paretrim.visible import brief
 
 Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
 
+BUDGETED = ("hessian", "divergence")
+"""Ways that keep a budget of bits or bytes."""
+
+DIVERGENCE_IMAGES = 256
+"""The most calibration images on which one layer after the other is quantized; the network runs on them for every choice."""
+
 METHODS = (
     Method(
         name="hessian",
         kind="mixture",
         source="Dong et al. 2020 (HAWQ-V2), arXiv 1911.03852",
         what="bits of layers by mean Hessian trace and rounding error, within a budget of bits or bytes, solved exactly",
-        formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 within the budget; traces by Hutchinson",
+        formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 within the budget; traces estimated",
         recipe="mixed-hessian",
+        settings=("quantize.mixed",),
+    ),
+    Method(
+        name="divergence",
+        kind="mixture",
+        source="Cai et al. 2020 (ZeroQ), arXiv 2001.00281, section 3.2",
+        what="bits of layers by what quantizing each of them alone does to the outputs, within a budget of bits or bytes",
+        formula="minimise sum of KL(network || network with W_l replaced by Q(W_l)) within the budget",
+        recipe="mixed-divergence",
         settings=("quantize.mixed",),
     ),
     Method(
@@ -70,6 +85,9 @@ class Mixture:
     ``by`` is ``hessian``: the least sum of mean Hessian trace * squared error of the rounded weights whose weights take at most
     ``bits`` each on average, or ``bytes`` together, before the file is coded (Dong et al. 2020, HAWQ-V2, arXiv 1911.03852); found
     exactly. ``samples`` random vectors estimate the traces. Pruned weights take no bits.
+    Or ``divergence``: the same budgets, and for a layer in a format the loss is how far the outputs move when its weights alone
+    are quantized (Cai et al. 2020, ZeroQ, arXiv 2001.00281): what the task calls imitation, which for classification is the KL
+    divergence from the float network, on at most 256 calibration images, without labels.
     Or ``variance``: the variance of a layer's outputs on calibration images against the ``percentiles`` of all layers: below the
     first the first choice, above the last the last, so there is one choice more than percentiles.
     Or ``latency``: the least sum as of ``hessian`` whose layers take at most ``microseconds`` together in the native runtime, for
@@ -101,10 +119,12 @@ class Mixture:
                 f"mixed: by is '{self.by}', microseconds is {self.microseconds} and times are {'' if self.times else 'not '}"
                 "given; by 'latency' needs the budget microseconds and may have times, other ways have neither"
             )
-        if self.by == "hessian" and budgets != 1:
-            raise InvalidRecipe(f"mixed: by 'hessian' keeps one budget and {budgets} are given; give either bits or bytes")
-        if self.by != "hessian" and budgets:
-            raise InvalidRecipe(f"mixed: by '{self.by}' keeps no budget of bits; leave bits and bytes out, or set by to hessian")
+        if self.by in BUDGETED and budgets != 1:
+            raise InvalidRecipe(f"mixed: by '{self.by}' keeps one budget and {budgets} are given; give either bits or bytes")
+        if self.by not in BUDGETED and budgets:
+            raise InvalidRecipe(
+                f"mixed: by '{self.by}' keeps no budget of bits; leave bits and bytes out, or set by to {' or '.join(BUDGETED)}"
+            )
         ascending = list(self.percentiles) == sorted(self.percentiles)
         if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):
             raise InvalidRecipe(
@@ -178,13 +198,49 @@ def output_variances(network: Network, names: tuple[str, ...], images: Tensor) -
 
 
 def _by_hessian(question: Question) -> Assignment:
+    return _within_bits(question, _losses(question))
+
+
+def _by_divergence(question: Question) -> Assignment:
+    return _within_bits(question, divergences(question))
+
+
+def divergences(question: Question) -> list[list[float]]:
+    """How far the outputs move when one open layer alone is quantized: a list of its choices for every layer, 0 or more."""
+    network, choices = question.network.eval(), question.settings.choices
+    images = question.resources.calibration[:DIVERGENCE_IMAGES]
+    with torch.no_grad():
+        parts = list(fast_batches(network, images))
+        expected = [network.outputs(part) for part in parts]
+        found = []
+        for layer in question.open.values():
+            weight = layer.weight.detach().clone()
+            moved = []
+            for form in choices:
+                layer.weight.copy_(question.fit(layer.effective_weight(), form)(layer.effective_weight()))
+                moved.append(_moved(question, parts, expected))
+                layer.weight.copy_(weight)
+            found.append(moved)
+    return found
+
+
+def _moved(question: Question, parts: Sequence[Tensor], expected: Sequence[tuple[Tensor, ...]]) -> float:
+    """Mean distance of the outputs from the expected ones, as the task measures imitation."""
+    total, task = 0.0, question.resources.task
+    for part, outputs in zip(parts, expected, strict=True):
+        total += float(task.imitation(question.network.outputs(part), outputs, temperature=1.0)) * len(part)
+    return max(total, 0.0) / sum(map(len, parts))
+
+
+def _within_bits(question: Question, losses: Sequence[Sequence[float]]) -> Assignment:
+    """The least sum of losses, of every open layer in every choice, within the budget of bits or bytes."""
     settings, layers = question.settings, question.open
     costs = [[question.weights_bits(layer, form) for form in settings.choices] for layer in layers.values()]
     every = weighted_layers(question.network)
     taken = sum(question.weights_bits(every[name], form) for name, form in question.named.items())
     weights = sum(living_weights(layer) for layer in every.values())
     budget = 8 * settings.bytes if settings.bytes is not None else int((settings.bits or 0.0) * weights)
-    chosen = least_loss(_losses(question), costs, budget - taken)
+    chosen = least_loss(losses, costs, budget - taken)
     if chosen is None:
         needed = taken + sum(min(some) for some in costs)
         raise InvalidRecipe(
@@ -241,6 +297,7 @@ def _squared_error(layer: WeightedLayer, fit: Fit, form: Format) -> float:
 
 MIXTURES: Mapping[str, Callable[[Question], Assignment]] = {
     "hessian": _by_hessian,
+    "divergence": _by_divergence,
     "variance": _by_variance,
     "latency": _by_latency,
 }
