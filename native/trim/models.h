@@ -60,25 +60,45 @@ int code_plain(Coder& coder, int bit, Counter& counter, std::uint32_t limit) {
   return bit;
 }
 
+// What a mixer makes of several counters: their logits, and the probability that the bit is 1.
+template <std::size_t N>
+struct Mixture {
+  std::int32_t logits[N];
+  std::int32_t one;
+};
+
+template <std::size_t N>
+inline Mixture<N> mixture_of(const Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N]) {
+  Mixture<N> found;
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < N; ++i) {
+    found.logits[i] = counters[i]->logit();
+    sum += std::int64_t{mixer.weights[i]} * found.logits[i];
+  }
+  const int logit = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -largest_logit, largest_logit));
+  found.one = logistic.squash[logit + 2048];
+  return found;
+}
+
+// Mixer and counters learn the bit.
+template <std::size_t N>
+inline void learn(int bit, const Mixture<N>& mixture, Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N],
+                  const std::uint32_t (&limits)[N]) {
+  const std::int32_t error = ((bit << 16) - mixture.one) * (mixer.rate >> 8) >> 4;
+  mixer.rate -= (mixer.rate - last_rate) >> 6;
+  for (std::size_t i = 0; i < N; ++i) {
+    mixer.weights[i] += static_cast<std::int32_t>((std::int64_t{mixture.logits[i]} * error + 0x8000) >> 16);
+    counters[i]->update(bit, limits[i]);
+  }
+}
+
 // One bit from the mixture of several counters.
 template <class Coder, std::size_t N>
 inline int code_mixed(Coder& coder, int bit, Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N],
                       const std::uint32_t (&limits)[N]) {
-  std::int32_t logits[N];
-  std::int64_t sum = 0;
-  for (std::size_t i = 0; i < N; ++i) {
-    logits[i] = counters[i]->logit();
-    sum += std::int64_t{mixer.weights[i]} * logits[i];
-  }
-  const int logit = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -largest_logit, largest_logit));
-  const std::int32_t one = logistic.squash[logit + 2048];
-  bit = coder.code(bit, static_cast<std::uint32_t>(one));
-  const std::int32_t error = ((bit << 16) - one) * (mixer.rate >> 8) >> 4;
-  mixer.rate -= (mixer.rate - last_rate) >> 6;
-  for (std::size_t i = 0; i < N; ++i) {
-    mixer.weights[i] += static_cast<std::int32_t>((std::int64_t{logits[i]} * error + 0x8000) >> 16);
-    counters[i]->update(bit, limits[i]);
-  }
+  const Mixture<N> mixture = mixture_of(mixer, counters);
+  bit = coder.code(bit, static_cast<std::uint32_t>(mixture.one));
+  learn(bit, mixture, mixer, counters, limits);
   return bit;
 }
 
@@ -101,9 +121,19 @@ std::uint32_t code_tree(Coder& coder, std::uint32_t value, int bits, Counter* co
 template <class Coder>
 std::uint32_t code_after(Coder& coder, std::uint32_t value, int bits, Mixer<2>* mixers, Counter* common, Counter* after) {
   std::uint32_t node = 1;
+  // Both mixtures that may be next are made while a decoder finds the bit: it would wait for each of their steps.
+  Mixture<2> next[2] = {{}, mixture_of<2>(mixers[bits - 1], {common + 1, after + 1})};
   for (int k = bits - 1; k >= 0; --k) {
-    const int bit = value >> k & 1;
-    node = node << 1 | code_mixed<Coder, 2>(coder, bit, mixers[k], {common + node, after + node}, {mobile, mobile});
+    const Mixture<2> mixture = next[node & 1];
+    const std::uint32_t left = 2 * node;
+    if (Coder::decodes && k > 0) {
+      next[0] = mixture_of<2>(mixers[k - 1], {common + left, after + left});
+      next[1] = mixture_of<2>(mixers[k - 1], {common + left + 1, after + left + 1});
+    }
+    const int bit = coder.code(value >> k & 1, static_cast<std::uint32_t>(mixture.one));
+    learn<2>(bit, mixture, mixers[k], {common + node, after + node}, {mobile, mobile});
+    node = left | static_cast<std::uint32_t>(bit);
+    if (!Coder::decodes && k > 0) next[bit] = mixture_of<2>(mixers[k - 1], {common + node, after + node});
   }
   return node - (std::uint32_t{1} << bits);
 }

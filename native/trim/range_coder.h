@@ -25,13 +25,11 @@ class Encoder {
   // Writes `bit`; `one` in 1..65535 is 65536 times the probability that it is 1.
   int code(int bit, std::uint32_t one) {
     const std::uint64_t bound = (range_ >> 16) * one;
-    if (bit) {
-      range_ = bound;
-    } else {
-      low_ += bound;
-      range_ -= bound;
-    }
-    while (range_ < smallest_range) shift();
+    // Arithmetic and no branch: half of all bits cannot be foreseen.
+    const std::uint64_t zero = static_cast<std::uint64_t>(bit) - 1;
+    low_ += bound & zero;
+    range_ = (bound & ~zero) | ((range_ - bound) & zero);
+    normalise();
     return bit;
   }
 
@@ -39,7 +37,7 @@ class Encoder {
   std::uint32_t code_raw(std::uint32_t value, int bits) {
     range_ >>= bits;
     low_ += value * range_;
-    while (range_ < smallest_range) shift();
+    normalise();
     return value;
   }
 
@@ -49,10 +47,13 @@ class Encoder {
   bool readable() const { return left_out_ <= most_silent; }
 
  private:
-  void shift() {
-    put(low_ >> 32);
-    low_ = (low_ & 0xffffffff) << 16;
-    range_ <<= 16;
+  // Once is enough: whatever is written, 2**-16 of the range is left.
+  void normalise() {
+    if (range_ < smallest_range) {
+      put(low_ >> 32);
+      low_ = (low_ & 0xffffffff) << 16;
+      range_ <<= 16;
+    }
   }
   void put(std::uint64_t word);  // 16 bits and, above them, a carry into what was written before
 
