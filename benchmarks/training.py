@@ -85,8 +85,11 @@ def stage_block(network: Network, stage: Stage, resources: Resources) -> Callabl
     """One block of Paretrim's own loop under the constraints of ``stage``."""
     training = stage.begin(network, resources)
 
+    def advance(progress: float) -> None:
+        stage.advance(training, progress)
+
     def block() -> None:
-        fit(training, Plan(stage.name, stage.budget, stage.losses(resources), lambda _: None))
+        fit(training, Plan(stage.name, stage.budget, stage.losses(resources), advance))
 
     return block
 

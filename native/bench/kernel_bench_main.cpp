@@ -148,7 +148,7 @@ class Bench {
     for (int type = 0; type < reals; ++type) {
       const std::int64_t numbers = bytes / (type == 0 ? 4 : 2);
       const std::string suffix = type == 0 ? "" : " bfloat16";
-      Aligned<float> x(bytes / 4), gradient(bytes / 4);
+      AlignedArray<float> x(bytes / 4), gradient(bytes / 4);
       for (std::int64_t i = 0; i < bytes / 4; ++i) x.data()[i] = gradient.data()[i] = 0.01F * static_cast<float>(i % 300 - 30);
       double sums[most_sums];
       float range[2];

@@ -8,7 +8,7 @@ import paretrim.run.planning
 from paretrim.errors import TrainingFailed
 from paretrim.run.judge import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
-from paretrim.run.planning import describe, doubt, predict
+from paretrim.run.planning import describe, doubt, predict, step_seconds
 from paretrim.run.start import start_from
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
@@ -38,6 +38,14 @@ def test_a_plan_scales_a_few_steps_to_the_whole(start):
     assert found.seconds == sum(stage.seconds for stage in found.stages)
     assert found.disk_bytes > 4 * found.parameters * 8  # four networks with their files
     assert all(torch.equal(tensor, before[name]) for name, tensor in start.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("moments", "expected"),
+    [([3.0], 0.0), ([3.0, 8.0], 5.0), ([3.0, 8.0, 9.0], 1.0), ([0.0, 9.0, 10.0, 11.0, 31.0], 1.0), ([0.0, 9.0, 10.0, 13.0], 2.0)],
+)
+def test_a_hiccup_is_not_scaled_up_and_a_single_step_is_all_there_is(moments, expected):
+    assert step_seconds(moments) == expected
 
 
 def test_a_plan_counts_in_words(start):

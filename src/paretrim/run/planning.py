@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,12 @@ from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import evaluate
-from paretrim.train.fit import Plan, Tick, fit
+from paretrim.train.fit import Plan, fit
 from paretrim.train.resources import Resources
-from paretrim.train.training import Training
+from paretrim.train.training import Step, Training
 
-TIMED_STEPS = 3
-"""Real steps that are taken of each kind of stage; the first warms up and is not timed."""
+TIMED_STEPS = 6
+"""Real steps of each kind of stage. The first warms up; the median of the others scales no hiccup up to the length of a run."""
 
 
 @dataclass(frozen=True)
@@ -286,10 +287,12 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
     began = time.monotonic()
     begun = stage.begin(network, resources)
     begin_seconds = time.monotonic() - began
-    moments: list[tuple[int, float]] = []
+    moments = [time.monotonic()]
 
-    def told(tick: Tick) -> None:
-        moments.append((tick.step, time.monotonic()))
+    def observe(step: Step) -> None:
+        stage.observe(begun, step)
+        float(step.loss)  # waits for a device that runs ahead
+        moments.append(time.monotonic())
 
     if stage.budget.epochs:
         few = replace(resources, train=lambda size: _FirstBatches(resources.train(size), TIMED_STEPS))
@@ -299,14 +302,18 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
             replace(stage.budget, epochs=1),
             stage.losses(few),
             lambda progress: stage.advance(begun, progress) if progress in (0.0, 1.0) else None,
-            observe=lambda step: stage.observe(begun, step),
+            observe=observe,
         )
-        fit(replace(begun, resources=few), plan, report=told)
-    steps = moments[-1][0] - moments[0][0] if moments else 0
-    # An epoch of a single step is all warm-up; the whole of it is then the best guess.
-    per_step = (moments[-1][1] - moments[0][1]) / steps if steps else 0.0
-    like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, per_step, begin_seconds, 0.0)
+        moments[0] = time.monotonic()
+        fit(replace(begun, resources=few), plan)
+    like = PlannedStage("", stage.name, 0, 0, stage.budget.batch_size, step_seconds(moments), begin_seconds, 0.0)
     return begun, _scaled(like, stage, resources, evaluation=evaluation)
+
+
+def step_seconds(moments: Sequence[float]) -> float:
+    """What a step takes, from when the first of a few begins and when each is done; a single one is all warm-up, none takes 0."""
+    first, *others = [after - before for before, after in itertools.pairwise(moments)] or [0.0]
+    return statistics.median(others or [first])
 
 
 def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluation: float) -> PlannedStage:

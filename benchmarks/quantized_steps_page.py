@@ -1,0 +1,116 @@
+"""The lines of ``benchmarks/quantized_steps.py --json``, and docs/training-speed.md, whose table is made from them alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from estimates import verdict_at_most
+
+from paretrim.intervals import Estimate
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "training-speed.md"
+RESULTS = ROOT / "results" / "quantized-steps.jsonl"
+BEGIN = "<!-- From here to the end marker: python benchmarks/quantized_steps.py --markdown -->"
+END = "<!-- end -->"
+NOTHING = "No measurement is kept yet."
+
+LIMIT = 1.6
+"""What a step may cost at most, as a multiple of the plain step."""
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One recipe on one network.
+
+    ``ratio`` is the CPU time of a step over that of the plain step of the same round, ``_low`` and ``_high`` end the 95 %
+    interval of the median; ``load`` is how many processes wanted a core meanwhile, per core.
+    """
+
+    network: str
+    recipe: str
+    bfloat16: bool
+    batch: int
+    threads: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    step_cpu_ms: float
+    plain_cpu_ms: float
+    rounds: int
+    load: float
+    cpu: str
+    versions: Mapping[str, str]
+    commit: str
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a later line must have in common to replace it."""
+        return self.network, self.recipe, self.bfloat16, self.batch, self.threads
+
+    @property
+    def verdict(self) -> str:
+        """Whether the step stays within the limit."""
+        return verdict_at_most(Estimate(self.ratio, self.ratio_low, self.ratio_high), LIMIT, "x")
+
+
+def to_json(line: StepLine) -> str:
+    """One line of JSON, with its verdict beside its values."""
+    return json.dumps(dataclasses.asdict(line) | {"verdict": line.verdict})
+
+
+def read(text: str) -> list[StepLine]:
+    """Lines in their order; of several with one key the last, in the place of the first. Verdicts are found anew."""
+    found: dict[tuple[object, ...], StepLine] = {}
+    for written in text.splitlines():
+        content = json.loads(written)
+        content.pop("verdict")
+        line = StepLine(**content)
+        found[line.key] = line
+    return list(found.values())
+
+
+def page_of(page: str, results: Path) -> str:
+    """The page, with the part between its markers written again.
+
+    Raises:
+        ValueError: the page lacks a marker, or has it twice.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"the page needs '{BEGIN}' and after it '{END}', each once")
+    lines = read(results.read_text(encoding="utf-8")) if results.is_file() else []
+    return f"{page.split(BEGIN)[0]}{BEGIN}\n\n{tables(lines)}\n\n{END}{page.split(END)[1]}"
+
+
+def tables(lines: Sequence[StepLine]) -> str:
+    """Markdown: a table for each network and type, and where the lines come from."""
+    if not lines:
+        return NOTHING
+    parts = []
+    for network, short in dict.fromkeys((line.network, line.bfloat16) for line in lines):
+        own = [line for line in lines if (line.network, line.bfloat16) == (network, short)]
+        parts.append(f"## {network}, {'bfloat16' if short else 'float32'}\n\n{_table(own)}")
+    return "\n\n".join([*parts, _origins(lines)])
+
+
+def _table(lines: Sequence[StepLine]) -> str:
+    rows = ["| recipe | CPU time of a step over the plain step | CPU ms a step | at most 1.6 |", "| --- | --- | --- | --- |"]
+    for line in sorted(lines, key=lambda line: line.ratio):
+        link = f"[{line.recipe}](../recipes/methods/{line.recipe}.toml)"
+        ratio = f"{line.ratio:.2f} [{line.ratio_low:.2f}, {line.ratio_high:.2f}]"
+        rows.append(f"| {link} | {ratio} | {line.step_cpu_ms:.0f} | {line.verdict} |")
+    return "\n".join(rows)
+
+
+def _origins(lines: Sequence[StepLine]) -> str:
+    said = {}
+    for line in lines:
+        packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
+        threads = f"{line.threads} thread{'s' if line.threads > 1 else ''}"
+        how = f"batches of {line.batch}, {threads}, {line.rounds} rounds; {line.load:.1f} processes for each core"
+        said[f"- {line.network}: {line.cpu}; {packages}; commit {line.commit or 'unknown'}; {how}."] = None
+    return "\n".join(["## Where these numbers come from", "", *said])
