@@ -103,10 +103,6 @@ def _(x):
 
 
 ERRORS = {
-    "layer norm": (
-        lambda: body(lambda self, x: self.extra(x), lambda: nn.LayerNorm([8, 8, 8])),
-        r"layer 'extra' \(aten.layer_norm.default\): use BatchNorm; statistics of the image itself cannot be folded into a layer",
-    ),
     "transposed": (
         lambda: body(lambda self, x: self.extra(x.flatten(2))[..., None], lambda: nn.ConvTranspose1d(8, 8, 2)),
         r"layer 'extra' \(aten.conv_transpose1d.default\): use an upsampling .* and a convolution, nn.ConvTranspose2d or nn.Pix",
@@ -115,7 +111,6 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2, dilation=2)),
         r"of transposed convolutions only those with dilation 1 are known; it is \[2, 2\]",
     ),
-    "group norm": (lambda: body(lambda self, x: self.extra(x), lambda: nn.GroupNorm(2, 8)), r"layer 'extra' \(aten.group_norm"),
     "recurrent": (
         lambda: body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
         r"layer 'extra' \(aten.gru.input\): this is a recurrent layer, which is not supported: .* take a convolutional network",
@@ -162,7 +157,6 @@ ERRORS = {
     "softplus": (lambda: body(lambda _, x: F.softplus(x, 1, 5)), r"leave the threshold of softplus at 20; 5.0 makes a step"),
     "threshold": (lambda: body(lambda _, x: F.threshold(x, 0.5, 2)), r"give threshold the value 0 or 0.5; it puts 2.0 in the pl"),
     "repeated rows": (lambda: body(lambda _, x: x.repeat(1, 1, 2, 1)), r"repeat channels of maps \[N, C, H, W\] only; this repe"),
-    "mirrored rows": (lambda: body(lambda _, x: x.flip(2)), r"choose among channels \(axis 1\) only, with fixed numbers; rows"),
     "product of activations": (
         lambda: body(lambda _, x: x[:, :1] @ x),
         r"its operands are \(1, 8, 8\) and \(8, 8, 8\); take a network of convolutions; attention is not known, and of products",
@@ -201,10 +195,6 @@ ERRORS = {
     "pooling over depth": (
         lambda: body(lambda _, x: F.avg_pool3d(x[:, None], 3, 1, 1)[:, 0]),
         r"use the 2d form; of pooling over depth only a window \[k, 1, 1\] .* and this is \[3, 3, 3\] over \[1, 8, 8, 8\]",
-    ),
-    "bilinear to an odd size": (
-        lambda: body(lambda _, x: F.interpolate(x, (11, 16), mode="bilinear")),
-        r"use a whole factor, or half the size, and align_corners=False, or mode='nearest'; \[8, 8\] is brought to \[11, 16\]",
     ),
     "concat": (lambda: body(lambda _, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
     "batch slice": (lambda: body(lambda _, x: x + x[:1]), r"the batch is sliced"),
@@ -257,20 +247,8 @@ ERRORS = {
         lambda: body(lambda self, x: self.extra(x.mean(3))[..., None], lambda: nn.Conv1d(8, 8, 1)),
         r"a weight of shape \(8, 8, 1\) over \(8, 8\); only a convolution along the channels of one pixel",
     ),
-    "odd size": (
-        lambda: body(lambda _, x: F.interpolate(F.pad(x, (0, 1, 0, 1)), size=(10, 9))),
-        r"pixels \[9, 9\] repeated to \[10, 9\]; only multiples are known",
-    ),
-    "odd factor": (
-        lambda: body(lambda _, x: F.interpolate(x, scale_factor=1.3)),
-        r"pixels \[8, 8\] repeated to \[10, 10\]; only multiples are known, and sizes near one that are given as sizes",
-    ),
-    "bilinear": (
-        lambda: body(lambda _, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
-        r"use an upsampling with mode='nearest' and a convolution, nn.* \(docs/operations.md lists what is\)",
-    ),
     "permute": (
-        lambda: body(lambda _, x: x.permute(0, 2, 3, 1)),
+        lambda: body(lambda _, x: x.permute(0, 3, 2, 1)),
         r"keep the channels first; of other orders only those of channel shuffle, of space to depth and back are known \(axes",
     ),
     "attention": (
@@ -280,10 +258,6 @@ ERRORS = {
     "recurrence": (
         lambda: body(lambda self, x: self.extra(x.flatten(2).transpose(1, 2))[0].mean(1)[..., None, None], recurrent),
         r"this is a recurrent layer, which is not supported",
-    ),
-    "channels last": (
-        lambda: body(lambda self, x: self.extra(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), lambda: nn.LayerNorm(8)),
-        r"use BatchNorm; statistics of the image itself cannot be folded into a layer \(axes are permuted to \[0, 2, 3, 1\]\)",
     ),
     "half shuffle": (
         lambda: body(lambda _, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
@@ -377,11 +351,6 @@ def _resized(**how):
 
 
 LATER = {
-    "factor that is not the ratio": (
-        lambda: _resized(scale_factor=0.52),
-        "its factor is not the ratio of the sizes; give the size",
-    ),
-    "another factor": (lambda: _resized(scale_factor=(2.04, 1.04)), "its factor is not the ratio of the sizes"),
     "division by zero": (lambda: body(lambda _, x: x / 0), r"layer 'the network itself' \(aten.div.*it divides by 0"),
     "infinite factor": (lambda: body(lambda _, x: x * float("inf")), "its other is inf; a file holds finite numbers only"),
     "bound that is no number": (lambda: body(lambda _, x: x.clamp(max=float("nan"))), "its max is nan; a file holds finite"),

@@ -11,9 +11,6 @@ from chain import (
 from hand_networks import trained
 from torch import nn
 
-from paretrim.capture import capture
-from paretrim.errors import UnsupportedOperation
-
 SIZES = {
     "resnet18": 32,
     "resnext50_32x4d": 32,
@@ -49,7 +46,11 @@ def test_families_from_module_to_file(torchvision_models, name, tmp_path):
     assert_the_file_runs_in_int8(graph, images, tmp_path)
 
 
-def test_convnext_is_refused_by_layer(torchvision_models):
-    message = r"layer 'features.0.1' .*use BatchNorm; .*axes are permuted to \[0, 2, 3, 1\]"
-    with pytest.raises(UnsupportedOperation, match=message):
-        capture(torchvision_models.convnext_tiny(weights=None).eval(), (3, 32, 32))
+@pytest.mark.slow
+def test_convnext_is_what_torch_computes(torchvision_models):
+    """Channels last inside its blocks, and norms of the channels of a pixel."""
+    torch.manual_seed(0)
+    settings = torchvision_models.convnext.CNBlockConfig
+    blocks = [settings(16, 32, 1), settings(32, None, 1)]
+    network, *_ = captured(torchvision_models.ConvNeXt(blocks, layer_scale=0.5, num_classes=10).eval(), (3, 32, 32))
+    assert {node.op for node in network.structure.nodes} >= {"conv2d", "mul", "pointwise", "linear"}

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import torch
 from torch.fx import Node as FxNode
 
+from paretrim.capture.along import ORDERS, ordered_channels
 from paretrim.capture.call import Call, operation_of
 from paretrim.capture.concat import concat
 from paretrim.capture.cut import cut
@@ -159,7 +160,7 @@ def _reshape(work: Work, call: Call) -> Value:
 
 
 def _permute(work: Work, call: Call) -> Value:
-    view = work.view(call, call.source, may_be_turned=True)
+    view = work.view(call, call.source, may_be_turned=True, may_be_last=True)
     rank = len(view.shape) + 1
     if call.operation == "permute":
         order = [axis % rank for axis in call.integers("dims")]
@@ -169,10 +170,14 @@ def _permute(work: Work, call: Call) -> Value:
         order[first], order[second] = order[second], order[first]
     if order == list(range(rank)):
         return view
+    if view.last and order == [0, 3, 1, 2]:
+        return View(view.name, work.shapes[view.name])
     moved = [axis for axis in order[1:] if axis == 0 or view.shape[axis - 1] != 1]
     if order[0] == 0 and moved == sorted(moved):  # only axes of one number change their place
         return replace(view, shape=call.shape())
     base = work.shapes[view.name]
+    if order == [0, 2, 3, 1] and view.plain and view.shape == base and not reason_behind(_behind(call.node)):
+        return View(view.name, call.shape(), last=True)
     if order == [*range(rank - 2), rank - 1, rank - 2] and rank > 2 and (view.turned or view.plain):
         return replace(view, shape=call.shape(), turned=not view.turned)
     view = work.view(call, call.source)
@@ -215,9 +220,7 @@ def _chosen(work: Work, call: Call) -> Value:
     """Channels in another order, as from RGB to BGR: runs of them joined."""
     source = work.read(call, call.source)
     channels, shape = work.shapes[source][0], call.shape()
-    if call.operation == "flip":
-        axes, places = list(call.integers("dims")), list(range(channels))[::-1]
-    elif call.operation == "index":
+    if call.operation == "index":
         listed = call.arguments["indices"]
         axes = [axis for axis, index in enumerate(listed) if index is not None] if isinstance(listed, list | tuple) else []
         places = _fixed_places(work, listed[axes[0]]) if len(axes) == 1 and isinstance(listed, list | tuple) else []
@@ -226,10 +229,7 @@ def _chosen(work: Work, call: Call) -> Value:
     if len(shape) != 3 or [axis % 4 for axis in axes] != [1] or not places:
         raise call.refused("choose among channels (axis 1) only, with fixed numbers; rows, columns and images keep their order")
     places = [place % channels for place in places]
-    starts = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), len(places)]
-    runs = [(places[start], places[stop - 1] + 1) for start, stop in pairwise(starts)]
-    parts = [cut(work, call, source, 0, start=start, stop=stop, step=1) for start, stop in runs]
-    return parts[0] if len(parts) == 1 else work.emit(call, "concat", [part.name for part in parts], shape=shape)
+    return ordered_channels(work, call, View(source, work.shapes[source]), places)
 
 
 def _fixed_places(work: Work, index: object) -> list[int]:
@@ -240,7 +240,7 @@ def _fixed_places(work: Work, index: object) -> list[int]:
 
 def _same(work: Work, call: Call) -> Value:
     call.no_effect("dtype", "other")
-    return work.view(call, call.source, may_be_turned=True)
+    return work.view(call, call.source, may_be_turned=True, may_be_last=True)
 
 
 def _copy(work: Work, call: Call) -> Value:
@@ -304,7 +304,7 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "repeat": _repeat,
         "index": _chosen,
         "index_select": _chosen,
-        "flip": _chosen,
+        **ORDERS,
     }
 )
 """Operations whose result is a tensor of its own."""

@@ -14,7 +14,9 @@ from paretrim.errors import UnsupportedOperation
 Pair = tuple[int, int]
 
 
-_NO_NUMBERS = frozenset({"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled"})
+_NO_NUMBERS = frozenset(
+    {"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled", "cudnn_enable"}
+)
 """Arguments that say where and how a result lies in memory, and never which numbers it holds."""
 
 

@@ -30,6 +30,7 @@ from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.families import refuse_other_families
 from paretrim.capture.layers import LAYERS, SAME
+from paretrim.capture.norms import NORMS
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import Program, program_of
@@ -41,7 +42,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {**LAYERS, **TRANSPOSED, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
+    {**LAYERS, **TRANSPOSED, **NORMS, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
 )
 """How every known operation is written down."""
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.capture.call import Call
+from paretrim.capture.last import over_channels
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.graph.types import Array, Attribute, FloatArray
 
@@ -26,7 +27,7 @@ def each(
 ) -> View:
     """A node that treats every number of a value by itself, seen under the shape that the value is seen under."""
     made = work.emit(call, op, [source.name], shape=work.shapes[source.name], attributes=attributes, name=name)
-    return View(made.name, source.shape)
+    return replace(source, name=made.name)
 
 
 def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]:
@@ -41,7 +42,7 @@ def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]
         if inverts and before is not None and _is_activation(work, right):
             negative = work.operand(call, right)
             negative = _reciprocal_of(work, call, negative) if scales else pointwise(work, call, negative, "mul_constant", -alpha)
-            return _affine(work, call, negative.name, before, scales=scales, inverts=False)
+            return _of_view(work, call, negative, before, scales=scales, inverts=False)
         if isinstance(right, int | float):
             number = alpha * call.finite("other", float(right))
             if scales and inverts and number == 0:
@@ -52,7 +53,10 @@ def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]
         constant = work.constant(right)
         if constant is not None:
             scaled = constant if alpha == 1 else Constant(constant.name, alpha * constant.tensor)
-            return _affine(work, call, work.read(call, left), scaled, scales=scales, inverts=inverts)
+            seen = work.view(call, left, may_be_last=True)
+            if not seen.last:
+                seen = View(name := work.read(call, left), work.shapes[name])
+            return _of_view(work, call, seen, scaled, scales=scales, inverts=inverts)
         first, second = work.operand(call, left), work.operand(call, right)
         if scales and inverts:
             second = _reciprocal_of(work, call, second)
@@ -83,7 +87,7 @@ def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
         first, second = second, first
     first, second = _broadcast(work, call, op, first, second)
     wide = work.shapes[first.name]
-    return View(work.emit(call, op, [first.name, second.name], shape=wide).name, first.shape)
+    return replace(first, name=work.emit(call, op, [first.name, second.name], shape=wide).name)
 
 
 def _repeated(call: Call, value: View) -> View:
@@ -95,6 +99,8 @@ def _repeated(call: Call, value: View) -> View:
 def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tuple[View, View]:
     """Both operands in shapes that the operation takes."""
     wide, narrow = work.shapes[first.name], work.shapes[second.name]
+    if first.last != second.last:
+        raise call.refused("only one of its operands has its channels last; permute the other one likewise")
     if first.shape == second.shape and wide == narrow:
         return first, second
     if op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1):
@@ -111,13 +117,24 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
     return work.spread(call, first, shape), work.spread(call, second, shape)
 
 
-def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> Value:
+def _of_view(work: Work, call: Call, seen: View, constant: Constant, *, scales: bool, inverts: bool) -> View:
+    """As :func:`_affine`, of a value that may have its channels last; so has the constant then."""
+    if not seen.last:
+        return _affine(work, call, seen.name, constant, scales=scales, inverts=inverts)
+    given = over_channels(constant, seen.shape[-1])
+    if given is constant and constant.tensor.numel() != 1:
+        shape = tuple(constant.tensor.shape)
+        raise call.refused(f"the constant '{constant.name}' of shape {shape} is not one number per channel of {seen.shape}")
+    return replace(seen, name=_affine(work, call, seen.name, given, scales=scales, inverts=inverts).name)
+
+
+def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> View:
     """A sum or product with one constant per channel: a BatchNorm with mean 0 and variance 1.
 
     Behind another of its kind it continues that one, so that ``(x - mean) / std`` is one node and rounds once.
     """
     shape = work.shapes[source]
-    operand = _per_channel(call, constant, shape).astype(np.float64)
+    operand = per_channel(call, constant, shape).astype(np.float64)
     if scales and inverts and not operand.all():
         raise call.refused(f"it divides by '{constant.name}', which holds 0")
     before = next(node for node in work.nodes if node.name == source) if source in work.shapes and work.nodes else None
@@ -133,7 +150,7 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
     return affine(work, call, source, gamma.astype(np.float32), beta.astype(np.float32))
 
 
-def _per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
+def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
     """A constant as one number [C] for each channel of a value of this shape."""
     array = constant.array
     if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # as torch.ones_like makes them
@@ -163,7 +180,7 @@ def _beside_constant(work: Work, call: Call, sign: float) -> View | None:
     if given is None:
         return None
     source = work.read(call, sides[0] if work.constant(sides[0]) is None else sides[1])
-    bound = _per_channel(call, given, work.shapes[source])
+    bound = per_channel(call, given, work.shapes[source])
     signs = np.full_like(bound, sign)
     beyond = each(work, call, "relu", affine(work, call, source, signs, -signs * bound))
     return affine(work, call, beyond.name, signs, bound)

@@ -10,6 +10,7 @@ import numpy as np
 
 from paretrim.capture.call import Call, Pair
 from paretrim.capture.cut import cut
+from paretrim.capture.last import as_map
 from paretrim.capture.remedies import remedy
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Array, Attribute
@@ -71,11 +72,25 @@ def _conv1d(work: Work, call: Call) -> Value:
 
 
 def _linear(work: Work, call: Call) -> Value:
+    """Of a map with its channels last it is a convolution of one pixel."""
+    seen = work.view(call, call.source, may_be_last=True)
+    if seen.last or (len(seen.shape) > 1 and seen.plain and seen.shape[:-1] == (1,) * (len(seen.shape) - 1)):
+        return _linear_over_channels(work, call)
     source = work.read(call, call.source)
     if len(work.shapes[source]) != 1:
         raise call.refused(f"a linear layer over the last axis of {work.shapes[source]}; flatten first")
     path, weight = work.weight(call, call.arguments["weight"])
     return work.emit(call, "linear", [source], shape=call.shape(), tensors={"weight": weight} | bias_of(work, call), name=path)
+
+
+def _linear_over_channels(work: Work, call: Call) -> View:
+    value, seen = as_map(work, call, call.source)
+    path, weight = work.weight(call, call.arguments["weight"])
+    tensors: dict[str, Array] = {"weight": weight[:, :, None, None]} | bias_of(work, call)
+    attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    shape = (len(weight), *value.shape[1:])
+    made = work.emit(call, "conv2d", [value.name], shape=shape, attributes=attributes, tensors=tensors, name=path)
+    return replace(seen, name=made.name, shape=(*seen.shape[:-1], len(weight)))
 
 
 def bias_of(work: Work, call: Call) -> dict[str, Array]:
@@ -109,13 +124,13 @@ def _batch_norm(work: Work, call: Call) -> Value:
 
 
 def _dropout(work: Work, call: Call) -> Value:
-    view = work.view(call, call.source)
-    source = view.name if view.plain else work.read(call, call.source)
+    view = work.view(call, call.source, may_be_last=True)
+    source = view.name if view.plain or view.last else work.read(call, call.source)
     if call.number("p") > 0:
         call.require("train", False, "it drops at random also in eval; use nn.Dropout, or pass training=self.training")
     call.no_effect("train")
     made = work.emit(call, "dropout", [source], shape=work.shapes[source], attributes={"probability": call.number("p")})
-    return View(made.name, view.shape)
+    return replace(view, name=made.name) if view.last else View(made.name, view.shape)
 
 
 def _product(work: Work, call: Call) -> Value:

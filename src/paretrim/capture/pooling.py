@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from paretrim.capture.along import along
 from paretrim.capture.call import Call, Pair
 from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import larger, minimum, pointwise
@@ -187,16 +188,13 @@ def _avg_pool3d(work: Work, call: Call) -> Value:
 def _upsample_nearest(work: Work, call: Call) -> Value:
     """Repeated pixels: adaptive pooling with more windows than pixels, every window within one of them.
 
-    For a size that is no multiple, some pixels of the least common multiple are taken.
+    For a size that is near a multiple, some pixels of the least common multiple are taken.
     """
     source, shape = work.read(call, call.source), call.shape()
     pairs = tuple(zip(work.shapes[source][1:], shape[1:], strict=True))
     multiple = (math.lcm(*pairs[0]), math.lcm(*pairs[1]))
     if any(common > _MOST_REPEATED * max(pair) for common, pair in zip(multiple, pairs, strict=True)) or not _floors(call, pairs):
-        raise call.refused(
-            f"pixels {list(work.shapes[source][1:])} repeated to {list(shape[1:])}; only multiples are known, and sizes near one "
-            "that are given as sizes and not as factors"
-        )
+        return _interpolated(work, call)
     value = View(source, work.shapes[source])
     if multiple != value.shape[1:]:
         attributes: dict[str, Attribute] = {"output_size": multiple}
@@ -212,7 +210,7 @@ def _upsample_bilinear(work: Work, call: Call) -> Value:
     source, shape = work.read(call, call.source), call.shape()
     view = View(source, work.shapes[source])
     if not _is_by_sizes(call, view.shape[1:], shape[1:]):
-        raise call.refused("its factor is not the ratio of the sizes; give the size, or set recompute_scale_factor=True")
+        return _interpolated(work, call)
     if view.shape[1:] == (1, 1):
         return work.spread(call, view, shape)
     factors = (shape[1] // view.shape[1], shape[2] // view.shape[2])
@@ -221,14 +219,21 @@ def _upsample_bilinear(work: Work, call: Call) -> Value:
         half: dict[str, Attribute] = {"window": (2, 2), "stride": (2, 2)}
         return work.emit(call, "avg_pool", [source], shape=shape, attributes=half)
     if call.arguments["align_corners"] or not whole:
-        raise call.refused(
-            f"use a whole factor, or half the size, and align_corners=False, or mode='nearest'; {list(view.shape[1:])} is "
-            f"brought to {list(shape[1:])} with align_corners={call.arguments['align_corners']}"
-        )
+        return _interpolated(work, call)
     value = work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": shape[1:]})
     even = (2 - factors[0] % 2, 2 - factors[1] % 2)  # a window of even size has no centre, so a second one of 2 moves it back
     value = _smoothed(work, call, value, even, (even[0] - 1, even[1] - 1))
     return _smoothed(work, call, value, factors, ((factors[0] - 1) // 2, (factors[1] - 1) // 2))
+
+
+def _interpolated(work: Work, call: Call) -> Value:
+    """By fixed shares of rows and of columns, which are read off what torch makes of one row, or column, among zeros."""
+    source = work.read(call, call.source)
+    value, (height, width) = View(source, work.shapes[source]), work.shapes[source][1:]
+    rows = torch.eye(height, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, width)
+    columns = torch.eye(width, dtype=torch.float64)[:, None, None, :].expand(-1, -1, height, -1)
+    value = along(work, call, value, 1, np.asarray(_tried(call, rows)[:, 0, :, 0].T, np.float32))
+    return along(work, call, value, 2, np.asarray(_tried(call, columns)[:, 0, 0, :].T, np.float32))
 
 
 def _is_by_sizes(call: Call, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
@@ -279,5 +284,8 @@ POOLING: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "upsample_nearest2d": _upsample_nearest,
         "_upsample_nearest_exact2d": _upsample_nearest,
         "upsample_bilinear2d": _upsample_bilinear,
+        "upsample_bicubic2d": _interpolated,
+        "_upsample_bilinear2d_aa": _interpolated,
+        "_upsample_bicubic2d_aa": _interpolated,
     }
 )

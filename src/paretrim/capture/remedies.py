@@ -23,12 +23,12 @@ _MORE_PIXELS = (
 )
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
+    dict.fromkeys(("rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
     | dict.fromkeys(("matmul", "bmm", "mm", "einsum"), _ATTENTION)
     | dict.fromkeys(("where", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill", "heaviside"), _CHOICE)
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
-    | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "upsample_bicubic2d", "grid_sampler"), _MORE_PIXELS)
+    | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "grid_sampler"), _MORE_PIXELS)
     | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter", "empty_like"), _WRITING)
     | {
         "fmax": "use torch.maximum; it is the same where nothing is NaN",

@@ -21,7 +21,8 @@ class View:
 
     ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
     bottom, right) with minus infinity, already part of ``shape``. ``spread`` says that the value, whose extents are those of
-    ``shape`` or 1, is repeated to ``shape``. ``turned`` says that its last two axes have changed places.
+    ``shape`` or 1, is repeated to ``shape``. ``turned`` says that its last two axes have changed places, and
+    ``last`` that the channels of a map [C, H, W] come last.
     """
 
     name: str
@@ -30,11 +31,12 @@ class View:
     never_wins: tuple[int, int, int, int] = (0, 0, 0, 0)
     spread: bool = False
     turned: bool = False
+    last: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether it holds the numbers of the value in the order of memory, and nothing else."""
-        return not self.shuffled and not any(self.never_wins) and not self.spread and not self.turned
+        return not (self.shuffled or any(self.never_wins) or self.spread or self.turned or self.last)
 
 
 Value = View | tuple[View, ...]
@@ -112,7 +114,7 @@ class Work:
         self.shapes[unique] = shape
         return View(unique, shape)
 
-    def view(self, call: Call, argument: object, *, may_be_turned: bool = False) -> View:
+    def view(self, call: Call, argument: object, *, may_be_turned: bool = False, may_be_last: bool = False) -> View:
         """The value behind an argument, which must be an activation."""
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
         if (constant := self.constant(argument)) is not None:
@@ -127,6 +129,11 @@ class Work:
             raise call.refused(
                 "it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right "
                 "before the product"
+            )
+        if value.last and not may_be_last:
+            raise call.refused(
+                "it reads a map whose channels come last; layer norm, a linear layer, functions of one value, sums and products "
+                "do, and for others permute the channels back in front"
             )
         if value.spread and isinstance(argument, FxNode):
             value = self.known[argument] = self._settled(call, value)
@@ -145,7 +152,9 @@ class Work:
 
         As :meth:`read`, but it may keep a shape that no node has, such as maps [P, C, H, W] stacked in one of [P * C, H, W].
         """
-        view = self.view(call, argument)
+        view = self.view(call, argument, may_be_last=True)
+        if view.last:
+            return view
         if len(view.shape) > 3:
             stacked = replace(view, shape=(math.prod(view.shape[:-2]), *view.shape[-2:]))
             return View(self._settled(call, stacked).name, view.shape)

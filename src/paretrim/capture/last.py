@@ -1,0 +1,28 @@
+"""Maps whose channels were permuted to the last axis, as layers of channels-last networks take them; nothing is moved for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from paretrim.capture.call import Call
+from paretrim.capture.work import Constant, View, Work
+
+
+def as_map(work: Work, call: Call, argument: object) -> tuple[View, View]:
+    """A value [C, H, W] of the graph, and the view of it that an argument is: channels last, of one pixel, or the map itself."""
+    view = work.view(call, argument, may_be_last=True)
+    if view.last:
+        return View(view.name, work.shapes[view.name]), view
+    if view.plain and view.shape[:-1] == (1,) * (len(view.shape) - 1):
+        pixel = (view.shape[-1], 1, 1)
+        name = work.settled(call, replace(view, shape=pixel))
+        return View(name, pixel), View(name, view.shape)
+    name = work.read(call, argument)
+    return View(name, work.shapes[name]), View(name, work.shapes[name])
+
+
+def over_channels(constant: Constant, channels: int) -> Constant:
+    """A constant of one number for each channel [C] as one [C, 1, 1]; any other as it is."""
+    if constant.tensor.numel() != channels or constant.tensor.shape[-1] != channels:
+        return constant
+    return Constant(constant.name, constant.tensor.reshape(channels, 1, 1))

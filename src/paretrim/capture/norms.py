@@ -1,0 +1,94 @@
+"""Normalisation by statistics of the image itself, written with means, products and a power.
+
+No file has such an operation, so every value on the way has a grid of its own, and in 8 bits a variance that differs much from
+place to place costs accuracy, which the measured accuracy shows. BatchNorm costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from paretrim.capture.call import Call
+from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
+from paretrim.capture.last import as_map, over_channels
+from paretrim.capture.pooling import mean
+from paretrim.capture.work import Value, View, Work
+
+
+def _normalised(work: Work, call: Call, value: View, average: Callable[[View], View]) -> View:
+    """A map [C, H, W] minus its average, over the root of the average of its squares."""
+    centred = combine(work, call, "add", value, pointwise(work, call, average(value), "mul_constant", -1.0))
+    variance = average(combine(work, call, "mul", centred, centred))
+    factor = pointwise(work, call, pointwise(work, call, variance, "add_constant", call.number("eps")), "power", -0.5)
+    result = combine(work, call, "mul", centred, factor)
+    return _scaled(work, call, result)
+
+
+def _scaled(work: Work, call: Call, value: View) -> View:
+    """Times the weight, plus the bias, where there are any."""
+    channels = value.shape[0]
+    tensors = []
+    for name, number in (("weight", 1.0), ("bias", 0.0)):
+        given = work.constant(call.arguments[name])
+        none = np.full(channels, number, np.float32)
+        tensors.append(none if given is None else per_channel(call, over_channels(given, channels), value.shape))
+    return affine(work, call, value.name, *tensors)
+
+
+def _layer_norm(work: Work, call: Call) -> Value:
+    """Over the channels of a map that has them last, or over a whole map or vector."""
+    normalized = call.integers("normalized_shape")
+    value, seen = as_map(work, call, call.source)
+    if seen.last or seen.shape[:-1] == (1,) * (len(seen.shape) - 1):
+        axes = {1}
+        fits = normalized == seen.shape[-1:]
+    else:
+        axes = {1, 2, 3}
+        fits = normalized == seen.shape
+    if not fits:
+        raise call.refused(
+            f"it normalises {list(normalized)} of {list(seen.shape)}; normalise whole images, or channels that were permuted to "
+            "the last axis, or use BatchNorm"
+        )
+    made = _normalised(work, call, value, lambda given: mean(work, call, given, axes))
+    return replace(seen, name=made.name)
+
+
+def _group_norm(work: Work, call: Call) -> Value:
+    """Over the pixels of a map and a group of its channels."""
+    source, groups = work.read(call, call.source), call.integer("num_groups")
+    value = View(source, work.shapes[source])
+    _require_map(call, value)
+    size = value.shape[0] // groups
+    shares = np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32)
+
+    def average(given: View) -> View:
+        pooled = mean(work, call, given, {2, 3})
+        return pooled if size == 1 else work.mixed(call, pooled, shares)
+
+    return _normalised(work, call, value, average)
+
+
+def _instance_norm(work: Work, call: Call) -> Value:
+    """Over the pixels of a map."""
+    call.require("use_input_stats", True, "it keeps running statistics; use BatchNorm2d, which in eval is the same")
+    call.no_effect("running_mean", "running_var", "momentum")
+    source = work.read(call, call.source)
+    value = View(source, work.shapes[source])
+    _require_map(call, value)
+    return _normalised(work, call, value, lambda given: mean(work, call, given, {2, 3}))
+
+
+def _require_map(call: Call, value: View) -> None:
+    if len(value.shape) != 3:
+        raise call.refused(f"it normalises {list(value.shape)}; of such a norm only that of maps [C, H, W] is known")
+
+
+NORMS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
+    {"layer_norm": _layer_norm, "group_norm": _group_norm, "instance_norm": _instance_norm}
+)
+"""Operations whose result is a tensor of its own."""
