@@ -153,9 +153,9 @@ class Bench {
       double sums[most_sums];
       float range[2];
       for (int way = 0; way < grid_kinds; ++way) {
-        line(std::string("move ") + names[way] + suffix, 2.0 * bytes, "GB/s",
+        line(std::string("move_to_grid ") + names[way] + suffix, 2.0 * bytes, "GB/s",
              [&] { kernels_.training.move[way][type](x.data(), numbers, grid, out_.data()); });
-        line(std::string("pass ") + names[way] + suffix, 3.0 * bytes, "GB/s",
+        line(std::string("pass_through_grid ") + names[way] + suffix, 3.0 * bytes, "GB/s",
              [&] { kernels_.training.pass[way][type](x.data(), gradient.data(), numbers, grid, out_.data(), sums); });
       }
       line("range_of" + suffix, 1.0 * bytes, "GB/s", [&] { kernels_.training.range[type](x.data(), numbers, range); });

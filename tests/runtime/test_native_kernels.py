@@ -24,12 +24,15 @@ def kernels_of_the_table():
     header = (KERNELS / "kernels.h").read_text(encoding="utf-8")
     table = header.split("struct Kernels {")[1].split("\n};")[0]
     members = re.findall(r"\(\*(\w+)\)\(|^ *(?:SparseTile|DenseTile|RowTile|Requantize) (\w+)", table, re.MULTILINE)
-    return {pointer or member for pointer, member in members}
+    training = (KERNELS / "training.h").read_text(encoding="utf-8").split("struct TrainingKernels {")[1].split("\n};")[0]
+    kinds = re.findall(r"^ *(\w+) \w+\[", training, re.MULTILINE)  # tested by kind, over all grids and element types
+    return {pointer or member for pointer, member in members} | {re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower() for kind in kinds}
 
 
 def test_the_table_of_kernels_is_read():
     assert {"sparse", "dense", "float_sparse", "float_rows", "requantize", "dot", "pick_maximum"} < kernels_of_the_table()
-    assert len(kernels_of_the_table()) == 20
+    assert {"move_to_grid", "pass_through_grid", "range_of"} < kernels_of_the_table()
+    assert len(kernels_of_the_table()) == 23
 
 
 @pytest.mark.slow
