@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from estimates import median
 from quantized_steps_page import PAGE, RESULTS, ROOT, StepLine, page_of, to_json
+from torch import Tensor
 from training import MEAN, STD, Few, stage_block
 
 from paretrim.bench.machine import describe, versions
@@ -76,11 +77,25 @@ def arms(network_name: str, names: Sequence[str], given: argparse.Namespace) -> 
     source = TrainBatches(images=images, batch_size=given.batch, mean=MEAN, std=STD, crop_padding=4, flip=True)
     few = Few(tuple(source.epoch(0)))
     network = Network(capture(build(ModelSpec(network_name), classes=10, channels=3), (3, 32, 32)))
+    take_statistics_(network, few.batches[0].inputs)
     execution = Execution(device="cpu", precision=given.precision)
     resources = Resources(lambda _: few, few, few.batches[0].inputs[:64], execution, 0)
     budget = Budget(epochs=1, batch_size=given.batch, learning_rate=LEARNING_RATE)
     found = {PLAIN: stage_block(network, FineTune(budget=budget), resources)}
     return found | {name: stage_block(network, stage_of(name, network, budget), resources) for name in names}
+
+
+def take_statistics_(network: Network, images: Tensor) -> None:
+    """Give BatchNorm the statistics of these images: with those of a new network, deep ones grow beyond float32 in evaluation."""
+    layers = network.batch_norms().values()
+    usual = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images)
+    for layer, momentum in zip(layers, usual, strict=True):
+        layer.momentum = momentum
+    network.eval()
 
 
 def measure(blocks: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
