@@ -120,9 +120,9 @@ def intervals(weight: Tensor, *, bits: int, share: float) -> tuple[Tensor, Tenso
     """
     flat = weight.flatten().double()
     count = 2**bits - 1
-    below, above = (flat[flat < 0].neg().sort().values, flat[flat > 0].sort().values)
+    below, above = flat[flat < 0].neg(), flat[flat > 0]
     clips = [_clip(side, share) for side in (below, above)]
-    ends = [float(side[-1]) if len(side) else clip for side, clip in zip((below, above), clips, strict=True)]
+    ends = [float(side.amax()) if len(side) else clip for side, clip in zip((below, above), clips, strict=True)]
     lengths = [end - clip for end, clip in zip(ends, clips, strict=True)]
     negative = round(count * lengths[0] / sum(lengths)) if sum(lengths) > 0 else count // 2
     negative = min(max(negative, int(lengths[0] > 0)), count - int(lengths[1] > 0))
@@ -140,10 +140,11 @@ def intervals(weight: Tensor, *, bits: int, share: float) -> tuple[Tensor, Tenso
 
 
 def _clip(side: Tensor, share: float) -> float:
-    """Between the last size that becomes 0 and the first that does not, of sizes in ascending order."""
+    """Between the last size that becomes 0 and the first that does not."""
     if not len(side):
         return 0.0
     gone = int(share * len(side))
     if gone == len(side):
-        return float(side[-1])
-    return (float(side[gone - 1]) if gone else 0.0) / 2 + float(side[gone]) / 2
+        return float(side.amax())
+    last = float(side.kthvalue(gone).values) if gone else 0.0  # selecting, where sorting takes twice as long
+    return last / 2 + float(side.kthvalue(gone + 1).values) / 2
