@@ -3,7 +3,7 @@ import numpy as np
 from paretrim.graph.fusion import fuse, grid_values
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 
-MAP = ValueType((2, 4, 4))
+MAP, VECTOR = ValueType((2, 4, 4)), ValueType((32,))
 NORM = {name: np.ones(2, np.float32) for name in ("gamma", "beta", "mean", "variance")}
 WEIGHT = {"weight": np.ones((2, 2, 1, 1), np.float32)}
 
@@ -12,9 +12,9 @@ def graph(*rows, output):
     """Nodes written as (name, op, inputs)."""
     nodes = []
     for name, op, inputs in rows:
-        kind = ValueType((32,)) if op == "flatten" else MAP
+        kind = VECTOR if op in ("flatten", "linear") or (op == "relu" and inputs == "l") else MAP
         attributes = {"batch_norm": {"epsilon": 1e-5}, "dropout": {"probability": 0.5}, "clamp": {"minimum": 0.0, "maximum": 6.0}}
-        tensors = NORM if op == "batch_norm" else WEIGHT if op == "conv2d" else {}
+        tensors = {"batch_norm": NORM, "conv2d": WEIGHT, "linear": {"weight": np.ones((32, 32), np.float32)}}.get(op, {})
         nodes.append(Node(name, op, tuple(inputs.split()), kind, attributes.get(op, {}), tensors))
     return Graph(InputSpec((2, 4, 4)), tuple(nodes), (output,))
 
@@ -40,8 +40,14 @@ def test_what_others_read_is_not_swallowed():
 def test_an_output_ends_a_run():
     made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("r", "relu", "n"), output="n")
     assert runs(made) == [("c", "n"), ("r",)]
-    assert grid_values(made) == (INPUT,)
+    assert grid_values(made) == (INPUT, "n")  # a map, whose kernels make integers, which a dequantize follows
     assert grid_values(graph(("c", "conv2d", INPUT), ("r", "relu", "c"), output="r")) == (INPUT, "r")
+
+
+def test_logits_stay_float():
+    made = graph(("f", "flatten", INPUT), ("l", "linear", "f"), output="l")
+    assert grid_values(made) == (INPUT,)
+    assert grid_values(graph(("f", "flatten", INPUT), ("l", "linear", "f"), ("r", "relu", "l"), output="r")) == (INPUT, "r")
 
 
 def test_norms_and_sums_take_activations_and_moves_take_none():

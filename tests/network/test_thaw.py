@@ -68,14 +68,20 @@ def test_what_freezes_again_is_the_file(name, settings, suffix, tmp_path):
     assert (run(freeze(network), images.numpy()).argmax(1) == logits.argmax(1)).mean() >= 0.9
 
 
+def loss_of(network):
+    """The mean cross-entropy of training images, which training makes smaller; a share of right ones may lose one by chance."""
+    images, labels = resources("residual").labelled_calibration()
+    with torch.no_grad():
+        return float(torch.nn.functional.cross_entropy(network.eval()(images), labels))
+
+
 def test_training_goes_on_and_zeros_stay(tmp_path):
     pruned = run_stage(dense("residual"), Prune(budget=NONE, sparsity=0.6), resources("residual"))
     graph = freeze(run_stage(pruned, Quantize(budget=NONE), resources("residual")).network, start("residual").spec)
     trimfile.write(graph, tmp_path / "network.trim")
     network, spec = network_from_file(tmp_path / "network.trim")
-    before = run_stage(Candidate(network), FineTune(budget=NONE), resources("residual"))
     found = run_stage(Candidate(network), FineTune(budget=replace(SHORT, epochs=4)), resources("residual"))
-    assert found.history[-1].value_after >= before.history[-1].value_after
+    assert loss_of(found.network) < loss_of(network)
     again = freeze(found.network, spec)
     pairs = [
         (one.tensors["weight"], other.tensors["weight"])

@@ -20,7 +20,7 @@ from paretrim.results.run_folder import REPORT, SENSITIVITY, STORE, choice_of, c
 from paretrim.run.delivery import write_page
 from paretrim.run.recipe import Recipe, read_recipe
 from paretrim.run.run import with_dense
-from paretrim.run.scans import PATTERNS
+from paretrim.run.scans import PATTERNS, scans_for
 from paretrim.run.scans import sensitivity as scanned
 
 SHOWN = (0.5, 0.8, 0.9)
@@ -31,9 +31,10 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
     """Scan, keep the numbers in the run folder, and show them there and in a table.
 
     Raises:
-        InvalidRecipe: neither a recipe nor a network is named, or both are.
+        InvalidRecipe: neither a recipe nor a network is named, or both are; a pattern or the score does not fit.
     """
     (recipe, folder), patterns = dense_recipe(parsed, "sensitivity"), parsed.patterns or PATTERNS
+    scans_for(patterns, parsed.score)
     with hold(folder), at_work() as watcher:
         ready = with_dense(open_noting(recipe, watcher), folder, watcher)
         scans = scanned(ready.start, patterns=patterns, score=parsed.score)

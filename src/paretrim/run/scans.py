@@ -18,6 +18,18 @@ PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
 """What can be removed more and more of."""
 
 
+def scans_for(patterns: Sequence[str], score: str) -> tuple[Prune, ...]:
+    """The stages whose scans are asked for, so that wrong settings are refused before anything trains.
+
+    Raises:
+        InvalidRecipe: a pattern or the score is not known, or does not fit.
+    """
+    for pattern in patterns:
+        if pattern not in PATTERNS:
+            raise InvalidRecipe(f"pattern {brief(pattern)} cannot be scanned; choose from {', '.join(PATTERNS)}")
+    return tuple(Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns)
+
+
 def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str = MAGNITUDE) -> tuple[Sensitivity, ...]:
     """Prune one layer of a trained network at a time, more and more, and measure loss and accuracy.
 
@@ -31,10 +43,7 @@ def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str 
         InvalidRecipe: a pattern or the score is not known, or does not fit.
         TrainingFailed: the loss is not finite.
     """
-    for pattern in patterns:
-        if pattern not in PATTERNS:
-            raise InvalidRecipe(f"pattern {brief(pattern)} cannot be scanned; choose from {', '.join(PATTERNS)}")
-    stages = [Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns]
+    stages = scans_for(patterns, score)
     network, resources = start.network.to(start.execution.torch_device()), start.resources(None)
     return tuple(stage.scan(network, resources) for stage in stages)
 
