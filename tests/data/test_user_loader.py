@@ -54,6 +54,35 @@ def test_an_indexed_data_set_says_which_image_is_which():
     assert loader_batches(DataLoader(DATA, batch_size=4)).images is None
 
 
+class Triples(list):
+    """A data set whose samples are no pairs."""
+
+
+class Endless(IterableDataset):
+    """A data set of a length that is not read by position."""
+
+    def __iter__(self):
+        yield DATA[0]
+
+    def __len__(self):
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [((1, 2, 3), "of type tuple of 3 parts"), ({"image": 1, "label": 2}, "of type dict; it must be a pair"), (7, "of type int;")],
+)
+def test_a_sample_that_is_no_pair_is_refused_by_name(sample, said):
+    with pytest.raises(DataUnavailable, match=f"sample 1 of the data set in Indexed is {said}"):
+        Indexed(Triples([(0, 0), sample]))[1]
+
+
+@pytest.mark.parametrize("dataset", [Endless(), Indexed(DATA), iter([1])])
+def test_what_is_not_read_by_position_is_refused(dataset):
+    with pytest.raises(DataUnavailable, match=r"Indexed was given an object of type \w+; it needs a data set of a length whose"):
+        Indexed(dataset)
+
+
 def test_positions_are_those_of_a_data_set_and_in_every_batch():
     class Listed(list):
         """Batches without a data set."""

@@ -165,3 +165,24 @@ def test_the_network_of_a_result_is_the_file(bits, tmp_path):
     assert isinstance(result.trainable, Network)
     assert result.trainable is result.candidate.network
     assert result.network is result.network
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"weight_bits": 4},
+        *({"formats": {"*": paretrim.Format(grid=grid)}} for grid in ("float16", "bfloat16", "codebook", "ternary")),
+    ],
+    ids=str,
+)
+def test_the_network_of_quantized_weights_is_the_file(settings, tmp_path):
+    random = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(64, 3, 16, 16, generator=random), torch.arange(64) % 10
+    loader = DataLoader(TensorDataset(images, labels), 32)
+    stage = paretrim.Quantize(budget=paretrim.Budget(epochs=0), activations="float32", **settings)
+    result = paretrim.compress(random_mobilenet(), loader, loader, stages=[stage], folder=tmp_path, report=lambda _: None)
+    with torch.no_grad():
+        found = result.network(images).numpy()
+    expected = paretrim.runtime.load(result.deployed.trim, measure=False)(images.numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())

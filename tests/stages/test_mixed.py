@@ -320,6 +320,10 @@ def test_a_mixture_ships_as_it_trains():
         ({"bits": 4.0, "choices": [{"bit": 4}, {"bits": 2}]}, "there is no such key; did you mean 'bits'"),
         ({}, "by 'hessian' keeps one budget and 0 are given; give either bits or bytes"),
         ({"bits": 4.0, "bytes": 1000}, "by 'hessian' keeps one budget and 2 are given"),
+        (
+            {"by": "divergence", "bits": 4.0, "percentiles": [20.0, 80.0]},
+            "percentiles would have no effect by 'divergence'; leave them out, or set by to variance",
+        ),
         ({"by": "divergence"}, "by 'divergence' keeps one budget and 0 are given; give either bits or bytes"),
         (
             {"by": "variance", "bits": 4.0},

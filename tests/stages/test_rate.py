@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import NONE, SHORT, dense, prune, resources, same, state
+from tiny import CLASSES, NONE, SHAPE, SHORT, dense, prune, resources, same, state
+from torch import nn
 
+from paretrim.capture import capture
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.entropy import summarize_weights
 from paretrim.network.code_length import bits_between, cheapest, code_lengths
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
+from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
@@ -206,3 +209,26 @@ def test_penalties_are_no_goal():
 def test_training_with_a_rate_still_learns_the_labels():
     found = run_stage(dense("residual"), Quantize(budget=replace(SHORT, epochs=4), rate=0.02), resources("residual"))
     assert found.history[-1].value_after >= 0.9
+
+
+class Normed(nn.Module):
+    """A layer norm over channels, which is captured as layers with fixed weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.LayerNorm(8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_fixed_weights_have_no_price(epochs):
+    torch.manual_seed(0)
+    network = Network(capture(Normed(), SHAPE))
+    fixed = [name for name, layer in weighted_layers(network).items() if not layer.weight.requires_grad]
+    assert fixed
+    worth = prices(network.eval(), resources("plain").calibration, rate=0.001, seed=0)
+    assert worth.keys() == weighted_layers(network).keys() - set(fixed)
+    stage = Quantize(budget=replace(SHORT, epochs=epochs), rate=0.001)
+    run_stage(Candidate(network), stage, resources("plain"))

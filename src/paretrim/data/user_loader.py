@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.utils.data import IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from paretrim.data.batches import Batch
@@ -53,7 +54,11 @@ class Indexed:
     """A data set whose samples also say which one they are: (input, label, position).
 
     Losses that remember something of every training image, as the memory bank of CRD does, need it. Give it to a DataLoader in
-    place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before.
+    place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before. It goes around everything
+    else, as in ``Indexed(ConcatDataset([a, b]))``: around each part it would count every part from 0.
+
+    Raises:
+        DataUnavailable: the data set cannot be read by position, or a sample is no pair.
 
     >>> Indexed([("input", 3), ("other input", 5)])[1]
     ('other input', 5, 1)
@@ -61,12 +66,25 @@ class Indexed:
 
     dataset: Samples
 
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset, (IterableDataset, Indexed)) or not isinstance(self.dataset, Sized):
+            raise DataUnavailable(
+                f"Indexed was given an object of type {type(self.dataset).__name__}; it needs a data set of a length whose "
+                "samples, pairs (input, label), are read by position"
+            )
+
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> tuple[Any, Any, int]:
-        given, label = self.dataset[position]
-        return given, label, position
+        sample = self.dataset[position]
+        if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+            held = f" of {len(sample)} parts" if isinstance(sample, (tuple, list)) else ""
+            raise DataUnavailable(
+                f"sample {position} of the data set in Indexed is of type {type(sample).__name__}{held}; it must be a pair "
+                "(input, label)"
+            )
+        return sample[0], sample[1], position
 
 
 @dataclass(frozen=True, eq=False)

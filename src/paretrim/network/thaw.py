@@ -59,7 +59,7 @@ def thaw(graph: Graph) -> Network:
     if len(graph.outputs) > 1:
         graph = replace(graph, output_names=graph.outputs)
     if not graph.quantized:
-        network = Network(_in_float32(_without_normalisation(graph)))
+        network = Network(in_float32(_without_normalisation(graph)))
     else:
         work = _Thaw(graph)
         network = Network(work.float_graph())
@@ -82,7 +82,7 @@ def _without_normalisation(graph: Graph) -> Graph:
     return replace(graph, input=InputSpec(graph.input.shape), nodes=tuple(nodes))
 
 
-def _in_float32(graph: Graph) -> Graph:
+def in_float32(graph: Graph) -> Graph:
     """The same graph with the float32 numbers that its weights stand for."""
     nodes = []
     for node in graph.nodes:

@@ -22,6 +22,7 @@ from paretrim.history import StageOutcome
 from paretrim.lock import hold
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
+from paretrim.network.thaw import in_float32
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run.candidate import Candidate
@@ -70,7 +71,7 @@ class CompressedNetwork:
         """
         if self.graph.quantized:
             return IntegerNetwork(self.graph, torch.device("cpu")).eval()
-        return Network(self.graph).eval().requires_grad_(requires_grad=False)
+        return Network(in_float32(self.graph)).eval().requires_grad_(requires_grad=False)
 
     @property
     def trainable(self) -> Network:

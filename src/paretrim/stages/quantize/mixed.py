@@ -30,6 +30,9 @@ from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources
 from paretrim.visible import brief
 
+PERCENTILES = (30.0, 70.0)
+"""Where the variance of outputs divides layers, if nothing else is asked for."""
+
 Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
 
 BUDGETED = ("hessian", "divergence")
@@ -103,7 +106,7 @@ class Mixture:
     bits: Positive | None = None
     bytes: AtLeastOne | None = None
     samples: AtLeastOne = 50
-    percentiles: tuple[Percentile, ...] = (30.0, 70.0)
+    percentiles: tuple[Percentile, ...] = PERCENTILES
     microseconds: Positive | None = None
     times: dict[str, tuple[Positive, ...]] | None = None
 
@@ -125,6 +128,8 @@ class Mixture:
             raise InvalidRecipe(
                 f"mixed: by '{self.by}' keeps no budget of bits; leave bits and bytes out, or set by to {' or '.join(BUDGETED)}"
             )
+        if self.by != "variance" and self.percentiles != PERCENTILES:
+            raise InvalidRecipe(f"mixed: percentiles would have no effect by '{self.by}'; leave them out, or set by to variance")
         ascending = list(self.percentiles) == sorted(self.percentiles)
         if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):
             raise InvalidRecipe(

@@ -48,7 +48,9 @@ METHODS = (
 
 
 def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:
-    """What a bit is worth in units of the squared weight, for every output channel of every weighted layer; float32 [Co].
+    """What a bit is worth in units of the squared weight, for every output channel of every layer that trains; float32 [Co].
+
+    The fixed weights that a norm or a move is written with have no price.
 
     Args:
         network: float, in evaluation mode; its gradients are left alone.
@@ -59,8 +61,9 @@ def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[
     Raises:
         TrainingFailed: a gradient is not finite.
     """
-    layers = weighted_layers(network)
-    weights = sum(layer.weight.numel() for layer in layers.values())
+    every = weighted_layers(network)
+    layers = {name: layer for name, layer in every.items() if layer.weight.requires_grad}
+    weights = sum(layer.weight.numel() for layer in every.values())
     sensitivities = _fisher(network, layers, images, seed)
     found = {}
     for name, layer in layers.items():
