@@ -1,0 +1,145 @@
+"""Every number format on one pretrained network, without training: accuracy, bytes and latency of the files.
+
+    python benchmarks/number_formats.py --network resnet56 --weights FILE --data DIR --out results/number-formats.jsonl
+    python benchmarks/number_formats.py --network resnet56 --out results/number-formats.jsonl --latency [--threads 1]
+
+The first call quantizes to every format with the default settings of the stage, writes the ``.trim`` and the ONNX file under
+``--folder`` and adds a line for each: accuracy of the ``.trim`` file on the test images, and bytes of both files, or why there is
+no ONNX file. The second, on a quiet machine, times the files of all formats in one interleaved session a runtime, and adds
+milliseconds and the ratio to float32 in the same runtime. ``number_formats_page.py`` makes the page. Lines that are there are not
+made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from networks import random_pixels
+
+from paretrim.bench.effort import EFFORTS
+from paretrim.bench.machine import describe
+from paretrim.deploy.runnable import BATCH
+from paretrim.deploy.write import write_graph
+from paretrim.errors import ExportMismatch
+from paretrim.graph.types import Graph
+from paretrim.network.freeze import freeze
+from paretrim.results.timing import RuntimeSetting, time_files
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import TestSet, start_from
+from paretrim.runtime import load
+from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.stage import Quantize
+from paretrim.train.budget import Budget
+from paretrim.train.execution import Execution
+
+EXECUTION = Execution(device="cpu", precision="float32")
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+FLOAT = "float32"
+NONE = Budget(epochs=0)
+WEIGHTS = Quantize(budget=NONE, activations="float32")
+INT8 = Quantize(budget=NONE)
+CASES = {
+    "float16 weights": replace(WEIGHTS, formats={"*": Format(grid="float16")}),
+    "bfloat16 weights": replace(WEIGHTS, formats={"*": Format(grid="bfloat16")}),
+    "8-bit weights, float32 activations": WEIGHTS,
+    "8 bits": INT8,
+    "6-bit weights, 8-bit activations": replace(INT8, weight_bits=6),
+    "4-bit weights, 8-bit activations": replace(INT8, weight_bits=4),
+    "4-bit weights by GPTQ, 8-bit activations": replace(INT8, weight_bits=4, adjust=("gptq",)),
+    "codebooks of 16 values, 8-bit activations": replace(INT8, formats={"*": Format(grid="codebook", bits=4)}),
+    "3-bit weights by GPTQ, 8-bit activations": replace(INT8, weight_bits=3, adjust=("gptq",)),
+}
+"""Every format by its name. Two bits, ternary weights and powers of two need training."""
+
+
+def folder_of(folder: Path, network: str, case: str) -> Path:
+    """Where the two files of a case are."""
+    return folder / network / case.replace(",", "").replace(" ", "-")
+
+
+def accuracy_of(trim: Path, test: TestSet) -> float:
+    """Share of the test images whose class the ``.trim`` file finds."""
+    session = load(trim, measure=False)
+    parts = [session(test.images[at : at + BATCH]).argmax(1) for at in range(0, len(test.images), BATCH)]
+    return float((np.concatenate(parts) == test.labels).mean())
+
+
+def written(graph: Graph, folder: Path) -> dict[str, int | str]:
+    """Write both files; their bytes, or why there is no ONNX file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, int | str] = {"bytes": write_graph(graph, folder / "model.trim").stat().st_size}
+    try:
+        return facts | {"onnx_bytes": write_graph(graph, folder / "model.onnx").stat().st_size}
+    except ExportMismatch as error:
+        return facts | {"onnx_problem": str(error)}
+
+
+def accuracies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
+    """Add the lines of accuracy and bytes that are not there."""
+    data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
+    recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
+    start, test = start_from(replace(recipe, execution=EXECUTION))
+    for case, stage in {FLOAT: None, **CASES}.items():
+        folder = folder_of(given.folder, given.network, case)
+        if ("accuracy", given.network, case) in done and (folder / "model.trim").is_file():
+            continue
+        found = Candidate(start.network)
+        if stage is not None:
+            found = run_stage(found, stage, start.resources(None))
+        facts = written(freeze(found.network, start.spec), folder)
+        right = accuracy_of(folder / "model.trim", test)
+        if ("accuracy", given.network, case) not in done:
+            add(given.out, {"kind": "accuracy", "network": given.network, "case": case, "accuracy": right, **facts})
+
+
+def latencies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
+    """Add the lines of latency of the runtimes that have none for this network."""
+    folders = {case: folder_of(given.folder, given.network, case) for case in (FLOAT, *CASES)}
+    files = {case: folder / "model.onnx" for case, folder in folders.items() if (folder / "model.trim").is_file()}
+    for runtime in given.runtimes.split(","):
+        if ("latency", given.network, FLOAT, runtime) in done:
+            continue
+        setting = RuntimeSetting(runtime, given.threads)
+        found = time_files(files, random_pixels(32), baseline=FLOAT, settings=[setting], effort=EFFORTS[given.effort])
+        for case, (latency, *_) in ((case, timed) for case, timed in found.items() if timed):
+            facts = {"kind": "latency", "network": given.network, "case": case, "runtime": runtime, "threads": given.threads}
+            facts |= {"p50_ms": dataclasses.asdict(latency.p50_ms), "speedup": dataclasses.asdict(latency.speedup)}
+            facts |= {"floor": dataclasses.asdict(latency.floor), "noise": list(latency.noise), "cpu": describe().cpu}
+            add(given.out, facts)
+
+
+def add(out: Path, facts: Mapping[str, object]) -> None:
+    """Add a line to the file."""
+    with out.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(facts) + "\n")
+
+
+def main() -> None:
+    """Make the lines that are not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet56")
+    parser.add_argument("--weights", help="of a network for CIFAR-10 images normalised as ImageNet's")
+    parser.add_argument("--data", help="folder of CIFAR-10")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/number-formats"))
+    parser.add_argument("--latency", action="store_true", help="time the files of an earlier call")
+    parser.add_argument("--runtimes", default="paretrim,onnxruntime,openvino")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard")
+    given = parser.parse_args()
+    lines = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()] if given.out.exists() else []
+    keys = ("kind", "network", "case", "runtime")
+    done = {tuple(line[key] for key in keys if key in line) for line in lines}
+    (latencies if given.latency else accuracies)(given, done)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The page of number formats, made from the lines of ``benchmarks/number_formats.py`` and from nothing else.
+
+python benchmarks/number_formats_page.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from paretrim.intervals import accuracy_interval
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES = ROOT / "results" / "number-formats.jsonl"
+PAGE = ROOT / "docs" / "studies" / "number-formats.md"
+RUNTIMES = {"paretrim": "Paretrim", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+IMAGES = 10_000
+
+Line = Mapping[str, object]
+
+HEAD = """<!-- Written by benchmarks/number_formats_page.py from results/number-formats.jsonl; do not edit. -->
+
+# Number formats, without training
+
+Pretrained networks for CIFAR-10 in every number format that needs no training, with the default settings of the stage. Accuracy
+is that of the `.trim` file on the 10,000 test images; an accuracy of 92 % has a 95 % interval of ±{half:.1f} points, but files of
+one network are wrong on much the same images, so differences between them are surer than that. Bytes are those of whole files.
+Weights of fewer than 8 bits are unpacked to 8 when a file is opened, and ONNX files here store them as 8: they make the `.trim`
+file smaller, and nothing faster.
+
+```sh
+python benchmarks/number_formats.py --network resnet56 --weights FILE --data DIR --out results/number-formats.jsonl
+python benchmarks/number_formats.py --network resnet56 --out results/number-formats.jsonl --latency   # on a quiet machine
+python benchmarks/number_formats_page.py                                                              # writes this page
+```
+"""
+
+TIMED = """
+Latency of one image on {threads} thread, as the ratio to float32 in the same runtime, with its 95 % interval (above 1 is faster;
+float32 in milliseconds). {cpu}. The sessions of the three runtimes are separate.
+"""
+
+
+def read(path: Path) -> list[Line]:
+    """The stored lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The whole page."""
+    typical = accuracy_interval(round(0.92 * IMAGES), IMAGES)
+    text = HEAD.format(half=100 * (typical.high - typical.low) / 2)
+    for network in dict.fromkeys(str(line["network"]) for line in lines):
+        own = [line for line in lines if line["network"] == network]
+        timed = [line for line in own if line["kind"] == "latency"]
+        text += f"\n## {network}\n" + (_how_timed(timed) if timed else "") + "\n" + _table(own, timed)
+    return text
+
+
+def _table(own: Sequence[Line], timed: Sequence[Line]) -> str:
+    found = [line for line in own if line["kind"] == "accuracy"]
+    dense = _number(found[0], "accuracy")
+    runtimes = [name for name in RUNTIMES if any(line["runtime"] == name for line in timed)]
+    headings = ["format", "accuracy", "change", "`.trim` bytes", "ONNX bytes", *(RUNTIMES[name] for name in runtimes)]
+    rows = [headings, ["---"] * len(headings)]
+    for line in found:
+        accuracy = _number(line, "accuracy")
+        onnx = f"{_number(line, 'onnx_bytes'):,.0f}" if "onnx_bytes" in line else "none"
+        cells = [
+            str(line["case"]),
+            f"{100 * accuracy:.2f} %",
+            f"{100 * (accuracy - dense):+.2f}",
+            f"{_number(line, 'bytes'):,.0f}",
+            onnx,
+        ]
+        rows.append([*cells, *(_latency(timed, str(line["case"]), name, line is found[0]) for name in runtimes)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _latency(timed: Sequence[Line], case: str, runtime: str, is_baseline: bool) -> str:
+    for line in timed:
+        if (line["case"], line["runtime"]) == (case, runtime):
+            if is_baseline:
+                return f"{_number(_part(line, 'p50_ms'), 'value'):.3f} ms"
+            value, low, high = (_number(_part(line, "speedup"), name) for name in ("value", "low", "high"))
+            return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return "–"
+
+
+def _how_timed(timed: Sequence[Line]) -> str:
+    text = TIMED.format(threads=timed[0]["threads"], cpu=timed[0]["cpu"])
+    remarks = sorted({str(remark) for line in timed for remark in _listed(line, "noise")})
+    return text + (f"Not quiet: {'; '.join(remarks)}.\n" if remarks else "")
+
+
+def _part(line: Line, name: str) -> Line:
+    found = line[name]
+    assert isinstance(found, dict)
+    return found
+
+
+def _listed(line: Line, name: str) -> list[object]:
+    found = line[name]
+    assert isinstance(found, list)
+    return found
+
+
+def _number(line: Line, name: str) -> float:
+    return float(str(line[name]))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(read(LINES)), encoding="utf-8")
