@@ -55,11 +55,11 @@ def test_outputs_come_in_their_order(form):
 NONES = {
     "behind": (
         lambda maps, mean, head: (head, None),
-        r"returns None as 'output_1', which is left out: the file returns 'output_0'",
+        r"returns None as 'output_1', which is left out: the file returns one value, 'logits'",
     ),
     "by key": (
         lambda maps, mean, head: {"out": head, "aux": None},
-        r"returns None as 'aux', which is left out: the file returns 'out'",
+        r"returns None as 'aux', which is left out: the file returns one value, 'logits'",
     ),
 }
 

@@ -39,6 +39,7 @@ from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.transposed import TRANSPOSED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -142,7 +143,8 @@ def _remarks(work: Work, all_names: Sequence[str], names: Sequence[str], left_ou
             "own, which are the same at first, are trained and pruned each by itself, and take room in the file each"
         )
     if missing := [name for name in all_names if name not in names]:
-        yield f"the network returns None as {_quoted(missing)}, which is left out: the file returns {_quoted(names)}"
+        returned = _quoted(names) if len(names) > 1 else f"one value, '{LOGITS}'"
+        yield f"the network returns None as {_quoted(missing)}, which is left out: the file returns {returned}"
 
 
 def _quoted(names: Sequence[str]) -> str:
