@@ -42,7 +42,7 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
     )
     assert status == 0
     dense, int8 = found["outcomes"]
-    assert (dense["label"], int8["label"]) == ("dense", "INT8")
+    assert (dense["label"], int8["label"]) == ("dense", "INT8, 7 bits a weight")
     (stage,) = int8["settings"]["stages"]
     assert (stage["weight_bits"], stage["rate"], stage["budget"]["epochs"]) == (7, 0.001, 0)
     assert int8["settings"]["calibration_images"] == 64

@@ -46,7 +46,7 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         warning = doubt(dense.deployed_value, dense.test_images, experiment.start.guessed_among, kind="test")
         if warning:
             watcher.note(warning)
-        label = LABELS[parsed.format]
+        label = _label(parsed)
         choice = Choice(label, f"{parsed.format}.trim", (), f"{label} without training was asked for", (lost,), ())
         write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
         if parsed.inside:
@@ -60,6 +60,12 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
     for file in files:
         say(f"wrote {file}: {file.stat().st_size:,} bytes")
     return DONE
+
+
+def _label(parsed: argparse.Namespace) -> str:
+    """What the quantized network is called in tables, with the bits of its weights where they are not the usual ones."""
+    usual = parsed.weight_bits in (None, 8)
+    return LABELS[parsed.format] if usual else f"{LABELS[parsed.format]}, {parsed.weight_bits} bits a weight"
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
@@ -80,7 +86,7 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
                 f"--weight-bits is {parsed.weight_bits} and --format {parsed.format} has 16; leave one of them out"
             )
         stage["formats"] = {"*": {"grid": parsed.format}}
-    return recipe_of(parsed, {"stages": [stage], "label": LABELS[parsed.format]})
+    return recipe_of(parsed, {"stages": [stage], "label": _label(parsed)})
 
 
 def _written(files: DeployedFiles, folder: Path, out: Path | None, name: str = "int8") -> list[Path]:
