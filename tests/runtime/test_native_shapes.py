@@ -53,17 +53,21 @@ def drawn_inputs(rng, op, first):
     return (*some(rng, ([first, second], [INPUT, second_name]), ([second, first], [second_name, INPUT])), nodes)
 
 
+def just_above(rng, least):
+    return int(least + rng.integers(0, 4) * rng.integers(0, 2))
+
+
 def drawn_attributes(rng, op, shape):
     attributes = {}
     for name, rule in OPERATIONS[op].attributes.items():
         if name in ("lo", "hi") or not (rule.ships and (rule.required or rng.random() < 0.6)):
             continue
         smallest = rule.minimum - int(rng.random() < 0.02)
-        draw = lambda least=smallest: int(least + rng.integers(0, 4) * rng.integers(0, 2))  # noqa: E731
         if rule.kind == "int":
-            attributes[name] = some(rng, draw(), int(some(rng, *shape))) if name in ("stop", "groups") else draw()
+            drawn = just_above(rng, smallest)
+            attributes[name] = some(rng, drawn, int(some(rng, *shape))) if name in ("stop", "groups") else drawn
         elif rule.kind == "ints":
-            attributes[name] = tuple(draw() for _ in range(rule.length))
+            attributes[name] = tuple(just_above(rng, smallest) for _ in range(rule.length))
     return attributes
 
 
