@@ -1,11 +1,15 @@
 """Layers that compute in float32 beside layers of integers, from training to the runtimes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import Builder
 
 from paretrim import trimfile
 from paretrim.deploy.onnx_file import export_onnx
@@ -16,6 +20,7 @@ from paretrim.graph.dtypes import type_name
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.network import float_layers
 from paretrim.network.constraints import layer_bits, weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
@@ -106,10 +111,50 @@ def test_trained_is_what_ships(residual, formats):
     made = quantized(residual, **formats).eval()
     graph = freeze(made)
     expected = interpreter.run(graph, IMAGES.numpy())
-    bound = 0.02 * np.abs(expected).max()
     with torch.no_grad():
-        np.testing.assert_allclose(made(IMAGES).numpy(), expected, atol=bound)
-        np.testing.assert_allclose(IntegerNetwork(graph, torch.device("cpu"))(IMAGES).numpy(), expected, atol=bound)
+        np.testing.assert_allclose(made(IMAGES).numpy(), expected, atol=0.02 * np.abs(expected).max())
+        integers = IntegerNetwork(graph, torch.device("cpu"))
+        for images in (IMAGES, IMAGES.contiguous(memory_format=torch.channels_last), IMAGES[:1]):
+            assert integers(images).numpy().tobytes() == expected[: len(images)].tobytes()
+
+
+def _as(weight, form):
+    """A weight as files store it."""
+    tensor = torch.from_numpy(np.array(weight))
+    return tensor.numpy() if form == "float32" else tensor.half().numpy() if form == "float16" else _bits(tensor)
+
+
+def _bits(tensor):
+    return tensor.bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), form=st.sampled_from(FORMS))
+def test_one_float_layer_is_the_interpreters_to_the_last_bit(seed, form):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(extent) for extent in 2 * rng.integers((1, 3, 3), (5, 8, 8)))
+    b = Builder(rng, quantized=False, shape=shape, pixels=False)
+    made = b.start()
+    if rng.integers(2):
+        made = b.linear(b.simple("flatten", [made]), 5)
+    else:
+        made = b.conv(made, 6, stride=int(rng.integers(1, 3)), groups=int(rng.integers(1, 3)), dilation=int(rng.integers(1, 3)))
+    graph = b.graph(made)
+    node = next(node for node in graph.nodes if node.op in ("linear", "conv2d"))
+    node = replace(node, tensors={**node.tensors, "weight": _as(node.tensors["weight"], form)})
+    source = graph.types[node.inputs[0]]
+    value = rng.normal(0, 2, (3, *source.shape)).astype(f32)
+    expected = interpreter.compute(node, (value,), (source,), graph.input)
+    assert float_layers.weighted_layer(node, source)(torch.from_numpy(value)).numpy().tobytes() == expected.tobytes()
+
+
+def test_a_clamp_behind_a_float_layer_is_the_files():
+    """ReLU6 between two float layers stays a clamp; and no negative zero comes out of it."""
+    kind = ValueType((2, 1, 1))
+    node = Node("clamp", "clamp", ("layer",), kind, {"minimum": -0.0, "maximum": 6.0})
+    value = torch.tensor([-1.0, -0.0, 7.0, 3.0]).reshape(2, 2, 1, 1)
+    found = float_layers.other_layer(node, [value], (kind,), InputSpec((2, 1, 1))).numpy()
+    assert found.tobytes() == np.array([0, 0, 6, 3], f32).tobytes()
 
 
 def test_float_layers_are_the_float_function_of_what_they_read(residual):

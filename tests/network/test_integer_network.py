@@ -1,5 +1,7 @@
 """Torch computes the integers of a graph exactly as the reference interpreter does."""
 
+import copy
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,3 +81,13 @@ def test_attributes_are_checked_once_and_not_with_every_batch(monkeypatch):
     for _ in range(3):
         network(torch.zeros(2, *graph.input.shape))
     assert checked == [node.name for node in graph.nodes]
+
+
+def test_copies_give_the_same_bits():
+    graph, _ = random_graph(1, quantized=True, pixels=False)
+    network = IntegerNetwork(graph, CPU).eval()
+    images = torch.randn(3, *graph.input.shape, generator=torch.Generator().manual_seed(0))
+    for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert copied is not network
+        assert not copied.training
+        assert_same_bits(copied(images).numpy(), network(images).numpy())

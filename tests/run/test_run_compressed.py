@@ -1,3 +1,4 @@
+import copy
 import re
 
 import numpy as np
@@ -165,6 +166,22 @@ def test_the_network_of_a_result_is_the_file(bits, tmp_path):
     assert isinstance(result.trainable, Network)
     assert result.trainable is result.candidate.network
     assert result.network is result.network
+
+
+@pytest.mark.parametrize("grid", ["float16", "bfloat16", "float32"])
+def test_the_network_of_float_layers_beside_integers_is_the_file(grid, tmp_path):
+    random = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(64, 3, 16, 16, generator=random), torch.arange(64) % 10
+    loader = DataLoader(TensorDataset(images, labels), 32)
+    formats = {"0": paretrim.Format(grid=grid), "[45].*": paretrim.Format(grid=grid), "8": paretrim.Format(grid=grid)}
+    stage = paretrim.Quantize(budget=paretrim.Budget(epochs=0), formats=formats)
+    result = paretrim.compress(random_mobilenet(), loader, loader, stages=[stage], folder=tmp_path, report=lambda _: None)
+    operations = [node.op for node in result.graph.nodes]
+    assert operations.count("quantize") > 1
+    assert "clamp" in operations
+    found = copy.deepcopy(result.network)(images).numpy()
+    expected = paretrim.runtime.load(result.deployed.trim, measure=False)(images.numpy())
+    assert found.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

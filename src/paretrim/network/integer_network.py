@@ -2,13 +2,12 @@
 
 Values are whole numbers in float tensors. A float32 sum of whole numbers is exact as long as it stays below 2**24, whatever the
 order; a convolution that might exceed that is split over its input channels. On a GPU, where fast convolutions round (TF32,
-Winograd), everything is float64. Layers that compute in float32 are the exception: torch adds up in an order of its own, so that
-a value behind one may lie one step beside that of the interpreter.
+Winograd), everything is float64. Layers that compute in float32 are not torch's: ``float_layers.py`` says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import numpy as np
@@ -17,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.dtypes import real_weight
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
+from paretrim.graph.storage import from_bytes, to_bytes
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
-from paretrim.network.torch_forms import integer_form, real_form
+from paretrim.network import float_layers
+from paretrim.network.torch_forms import integer_form
 
 _EXACT = 2**24
 """Float32 holds every whole number up to here."""
@@ -30,6 +30,8 @@ _EXACT = 2**24
 
 class IntegerNetwork(nn.Module):
     """Evaluates an integer graph that takes normalised float32 images [N, C, H, W]; outputs float32 [N, ...].
+
+    It never changes: it can be copied and pickled, and the copy gives the same bits.
 
     Raises:
         UnsupportedOperation: the graph takes pixels, or is not quantized.
@@ -46,11 +48,17 @@ class IntegerNetwork(nn.Module):
         self.types: Mapping[str, ValueType] = graph.types
         self.settings: Mapping[str, Settings] = {node.name: settings_of(node) for node in graph.nodes}
         self.real = torch.float32 if device.type == "cpu" else torch.float64
-        self._weights = {
-            node.name: self._parts(node) if self._reads_integers(node) else self._floats(node)
-            for node in graph.nodes
-            if node.op in WEIGHTED
+        layers = [node for node in graph.nodes if node.op in WEIGHTED]
+        self._weights = {node.name: self._parts(node) for node in layers if self._reads_integers(node)}
+        self._floats = {
+            node.name: float_layers.weighted_layer(node, self.types[node.inputs[0]])
+            for node in layers
+            if not self._reads_integers(node)
         }
+
+    def __reduce__(self) -> tuple[Callable[..., IntegerNetwork], tuple[object, ...]]:
+        """Pickle the graph: the rest is made from it."""
+        return _restored, (to_bytes(self.graph), self.device, self.training)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits float32 [N, K] of normalised images; a tuple of all outputs where there are several."""
@@ -69,25 +77,17 @@ class IntegerNetwork(nn.Module):
         return tuple(values[name].float() for name in self.graph.outputs)
 
     def _compute(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        if node.name in self._floats:
+            return self._floats[node.name](inputs[0])
         if node.op in WEIGHTED:
-            return self._weighted(node, inputs[0]) if self._reads_integers(node) else self._in_float(node, inputs[0])
+            return self._weighted(node, inputs[0])
         if not node.type.quantized and not self._reads_integers(node):
-            return real_form(node)(self.settings[node.name], None, inputs)
+            types = tuple(self.types[name] for name in node.inputs)
+            return float_layers.other_layer(node, inputs, types, self.graph.input)
         return integer_form(node)(self, node, inputs)
 
     def _reads_integers(self, node: Node) -> bool:
         return self.types[node.inputs[0]].quantized
-
-    def _floats(self, node: Node) -> tuple[Tensor, ...]:
-        """Weight and bias of a layer that computes in float32."""
-        bias = node.tensors.get("bias", np.zeros(len(node.tensors["weight"]), np.float32))
-        return tuple(torch.from_numpy(np.array(array)).to(self.device) for array in (real_weight(node.tensors), bias))
-
-    def _in_float(self, node: Node, value: Tensor) -> Tensor:
-        weight, bias = self._weights[node.name]
-        rows = (-1, *[1] * (value.dim() - 2))
-        summed = F.linear(value, weight) if node.op == "linear" else _convolve(value, weight, self.settings[node.name])
-        return summed + bias.reshape(rows)
 
     def tensor(self, array: Array) -> Tensor:
         """An array as a tensor of the type that whole numbers are computed in."""
@@ -129,6 +129,12 @@ class IntegerNetwork(nn.Module):
         settings = self.settings[node.name]
         steps = torch.round(accumulator.float() * multiplier) + node.type.zero_point
         return steps.clamp(settings.integer("lo"), settings.integer("hi")).to(self.real)
+
+
+def _restored(content: bytes, device: torch.device, training: bool) -> IntegerNetwork:
+    made = IntegerNetwork(from_bytes(content), device)
+    made.train(training)
+    return made
 
 
 def _groups(node: Node) -> int:
