@@ -1,28 +1,38 @@
 """Every pruning method that trains, on the same networks with equal epochs: one line of JSON for each result.
 
     python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl [--seeds 3] [--epochs 4] [--folder FOLDER]
+    python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl --latency FILE [--effort published]
 
 A ResNet of three blocks trains on digits for 12 epochs; every method then has the same epochs on that network, and the result is
 quantized to 8 bits without training. Accuracy is that of the integers on the 360 test images, bytes are those of the ``.trim``
 file. The plain smaller network trains from scratch for as many epochs as dense training and a method take together. Lines that
 are there are not made again. About 15 minutes on one core.
+
+The second call, on a quiet machine, times all files of a seed in the native runtime in one interleaved session, and adds a line
+for each to a file of its own. Files that are not in the folder any more are made again; since a later
+version may train or code a little differently, a line of latency also says how many bytes the timed file has.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import nn
 
+from paretrim.bench.effort import EFFORTS
+from paretrim.bench.machine import describe
+from paretrim.deploy.runnable import NATIVE
 from paretrim.models.resnet_cifar import CifarResNet
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
+from paretrim.results.run_folder import ONNX_FILE, TRIM_FILE
+from paretrim.results.timing import RuntimeSetting, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage, train_dense
 from paretrim.run.recipe import parse_recipe
@@ -52,6 +62,11 @@ CHANNEL_SCORES = {
     "channels by NISP": "nisp",
 }
 THIN = "plain smaller network, from scratch"
+DENSE_NAME = "dense"
+KEYS = ("method", "pattern", "sparsity", "seed")
+Case = tuple[str, str, float, int]
+"""Method, pattern, share of weights gone and seed."""
+
 EXECUTION = Execution(device="cpu", precision="float32")
 DENSE = Budget(epochs=12, learning_rate=0.1, batch_size=64)
 SOFT = {"threshold": 0.3, "score_rate": 0.05, "end": 0.6}
@@ -158,18 +173,59 @@ def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float
             yield THIN, CHANNELS, sparsity, seed, lambda of=(start, sparsity, budget): thin(*of)
 
 
-def measured(start: Start, test: TestSet, stages: tuple[Stage, ...]) -> dict[str, float]:
-    """Accuracy of the integers on test images, bytes of the file and the share of weights that are gone."""
+def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], file: Path) -> dict[str, float]:
+    """Write the file; accuracy of the integers on test images, bytes of the file and the share of weights that are gone."""
     resources, found = start.resources(None), Candidate(start.network)
     for stage in stages:
         found = run_stage(found, stage, resources)
     zeros = gone(start, found)
     shipped = run_stage(found, Quantize(budget=replace(DENSE, epochs=0)), resources)
     right = evaluate(shipped.network, test.batches.epoch(0), EXECUTION.torch_device(), integers=shipped.integers)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "network.trim"
-        write(freeze(shipped.network, start.spec), path)
-        return {"accuracy": right, "zeros": zeros, "bytes": path.stat().st_size, "epochs": found.epochs}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(freeze(shipped.network, start.spec), file)
+    return {"accuracy": right, "zeros": zeros, "bytes": file.stat().st_size, "epochs": found.epochs}
+
+
+def file_of(folder: Path, case: Case) -> Path:
+    """Where the file of a case is."""
+    return folder / "files" / "-".join(map(str, case)).replace(",", "").replace(" ", "-").replace(":", "-") / TRIM_FILE
+
+
+def seeds_of(seeds: int, folder: Path) -> tuple[list[Start], list[TestSet]]:
+    """The dense network of every seed, trained where it is not in the folder, and its test images."""
+    starts, tests = [], []
+    for seed in range(seeds):
+        model = {"network": f"{Path(__file__).stem}:{small_resnet.__name__}"}
+        recipe = replace(parse_recipe({"model": model, "data": {"name": "digits"}}), seed=seed, execution=EXECUTION)
+        start, test = start_from(recipe)
+        starts.append(train_dense(start, DENSE, folder / str(seed)))
+        tests.append(test)
+    return starts, tests
+
+
+def read(path: Path) -> dict[Case, dict[str, object]]:
+    """The lines of a file by their case; none where there is no file."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return {tuple(line[key] for key in KEYS): line for line in lines}
+
+
+def add(path: Path, case: Case, facts: Mapping[str, object]) -> None:
+    """Add a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(zip(KEYS, case, strict=True)) | facts) + "\n")
+
+
+def times(files: Mapping[Case, Path], tests: Sequence[TestSet], effort: str) -> Iterator[tuple[Case, dict[str, object]]]:
+    """The latency of every file in the native runtime on one thread, all files of a seed in one session."""
+    for seed, test in enumerate(tests):
+        names = {str(case): case for case in files if case[-1] == seed}
+        places = {name: files[case].with_name(ONNX_FILE) for name, case in names.items()}
+        dense = next(name for name, case in names.items() if case[0] == DENSE_NAME)
+        found = time_files(places, test.images, baseline=dense, settings=[RuntimeSetting(NATIVE, 1)], effort=EFFORTS[effort])
+        for name, (latency,) in found.items():
+            facts = {key: dataclasses.asdict(getattr(latency, key)) for key in ("p50_ms", "speedup", "floor")}
+            facts["bytes"] = files[names[name]].stat().st_size
+            yield names[name], facts | {"noise": list(latency.noise), "cpu": describe().cpu}
 
 
 def main() -> None:
@@ -179,26 +235,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="of every method, an even number")
     parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
+    parser.add_argument("--latency", type=Path, help="file of lines that latencies are added to")
+    parser.add_argument("--effort", choices=EFFORTS, default="standard", help="of timing")
     given = parser.parse_args()
     budget = Budget(epochs=given.epochs, learning_rate=0.05, batch_size=32)
-    starts, tests = [], []
-    for seed in range(given.seeds):
-        model = {"network": f"{Path(__file__).stem}:{small_resnet.__name__}"}
-        recipe = replace(parse_recipe({"model": model, "data": {"name": "digits"}}), seed=seed, execution=EXECUTION)
-        start, test = start_from(recipe)
-        starts.append(train_dense(start, DENSE, given.folder / str(seed)))
-        tests.append(test)
-    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
-    keys = ("method", "pattern", "sparsity", "seed")
-    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
-    dense = (("dense", "", 0.0, seed, tuple) for seed in range(given.seeds))
-    for *case, stages in itertools.chain(dense, cases(starts, budget)):
-        if tuple(case) in done:
+    starts, tests = seeds_of(given.seeds, given.folder)
+    done = read(given.out)
+    files = {}
+    dense = ((DENSE_NAME, "", 0.0, seed, tuple) for seed in range(given.seeds))
+    for *of, stages in itertools.chain(dense, cases(starts, budget)):
+        case = tuple(of)
+        files[case] = file_of(given.folder, case)
+        if case in done and (not given.latency or files[case].is_file()):
             continue
-        seed = case[-1]
-        line = dict(zip(keys, case, strict=True)) | measured(starts[seed], tests[seed], stages())
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        found = measured(starts[case[-1]], tests[case[-1]], stages(), files[case])
+        if case not in done:
+            add(given.out, case, found)
+    if given.latency:
+        timed = read(given.latency)
+        for case, facts in times(files, tests, given.effort):
+            if case not in timed:
+                add(given.latency, case, facts)
 
 
 if __name__ == "__main__":

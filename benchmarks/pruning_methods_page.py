@@ -14,6 +14,7 @@ from paretrim.intervals import Estimate, mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "pruning-methods-digits.jsonl"
+LATENCIES = ROOT / "results" / "pruning-methods-latency.jsonl"
 PAGE = ROOT / "docs" / "studies" / "pruning-methods-digits.md"
 PLAIN = "magnitude, one shot"
 """What every method is compared with, in the same pattern; channels with the masks of single weights."""
@@ -32,14 +33,14 @@ Accuracy is that of the integers, with Student's interval (95 %) over {seeds} se
 magnitude* is the difference in points to one-shot magnitude pruning of the same pattern and seed, with its interval. Only an
 interval that leaves out 0 shows a difference, and of {methods} methods in a table about one in twenty does so by chance. Channels
 are compared with single weights, of which as many are gone. *Plain smaller network, from scratch* has as few weights as the
-network without its channels, and trains for as many epochs as dense training and a method take together. Latency is not in these
-tables.
+network without its channels, and trains for as many epochs as dense training and a method take together. {latency}
 
 This is a small network and a short training. It shows that the methods work, and which fall behind when time is short; for
 learned scores (movement) and regrown masks {epochs} epochs are few. It does not show what is best for a network of yours.
 
 ```sh
 python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl   # makes the lines that are missing
+python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl --latency results/pruning-methods-latency.jsonl
 python benchmarks/pruning_methods_page.py                                         # writes this page
 ```
 """
@@ -48,18 +49,31 @@ python benchmarks/pruning_methods_page.py                                       
 COLUMNS = """| method | accuracy | against magnitude | bytes | gone |
 |---|---|---|---|---|
 """
+TIMED_COLUMNS = """| method | accuracy | against magnitude | bytes | gone | latency, µs |
+|---|---|---|---|---|---|
+"""
 
 
 def read(path: Path) -> list[Line]:
-    """The stored lines."""
+    """The stored lines; none where there is no file."""
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def page(lines: Sequence[Line]) -> str:
-    """The whole page."""
+UNTIMED = "Latency is not in these tables: it was not measured yet."
+TIMED = """Latency is the
+median in the native runtime on one thread, in microseconds, mean over seeds, with all files of a seed timed in one session."""
+
+
+def page(lines: Sequence[Line], latencies: Sequence[Line] = ()) -> str:
+    """The whole page; with a column of latency where there are lines of it."""
+    timed: dict[tuple[float, str, str], list[float]] = defaultdict(list)
+    for line in latencies:
+        timed[_case(line)].append(1e3 * _median(line))
     by_case: dict[tuple[float, str, str], dict[int, Line]] = defaultdict(dict)
     for line in lines:
-        by_case[float(str(line["sparsity"])), str(line["pattern"]), str(line["method"])][int(str(line["seed"]))] = line
+        by_case[_case(line)][int(str(line["seed"]))] = line
     dense = mean_interval([_number(line, "accuracy") for line in by_case[0.0, "", "dense"].values()])
     tables = sorted({(sparsity, pattern) for sparsity, pattern, _ in by_case if pattern})
     most = max(sum(case[:2] == table for case in by_case) for table in tables)
@@ -70,13 +84,15 @@ def page(lines: Sequence[Line]) -> str:
         epochs=" or ".join(map(str, sorted(epochs))),
         seeds=len(by_case[0.0, "", "dense"]),
         methods=most,
+        latency=TIMED if timed else UNTIMED,
     )
     for sparsity, pattern in tables:
         plain = by_case[sparsity, "unstructured" if pattern == "channel" else pattern, PLAIN]
-        text += f"\n## {sparsity:.0%} gone, {_in_words(pattern)}\n\n{COLUMNS}"
+        text += f"\n## {sparsity:.0%} gone, {_in_words(pattern)}\n\n{TIMED_COLUMNS if timed else COLUMNS}"
         found = {method: of for (share, kind, method), of in by_case.items() if (share, kind) == (sparsity, pattern)}
         for method, of in sorted(found.items(), key=lambda one: -_mean(one[1], "accuracy")):
             text += _row(method, of, plain)
+            text += f" {_microseconds(timed[sparsity, pattern, method])} |\n" if timed else "\n"
     return text
 
 
@@ -87,7 +103,21 @@ def _row(method: str, found: Mapping[int, Line], plain: Mapping[int, Line]) -> s
         pairs = [(line, plain[seed]) for seed, line in found.items() if seed in plain]
         against = _points(mean_interval([_number(line, "accuracy") - _number(other, "accuracy") for line, other in pairs]))
     size, gone = _mean(found, "bytes"), 100 * _mean(found, "zeros")
-    return f"| {method} | {_percent(accuracy)} % | {against} | {size:,.0f} | {gone:.1f} % |\n"
+    return f"| {method} | {_percent(accuracy)} % | {against} | {size:,.0f} | {gone:.1f} % |"
+
+
+def _case(line: Line) -> tuple[float, str, str]:
+    return float(str(line["sparsity"])), str(line["pattern"]), str(line["method"])
+
+
+def _median(line: Line) -> float:
+    found = line["p50_ms"]
+    assert isinstance(found, dict)
+    return float(found["value"])
+
+
+def _microseconds(found: Sequence[float]) -> str:
+    return f"{sum(found) / len(found):.1f}" if found else "–"
 
 
 def _in_words(pattern: str) -> str:
@@ -111,4 +141,4 @@ def _points(value: Estimate) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(read(LINES)), encoding="utf-8")
+    PAGE.write_text(page(read(LINES), read(LATENCIES)), encoding="utf-8")

@@ -2,28 +2,41 @@
 
     python benchmarks/without_training.py [--seeds 3] [--steps 1000] [--folder runs/without-training] [--json]
     python benchmarks/without_training.py --network resnet56 --weights FILE [--data DIR] [--only blocks] [--out LINES]
+    python benchmarks/without_training.py --network efficientnet-lite0 --data ARCHIVE --seeds 1 [--only blocks] [--out LINES]
 
 The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
-normalised with the mean and deviation of ImageNet. Everything is in float32 on the CPU. Folders are taken up again. ``--out``
-adds an object a case to a file of lines, from which ``benchmarks/without_training_page.py`` makes the page.
+normalised with the mean and deviation of ImageNet. EfficientNet-Lite0 comes with its weights and is judged on ImageNet images,
+see ``imagenette.py``. Everything is in float32 on the CPU. Folders are taken up again. ``--out`` adds an object a case to a file
+of lines, from which ``benchmarks/without_training_page.py`` makes the page. ``--validation`` judges on validation images instead,
+to choose settings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from imagenette import NETWORK as EFFICIENTNET
+from imagenette import start_and_test
+
+from paretrim.data.batches import Batch
+from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
-from paretrim.run.start import start_from
+from paretrim.run.start import Start, start_from
+from paretrim.search.drop import drop_between
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
-from paretrim.train.evaluate import evaluate
+from paretrim.train.evaluate import predictions
 from paretrim.train.execution import Execution
+from paretrim.train.task import Array
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
 EXECUTION = Execution(device="cpu", precision="float32")
@@ -93,42 +106,63 @@ def recipe_for(given: argparse.Namespace, seed: int) -> Recipe:
     return replace(recipe, seed=seed, execution=EXECUTION, calibration_images=given.calibration_images)
 
 
+def opened(given: argparse.Namespace, seed: int) -> tuple[Start, Iterable[Batch]]:
+    """The dense network and the images to judge with."""
+    if given.network == EFFICIENTNET:
+        start, test = start_and_test(Path(given.data), given.calibration_images, EXECUTION)
+        return start, list(start.validation.epoch(0)) if given.validation else test
+    start, tested = start_from(recipe_for(given, seed))
+    if given.weights is None:
+        start = train_dense(start, Budget(epochs=15, learning_rate=0.1), given.folder / str(seed))
+    return start, list((start.validation if given.validation else tested.batches).epoch(0))
+
+
+def right(candidate: Candidate, images: Iterable[Batch]) -> Array:
+    """Whether the class of each image is found, bool [N]."""
+    device = EXECUTION.torch_device()
+    found, labels = predictions(candidate.network, images, device, integers=candidate.integers)
+    return np.asarray(found == labels)
+
+
+def tell(given: argparse.Namespace, case: str, dense: list[Array], found: list[Array], seconds: float) -> None:
+    """One line of a case: accuracies, and the drop with its interval over all images of all seeds."""
+    drop = drop_between(np.concatenate(dense), np.concatenate(found))
+    runs = [float(one.mean()) for one in found]
+    facts = {"network": given.network, "calibration_images": given.calibration_images, "case": case, "accuracies": runs}
+    facts |= {"images": len(found[0]), "drop": [drop.value, drop.interval.low, drop.interval.high], "cpu_seconds": round(seconds)}
+    if given.out:
+        with given.out.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(facts) + "\n")
+    each = " ".join(f"{100 * one:.2f}" for one in runs)
+    print(json.dumps(facts) if given.json else f"{case:40} {100 * sum(runs) / len(runs):6.2f} %  ({each})", flush=True)
+
+
 def main() -> None:
     """Compress in every way and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--weights", help="of a network for CIFAR-10; without them one is trained on digits")
-    parser.add_argument("--data", help="folder of CIFAR-10")
+    parser.add_argument("--data", help="folder of CIFAR-10, or the archive of ImageNet images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--steps", type=int, default=1000, help="of adaround, for each layer")
-    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--only", default="", help="cases whose names hold this; several are separated by semicolons")
     parser.add_argument("--folder", type=Path, default=Path("runs/without-training"))
+    parser.add_argument("--validation", action="store_true", help="judge on validation images")
     parser.add_argument("--json", action="store_true", help="an object a line")
     parser.add_argument("--out", type=Path, help="file of lines that results are added to")
     given = parser.parse_args()
-    chosen = {case: stages for case, stages in cases(given.steps).items() if given.only in case}
-    found: dict[str, list[float]] = {case: [] for case in ("float", *chosen)}
-    for seed in range(given.seeds):
-        folder = given.folder / str(seed)
-        start, test = start_from(recipe_for(given, seed))
-        if given.weights is None:
-            start = train_dense(start, Budget(epochs=15, learning_rate=0.1), folder)
-        device = EXECUTION.torch_device()
-        found["float"].append(evaluate(start.network, test.batches.epoch(0), device))
-        for case, stages in chosen.items():
-            last = run_stages(start, stages, folder)[-1]
-            found[case].append(evaluate(last.network, test.batches.epoch(0), device, integers=last.integers))
-    for case, runs in found.items():
-        facts = {"network": given.network, "calibration_images": given.calibration_images, "case": case, "accuracies": runs}
-        if given.out:
-            with given.out.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(facts) + "\n")
-        if given.json:
-            print(json.dumps(facts))
-        else:
-            each = " ".join(f"{100 * right:.2f}" for right in runs)
-            print(f"{case:40} {100 * sum(runs) / len(runs):6.2f} %  ({each})")
+    parts = given.only.split(";")
+    chosen = {case: stages for case, stages in cases(given.steps).items() if any(part in case for part in parts)}
+    opens = [opened(given, seed) for seed in range(given.seeds)]
+    dense = [right(Candidate(start.network), images) for start, images in opens]
+    tell(given, "float", dense, dense, 0)
+    for case, stages in chosen.items():
+        began, found = time.process_time(), []
+        for seed, (start, images) in enumerate(opens):
+            last = run_stages(start, stages, given.folder / str(seed))[-1]
+            found.append(right(last, images))
+        tell(given, case, dense, found, time.process_time() - began)
 
 
 if __name__ == "__main__":

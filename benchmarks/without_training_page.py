@@ -18,19 +18,26 @@ Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/without_training_page.py from results/without-training.jsonl; do not edit. -->
 
-# Pruning without training, on CIFAR-10
+# Pruning without training
 
 Pretrained networks lose weights and are quantized to 8 bits, from calibration images alone: no labels, no training. Accuracy
-is that of the integers on the 10,000 test images; *drop* is in points against the float network. One seed, which chooses the
-calibration images. *Fitted* means `compensate = true`: the weights that stay make up for those that leave. Every layer but the
-first and the last loses the same share, unless the row says *over all layers*. Singly, 50 % cost next to nothing; in blocks,
-scores of second order are better than magnitude, and equal shares are better here than one order over all layers.
+is that of the integers on test images: 10,000 of CIFAR-10, unless the table says otherwise. *Drop* is in points against the
+float network, with its paired 95 % interval where the lines have one. One seed, which chooses the calibration images. *Fitted*
+means `compensate = true`: the weights that stay make up for those that leave. Every layer but the first and the last loses the
+same share, unless the row says *over all layers*. Singly, 50 % cost next to nothing; in blocks, scores of second order are
+better than magnitude, and equal shares are better here than one order over all layers.
 
 ```sh
 python benchmarks/without_training.py --network resnet20 --weights FILE --data DIR --seeds 1 --calibration-images 1024 \\
     --only "50% of" --out results/without-training.jsonl    # adds lines
+python benchmarks/without_training.py --network efficientnet-lite0 --data ARCHIVE --seeds 1 --calibration-images 256 \\
+    --only "50% of" --out results/without-training.jsonl
 python benchmarks/without_training_page.py                  # writes this page
 ```
+
+EfficientNet-Lite0 tells the 1,000 classes of ImageNet apart; calibration and test images are of ten of them, at 224 pixels, the
+test images from ImageNet's validation set ([imagenette.py](../../benchmarks/imagenette.py)). Its depthwise convolutions, first
+layer and classifier are not pruned, so these are shares of its pointwise weights.
 """
 
 
@@ -42,17 +49,29 @@ def read(path: Path) -> list[Line]:
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
     text = HEAD
-    for network, images in sorted({(str(line["network"]), int(str(line["calibration_images"]))) for line in lines}):
-        own = {
-            str(line["case"]): _mean(line) for line in lines if (line["network"], line["calibration_images"]) == (network, images)
-        }
-        dense = own.pop(DENSE)
-        text += (
-            f"\n## {network}, {100 * dense:.2f} %, {images:,} calibration images\n\n| way | accuracy | drop |\n|---|---|---|\n"
-        )
-        for case, accuracy in own.items():
-            text += f"| {case} | {100 * accuracy:.2f} % | {100 * (dense - accuracy):.2f} |\n"
+    for key in sorted({_of(line) for line in lines}):
+        network, images = key
+        own = {str(line["case"]): line for line in lines if _of(line) == key}
+        dense = _mean(own.pop(DENSE))
+        images_tested = next((f", {line['images']:,} test images" for line in lines if _of(line) == key and "images" in line), "")
+        text += f"\n## {network}, {100 * dense:.2f} %, {images:,} calibration images{images_tested}\n\n"
+        text += "| way | accuracy | drop |\n|---|---|---|\n"
+        for case, line in own.items():
+            text += f"| {case} | {100 * _mean(line):.2f} % | {100 * (dense - _mean(line)):.2f}{_interval(line)} |\n"
     return text
+
+
+def _of(line: Line) -> tuple[str, int]:
+    return str(line["network"]), int(str(line["calibration_images"]))
+
+
+def _interval(line: Line) -> str:
+    """The interval of a drop in points; nothing where the line has none."""
+    found = line.get("drop")
+    if found is None:
+        return ""
+    assert isinstance(found, list)
+    return f" [{100 * found[1]:.2f}, {100 * found[2]:.2f}]"
 
 
 def _mean(line: Line) -> float:

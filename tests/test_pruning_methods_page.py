@@ -17,7 +17,7 @@ def line(method, accuracy, seed, **facts):
 
 
 def test_the_page_is_fresh(maker):
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(maker.read(maker.LINES))
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(maker.read(maker.LINES), maker.read(maker.LATENCIES))
 
 
 def test_every_method_has_every_seed(maker):
@@ -40,3 +40,12 @@ def test_methods_are_compared_seed_by_seed(maker, tmp_path):
         "| other | 87.0 ± 63.5 % | +2.0 [+2.0, +2.0] | 2,000 | 80.0 % |",
         "| magnitude, one shot | 85.0 ± 63.5 % | – | 1,000 | 80.0 % |",
     ]
+
+
+def test_latencies_have_a_column_where_there_are_any(maker):
+    lines = [line("dense", 0.98, seed, pattern="", sparsity=0.0, epochs=0) for seed in (0, 1)]
+    lines += [line(method, 0.9, seed) for method in ("magnitude, one shot", "other") for seed in (0, 1)]
+    assert "latency, µs" not in maker.page(lines)
+    timed = [line("other", 0.0, seed, p50_ms={"value": 0.01 + 0.002 * seed, "low": 0.01, "high": 0.02}) for seed in (0, 1)]
+    rows = [row for row in maker.page(lines, timed).splitlines() if row.startswith(("| other", "| magnitude"))]
+    assert [row.split(" | ")[-1] for row in sorted(rows)] == ["– |", "11.0 |"]

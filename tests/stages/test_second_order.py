@@ -122,6 +122,32 @@ def test_scores_tell_the_error_that_is_left_after_the_fit(name, pattern):
     assert float(scores.square()[~mask].sum()) == pytest.approx(relative, rel=0.15)
 
 
+def test_blocks_whose_inputs_never_vary_score_nothing_and_leave_at_no_cost():
+    found = settled("plain")
+    second = list(weighted_layers(found))[1]
+    norm = next(iter(found.batch_norms().values()))
+    with torch.no_grad():
+        norm.gamma[:4] = 0.0
+        norm.beta[:4] = 0.0
+    scores = second_order_scores(found, resources(), names=[second], pattern=parse_pattern("1x4"))[second]
+    assert bool((scores[:, :4] == 0).all())
+    assert bool((scores[:, 4:] > 0).all())
+    pruned = copy.deepcopy(found)
+    set_mask_(weighted_layers(pruned)[second], scores > 0)
+    torch.testing.assert_close(outputs(pruned), outputs(found), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_only_ever_gets_zeros_can_be_scored():
+    found = settled("plain")
+    second = list(weighted_layers(found))[1]
+    norm = next(iter(found.batch_norms().values()))
+    with torch.no_grad():
+        norm.gamma.zero_()
+        norm.beta.zero_()
+    scores = second_order_scores(found, resources(), names=[second], pattern=parse_pattern("1x4"))[second]
+    assert bool(torch.isfinite(scores).all())
+
+
 def test_blocks_of_channels_that_are_no_multiple_of_four_are_scored_whole():
     found = settled("residual")
     scores = second_order_scores(found, resources(), names=[next(iter(weighted_layers(found)))], pattern=parse_pattern("1x4"))

@@ -53,8 +53,9 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
 
     Blocks leave a row one by one, the cheapest first, while the others make up for them (:func:`.surgeon.removal_costs`). Errors
     are squared, and relative to the mean square of what the layer gives, so that layers compare. Weighing them by the gradient of
-    the loss instead was worse on trained networks: it is next to nothing on images that they know. Under an n:m pattern a weight
-    leaves only while its group has more than n; those that stay in a row all score the same, more than what left it.
+    the loss instead was worse on trained networks: it is next to nothing on images that they know. Blocks whose inputs are always
+    the same score 0, such as those of a kernel position that only ever meets padding. Under an n:m pattern a weight leaves only
+    while its group has more than n; those that stay in a row all score the same, more than what left it.
 
     Returns:
         By layer, float64 of the weight's shape; the squares over a block add up to its error.
@@ -88,7 +89,14 @@ def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments
     padded = functional.pad(weight.reshape(split), (0, missing)).reshape(len(weight), -1)
     blocks = functional.pad(living.reshape(split), (0, missing)).reshape(len(weight), -1, block).any(2)
     quota = (pattern.stay, pattern.group) if pattern.fixed else None
-    costs = removal_costs(padded, _padded_square(square, kernel, missing), block=block, alive=blocks, quota=quota)
+    varies = (moments.inputs[group].diagonal() > 0).reshape(kernel, channels)
+    seen = functional.pad(varies, (0, missing)).reshape(-1, block).any(1)
+    if quota or not bool(seen.any()):
+        seen = torch.ones_like(seen)  # of a quota's groups, neighbours, none may be missing
+    columns = torch.nonzero(seen.repeat_interleave(block)).flatten()
+    wide = _padded_square(square, kernel, missing)[columns][:, columns]
+    costs = torch.zeros(len(weight), len(seen), dtype=torch.float64, device=weight.device)
+    costs[:, seen] = removal_costs(padded[:, columns], wide, block=block, alive=blocks[:, seen], quota=quota)
     sizes = torch.full((channels + missing,), float(block))
     if missing and not pattern.fixed:
         sizes[-block:] = block - missing

