@@ -59,37 +59,40 @@ void check_clamp(const Node& node) {
 }
 
 void check_types(const Graph& graph, const Node& node, const std::vector<ValueType>& inputs) {
+  const OpFacts& facts = facts_of(node.op);
   const bool reads_images = std::find(node.inputs.begin(), node.inputs.end(), 0U) != node.inputs.end();
   const bool reads_pixels = reads_images && graph.input.takes_pixels();
-  if (reads_pixels != (node.op == Op::normalize) && !(reads_pixels && node.op == Op::quantize)) {
+  const bool enters = facts.grid == GridRule::enters, leaves = facts.grid == GridRule::leaves;
+  if (reads_pixels != (facts.grid == GridRule::pixels) && !(reads_pixels && enters)) {
     unsupported("pixels are read by normalize or quantize, and normalize reads nothing else");
   }
   for (const ValueType& input : inputs) {
     if (input.dtype != inputs[0].dtype) unsupported("it reads float32 and uint8; quantize or dequantize one of them first");
   }
-  if (node.op == Op::dropout) unsupported("dropout is for training; fold the graph first");
-  if (node.op == Op::normalize || node.op == Op::quantize) {
-    if (node.type.quantized() != (node.op == Op::quantize)) {
-      corrupt(std::string(name_of(node.op)) + " cannot give " + text_of(node.type.dtype));
+  if (!facts.ships) unsupported(std::string(facts.name) + " is for training; fold the graph first");
+  if (reads_pixels || enters) {
+    if (node.type.quantized() != enters) {
+      corrupt(std::string(facts.name) + " cannot give " + text_of(node.type.dtype));
     }
-    if (node.op == Op::quantize && inputs[0].quantized() && !reads_pixels) {
+    if (inputs[0].quantized() && !reads_pixels) {
       unsupported("it makes uint8 of uint8; a pointwise 'requantize' moves to another grid");
     }
     return;
   }
   if (!inputs[0].quantized()) {
-    if (node.op == Op::dequantize || node.type.quantized()) {
+    if (leaves || node.type.quantized()) {
       unsupported("it makes " + text_of(node.type.dtype) + " of float32; put a quantize between");
     }
     return;
   }
-  if (node.op == Op::clamp) unsupported("clamp is for float values; use lo and hi of the node before it, or a pointwise table");
-  const bool wants_quantized = node.op != Op::dequantize;
-  if (node.type.quantized() != wants_quantized && !facts_of(node.op).weighted) {
+  if (facts.grid == GridRule::float_only) {
+    unsupported(std::string(facts.name) + " is for float values; use lo and hi of the node before it, or a pointwise table");
+  }
+  if (node.type.quantized() == leaves && !facts.weighted) {
     unsupported("it makes " + text_of(node.type.dtype) + " of uint8; put a quantize or dequantize between");
   }
   const ValueType& source = inputs[0];
-  if (facts_of(node.op).keeps_grid && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
+  if (facts.grid == GridRule::keeps && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
     corrupt("its grid is scale " + std::to_string(node.type.scale) + ", zero point " + std::to_string(node.type.zero_point) +
             "; it keeps that of its input, scale " + std::to_string(source.scale) + ", zero point " +
             std::to_string(source.zero_point));
@@ -131,7 +134,7 @@ void check_node_contents(const Graph& graph, const Node& node) {
 void check_node_structure(const Graph& graph, const Node& node) {
   check_grid(node.type);
   check_attributes(node);
-  if (node.op == Op::pointwise) check_function(node);
+  if (node.attributes.count("function") > 0) check_function(node);
   const std::vector<ValueType> inputs = inputs_of(graph, node);
   std::vector<Shape> shapes;
   for (const ValueType& input : inputs) shapes.push_back(input.shape);

@@ -55,6 +55,10 @@ inline constexpr int op_count = 0
 #include "graph/operations.inc"
     ;
 
+// What an operation does to a grid: keeps that of its input, since it only moves or selects values; requantizes to one of its
+// own; takes and gives floats only; turns pixels into floats; enters the grids, from floats or pixels; leaves them.
+enum class GridRule : std::uint8_t { keeps, requantizes, float_only, pixels, enters, leaves };
+
 // What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product.
 enum class Rescaling : std::uint8_t { none, each, sum, product };
 
@@ -66,8 +70,9 @@ enum class Work : std::uint8_t { result, weight, window, input, depth };
 struct OpFacts {
   std::string_view name;
   std::size_t inputs;  // 0 for any number from 1
-  bool keeps_grid;     // it moves or selects values, so its result has the grid of its input
+  GridRule grid;
   bool weighted;
+  bool ships;  // false: only for training
   Rescaling rescaling;
   Work work;
 };

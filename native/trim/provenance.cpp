@@ -53,14 +53,14 @@ class Reader {
     } else if (literal("true") || literal("false")) {
       found.kind = Kind::truth;
     } else if (!literal("null")) {
-      refuse(literal("NaN") || literal("Infinity") ? "holds NaN or infinity; numbers are finite" : "is no JSON");
+      refuse(literal("NaN") || literal("Infinity") ? "holds NaN or infinity; numbers are finite" : "is not valid JSON");
     }
     return found;
   }
 
   void end() {
     skip_spaces();
-    if (at_ < text_.size()) refuse("is no JSON");
+    if (at_ < text_.size()) refuse("is not valid JSON");
   }
 
  private:
@@ -76,7 +76,7 @@ class Reader {
     return true;
   }
   void require(char c) {
-    if (!take(c)) refuse("is no JSON");
+    if (!take(c)) refuse("is not valid JSON");
   }
   bool literal(std::string_view word) {
     if (text_.substr(at_, word.size()) != word) return false;
@@ -119,10 +119,10 @@ class Reader {
     std::string result;
     require('"');
     for (;;) {
-      if (at_ >= text_.size()) refuse("is no JSON");
+      if (at_ >= text_.size()) refuse("is not valid JSON");
       const char next = text_[at_++];
       if (next == '"') return result;
-      if (static_cast<unsigned char>(next) < 0x20) refuse("is no JSON");
+      if (static_cast<unsigned char>(next) < 0x20) refuse("is not valid JSON");
       if (next == '\\') {
         escape(result);
       } else {
@@ -139,14 +139,14 @@ class Reader {
       result += meanings[found];
       return;
     }
-    if (name != 'u') refuse("is no JSON");
+    if (name != 'u') refuse("is not valid JSON");
     std::uint32_t point = four_digits();
     if (point >= 0xd800 && point < 0xdc00 && literal("\\u")) {
       const std::uint32_t second = four_digits();
-      if (second < 0xdc00 || second > 0xdfff) refuse("is no JSON: it holds half of a character");
+      if (second < 0xdc00 || second > 0xdfff) refuse("is not valid JSON: it holds half of a character");
       point = 0x10000 + ((point - 0xd800) << 10) + (second - 0xdc00);
     }
-    if (point >= 0xd800 && point < 0xe000) refuse("is no JSON: it holds half of a character");
+    if (point >= 0xd800 && point < 0xe000) refuse("is not valid JSON: it holds half of a character");
     append(result, point);
   }
 
@@ -154,7 +154,7 @@ class Reader {
     std::uint32_t point = 0;
     for (int i = 0; i < 4; ++i) {
       const char c = peek();
-      if (std::isxdigit(static_cast<unsigned char>(c)) == 0) refuse("is no JSON");
+      if (std::isxdigit(static_cast<unsigned char>(c)) == 0) refuse("is not valid JSON");
       point = point << 4 | static_cast<std::uint32_t>(is_digit(c) ? c - '0' : (c | 32) - 'a' + 10);
       ++at_;
     }
@@ -181,7 +181,7 @@ class Reader {
   }
 
   void digits() {
-    if (!is_digit(peek())) refuse("is no JSON");
+    if (!is_digit(peek())) refuse("is not valid JSON");
     while (is_digit(peek())) ++at_;
   }
 

@@ -33,7 +33,8 @@ def test_every_operation_has_rules():
     for name, operation in OPERATIONS.items():
         assert operation.name == name
         assert operation.real or operation.integer
-        assert (operation.integer is None) <= (operation.grid == "float")
+        assert (operation.integer is None) <= (operation.grid == "float_only")
+        assert operation.ships or operation.integer is None
         assert operation.clamps <= (operation.grid == "requantizes")
         assert (operation.rescaling != "none") <= (operation.grid == "requantizes")
 

@@ -52,8 +52,10 @@ def test_an_operation_is_named_once_in_the_native_runtime(name):
     assert naming == NATIVE_PLACES[name]
 
 
-@pytest.mark.parametrize("file", ["graph/shapes.cpp", "graph/cost.cpp", "plan/plan.cpp", "plan/windows.cpp", "plan/matmul.cpp"])
-def test_shapes_costs_and_the_planner_read_tables_and_ask_for_no_operation(file):
+@pytest.mark.parametrize(
+    "file", ["graph/check.cpp", "graph/shapes.cpp", "graph/cost.cpp", "plan/plan.cpp", "plan/windows.cpp", "plan/matmul.cpp"]
+)
+def test_checks_shapes_costs_and_the_planner_read_tables_and_ask_for_no_operation(file):
     """One that does is images read before any quantize: which of them a graph begins with is a rule of graphs."""
     asked = re.findall(r"\bOp::\w+", (NATIVE / file).read_text("utf-8"))
     assert asked == (["Op::quantize"] if file == "plan/plan.cpp" else [])

@@ -130,7 +130,7 @@ def drop_tensor(header):
     [
         (lambda: b"", "it has 0 bytes and is cut off before its header"),
         (lambda: b"\xff" * 64, r"its header claims \d+ bytes of a file of 64"),
-        (lambda: (8).to_bytes(8, "little") + b"{}      ", "its header holds no single SHA-256"),
+        (lambda: (8).to_bytes(8, "little") + b"{}      ", "its header does not hold exactly one SHA-256"),
         (lambda: forge(header_change=setter("__metadata__", "format", "3")), "it has format '3' and this version reads 1 and 2"),
         (
             lambda: forge(header_change=setter("__metadata__", "more", "x")),
@@ -139,8 +139,8 @@ def drop_tensor(header):
         (lambda: forge(header_change=setter("__metadata__", "format", 1)), "its header has no metadata"),
         (lambda: forge(header_change=drop_tensor), "its tensors cannot be read"),
         (lambda: forge(body=b""), "its tensors cannot be read"),
-        (lambda: forge(text="[" * 100_000), "its structure is no JSON"),
-        (lambda: forge(text="{"), "its structure is no JSON"),
+        (lambda: forge(text="[" * 100_000), "its structure is not valid JSON"),
+        (lambda: forge(text="{"), "its structure is not valid JSON"),
         (lambda: forge(text='{"input": NaN}'), "its structure holds NaN"),
         (lambda: forge(text='{"a": 1, "a": 2}'), "its structure repeats a key"),
         (lambda: forge(text="[]"), "the structure is list; it must have exactly"),

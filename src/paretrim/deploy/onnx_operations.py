@@ -230,33 +230,29 @@ def _pad(writer: Writer, node: Node) -> None:
 
 def _channel_shuffle(writer: Writer, node: Node) -> None:
     (channels, height, width), groups = node.type.shape, settings_of(node).integer("groups")
-    split = writer.indices(f"{node.name}/split", [0, groups, channels // groups, height, width])
-    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
-    grouped = writer.add("Reshape", [writer.real(node.inputs[0]), split], f"{node.name}/grouped")
-    swapped = writer.add("Transpose", [grouped], f"{node.name}/swapped", {"perm": [0, 2, 1, 3, 4]})
-    writer.finish(node, "Reshape", [swapped, merge])
+    _rearrange(writer, node, [groups, channels // groups, height, width], [2, 1, 3, 4])
+
+
+def _rearrange(writer: Writer, node: Node, split: list[int], order: list[int]) -> None:
+    """The input's axes behind the batch split, put in another order, and merged to the shape of the output."""
+    extents = writer.indices(f"{node.name}/split", [0, *split])
+    merge = writer.indices(f"{node.name}/merge", [0, *node.type.shape])
+    apart = writer.add("Reshape", [writer.real(node.inputs[0]), extents], f"{node.name}/apart")
+    ordered = writer.add("Transpose", [apart], f"{node.name}/ordered", {"perm": [0, *order]})
+    writer.finish(node, "Reshape", [ordered, merge])
 
 
 def _pixel_shuffle(writer: Writer, node: Node) -> None:
     (down, across), (channels, height, width) = settings_of(node).pair("factor"), node.type.shape
-    source = writer.real(node.inputs[0])
     if down == across:
-        writer.finish(node, "DepthToSpace", [source], {"blocksize": down, "mode": "CRD"})
-        return
-    split = writer.indices(f"{node.name}/split", [0, channels, down, across, height // down, width // across])
-    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
-    blocks = writer.add("Reshape", [source, split], f"{node.name}/blocks")
-    beside = writer.add("Transpose", [blocks], f"{node.name}/beside", {"perm": [0, 1, 4, 2, 5, 3]})
-    writer.finish(node, "Reshape", [beside, merge])
+        writer.finish(node, "DepthToSpace", [writer.real(node.inputs[0])], {"blocksize": down, "mode": "CRD"})
+    else:
+        _rearrange(writer, node, [channels, down, across, height // down, width // across], [1, 4, 2, 5, 3])
 
 
 def _pixel_unshuffle(writer: Writer, node: Node) -> None:
     (down, across), (channels, height, width) = settings_of(node).pair("factor"), node.type.shape
-    split = writer.indices(f"{node.name}/split", [0, channels // (down * across), height, down, width, across])
-    merge = writer.indices(f"{node.name}/merge", [0, channels, height, width])
-    blocks = writer.add("Reshape", [writer.real(node.inputs[0]), split], f"{node.name}/blocks")
-    beside = writer.add("Transpose", [blocks], f"{node.name}/beside", {"perm": [0, 1, 3, 5, 2, 4]})
-    writer.finish(node, "Reshape", [beside, merge])
+    _rearrange(writer, node, [channels // (down * across), height, down, width, across], [1, 3, 5, 2, 4])
 
 
 def _flatten(writer: Writer, node: Node) -> None:

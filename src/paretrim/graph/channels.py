@@ -1,14 +1,14 @@
 """Which channels of a network can be removed together, and the smaller network without them.
 
 Every value carries one channel identity per channel (per feature after ``flatten``). Operations pass identities on, permute
-or repeat them, or declare two of them the same: an ``add`` can only lose a channel in both its inputs. Identities that are the
-same form a *class*, the smallest thing that can be removed. Classes that occur in the same values equally often form a
-*coupled set*, such as the channels of all residual outputs of one stage: a value is made of whole sets, so a value never
-empties while every set keeps a channel.
+or repeat them, or unite two of them: an ``add`` can lose a channel only in both its inputs at once. United
+identities form a *class*, the smallest unit that can be removed. Classes that occur in the same values equally often form a
+*coupled set*, such as the channels of all residual outputs of one stage: a value consists of whole sets, so it
+never becomes empty while every set keeps a channel.
 
 Removing a class equals zeroing the columns of the weights that read it. Zeroing the rows (weight, bias, ``batch_norm`` vectors)
-that produce it is not always the same: a function on the way that does not map 0 to 0, like a sigmoid, leaves a constant behind
-that the smaller network lacks.
+that produce it is not always the same: a function on the way that does not map 0 to 0, such as a sigmoid, leaves a
+constant that the smaller network lacks.
 
 Float graphs, NumPy only. Source: the dependency graph of Fang et al. 2023 (DepGraph, arXiv 2301.12900), on operations of the
 graph instead of modules.
@@ -60,10 +60,10 @@ class ChannelGroups:
 
 
 def channel_groups(graph: Graph) -> ChannelGroups:
-    """Find out which channels of a float graph live or die together.
+    """Find the channels of a float graph that can only be removed together.
 
     Raises:
-        UnsupportedOperation: the graph is quantized, or combines values in a way that channels cannot follow.
+        UnsupportedOperation: the graph is quantized, or combines values in a way in which channels cannot be followed.
     """
     identities = Identities()
     values = {INPUT: identities.fresh(graph.input.shape[0])}
@@ -104,7 +104,7 @@ def _classes(
     for ids, reason in fixed:
         for index in np.unique(numbers[ids]).tolist():
             frozen.setdefault(index, reason)
-    # What a class occurs in, and how often, tells its coupled set.
+    # The values a class occurs in, and how often, identify its coupled set.
     occurrences: list[list[tuple[str, int]]] = [[] for _ in range(int(numbers.max()) + 1)]
     for name, members in classes.items():
         for index, times in zip(*(part.tolist() for part in np.unique(members, return_counts=True)), strict=True):
@@ -156,18 +156,18 @@ def choose(
     minimum: int = 1,
     keys: Sequence[Float64Array] | None = None,
 ) -> IntArray:
-    """Classes to remove, ascending: the lowest scores of every coupled set; of equal scores the lower index stays.
+    """Classes to remove, ascending: the lowest scores of every coupled set; among equal scores the lower index stays.
 
     Args:
         groups: from :func:`channel_groups`.
-        scores: one finite score per class, larger stays; see :func:`group_scores`.
+        scores: one finite score per class, the larger stay; see :func:`group_scores`.
         sparsity: share of removable classes to remove, in [0, 1).
         allocation: ``uniform`` removes ``round(sparsity * n)`` of each set of n; ``global`` removes ``round(sparsity * all)``,
             the lowest over all sets after dividing each set's scores by their mean.
         multiple_of: survivors of each set are rounded up to a multiple of this, at most to n.
-        minimum: how many of each set stay at least; it takes precedence over the sparsity.
-        keys: for ``global``, what decides over all sets in place of the scores: for each set the keys of its channels, best
-            first and never rising.
+        minimum: each set keeps at least this many; takes precedence over the sparsity.
+        keys: for ``global``, used in place of the scores to compare sets: for each set the keys of its channels, best first
+            and never rising.
 
     Raises:
         InvalidRecipe: an argument is outside its range or the scores do not fit.
@@ -185,7 +185,7 @@ def choose(
 
 
 def best_first(groups: ChannelGroups, scores: Float64Array) -> list[IntArray]:
-    """The classes of every coupled set, the largest score first; of equal scores the lower index."""
+    """The classes of every coupled set, the largest score first; among equal scores the lower index."""
     return [members[np.argsort(-scores[members], kind="stable")] for members in groups.sets]
 
 

@@ -107,7 +107,7 @@ def _check_clamp(settings: Settings) -> None:
 
 
 def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
-    """What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add."""
+    """The multipliers of an operation between grids must be finite in float32, and so must the largest sum of an add."""
     rescaling = OPERATIONS[node.op].rescaling
     if rescaling == "none":
         return
@@ -124,11 +124,12 @@ def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
 
 
 def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> None:
+    operation = OPERATIONS[node.op]
     reads_pixels = spec.takes_pixels and INPUT in node.inputs
-    if node.op == "normalize" or reads_pixels:
-        if not reads_pixels or node.op not in ("normalize", "quantize"):
+    if operation.grid == "pixels" or reads_pixels:
+        if not reads_pixels or operation.grid not in ("pixels", "enters"):
             raise UnsupportedOperation("pixels are read by normalize or quantize, and normalize reads nothing else")
-        if node.type.quantized != (node.op == "quantize"):
+        if node.type.quantized != (operation.grid == "enters"):
             raise CorruptFile(f"{node.op} cannot give {node.type.dtype}")
         return
     if len({value.dtype for value in inputs}) != 1:
@@ -136,12 +137,12 @@ def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> 
             f"its inputs are {[value.dtype for value in inputs]}; quantize or dequantize one of them first"
         )
     quantized = inputs[0].quantized
-    if node.op == "clamp" and quantized:
-        raise UnsupportedOperation("clamp is for float values; use lo and hi of the node before it, or a pointwise table")
-    if node.op == "dropout" and quantized:
-        raise UnsupportedOperation("dropout is for training; fold the float graph before it becomes integers")
-    expected = {"quantize": (False, True), "dequantize": (True, False)}.get(node.op, (quantized, quantized))
-    float_result = node.op in WEIGHTED and quantized and not node.type.quantized
+    if quantized and not operation.ships:
+        raise UnsupportedOperation(f"{node.op} is for training; fold the float graph before it becomes integers")
+    if quantized and operation.grid == "float_only":
+        raise UnsupportedOperation(f"{node.op} is for float values; use lo and hi of the node before it, or a pointwise table")
+    expected = {"enters": (False, True), "leaves": (True, False)}.get(operation.grid, (quantized, quantized))
+    float_result = operation.weighted and quantized and not node.type.quantized
     if (quantized, node.type.quantized) != expected and not float_result:
         raise UnsupportedOperation(f"it makes {node.type.dtype} of {inputs[0].dtype}; put a quantize or dequantize between")
     if _moves_off_grid(node, inputs[0]):
@@ -198,7 +199,7 @@ def _check_weight(node: Node, source: ValueType) -> None:
 
 
 def _check_stored_weight(node: Node) -> None:
-    """A weight of a float layer: what it stands for must be finite."""
+    """A weight of a float layer: the numbers it represents must be finite."""
     dtype, scaled = type_name(node.tensors["weight"]), "weight_scale" in node.tensors
     if (dtype == "int8" and not scaled) or (dtype == "float32" and scaled):
         raise CorruptFile(
@@ -217,12 +218,12 @@ def _check_stored_weight(node: Node) -> None:
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
     settings = settings_of(node)
-    with np.errstate(all="ignore"):  # numbers of a forged file may leave float64; their ends are those of the grid
+    with np.errstate(all="ignore"):  # numbers of a forged file may overflow float64; they end up at the ends of the grid
         if node.op == "quantize":
             expected = functions.pixel_table(spec, node.type)
         else:
             expected = functions.pointwise_table(settings.text("function"), settings.number("constant"), source, node.type)
-    # One step is left to other mathematics libraries: a last bit of exp can turn a tie.
+    # Other mathematics libraries may be off by one step: the last bit of exp can decide a tie.
     worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected).max())
     if worst > 1:
         raise CorruptFile(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ElementType:
-    """``bits`` of one element in memory; ``on_grid`` says whether it is an integer that stands for a number on an affine grid."""
+    """``bits`` of one element in memory; ``on_grid``: it is an integer that represents a number on an affine grid."""
 
     bits: int
     on_grid: bool
@@ -31,13 +31,13 @@ TENSOR_TYPES: Mapping[str, np.dtype[np.generic]] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(np.uint16),
 }
-"""Element types of tensors by name. A bfloat16 is its bits in a uint16, since NumPy has none."""
+"""Element types of tensors by name. NumPy has no bfloat16, so its bits are kept in a uint16."""
 
 _NAMES = {dtype: name for name, dtype in TENSOR_TYPES.items()}
 
 
 def type_name(tensor: npt.NDArray[np.generic]) -> str:
-    """The name of a tensor's element type; NumPy's own if graphs have no such tensors."""
+    """The name of a tensor's element type; NumPy's name if graphs have no such tensors."""
     return _NAMES.get(tensor.dtype, str(tensor.dtype))
 
 

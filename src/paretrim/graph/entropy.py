@@ -32,14 +32,14 @@ def summarize_weights(graph: Graph) -> tuple[WeightSummary, ...]:
 
 
 def order0_bytes(symbols: Array) -> float:
-    """Shannon bound in bytes for coding these symbols one by one with their own frequencies (the frequencies are not counted).
+    """Shannon bound in bytes for coding these symbols one by one with their frequencies, which are not counted themselves.
 
     >>> order0_bytes(np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int8))
     1.0
     """
     counts = np.unique(symbols, return_counts=True)[1].astype(np.float64)
     share: npt.NDArray[np.float64] = counts / counts.sum()
-    # The sum of a certain symbol is -0.0; its cost is 0.
+    # With a single symbol the sum is -0.0; the cost is 0.
     return abs(float((counts * np.log2(share)).sum())) / 8
 
 

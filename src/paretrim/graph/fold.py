@@ -11,16 +11,16 @@ import numpy as np
 from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.movement import PAD
-from paretrim.graph.operations.table import OPERATIONS
+from paretrim.graph.operations.table import OPERATIONS, TRAINING_ONLY
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-"""A channel whose scale is smaller has no weights."""
+"""A channel whose scale is smaller counts as having no weights."""
 
 
 def affine_of(batch_norm: Node) -> tuple[Float64Array, Float64Array]:
-    """The affine map ``x * factor + offset`` that a BatchNorm in evaluation is; two float64 arrays [C]."""
+    """Factor and offset of the affine map ``x * factor + offset`` that a BatchNorm computes in evaluation; float64 [C] each."""
     gamma, beta, mean, variance = (batch_norm.tensors[name].astype(np.float64) for name in ("gamma", "beta", "mean", "variance"))
     factor = gamma / np.sqrt(variance + settings_of(batch_norm).required_number("epsilon"))
     return factor, beta - mean * factor
@@ -53,8 +53,8 @@ class StoredWeight:
 def fold(graph: Graph, stored: Mapping[str, StoredWeight | None] = MappingProxyType({})) -> Graph:
     """The same float function with BatchNorm folded into the layer before it where it can be, and dropout removed.
 
-    Where the input takes pixels, their normalisation comes first. ``stored`` are weights of other types by their nodes: a
-    BatchNorm behind one goes into its scale, and its sign into the weight.
+    If the input takes pixels, their normalisation comes first. ``stored`` holds weights of other types by node: a BatchNorm after
+    one goes into its scale, and its sign into the weight.
     """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
@@ -63,7 +63,7 @@ def fold(graph: Graph, stored: Mapping[str, StoredWeight | None] = MappingProxyT
         nodes.append(Node(renamed[INPUT], "normalize", (INPUT,), ValueType(graph.input.shape)))
     for run in fuse(graph):
         inputs = tuple(renamed.get(name, name) for name in run.head.inputs)
-        if run.head.op == "dropout":
+        if run.head.op in TRAINING_ONLY:
             renamed[run.head.name] = inputs[0]
             continue
         node = replace(run.head, inputs=inputs)
@@ -104,7 +104,7 @@ def _scaled(stored: StoredWeight, factor: Float64Array) -> dict[str, Array]:
 
 
 def merge_pads(graph: Graph) -> Graph:
-    """The same float graph in which convolutions pad their input themselves where they are the only readers of a ``pad``."""
+    """The same float graph, in which a convolution that alone reads a ``pad`` pads its input itself."""
     consumers = graph.consumers()
     pads = {
         node.name: node

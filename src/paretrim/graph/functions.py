@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Float64Array, InputSpec, ValueType
+from paretrim.graph.node import Float64Array, InputSpec, ValueType
 
 ByteArray = npt.NDArray[np.uint8]
 
@@ -21,10 +18,10 @@ ByteArray = npt.NDArray[np.uint8]
 _elementwise_erf = np.frompyfunc(math.erf, 1, 1)
 
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""Least number that ``log`` takes as it is: smaller ones count as this."""
+"""Smaller arguments of ``log`` are replaced by this."""
 
 _LARGEST = 1e38
-"""No slope of a power of a number near 0 goes beyond this."""
+"""Bound on the slope of a power near 0."""
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Source: Klambauer et al. 2017, arXiv 1706.02515."""
@@ -53,7 +50,7 @@ def _elu(x: Float64Array, alpha: float = 1.0) -> Float64Array:
 
 
 def least_base(exponent: float) -> float:
-    """Least size of a base that ``power`` raises to a negative exponent: of smaller ones the slope would leave float32."""
+    """Least magnitude of a base that ``power`` raises to a negative exponent: below it the slope would overflow float32."""
     return max(SMALLEST, math.pow(_LARGEST, 1.0 / (exponent - 1.0)))
 
 
@@ -124,7 +121,7 @@ EXACT = frozenset(
         "mul_constant",
     )
 ) | {"threshold", "hardshrink", "softshrink"}
-"""Functions of plain arithmetic, which every machine computes to the last bit; the others depend on its mathematics library."""
+"""Functions of plain arithmetic, alike to the last bit on every machine; the others depend on its mathematics library."""
 
 
 def check_function(function: str, constant: float | None) -> None:
@@ -154,7 +151,7 @@ def evaluate(function: str, x: npt.NDArray[np.floating], constant: float | None 
     """
     check_function(function, constant)
     wide = np.asarray(x, dtype=np.float64)
-    with np.errstate(over="ignore"):  # what grows beyond all numbers ends at the end of a grid
+    with np.errstate(over="ignore"):  # infinity ends up at the end of the grid
         if function in PLAIN:
             return np.asarray(PLAIN[function](wide), dtype=np.float64)
         assert constant is not None

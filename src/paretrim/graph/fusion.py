@@ -1,6 +1,6 @@
 """Which nodes of a float graph become one operation of the integer graph, and which values therefore carry a grid of their own.
 
-Training and freezing both ask here, so the fake quantizers are exactly where the integer graph will requantize.
+Training and freezing share this module, so fake quantizers sit exactly where the integer graph will requantize.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
 from paretrim.graph.types import INPUT, Graph, Node
+
+_PASSING = GRID_PRESERVING | TRAINING_ONLY
+"""Operations whose result is on the grid of their input."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def needed_inputs(graph: Graph) -> frozenset[str]:
 
 
 def stays_float(run: Fusion, graph: Graph, read: frozenset[str]) -> bool:
-    """Whether lowering leaves its value float32: a weighted layer whose value is an output, and not in :func:`needed_inputs`.
+    """Whether lowering leaves its value in float32: a weighted layer whose value is an output and not in :func:`needed_inputs`.
 
-    Only vectors, like logits, are: a map goes on a grid and is dequantized, since its kernels make uint8.
+    This holds only for vectors, such as logits: a map goes on a grid and is dequantized, since its kernels write uint8.
     """
     end = run.end
     is_logits = end.name in graph.outputs and end.name not in read and len(end.type.shape) == 1
@@ -71,8 +74,8 @@ def stays_float(run: Fusion, graph: Graph, read: frozenset[str]) -> bool:
 def grid_values(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:
     """Names of the values that need a grid of their own, the input first.
 
-    Left out are values that keep the grid of what they select from (max pooling, slices, ReLU, ...), the logits of a final
-    weighted layer, which stay float32, and what passes between layers of ``real``, the weighted nodes that compute in float32.
+    Left out are values that keep the grid of their input (max pooling, slices, ReLU, ...), the logits of a final weighted layer,
+    which stay float32, and values passed between layers of ``real``, the weighted nodes that compute in float32.
     """
     read, consumers = needed_inputs(graph), graph.consumers()
 
@@ -83,13 +86,13 @@ def grid_values(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:
     own = (
         run.end.name
         for run in fuse(graph)
-        if run.head.op not in GRID_PRESERVING | {"dropout"} and not stays_float(run, graph, read) and not between(run)
+        if run.head.op not in _PASSING and not stays_float(run, graph, read) and not between(run)
     )
     return (INPUT, *own)
 
 
 def grid_holders(graph: Graph) -> dict[str, str]:
-    """For every value that exists in the integer graph, and the input, the value whose grid it is on.
+    """For the input and every value that exists in the integer graph, the value whose grid it is on.
 
     The logits of a final weighted layer have none.
     """
@@ -99,6 +102,6 @@ def grid_holders(graph: Graph) -> dict[str, str]:
         name = run.end.name
         if name in own:
             holders[name] = name
-        elif run.head.op in GRID_PRESERVING | {"dropout"}:
+        elif run.head.op in _PASSING:
             holders[name] = holders[run.head.inputs[0]]
     return holders

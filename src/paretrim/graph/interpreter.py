@@ -17,30 +17,30 @@ from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, Valu
 from paretrim.graph.windows import CACHED_BYTES, Values
 
 CHECKED_WORK = 8 * 10**9
-"""Multiply-adds that one check may take here, seconds and not minutes: of a large network it sees fewer images."""
+"""Multiply-adds that one check may take here, so that it takes seconds: with a large network it sees fewer images."""
 
 FLOAT_WORK = 32
-"""How much longer a multiply-add in float32 takes here: each is rounded for itself."""
+"""How much longer a multiply-add in float32 takes here, since each is rounded separately."""
 
 FEWEST_AT_ONCE, MOST_AT_ONCE = 4, 64
 """Images computed at once: weights are prepared for all of them."""
 
 
 def affordable_images(graph: Graph, most: int) -> int:
-    """How many images a check computes here: ``most``, or as many as :data:`CHECKED_WORK` allows, and at least one."""
+    """How many images a check computes: ``most``, or as many as :data:`CHECKED_WORK` allows, but at least one."""
     work = graph.multiply_adds * (1 if graph.quantized else FLOAT_WORK)
     return max(1, min(most, int(CHECKED_WORK // max(work, 1))))
 
 
 def depends_on_library(graph: Graph) -> bool:
-    """Whether functions of a mathematics library have a part in its numbers, so that machines may differ in a last bit."""
+    """Whether its numbers depend on a mathematics library, so that machines may differ in the last bit."""
     types = graph.types
     functions_here = (n for n in graph.nodes if n.op == "pointwise" and not types[n.inputs[0]].quantized)
     return any(settings_of(node).text("function") not in EXACT for node in functions_here)
 
 
 def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:
-    """Logits, float32 [N, classes], of a network of one output; its other arguments are those of :func:`run_outputs`.
+    """Logits, float32 [N, classes], of a network of one output; the other arguments are those of :func:`run_outputs`.
 
     Raises:
         UnsupportedOperation: the network has several outputs.
@@ -57,8 +57,8 @@ def run_outputs(graph: Graph, images: Values, *, batch: int | None = None, threa
     Args:
         graph: a float or an integer graph.
         images: [N, C, H, W]; uint8 pixels where the graph takes pixels, float32 otherwise.
-        batch: images computed at once, by default few large or many small ones; changes memory and speed, and in an integer
-            graph no bit of the result.
+        batch: images computed at once, by default few large or many small ones; it affects memory and speed, but in an
+            integer graph not a bit of the result.
         threads: batches computed at the same time.
 
     Raises:
@@ -86,12 +86,12 @@ def run_outputs(graph: Graph, images: Values, *, batch: int | None = None, threa
     starts = range(0, len(images), size)
     with ThreadPoolExecutor(threads) as pool:
         for _ in map(compute_from, starts) if threads == 1 else pool.map(compute_from, starts):
-            pass  # an error in a thread comes out here
+            pass  # raises what a thread raised
     return results
 
 
 class OneOutput(Protocol):
-    """What a runtime inherits to be called for the one output of a network; it has :meth:`outputs` of its own."""
+    """Calling a runtime for the single output of a network; a runtime inherits this and defines :meth:`outputs`."""
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output float32 [N, ...] of images [N, C, H, W]."""
@@ -125,7 +125,7 @@ def values(graph: Graph, images: Values) -> dict[str, Values]:
 
 
 def compute(node: Node, inputs: tuple[Values, ...], types: tuple[ValueType, ...], spec: InputSpec) -> Values:
-    """The value of one node from the values and types of its inputs; ``spec`` matters to what reads pixels.
+    """The value of one node from the values and types of its inputs; ``spec`` matters to operations that read pixels.
 
     Raises:
         UnsupportedOperation: its operation is not defined on these types.

@@ -1,7 +1,7 @@
 """From a float graph and its grids to the integer graph of ``docs/integer-graph.md``.
 
-Nothing is estimated here: weights arrive as the integers that training saw, activations with the grids that training saw. A
-BatchNorm behind a weighted layer multiplies each output channel by one factor, and so does the weight's own scale: the integers
+Nothing is estimated here: weights arrive as the integers, and activations with the grids, that training saw. A BatchNorm
+after a weighted layer multiplies each output channel by one factor, and so does the weight's own scale: the integers
 do not change when it is folded, only scale, sign and bias.
 """
 
@@ -20,7 +20,7 @@ from paretrim.graph.fold import StoredWeight, affine_of, deployed, folded_bias, 
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float
 from paretrim.graph.names import free_name
-from paretrim.graph.operations.table import GRID_PRESERVING, WEIGHTED
+from paretrim.graph.operations.table import GRID_PRESERVING, TRAINING_ONLY, WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
@@ -29,11 +29,11 @@ _BIAS_LIMIT = 2**30
 """Biases stay below this, so that a bias and any dot product of the layer sum up without leaving int32."""
 
 _SAME_SCALE, _SAME_BIAS = 2.0**-20, 2.0**-12
-"""How far a folded scale (as a share of itself) and bias (in output steps) may be off what they were made, by float32."""
+"""How far float32 rounding may move a folded scale (relative) and bias (in output steps) off their plain values."""
 
 _SMALLEST_MULTIPLIER = 2.0**-60
-"""Least factor from accumulator to output steps: 2**31 of it are no step at all. Logits have no steps; there it is the least
-share of the layer's largest factor."""
+"""Least factor from accumulator to output steps: at it, even 2**31 accumulator steps stay below one output step. Logits have no
+steps; for them it is relative to the layer's largest factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +54,8 @@ def lower(
 
     Args:
         graph: float graph as captured, BatchNorm not folded.
-        grids: for every name of :func:`paretrim.graph.fusion.grid_values` a uint8 type that carries scale and zero point.
-        weights: for every conv2d and linear node its integers, but for those of ``real``.
+        grids: for every name of :func:`paretrim.graph.fusion.grid_values` a uint8 type with scale and zero point.
+        weights: the integers of every conv2d and linear node, except those in ``real``.
         real: conv2d and linear nodes that compute in float32, and their weight where it is not stored as float32.
 
     Raises:
@@ -94,7 +94,7 @@ class _Lowering:
         head = run.head
         inputs = tuple(self.names[name] for name in head.inputs)
         source = self.types[inputs[0]]
-        if head.op == "dropout":
+        if head.op in TRAINING_ONLY:
             self.names[head.name] = inputs[0]
         elif head.name in self.real:
             self._in_float(run, inputs[0])
@@ -148,7 +148,7 @@ class _Lowering:
         return node
 
     def _clamp_alone(self, head: Node, source_name: str, source: ValueType) -> None:
-        """A clamp with nothing to be fused into: one table for each end."""
+        """A clamp that cannot be fused: one table for each bound."""
         kind = self._grid(head.name, head.type.shape, f"layer '{head.layer}'")
         for function, name, bound in (
             ("clamp_min", f"{head.name}/minimum", settings_of(head).required_number("minimum")),
@@ -173,7 +173,7 @@ class _Lowering:
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
 
     def _in_float(self, run: Fusion, source: str) -> None:
-        """A layer that computes in float32; its value goes on its grid behind it, unless only such layers read it."""
+        """A layer that computes in float32; its result is then quantized, unless only such layers read it."""
         head, end = run.head, run.end
         tensors = folded_tensors(run, self.real[head.name])
         real = self._as_float(source, f"{source}/real")
@@ -210,10 +210,10 @@ def _integer_tensors(
     source, output = types[0].scale, types[1].scale
     exact = codes.scale.astype(np.float64) * np.abs(factor)
     empty: npt.NDArray[np.bool_] = np.logical_not(codes.integers.reshape(len(factor), -1).any(axis=1)) | (factor == 0)
-    # Weights that are tiny beside their bias, or beside a step of the output, get a coarser scale. What that loses is far below
-    # the last bit of the bias or of the step; and no product of scales leaves the normal numbers of float32.
+    # Weights that are tiny compared with their bias, or with a step of the output, get a coarser scale. The loss is far below the
+    # last bit of the bias or of the step, and no product of scales leaves the normal range of float32.
     step = output / source if types[1].quantized else float(exact.max(initial=0, where=~empty))
-    # A channel without weights is its bias: any scale will do that holds it with 20 bits.
+    # A channel without weights is its bias: any scale that holds it in 20 bits will do.
     held = np.where(bias == 0, np.maximum(2.0**-20 * output, 2.0**-80 * source), np.abs(bias)) / source / 2**20
     exact = np.where(empty, held, exact)
     least = np.maximum(np.abs(bias) / source / _BIAS_LIMIT, _SMALLEST_MULTIPLIER * step)
@@ -229,7 +229,7 @@ def _integer_tensors(
 
 
 def _scaled_rows(integers: npt.NDArray[np.int8], factors: Float64Array) -> npt.NDArray[np.int8]:
-    """Integers [Co, ...] times a factor in [-1, 1] a row, rounded; rows whose factor is 1 are not looked at."""
+    """Integers [Co, ...] times a factor in [-1, 1] per row, rounded; rows whose factor is 1 are skipped."""
     changed = factors != 1
     if not changed.any():
         return integers
@@ -254,7 +254,7 @@ def _require_int32(integers: npt.NDArray[np.int8], bias: Float64Array, head: Nod
 
 
 def _require_normal(scale: FloatArray, scales: tuple[float, float], head: Node) -> None:
-    """Refuse scales that float32, or their product with the input's and ratio with the output's, does not hold in full."""
+    """Refuse scales that are not normal in float32, and those whose product with the input's or ratio to the output's is not."""
     source, output = scales
     own = scale.astype(np.float64)
     chain = np.stack([own, own * source, own * source / output])
@@ -268,7 +268,7 @@ def _require_normal(scale: FloatArray, scales: tuple[float, float], head: Node) 
 def _plain_where_so(
     scale: FloatArray, bias: Float64Array, empty: npt.NDArray[np.bool_], scales: tuple[float, float]
 ) -> tuple[FloatArray, Float64Array]:
-    """Scales and biases that are plain except for the rounding of the float32 parameters they come from, made exactly so."""
+    """Make scales and biases exactly plain if they are plain but for the rounding of the float32 parameters behind them."""
     source, output = scales
     near = np.where(empty, constant_scale(source=source, output=output), plain_scales(scale.astype(np.float64)))
     chosen = np.where(empty | (np.abs(near - scale) <= _SAME_SCALE * scale), near, scale)

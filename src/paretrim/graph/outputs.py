@@ -1,4 +1,4 @@
-"""The names that the user gave the outputs of a network, in the graph and the files that ship."""
+"""The user's names of a network's outputs, in the graph and the files that ship."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def output_names(graph: Graph) -> tuple[str, ...]:
 
 
 def with_user_names(graph: Graph) -> Graph:
-    """The same graph, in which every output has its name of ``output_names``; another value of that name gives way.
+    """The same graph, in which every output has its name of ``output_names``; another value of that name is renamed.
 
     A layer that is renamed keeps its own name as its path.
     """

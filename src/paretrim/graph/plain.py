@@ -1,7 +1,7 @@
 """Plain scales and biases: a file stores them in few bits, and a uint8 result is the same as with finer ones.
 
-A float32 scale in front of a uint8 result has 15 bits, and a bias in accumulator steps about 5, that no result shows and nothing
-can code. :mod:`paretrim.network.settle` makes a trained network plain; freezing keeps what it finds.
+A float32 scale before a uint8 result has 15 bits, and a bias in accumulator steps about 5, that affect no result and cannot be
+compressed. :mod:`paretrim.network.settle` makes a trained network plain; freezing keeps what it finds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The same network with its channels in another order: the function stays the same, and other weights become neighbours.
 
 Channels are moved by whole classes (``paretrim.graph.channels``): the rows of all layers that produce a class go where the rows
-of another class of its coupled set were, and the columns of all layers that read it follow. Nothing is left to do when the
-network runs.
+of another class of its coupled set were, and the columns of all layers that read it follow. It costs nothing when the network
+runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from paretrim.graph.types import INPUT, Array, Graph, Node
 def reorderable(graph: Graph, groups: ChannelGroups) -> tuple[IntArray, ...]:
     """The coupled sets whose classes may change places freely, in the order of ``groups.sets``.
 
-    A set is left out where an operation ties its channels to their places, such as the addition of a value and its own shuffle.
+    A set is left out if an operation ties its channels to their places, such as the addition of a value and its own shuffle.
     """
     found = []
     for members in groups.sets:
@@ -37,7 +37,7 @@ def reorderable(graph: Graph, groups: ChannelGroups) -> tuple[IntArray, ...]:
 
 
 def reorder(graph: Graph, groups: ChannelGroups, source: IntArray) -> Restriction:
-    """Move channels: where class c was, class ``source[c]`` comes to lie.
+    """Move channels: class ``source[c]`` goes where class c was.
 
     Args:
         graph: a float graph; left as it is.
@@ -45,10 +45,10 @@ def reorder(graph: Graph, groups: ChannelGroups, source: IntArray) -> Restrictio
         source: a permutation of the classes that maps every set of :func:`reorderable` to itself and leaves all others alone.
 
     Returns:
-        The reordered graph; ``kept`` tells the old index of every row and column, as if all of them were kept.
+        The reordered graph; ``kept`` holds the old index of every row and column.
 
     Raises:
-        InvalidRecipe: ``source`` is no such permutation.
+        InvalidRecipe: ``source`` is not such a permutation.
     """
     classes = np.arange(groups.count)
     if source.shape != classes.shape or not np.array_equal(np.sort(source), classes):
@@ -68,7 +68,7 @@ def reorder(graph: Graph, groups: ChannelGroups, source: IntArray) -> Restrictio
 
 
 def _positions(groups: ChannelGroups, source: IntArray) -> dict[str, IntArray]:
-    """For every value and channel, the old channel that comes there: the k-th of a class makes way for the k-th of another."""
+    """For every value and channel, the old channel that goes there: the k-th of one class replaces the k-th of another."""
     return {name: _position(classes, source) for name, classes in groups.classes.items()}
 
 

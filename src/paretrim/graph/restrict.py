@@ -19,7 +19,7 @@ from paretrim.graph.types import Array, Attribute, Graph, Node
 
 @dataclass(frozen=True, eq=False)
 class ChannelIndices:
-    """What stays of one node's tensors, as indices: ascending where channels are removed, any order where they trade places.
+    """Indices of what stays of one node's tensors: ascending if channels are removed, in any order if they trade places.
 
     Attributes:
         outputs: into the first axis of the weight (and the bias, masks, quantizer scales), or into ``batch_norm`` vectors.
@@ -32,7 +32,7 @@ class ChannelIndices:
 
 @dataclass(frozen=True, eq=False)
 class Restriction:
-    """A graph without the removed channels; ``kept`` tells it for every ``conv2d``, ``linear`` and ``batch_norm`` node."""
+    """A graph without the removed channels; ``kept`` has the indices of every ``conv2d``, ``linear`` and ``batch_norm`` node."""
 
     graph: Graph
     kept: Mapping[str, ChannelIndices]

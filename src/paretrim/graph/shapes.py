@@ -26,7 +26,7 @@ def settings_of(node: Node) -> Settings:
 def infer_shape(
     op: str, attributes: Mapping[str, Attribute], input_shapes: Sequence[Shape], tensors: Mapping[str, Array]
 ) -> Shape:
-    """Shape of what an operation computes from its inputs' shapes. Only the shapes of ``tensors`` matter.
+    """Shape of an operation's result from its inputs' shapes. Only the shapes of ``tensors`` matter.
 
     >>> infer_shape("max_pool", {"window": (2, 2), "stride": (2, 2)}, [(16, 32, 32)], {})
     (16, 16, 16)

@@ -1,8 +1,8 @@
 """A graph in one safetensors file: tensors named ``node/tensor``, the structure as JSON in the metadata, sealed by a SHA-256.
 
 Equal graphs give equal bytes. The seal covers the whole file with its own 64 digits set to zero, so a changed byte anywhere is
-noticed before anything in the file is interpreted. It guards against damage, not against an author: a well-sealed file is still
-checked in full, and nothing in it is ever executed or used as a path.
+noticed before anything in the file is interpreted. It guards against damage, not against malice: a file with a valid seal is
+still checked in full, and nothing in it is ever executed or used as a path.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
 
 FORMAT, ANY_OUTPUTS = 1, 2
-"""Versions of the file, the second for a graph that returns anything but one vector; a reader refuses others."""
+"""Versions of the file, the second for a graph that returns anything other than one vector; readers refuse all others."""
 
 LARGEST_FILE = 2**32
-"""Bytes; a file beyond this is no compressed vision network, and reading it would take the machine's memory."""
+"""Bytes; a larger file is not a compressed vision network, and reading it would take the machine's memory."""
 
 LARGEST_HEADER = 2**26
 """Bytes of names, shapes and structure."""
@@ -138,10 +138,10 @@ def _seal(content: bytes) -> re.Match[bytes]:
         raise CorruptFile(f"it has {len(content)} bytes and is cut off before its header")
     length = int.from_bytes(content[:8], "little")
     if length > min(LARGEST_HEADER, len(content) - 8):
-        raise CorruptFile(f"its header claims {length} bytes of a file of {len(content)}; it is cut off or no graph file")
+        raise CorruptFile(f"its header claims {length} bytes of a file of {len(content)}; it is cut off or not a graph file")
     found = list(_SEAL.finditer(content, 8, 8 + length))
     if len(found) != 1:
-        raise CorruptFile("it is no graph file: its header holds no single SHA-256")
+        raise CorruptFile("it is not a graph file: its header does not hold exactly one SHA-256")
     return found[0]
 
 
@@ -158,7 +158,7 @@ def _read_metadata(content: bytes) -> Mapping[str, str]:
     header = _parse(content[8 : 8 + length])
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CorruptFile("it is no graph file: its header has no metadata")
+        raise CorruptFile("it is not a graph file: its header has no metadata")
     if metadata.get("format") not in (str(FORMAT), str(ANY_OUTPUTS)):
         raise CorruptFile(
             f"it has format {metadata.get('format')!r} and this version reads {FORMAT} and {ANY_OUTPUTS}; update paretrim"

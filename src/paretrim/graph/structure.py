@@ -13,12 +13,12 @@ _NODE_KEYS = {"name", "op", "inputs", "type", "attributes", "tensors", "layer"}
 
 
 def parse_strictly(text: str | bytes, place: str) -> object:
-    """The value of a JSON text without repeated keys, NaN, infinity, whole numbers above 64 bits or halves of characters.
+    """The value of a JSON text without repeated keys, NaN, infinity, whole numbers above 64 bits or lone surrogates.
 
     ``place`` begins the message of an error.
 
     Raises:
-        CorruptFile: it is no such text.
+        CorruptFile: it is not such a text.
     """
 
     def refuse(constant: str) -> None:
@@ -38,11 +38,11 @@ def parse_strictly(text: str | bytes, place: str) -> object:
 
     try:
         value: object = json.loads(text, parse_constant=refuse, parse_int=whole, object_pairs_hook=unique)
-        # An escape can name half of a character, and 1e999 is infinity: neither could be written again.
+        # An escape can be a lone surrogate, and 1e999 is infinity: neither could be written back.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         return value
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{place} is no JSON: {error}") from error
+        raise CorruptFile(f"{place} is not valid JSON: {error}") from error
 
 
 def structure_of(graph: Graph) -> dict[str, object]:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.types import Array, Node, ValueType
-from paretrim.network import float_forms
 
 
 class Integers(Protocol):
@@ -36,17 +35,17 @@ class Integers(Protocol):
         ...
 
     def requantize(self, accumulator: Tensor, multiplier: Tensor | float, node: Node) -> Tensor:
-        """``requant`` of the page on whole numbers in float32."""
+        """``requant`` of ``docs/integer-graph.md`` on whole numbers in float32."""
         ...
 
 
 def relu(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """No value below zero."""
+    """Values clamped at the zero point."""
     return inputs[0].clamp_min(network.types[node.inputs[0]].zero_point)
 
 
 def pointwise(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """A table of 256 entries."""
+    """A look-up in a table of 256 entries."""
     return network.tensor(node.tensors["table"])[inputs[0].long()]
 
 
@@ -99,7 +98,7 @@ def mul(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def matmul(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Product of two matrices for every channel; its sums leave what float32 holds exactly."""
+    """Product of two matrices for every channel; its sums exceed what float32 holds exactly."""
     types = [network.types[name] for name in node.inputs]
     first, second = ((value - kind.zero_point).double() for value, kind in zip(inputs, types, strict=True))
     sums = first @ (second.mT if network.settings[node.name].integer("transposed") else second)
@@ -108,7 +107,7 @@ def matmul(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
 
 
 def concat(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Channels of several grids on one."""
+    """Channels of several grids, on one grid."""
 
     def moved(value: Tensor, source: ValueType) -> Tensor:
         if (source.scale, source.zero_point) == (node.type.scale, node.type.zero_point):
@@ -158,30 +157,8 @@ def max_pool(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     return F.max_pool2d(padded, settings.pair("window"), settings.pair("stride"), 0, settings.pair("dilation"))
 
 
-def cut(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Some positions of one axis."""
-    settings = network.settings[node.name]
-    chosen = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
-    return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (chosen,)]
-
-
 def pad(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     """Zero points around."""
     settings = network.settings[node.name]
     pairs = list(zip(settings.integers("before"), settings.integers("after"), strict=True))[::-1]
     return F.pad(inputs[0], [side for pair in pairs for side in pair], value=network.types[node.inputs[0]].zero_point)
-
-
-def pixel_shuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Channels of a block become its pixels."""
-    return float_forms.pixel_shuffle(network.settings[node.name], None, inputs)
-
-
-def pixel_unshuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Pixels of a block become channels."""
-    return float_forms.pixel_unshuffle(network.settings[node.name], None, inputs)
-
-
-def shuffle(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
-    """Channels [groups, C / groups] transposed."""
-    return F.channel_shuffle(inputs[0], network.settings[node.name].integer("groups"))

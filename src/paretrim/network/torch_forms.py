@@ -23,7 +23,7 @@ IntegerForm = Callable[[Integers, Node, list[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class TorchForm:
-    """What torch does for an operation; None where its graphs do not hold it, or the network computes it itself."""
+    """What torch does for an operation; None if such graphs do not hold it, or if the network computes it itself."""
 
     real: RealForm | None
     integer: IntegerForm | None
@@ -33,7 +33,7 @@ def real_form(node: Node) -> RealForm:
     """What torch does for a node of a float graph.
 
     Raises:
-        UnsupportedOperation: its operation is none of a float graph.
+        UnsupportedOperation: float graphs have no such operation.
     """
     form = TORCH_FORMS[node.op].real
     if form is None:
@@ -45,7 +45,7 @@ def integer_form(node: Node) -> IntegerForm:
     """What torch does for a node of an integer graph.
 
     Raises:
-        UnsupportedOperation: its operation is none of an integer graph.
+        UnsupportedOperation: integer graphs have no such operation.
     """
     form = TORCH_FORMS[node.op].integer
     if form is None:
@@ -59,6 +59,11 @@ def _clamp(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
 
 def _adaptive(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
     return F.adaptive_avg_pool2d(inputs[0], settings.pair("output_size"))
+
+
+def _moving(form: RealForm) -> TorchForm:
+    """The form of an operation that only moves or selects values: the same on floats and on integers."""
+    return TorchForm(form, lambda network, node, inputs: form(network.settings[node.name], None, inputs))
 
 
 TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
@@ -76,15 +81,13 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "mul": TorchForm(lambda _, __, inputs: inputs[0] * inputs[1], integer_forms.mul),
         "matmul": TorchForm(float_forms.matmul, integer_forms.matmul),
         "concat": TorchForm(lambda _, __, inputs: torch.cat(inputs, dim=1), integer_forms.concat),
-        "slice": TorchForm(float_forms.cut, integer_forms.cut),
+        "slice": _moving(float_forms.cut),
         "pad": TorchForm(float_forms.pad, integer_forms.pad),
-        "channel_shuffle": TorchForm(float_forms.channel_shuffle, integer_forms.shuffle),
-        "pixel_shuffle": TorchForm(float_forms.pixel_shuffle, integer_forms.pixel_shuffle),
-        "pixel_unshuffle": TorchForm(float_forms.pixel_unshuffle, integer_forms.pixel_unshuffle),
-        "flatten": TorchForm(lambda _, __, inputs: inputs[0].flatten(1), lambda _, __, inputs: inputs[0].flatten(1)),
-        "unflatten": TorchForm(
-            lambda _, __, inputs: inputs[0][:, :, None, None], lambda _, __, inputs: inputs[0][:, :, None, None]
-        ),
+        "channel_shuffle": _moving(float_forms.channel_shuffle),
+        "pixel_shuffle": _moving(float_forms.pixel_shuffle),
+        "pixel_unshuffle": _moving(float_forms.pixel_unshuffle),
+        "flatten": _moving(lambda _, __, inputs: inputs[0].flatten(1)),
+        "unflatten": _moving(lambda _, __, inputs: inputs[0][:, :, None, None]),
         "dropout": TorchForm(float_forms.module, None),
         "max_pool": TorchForm(float_forms.max_pool, integer_forms.max_pool),
         "avg_pool": TorchForm(float_forms.avg_pool, integer_forms.average),
@@ -98,4 +101,4 @@ IN_PLACE: Mapping[str, RealForm] = MappingProxyType(
         "clamp": lambda settings, _, inputs: inputs[0].clamp_(settings.number("minimum"), settings.number("maximum")),
     }
 )
-"""The same results written over the input, without new memory. Only if neither a gradient nor another node needs it."""
+"""The same results written over the input, without new memory. Only if neither a gradient nor another node needs the input."""

@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from paretrim.errors import UnsupportedOperation
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Attribute
+from paretrim.graph.node import Attribute
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -46,7 +46,7 @@ NORMALIZE = Operation(
     real=None,
     integer=_normalize,  # pixels are uint8
     channels=channel_rules.PASSING,
-    grid="float",
+    grid="pixels",
 )
 
 QUANTIZE = Operation(

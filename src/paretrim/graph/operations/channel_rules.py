@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.node import Attribute, Node
 from paretrim.graph.operations.attributes import Shape
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Attribute, Node
 
 IntArray = npt.NDArray[np.int64]
 
@@ -30,13 +27,13 @@ class Identities:
         self.parents: list[int] = []
 
     def fresh(self, count: int) -> IntArray:
-        """As many identities as asked for, which nothing else has."""
+        """``count`` new identities."""
         first = len(self.parents)
         self.parents.extend(range(first, first + count))
         return np.arange(first, first + count, dtype=np.int64)
 
     def root(self, identity: int) -> int:
-        """The identity that stands for the class of one."""
+        """The identity that represents the class of another."""
         parents = self.parents
         while parents[identity] != identity:
             parents[identity] = parents[parents[identity]]
@@ -44,13 +41,13 @@ class Identities:
         return identity
 
     def unite(self, left: IntArray, right: IntArray) -> None:
-        """Make each identity on the left the same as the one beside it on the right."""
+        """Unite each identity on the left with the one at the same place on the right."""
         for a, b in zip(left.tolist(), right.tolist(), strict=True):
             low, high = sorted((self.root(a), self.root(b)))
             self.parents[high] = low
 
     def unite_groups(self, identities: IntArray, groups: int) -> None:
-        """The same relative position in every one of ``groups`` equal runs becomes one class."""
+        """Unite the identities at the same relative position of ``groups`` equal runs."""
         runs = identities.reshape(groups, -1)
         for run in runs[1:]:
             self.unite(runs[0], run)
@@ -68,7 +65,7 @@ class Channels:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """A node with, for every channel of its inputs and its output, the old channel that comes there when channels move."""
+    """A node and, for every channel of its inputs and output, the old channel that goes there when channels move."""
 
     node: Node
     inputs: list[IntArray]
@@ -78,7 +75,7 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Survivors:
-    """A node with the channels of its first input, of ``count``, and of its output that stay when channels are removed."""
+    """A node and the channels that stay, of the ``count`` of its first input and of its output, when channels are removed."""
 
     node: Node
     inputs: IntArray
@@ -146,7 +143,7 @@ def _passed(order: Order) -> bool:
 PASSING = ChannelRule(lambda channels: channels.inputs[0], _passed)
 
 
-# Two inputs can only lose a channel together.
+# Both inputs lose a channel together or not at all.
 
 
 def _united(channels: Channels) -> IntArray:
@@ -275,7 +272,7 @@ def _padded(channels: Channels) -> IntArray:
 
 def _padded_order(order: Order) -> bool:
     before, first = attribute_numbers(order.node, "before")[0], order.inputs[0]
-    # Zeros may trade places with zeros, and do where all the others stay among themselves.
+    # Zeros may trade places with zeros only, so all other channels must stay among themselves.
     return np.array_equal(order.output[before : before + len(first)], first + before)
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import functions
+from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, NUMBER, AttributeRule, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, same_shape
 from paretrim.graph.operations.requantize import centered, clamped, per_channel, ratio, requantize
 from paretrim.graph.windows import Values
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array
 
 _VECTOR = TensorRule("float32", "channels")
 
@@ -132,7 +129,7 @@ CLAMP_VALUES = Operation(
     integer=None,
     channels=channel_rules.PASSING,
     attributes={"minimum": optional(NUMBER, None), "maximum": optional(NUMBER, None)},
-    grid="float",
+    grid="float_only",
 )
 
 POINTWISE = Operation(
@@ -182,5 +179,6 @@ DROPOUT = Operation(
     integer=None,
     channels=channel_rules.PASSING,
     attributes={"probability": NUMBER},
-    grid="float",
+    grid="float_only",
+    ships=False,
 )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 import numpy as np
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
-from paretrim.graph.operations.attributes import COUNT, INDEX, PAIR, TRIPLE, Settings, Shape, optional
-from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
+from paretrim.graph.operations.attributes import COUNT, INDEX, PAIR, TRIPLE, AttributeRule, Settings, Shape, optional
+from paretrim.graph.operations.operation import Meaning, NodeCall, Operation, ShapeRule, image_shape
 from paretrim.graph.operations.requantize import centered, clamped, ratio
 from paretrim.graph.windows import Values
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array
 
 
 def _joined_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
@@ -67,10 +65,15 @@ def _shuffled_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str,
     return image
 
 
+def _rearranged(call: NodeCall, split: Shape, order: Shape) -> Values:
+    """The input with its axes behind the batch split into ``split``, in another order, and merged to the shape of the output."""
+    x = call.inputs[0]
+    return x.reshape(len(x), *split).transpose(0, *order).reshape(len(x), *call.node.type.shape)
+
+
 def _shuffle(call: NodeCall) -> Values:
-    count, channels, height, width = call.inputs[0].shape
-    grouped = call.inputs[0].reshape(count, call.settings.integer("groups"), -1, height, width)
-    return grouped.swapaxes(1, 2).reshape(count, channels, height, width)
+    (channels, height, width), groups = call.node.type.shape, call.settings.integer("groups")
+    return _rearranged(call, (groups, channels // groups, height, width), (2, 1, 3, 4))
 
 
 def _pixels_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
@@ -81,10 +84,8 @@ def _pixels_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, A
 
 
 def _shuffle_pixels(call: NodeCall) -> Values:
-    count, channels, height, width = call.inputs[0].shape
-    down, across = call.settings.pair("factor")
-    blocks = call.inputs[0].reshape(count, channels // (down * across), down, across, height, width)
-    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(count, -1, height * down, width * across)
+    (channels, height, width), (down, across) = call.node.type.shape, call.settings.pair("factor")
+    return _rearranged(call, (channels, down, across, height // down, width // across), (1, 4, 2, 5, 3))
 
 
 def _blocks_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
@@ -95,10 +96,8 @@ def _blocks_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, A
 
 
 def _unshuffle_pixels(call: NodeCall) -> Values:
-    count, channels, height, width = call.inputs[0].shape
-    down, across = call.settings.pair("factor")
-    blocks = call.inputs[0].reshape(count, channels, height // down, down, width // across, across)
-    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(count, -1, height // down, width // across)
+    (channels, height, width), (down, across) = call.node.type.shape, call.settings.pair("factor")
+    return _rearranged(call, (channels // (down * across), height, down, width, across), (1, 3, 5, 2, 4))
 
 
 def _flat_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
@@ -119,6 +118,20 @@ def _unflatten(call: NodeCall) -> Values:
     return call.inputs[0][:, :, None, None]
 
 
+def _moving(
+    *,
+    name: str,
+    number: int,
+    meaning: str,
+    shape: ShapeRule,
+    moves: Meaning,
+    channels: channel_rules.ChannelRule,
+    attributes: Mapping[str, AttributeRule] = MappingProxyType({}),
+) -> Operation:
+    """An operation that only moves or selects values: it does the same to floats and to integers, whose grid stays."""
+    return Operation(name, number, meaning, shape, moves, moves, channels, attributes=attributes, grid="keeps")
+
+
 CONCAT = Operation(
     name="concat",
     number=11,
@@ -131,84 +144,70 @@ CONCAT = Operation(
     rescaling="each",
 )
 
-SLICE = Operation(
+SLICE = _moving(
     name="slice",
     number=12,
     meaning="start, stop, step along one axis (0 = channels)",
     shape=_slice_shape,
-    real=_slice,
-    integer=_slice,
+    moves=_slice,
     channels=channel_rules.SLICE,
     attributes={"axis": INDEX, "start": INDEX, "stop": INDEX, "step": optional(COUNT, 1)},
-    grid="keeps",
 )
 
-PAD = Operation(
+PAD = _moving(
     name="pad",
     number=13,
     meaning="zeros before and after each axis",
     shape=_padded_shape,
-    real=_pad,
-    integer=_pad,
+    moves=_pad,
     channels=channel_rules.PAD,
     attributes={"before": TRIPLE, "after": TRIPLE},
-    grid="keeps",
 )
 
-CHANNEL_SHUFFLE = Operation(
+CHANNEL_SHUFFLE = _moving(
     name="channel_shuffle",
     number=14,
     meaning="channels [groups, C/groups] transposed",
     shape=_shuffled_shape,
-    real=_shuffle,
-    integer=_shuffle,
+    moves=_shuffle,
     channels=channel_rules.SHUFFLE,
     attributes={"groups": COUNT},
-    grid="keeps",
 )
 
-PIXEL_SHUFFLE = Operation(
+PIXEL_SHUFFLE = _moving(
     name="pixel_shuffle",
     number=22,
     meaning="[C*r*s, H, W] -> [C, H*r, W*s]: channels become the pixels of a block",
     shape=_pixels_shape,
-    real=_shuffle_pixels,
-    integer=_shuffle_pixels,
+    moves=_shuffle_pixels,
     channels=channel_rules.PIXELS,
     attributes={"factor": PAIR},
-    grid="keeps",
 )
 
-PIXEL_UNSHUFFLE = Operation(
+PIXEL_UNSHUFFLE = _moving(
     name="pixel_unshuffle",
     number=23,
     meaning="[C, H*r, W*s] -> [C*r*s, H, W]: pixels of a block become channels",
     shape=_blocks_shape,
-    real=_unshuffle_pixels,
-    integer=_unshuffle_pixels,
+    moves=_unshuffle_pixels,
     channels=channel_rules.BLOCKS,
     attributes={"factor": PAIR},
-    grid="keeps",
 )
 
-FLATTEN = Operation(
+FLATTEN = _moving(
     name="flatten",
     number=15,
     meaning="[C, H, W] -> [C*H*W]",
     shape=_flat_shape,
-    real=_flatten,
-    integer=_flatten,
+    moves=_flatten,
     channels=channel_rules.FLATTEN,
-    grid="keeps",
 )
 
-UNFLATTEN = Operation(
+UNFLATTEN = _moving(
     name="unflatten",
     number=16,
     meaning="[C] -> [C, 1, 1]",
     shape=_unflat_shape,
-    real=_unflatten,
-    integer=_unflatten,
+    moves=_unflatten,
     channels=channel_rules.PASSING,
-    grid="keeps",
 )

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.node import Array, InputSpec, Node, ValueType
 from paretrim.graph.operations.attributes import AttributeRule, Settings, Shape
 from paretrim.graph.operations.channel_rules import ChannelRule
 from paretrim.graph.windows import Values
 
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array, InputSpec, Node, ValueType
-
-Grid = Literal["keeps", "requantizes", "float", "enters", "leaves"]
+Grid = Literal["keeps", "requantizes", "float_only", "pixels", "enters", "leaves"]
 """What an operation does to a grid.
 
-It *keeps* that of its one input, because it only moves or selects values; it *requantizes* to a grid of its own; it exists in
-*float* graphs alone; or it *enters* the integers, or *leaves* them.
+It *keeps* that of its one input, because it only moves or selects values; it *requantizes* to a grid of its own; it takes and
+gives floats only (*float_only*); it turns *pixels* into floats; it *enters* the grids, from floats or pixels; or it *leaves*
+them.
 """
 
 Rescaling = Literal["none", "each", "sum", "product"]
-"""What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product."""
+"""Which input scales make the multipliers of a requantization: each of them, their sum, or their product."""
 
 
 Work = Literal["result", "weight", "window", "input", "depth"]
@@ -36,7 +35,7 @@ matrix product, for each element of the result.
 
 @dataclass(frozen=True, eq=False)
 class NodeCall:
-    """One node about to be computed: the values and types of its inputs, and ``spec`` for what reads pixels."""
+    """One node about to be computed: the values and types of its inputs, and ``spec`` for operations that read pixels."""
 
     node: Node
     settings: Settings
@@ -46,7 +45,7 @@ class NodeCall:
 
 
 Meaning = Callable[[NodeCall], Values]
-ShapeRule = Callable[[Settings, Sequence[Shape], "Mapping[str, Array]"], Shape]
+ShapeRule = Callable[[Settings, Sequence[Shape], Mapping[str, Array]], Shape]
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,19 @@ class Operation:
 
     Attributes:
         name: in graphs and files.
-        number: stable, for ever: ``.trim`` files store it.
+        number: never changes, since ``.trim`` files store it.
         meaning: one line for a reader.
-        shape: the shape of what it makes, from its inputs' shapes; raises UnsupportedOperation where they do not fit.
-        real: what it computes in floats; None where it exists in integer graphs alone.
-        integer: what it computes on grids; None where it exists in float graphs alone.
-        channels: which channels of the output come from which of the inputs; None where channels cannot be followed.
+        shape: the shape of its result from its inputs' shapes; raises UnsupportedOperation if they do not fit.
+        real: what it computes in floats; None if it exists in integer graphs only.
+        integer: what it computes on grids; None if it exists in float graphs only.
+        channels: which channels of the output come from which of the inputs; None if channels cannot be followed.
         arity: number of inputs; None for any number from 1.
         attributes: rules by name.
         grid: see :data:`Grid`.
         rescaling: see :data:`Rescaling`.
         work: see :data:`Work`.
         weighted: it has a weight that can be pruned and quantized.
+        ships: it may occur in a deployed graph; false for what is only for training.
         real_tensors: tensors by name where its input is float32.
         integer_tensors: tensors by name where its input is uint8.
     """
@@ -105,6 +105,7 @@ class Operation:
     rescaling: Rescaling = "none"
     work: Work = "result"
     weighted: bool = False
+    ships: bool = True
     real_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
     integer_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
 
@@ -126,7 +127,7 @@ class Operation:
             raise UnsupportedOperation(f"{self.name} takes {self.arity} inputs and was given {count}")
 
 
-# Rules of shape that several families share.
+# Shape rules that several families share.
 
 
 def same_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:

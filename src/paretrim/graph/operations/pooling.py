@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import windows
+from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, NO_EDGES, ONES, PAIR, Settings, Shape
 from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
 from paretrim.graph.operations.requantize import centered, requantize
 from paretrim.graph.operations.sliding import slide
 from paretrim.graph.windows import Values, Windows
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array
 
 
 def _max_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, INDEX, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
 from paretrim.graph.operations.requantize import centered, requantize
 from paretrim.graph.windows import Values
 
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array
-
 _MOST_PRODUCTS = 33025
-"""How many products of 255 * 255 fit into int32."""
+"""How many products of 255 * 255 an int32 can sum."""
 
 
 def _matmul_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:

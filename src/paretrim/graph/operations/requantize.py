@@ -5,16 +5,12 @@ Products and ratios of scales are formed in float32, in the order in which ``doc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
+from paretrim.graph.node import FloatArray, ValueType
 from paretrim.graph.operations.operation import NodeCall
 from paretrim.graph.windows import Values
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import FloatArray, ValueType
 
 
 def per_channel(x: Values) -> tuple[int, ...]:
@@ -29,14 +25,14 @@ def clamped(steps: Values, zero_point: int, low: int, high: int) -> Values:
 
 
 def requantize(accumulator: FloatArray, multiplier: Values | np.float32, call: NodeCall) -> Values:
-    """``requant`` of the page; ``accumulator`` holds whole numbers and is overwritten."""
+    """``requant`` of ``docs/integer-graph.md``; ``accumulator`` holds whole numbers and is overwritten."""
     np.multiply(accumulator, multiplier, out=accumulator)
     np.rint(accumulator, out=accumulator)
     return clamped(accumulator, call.node.type.zero_point, call.settings.integer("lo"), call.settings.integer("hi"))
 
 
 def centered(quantized: Values, source: ValueType, dtype: npt.DTypeLike = np.float32) -> Values:
-    """``q - z``, exact in any of the types it is computed in."""
+    """``q - z``, exact in every type used."""
     return np.subtract(quantized, source.zero_point, dtype=dtype)
 
 

@@ -7,7 +7,7 @@ from paretrim.graph.operations.attributes import LARGEST, Pair, Settings
 
 
 def slide(op: str, shape: tuple[int, int, int], window: Pair, settings: Settings, *, inside: bool) -> Pair:
-    """Extents after sliding a window; ``inside`` demands that every window touches the image itself.
+    """Extents after sliding a window; ``inside`` requires every window to touch the image itself.
 
     Raises:
         UnsupportedOperation: the window does not fit.

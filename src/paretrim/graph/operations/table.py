@@ -42,3 +42,6 @@ WEIGHTED = frozenset(operation.name for operation in _ALL if operation.weighted)
 
 GRID_PRESERVING = frozenset(operation.name for operation in _ALL if operation.grid == "keeps")
 """Operations that move or select values and therefore keep the grid of their (single) input."""
+
+TRAINING_ONLY = frozenset(operation.name for operation in _ALL if not operation.ships)
+"""Operations that pass their input on unchanged except in training, and that no deployed graph holds."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import windows
 from paretrim.graph.dtypes import real_weight
+from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, COUNT, FIXED, NO_EDGES, ONES, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, image_shape
 from paretrim.graph.operations.requantize import centered, per_channel, requantize
 from paretrim.graph.operations.sliding import slide
 from paretrim.graph.windows import Values, Windows
-
-if TYPE_CHECKING:
-    from paretrim.graph.types import Array
 
 _REAL = {
     "weight": TensorRule("float32", "weight", also=("float16", "bfloat16", "int8")),
