@@ -1,5 +1,7 @@
 import copy
+import inspect
 import re
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from paretrim.cli import main
 from paretrim.cli.reading import described
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
+from paretrim.run.own import LoaderOptions
 
 
 def test_five_lines_take_a_module_to_a_file(own, tmp_path, capsys):
@@ -76,6 +79,16 @@ def test_int8_in_one_line(own, tmp_path):
     (stage,) = result.history
     assert (stage.name, stage.epochs, stage.bits) == ("quantize", 0, 8)
     assert result.graph.quantized
+
+
+def test_options_are_the_keywords_of_start_from_loaders(own, tmp_path):
+    named = inspect.signature(paretrim.start_from_loaders, eval_str=True).parameters.values()
+    keywords = {parameter.name: parameter.annotation for parameter in named if parameter.kind is parameter.KEYWORD_ONLY}
+    assert get_type_hints(LoaderOptions) == keywords
+    assert paretrim.to_int8(*own, folder=tmp_path / "named", classes=list("abcdefghij")).graph.classes == tuple("abcdefghij")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sed'"):
+        paretrim.to_int8(*own, folder=tmp_path / "misspelt", sed=1)
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_the_files_keep_the_normalisation_of_the_loaders(own, tmp_path, capsys):

@@ -54,7 +54,7 @@ def test_what_a_killed_holder_left_half_written_is_removed(tmp_path):
 def test_a_holder_without_a_note_is_still_a_holder(tmp_path):
     with hold(tmp_path):
         (tmp_path / NOTE).write_text("not yet")
-        with pytest.raises(RunInUse, match=re.escape("in use by another process that has just begun")), hold(tmp_path):
+        with pytest.raises(RunInUse, match=re.escape("in use by another process that has just started")), hold(tmp_path):
             pass
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from rich.console import Console
@@ -27,16 +28,14 @@ from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run.candidate import Candidate
 from paretrim.run.judge import DeployedFiles, deploy
-from paretrim.run.own import start_from_loaders
+from paretrim.run.own import LoaderOptions, start_from_loaders
 from paretrim.run.pipeline import deployment_key, finished_stages, run_stages
 from paretrim.run.progress import Watcher, silent, told, watching
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import usual_stages
 from paretrim.train.budget import Budget
-from paretrim.train.execution import Execution
 from paretrim.train.fit import Report
-from paretrim.train.task import CLASSIFICATION, Task
 
 EPOCHS = 10
 """Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
@@ -120,14 +119,8 @@ def compress(
     *,
     stages: Sequence[Stage] | None = None,
     folder: Path | str = "paretrim-run",
-    seed: int = 0,
-    execution: Execution | None = None,
-    data_name: str = "",
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    resize: int = 0,
     report: Report | None = None,
-    task: Task = CLASSIFICATION,
+    **options: Unpack[LoaderOptions],
 ) -> CompressedNetwork:
     """Compress a trained module and deploy it. The same call with the same folder resumes where it was interrupted.
 
@@ -139,16 +132,9 @@ def compress(
         stages: in order; None prunes 80 % of the prunable weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4
             epochs.
         folder: where checkpoints and files are kept.
-        seed: feeds every random stream.
-        execution: device and arithmetic; None chooses them for this machine.
-        data_name: a name for the training data, to be changed when they do: of them only the first images and the number of
-            batches tell whether stages in the folder are taken up again, of the validation data everything.
-        mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into the files, so that
-            ``paretrim eval`` and others can prepare images as the loaders do.
-        std: what they then divide by, one number per channel.
-        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre.
         report: told of progress while training; None shows it on standard error, as the command line does.
-        task: what the network is for; classification by default, where it returns logits and labels are integers [N].
+        options: ``seed``, ``execution``, ``calibration_images``, ``classes``, ``data_name``, ``mean``, ``std``, ``resize`` and
+            ``task``, which :func:`paretrim.start_from_loaders` explains.
 
     Raises:
         InvalidRecipe: ``stages`` holds something else, or ``mean``, ``std`` and ``resize`` do not fit.
@@ -159,18 +145,7 @@ def compress(
     for stage in chosen:
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
-    start = start_from_loaders(
-        model,
-        train_loader,
-        validation_loader,
-        seed=seed,
-        execution=execution,
-        data_name=data_name,
-        mean=mean,
-        std=std,
-        resize=resize,
-        task=task,
-    )
+    start = start_from_loaders(model, train_loader, validation_loader, **options)
     place = Path(folder)
     with hold(place), _watching(report) as watcher:
         earlier, _ = finished_stages(start, chosen, place)
@@ -192,46 +167,15 @@ def to_int8(
     validation_loader: Loader,
     *,
     folder: Path | str = "paretrim-int8",
-    execution: Execution | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    resize: int = 0,
     report: Report | None = None,
-    task: Task = CLASSIFICATION,
+    **options: Unpack[LoaderOptions],
 ) -> CompressedNetwork:
     """Make an INT8 file of a trained module without training it: :func:`compress` with one stage of no epochs.
 
-    Args:
-        model: as for :func:`compress`.
-        train_loader: its first 512 images set the quantizers.
-        validation_loader: batches for the values in the history.
-        folder: where files are kept.
-        execution: device and arithmetic; None chooses them for this machine.
-        mean: as for :func:`compress`.
-        std: as for :func:`compress`.
-        resize: as for :func:`compress`.
-        report: told of progress; None shows it on standard error.
-        task: as for :func:`compress`.
-
-    Raises:
-        InvalidRecipe: ``mean``, ``std`` and ``resize`` do not fit.
-        RunInUse: another process works in the folder.
-        ParetrimError: the module cannot be captured, or the file does not compute what it should.
+    The arguments are those of :func:`compress`; the first ``calibration_images`` of the training loader set the quantizers.
     """
     stages = [Quantize(budget=Budget(epochs=0))]
-    return compress(
-        model,
-        train_loader,
-        validation_loader,
-        stages=stages,
-        folder=folder,
-        execution=execution,
-        mean=mean,
-        std=std,
-        resize=resize,
-        report=report,
-        task=task,
-    )
+    return compress(model, train_loader, validation_loader, stages=stages, folder=folder, report=report, **options)
 
 
 def _watching(report: Report | None) -> AbstractContextManager[Watcher]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ from paretrim.run.start import Start
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.visible import brief
+
+
+class LoaderOptions(TypedDict, total=False):
+    """The keywords of :func:`start_from_loaders`, with the same defaults, for functions that pass them on."""
+
+    seed: int
+    execution: Execution | None
+    calibration_images: int
+    classes: Sequence[str]
+    data_name: str
+    mean: Sequence[float]
+    std: Sequence[float]
+    resize: int
+    task: Task
 
 
 def start_from_loaders(
@@ -48,17 +63,17 @@ def start_from_loaders(
         train_loader: for training; its first images in the order of epoch 0 calibrate quantizers.
         validation_loader: images that training does not see.
         seed: feeds every random stream.
-        execution: device and arithmetic; by default the best there is.
+        execution: device and arithmetic; None chooses them for this machine.
         calibration_images: how many; fewer where the loader has fewer.
         classes: names of the K classes, kept in deployed files.
-        data_name: a name for the training data, to be changed when they do, so that results of other data are not taken up
-            again. The validation set, the first training images and the lengths of both loaders are looked at in any case; going
-            through all training images only to compare them would cost an epoch of loading.
-        mean: what the loaders subtract from pixel / 255, one number per channel; only written into candidates and files, so that
-            images can be prepared for them in the same way.
+        data_name: a name for the training data; change it when the data change, so that results of other data are not reused.
+            The whole validation set, the first training images and the lengths of both loaders are compared in any case;
+            comparing all training images would cost an epoch of loading.
+        mean: what the loaders subtract from pixel / 255, one number per channel. It is only written into candidates and files, so
+            that ``paretrim eval`` and others can prepare images as the loaders do.
         std: what they then divide by, one number per channel.
-        resize: short side in pixels to which the loaders resize an image (bilinear) before they cut out its centre.
-        task: what the network is for; by default labels are integers [N], one class for each image.
+        resize: short side in pixels to which the loaders resize an image (bilinear) before they crop its centre.
+        task: what the network is for; by default classification: labels are integers [N], one class for each image.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
