@@ -36,7 +36,7 @@ def test_an_accuracy_is_wilsons() -> None:
 
 @pytest.mark.parametrize(("correct", "n"), [(1, 0), (-1, 5), (6, 5)])
 def test_an_impossible_accuracy_is_refused(correct: int, n: int) -> None:
-    with pytest.raises(InvalidRecipe, match=f"{correct} correct of {n} images is no accuracy"):
+    with pytest.raises(InvalidRecipe, match=f"{correct} correct of {n} images is not an accuracy"):
         accuracy_interval(correct, n)
 
 

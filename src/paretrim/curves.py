@@ -13,12 +13,12 @@ import numpy.typing as npt
 from paretrim.metric import Metric
 
 TIE = 1e-6
-"""Loss that a share of zeros of 1 costs on top, so that where zeros cost nothing every layer gets the same share of them."""
+"""Added to the loss at a sparsity of 1 (in proportion below it), so that layers in which zeros cost nothing get equal shares."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Loss, and value of the task's metric, with this share of zeros in one layer."""
+    """Loss and value of the task's metric at this sparsity of one layer."""
 
     sparsity: float
     loss: float
@@ -27,9 +27,9 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """One layer, or layers that lose channels together: ``units`` single weights, blocks or channels.
+    """One layer, or layers that lose channels together, with ``units`` weights, blocks or channels.
 
-    ``points`` begin with the network as it is and have rising sparsities; the last leaves one unit.
+    ``points`` begin with the network as it is and rise in sparsity; the last leaves one unit.
     """
 
     layers: tuple[str, ...]
@@ -42,9 +42,9 @@ class Curve:
         return self.layers[0] + (f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else "")
 
     def losses_at(self, sparsities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Rise of the loss at these shares of zeros: interpolated, never falling, and 0 for the network as it is.
+        """Rise of the loss at these sparsities: interpolated, never falling, and 0 for the network as it is.
 
-        Where it does not rise, it grows by :data:`TIE` for a share of 1.
+        Where the loss does not rise, this still grows, by :data:`TIE` over the whole range.
         """
         shares = np.array([point.sparsity for point in self.points])
         losses = np.maximum.accumulate([point.loss - self.points[0].loss for point in self.points])
@@ -52,13 +52,13 @@ class Curve:
         return found
 
     def keys(self) -> npt.NDArray[np.float64]:
-        """For every unit, the best first, the rise of the loss where it and all worse ones are gone."""
+        """For every unit, best first, the rise of the loss once it and all worse ones are removed."""
         return self.losses_at(np.arange(self.units, 0, -1) / self.units)
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A scan: what was removed, in the order of which score, on how many held-out images.
+    """A scan: the pattern removed, the score that ranked it, and the number of held-out images.
 
     ``loss`` and ``value`` are those of the network as it is.
     """
@@ -81,7 +81,7 @@ class Sensitivity:
 
 
 def sensitivity_of(facts: Mapping[str, Any]) -> Sensitivity:
-    """The inverse of :meth:`Sensitivity.facts`; a KeyError, TypeError or ValueError where the facts are others."""
+    """The inverse of :meth:`Sensitivity.facts`; raises KeyError, TypeError or ValueError for anything else."""
     curves = tuple(_curve(curve) for curve in facts["curves"])
     return Sensitivity(**{**facts, "metric": Metric(**facts["metric"]), "curves": curves})
 

@@ -1,4 +1,4 @@
-"""One digest of facts, so that the same facts have the same name everywhere."""
+"""The one digest of JSON-able facts that names things by their content."""
 
 from __future__ import annotations
 

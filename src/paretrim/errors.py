@@ -15,7 +15,7 @@ from paretrim.visible import visible, visible_lines
 class ParetrimError(Exception):
     """Base of every deliberate error. The command line prints it without a traceback and exits with 1.
 
-    Messages quote names out of files and folders; what does not print in them never reaches a terminal or a log.
+    Messages quote names from files and folders; unprintable characters in them never reach a terminal or a log.
     """
 
     def __init__(self, message: str) -> None:
@@ -63,7 +63,7 @@ class OutOfSpace(ParetrimError):
 
 
 class CannotWrite(ParetrimError):
-    """A file or folder cannot be written for another reason than space: permissions, a read-only disk, a file in the way."""
+    """A file or folder cannot be written for a reason other than space: permissions, a read-only disk, a file in the way."""
 
 
 class UnstableMachine(ParetrimError):
@@ -71,10 +71,10 @@ class UnstableMachine(ParetrimError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Kind and first line of an exception that other people's code raised, in one line that is safe to show."""
+    """Type and first line of an exception from third-party code, as one line that is safe to show."""
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # an exception of the user's own may fail even at this
+    except Exception:  # a user's exception may fail even in __str__
         lines = []
     return visible(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
 

@@ -22,11 +22,11 @@ _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
 
 LONGEST_NAME = 100
-"""Bytes of a name that becomes a folder."""
+"""Most bytes of a name that becomes a folder."""
 
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 _RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
-"""Names that Windows keeps for devices, whatever ending they have."""
+"""Names that Windows reserves for devices, with any extension."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,17 +46,17 @@ def write_atomically(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             aside.replace(path)
         finally:
-            with contextlib.suppress(OSError):  # on a read-only disk this fails too, and says less
+            with contextlib.suppress(OSError):  # fails too on a read-only disk, with a less useful error
                 aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
 
 def is_trim_file(path: Path) -> bool:
-    """Whether a file is a ``.trim`` file by its first bytes, whatever its name; by its name where it does not begin as any does.
+    """Whether a file is a ``.trim`` file: by its first bytes, and by its name if it does not start like one.
 
-    A file that cannot be read counts by its name too: opening it says why.
+    A file that cannot be read is judged by its name; opening it will say what is wrong.
     """
-    if not is_file(path):  # opening a pipe would wait for somebody to write
+    if not is_file(path):  # opening a pipe would wait for a writer
         return path.suffix == ".trim"
     begins_so = False
     with contextlib.suppress(OSError, ValueError):
@@ -73,13 +73,15 @@ def read_regular(path: Path, *, at_most: int) -> bytes:
         OSError: it is missing, may not be read, is larger, or is a folder, a pipe or a device; ``strerror`` says which.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for somebody to write
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for a writer
     except ValueError as error:
         raise OSError(errno.EINVAL, "its path holds a zero character", str(path)) from error
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is a pipe or a device and no file", str(path))
-        most = min(at_most, max(os.fstat(handle).st_size, 2**16))  # the memory is taken first, so no more than it has
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+        most = min(
+            at_most, max(os.fstat(handle).st_size, 2**16)
+        )  # read() allocates this much first, so ask for no more than there is
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
@@ -87,7 +89,7 @@ def read_regular(path: Path, *, at_most: int) -> bytes:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there and may be looked at; no name is too long or too odd to ask."""
+    """Whether there is a regular file that may be accessed; false, never an error, for names that are too long or malformed."""
     with contextlib.suppress(OSError, ValueError):
         return path.is_file()
     return False
@@ -101,10 +103,10 @@ def is_folder(path: Path) -> bool:
 
 
 def require_name(name: object, what: str) -> str:
-    """A name out of a file that becomes the name of a folder: it stays one part of a path, on every system.
+    """Check a name from a file that becomes a folder name: it must be a single path component on every system.
 
     Raises:
-        InvalidRecipe: it does not; ``what`` names the key.
+        InvalidRecipe: it is not; ``what`` names the key.
     """
     if (
         isinstance(name, str)
@@ -122,10 +124,10 @@ def require_name(name: object, what: str) -> str:
 
 
 def clear_torn(folder: Path, *, within: Sequence[str]) -> None:
-    """Remove what killed processes left half written in ``folder`` itself and at any depth of its subfolders ``within``.
+    """Remove half-written files of killed processes from ``folder`` and, at any depth, from its subfolders ``within``.
 
-    Only for a folder in which no other process writes now: a file that is being written looks the same. Nothing else is
-    touched, whatever its name, and links are not followed.
+    Call it only while no other process writes there: a file that is being written looks the same. Nothing else is touched, and
+    links are not followed.
     """
     for path in (*folder.glob(".*.part"), *(path for name in within for path in (folder / name).rglob(".*.part"))):
         if _ASIDE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -133,7 +135,7 @@ def clear_torn(folder: Path, *, within: Sequence[str]) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a text file of lines and sync it. A torn last line from an earlier crash is ended first.
+    """Append one line to a text file and sync it. A torn last line from an earlier crash is terminated first.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -169,7 +171,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 @contextlib.contextmanager
 def _explained(path: Path, size: int) -> Iterator[None]:
-    """Turns the system's refusal to write into a sentence with the next step."""
+    """Turn an operating-system error on writing into a message with the next step."""
     try:
         yield
     except OSError as error:

@@ -11,38 +11,38 @@ from typing import Any
 from paretrim.metric import ACCURACY, Metric
 
 LATER: Mapping[str, bool] = MappingProxyType({"later": True})
-"""Metadata of a field that came after results were first stored with its kind of facts.
+"""Metadata of a field that was added after results of its dataclass had been stored.
 
-At its default, which must mean what was so without it, it is left out of what is stored: earlier results can still be read and
-are still found.
+At its default, which must mean what held before the field existed, it is left out when stored, so earlier results can still be
+read and found.
 """
 
 
 def once_called(name: str) -> Mapping[str, str]:
-    """Metadata of a field that had this name when results were first stored with its kind of facts."""
+    """Metadata of a field that had another name when results of its dataclass were first stored."""
     return MappingProxyType({"earlier": name})
 
 
 @cache
 def earlier_names(kind: type) -> Mapping[str, str]:
-    """Today's name of every renamed field of a dataclass, by its earlier name."""
+    """Current name of every renamed field of a dataclass, by its earlier name."""
     return {one.metadata["earlier"]: one.name for one in fields(kind) if "earlier" in one.metadata}
 
 
 def under_todays_names(facts: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Stored facts of a dataclass with renamed fields under their names of today."""
+    """Stored facts of a dataclass, with renamed fields under their current names."""
     return {earlier_names(kind).get(name, name): value for name, value in facts.items()}
 
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What one stage did. ``bits`` are those of the widest weight.
+    """What one stage did. ``bits`` is the width of the widest weights.
 
-    ``value_before`` and ``value_after`` are values of ``metric`` on the validation images; where that is None, the metric is
+    ``value_before`` and ``value_after`` are values of ``metric`` on the validation images; if that is None, of
     accuracy as a fraction.
 
-    ``layer_bits`` are those of every layer by name, where layers differ. ``seconds`` are those of pruning or calibration at its
-    beginning and of training.
+    ``layer_bits`` has the width of every layer by name if layers differ. ``seconds`` include pruning or calibration at the
+    start of the stage.
     """
 
     name: str
@@ -62,12 +62,12 @@ class StageOutcome:
         return self.metric or ACCURACY
 
     def facts(self) -> dict[str, object]:
-        """As it is stored: what came later is left out at its default."""
+        """As stored: fields that were added later are left out at their defaults."""
         unused = {one.name for one in fields(self) if one.metadata == LATER and getattr(self, one.name) == one.default}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 def stage_of(facts: Mapping[str, Any]) -> StageOutcome:
-    """The inverse of :meth:`StageOutcome.facts`, under names of today or earlier; a TypeError where the facts are others."""
+    """The inverse of :meth:`StageOutcome.facts`, under current or earlier names; raises TypeError for anything else."""
     metric = facts.get("metric")
     return StageOutcome(**under_todays_names(facts, StageOutcome) | {"metric": None if metric is None else Metric(**metric)})

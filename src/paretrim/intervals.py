@@ -67,7 +67,7 @@ def wilson_interval(share: float, count: int, *, confidence: float = CONFIDENCE)
 
 
 def accuracy_interval(correct: int, n: int) -> Estimate:
-    """Accuracy with :func:`wilson_interval`, which never leaves [0, 1] and is sound near 1.
+    """Accuracy with :func:`wilson_interval`, which stays within [0, 1] and is sound near 1.
 
     Source: Brown, Cai, DasGupta 2001.
 
@@ -75,7 +75,7 @@ def accuracy_interval(correct: int, n: int) -> Estimate:
         InvalidRecipe: there are no images, or more correct ones than images.
     """
     if n < 1 or not 0 <= correct <= n:
-        raise InvalidRecipe(f"{correct} correct of {n} images is no accuracy; give 0 <= correct <= n and n of at least 1")
+        raise InvalidRecipe(f"{correct} correct of {n} images is not an accuracy; give 0 <= correct <= n and n of at least 1")
     return wilson_interval(correct / n, n)
 
 

@@ -16,7 +16,7 @@ from paretrim.errors import InvalidRecipe, RunInUse
 from paretrim.files import clear_torn, write_atomically
 
 NOTE = "holder.json"
-"""Who holds the folder, for the message that a second process gets; the lock itself is another file."""
+"""Who holds the folder, for the error that a second process gets; the lock itself is another file."""
 
 OURS = ("stages", "teachers", "deployed", "timings")
 """Subfolders that only the holder of a run folder writes in."""
@@ -26,7 +26,7 @@ OURS = ("stages", "teachers", "deployed", "timings")
 def hold(folder: Path) -> Iterator[None]:
     """Make ``folder`` and keep every other process out of it until the block ends.
 
-    What an earlier holder left half written when it was killed is removed first.
+    Half-written files of an earlier holder that was killed are removed first.
 
     Raises:
         RunInUse: another process holds it; the message says which, where and since when.
@@ -57,9 +57,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def _holder(note: Path) -> str:
-    """The holder in words; it may have begun this very moment, before its note is written."""
+    """The holder in words; it may only just have started, and not have written its note yet."""
     try:
         facts = json.loads(note.read_text(encoding="utf-8"))
         return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process that has just begun"
+        return "another process that has just started"

@@ -9,10 +9,10 @@ _MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Metric:
-    """A number over a set of images. ``count`` is what one of them is called.
+    """A number over a set of images. ``count`` is what one image is called.
 
     With the unit "%" values are fractions in [0, 1], written as percent, and their differences as points. Any other unit is
-    written behind the number as it is; "" where there is none.
+    written after the number as it is; "" if there is none.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Metric:
         return f"{self.change(difference, digits)} {self.of_change}".rstrip()
 
     def limit(self, difference: float) -> str:
-        """A difference that is allowed, as it is given on the command line: of shares in points."""
+        """An allowed difference as it is given on the command line: for shares, in points."""
         return f"{100 * difference if self.is_share else difference:g}"
 
     def gain(self, better: float, worse: float) -> float:

@@ -1,4 +1,4 @@
-"""Code of the user's own that settings name as ``package.module:function``."""
+"""User code that settings name as ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """Module and function of ``package.module:function``; what is missing is empty."""
+    """Module and function of ``package.module:function``; a missing part is empty."""
     module, _, function = text.partition(":")
     return module.strip(), function.strip()
 
@@ -52,7 +52,7 @@ def imported(text: str, what: str) -> Callable[..., object]:
 
 @contextmanager
 def explained(what: str, advice: str) -> Iterator[None]:
-    """The user's own code runs inside: whatever it raises, ``sys.exit`` too, is one error; Ctrl-C stays what it is."""
+    """Run user code inside: whatever it raises, ``sys.exit`` included, becomes one error; Ctrl-C passes through."""
     try:
         yield
     except KeyboardInterrupt:
@@ -62,12 +62,12 @@ def explained(what: str, advice: str) -> Iterator[None]:
 
 
 def sources_in(settings: object) -> dict[str, str]:
-    """Digests of the source text of all code of the user's own in a tree of settings, by the name of the code.
+    """Digests of the source of all user code in a tree of settings, by the name of the code.
 
-    That is every dataclass from outside the package, every object of a class that is not installed, and every function that a
-    text names as ``package.module:function`` and that has been imported. The text is that of the whole module and of the
-    modules beside it that it imports, and those they import. Of the program that is running it is that of the class or function
-    alone. Code without a text, typed at a prompt for instance, has "".
+    User code is every dataclass from outside the package, every object of a class that is not installed, and every imported
+    function that a string names as ``package.module:function``. Its source is that of the whole module and of the modules
+    beside it that it imports, directly or indirectly; for the running program itself, that of the class or function alone. Code
+    without source, typed at a prompt for instance, has "".
     """
     found: dict[str, str] = {}
     _add_sources_(settings, found)
@@ -100,7 +100,7 @@ def _add_kind_(kind: type, found: dict[str, str]) -> None:
 
 
 def _is_written_here(kind: type) -> bool:
-    """Whether a class is neither part of an installed package nor of Python or this package."""
+    """Whether a class belongs to no installed package, nor to Python or this package."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if file is None or kind.__module__.partition(".")[0] == __package__:
         return False
@@ -126,7 +126,7 @@ def _source_digest(code: object) -> str:
 def _texts_beside(module: ModuleType) -> dict[str, str]:
     """Texts of the modules of the same folder or package that a module imports, directly or through others, by dotted name.
 
-    They are found as files, whether they have been imported yet or not. Of an installed package only its own modules count.
+    They are looked up as files, imported or not. For an installed package, only its own modules count.
     """
     own = Path(str(module.__file__)).resolve()
     is_package = own.stem == "__init__"
@@ -153,7 +153,7 @@ def _places(root: Path, name: str) -> tuple[Path, Path]:
 
 
 def _imports(text: str, name: str, *, is_package: bool) -> set[str]:
-    """Dotted names that a module may import, with the packages they are in; names that a ``from`` takes may be modules, too."""
+    """Dotted names that a module may import, with the packages they are in; names in a ``from`` import may be modules too."""
     try:
         tree = ast.parse(text)
     except SyntaxError:

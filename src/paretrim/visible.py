@@ -1,7 +1,7 @@
 """Text that came from outside (a file, a recipe, a folder, an exception), made safe to show.
 
-A name may hold terminal escapes, characters that reverse their line, or halves of characters that no encoding can
-write. Whatever does not print is shown as U+FFFD, so that a name is never more than a name.
+A name may hold terminal escapes, characters that reverse the line, or lone surrogates that no encoding can write. Whatever does
+not print is shown as U+FFFD, so that a name stays a name.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import html
 
 REPLACEMENT = "\ufffd"
-"""Stands for a character that does not print: a control character, a change of direction, a lone surrogate."""
+"""Replaces a character that does not print: a control character, a change of direction, a lone surrogate."""
 
 QUOTED = 80
-"""Most characters that :func:`brief` gives."""
+"""Most characters that :func:`brief` returns."""
 
 
 def visible(text: str) -> str:
@@ -21,19 +21,19 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same for a text of several lines, which stay."""
+    """The same for text of several lines; the line breaks stay."""
     return "\n".join(map(visible, text.split("\n")))
 
 
 def brief(value: object) -> str:
-    """A value as Python writes it, in one line and cut where it is long: what an error quotes of what it was given."""
+    """The repr of a value in one line, truncated if long: how errors quote what they were given."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, a structure as deep
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nesting as deep
         text = f"of type {type(value).__name__}"
     return visible(text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}...")
 
 
 def escape(text: str) -> str:
-    """The text in one line for HTML: as :func:`visible` gives it, and no markup is read from it."""
+    """The text in one line for HTML: as :func:`visible` returns it, with markup escaped."""
     return html.escape(visible(text))

@@ -54,7 +54,7 @@ def test_masks_only_shrink():
     layer = WeightedLayer(torch.ones(2, 2), None)
     set_mask_(layer, torch.tensor([[True, False], [True, True]]))
     set_mask_(layer, torch.tensor([[True, False], [False, True]]))
-    with pytest.raises(ValueError, match="the mask would bring a pruned weight back; combine it with the mask that is there"):
+    with pytest.raises(ValueError, match="the mask would bring a pruned weight back; combine it with the present mask"):
         set_mask_(layer, torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"a mask of shape \(2,\) for a weight of shape \(2, 2\)"):
         set_mask_(layer, torch.ones(2, dtype=torch.bool))

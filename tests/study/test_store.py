@@ -225,7 +225,7 @@ def test_what_cannot_be_stored_is_refused(changes: dict[str, Any], message: str)
         (edited(machine={}), "line, machine: keys of Machine do not match: missing 'cores', 'cpu'"),
         (edited(machine=4), r"line, machine: is 4 \(int\); allowed is an object"),
         (edited(seed="0"), r"line, seed: is '0' \(str\); allowed is a whole number"),
-        (edited(agreement=1).replace('"agreement": 1', '"agreement": NaN'), "NaN is no JSON number"),
+        (edited(agreement=1).replace('"agreement": 1', '"agreement": NaN'), "NaN is not a JSON number"),
         (edited(agreement=1).replace('"agreement": 1', '"agreement": 1e999'), r"agreement: is inf \(float\)"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The trainable network: a graph as an ``nn.Module``, masks and grids on its layers, and its way to the graph that ships."""
+"""The trainable network: a graph as an ``nn.Module``, masks and grids on its layers, and freezing to the graph that ships."""

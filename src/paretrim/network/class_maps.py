@@ -16,7 +16,7 @@ def last_map(graph: Graph) -> str:
     """The name of the last value that is a map [C, H, W] of more than one pixel.
 
     Raises:
-        UnsupportedOperation: there is none behind the input.
+        UnsupportedOperation: there is none after the input.
     """
     for node in reversed(graph.nodes):
         shape = node.type.shape
@@ -48,7 +48,7 @@ def class_maps(network: Network, images: Tensor, classes: Tensor, *, at: str = "
 
 
 def likeness(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine similarity in [0, 1] of maps [N, h, w], the smaller ones enlarged bilinearly: [N]; 1 where both are empty."""
+    """Cosine similarity in [0, 1] of maps [N, h, w], the smaller ones enlarged bilinearly: [N]; 1 if both are zero."""
     size = (max(first.shape[1], second.shape[1]), max(first.shape[2], second.shape[2]))
     ours, theirs = (
         functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False).flatten(1) for maps in (first, second)

@@ -1,8 +1,8 @@
 """The cost of integers in a coded file, and rounding that takes it into account.
 
-The price list of a layer counts bits by magnitude under the layer's own frequencies, with a bit for the sign: what an adaptive
-coder that looks only at frequencies would spend. Zeros in blocks of four input channels that hold nothing else are left
-out of the count: the file marks such blocks as a whole.
+The price list of a layer gives bits by magnitude under the layer's own frequencies, with a bit for the sign: what an adaptive
+coder that knows only frequencies would spend. Blocks of four input channels that hold only zeros are not counted, since the
+file marks such blocks as a whole.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 4
-"""Consecutive input channels that the file marks together where all of them are 0."""
+"""Consecutive input channels that the file marks as one block if all of them are 0."""
 
 _UNSEEN = 0.5
-"""Added to every count: a magnitude that does not occur yet has a price."""
+"""Added to every count, so that a magnitude that does not occur yet has a price too."""
 
 
 def code_lengths(levels: Tensor, top: int) -> Tensor:
@@ -44,8 +44,8 @@ def _beside_others(magnitudes: Tensor) -> Tensor:
 def cheapest(steps: Tensor, lengths: Tensor, price: Tensor) -> Tensor:
     """Integers with the least squared error + ``price`` * bits, float32 of the shape of ``steps``.
 
-    ``steps`` are weights in units of their grid, ``price`` what a bit is worth in squared steps, broadcast against them. Tried
-    are both neighbours, the one below, and 0; 0 stays 0, and a sign is never turned.
+    ``steps`` are weights in units of their grid, ``price`` what a bit is worth in squared steps, broadcast against them. The
+    candidates are both neighbours, the next lower level, and 0; 0 stays 0, and signs never change.
 
     Source: entropy-constrained scalar quantization, Chou et al. 1989 (IEEE Trans. ASSP 37(1)); as "RDOQ" in Wiedemann et al.
     2020 (DeepCABAC, arXiv 1907.11900).
@@ -62,10 +62,10 @@ def cheapest(steps: Tensor, lengths: Tensor, price: Tensor) -> Tensor:
 
 
 def bits_between(steps: Tensor, lengths: Tensor) -> Tensor:
-    """Sum of bits of weights on their way between integers, on straight lines between those; with a gradient to ``steps``.
+    """Sum of the bits of weights between integers, interpolated linearly; with a gradient to ``steps``.
 
-    Where ``lengths`` were counted in the same weights, each shared out between its two neighbours, this gradient is that of the
-    entropy: what the counts themselves would add is 0 in sum.
+    If ``lengths`` were counted in the same weights, each split between its two neighbours, this gradient is that of the entropy:
+    the contributions of the counts themselves sum to 0.
     """
     size = steps.abs().clamp(max=len(lengths) - 1)
     below = size.detach().floor()

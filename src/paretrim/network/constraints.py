@@ -27,8 +27,8 @@ class WeightedLayer(nn.Module):
     dense_gradients: bool
     """Whether gradients reach pruned weights too, as if there were no mask; a training step sets it for its backward pass."""
     holds: bool
-    """Whether pruned weights are held at 0. Where not, they keep their values behind the mask and may come back with them; a
-    stage that wants that sets it at every ``advance``, and back at the last one."""
+    """Whether pruned weights are held at 0. If not, they keep their values behind the mask and may come back with them; a stage
+    that wants this clears it at every ``advance`` and sets it again at the last."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class WeightedLayer(nn.Module):
         self.holds = True
 
     def masked_weight(self) -> Tensor:
-        """The weight [Co, ...] with pruned weights 0, before it is moved to a grid."""
+        """The weight [Co, ...] with pruned weights 0, before it is rounded to a grid."""
         if self.mask is None:
             return self.weight
         if self.dense_gradients:
@@ -49,7 +49,7 @@ class WeightedLayer(nn.Module):
         return self.weight * self.mask
 
     def effective_weight(self) -> Tensor:
-        """The weight [Co, ...] as it takes part in the computation: masked, then moved to its grid."""
+        """The weight [Co, ...] that the layer computes with: masked, then rounded to its grid."""
         weight = self.masked_weight()
         return weight if self.quantizer is None else self.quantizer(weight)
 
@@ -65,12 +65,12 @@ def set_mask_(layer: WeightedLayer, mask: Tensor) -> None:
         ValueError: the mask would bring a pruned weight back, is not of True and False, or has another shape than the weight.
     """
     if layer.mask is not None and _brings_back(mask, layer.mask):
-        raise ValueError("the mask would bring a pruned weight back; combine it with the mask that is there")
+        raise ValueError("the mask would bring a pruned weight back; combine it with the present mask")
     replace_mask_(layer, mask)
 
 
 def _brings_back(mask: Tensor, before: Tensor) -> bool:
-    """Whether a mask of the same form has a weight that the one before has not; other forms are refused elsewhere."""
+    """Whether a mask of the same form keeps a weight that the previous one does not; other forms are refused elsewhere."""
     fits = mask.dtype == torch.bool and mask.shape == before.shape
     return fits and bool((mask.to(before.device) & ~before).any())
 
@@ -78,8 +78,8 @@ def _brings_back(mask: Tensor, before: Tensor) -> bool:
 def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
     """Replace a layer's mask, for methods that drop weights and grow others while they train.
 
-    A weight that comes back is 0 and trains from there, unless its layer does not hold pruned weights at 0. Every other stage
-    uses :func:`set_mask_`.
+    A weight that comes back is 0 and trains from there, unless its layer does not hold pruned weights at 0. All other stages
+    use :func:`set_mask_`.
 
     Raises:
         ValueError: the mask is not of True and False, or has another shape than the weight.
@@ -93,7 +93,7 @@ def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
 
 
 def hold_masks_(layers: Iterable[WeightedLayer]) -> None:
-    """Set pruned weights to zero again where they are held: after an optimizer step, momentum must not have moved them."""
+    """Reset pruned weights to zero where they are held there: momentum may have moved them in the optimizer step."""
     with torch.no_grad():
         for layer in layers:
             if layer.mask is not None and layer.holds:
@@ -104,10 +104,10 @@ _PLAIN = nn.ModuleDict()
 
 
 def key_of(name: str) -> str:
-    """The key in an ``nn.ModuleDict`` that stands for a value of any name.
+    """The key in an ``nn.ModuleDict`` for a value of any name.
 
-    A dot becomes a slash, for keys may hold none; ``~`` marks what else stands for itself: a slash, ``~``, and names that such a
-    dictionary has for itself, such as ``keys``.
+    A dot becomes a slash, since keys may hold none; ``~`` escapes a slash, ``~`` itself, and names that are attributes of the
+    dictionary, such as ``keys``.
     """
     key = name.replace("~", "~0").replace("/", "~1").replace(".", "/")
     return f"~{key}" if not key or hasattr(_PLAIN, key) else key
@@ -132,7 +132,7 @@ def _weighted(network: nn.Module) -> Iterator[tuple[str, WeightedLayer]]:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinity: the least and the largest tell, in one pass without memory beside it."""
+    """Whether no value is NaN or infinity, told by the minimum and maximum in one pass that allocates nothing."""
     return tensor.numel() == 0 or all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor.detach()))
 
 

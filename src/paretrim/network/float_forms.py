@@ -15,7 +15,7 @@ from paretrim.graph.operations.attributes import Settings
 from paretrim.network.constraints import WeightedLayer
 
 Layer = nn.Module | None
-"""The module that holds a node's tensors; None where it has none."""
+"""The module that holds a node's tensors; None if it has none."""
 
 
 def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
@@ -24,11 +24,11 @@ def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
 
 
 def conv2d(settings: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
-    """Convolution with the weight that takes part."""
+    """Convolution with the effective weight."""
     weighted = cast(WeightedLayer, layer)
     top, left, bottom, right = settings.edges("padding")
     x, inside = inputs[0], (top, left)
-    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so this is padded beforehand
+    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so pad first
         x, inside = _padded(x, (top, left, bottom, right)), (0, 0)
     weight, bias = weighted.effective_weight(), weighted.effective_bias()
     return F.conv2d(x, weight, bias, settings.pair("stride"), inside, settings.pair("dilation"), settings.integer("groups"))
@@ -46,7 +46,7 @@ def module(_: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
 
 
 def cut(settings: Settings, _: Layer, inputs: list[Tensor]) -> Tensor:
-    """Some positions of one axis."""
+    """A slice of one axis."""
     selected = slice(settings.integer("start"), settings.integer("stop"), settings.integer("step"))
     return inputs[0][(slice(None),) * (settings.integer("axis") + 1) + (selected,)]
 

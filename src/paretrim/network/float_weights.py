@@ -1,4 +1,4 @@
-"""Weights of floats: float16, bfloat16, and float32 beside layers of integers."""
+"""Weights kept as floats: float16, bfloat16, and float32 in layers between integer ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ METHODS = (
 class FloatWeights(nn.Module, PlainGrid):
     """Weights rounded to the nearest number of a float format of 16 bits, of two to the even one. They have no integers.
 
-    The gradient passes as it is. A BatchNorm behind the layer becomes a float32 scale of every output channel beside the weight.
+    The gradient passes unchanged. A BatchNorm after the layer becomes a float32 scale per output channel beside the weight.
     """
 
     widths: ClassVar[range] = range(16, 17)
@@ -96,7 +96,7 @@ class FloatWeights(nn.Module, PlainGrid):
             UnsupportedOperation: a weight is beyond the format.
         """
         self.require_room(weight)
-        short = weight.detach().cpu().to(self.short) + 0.0  # a pruned weight may be a negative zero, which takes bits
+        short = weight.detach().cpu().to(self.short) + 0.0  # a pruned weight may be a negative zero, which costs bits
         if self.short == torch.float16:
             return np.asarray(short.numpy())
         return short.view(torch.int16).numpy().view(np.uint16)

@@ -30,7 +30,7 @@ from paretrim.visible import brief
 Kind = TypeVar("Kind")
 
 UNIFORM = "uniform"
-"""The grid whose facts name none: it was the only one when candidates were first stored."""
+"""The grid of facts that name none: it was the only one when candidates were first stored."""
 
 WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     UNIFORM: WeightQuantizer,
@@ -78,7 +78,7 @@ METHODS = (
 
 
 _OWN: dict[str, type] = {}
-"""Grids of the user's own that settings have named. A file never imports code: what it names must be here already."""
+"""User-defined grids that settings have named. Reading a file never imports code: a grid that it names must be here already."""
 
 
 def weight_grid_named(name: str) -> type[WeightGrid]:

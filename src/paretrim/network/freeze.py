@@ -26,11 +26,11 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
 
     Args:
         network: as trained; it takes normalised images.
-        spec: what the deployed file shall take, for instance pixels with their normalisation; None for what the network takes.
+        spec: the input of the deployed file, for instance pixels with their normalisation; None for the network's own.
 
     Raises:
         UnsupportedOperation: some layers are quantized and some are not.
-        ExportMismatch: a pruned weight came out as another integer than 0.
+        ExportMismatch: a pruned weight became an integer other than 0.
     """
     layers = weighted_layers(network)
     floating = [name for name, layer in layers.items() if layer.quantizer is None]

@@ -61,7 +61,7 @@ class IntegerNetwork(nn.Module):
         return _restored, (to_bytes(self.graph), self.device, self.training)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits float32 [N, K] of normalised images; a tuple of all outputs where there are several."""
+        """Logits float32 [N, K] of normalised images; a tuple of all outputs if there are several."""
         found = self.outputs(images)
         return found[0] if len(found) == 1 else found
 
@@ -111,7 +111,7 @@ class IntegerNetwork(nn.Module):
         settings = self.settings[node.name]
         parts = self._weights[node.name]
         rows = (-1, *[1] * (value.dim() - 2))
-        # float64 holds sum and bias exactly; one rounding to float32 follows, as of an int32.
+        # float64 holds sum and bias exactly; one rounding to float32 follows, as from an int32.
         total = torch.from_numpy(node.tensors["bias"].astype(np.float64)).to(self.device).reshape(rows)
         sizes = [part.shape[1] * _groups(node) for part in parts]
         for weight, part in zip(parts, torch.split(centered, sizes, dim=1), strict=True):
@@ -125,7 +125,7 @@ class IntegerNetwork(nn.Module):
         return self.requantize(accumulator, multiplier, node)
 
     def requantize(self, accumulator: Tensor, multiplier: Tensor | float, node: Node) -> Tensor:
-        """``requant`` of the page on whole numbers in float32."""
+        """``requant`` of ``docs/integer-graph.md`` on whole numbers in float32."""
         settings = self.settings[node.name]
         steps = torch.round(accumulator.float() * multiplier) + node.type.zero_point
         return steps.clamp(settings.integer("lo"), settings.integer("hi")).to(self.real)

@@ -52,9 +52,9 @@ class BatchNorm(nn.Module):
         self.epsilon = epsilon
         self.momentum = 0.1
         self.gate: Callable[[bool], Tensor] | None = None
-        """What a stage multiplies the channels by, [C]; told whether the network trains. It is no part of what ships."""
+        """A stage's factors for the channels, [C], given whether the network trains. They never ship."""
         self.frozen = False
-        """With frozen statistics the running ones are used and kept, also while training."""
+        """With frozen statistics the running ones are used and left alone, even while training."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
@@ -77,7 +77,7 @@ class BatchNorm(nn.Module):
 class _Step:
     """One node as it is computed: its checked attributes, and the values that no later step reads.
 
-    ``disposable`` says that its input is one of those and lies in memory of its own, which the result may take over.
+    ``disposable``: its input is one of those and has memory of its own, which the result may reuse.
     """
 
     node: Node
@@ -104,7 +104,7 @@ class Network(nn.Module):
         self._set_steps_()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits [N, K] of normalised images [N, C, H, W]; a tuple of all outputs [N, ...] where there are several."""
+        """Logits [N, K] of normalised images [N, C, H, W]; a tuple of all outputs [N, ...] if there are several."""
         found = self.outputs(x)
         return found[0] if len(found) == 1 else found
 
@@ -130,7 +130,7 @@ class Network(nn.Module):
     def walk(self, x: Tensor) -> Iterator[tuple[Node, Tensor]]:
         """Compute layer by layer: every weighted node with its input, before it is computed.
 
-        The layer may change before the next one is asked for: what comes after is computed from it as it is then.
+        The layer may be changed before the next one is requested; later values are computed with the changed layer.
         """
         values = {INPUT: self._on_grid(INPUT, x)}
         for step in self._steps:
@@ -141,7 +141,7 @@ class Network(nn.Module):
                 del values[finished]
 
     def _computed(self, step: _Step, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
-        """The result of a step on its grid; it may take over the memory of an input that no later step needs."""
+        """The result of a step on its grid; it may reuse the memory of an input that no later step needs."""
         node, inputs = step.node, [values[name] for name in step.node.inputs]
         key = key_of(node.name)
         layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
@@ -150,7 +150,7 @@ class Network(nn.Module):
         return self._on_grid(node.name, form(step.settings, layer, inputs))
 
     def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_Step, ...]:
-        """The steps that are fast: on a CPU without gradients, convolutions pad their input themselves, with the same result."""
+        """The steps to run: on a CPU without gradients, convolutions pad their input, faster and with the same result."""
         fast = x.device.type == "cpu" and not torch.is_grad_enabled() and self._merged_pads.isdisjoint(kept)
         return self._fast_steps if fast and not any(key_of(name) in self.grids for name in self._merged_pads) else self._steps
 
@@ -183,14 +183,14 @@ class Network(nn.Module):
         return {name_of(key): module for key, module in self.layers.items() if isinstance(module, BatchNorm)}
 
     def become_(self, other: Network) -> None:
-        """Take over the structure, layers and grids of ``other``; for stages that end in a smaller network."""
+        """Take over the structure, layers and grids of ``other``; for stages that end with a smaller network."""
         self.structure, self.layers, self.grids = other.structure, other.layers, other.grids
         self._set_steps_()
 
     def graph(self, *, weights: bool = True) -> Graph:
         """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded.
 
-        Without ``weights`` those of convolutions and linear layers have their shape alone, and are 0.
+        Without ``weights`` those of convolutions and linear layers are zeros of the right shape.
         """
         nodes = tuple(replace(node, tensors=self._arrays(node.name, weights=weights)) for node in self.structure.nodes)
         return replace(self.structure, nodes=nodes)
@@ -224,12 +224,12 @@ def _numpy(tensor: Tensor) -> Array:
 
 
 def is_fixed(node: Node) -> bool:
-    """Whether a weighted node is arithmetic of the network, such as a mean over channels, and no layer to train or prune."""
+    """Whether a weighted node is fixed arithmetic, such as a mean over channels, and not a layer to train or prune."""
     return node.op == "conv2d" and bool(settings_of(node).integer("fixed"))
 
 
 def _layer(node: Node) -> nn.Module | None:
-    """The module that holds the tensors of a node, None for one without state."""
+    """The module that holds the tensors of a node; None for a node without state."""
     if node.op in WEIGHTED:
         bias = node.tensors.get("bias")
         layer = WeightedLayer(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))

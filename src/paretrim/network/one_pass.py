@@ -1,7 +1,7 @@
-"""Fake quantization in one native pass forward and one backward, where tensors lie in a CPU's memory.
+"""Fake quantization in one native pass forward and one backward, for tensors in CPU memory.
 
-A chain of torch operations reads and writes memory once for each, and while training on a CPU this is most of what quantization
-costs. What is computed is a :class:`Rule`, which has both forms. The native one gives the values of the torch one, bit for bit
+Each operation in a chain of torch operations reads and writes memory once, and on a CPU this is most of the cost of training
+with quantization. A :class:`Rule` has both forms, native and torch. The native one gives the values of the torch one, bit for bit
 in float32; in bfloat16 it computes in float32 and rounds once. Sums over a tensor (gradients of steps) have a fixed order, by
 the tensor's memory: they are the same on any number of threads.
 """
@@ -23,7 +23,7 @@ Gradients = tuple[Tensor | None, ...]
 
 
 class Rule(Protocol):
-    """How a tensor is moved to a grid that ``parameters`` describe."""
+    """How a tensor is rounded to a grid described by ``parameters``."""
 
     def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """``x`` on the grid by torch operations; on any device, with gradients of any order."""
@@ -34,7 +34,7 @@ class Rule(Protocol):
         ...
 
     def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
-        """Gradients of ``x`` and the parameters natively; ``gradient`` lies as ``x`` does."""
+        """Gradients of ``x`` and the parameters natively; ``gradient`` has the layout of ``x``."""
         ...
 
 
@@ -57,7 +57,7 @@ def in_memory(x: Tensor) -> bool:
 
 
 class _Context(Protocol):
-    """What the forward pass below leaves for its backward pass."""
+    """What the forward pass saves for the backward pass."""
 
     rule: Rule
     needs_input_grad: tuple[bool, ...]
@@ -71,7 +71,7 @@ class _Context(Protocol):
 
 
 class _OnePass(torch.autograd.Function):
-    """A rule in its native form. Where gradients are wanted with a gradient of their own, the backward pass is torch's."""
+    """A rule in its native form. For gradients of gradients, the backward pass is torch's."""
 
     @staticmethod
     def forward(ctx: _Context, rule: Rule, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -115,9 +115,9 @@ def move_to_grid(kind: str, x: Tensor, steps: Tensor, ends: tuple[float, float],
 def pass_through_grid(
     kind: str, gradient: Tensor, x: Tensor, steps: Tensor, ends: tuple[float, float], *, offset: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """What passes of a gradient to ``x``, and two sums of the gradient for each step, float64 [2, steps].
+    """The part of a gradient that passes to ``x``, and two sums of the gradient for each step, float64 [2, steps].
 
-    What is summed is in ``native/kernels/training.h``; where a way has one sum, the second is 0.
+    ``native/kernels/training.h`` says what is summed; if a kind has one sum, the second is 0.
     """
     passed, sums = torch.empty_like(x), torch.empty(len(steps), 2, dtype=torch.float64)
     x, steps, threads = x.detach(), steps.detach(), torch.get_num_threads()
@@ -126,7 +126,7 @@ def pass_through_grid(
 
 
 def least_and_greatest(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest number of a tensor, both [] and both NaN where one is."""
+    """Minimum and maximum of a tensor, both []; both NaN if a value is."""
     if in_memory(x):
         ends = torch.tensor(native.range_of(x, torch.get_num_threads()))
         return ends[0], ends[1]

@@ -9,14 +9,15 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT, Graph
 
 PENULTIMATE = "penultimate"
-"""The path of what the last weighted layer reads: the features that a network classifies by."""
+"""The path that names the input of the last weighted layer: the features that a network classifies by."""
 
 
 def value_at(graph: Graph, path: str) -> str:
     """The name of the value that the module at ``path`` returns: what its last operation computes.
 
-    ``path`` is that of a module of the captured network, such as ``layer1.0``, or the name of a value. A module that is called
-    several times counts with its last call. ``penultimate`` is what the last weighted layer reads, unless a module is called so.
+    ``path`` is that of a module of the captured network, such as ``layer1.0``, or the name of a value. For a module
+    that is called several times it is the last call. ``penultimate`` is the input of the last weighted layer, unless a module has
+    that name.
 
     Raises:
         InvalidRecipe: there is no such module.

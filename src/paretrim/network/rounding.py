@@ -16,7 +16,7 @@ from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_throu
 
 
 class _Context(Protocol):
-    """What a forward pass below leaves for its backward pass."""
+    """What a forward pass saves for its backward pass."""
 
     low: int
     high: int
@@ -45,9 +45,9 @@ class _RoundTensor(torch.autograd.Function):
         if _eager_on_cpu(x):
             step = float(scale)
             rounded = torch.mul(x, 1.0 / step).round_().clamp_(low, high).mul_(step)
-        else:  # no waiting for the device, and a scale of full precision; a compiler fuses this into one pass
+        else:  # does not wait for the device and keeps the scale in full precision; a compiler fuses this into one pass
             rounded = (x / scale).round().clamp(low, high) * scale  # in float32, as the scale is
-            if rounded.dtype != x.dtype:  # torch 2.11 loses the scale's gradient where a conversion that does nothing is compiled
+            if rounded.dtype != x.dtype:  # torch 2.11 loses the scale's gradient if a no-op conversion is compiled
                 rounded = rounded.to(x.dtype)
         ctx.save_for_backward(x, rounded, scale)
         return rounded
@@ -65,7 +65,7 @@ class _RoundTensor(torch.autograd.Function):
 
 
 def _eager_on_cpu(x: Tensor) -> bool:
-    """Whether every operation is a pass over memory and numbers are at hand; a compiler fuses, a device runs ahead."""
+    """Whether each operation is a pass over memory and values can be read at once; not when compiled or on another device."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -92,7 +92,7 @@ class _RoundRows(torch.autograd.Function):
 
 
 class _ChosenRows(torch.autograd.Function):
-    """The same where somebody else chose the integers."""
+    """The same with integers that were chosen elsewhere."""
 
     @staticmethod
     def forward(ctx: _Context, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
@@ -118,7 +118,7 @@ def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | Non
 
 
 class _Replacement(torch.autograd.Function):
-    """A value that is put in the place of another, whose gradient passes to that one as it is."""
+    """Replace a value by another, and pass the gradient on to the first unchanged."""
 
     @staticmethod
     def forward(_ctx: _Context, _x: Tensor, chosen: Tensor) -> Tensor:
@@ -183,10 +183,10 @@ def round_rows(x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale
 
 
 def chosen_rows(x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
-    """The same where ``levels`` [Co, ...] were chosen by somebody else than the nearest integer."""
+    """The same with given ``levels`` [Co, ...] instead of the nearest integers."""
     return cast(Callable[..., Tensor], _ChosenRows.apply)(x, scale, levels, top, gradient_scale)
 
 
 def straight(x: Tensor, chosen: Tensor) -> Tensor:
-    """``chosen`` in the place of ``x``, with the gradient passing to ``x`` as it is."""
+    """``chosen`` in place of ``x``, with the gradient passing to ``x`` unchanged."""
     return cast(Callable[..., Tensor], _Replacement.apply)(x, chosen)

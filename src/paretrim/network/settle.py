@@ -1,7 +1,7 @@
 """Rounds scales and biases of a trained, quantized network to values that the file stores compactly.
 
 This happens at the end of every stage, in the parameters themselves: the network that is validated, trained further and frozen
-is the one with plain scales, so nothing is rounded that training has not seen.
+already has plain scales, so freezing rounds nothing that training has not seen.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from paretrim.network.network import BatchNorm, Network
 
 
 def settle_(network: Network) -> None:
-    """Move scales and biases in front of uint8 results to the nearest plain ones; see :mod:`paretrim.graph.plain`.
+    """Move scales and biases before uint8 results to the nearest plain ones; see :mod:`paretrim.graph.plain`.
 
-    A scale moves by at most 1.6 %, through gamma of the BatchNorm behind the layer, or as the learned step where there is
+    A scale moves by at most 1.6 %, through gamma of the BatchNorm after the layer, or through the learned step if there is
     none; a scale that is observed in the weights stays. A bias moves by at most a sixteenth of an output step, through beta or
     the bias itself; a layer with neither has none. Layers that give logits, layers of floats, and
     networks that are not quantized, stay as they are.
@@ -82,7 +82,7 @@ def _living(alive: Tensor | None) -> np.ndarray | bool:
 
 
 def _put_(parameter: Tensor, values: Float64Array, where: np.ndarray | bool) -> None:
-    """Write float64 values [Co] into a parameter, where asked."""
+    """Write float64 values [Co] into a parameter at the selected places."""
     old = _array(parameter)
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(np.where(where, values, old).astype(np.float32)))

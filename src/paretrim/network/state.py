@@ -56,7 +56,7 @@ def network_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Netwo
     for name, batch_norm in network.batch_norms().items():
         batch_norm.alive = vector(tensors, f"layers.{key_of(name)}.alive", len(batch_norm.gamma))
     real = [name for name, layer in weighted_layers(network).items() if is_float(layer.quantizer)]
-    for name in grid_values(network.structure, real) if facts["activations"] else ():  # in the order in which they were made
+    for name in grid_values(network.structure, real) if facts["activations"] else ():  # in the order in which they were created
         network.set_grid_(name, activation_grid(facts["activations"][name]))
     network.load_state_dict(
         {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

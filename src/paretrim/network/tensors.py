@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def in_memory_order(x: Tensor) -> Tensor:
-    """All elements as one row [numel], without a copy where the tensor is dense in either layout.
+    """All elements as one row [numel], without a copy if the tensor is dense in either layout.
 
     Reductions over channels_last tensors by their logical order are several times slower than over plain memory.
     """
@@ -19,7 +19,7 @@ def in_memory_order(x: Tensor) -> Tensor:
 
 
 def vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None:
-    """As many float32 as asked for under ``key``, if there are any.
+    """The float32 vector of ``count`` elements under ``key``, if there is one.
 
     Raises:
         ValueError: it is of another type or length.
@@ -31,7 +31,7 @@ def vector(tensors: Mapping[str, Tensor], key: str, count: int) -> Tensor | None
 
 
 def typed(tensors: Mapping[str, Tensor], key: str, dtype: torch.dtype) -> Tensor | None:
-    """The tensor under ``key``, if there is one; of another type it would be calculated with in another way.
+    """The tensor under ``key``, if there is one; its type must match, since it decides how it is computed with.
 
     Raises:
         ValueError: it is of another type.

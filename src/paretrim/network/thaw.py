@@ -1,4 +1,4 @@
-"""From a deployed graph back to a network that trains: the way back from ``freeze``."""
+"""From a deployed graph back to a network that trains: the inverse of ``freeze``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 
 _EXACT_BIAS = 2**23
-"""Float32 holds a bias and its scale's rounding so that every smaller whole number is found again."""
+"""Every bias below this many steps survives the way through float32 and back."""
 
 
 def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
@@ -46,12 +46,12 @@ def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
 def thaw(graph: Graph) -> Network:
     """A network that takes normalised images and freezes to the weights of ``graph``, bit for bit.
 
-    Of an integer graph every layer has its quantizer with the integers' own scales (learned from here on) and as many bits as its
-    own largest integer needs, every value its grid. Of a float graph every layer is float32, whatever its weights were stored as:
-    they have the same values, and another quantize stage stores them in few bits again.
-    BatchNorm stays folded; the factors of one that stands alone, and the scale of a channel without weights, may come back one
-    rounding away. Every weight that is 0 is masked: it stays 0 through all later stages. Give ``graph.input`` to ``freeze`` for a
-    file that takes what this one took.
+    From an integer graph, every layer has a quantizer with the scales of its integers (learned from here on) and as many bits as
+    its largest integer needs, and every value has its grid. From a float graph, every layer is float32 whatever type its weights
+    were stored in: the values are the same, and another quantize stage stores them in few bits again.
+    BatchNorm stays folded; the factors of a BatchNorm on its own, and the scale of a channel without weights, may come back one
+    rounding off. Every weight that is 0 is masked and stays 0 in all later stages. Pass ``graph.input`` to ``freeze`` for a
+    file with the same input.
 
     Raises:
         UnsupportedOperation: a bias is too large for float32 to hold.
@@ -83,7 +83,7 @@ def _without_normalisation(graph: Graph) -> Graph:
 
 
 def in_float32(graph: Graph) -> Graph:
-    """The same graph with the float32 numbers that its weights stand for."""
+    """The same graph with its weights as float32 numbers."""
     nodes = []
     for node in graph.nodes:
         tensors = {name: tensor for name, tensor in node.tensors.items() if name != "weight_scale"}
@@ -94,7 +94,7 @@ def in_float32(graph: Graph) -> Graph:
 
 
 class _Thaw:
-    """One integer graph on its way back. ``ends`` says which float value stands for an integer one."""
+    """An integer graph being turned back into a float one. ``ends`` maps integer values to float values."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.types = graph, graph.types
@@ -151,7 +151,7 @@ class _Thaw:
             if np.abs(bias).max(initial=0) >= _EXACT_BIAS:
                 raise UnsupportedOperation(
                     f"layer '{node.layer}': a bias is {int(np.abs(bias).max()):,} steps, and a network that trains holds fewer "
-                    f"than {_EXACT_BIAS:,} exactly; go on with the candidate that the file was made from"
+                    f"than {_EXACT_BIAS:,} exactly; continue from the candidate that the file was made from"
                 )
             real = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
             shift = bias * (scale * self.types[node.inputs[0]].scale)
@@ -169,13 +169,13 @@ class _Thaw:
 
 
 def _float_grid(weight: Array) -> WeightGrid:
-    """The format of a weight as a layer holds it that computes in float32."""
+    """The weight format of a layer that computes in float32."""
     name = type_name(weight)
     return Float32Weights() if name == "float32" else FloatWeights(name)
 
 
 def _activation(node: Node) -> tuple[str, dict[str, Attribute]] | None:
-    """The ReLU or clamp that was fused into a requantization. On a grid from 0 a ReLU is what the grid does anyway."""
+    """The ReLU or clamp that was fused into a requantization. A grid that starts at 0 is a ReLU already."""
     if "lo" not in node.attributes and "hi" not in node.attributes:
         return None
     settings = settings_of(node)

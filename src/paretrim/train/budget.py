@@ -1,4 +1,4 @@
-"""How long and how a stage trains. The paper's 20/40/40 split is three budgets."""
+"""How long a stage trains, and how."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ From Python a wrong value is pydantic's ``ValidationError``, which names it; rec
 """
 
 LARGEST = 1e30
-"""Far above any setting that makes sense; float32 holds it, and so it does what an optimizer divides it by."""
+"""Far above any sensible setting; float32 can hold it and its quotients in an optimizer."""
 
 MOST = 10**9
-"""The same for counts, so that 64 bits hold products of two."""
+"""The same for counts, so that products of two fit in 64 bits."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST, strict=True)]
@@ -35,16 +35,16 @@ LEAST_WARMUP = 1e-3
 
 @dataclass(frozen=True, config=STRICT)
 class Budget:
-    """Epochs, batch size, optimizer and learning-rate schedule of one stage. Zero epochs are legal: nothing is trained.
+    """Epochs, batch size, optimizer and learning-rate schedule of one stage. Zero epochs are allowed: nothing is trained.
 
     ``warmup`` is the share of the steps in which the rate rises linearly from 0; ``milestones`` (shares of progress) belong to
     the ``step`` schedule, which divides the rate by 10 at each. Weight decay acts on weights only, not on biases, BatchNorm or
     scales. ``momentum`` and ``nesterov`` belong to ``sgd``. ``clip_norm`` bounds the norm of the whole gradient.
-    ``freeze_batchnorm`` is the progress from which BatchNorm statistics are kept, in quantized networks only. Steps that were
-    safe before diverge then: a schedule whose rate is still high at that point (``constant``) needs a later one.
+    ``freeze_batchnorm`` is the progress from which BatchNorm statistics are frozen, in quantized networks only. Step sizes that
+    were safe until then may diverge: a schedule whose rate is still high at that point (``constant``) needs a later one.
     ``batchnorm_bias_rate`` multiplies the learning rate of BatchNorm biases. A rate of 64 shortens training from nothing with
-    ``sgd`` (Jordan 2024, arXiv 2404.00498, section 3.4, after Page 2018).
-    ``skip`` is the share of the learning rate's course that is left out at its beginning: the stage begins in the middle of it.
+    ``sgd`` (Jordan 2024, arXiv 2404.00498, section 3.4, after Page 2018). ``skip`` is the share of the learning-rate schedule
+    that is skipped at the start: the stage begins in the middle of it.
 
     Raises:
         pydantic.ValidationError: a value is of another type or out of range.
@@ -68,7 +68,7 @@ class Budget:
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:
-    """Learning rate at ``progress`` in [0, 1): a pure function, blind to the number of epochs.
+    """Learning rate at ``progress`` in [0, 1): a pure function, independent of the number of epochs.
 
     ``cosine`` and ``linear`` run from the full rate at the end of the warm-up to 0 at the end. Source of the cosine: Loshchilov
     & Hutter 2017 (arXiv 1608.03983), equation 5, without restarts.

@@ -1,6 +1,6 @@
 """Checkpoints of a stage in progress and of finished candidates: one safetensors file each, with its own digest.
 
-Written aside, synced and renamed; the one before is kept, so a kill or a full disk at any moment costs at most one epoch.
+Written aside, synced and renamed; the previous one is kept, so a kill or a full disk at any moment costs at most one epoch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from paretrim.train.training import Training
 FORMAT = 1
 
 KEPT = 2
-"""Checkpoints kept of a stage in progress: the newest, and the one before in case the newest cannot be read."""
+"""Checkpoints kept of a stage in progress: the newest, and the previous one in case the newest cannot be read."""
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load_tensors(content)
         facts = json.loads(metadata["facts"])
         found, expected = metadata["sha256"], content_digest(tensors, metadata["facts"])
-    except Exception as error:  # safetensors and json raise a dozen kinds; all mean the same here
+    except Exception as error:  # safetensors and json raise a dozen types; all mean the same here
         raise CorruptFile(f"'{path}' cannot be read ({error}); delete it and run the same command again") from error
     if metadata.get("format") != str(FORMAT):
         raise CorruptFile(
@@ -73,7 +73,7 @@ def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        # What is contiguous may have any stride where an axis is 1, and such a row has no bytes for torch.
+        # A contiguous tensor may have any stride along an axis of 1, and torch cannot view such a row as bytes.
         row = tensor.contiguous().as_strided((tensor.numel(),), (1,))
         digest.update(row.view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
@@ -89,22 +89,22 @@ class Moment:
 
 
 OptimizerAt = Callable[[Moment], torch.optim.Optimizer]
-"""Makes the optimizer of a network as it was at a moment."""
+"""Makes the optimizer for the network as it was at a moment."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one stage in ``folder``, newest last; the two newest are kept.
 
-    ``begun`` says how the network looked when the stage began (:func:`form_of`): a stage may change its layers on the way, so the
-    network in a checkpoint may look otherwise and still be the one to go on with.
+    ``begun`` is the form of the network when the stage began (:func:`form_of`): a stage may change layers as it trains, so the
+    network in a checkpoint may have another form and still belong to this run.
     """
 
     folder: Path
     begun: str
 
     def save(self, training: Training, optimizer: torch.optim.Optimizer, moment: Moment) -> None:
-        """Write the state after an epoch and drop all but the one before it.
+        """Write the state after an epoch and delete all but the previous one.
 
         Raises:
             OutOfSpace: the disk is full; the checkpoints that were there are intact.
@@ -133,7 +133,7 @@ class Checkpoints:
             try:
                 tensors, facts = load_state(path)
             except CorruptFile:
-                continue  # the one before is why two are kept
+                continue  # this is why two are kept
             try:
                 if facts["begun"] != self.begun:
                     raise ValueError("the stage began with other layers")
@@ -146,7 +146,7 @@ class Checkpoints:
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
                 what = " ".join(str(error).split())
                 raise CorruptFile(
-                    f"'{path}' belongs to another network or version ({what:.300}); delete its folder to train this stage afresh"
+                    f"'{path}' belongs to another network or version ({what:.300}); delete its folder to train this stage again"
                 ) from error
         return None
 
@@ -155,7 +155,7 @@ class Checkpoints:
 
 
 def clear_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints, and what a kill left half written: the stage is finished and its candidate is saved."""
+    """Remove all checkpoints and half-written files: the stage is finished and its candidate is saved."""
     for path in (*_paths(folder), *folder.glob(".*.part")):
         path.unlink()
 
@@ -171,7 +171,7 @@ def form_of(network: Network) -> str:
 
 
 def _restore_(network: Network, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Make the network the stored one; where it has the same layers already, in the tensors that are there."""
+    """Make the network the stored one; if its layers are the same, in its present tensors."""
     state = network.state_dict()
     same = state.keys() == tensors.keys() and all(state[name].shape == tensor.shape for name, tensor in tensors.items())
     if not same or facts != json.loads(json.dumps(facts_of(network))):
@@ -182,7 +182,7 @@ def _restore_(network: Network, tensors: Mapping[str, Tensor], facts: Mapping[st
 
 
 def _restore_extra_(extra: nn.ModuleDict, tensors: Mapping[str, Tensor]) -> None:
-    """Give the stage's own modules their tensors; a stage may have changed shapes on the way, or made what was None."""
+    """Restore the tensors of the stage's own modules; the stage may have changed shapes, or created what was None."""
     modules = dict(extra.named_modules())
     for place, tensor in tensors.items():
         path, _, name = place.rpartition(".")
@@ -207,9 +207,9 @@ def _named_parameters(training: Training) -> Iterator[tuple[str, nn.Parameter]]:
 def _restore_optimizer_(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimizer its state by the names of parameters, laid out in memory as the parameter is.
+    """Restore the optimizer's state by parameter names, with the memory layout of the parameters.
 
-    A kernel may sum in another order over another layout; the resumed run must be the undisturbed one to the last bit.
+    Kernels may sum in another order over another layout, and a resumed run must equal an uninterrupted one to the last bit.
     """
     states: dict[nn.Parameter, dict[str, Tensor]] = {}
     for place, tensor in tensors.items():

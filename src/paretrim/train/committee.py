@@ -18,10 +18,10 @@ from paretrim.train.task import CLASSIFICATION, Task
 
 @dataclass(frozen=True, eq=False)
 class Committee:
-    """The weighted mean of what teachers say: of classifiers the log of the mean of their probabilities, else of their outputs.
+    """The weighted mean of several teachers: for classifiers the log of the mean of their probabilities, else of their outputs.
 
-    The weights are divided by their sum. A softmax of the logits gives the mean of the probabilities back. What modules return
-    is not averaged, for teachers may be built differently.
+    The weights are divided by their sum. A softmax of the logits recovers the mean of the probabilities. What modules return
+    is not averaged, since teachers may be built differently.
 
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2 (the arithmetic mean of an ensemble's predictions).
     """
@@ -35,7 +35,7 @@ class Committee:
         return sum(teacher.bytes_per_image for _, teacher in self.members.values())
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
-        """Logits [N, K] float32 for this batch; the numbers of all outputs one behind the other."""
+        """Logits [N, K] float32 for this batch; the numbers of all outputs concatenated."""
         return torch.cat([output.flatten(1) for output in self.outputs(batch, epoch)], dim=1)
 
     def outputs(self, batch: Batch, epoch: int) -> tuple[Tensor, ...]:
@@ -75,6 +75,6 @@ class Committee:
 
     def _refused(self, what: str) -> InvalidRecipe:
         return InvalidRecipe(
-            f"several teachers together give logits and no more, and {what} is asked of them; name one of them with "
+            f"several teachers together give only logits, and {what} is wanted from them; name one of them with "
             f"teacher = in the distill stage: {', '.join(self.members)}"
         )

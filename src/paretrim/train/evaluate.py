@@ -20,11 +20,11 @@ from paretrim.train.execution import fast_batches
 from paretrim.train.task import CLASSIFICATION, Task
 
 _LARGE_VALUE = 2**18
-"""Numbers of a value from which a pass over it, as torch makes for every BatchNorm and activation, leaves the caches."""
+"""Size of a value from which a pass over it, as torch makes for every BatchNorm and activation, no longer fits the caches."""
 
 _FEW_PRODUCTS = 150
-"""Multiply-adds for each number of all values, up to which those passes take so long that the native runtime, which makes none,
-is faster than torch: MobileNetV2 has 15, DenseNet-121 58, ResNet-50 108. ResNet-18 with 216 is as fast in torch, VGG faster."""
+"""Multiply-adds per number of all values, up to which those passes take so long that the native runtime, which makes none, is
+faster than torch: MobileNetV2 has 15, DenseNet-121 58, ResNet-50 108. ResNet-18 with 216 is as fast in torch, VGG faster."""
 
 _Judged = Callable[[Tensor], tuple[Tensor, ...]]
 """Normalised images [N, C, H, W] to every output [N, ...]."""
@@ -41,10 +41,10 @@ def predictions(
 ) -> tuple[Tensor, Tensor]:
     """Decisions of the task and labels, [N, ...] each, on the CPU: of classes int64 [N]. The mode of the network is restored.
 
-    A network that is not quantized computes in float32: in torch, or on a CPU in the native runtime where that is faster and
-    ``in_torch`` does not ask for torch, to compare a file with. A quantized one is judged by the integers that will ship, bit
-    for bit those of the reference interpreter, not by the float simulation of them that it trains with: in the native runtime
-    on a CPU, in torch on a GPU. ``integers`` is its integer graph, where that is known already.
+    A network that is not quantized computes in float32: in torch, or on a CPU in the native runtime if that is faster and
+    ``in_torch`` is not set (it is when a file is to be compared with torch). A quantized one is judged by the integers that
+    will ship, bit for bit those of the reference interpreter, not by the float simulation that it trains with: in the native
+    runtime on a CPU, in torch on a GPU. ``integers`` is its integer graph, if it is known already.
 
     Raises:
         DataUnavailable: there are no batches, or labels do not fit the network.
@@ -70,7 +70,7 @@ def predictions(
 
 
 def _floats(network: Network, device: torch.device, *, in_torch: bool) -> _Judged:
-    """The native runtime where it is faster, else the network itself, in the batches and layout that are fast."""
+    """The native runtime if it is faster, else the network itself, with fast batch sizes and memory layout."""
     if device.type == "cpu" and not in_torch and _is_faster_natively(network):
         session = _session(freeze(network))
         if session is not None:
@@ -84,7 +84,7 @@ def _floats(network: Network, device: torch.device, *, in_torch: bool) -> _Judge
 
 
 def _is_faster_natively(network: Network) -> bool:
-    """Whether a network of floats has large values and few multiply-adds for them, and computes what its frozen graph does."""
+    """Whether a float network has large values with few multiply-adds each, and computes the same as its frozen graph."""
     if any(layer.quantizer is not None for layer in weighted_layers(network).values()):
         return False
     if any(norm.gate is not None for norm in network.batch_norms().values()):
@@ -95,7 +95,7 @@ def _is_faster_natively(network: Network) -> bool:
 
 
 def _session(graph: Graph) -> _Judged | None:
-    """The native runtime for a graph that takes normalised images; None where it does not compute it."""
+    """The native runtime for a graph that takes normalised images; None if it cannot run it."""
     try:
         session = plan(graph, threads=torch.get_num_threads(), measure=False)
     except (UnsupportedOperation, CorruptFile):
@@ -117,7 +117,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     integers: Graph | None = None,
 ) -> float:
-    """The task's metric: of classification the share of right top-1 classes; ``integers`` as in :func:`predictions`.
+    """The task's metric, for classification the share of right top-1 classes; ``integers`` as in :func:`predictions`.
 
     Raises:
         DataUnavailable: there are no batches, or labels do not fit the network.

@@ -33,7 +33,7 @@ class Execution:
     compile: StrictBool = False
 
     def torch_device(self) -> torch.device:
-        """The device: the first CUDA device for ``auto`` where there is one.
+        """The device: for ``auto`` the first CUDA device if there is one.
 
         Raises:
             InvalidRecipe: there is no such device, or it is not one that Paretrim trains on.
@@ -67,15 +67,16 @@ class Execution:
 
 @cache
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has the instructions; asked once, every training step wants to know."""
+    """Whether the CPU has the instructions; cached, since every training step asks."""
     return bool({"avx512_bf16", "amx_bf16"} & set(describe().isa))
 
 
 @contextmanager
 def own_random_stream(seed: int, number: int, device: torch.device) -> Iterator[None]:
-    """Torch's random stream as a function of seed and number; the caller's stream is given back.
+    """Torch's random stream as a function of seed and number; the caller's stream is restored afterwards.
 
-    An epoch of the run (dropout, a user's loader) has its own number, and so has the beginning of a stage, which is negative.
+    Each epoch of the run (dropout, a user's loader) has its own number, and so has the beginning of each stage, which is
+    negative.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + number)
@@ -90,19 +91,19 @@ def lay_out_(network: nn.Module, memory_format: torch.memory_format) -> None:
 
 
 _VALUE_BYTES = 2**24
-"""Values up to this size come from memory that the C library hands out again; much larger ones are new pages every time."""
+"""Values up to this size come from memory that the C library reuses; much larger ones are new pages every time."""
 
 _FEWEST = 4
-"""Images at once where a single one is already large: weights are read for all of them."""
+"""Images at once if a single one is already large: weights are read once for all of them."""
 
 _DEVICE_FACTOR = 16
-"""How many times more a GPU is given at once."""
+"""How many times as many a GPU is given at once."""
 
 
 def fast_batches(network: Network, images: Tensor) -> Iterator[Tensor]:
-    """The images [N, C, H, W], in order, in parts and a layout in which the network is fast where no gradient is needed.
+    """The images [N, C, H, W], in order, in batches and a layout that are fast for a network without gradients.
 
-    They come on the network's device. On a CPU the parts are few large images or many small ones.
+    They are moved to the network's device. On a CPU a batch is a few large images or many small ones.
     """
     device = next(network.parameters(), images).device
     largest = max(4 * math.prod(kind.shape) for kind in network.structure.types.values())

@@ -37,12 +37,12 @@ TICKS = 100
 """A stage's ramps move this many times over its budget, and at the first step of every epoch."""
 
 CHECK_EVERY = 25
-"""Steps between looks at the loss: on a GPU each look waits for the device."""
+"""Steps between reads of the loss: on a GPU each read waits for the device."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """How far training has come, for progress bars and logs. ``value`` is the running one of ``metric`` on training batches."""
+    """How far training has come, for progress bars and logs. ``value`` is the running value of ``metric`` on training batches."""
 
     stage: str
     epoch: int
@@ -59,7 +59,7 @@ Report = Callable[[Tick], None]
 
 
 def _ignore(_: object) -> None:
-    """Nothing is observed."""
+    """Observe nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Plan:
 
     ``advance`` is called with the progress, ``observe`` with every step between its backward pass and the optimizer.
     ``first_epoch`` is the run's epoch at which this stage starts: batches and augmentation are a function of it, so all orders of
-    the same stages see the same images at the same time. After ``stop`` epochs it ends as it is, in the middle of the budget.
+    the same stages see the same images at the same time. After ``stop`` epochs it ends, wherever in the budget that is.
     """
 
     stage: str
@@ -81,18 +81,18 @@ class Plan:
 
 
 def fit(training: Training, plan: Plan, *, folder: Path | None = None, report: Report | None = None) -> float:
-    """Train the network, and the modules beside it, in place and return the seconds spent, those before an interruption included.
+    """Train the network, and the modules beside it, in place; return the seconds spent, also those before an interruption.
 
     With a ``folder`` every epoch ends in a checkpoint, and a run that was killed resumes from the last one with the same result
     to the last bit: what an epoch does is a function of the state it begins with, the seed and its number. ``advance`` and
-    ``observe`` may replace layers: the optimizer follows, and keeps what it knows of parameters that stay.
+    ``observe`` may replace layers: the optimizer follows, and keeps its state of the parameters that stay.
 
     Raises:
-        TrainingFailed: the loss is not finite, memory ran out, the labels do not fit the logits, or a loss wants a teacher and
+        TrainingFailed: the loss is not finite, memory ran out, the labels do not fit the logits, or a loss needs a teacher and
             there is none. Checkpoints stay.
-        InvalidRecipe: a loss wants a value of a module that the network, or the teacher, does not have.
+        InvalidRecipe: a loss needs a value of a module that the network, or the teacher, does not have.
         CorruptFile: the folder holds checkpoints of another network.
-        OutOfSpace: the disk is full. The checkpoint before stays.
+        OutOfSpace: the disk is full. The previous checkpoint stays.
     """
     network, resources = training.network, training.resources
     device = resources.execution.torch_device()
@@ -151,14 +151,14 @@ class _Work:
         self.features = torch.compile(features) if self.resources.execution.compile else features
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the parameters that there are now; a parameter keeps its unit by its name."""
+        """The optimizer of the present parameters; a parameter keeps its unit by its name."""
         named = dict(self.network.named_parameters())
         units: dict[Tensor, int] = {parameter: self.units.get(name, 0) for name, parameter in named.items()}
         biases = [batch_norm.beta for batch_norm in self.network.batch_norms().values()]
         return make_optimizer((*named.values(), *self.training.extra.parameters()), self.plan.budget, units, biases)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[int, float]:
-        """Go on after the newest checkpoint: epochs done and seconds they took, 0 where there is none."""
+        """Continue from the newest checkpoint: epochs done and the seconds they took, 0 if there is none."""
 
         def optimizer_at(moment: Moment) -> torch.optim.Optimizer:
             self.units = dict(moment.units)
@@ -179,7 +179,7 @@ class _Work:
         self.keep_statistics(bool(self.network.quantizers()) and progress >= self.plan.budget.freeze_batchnorm)
 
     def follow_layers(self) -> None:
-        """Where the stage has replaced layers, train those that are there; of parameters that stay nothing is forgotten."""
+        """If the stage has replaced layers, train the new ones; nothing is forgotten about parameters that stay."""
         known = {parameter for group in self.optimizer.param_groups for parameter in group["params"]}
         if self.structure is self.network.structure and known == {*self._parameters()}:
             return
@@ -207,10 +207,10 @@ class _Work:
         shown, loss_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for step, batch in enumerate(self._batches(epoch)):
             position = epoch * steps + step
-            if step == 0 or position % every == 0:  # step 0: what is not in a checkpoint is the same after a resumption
+            if step == 0 or position % every == 0:  # step 0: a resumed run must match in what checkpoints do not hold
                 self.advance(position / total)
             if len(batch.labels) == 1 < self.images_per_batch:
-                self.keep_statistics(True)  # a last batch of one image has no statistics; the next epoch sets this back
+                self.keep_statistics(True)  # a final batch of one image has no statistics; the next epoch resets this
             loss, outputs = self.step(batch, epoch, position)
             shown += self.resources.task.running(outputs, batch.labels)
             loss_sum += loss * len(batch.labels)
@@ -252,7 +252,7 @@ class _Work:
         return loss.detach(), tuple(output.detach() for output in outputs.outputs)
 
     def _outputs(self, batch: Batch) -> Outputs:
-        """What the network makes of a batch."""
+        """The network's outputs for a batch, as losses see them."""
         with self.resources.execution.autocast():
             found = self.features(batch.inputs)
         logits, *others = self._in_units(tuple(found[name] for name in self.network.structure.outputs))
@@ -268,7 +268,7 @@ class _Work:
         )
 
     def _beside(self, outputs: Outputs, name: str, batch: Batch, epoch: int) -> Outputs:
-        """The same outputs, with what the teacher of this name makes of the batch."""
+        """The same outputs, with those of the teacher of this name."""
         terms = [term for term in self.losses if term.is_taught and term.teacher == name]
         paths = tuple(sorted({path for term in terms for path in term.teacher_features}))
         teacher, number = self.teachers[name], self.plan.first_epoch + epoch
@@ -283,7 +283,7 @@ class _Work:
 
     def _in_units(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Outputs counted in their units."""
-        units = self.output_units[: len(outputs)]  # none of a teacher that is not asked
+        units = self.output_units[: len(outputs)]  # empty for a teacher that is not used
         return tuple(output if unit == 1 else output / unit for output, unit in zip(outputs, units, strict=True))
 
     def _parameters(self) -> Iterator[Tensor]:
@@ -291,7 +291,7 @@ class _Work:
         yield from parameters_of(self.training.extra)
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
-        """The epoch's batches. Labels of data in memory were checked when they were read; looking again would wait for a GPU."""
+        """The epoch's batches. Labels of data in memory were checked when they were read; checking again would wait for a GPU."""
         shapes = self.network.structure.output_shapes
         for batch in self.batches.epoch(self.plan.first_epoch + epoch):
             self.images_per_batch = max(self.images_per_batch, len(batch.labels))
@@ -307,7 +307,7 @@ class _Work:
             raise TrainingFailed(f"the loss became {loss} by epoch {epoch + 1}, step {step + 1}; {self._calmer()}")
 
     def _check_weights(self, epoch: int) -> None:
-        """The last steps of an epoch may spoil weights and statistics of BatchNorm without any loss telling."""
+        """Check weights and BatchNorm statistics: the last steps of an epoch may spoil them without the loss showing it."""
         spoilt = first_not_finite(self.network) or first_not_finite(self.training.extra)
         if spoilt is not None:
             raise TrainingFailed(
@@ -321,7 +321,7 @@ class _Work:
 
 @contextmanager
 def _explained(epoch: int, work: _Work) -> Iterator[None]:
-    """Turns what torch says about memory and about batches of one image into a sentence with the next step."""
+    """Turn torch's errors about memory and about batches of one image into messages with the next step."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
@@ -329,7 +329,7 @@ def _explained(epoch: int, work: _Work) -> Iterator[None]:
             raise TrainingFailed(
                 "BatchNorm on maps of one pixel cannot train on batches of one image; set batch_size to 2 or more"
             ) from error
-        # CUDA and Python have exceptions of their own for this, the CPU allocator only a text
+        # CUDA and Python have exceptions for this, the CPU allocator only a message
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
             raise
         raise TrainingFailed(

@@ -1,4 +1,4 @@
-"""What training minimises: a weighted sum of pure functions of what a network, and a teacher, make of a batch."""
+"""What training minimises: a weighted sum of pure functions of the outputs of a network, and a teacher, for a batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from paretrim.train.task import softened_kl as softened_kl
 class Outputs:
     """What a loss gets: ``logits`` [N, K] and ``labels`` [N, ...] of a batch, and what its term asked for.
 
-    Of a network of several outputs ``logits`` [N, ...] is the first and ``others`` are the rest; ``outputs`` has all. The fields
-    of the teacher are the same. ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the
+    For a network of several outputs ``logits`` [N, ...] is the first and ``others`` are the rest; ``outputs`` has all. The fields
+    for the teacher are alike. ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the
     paths that the terms named. ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own
-    modules. ``indices`` [N] are the positions of the images in the training set, None where they are not known (a user's own
+    modules. ``indices`` [N] are the positions of the images in the training set, None if they are not known (a user's
     loader without :class:`paretrim.Indexed`). ``inputs`` [N, C, H, W] is what the network was given, for a loss that trains
     another network beside it.
     """
@@ -44,7 +44,7 @@ class Outputs:
 
     @property
     def teacher_outputs(self) -> tuple[Tensor, ...]:
-        """All outputs of the teacher; none where no term asked for them."""
+        """All outputs of the teacher; empty if no term asked for them."""
         return () if self.teacher_logits is None else (self.teacher_logits, *self.teacher_others)
 
 
@@ -53,13 +53,13 @@ class LossTerm:
     """One summand. ``weight`` is a number or a function of the stage's progress in [0, 1].
 
     ``features`` and ``teacher_features`` name values of the network and of the teacher: what a module returns, by the path of
-    the user's module. ``needs_teacher`` asks for the teacher's logits. ``teacher`` is the name of one of several teachers;
-    without it, what all of them together say.
+    the user's module. ``needs_teacher`` asks for the teacher's logits. ``teacher`` names one of several teachers;
+    without it, the mean of all of them is meant.
 
-    ``needs_indices`` says that the function reads ``Outputs.indices``: a run whose batches tell no positions is then refused
+    ``needs_indices`` says that the function reads ``Outputs.indices``: a run whose batches have no positions is then refused
     before it trains.
 
-    A ``penalty`` is no goal of its own: if there are only penalties, the loss of the task is added.
+    A ``penalty`` is not a goal by itself: if there are only penalties, the loss of the task is added.
     """
 
     function: Callable[[Outputs], Tensor]
@@ -82,7 +82,7 @@ class LossTerm:
 
 
 def with_modules(term: LossTerm, name: str) -> LossTerm:
-    """A term that sees the modules under ``name`` alone: where several share one stage, each has its own."""
+    """A term that sees only the modules under ``name``, so that several terms of one stage each have their own."""
 
     def function(outputs: Outputs) -> Tensor:
         return term.function(replace(outputs, extra=modules_under(outputs.extra, name)))
@@ -106,6 +106,6 @@ def cross_entropy(label_smoothing: float = 0.0) -> LossTerm:
 
 
 def with_a_goal(terms: Sequence[LossTerm], label_smoothing: float, task: Task = CLASSIFICATION) -> tuple[LossTerm, ...]:
-    """The terms, behind the task's loss if all of them are penalties or there are none."""
+    """The terms, with the task's loss first if there are none or only penalties."""
     goal = () if any(not term.penalty for term in terms) else (task_loss(task, label_smoothing),)
     return *goal, *terms

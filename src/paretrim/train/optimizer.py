@@ -22,11 +22,11 @@ def make_optimizer(
     units: Mapping[Tensor, int] = _USUAL,
     batchnorm_biases: Collection[Tensor] = (),
 ) -> torch.optim.Optimizer:
-    """The budget's optimizer; weight decay on weights alone.
+    """The budget's optimizer; weight decay acts on weights only.
 
-    ``units`` are the exponents of two of parameters whose unit is not 1. A group has a ``unit``, by which its learning rate is
-    multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training
-    the parameters divided by it. Its ``rate`` multiplies the learning rate too, and nothing else: the budget's
+    ``units`` are the binary exponents of the units of parameters, where not 1. A group has a ``unit``, by which its learning rate
+    is multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training the
+    parameters divided by it. Its ``rate`` multiplies the learning rate too, and nothing else: the budget's
     ``batchnorm_bias_rate`` for ``batchnorm_biases``, 1 for the rest.
     """
     faster = {id(bias) for bias in batchnorm_biases}
@@ -50,7 +50,7 @@ def make_optimizer(
 
 
 def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
-    """Make gradients those by parameters that are counted in their group's unit."""
+    """Turn gradients into those with respect to parameters counted in their group's unit."""
     for group in optimizer.param_groups:
         if group["unit"] != 1:
             for parameter in group["params"]:
@@ -59,7 +59,7 @@ def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
 
 
 def remake_optimizer(before: torch.optim.Optimizer, made: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """``made`` with what the optimizer ``before`` it knows of parameters that both have."""
+    """``made``, with the state of the previous optimizer for parameters that both have."""
     for group in made.param_groups:
         for parameter in group["params"]:
             if parameter in before.state:
@@ -82,7 +82,7 @@ def see_through_masks_(layers: Mapping[str, WeightedLayer], through: bool) -> No
 
 
 def take_dense_gradients_(layers: Mapping[str, WeightedLayer]) -> dict[str, Tensor]:
-    """The gradients by weights, pruned ones included; in their place are now gradients that are 0 for pruned weights."""
+    """The gradients of all weights, pruned ones included; they are replaced by gradients that are 0 for pruned weights."""
     dense = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
     for name, gradient in dense.items():
         layer = layers[name]

@@ -20,7 +20,7 @@ class Teacher(Protocol):
 
     @property
     def bytes_per_image(self) -> int:
-        """What one image of an epoch takes on disk, if anything is stored."""
+        """Bytes per image and epoch on disk, if anything is stored."""
         ...
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
@@ -50,9 +50,9 @@ class Resources:
 
     ``train`` makes training batches of the budget's batch size; ``calibration`` holds normalised training images float32
     [M, C, H, W] and ``calibration_labels`` their labels [M, ...], None if there are none; ``seed`` feeds every random stream.
-    ``images`` is the size of the training set where batches tell positions in it, as a memory bank needs, else None. ``task``
-    says what the network learns. ``early`` gives the dense network as it was after some epochs of its training, None where it
-    was not trained here. ``teachers`` are those that have names; ``teacher`` is the mean of all.
+    ``images`` is the size of the training set if batches carry positions in it, as a memory bank needs, else None. ``task``
+    says what the network learns. ``early`` gives the dense network as it was after some epochs of its training, None if it
+    was not trained here. ``teachers`` are those with names; ``teacher`` is the mean of all.
     """
 
     train: Callable[[int], Batches]
@@ -68,7 +68,7 @@ class Resources:
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
 
     def teacher_named(self, name: str) -> Teacher | None:
-        """The teacher with this name; without one what all of them together say, None where there is no teacher.
+        """The teacher with this name; without a name the mean of all of them, None if there is no teacher.
 
         Raises:
             InvalidRecipe: none has the name.
@@ -79,10 +79,10 @@ class Resources:
         return self.teachers[name] if name else self.teacher
 
     def indexed_images(self) -> int:
-        """The size of the training set, for what remembers something of each of its images.
+        """The size of the training set, for methods that remember something about each image.
 
         Raises:
-            InvalidRecipe: batches do not tell positions.
+            InvalidRecipe: batches carry no positions.
         """
         if self.images is None:
             raise InvalidRecipe(

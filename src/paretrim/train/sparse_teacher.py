@@ -20,7 +20,7 @@ ABOUT = "about.safetensors"
 """The file of a store that says whose probabilities it holds."""
 
 LEAST = 2.0**-24
-"""The least probability that is given back: half of what float16 holds above 0 stays above 0 in a logarithm."""
+"""The least probability that is returned, half of the least positive float16, so that its logarithm is finite."""
 
 WORDS = {"teacher": "another teacher", "data": "other data or another augmentation", "seed": "another seed", "top": "another top"}
 
@@ -42,9 +42,9 @@ class Origin:
 class SparseTeacher:
     """The ``top`` largest probabilities of a teacher for each training image, stored by epoch of the run.
 
-    What is left of 1 is shared equally by the other classes; the logits given are the logarithm of that, so a softmax gives the
-    probabilities back. float16, with the numbers of the classes in one byte where there are at most 256. An epoch that was not
-    finished is computed again. A store may be shared by runs with the same teacher, data and seed.
+    The rest of the probability is shared equally by the other classes; the logits are logarithms, so a softmax recovers the
+    probabilities. Stored in float16, with class numbers in one byte if there are at most 256 classes. An unfinished epoch is
+    computed again. A store may be shared by runs with the same teacher, data and seed.
 
     Source: Wu et al. 2022, "TinyViT: fast pretraining distillation for small vision transformers", section 3.1.
 
@@ -64,7 +64,7 @@ class SparseTeacher:
 
     @property
     def bytes_per_image(self) -> int:
-        """What an image of an epoch takes on disk."""
+        """Bytes per image and epoch on disk."""
         return self.origin.top * (2 + self.index_type.itemsize)
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:

@@ -28,24 +28,24 @@ class Task(Protocol):
     Labels are one tensor of any type whose first axis is the image; where images have different numbers of targets they are
     padded. Decisions and scores are arrays whose first axis is the image, too. Judging takes two steps: ``score`` looks at each
     image by itself, ``value`` makes one number of the scores of any set of images. A drop between two networks is therefore
-    judged image by image, also where the metric is no mean (``docs/decisions``, "A task").
+    judged image by image, even if the metric is not a mean (``docs/decisions``, "A task").
     """
 
     @property
     def name(self) -> str:
-        """Part of the key under which results are kept: another name, or other settings in it, is another task."""
+        """Part of the key under which results are kept: a task with another name or other settings is another task."""
         ...
 
     @property
     def metric(self) -> Metric:
-        """What ``value`` gives."""
+        """What ``value`` returns."""
         ...
 
     def batch_labels(self, labels: Tensor, images: int, where: str, /) -> Tensor:
-        """The labels of one batch of a user's loader as the rest of the task takes them.
+        """The labels of one batch of a user's loader, converted to what the task works with.
 
         Raises:
-            DataUnavailable: they are not; the message begins with ``where``, which names the batch.
+            DataUnavailable: they cannot be; the message begins with ``where``, which names the batch.
         """
         ...
 
@@ -62,23 +62,23 @@ class Task(Protocol):
         ...
 
     def imitation(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], /, *, temperature: float) -> Tensor:
-        """What distillation minimises: how far outputs are from a teacher's, a scalar in float32."""
+        """What distillation minimises: the distance of the outputs from a teacher's, a scalar in float32."""
         ...
 
     def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
-        """Sum over a batch of what is shown while training, on the device; mean over images, it is near the metric."""
+        """What is shown while training, summed over a batch, on the device; its mean over images approximates the metric."""
         ...
 
     def decide(self, outputs: tuple[Array, ...], /) -> Array:
-        """What the network says of each image, [N, ...]."""
+        """The network's decision for each image, [N, ...]."""
         ...
 
     def agreement(self, ours: Array, theirs: Array, /) -> Array:
-        """For each image the share of one decision that is the other one, in [0, 1], [N]."""
+        """For each image, how far two decisions agree, in [0, 1], [N]."""
         ...
 
     def score(self, decisions: Array, labels: Array, /) -> Array:
-        """What each image adds to the metric, [N, ...]: truth values [N] where the metric is a share of images."""
+        """The contribution of each image to the metric, [N, ...]: bools [N] if the metric is a share of images."""
         ...
 
     def value(self, scores: Array, /) -> float:
@@ -139,7 +139,7 @@ class Classification:
         return softened_kl(outputs[0], teacher[0], temperature)
 
     def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
-        """How many are right."""
+        """The number of right classes."""
         return (outputs[0].argmax(1) == labels).sum()
 
     def decide(self, outputs: tuple[Array, ...], /) -> Array:
@@ -170,7 +170,7 @@ CLASSIFICATION = Classification()
 
 
 def is_right(scores: Array) -> bool:
-    """Whether what is counted for each image is that it is right or wrong."""
+    """Whether the score of an image is only right or wrong."""
     return scores.dtype == np.bool_ and scores.ndim == 1
 
 

@@ -18,14 +18,14 @@ from paretrim.train.task import CLASSIFICATION, Array, Task
 from paretrim.visible import brief
 
 ALIKE = 0.01
-"""Two networks give the same numbers where none differs by more than this share of the largest number of all images."""
+"""Numbers of two networks count as the same if they differ by at most this share of the largest number over all images."""
 
 
 @dataclass(frozen=True)
 class Regression:
-    """Numbers for each image: as many labels, [N] or [N, ...], as the outputs have numbers, the outputs concatenated in order.
+    """Numbers for each image: labels [N] or [N, ...], as many as the outputs, concatenated in order, have numbers.
 
-    Of a data set of classes, the label is the number of the class, and the network has one output.
+    For a data set of classes, the label is the class number, and the network has one output.
     """
 
     name: str = "regression"
@@ -87,10 +87,10 @@ TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFICATION, REGRES
 
 
 def task_named(text: str) -> Task:
-    """One of :data:`TASKS`, or what ``package.module:name`` returns when it is called without arguments.
+    """One of :data:`TASKS`, or what ``package.module:name`` returns when called without arguments.
 
     Raises:
-        InvalidRecipe: there is no such task, or what it names is none.
+        InvalidRecipe: there is no such task, or what is named is not a task.
     """
     if text in TASKS:
         return TASKS[text]

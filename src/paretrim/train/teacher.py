@@ -18,7 +18,7 @@ from paretrim.train.checkpoint import load_state, save_state
 from paretrim.train.execution import Execution, lay_out_
 
 LARGEST = 60000.0
-"""Stored logits are clipped to this, which float16 holds (65504 is its end)."""
+"""Stored logits are clipped to this, just below the largest float16 (65504)."""
 
 
 class StoredTeacher:
@@ -26,10 +26,10 @@ class StoredTeacher:
 
     Batches and augmentation are a function of seed and epoch, so every recipe of a study that distils in epoch e with the same
     seed sees the same images: the first computes the logits, the others read them. The folder must therefore belong to one
-    teacher, one data set, one augmentation and one seed. Stored as float16 [images, classes], also where the logits have just
-    been computed, so that the first run and a later one learn from the same numbers; ``exact`` stores float32 instead, for tasks
-    whose outputs are no logits. Where batches tell no positions, or there
-    is no folder, nothing is stored. Of a network of several outputs, ``classes`` counts the numbers of all of them.
+    teacher, one data set, one augmentation and one seed. Logits are stored as float16 [images, classes] and used in
+    that precision from the start, so that the first run and later ones learn from the same numbers; ``exact`` stores float32
+    instead, for tasks whose outputs are not logits. Without positions in the batches, or without a folder, nothing is stored.
+    For a network of several outputs, ``classes`` counts the numbers of all of them.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class StoredTeacher:
 
     @property
     def bytes_per_image(self) -> int:
-        """What an image of an epoch takes on disk."""
+        """Bytes per image and epoch on disk."""
         return self.dtype.itemsize * self.classes
 
     def logits(self, batch: Batch, epoch: int) -> Tensor:
-        """Teacher logits [N, K] float32 for this batch, without gradient; the numbers of all outputs one behind the other."""
+        """Teacher logits [N, K] float32 for this batch, without gradient; the numbers of all outputs concatenated."""
         if self.folder is None or batch.indices is None:
             return self._compute(batch.inputs)
         path = self.folder / f"epoch-{epoch:05d}.safetensors"
@@ -92,7 +92,7 @@ class StoredTeacher:
         return self.network.shape_at(path)
 
     def trainable(self) -> Network:
-        """A copy of the network, to train it on: what trained before it became a teacher trains again."""
+        """A copy of the network for further training: what trained before it became a teacher trains again."""
         private = copy.deepcopy(self.network)
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in self._learned)
@@ -121,7 +121,7 @@ class StoredTeacher:
 
 
 def _stored(path: Path) -> Tensor | None:
-    """The table of one epoch; None where it is missing or damaged, for it can always be computed again."""
+    """The table of one epoch; None if it is missing or damaged, since it can always be computed again."""
     try:
         tensors, _ = load_state(path)
     except (FileNotFoundError, CorruptFile):

@@ -1,8 +1,8 @@
 """The unit of every parameter, as a power of two: a network whose values are in an unusual unit trains like any other.
 
-A gradient step depends on units: where weights are 1e-9 times as large, gradients are 1e9 times as large. Training therefore
+A gradient step depends on units: if weights are 1e-9 times as large, gradients are 1e9 times as large. Training therefore
 counts every parameter in its unit. Powers of two change no digit of a float, so two networks that differ by such units train
-alike to the last bit. A network in which all sizes are usual trains as it is: all its units are 1.
+alike to the last bit. A network whose sizes are all usual trains as it is, with all units 1.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from paretrim.network.grids import ActivationGrid, WeightGrid
 from paretrim.network.network import BatchNorm, Network
 
 USUAL = range(-2, 5)
-"""Exponents (as of ``frexp``) of usual sizes of what a layer makes of values of size 1; from 2**-3 to 2**4."""
+"""Exponents (as in ``frexp``) of the usual sizes of a layer's output for inputs of size 1; from 2**-3 to 2**4."""
 
 USUAL_NORM = range(-5, 6)
-"""The same of images and around a BatchNorm, which makes up for the weights before it and is small where a branch adds little."""
+"""The same for images and around a BatchNorm, which compensates the weights before it and is small if a branch adds little."""
 
 USUAL_LOGITS = range(-8, 9)
-"""The same of the layer that gives the logits. Their unit is that of the loss, so it is another one only where labels lose their
-meaning otherwise."""
+"""The same for the layer that gives the logits. Their unit is that of the loss, so it differs from 1 only if labels would lose
+their meaning otherwise."""
 
 MIDDLE = range(-2, 3)
 """The same for a network of unusual size."""
 
 GRAIN = 2
-"""Units are powers of 2**2: a size that is counted in another unit than 1 is half of it to twice as much."""
+"""Units are powers of 2**2: a size counted in a unit other than 1 is between half and twice that unit."""
 
 _IMAGES = 64
-"""Images whose size is looked at."""
+"""How many images are sampled for their size."""
 
 _UNITLESS = frozenset(
     {"sigmoid", "hardsigmoid", "tanh", "exp", "log", "erf", "sin", "relu6", "softplus", "softplus_beta", "logsigmoid", "power"}
@@ -48,7 +48,7 @@ _UNITLESS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Exponents of two: of the unit of every parameter whose unit is not 1, and of every output."""
+    """Binary exponents of the unit of every parameter whose unit is not 1, and of every output."""
 
     parameters: Mapping[Tensor, int]
     outputs: tuple[int, ...]
@@ -57,7 +57,7 @@ class Units:
 def units_of(network: Network, images: Tensor) -> Units:
     """The units of a network's parameters and outputs, from their sizes and that of normalised images float32 [M, C, H, W].
 
-    Where any size is not usual, all sizes are brought nearer to 1: what is too large in one layer is too small in another.
+    If any size is unusual, all sizes are brought closer to 1, since what is too large in one layer is too small in another.
     """
     size = _size(images[:_IMAGES])
     found = _Units(network, size, {"plain": USUAL, "norm": USUAL_NORM})
@@ -122,7 +122,7 @@ class _Units:
         return unit
 
     def _norm(self, norm: BatchNorm, source: int) -> int:
-        taken = 0 if norm.epsilon else source  # one with epsilon 0 is a scale and shift written out
+        taken = 0 if norm.epsilon else source  # epsilon 0 marks a plain scale and shift
         gamma, beta = math.ldexp(_size(norm.gamma), taken), _size(norm.beta)
         unit = _exponent(max(gamma, beta), self.usual["norm"])
         self.put(norm, "gamma", unit - taken)
@@ -131,12 +131,12 @@ class _Units:
 
 
 def _size(values: Tensor) -> float:
-    """The root of the mean square; 0 if there are none."""
+    """Root mean square; 0 for no values."""
     return float(values.detach().double().square().mean().sqrt()) if values.numel() else 0.0
 
 
 def _exponent(size: float, usual: range, *, times: int = 0) -> int:
-    """The exponent of the unit of values that reach ``size * 2**times``; 0 where that is usual, or says nothing."""
+    """The exponent of the unit of values that reach ``size * 2**times``; 0 if that is usual or undefined."""
     if not 0 < size < math.inf:
         return 0
     exponent = math.frexp(size)[1] + times
