@@ -93,7 +93,7 @@ def test_lost_connections_are_continued_where_they_ended(server, tmp_path):
 def test_the_next_run_continues(server, tmp_path):
     server.cut_after = [7000, 0]
     with pytest.raises(
-        DataUnavailable, match=r"ended after 7,000 of 1,024,000 bytes.*7,000 bytes are kept and the next run goes on"
+        DataUnavailable, match=r"ended after 7,000 of 1,024,000 bytes.*7,000 bytes are kept and the next run continues"
     ):
         fetch(server, tmp_path / "f", attempts=2)
     assert not (tmp_path / "f").exists()

@@ -76,7 +76,7 @@ def test_squares_of_one_size_keep_it(folder):
 def test_class_folders_whose_names_do_not_print_are_refused(folder, name):
     picture(folder / "train" / os.fsdecode(name) / "0.png")
     with pytest.raises(
-        DataUnavailable, match=r"class folder '.*' in '.*train' has a name that is no UTF-8 or does not print; rename"
+        DataUnavailable, match=r"class folder '.*' in '.*train' has a name that is not UTF-8 or does not print; rename"
     ):
         read(folder)
 

@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 
 
 def read_load(proc: Path = PROC) -> Load:
-    """Read pressure, load average, runnable tasks and CPU ticks; a file the system lacks leaves its fields ``None``."""
+    """Read pressure, load average, runnable tasks and CPU ticks; fields whose file the system lacks are ``None``."""
     pressure = re.search(r"^some avg10=([\d.]+) .*total=(\d+)", _text(proc / "pressure" / "cpu"), re.MULTILINE)
     average = re.match(r"([\d.]+) [\d.]+ [\d.]+ (\d+)/", _text(proc / "loadavg"))
     ticks = re.search(r"^cpu +([\d ]+)$", _text(proc / "stat"), re.MULTILINE)
@@ -34,7 +34,7 @@ def read_load(proc: Path = PROC) -> Load:
 
 
 def unquiet(load: Load, *, threads: int) -> list[str]:
-    """Reasons against measuring arms of up to ``threads`` threads now; empty means quiet."""
+    """Reasons not to measure arms of up to ``threads`` threads now; empty means quiet."""
     said = []
     if load.pressure is not None and load.pressure > PRESSURE_LIMIT:
         said.append(f"tasks waited for a CPU {load.pressure:.0%} of the last 10 s (limit {PRESSURE_LIMIT:.0%})")
@@ -44,7 +44,7 @@ def unquiet(load: Load, *, threads: int) -> list[str]:
 
 
 def disturbed(before: Load, after: Load, *, seconds: float) -> list[str]:
-    """Say what disturbed a stretch of ``seconds`` between two looks: stolen time, or tasks kept waiting for a CPU."""
+    """What disturbed the ``seconds`` between two readings: stolen time, or tasks kept waiting for a CPU."""
     said = []
     if before.steal_ticks is not None and after.steal_ticks is not None and before.all_ticks and after.all_ticks:
         stolen = (after.steal_ticks - before.steal_ticks) / max(after.all_ticks - before.all_ticks, 1)
@@ -58,7 +58,7 @@ def disturbed(before: Load, after: Load, *, seconds: float) -> list[str]:
 
 
 def waited_ns(tasks: Path = PROC / "self" / "task") -> int:
-    """Time this process's living threads were ready to run and had no core, since each began; 0 where the system is silent."""
+    """Time that this process's live threads spent ready to run without a core; 0 if the system does not tell."""
     fields = [_text(task / "schedstat").split() for task in tasks.iterdir()] if tasks.is_dir() else []
     return sum(int(words[1]) for words in fields if len(words) == 3)
 
@@ -71,7 +71,7 @@ def wait_until_quiet(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[list[str], float]:
-    """Wait for a quiet machine, at most ``seconds``; give what was still unquiet then, and the seconds spent waiting."""
+    """Wait for a quiet machine, at most ``seconds``; return what was still disturbing then, and the seconds spent waiting."""
     start = clock()
     while True:
         said = unquiet(look(), threads=threads)

@@ -85,18 +85,18 @@ def runtime_version(runtime: str) -> str:
 
 
 def governors(cpus: Path = CPUS) -> tuple[str, ...]:
-    """Frequency governors of the usable cores, each once; empty where the system has none (most virtual machines)."""
+    """Frequency governors of the usable cores, each once; empty if the system has none (most virtual machines)."""
     found = {_text(cpus / f"cpu{core}" / "cpufreq" / "scaling_governor").strip() for core in usable_cores()}
     return tuple(sorted(found - {""}))
 
 
 def quiet(*, threads: int = 1, proc: Path = PROC, cpus: Path = CPUS) -> list[str]:
-    """Reasons against measuring here and now; an empty list means the machine is quiet."""
+    """Reasons not to measure here and now; an empty list means the machine is quiet."""
     return unquiet(read_load(proc), threads=threads) + standing(cpus=cpus)
 
 
 def standing(*, cpus: Path = CPUS, quota: Path = QUOTA) -> list[str]:
-    """Reasons against measuring on this machine at any time: no pinning, a moving clock, a quota of CPU time."""
+    """Reasons not to measure on this machine at any time: no pinning, a changing clock, a quota of CPU time."""
     said = [] if can_pin() else ["threads are not pinned: this system does not allow it"]
     said.extend(
         f"the frequency governor is '{name}'; 'performance' keeps the clock steady"

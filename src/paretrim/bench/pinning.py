@@ -8,8 +8,8 @@ own caller. Arms are opened in falling order of threads, because Intel's TBB has
 first use.
 
 An engine can break this: ONNX Runtime's helpers spin after a call unless ``session.force_spinning_stop`` is 1, OpenVINO moves its
-caller unless ``ENABLE_CPU_PINNING`` is off. Either slows other arms several times over, so both are looked for in every process
-and said in the session's noise.
+caller unless ``ENABLE_CPU_PINNING`` is off. Either slows other arms several times over, so every process checks for both and
+reports them in the session's noise.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def open_pinned(open_arm: Callable[[], Session], cores: Sequence[int]) -> Sessio
 
 
 def pin_caller(core: int) -> None:
-    """Confine the calling thread to ``core``; nothing where nothing pins."""
+    """Confine the calling thread to ``core``; does nothing where pinning is not possible."""
     if can_pin():
         os.sched_setaffinity(0, {core})
 
 
 def pinned_to(core: int) -> bool:
-    """Whether the calling thread is still confined to ``core`` (an engine may have moved it); always true where nothing pins."""
+    """Whether the calling thread is still confined to ``core``; an engine may have moved it. True if nothing can be pinned."""
     return not can_pin() or os.sched_getaffinity(0) == {core}
 
 
@@ -91,7 +91,7 @@ def _pin(thread: int, cores: Sequence[int]) -> None:
     try:
         os.sched_setaffinity(thread, cores)
     except ProcessLookupError:
-        return  # a helper that only lived while the file was loaded
+        return  # a helper that existed only while the file was loaded
 
 
 def _siblings(core: int, cpus: Path) -> set[int]:

@@ -58,7 +58,7 @@ def measure(
     the arms; its file is opened a second time as the A/A copy. ``opener`` is ``module:function`` of what opens an arm.
 
     Raises:
-        InvalidRecipe: arms, baseline, images or batch make no sense, or a file is missing.
+        InvalidRecipe: arms, baseline, images or batch are not valid, or a file is missing.
         UnstableMachine: too few cores, or a process died or hung.
         ExportMismatch: an arm raises, gives other outputs from process to process, or a file changed.
     """
@@ -113,7 +113,7 @@ def measure(
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a deployed file; with OpenVINO's ``.xml`` goes its ``.bin``."""
+    """SHA-256 of a deployed file; OpenVINO's ``.xml`` includes its ``.bin``."""
     state = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
         if part.is_file():
@@ -123,7 +123,7 @@ def digest(path: Path) -> str:
 
 
 def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int) -> tuple[Arm, ...]:
-    """Check what was asked and add the A/A copy at the end."""
+    """Check the request and append the A/A copy."""
     names = [arm.name for arm in arms]
     if baseline not in names:
         raise InvalidRecipe(
@@ -158,7 +158,7 @@ def _shared(sampled: Sequence[Samples], effort: Effort) -> list[str]:
 
 
 def _by_process(text: str, processes: Sequence[int]) -> str:
-    """One remark for all processes it was made in."""
+    """One remark for all the processes that made it."""
     return f"process{'es' if len(processes) > 1 else ''} {', '.join(str(process) for process in processes)}: {text}"
 
 
@@ -166,8 +166,8 @@ def _run_process(job: Job, folder: Path, process: int) -> Samples:
     """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
     where = folder / "where"
     where.write_bytes(np.zeros(2, np.int32).tobytes())
-    # What this process can import, the worker can: it gets the same path, and none of this process's state.
-    # -P keeps a stray module of the current folder from standing in for one of Python's.
+    # The worker can import what this process can: it gets the same path, but none of this process's state.
+    # -P keeps a stray module in the current folder from shadowing one of Python's.
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
     command = [sys.executable, "-P", "-m", "paretrim.bench.worker", str(folder), str(process)]
     errors = folder / f"stderr-{process}.txt"
@@ -218,7 +218,7 @@ def _ending(status: int) -> str:
 
 
 def _kind(name: str) -> type[ParetrimError]:
-    """Kind of a deliberate error by name; whatever else an engine raises means that the file does not run."""
+    """Type of a deliberate error by name; anything else that an engine raises means that the file does not run."""
     found = vars(paretrim.errors).get(name, ExportMismatch)
     return found if isinstance(found, type) and issubclass(found, ParetrimError) else ExportMismatch
 

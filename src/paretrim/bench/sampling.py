@@ -30,13 +30,13 @@ BLOCK = 25
 """Calls whose median is compared with that of the next block during warm-up."""
 
 ENOUGH = 64
-"""Images from which on caches and branch predictors cannot learn them."""
+"""From this many images on, caches and branch predictors cannot learn them."""
 
 NUMBERS = 256
-"""Numbers of each image's outputs that are compared: all of them, or this many, evenly spaced."""
+"""Numbers compared of each image's outputs: all of them, or this many, evenly spaced."""
 
 TOLERANCE = 1e-3
-"""Outputs of an image are the same where no number differs by more than this share of the largest."""
+"""Outputs of an image are the same if no number differs by more than this share of the largest."""
 
 REFERENCE_SIZE = 256
 REFERENCE_REPEATS = 5
@@ -55,8 +55,8 @@ class Rounds:
     """What timing gave: ``samples_ns[arm][round]``, reference times around each window, and what each window had to wait.
 
     ``waited[window]`` is the time this process's threads were ready to run and had no core, added over threads, as a share of
-    the window: another program was on the cores. ``together`` is, beside each reference time, how many times as long the
-    reference took while the arms' other cores computed it too: about 1, or up to 2 where they are one core.
+    the window: another program was on the cores. ``together``, beside each reference time, is how many times as long the
+    reference took while the arms' other cores computed it too: about 1, or up to 2 if they are one core.
     """
 
     samples_ns: list[list[int]]
@@ -73,7 +73,7 @@ def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: in
 
 
 def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock: Clock = time.perf_counter_ns) -> bool:
-    """Call until warm (see :class:`Effort`); give whether the times settled before the limit."""
+    """Call until warm (see :class:`Effort`); return whether the times settled before the limit."""
     block: list[int] = []
     medians: list[float] = []
     calls = 0
@@ -96,7 +96,7 @@ def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock:
 
 
 def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: int = 3) -> float:
-    """CPU seconds the process burns in the ``seconds`` after a call while its caller sleeps: helper threads that spin.
+    """CPU seconds the process uses in the ``seconds`` after a call while its caller sleeps, because helper threads spin.
 
     The median over ``calls``: threads that spin do so after every call, while a virtual machine that stops for a moment
     charges it to the process that was running.
@@ -147,7 +147,7 @@ class Reference:
     """A fixed float32 matrix product, on the caller's core and on the ``others``. Its threads sleep between uses.
 
     Args:
-        others: cores beside the caller's; none where every arm has one thread.
+        others: cores beside the caller's; empty if every arm has one thread.
     """
 
     def __init__(self, others: Sequence[int] = (), *, clock: Clock = time.perf_counter_ns) -> None:
@@ -160,11 +160,11 @@ class Reference:
             threading.Thread(target=self._compute, args=(core, computing), daemon=True).start()
 
     def alone(self) -> int:
-        """Nanoseconds of the product on the caller's core: the fastest of five, as one interrupt is no drift."""
+        """Nanoseconds of the product on the caller's core: the fastest of five, since one interrupt is not drift."""
         return min(self._times())
 
     def together(self) -> float:
-        """How many times as long the product takes the caller while the other cores compute it too; 1 where there are none.
+        """How many times as long the product takes the caller while the other cores compute it too; 1 if there are none.
 
         The median of five times over the fastest of five alone.
         """
@@ -245,7 +245,7 @@ def time_rounds(
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect once, then keep the collector from running inside a timed call."""
+    """Collect garbage once, then keep the collector from running inside a timed call."""
     gc.collect()
     gc.freeze()
     enabled = gc.isenabled()

@@ -2,7 +2,7 @@
 
 Intervals are 95 %. For times they come from a hierarchical bootstrap (processes are drawn, then rounds within each), because
 rounds of one process are more alike than rounds of two. Few processes make a bootstrap too narrow, so its percentiles are
-moved out as Student's t asks for (expanded percentile interval; Hesterberg 2015, *What Teachers Should Know About the
+moved outwards by Student's t (expanded percentile interval; Hesterberg 2015, *What Teachers Should Know About the
 Bootstrap*, Am. Stat. 69). Neither the order of processes nor of rounds changes any result.
 """
 
@@ -25,7 +25,7 @@ Flags = npt.NDArray[np.bool_]
 RESAMPLES = 10_000
 
 NEEDED = {50: 11, 90: 64, 99: 662}
-"""Samples below which a percentile may not be claimed: fewer have, with a chance above 1 %, at most one sample beyond it.
+"""Samples needed to claim a percentile: with fewer, the chance of at most one sample beyond it is above 1 %.
 
 Source: MLPerf inference rules, early stopping at confidence 0.99.
 """
@@ -85,13 +85,13 @@ def shared_windows(session: Session) -> Flags:
 def kept_rounds(session: Session) -> Flags:
     """Rounds [process, round] of windows without drift, preemption or shared cores, as :class:`Effort` says.
 
-    Where cores are shared more often than not, that is what the machine is: no window is left out for it.
+    If cores are shared more often than not, that is how the machine is: no window is left out for it.
     """
     reference = np.array(session.reference_ns, np.float64)
     median = np.median(reference, axis=1, keepdims=True)
     steady = np.abs(reference - median) <= session.effort.drift * median
     waited = np.array(session.waited, np.float64)
-    # What an engine's own helpers always wait is in the median; a burst above it is another program.
+    # The usual waiting of an engine's own helpers is in the median; a burst above it is another program.
     alone = waited <= np.median(waited, axis=1, keepdims=True) + session.effort.preempted
     windows = steady[:, :-1] & steady[:, 1:] & alone
     shared = shared_windows(session)
@@ -189,7 +189,7 @@ def _log_ratios(session: Session, name: str, over: str) -> list[Floats]:
 def _log_ratio(groups: Sequence[Floats], seed: int, resamples: int) -> tuple[float, float, float]:
     """Mean over processes of the median over rounds, with the ends of its interval."""
     middle = float(np.mean([np.median(group) for group in groups]))
-    # Seeded draws know no mirror symmetry; always drawing on the positive side makes inverse ratios exactly inverse.
+    # Seeded draws are not symmetric; always drawing on the positive side makes inverse ratios exactly inverse.
     sign = -1.0 if middle < 0 else 1.0
     drawn_from = _canonical([sign * group for group in groups])
     low, high = _limits(_mean_of_medians(drawn_from, np.random.default_rng(seed), resamples), len(drawn_from))

@@ -11,7 +11,7 @@ from paretrim.history import LATER
 from paretrim.intervals import Estimate
 
 Verdict = Literal["faster", "slower", "no difference"]
-"""``no difference`` means none was shown, beyond what the baseline differs from its own copy."""
+"""``no difference`` means none was shown beyond the difference between the baseline and its own copy."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Machine:
 
     @property
     def has_vnni(self) -> bool:
-        """Whether 8-bit products are added in 32 bits by one instruction (x86)."""
+        """Whether one instruction adds 8-bit products in 32 bits (x86)."""
         return any("vnni" in name for name in self.isa)
 
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the machine was at one moment; ``None`` where the system does not say.
+    """How busy the machine was at one moment; ``None`` if the system does not tell.
 
     ``pressure`` is the share of the last ten seconds in which some task waited for a CPU (PSI), ``waited_us`` that waiting
     added up since boot; ``runnable`` the tasks that run or want to, the reader among them; ticks count since boot.
@@ -85,7 +85,7 @@ class Session:
     ``waited[process][window]`` is the time the process's own threads waited for a core, as a share of the window.
     ``together[process]`` says, beside each reference time, how many times as long the reference took while the arms' other cores
     computed it too.
-    ``loads[process]`` is the machine's load before and after a process. ``noise`` lists what was unquiet, in words.
+    ``loads[process]`` is the machine's load before and after a process. ``noise`` lists disturbances, in words.
     """
 
     timings: tuple[Timing, ...]
@@ -113,7 +113,7 @@ class Latency:
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
     Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift, preemption or shared cores.
     ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios. ``in_place_of`` is the
-    runtime the session is about, where it cannot run this arm and ``runtime`` did.
+    runtime that the session is about, if it cannot run this arm and ``runtime`` did instead.
     """
 
     runtime: str

@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one process brings home: what :class:`Rounds` holds, ``outputs[arm][image]`` and remarks."""
+    """The results of one process: what :class:`Rounds` holds, ``outputs[arm][image]`` and remarks."""
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
@@ -70,7 +70,7 @@ class Samples:
 
 
 def write_job(job: Job, images: Images, folder: Path) -> None:
-    """Lay out the folder a worker reads."""
+    """Write the folder a worker reads."""
     (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
     np.save(folder / "images.npy", images, allow_pickle=False)
 
@@ -106,7 +106,7 @@ def find_opener(name: str) -> Opener:
 
 
 def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
-    """Open, warm up, check, time and check again; ``where`` follows along.
+    """Open, warm up, check, time and check again; ``where`` is kept up to date.
 
     Raises:
         ExportMismatch: an arm's outputs changed while it was timed.
@@ -146,7 +146,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
 
 
 def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Runnable], list[str]]:
-    """Every arm opened and warm, in the job's order; and what was unquiet about that. Those with the most threads come first."""
+    """Every arm opened and warm, in the job's order; and what was noticed meanwhile. Most threads are opened first."""
     calls: dict[int, Runnable] = {}
     noise: list[str] = []
     for index in sorted(range(len(job.arms)), key=lambda index: -job.arms[index].threads):
@@ -170,7 +170,7 @@ def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], wher
 
 
 def main(arguments: list[str]) -> int:
-    """Run one process of a session; give 0 if it left samples and 1 if it left an error for the parent to raise."""
+    """Run one process of a session; return 0 if it left samples and 1 if it left an error for the parent to raise."""
     folder, process = Path(arguments[0]), int(arguments[1])
     job, images = read_job(folder)
     where = np.memmap(folder / "where", dtype=np.int32, mode="r+", shape=(2,))

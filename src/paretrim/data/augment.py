@@ -32,7 +32,7 @@ class Draws:
 def draw(random: np.random.Generator, count: int, augmentation: Augmentation, *, height: int, width: int) -> Draws:
     """Choose shifts, mirrorings, holes and tones.
 
-    All are always drawn, and what came later is drawn last, so that switching one on does not change the others.
+    All are always drawn, the newer kinds last, so that switching one on does not change the others.
     """
     padding = augmentation.crop_padding
     shift = random.integers(-padding, padding, size=(count, 2), endpoint=True)
@@ -44,14 +44,16 @@ def draw(random: np.random.Generator, count: int, augmentation: Augmentation, *,
 
 
 def alternated(count: int, epoch: int, *, seed: int) -> torch.Tensor:
-    """Which of ``count`` images are mirrored in an epoch (bool [count]) where each is in every second one.
+    """Which of ``count`` images are mirrored in an epoch (bool [count]) in which each is mirrored every second time.
 
     Chance decides for each image whether it is in the even or in the odd epochs. So two epochs in a row show every image both
     ways, where independent draws show half of them the same way twice.
 
     Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498, section 3.6.
     """
-    even = np.random.Generator(np.random.PCG64([seed, 0, 1])).random(count) < 0.5  # a third number: the stream of no epoch
+    even = (
+        np.random.Generator(np.random.PCG64([seed, 0, 1])).random(count) < 0.5
+    )  # a third number, so that no epoch has this stream
     return torch.from_numpy(even ^ bool(epoch % 2))
 
 
@@ -103,11 +105,11 @@ def cut_out(inputs: torch.Tensor, hole: torch.Tensor, side: int) -> torch.Tensor
     row = torch.arange(height, device=inputs.device) - top_left[:, :1]
     column = torch.arange(width, device=inputs.device) - top_left[:, 1:]
     inside = ((row >= 0) & (row < side))[:, None, :, None] & ((column >= 0) & (column < side))[:, None, None, :]
-    return inputs.clone().masked_fill_(inside, 0.0)  # keeps channels-last memory, which masked_fill does not
+    return inputs.clone().masked_fill_(inside, 0.0)  # keeps the channels-last layout, which masked_fill does not
 
 
 _LOOKED_UP = 2**20
-"""Pixels looked up at once on a CPU: places of more take memory that is new every time, and clearing it takes longer."""
+"""Pixels looked up at once on a CPU: the indices of more would take fresh memory every time, and clearing it takes longer."""
 
 
 def normalisation_table(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Batches for training and evaluation: from memory, or from the user's own loader.
 
-Images stay on the training device as uint8; everything per sample is done there, a batch at a time. What an epoch looks like
+Images stay on the training device as uint8; everything per sample is done there, a batch at a time. An epoch
 is a function of (seed, epoch) alone: the same on every device, at any batch size, and after a restart.
 """
 
@@ -22,7 +22,7 @@ from paretrim.errors import InvalidRecipe
 class Batch(NamedTuple):
     """Inputs float32 [B, C, H, W], normalised; labels [B, ...], int64 [B] for classes; positions int64 [B] in the set.
 
-    Positions are None where they are not known.
+    Positions are None if they are not known.
     """
 
     inputs: torch.Tensor
@@ -97,7 +97,7 @@ class TrainBatches:
         return count // size if self.drop_last else -(-count // size)
 
     def epoch(self, number: int, /) -> Iterator[Batch]:
-        """The batches of epoch ``number``; every image once, in an order and with variations of that epoch's own."""
+        """The batches of epoch ``number``; every image once, in that epoch's order and with its variations."""
         count = len(self.images)
         _, height, width = self.sample_shape
         device = self.images.images.device
@@ -192,7 +192,7 @@ def calibration_set(splits: Splits, count: int, *, seed: int) -> tuple[torch.Ten
         DataUnavailable: ``count`` is below 1 or above the number of training images.
     """
     chosen = torch.from_numpy(balanced(splits.train.labels.cpu().numpy(), count, seed=seed))
-    found = splits.train.select(chosen).to("cpu")  # training images may lie on a GPU already
+    found = splits.train.select(chosen).to("cpu")  # training images may be on a GPU already
     return normalise(found.images, normalisation_table(splits.mean, splits.std)), found.labels
 
 

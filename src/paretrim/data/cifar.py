@@ -40,7 +40,7 @@ class BinaryFile:
 
 @dataclass(frozen=True)
 class BinaryLayout:
-    """How one of the data sets lies on disk and where it is published. The last of ``label_bytes`` is the label."""
+    """The files of one of the data sets and where it is published. The last of ``label_bytes`` is the label."""
 
     name: str
     folder: str
@@ -120,7 +120,7 @@ def load_cifar(layout: BinaryLayout, places: Sequence[Path], *, progress: Progre
     A place has it as the unpacked folder, as the files themselves or as the official archive.
 
     Raises:
-        DataUnavailable: the files are missing and cannot be had, or are not what was published.
+        DataUnavailable: the files are missing and cannot be downloaded, or are not what was published.
     """
     folder = locate(layout, places, progress=progress)
     train = _joined([_read(layout, file, folder) for file in layout.train])
@@ -130,7 +130,7 @@ def load_cifar(layout: BinaryLayout, places: Sequence[Path], *, progress: Progre
 
 
 def locate(layout: BinaryLayout, places: Sequence[Path], *, progress: Progress | None = None) -> Path:
-    """The folder that holds all files of ``layout``, unpacked or downloaded first where needed.
+    """The folder that holds all files of ``layout``, unpacked or downloaded first if needed.
 
     Raises:
         DataUnavailable: the download fails, the archive is not the published one, or the place cannot be written.
@@ -157,7 +157,7 @@ def locate(layout: BinaryLayout, places: Sequence[Path], *, progress: Progress |
 
 
 def _lacking(layout: BinaryLayout, places: Sequence[Path]) -> str:
-    """What the first folder that holds some of the files lacks, as the beginning of a sentence; nothing if there is none."""
+    """What the first folder that holds some of the files lacks, as the start of a sentence; empty if there is none."""
     for folder in (folder for place in places for folder in (place / layout.folder, place)):
         missing = [file.name for file in layout.files if not (folder / file.name).is_file()]
         if 0 < len(missing) < len(layout.files):
@@ -182,7 +182,7 @@ def _fetch(layout: BinaryLayout, place: Path, progress: Progress | None) -> None
 
 
 def _unpack(layout: BinaryLayout, archive: Path, folder: Path) -> None:
-    """Write the files of ``layout`` and nothing else: a member's path decides nothing about where a file lands."""
+    """Write the files of ``layout`` and nothing else: a member's path does not decide where a file goes."""
     wanted = {f"{layout.folder}/{file.name}": file for file in layout.files}
     try:
         with tarfile.open(archive, "r:gz") as tar:

@@ -19,7 +19,7 @@ SHAPE = (1, 8, 8)
 MEAN, STD = (0.3053,), (0.3758,)
 TEST_IMAGES = 360
 AUGMENTATION = Augmentation(crop_padding=1)
-"""A pixel of shift keeps a digit what it is; a mirrored digit is another sign."""
+"""A digit shifted by a pixel is the same digit; a mirrored one is not."""
 
 
 def load_digits() -> Dataset:

@@ -14,7 +14,7 @@ from paretrim.errors import DataUnavailable
 from paretrim.files import require_space
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes fetched so far and the total (0 where the server does not say)."""
+"""Called with the bytes fetched so far and the total (0 if the server does not tell)."""
 
 CHUNK_BYTES = 1 << 18
 
@@ -31,7 +31,7 @@ def download(
 ) -> None:
     """Fetch ``url`` to ``path``; ``path`` appears only once its MD5 is right.
 
-    What has arrived stays in ``path`` + ``.part`` and is continued by the next attempt or the next run.
+    A partial download stays in ``path`` + ``.part`` and is continued by the next attempt or the next run.
 
     Raises:
         DataUnavailable: the server cannot be reached or refuses, or the file is not the published one.
@@ -68,7 +68,7 @@ def require_md5(path: Path, md5: str) -> None:
 
 
 def _continue(url: str, part: Path, progress: Progress | None, timeout_s: float) -> None:
-    """One attempt: append to ``part`` from where it ends, or begin again where the server sends the whole file."""
+    """One attempt: append to ``part`` from where it ends, or start over if the server sends the whole file."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -76,7 +76,7 @@ def _continue(url: str, part: Path, progress: Progress | None, timeout_s: float)
     except urllib.error.HTTPError as error:
         error.close()
         if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is left to send; the checksum decides what the part is worth
+            return  # nothing is left to send; the checksum decides whether the part is good
         raise
     with response:
         continued = response.status == http.HTTPStatus.PARTIAL_CONTENT
@@ -96,6 +96,8 @@ def _continue(url: str, part: Path, progress: Progress | None, timeout_s: float)
 
 def _failed(url: str, path: Path, part: Path, error: Exception) -> DataUnavailable:
     kept = (
-        f"{part.stat().st_size:,} bytes are kept and the next run goes on from there" if part.exists() else "nothing had arrived"
+        f"{part.stat().st_size:,} bytes are kept and the next run continues from there"
+        if part.exists()
+        else "nothing had arrived"
     )
     return DataUnavailable(f"downloading {url} failed ({error}); {kept}. Without a network, put the file at '{path}' yourself")

@@ -1,7 +1,7 @@
-"""Your own images: ``DIR/train/CLASS/*.jpg`` and ``DIR/test/CLASS/*.jpg`` (or ``val`` where there is no ``test``).
+"""Your own images: ``DIR/train/CLASS/*.jpg`` and ``DIR/test/CLASS/*.jpg`` (or ``val`` if there is no ``test``).
 
 Everything is decoded once into memory, as RGB, the short side resized to the wanted size (bilinear, antialiased) and the
-centre cut out.
+centre cropped.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from paretrim.visible import brief
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DEFAULT_SIZE = 224
-"""Side of images that have no common size of their own."""
+"""Side to which images without a common size are brought."""
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, because that is what pretrained networks for large images expect."""
+"""Those of ImageNet, which pretrained networks for large images expect."""
 
 TOLERATED = 0.01
 """Fraction of unreadable images above which a data set is refused."""
@@ -36,7 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 _Sides = tuple[int, int]
-"""Of the square that is cut out, and the short side of the image it is cut out of."""
+"""Side of the square that is cropped, and the short side of the image that it is cropped from."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class _Listing:
 def load_image_folder(folder: Path, *, size: int | None = None, resize: int | None = None) -> Dataset:
     """Read all images as uint8 [N, 3, size, size]. Classes are the sorted folder names of ``train``; other files are ignored.
 
-    ``resize`` is the short side, ``size`` or more, from which the centre is cut out; by default it is ``size``.
+    ``resize`` is the short side, ``size`` or more, from which the centre is cropped; by default it is ``size``.
 
     Without ``size``, images that are all squares of one size up to :data:`DEFAULT_SIZE` keep it; others get that size.
 
-    Where both ``test`` and ``val`` exist, ``test`` is the test set and ``val`` is not read: the validation images are taken
-    out of ``train`` like those of any other data set.
+    If both ``test`` and ``val`` exist, ``test`` is the test set and ``val`` is not read: the validation images are taken
+    from ``train`` as for any other data set.
 
     Raises:
         DataUnavailable: a folder is missing or empty, classes differ, more than 1 % of the images cannot be read, or they do
@@ -107,7 +107,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     odd = next((name for name in found if not name.isprintable()), None)
     if odd is not None:
         raise DataUnavailable(
-            f"class folder {brief(odd)} in '{folder}' has a name that is no UTF-8 or does not print; rename it, "
+            f"class folder {brief(odd)} in '{folder}' has a name that is not UTF-8 or does not print; rename it, "
             "deployed files carry the names of the classes"
         )
     return found
@@ -137,7 +137,7 @@ def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
             with pillow.open(path) as opened:
                 width, height = opened.size
         except Exception:  # what Pillow raises for damaged files differs from format to format
-            continue  # reading it says what is wrong with it
+            continue  # decoding it later reports what is wrong
         if width != height or width > DEFAULT_SIZE or common not in (None, width):
             return DEFAULT_SIZE
         common = width
@@ -145,7 +145,7 @@ def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
 
 
 def _require_memory(folder: Path, count: int, size: int) -> None:
-    # Training selects its part out of the whole, so for a moment the images are there twice.
+    # Training copies its part of the whole, so for a moment the images exist twice.
     needed, available = 2 * count * 3 * size * size, psutil.virtual_memory().available
     if needed > available:
         raise DataUnavailable(
@@ -189,7 +189,7 @@ def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> Pixels:
             raise ValueError(
                 f"its pixels have Pillow's mode {upright.mode}, which does not say how bright white is; save it with 8 bits"
             )
-        if upright.mode.startswith("I;16"):  # Pillow would cut off all above 255, which leaves a white picture
+        if upright.mode.startswith("I;16"):  # Pillow would clip everything above 255, which leaves a white picture
             upright = pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         image = upright.convert("RGBA").convert("RGB") if "transparency" in upright.info else upright.convert("RGB")
         size, resize = sides

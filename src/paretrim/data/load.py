@@ -14,7 +14,7 @@ from paretrim.data.types import Augmentation, Dataset
 
 
 def shape_of(spec: DataSpec) -> tuple[int, int, int] | None:
-    """Channels, height, width of the images, without reading or downloading any; None where only reading them tells."""
+    """Channels, height, width of the images, without reading or downloading any; None if only reading them tells."""
     if spec.image_folder:
         return None if spec.image_size is None else (3, spec.image_size, spec.image_size)
     return SHAPE if spec.name == "digits" else (3, SIDE, SIDE)
@@ -28,10 +28,10 @@ def classes_of(spec: DataSpec) -> tuple[str, ...] | None:
 
 
 def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
-    """Read a data set, training and test images; settings that the spec leaves open are the data set's own.
+    """Read a data set, training and test images; settings that the spec leaves open take the data set's defaults.
 
-    ``progress`` is called during a download, if one is needed. Hand training :func:`paretrim.data.split.split` of the
-    result, which leaves the test images behind.
+    ``progress`` is called during a download, if one is needed. Give training the :func:`paretrim.data.split.split` of the
+    result, which does not contain the test images.
 
     Raises:
         DataUnavailable: images or labels are missing, damaged or do not fit the spec.

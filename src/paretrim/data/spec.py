@@ -19,7 +19,7 @@ DATA_SETS = ("digits", "cifar10", "cifar100")
 FOLDER = "imagefolder:"
 
 MOST = 10**9
-"""Above any count or size that makes sense."""
+"""Above any sensible count or size."""
 
 LARGEST_MEAN, LEAST_STD = 1e6, 1e-6
 """Normalised pixels within these bounds are finite in float32, and so are their squares."""
@@ -27,7 +27,7 @@ LARGEST_MEAN, LEAST_STD = 1e6, 1e-6
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DataSpec:
-    """Data and their preparation. Where a setting is None the data set's own default holds.
+    """Data and their preparation. A setting that is None takes the data set's default.
 
     Attributes:
         name: ``digits``, ``cifar10``, ``cifar100`` or ``imagefolder:DIR``.
@@ -35,7 +35,7 @@ class DataSpec:
         validation: fraction of every class of the training images that is kept for validation.
         split_seed: which images those are.
         train_images: how many of the remaining images are trained on, every class in equal parts; None for all. For quick trials.
-        image_size: side in pixels of the images of an ``imagefolder`` (default: their own where they all
+        image_size: side in pixels of the images of an ``imagefolder`` (default: their own if they all
             are squares of one size up to 224, else 224).
         crop_padding: training images are shifted by up to this many pixels (CIFAR 4, digits 1, folders 1/8 of the side).
         flip: training images are mirrored at random (CIFAR and folders yes, digits no). ``"alternating"`` mirrors each of them in
@@ -45,8 +45,8 @@ class DataSpec:
         std: per-channel deviation, in the same units.
         jitter: by how much brightness, contrast and saturation of training images vary, from 0 (nothing, the default everywhere)
             to 1.
-        resize: short side in pixels that the images of an ``imagefolder`` are resized to before the square of ``image_size`` in
-            their centre is cut out (default: ``image_size``); training scripts for ImageNet often resize to 256 and cut out 224.
+        resize: short side in pixels that the images of an ``imagefolder`` are resized to before the central square of
+            ``image_size`` is cropped (default: ``image_size``); training scripts for ImageNet often resize to 256 and crop 224.
 
     Raises:
         InvalidRecipe: a value is out of range or does not apply to this data set.

@@ -20,7 +20,7 @@ Indices = npt.NDArray[np.int64]
 def split(dataset: Dataset, spec: DataSpec) -> Splits:
     """Take the validation images out of the training images: the same fraction of every class, drawn with ``split_seed``.
 
-    A class keeps at least one training image, and gives at least one validation image where it has two.
+    A class keeps at least one training image, and gives at least one validation image if it has two.
 
     Raises:
         DataUnavailable: no class has two images to divide.
@@ -63,7 +63,7 @@ def stratified(labels: Indices, fraction: float, *, seed: int) -> Indices:
 
 
 def balanced(labels: Indices, count: int, *, seed: int) -> Indices:
-    """Indices of ``count`` images, one of each class after the other, so that every class has an equal share while it lasts.
+    """Indices of ``count`` images, one of each class in turn, so that classes have equal shares as long as they last.
 
     Raises:
         DataUnavailable: there are fewer images, or ``count`` is below 1.
@@ -79,5 +79,5 @@ def balanced(labels: Indices, count: int, *, seed: int) -> Indices:
 
 
 def shuffled(count: int, *, seed: int) -> Indices:
-    """A permutation of 0..count-1 that is the same everywhere and for ever."""
+    """A permutation of 0..count-1 that is the same everywhere and always."""
     return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable").astype(np.int64)

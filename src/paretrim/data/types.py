@@ -19,7 +19,7 @@ class ImageSet:
     """Images uint8 [N, C, H, W] with their labels int64 [N], on one device.
 
     Raises:
-        DataUnavailable: shapes or dtypes are others.
+        DataUnavailable: shapes or dtypes differ from these.
     """
 
     images: torch.Tensor
@@ -48,7 +48,7 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices])
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same set on another device; no copy where it is there already."""
+        """The same set on another device; no copy if it is there already."""
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
@@ -59,9 +59,9 @@ Flip = bool | Literal["alternating"]
 class Augmentation:
     """How training images vary: shift by up to ``crop_padding`` pixels, mirror, erase a square of side ``cutout``.
 
-    ``jitter`` is by how much brightness, contrast and, of colour images, saturation vary: factors from 1 - jitter to 1 + jitter.
+    ``jitter`` is by how much brightness, contrast and, in colour images, saturation vary: factors from 1 - jitter to 1 + jitter.
 
-    ``flip`` is ``"alternating"`` where an image is mirrored in every second epoch, from a random one of the first two.
+    ``flip`` is ``"alternating"`` if an image is mirrored in every second epoch, starting with a random one of the first two.
     """
 
     crop_padding: int = 0
@@ -74,7 +74,7 @@ class Augmentation:
 class Dataset:
     """A whole data set. ``mean`` and ``std`` are per channel, in units of pixel / 255.
 
-    ``resize`` is the short side in pixels that images were resized to before their centre was cut out, 0 where none were.
+    ``resize`` is the short side in pixels that images were resized to before their centre was cropped, 0 if they were not.
     ``digest`` is the SHA-256 of class names, images and labels; ``broken`` names image files that could not be read and were left
     out.
 
@@ -116,7 +116,7 @@ class Dataset:
 class Splits:
     """What training may see of a data set: no test image can be reached from here.
 
-    ``validation`` was taken out of the official training images; it serves every choice made on the way.
+    ``validation`` was taken from the official training images; every choice on the way is made on it.
     """
 
     name: str

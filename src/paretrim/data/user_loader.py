@@ -18,7 +18,7 @@ SUPPORTED = (
     "Without a task of your own Paretrim compresses networks that tell classes apart, one class for each image; "
     "give another task in task=: paretrim.Regression(), or your own (examples/own_task.py)"
 )
-"""Ends the message for users of other tasks."""
+"""End of the error for users of other tasks."""
 
 
 LabelsOfBatch = Callable[[torch.Tensor, int, str], torch.Tensor]
@@ -53,12 +53,12 @@ class Samples(Protocol):
 class Indexed:
     """A data set whose samples also say which one they are: (input, label, position).
 
-    Losses that remember something of every training image, as the memory bank of CRD does, need it. Give it to a DataLoader in
-    place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before. It goes around everything
-    else, as in ``Indexed(ConcatDataset([a, b]))``: around each part it would count every part from 0.
+    Losses that remember something about every training image, such as the memory bank of CRD, need it. Give it to a DataLoader
+    in place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before. It must be outermost,
+    as in ``Indexed(ConcatDataset([a, b]))``: around each part it would count every part from 0.
 
     Raises:
-        DataUnavailable: the data set cannot be read by position, or a sample is no pair.
+        DataUnavailable: the data set cannot be read by position, or a sample is not a pair.
 
     >>> Indexed([("input", 3), ("other input", 5)])[1]
     ('other input', 5, 1)
@@ -92,7 +92,7 @@ class LoaderBatches:
     """A loader of (inputs, labels) or (inputs, labels, positions), moved to ``device``.
 
     Positions int64 [B] count from 0 in the loader's data set of ``images``; without them both are None. Inputs are floating point
-    [B, C, H, W], normalised as the network wants them; labels are what ``labels`` takes. Where the loader was given a
+    [B, C, H, W], normalised as the network wants them; labels are what ``labels`` takes. If the loader was given a
     ``generator``, each epoch seeds it from (``seed``, epoch), which makes shuffling and workers repeatable; without one, epochs
     differ from run to run. Make it with :func:`loader_batches`.
     """
@@ -111,7 +111,7 @@ class LoaderBatches:
         """The loader's batches of epoch ``number``.
 
         Raises:
-            DataUnavailable: the loader yields something else than described.
+            DataUnavailable: the loader yields something other than described.
         """
         sampler, generator = (getattr(self.loader, name, None) for name in ("sampler", "generator"))
         if isinstance(sampler, DistributedSampler):
@@ -120,7 +120,7 @@ class LoaderBatches:
             generator.manual_seed(self.seed * 1_000_003 + number)
         position = -1
         for position, item in enumerate(self.loader):
-            if position == len(self):  # the learning rate has reached its end
+            if position == len(self):  # the learning-rate schedule ends here
                 raise DataUnavailable(f"the loader gives more batches than its length, which is {position}; correct the __len__")
             inputs, labels, indices = _checked(item, position, self.labels, self.images)
             if tuple(inputs.shape[1:]) != self.sample_shape:
@@ -158,7 +158,7 @@ def loader_batches(
     """Wrap a loader; reads one batch to learn the shape. ``labels`` checks those of every batch.
 
     Raises:
-        DataUnavailable: it gives no batches, has no length, is empty, can be gone through only once, or does not yield
+        DataUnavailable: it gives no batches, has no length, is empty, can be iterated only once, or does not yield
             (inputs, labels), or (inputs, labels, positions), as described.
     """
     if not isinstance(loader, Iterable):
@@ -234,7 +234,7 @@ def _positions(found: torch.Tensor, count: int, images: int, where: str) -> torc
 
 
 def _parts(item: object) -> str:
-    """What a batch that is no pair of tensors holds, and which task has such batches."""
+    """What a batch that is not a pair of tensors holds, and which task has such batches."""
     if isinstance(item, Mapping):
         return f", and has the keys {', '.join(map(str, item))[:QUOTED]}"
     if not isinstance(item, (tuple, list)):

@@ -1,1 +1,1 @@
-"""Networks by name or from the user's own factory, and their weights."""
+"""Networks by name or from the user's factory, and their weights."""

@@ -1,6 +1,6 @@
 """LeNet-300-100 and LeNet-5, on which early papers on pruning and quantization report.
 
-Both take 28x28 pixels, as MNIST has them; images of another size are first brought to that, each pixel the average of what it
+Both take 28x28 pixels, as MNIST has them; images of another size are first resized to that, each pixel the average of the area it
 covers. LeNet-5 is Caffe's form, with 20 and 50 channels, max-pooling and one ReLU.
 
 Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; as in Han et al. 2016, arXiv 1510.00149.

@@ -19,7 +19,7 @@ from paretrim.own_code import described, explained, imported, split_name
 from paretrim.visible import brief
 
 _FILES = (".onnx", ".trim", ".graph", ".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tflite", ".h5", ".py")
-"""Endings of files that somebody may take for a network."""
+"""Extensions of files that users may take for a network."""
 
 OWN_NETWORK = "for your own network write 'package.module:factory', a function that returns an nn.Module"
 
@@ -47,7 +47,7 @@ class ModelSpec:
 def build(spec: ModelSpec, *, classes: int, channels: int) -> nn.Module:
     """Make the network on the CPU, with the file's weights or freshly initialised from torch's global random stream.
 
-    A factory of the user's own is called with ``classes`` and ``channels`` only where its signature takes them.
+    A user's factory is called with ``classes`` and ``channels`` only if its signature takes them.
 
     Raises:
         InvalidRecipe: the user's factory cannot be imported, fails, or returns something else; the weights file is missing.

@@ -71,7 +71,7 @@ def _group(inputs: int, width: int) -> nn.Sequential:
 def whitening_filters(channels: int) -> Tensor:
     """Filters [8 * channels, channels, 2, 2] whose outputs have variance 1 on natural images, each followed by its negative.
 
-    The two signs keep what the ReLU behind them would cut off.
+    The two signs keep what the ReLU after them would cut off.
     """
     bases = [_cosines(channels), _cosines(2), _cosines(2)]
     basis = torch.einsum("ax,by,cz->abcxyz", *bases).reshape(-1, channels, 2, 2)

@@ -50,7 +50,7 @@ LISTED = 12
 
 
 class _Placeholder:
-    """Stands for an object beside the weights that training scripts keep there. Nothing of it is made, called or looked at."""
+    """Stands in for an object that training scripts store beside the weights. It is never built, called or inspected."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -66,7 +66,7 @@ _IGNORED = {
         *("numpy.dtype", "numpy.ndarray", "argparse.Namespace"),
     )
 }
-"""What a NumPy number or array and parsed arguments are pickled as, each with a class that takes its place and does nothing."""
+"""What NumPy numbers, arrays and parsed arguments are pickled as, each with a class that takes its place and does nothing."""
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -119,7 +119,7 @@ def _read_safetensors(content: bytes) -> Mapping[str, object]:
         )
     try:
         loaded: Mapping[str, object] = safetensors.torch.load(content)
-    except Exception as error:  # damaged headers and types that torch lacks raise whatever they like
+    except Exception as error:  # damaged headers and types that torch lacks may raise anything
         unknown = (
             f"tensors of type {error.args[0]}, which torch does not know" if isinstance(error, KeyError) else reason_of(error)
         )
@@ -132,8 +132,8 @@ def _read_torch(content: bytes) -> object:
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _IGNORED.items()]):
             return torch.load(archive, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling foreign bytes raises whatever it likes
-        # torch's own text advises to switch the protection off.
+    except Exception as error:  # unpickling untrusted bytes may raise anything
+        # torch's own message advises switching the protection off.
         foreign = _GLOBAL.search(str(error))
         reason = f"it also holds {foreign[1]}" if foreign else (str(error).splitlines() or [""])[0]
         raise CorruptFile(
@@ -146,7 +146,7 @@ def _clean_archive(content: bytes) -> io.BytesIO:
     """The members of a zip archive, each checked against its checksum, in a new archive.
 
     torch's own zip reader checks no checksum and understands some headers differently from others: one flipped bit in the
-    directory (a file marked as a folder) makes it return memory that was never written. It only gets to see our headers.
+    directory (a file marked as a folder) makes it return memory that was never written. It only ever sees our headers.
     """
     clean = io.BytesIO()
     try:
@@ -170,7 +170,7 @@ def _require_stored(members: list[zipfile.ZipInfo], size: int) -> None:
     odd = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED or member.is_dir()]
     if odd:
         raise CorruptFile(
-            f"member '{odd[0]}' is compressed or a folder; torch.save stores plain members, so this file is not its work"
+            f"member '{odd[0]}' is compressed or a folder; torch.save stores plain members, so it did not write this file"
         )
     repeated = [name for name, count in Counter(member.filename for member in members).items() if count > 1]
     if repeated:
@@ -203,7 +203,7 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
 
 
 def _without_prefix(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """``weights`` without what wrappers put before every key; a network may itself have names that begin so."""
+    """``weights`` without what wrappers put before every key; a network's own names may begin so too."""
     while not weights.keys() & expected.keys():
         prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), "")
         if not prefix:
