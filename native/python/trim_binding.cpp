@@ -95,12 +95,12 @@ nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked
   return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
 }
 
-nb::bytes write(nb::handle graph, const std::string& provenance, int threads) {
+nb::bytes write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats) {
   const Graph copy = graph_of(graph);
   std::vector<std::uint8_t> file;
   {
     const LockRelease others_may_run;
-    file = write_trim(copy, {provenance}, threads);
+    file = write_trim(copy, {provenance}, threads, few_floats);
   }
   return nb::bytes(file.data(), file.size());
 }
@@ -111,7 +111,8 @@ void bind_trim(nb::module_& module) {
   module.def("read_trim", &read, nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("limit") = 1.0,
              nb::arg("checked") = true);
   module.def("coded_bytes", &trim::coded_bytes);
-  module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"));
+  module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"),
+             nb::arg("few_floats") = trim::few_float_bytes);
 }
 
 }  // namespace paretrim

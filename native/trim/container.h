@@ -25,7 +25,7 @@ inline constexpr std::uint64_t largest_decoded = std::uint64_t{1} << 32;  // byt
 inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 22;
 
 // The versions of files there are. What a version means is for the structure to say.
-inline constexpr std::uint64_t first_version = 2, last_version = 5;
+inline constexpr std::uint64_t first_version = 2, last_version = 6;
 
 struct Container {
   std::uint64_t version = first_version;

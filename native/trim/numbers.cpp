@@ -36,8 +36,8 @@ void store_float(std::uint8_t* to, std::uint32_t bits, Dtype type) {
   }
 }
 
-// Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in zeros, of float32 in
-// twelve.
+}  // namespace
+
 bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type) {
   const int rest = rest_bits_of(type), seen = std::min(rest, 12);
   const std::uint32_t last = ((1U << seen) - 1) << (exact_bits - rest);
@@ -49,8 +49,6 @@ bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type) {
   }
   return 8 * round < values;
 }
-
-}  // namespace
 
 // A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned and `rest_bits` more are
 // there.

@@ -16,6 +16,10 @@ namespace paretrim::trim {
 template <class Coder>
 using Bytes = std::conditional_t<Coder::decodes, std::uint8_t*, const std::uint8_t*>;
 
+// Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in zeros, of float32 in
+// twelve.
+bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type);
+
 // What was learned from the numbers so far; all tensors of one record share it.
 class NumberModel {
  public:

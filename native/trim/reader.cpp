@@ -88,6 +88,20 @@ std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector
   return parts;
 }
 
+// Later versions are for what they are named after; the records of weights begin at `first`.
+void check_version(const trim::Container& container, std::size_t first) {
+  const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
+    return std::any_of(container.records.begin() + static_cast<std::ptrdiff_t>(first), container.records.end(),
+                       [&](const Record& record) { return has(record.data, record.stored); });
+  };
+  if (container.version == trim::value_tables && !some(trim::has_tables)) {
+    trim::corrupt("it is of version 5, and no record of it has tables");
+  }
+  if (container.version == trim::float_exponents && !some(trim::has_exponents)) {
+    trim::corrupt("it is of version 6, and no record of it holds floats by their exponents");
+  }
+}
+
 }  // namespace
 
 TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
@@ -131,9 +145,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
       bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
     });
   });
-  const bool tables = std::any_of(records.begin() + static_cast<std::ptrdiff_t>(at), records.end(),
-                                  [](const Record& record) { return trim::has_tables(record.data, record.stored); });
-  if (container.version == trim::value_tables && !tables) trim::corrupt("it is of version 5, and no record of it has tables");
+  check_version(container, at);
   contents.tensors = parts_of(graph, pieces, bits);
   contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(container))});
   for (std::size_t i = 0; i < records.size(); ++i) {

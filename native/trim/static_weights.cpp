@@ -154,6 +154,29 @@ void choose(const Groups& groups, const std::vector<Counts>& counts, KindTables&
 
 }  // namespace
 
+template <class Coder>
+void code_steps(Coder& coder, NumberModel& numbers, Shares& here, const Shares* before, const Alphabet& of) {
+  std::array<std::int32_t, 256> steps = {};
+  const auto expected = [&](std::size_t i) -> std::int32_t { return before ? (*before)[i] : i > of.first ? here[i - 1] : 0; };
+  if constexpr (!Coder::decodes) {
+    for (std::size_t i = of.first; i < of.first + of.size; ++i) steps[i] = here[i] - expected(i);
+  }
+  numbers.code_integers(coder, reinterpret_cast<Bytes<Coder>>(&steps[of.first]), of.size);
+  if constexpr (Coder::decodes) {
+    std::int64_t sum = 0;
+    for (std::size_t i = of.first; i < of.first + of.size; ++i) {
+      const std::int64_t share = std::int64_t{expected(i)} + steps[i];
+      if (share < 0 || share > of.all) corrupt("a frequency in it is " + std::to_string(share) + " of " + std::to_string(of.all));
+      here[i] = static_cast<std::uint16_t>(share);
+      sum += share;
+    }
+    if (sum != of.all) corrupt("frequencies in it sum up to " + std::to_string(sum) + " of " + std::to_string(of.all));
+  }
+}
+
+template void code_steps(Encoder&, NumberModel&, Shares&, const Shares*, const Alphabet&);
+template void code_steps(Decoder&, NumberModel&, Shares&, const Shares*, const Alphabet&);
+
 KindTables::KindTables(std::size_t size, bool mirrored) : size_(size), mirrored_(mirrored) {}
 
 std::uint64_t KindTables::add(std::array<std::uint64_t, 256> counts) {
@@ -180,26 +203,9 @@ void KindTables::code_shares(Coder& coder) {
   const std::size_t first = mirrored_ ? 1 : 0;
   shares.resize(code_raw(coder, static_cast<std::uint32_t>(shares.size() - 1), 5) + 1);
   for (std::size_t kind = 0; kind < shares.size(); ++kind) {
-    Shares& here = shares[kind];
-    std::array<std::int32_t, 256> steps = {};
-    const auto before = [&](std::size_t i) -> std::int32_t {
-      return kind > 0 && !mirrored_ ? shares[kind - 1][i] : i > first ? here[i - 1] : 0;
-    };
-    if constexpr (!Coder::decodes) {
-      for (std::size_t i = first; i < first + size_; ++i) steps[i] = here[i] - before(i);
-    }
-    numbers_.code_integers(coder, reinterpret_cast<Bytes<Coder>>(&steps[first]), size_);
-    if constexpr (Coder::decodes) {
-      std::int64_t sum = 0;
-      for (std::size_t i = first; i < first + size_; ++i) {
-        const std::int64_t share = std::int64_t{before(i)} + steps[i];
-        if (share < 0 || share > all()) corrupt("a frequency in it is " + std::to_string(share) + " of " + std::to_string(all()));
-        here[i] = static_cast<std::uint16_t>(share);
-        sum += share;
-      }
-      if (sum != all()) corrupt("frequencies in it sum up to " + std::to_string(sum) + " of " + std::to_string(all()));
-      mirror(here);
-    }
+    const Shares* const before = kind > 0 && !mirrored_ ? &shares[kind - 1] : nullptr;
+    code_steps(coder, numbers_, shares[kind], before, {first, size_, all()});
+    if constexpr (Coder::decodes) mirror(shares[kind]);
   }
 }
 

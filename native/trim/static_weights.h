@@ -23,6 +23,16 @@ struct MaskRun {
   std::vector<std::uint8_t> values = std::vector<std::uint8_t>(longest * marked);
 };
 
+// Symbols `first` to `first + size - 1`, whose shares sum up to `all`.
+struct Alphabet {
+  std::size_t first, size;
+  std::uint32_t all;
+};
+
+// Shares of one alphabet, as differences: from those of another table, or where that is null each from the share before it.
+template <class Coder>
+void code_steps(Coder& coder, NumberModel& numbers, Shares& here, const Shares* before, const Alphabet& of);
+
 // Frequencies of one alphabet, by the kind of row. Every row says of which kind it is.
 class KindTables {
  public:

@@ -338,7 +338,7 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
   graph.classes.resize(reader.number(std::min<std::uint64_t>(most_classes, reader.left()), "the number of classes"));
   for (std::string& name : graph.classes) name = take_text(reader);
   if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
-  if (version != value_tables && version_of(graph) != version) {
+  if (version < value_tables && version_of(graph) != version) {
     corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
             std::to_string(version_of(graph)));
   }

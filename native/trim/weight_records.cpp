@@ -7,6 +7,7 @@
 
 #include "trim/bytes.h"
 #include "trim/coding.h"
+#include "trim/exponents.h"
 #include "trim/numbers.h"
 #include "trim/range_coder.h"
 #include "trim/static_weights.h"
@@ -18,7 +19,7 @@
 namespace paretrim::trim {
 namespace {
 
-enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3 };  // of weights
+enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3, by_exponents = 4 };  // of weights
 
 Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
 
@@ -93,6 +94,21 @@ std::vector<Weights<const std::int8_t>> integers_of(const Graph& graph, const st
   return integers;
 }
 
+// The pieces of a record that holds floats alone; with those of integers, or with `filled` those that have no elements, left out.
+template <typename Byte, typename AnyGraph>
+std::vector<Floats<Byte>> floats_of(AnyGraph& graph, const std::vector<Piece>& pieces, bool filled) {
+  std::vector<Floats<Byte>> floats;
+  for (const Piece& piece : pieces) {
+    auto& tensor = tensor_at(graph, piece.place);
+    const std::uint64_t size = piece.rows * piece.bytes_a_row;
+    const bool kept = is_float(tensor.dtype) && !(filled && size == 0);
+    if (kept)
+      floats.push_back(
+          {tensor.bytes.data() + piece.first * piece.bytes_a_row, size / paretrim::bytes_of(tensor.dtype), tensor.dtype});
+  }
+  return floats;
+}
+
 // Length of the coded stream, that stream, symbols. Nothing where there are no integers, or one that has no symbol.
 std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
   if (kinds.mask_kinds.empty()) return {};
@@ -136,7 +152,7 @@ struct Way {
 constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
 // What tables must save, in thousandths and in bytes: earlier readers cannot read a file that has some.
 constexpr std::uint64_t worth_tables = 20, worth_tables_bytes = 16;
-constexpr std::uint64_t few_bytes = 1 << 19;  // decoded: read within some milliseconds, whatever the way
+constexpr std::uint64_t worth_speed = 20;  // thousandths that floats may take more by exponents than learned
 
 std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
   std::uint64_t bytes = 0;
@@ -217,11 +233,28 @@ std::array<bool, ways.size()> worth_coding(const Graph& graph, const std::vector
 
 std::uint64_t coded_bytes() { return coded; }
 
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces) {
+namespace {
+
+// A record of floats alone, the same in every model of integers: by exponents where it is long and that costs little.
+std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
+                                        std::uint64_t few_floats) {
+  const auto floats = floats_of<const std::uint8_t>(graph, pieces, true);
+  const bool always = few_floats == 0 && !floats.empty(), many = bytes_in(pieces) > few_floats;
+  const std::uint64_t learned = many && !always ? learned_bytes(floats) : ~std::uint64_t{0};
+  if (always || learned != ~std::uint64_t{0}) {
+    const std::vector<std::uint8_t> split = encode_by_exponents(floats);
+    coded += bytes_in(pieces);
+    if (always || split.size() * 1000 <= learned * (1000 + worth_speed)) return with_coding(by_exponents, split);
+  }
+  return with_coding(plain, encode(graph, pieces, plain, kinds));
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats) {
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
-  // Floats are the same in every model of integers.
-  if (integers.empty()) return with_coding(plain, encode(graph, pieces, plain, kinds));
+  if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats);
   std::array<std::vector<std::uint8_t>, ways.size()> found = {encode(graph, pieces, counted, kinds)};
   const bool possible = !found[0].empty(), many = bytes_in(pieces) > few_bytes;
   std::array<bool, ways.size()> open = {possible, true, true};
@@ -250,11 +283,16 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
 
 bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }
 
+bool has_exponents(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == by_exponents; }
+
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
                                    std::uint64_t version, const Poll& poll) {
-  const std::uint8_t model = coding_of(data, size, version == value_tables ? tabled : counted);
+  const std::uint8_t known = version == float_exponents ? by_exponents : version == value_tables ? tabled : counted;
+  const std::uint8_t model = coding_of(data, size, known);
   if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
-  return decode_modelled(graph, pieces, model, data + 1, size - 1, poll);
+  if (model != by_exponents) return decode_modelled(graph, pieces, model, data + 1, size - 1, poll);
+  if (!integers_of(graph, pieces).empty()) corrupt("it is coded by exponents and holds integers");
+  return decode_by_exponents(floats_of<std::uint8_t>(graph, pieces, false), data + 1, size - 1, poll);
 }
 
 }  // namespace paretrim::trim

@@ -84,15 +84,20 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
 
 }  // namespace
 
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads) {
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads, std::uint64_t few_floats) {
   check_tensors(graph);
   const auto rows = shares(graph);
   const auto pieces = trim::pieces_of(graph, rows);
   std::vector<std::vector<std::uint8_t>> weights(pieces.size());
-  trim::in_parallel(pieces.size(), threads, [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i]); });
-  const bool tables = std::any_of(weights.begin(), weights.end(),
-                                  [](const auto& record) { return trim::has_tables(record.data(), record.size()); });
-  trim::Container container{tables ? trim::value_tables : trim::version_of(graph), {}};
+  trim::in_parallel(pieces.size(), threads,
+                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], few_floats); });
+  const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
+    return std::any_of(weights.begin(), weights.end(), [&](const auto& record) { return has(record.data(), record.size()); });
+  };
+  trim::Container container{some(trim::has_exponents) ? trim::float_exponents
+                            : some(trim::has_tables)  ? trim::value_tables
+                                                      : trim::version_of(graph),
+                            {}};
   std::vector<trim::Record>& records = container.records;
   std::vector<std::vector<std::uint8_t>> contents;
   const auto add = [&](trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {

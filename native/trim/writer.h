@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "trim/weight_records.h"
 
 namespace paretrim {
 
@@ -15,6 +16,7 @@ struct TrimMeta {
 
 // The file, decoded again and compared before it is given back. The graph is one that `validate` or paretrim.graph.checks has
 // seen. Throws corrupt_file where the graph is beyond the format's limits.
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads);
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads,
+                                     std::uint64_t few_floats = trim::few_float_bytes);
 
 }  // namespace paretrim

@@ -138,7 +138,7 @@ class Bytes:
 # ---- Container
 
 MAGIC = bytes.fromhex("895452494d0d0a1a")
-VERSIONS = (2, 3, 4, 5)
+VERSIONS = (2, 3, 4, 5, 6)
 KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 
@@ -181,10 +181,12 @@ def split(content: bytes) -> list[Record]:
             require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 is another")
             require(len(stored) > 0, "it has no bytes")
             record.coding, record.data = stored[0], stored[1:]
-            known = (3 if version == 5 else 2) if record.kind == 4 else 1
+            known = {5: 3, 6: 4}.get(version, 2) if record.kind == 4 else 1
             require(record.coding <= known, f"its coding is {record.coding}, which is reserved")
     file.end()
-    require(version != 5 or any(record.coding == 3 for record in records), "it is of version 5 and has no tables")
+    codings = {record.coding for record in records if record.kind == 4}
+    require(version != 5 or 3 in codings, "it is of version 5 and has no tables")
+    require(version != 6 or 4 in codings, "it is of version 6 and has no floats by exponents")
     return records
 
 
@@ -330,7 +332,7 @@ def read_structure(content: bytes, version: int) -> Structure:
     outputs = tuple(file.varint(len(layers)) for _ in range(several))
     vector = several == 1 and len(types[outputs[0]].shape) == 1
     require(
-        several > 0 and version in (5, version_for(layers, vector=vector)),
+        several > 0 and version in (5, 6, version_for(layers, vector=vector)),
         f"it is of version {version}, and should be of another",
     )
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))
@@ -616,6 +618,9 @@ def deal(records: list[Record], structure: Structure) -> list[list[Piece]]:
 
 def read_weights(record: Record, pieces: list[Piece]) -> None:
     """The elements of one record's pieces."""
+    if record.coding == 4:
+        read_exponents(Bytes(record.data), [piece for piece in pieces if piece.count])
+        return
     integers: Callable[[Piece], list[int]]
     symbols = None
     if record.coding != 2:
@@ -1263,3 +1268,28 @@ def checked(shares: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
     require(bool(np.all((shares >= 0) & (shares <= total))), f"a frequency in it is not in 0..{total}")
     require(int(shares.sum()) == total, f"frequencies in it sum up to {int(shares.sum())} of {total}")
     return shares
+
+
+# ---- Floats by exponents
+
+
+def read_exponents(file: Bytes, pieces: list[Piece]) -> None:
+    """The elements of a record's pieces, all of which have some."""
+    require(all(piece.tensor.element in FLOATS for piece in pieces), "it is coded by exponents and holds integers")
+    stream = Stream(file.take(file.varint()))
+    symbols = Symbols(file.take(file.varint()))
+    numbers = Numbers(stream)
+    shares: npt.NDArray[np.int64] | None = None
+    for piece in pieces:
+        if shares is None or not stream.raw(1):
+            shares = checked(np.cumsum(np.array(numbers.integers(256), np.int64)), SHARES)
+        zeros = stream.raw(1) == 1
+        size = np.dtype(piece.tensor.element).itemsize
+        for begin in range(0, piece.count, 4096):
+            for symbol in symbols.run(min(4096, piece.count - begin), shares):
+                rest = 0 if zeros and symbol == 0 else int.from_bytes(file.take(size - 1), "little")
+                turned = symbol << 8 * (size - 1) | rest
+                piece.tensor.elements.append(turned >> 1 | (turned & 1) << 8 * size - 1)
+    stream.end()
+    symbols.end()
+    file.end()

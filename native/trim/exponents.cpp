@@ -1,0 +1,267 @@
+#include "trim/exponents.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "graph/short_floats.h"
+#include "trim/bytes.h"
+#include "trim/coding.h"
+#include "trim/logarithm.h"
+#include "trim/numbers.h"
+#include "trim/range_coder.h"
+#include "trim/rans.h"
+#include "trim/static_weights.h"
+
+namespace paretrim::trim {
+namespace {
+
+using Counts = std::array<std::uint64_t, 256>;
+using Pieces = std::vector<Floats<const std::uint8_t>>;
+
+constexpr std::size_t longest_run = 4096;
+constexpr Alphabet exponents = {0, 256, all_shares};
+constexpr std::uint64_t table_bits = std::uint64_t{60 * 8} << 16;  // about what a table of frequencies takes, in units of 2^-16
+
+// A number turned left by one bit: the highest byte is its symbol, the others, with the sign lowest, are its rest.
+template <typename Word>
+Word turned(const std::uint8_t* from) {
+  Word bits = 0;
+  std::memcpy(&bits, from, sizeof bits);
+  return static_cast<Word>(bits << 1 | bits >> (8 * sizeof bits - 1));
+}
+
+template <typename Word>
+void store_turned(std::uint8_t* to, Word bits) {
+  const Word back = static_cast<Word>(bits >> 1 | bits << (8 * sizeof bits - 1));
+  std::memcpy(to, &back, sizeof back);
+}
+
+template <typename Word>
+constexpr int rest_bits = 8 * (sizeof(Word) - 1);
+
+// What a writer knows of a piece before it writes it.
+struct Tally {
+  Counts counts = {};
+  bool zeros = true;  // every number with the symbol 0 is +0
+};
+
+template <typename Word>
+Tally tallied(const std::uint8_t* bytes, std::size_t count) {
+  Tally found;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Word bits = turned<Word>(bytes + sizeof(Word) * i);
+    const auto symbol = static_cast<std::size_t>(bits >> rest_bits<Word>);
+    ++found.counts[symbol];
+    found.zeros = found.zeros && (symbol != 0 || bits == 0);
+  }
+  return found;
+}
+
+Tally tally_of(const Floats<const std::uint8_t>& piece) {
+  return piece.type == Dtype::float32 ? tallied<std::uint32_t>(piece.bytes, piece.count)
+                                      : tallied<std::uint16_t>(piece.bytes, piece.count);
+}
+
+// Pieces in a row that share their frequencies.
+struct Group {
+  Counts counts = {};
+  std::size_t end = 0;
+  Shares shares = {};
+  std::uint64_t bits = 0;  // that the symbols take, in units of 2^-16
+};
+
+Group group_of(const Counts& counts, std::size_t end) {
+  Group group{counts, end};
+  share_out(counts.data(), counts.size(), all_shares, group.shares.data());
+  for (std::size_t i = 0; i < counts.size(); ++i) group.bits += counts[i] ? bits_of(counts[i], group.shares[i]) : 0;
+  return group;
+}
+
+// A piece joins those before it where a table of its own would save less than it takes.
+std::vector<Group> grouped(const std::vector<Tally>& tallies) {
+  std::vector<Group> groups;
+  for (std::size_t i = 0; i < tallies.size(); ++i) {
+    const Group own = group_of(tallies[i].counts, i + 1);
+    if (i > 0) {
+      Counts sum = groups.back().counts;
+      for (std::size_t symbol = 0; symbol < sum.size(); ++symbol) sum[symbol] += own.counts[symbol];
+      const Group joined = group_of(sum, i + 1);
+      if (joined.bits <= groups.back().bits + own.bits + table_bits) {
+        groups.back() = joined;
+        continue;
+      }
+    }
+    groups.push_back(own);
+  }
+  return groups;
+}
+
+template <typename Word>
+void split(const Floats<const std::uint8_t>& piece, bool zeros, const Shares& shares, SymbolEncoder& symbols,
+           std::vector<std::uint8_t>& rest) {
+  std::array<std::uint8_t, longest_run> run;
+  for (std::size_t first = 0; first < piece.count; first += longest_run) {
+    const std::size_t count = std::min(longest_run, piece.count - first);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Word bits = turned<Word>(piece.bytes + sizeof(Word) * (first + i));
+      run[i] = static_cast<std::uint8_t>(bits >> rest_bits<Word>);
+      if (zeros && run[i] == 0) continue;
+      for (int shift = 0; shift < rest_bits<Word>; shift += 8) rest.push_back(static_cast<std::uint8_t>(bits >> shift));
+    }
+    symbols.add(run.data(), count, shares);
+  }
+}
+
+// The rest of a record that is read, from the front.
+struct Rest {
+  const std::uint8_t* next;
+  const std::uint8_t* end;
+  std::size_t left() const { return static_cast<std::size_t>(end - next); }
+};
+
+template <typename Word>
+void join(const Floats<std::uint8_t>& piece, bool zeros, const SymbolTable& table, SymbolDecoder& symbols, Rest& rest,
+          const Poll& poll) {
+  constexpr std::size_t rest_bytes = sizeof(Word) - 1;
+  std::array<std::uint8_t, longest_run> run;
+  for (std::size_t first = 0; first < piece.count; first += longest_run) {
+    ask(poll);
+    const std::size_t count = std::min(longest_run, piece.count - first);
+    symbols.take(run.data(), count, table);
+    const auto none = zeros ? static_cast<std::size_t>(std::count(run.data(), run.data() + count, std::uint8_t{0})) : 0;
+    if (rest.left() < (count - none) * rest_bytes) corrupt("the rests of its numbers end before its numbers do");
+    for (std::size_t i = 0; i < count; ++i) {
+      Word bits = 0;
+      if (!zeros || run[i] != 0) {
+        std::memcpy(&bits, rest.next, rest_bytes);
+        rest.next += rest_bytes;
+        bits = static_cast<Word>(bits | static_cast<Word>(Word{run[i]} << rest_bits<Word>));
+      }
+      store_turned<Word>(piece.bytes + sizeof(Word) * (first + i), bits);
+    }
+  }
+}
+
+// What numbers of one record are learned by, as often as it occurs: exponents behind exponents, and the like.
+struct Occurrences {
+  std::vector<std::uint64_t> zeros = std::vector<std::uint64_t>(2 * 2), exponents = std::vector<std::uint64_t>(16 * 256),
+                             mantissas = std::vector<std::uint64_t>(16 * 8);
+  bool zero = false;
+  std::uint32_t exponent = 0;
+
+  void see(std::uint32_t bits) {
+    ++zeros[2 * zero + (bits == 0)];
+    zero = bits == 0;
+    if (zero) return;
+    const std::uint32_t now = bits >> 23 & 255;
+    ++exponents[(exponent & 15) * 256 + now];
+    ++mantissas[(now & 15) * 8 + (bits >> 20 & 7)];
+    exponent = now;
+  }
+};
+
+// Bits by their conditional entropy, in units of 2^-16.
+std::uint64_t entropy_of(const std::vector<std::uint64_t>& counts, std::size_t size) {
+  std::uint64_t bits = 0;
+  for (std::size_t first = 0; first < counts.size(); first += size) {
+    std::uint64_t sum = 0;
+    for (std::size_t i = first; i < first + size; ++i) sum += counts[i];
+    for (std::size_t i = first; i < first + size; ++i) {
+      if (counts[i] > 0) bits += counts[i] * static_cast<std::uint64_t>(logarithm(sum) - logarithm(counts[i]));
+    }
+  }
+  return bits;
+}
+
+}  // namespace
+
+std::uint64_t learned_bytes(const Pieces& pieces) {
+  Occurrences seen;
+  std::uint64_t bits = 0;
+  for (const auto& piece : pieces) {
+    if (!noisy(piece.bytes, piece.count, piece.type)) return ~std::uint64_t{0};
+    const std::uint64_t before = seen.zeros[1] + seen.zeros[3], size = bytes_of(piece.type);
+    for (std::size_t i = 0; i < piece.count; ++i) {
+      const std::uint8_t* from = piece.bytes + size * i;
+      std::uint32_t number = 0;
+      if (piece.type == Dtype::float32) {
+        std::memcpy(&number, from, sizeof number);
+      } else {
+        number = widened(from, piece.type);
+      }
+      seen.see(number);
+    }
+    const std::uint64_t others = piece.count - (seen.zeros[1] + seen.zeros[3] - before);
+    bits += others * (piece.type == Dtype::float32 ? 21 : piece.type == Dtype::float16 ? 8 : 5);  // sign, and what is not learned
+  }
+  const std::uint64_t learned = entropy_of(seen.zeros, 2) + entropy_of(seen.exponents, 256) + entropy_of(seen.mantissas, 8);
+  return (bits + (learned >> 16)) / 8;
+}
+
+std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces) {
+  std::vector<Tally> tallies;
+  for (const auto& piece : pieces) tallies.push_back(tally_of(piece));
+  const std::vector<Group> groups = grouped(tallies);
+  Encoder coder;
+  NumberModel numbers;
+  SymbolEncoder symbols;
+  std::vector<std::uint8_t> rest;
+  std::size_t group = 0;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const bool same = groups[group].end > i;
+    group += !same;
+    if (i > 0) code_raw(coder, same, 1);
+    Shares shares = groups[group].shares;
+    if (i == 0 || !same) code_steps(coder, numbers, shares, nullptr, exponents);
+    code_raw(coder, tallies[i].zeros, 1);
+    const auto write = pieces[i].type == Dtype::float32 ? split<std::uint32_t> : split<std::uint16_t>;
+    write(pieces[i], tallies[i].zeros, shares, symbols, rest);
+  }
+  const std::vector<std::uint8_t> coded = coder.finish(), found = symbols.finish();
+  ByteWriter body;
+  body.bytes().reserve(coded.size() + found.size() + rest.size() + 20);
+  for (const auto* part : {&coded, &found}) {
+    body.number(part->size());
+    body.append(part->data(), part->size());
+  }
+  body.append(rest.data(), rest.size());
+  return std::move(body.bytes());
+}
+
+std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>& pieces, const std::uint8_t* data,
+                                        std::size_t size, const Poll& poll) {
+  ByteReader body(data, size);
+  const std::size_t length = body.number(size, "the length of its stream");
+  Decoder coder(body.take(length), length);
+  const std::size_t symbol_bytes = body.number(body.left(), "the length of its symbols");
+  SymbolDecoder symbols(body.take(symbol_bytes), symbol_bytes);
+  const std::size_t left = body.left();
+  Rest rest{body.take(left), data + size};
+  NumberModel numbers;
+  Shares shares = {};
+  std::vector<SymbolTable> table;
+  std::vector<double> bits;
+  double before = 0;
+  for (const auto& piece : pieces) {
+    if (piece.count > 0) {
+      const bool same = !table.empty() && code_raw(coder, 0, 1) != 0;
+      if (!same) {
+        code_steps(coder, numbers, shares, nullptr, exponents);
+        table.assign(1, SymbolTable(shares));
+      }
+      const bool zeros = code_raw(coder, 0, 1) != 0;
+      const auto read = piece.type == Dtype::float32 ? join<std::uint32_t> : join<std::uint16_t>;
+      read(piece, zeros, table.front(), symbols, rest, poll);
+    }
+    const double now = coder.bits() + 8.0 * static_cast<double>(symbol_bytes - symbols.left() + left - rest.left());
+    bits.push_back(now - before);
+    before = now;
+  }
+  check_end(coder);
+  symbols.finish();
+  if (rest.left() > 0) corrupt(std::to_string(rest.left()) + " bytes of rests stand behind its numbers");
+  return bits;
+}
+
+}  // namespace paretrim::trim
