@@ -217,5 +217,5 @@ def test_a_float32_layer_trains_as_it_is(residual):
 
 
 def test_a_network_without_any_integers_is_refused(residual):
-    with pytest.raises(InvalidRecipe, match="formats gives every layer floats and activations is 'uniform', so nothing"):
+    with pytest.raises(InvalidRecipe, match="every layer gets floats from formats and activations is 'uniform', so nothing"):
         quantized(residual, **{"*": "float16"})

@@ -16,7 +16,6 @@ from paretrim.network.freeze import freeze
 from paretrim.network.grids import WeightSettings
 from paretrim.network.thaw import thaw
 from paretrim.stages.quantize.formats import Format
-from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
@@ -155,10 +154,6 @@ def test_training_that_leaves_a_format_is_refused_by_layer(network):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"mixed": Mixture(bits=5.0, choices=(Format(bits=4), Format(grid="bfloat16")))},
-            "mixed has the choice 'bfloat16' and activations is 'uniform'; name the layers",
-        ),
         ({"activations": "float16"}, "activations is 'float16'; runtimes compute values in float32 or on a grid: give 'float32'"),
         (
             {"activations": "float32", "adjust": ("bias",)},

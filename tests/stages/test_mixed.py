@@ -189,7 +189,7 @@ def question_of(tiny, given, settings):
     def fit(weight, form):
         return stage._weight_grid(weight, form, None)
 
-    return Question(tiny, given, settings, named={}, usual=8, fit=fit, frozen=lambda formats: None)
+    return Question(tiny, given, settings, named={}, usual=8, fit=fit, frozen=lambda formats: None, on_grids=True)
 
 
 def test_a_divergence_is_that_of_the_network_with_one_layer_quantized():

@@ -158,6 +158,15 @@ METHODS = (
         recipe="mixed-names",
     ),
     Method(
+        name="mixed-floats",
+        kind="combination",
+        source='Usman et al., "On the Trade-offs Between NN Compression Techniques", the adaptive scheme of table 6',
+        what="INT8, float16 and float32 layers in one network, by the variance of their outputs",
+        formula="INT8 up to the 30th percentile of variance, float16 to the 70th, float32 above",
+        recipe="mixed-floats",
+        settings=("quantize.mixed",),
+    ),
+    Method(
         name="apprentice-a",
         kind="combination",
         source="Mishra & Marr 2018 (Apprentice), arXiv 1711.05852, scheme A",

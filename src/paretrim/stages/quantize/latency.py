@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from paretrim.graph.fusion import fuse
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Graph
 from paretrim.runtime import plan
+
+_BEHIND = frozenset({"relu", "clamp", "quantize"})
+"""What lies between a layer that computes in float32 and the grid behind it, as operations of their own."""
 
 PROFILES = 3
 """Profiles of which the fastest time of every layer counts: other work on the machine only slows down."""
@@ -15,6 +19,8 @@ PROFILES = 3
 def layer_times_ns(graph: Graph) -> dict[str, int]:
     """Nanoseconds of every layer with weights by its name, for one image on one thread.
 
+    A layer that computes in float32 between integers is charged for leaving the grid before it and for returning to one.
+
     Raises:
         UnsupportedOperation: the native runtime does not compute this graph.
     """
@@ -22,11 +28,41 @@ def layer_times_ns(graph: Graph) -> dict[str, int]:
     shape, random = session.shape, np.random.default_rng(0)
     pixels = random.integers(0, 256, shape, np.uint8)
     image = pixels if session.takes_pixels else random.standard_normal(shape, np.float32)
-    heads = {node.name for node in graph.nodes if node.op in WEIGHTED}
-    found: dict[str, int] = {}
+    owners = _owners(graph)
+    fastest: dict[str, int] = {}
     for _ in range(PROFILES):
         for one in session.profile(image):
             head = one.name.split(" + ")[0]
-            if head in heads:
-                found[head] = min(found.get(head, one.time_ns), one.time_ns)
+            if head in owners:
+                fastest[head] = min(fastest.get(head, one.time_ns), one.time_ns)
+    found = dict.fromkeys((node.name for node in graph.nodes if node.op in WEIGHTED), 0)
+    for head, time in fastest.items():
+        found[owners[head]] += time
     return found
+
+
+def _owners(graph: Graph) -> dict[str, str]:
+    """For each node with weights, and for the conversions around it, the node with weights."""
+    owners = {node.name: node.name for node in graph.nodes if node.op in WEIGHTED}
+    readers, types = graph.consumers(), graph.types
+    for node in graph.nodes:
+        if node.op == "dequantize" and readers[node.name] and readers[node.name][0].op in WEIGHTED:
+            owners[node.name] = readers[node.name][0].name
+        elif node.op in _BEHIND and node.inputs[0] in owners and not types[node.inputs[0]].quantized:
+            owners[node.name] = owners[node.inputs[0]]
+    return owners
+
+
+def alternating(graph: Graph) -> tuple[frozenset[str], frozenset[str]]:
+    """The nodes with weights of a float graph in two halves, such that none reads the value of one of its own half.
+
+    Between two layers that compute in float32 there is no grid. Here every one of a half has grids around it, at any choice of
+    formats for the other half that leaves them integers.
+    """
+    ends = {run.end.name: run.head.name for run in fuse(graph)}
+    halves: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op in WEIGHTED:
+            halves[node.name] = 1 - halves.get(ends.get(node.inputs[0], ""), 1)
+    first, second = (frozenset(name for name, half in halves.items() if half == which) for which in (0, 1))
+    return first, second

@@ -19,12 +19,13 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.types import Graph
 from paretrim.method import OURS, Method
 from paretrim.network.constraints import WeightedLayer, living_weights, weighted_layers
+from paretrim.network.formats import FLOAT_WEIGHTS
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.formats import Bits, Format
 from paretrim.stages.quantize.knapsack import least_loss
-from paretrim.stages.quantize.latency import layer_times_ns
+from paretrim.stages.quantize.latency import alternating, layer_times_ns
 from paretrim.train.budget import STRICT, AtLeastOne, Positive
 from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources
@@ -94,8 +95,12 @@ class Mixture:
     Or ``variance``: the variance of a layer's outputs on calibration images against the ``percentiles`` of all layers: below the
     first the first choice, above the last the last, so there is one choice more than percentiles.
     Or ``latency``: the least sum as of ``hessian`` whose layers take at most ``microseconds`` together in the native runtime, for
-    one image on one thread. ``times`` are microseconds of every layer in every choice; without them they are measured when the
-    stage begins, so that another machine, and a stage resumed after a kill, may come to another assignment.
+    one image on one thread; a layer of floats beside integers is charged for the conversions before and behind it. ``times`` are
+    microseconds of every layer in every choice; without them they are measured when the stage begins, so that another machine,
+    and a stage resumed after a kill, may come to another assignment.
+
+    Choices may be floats: ``Format(grid="float16")`` takes 16 bits a weight and loses what its rounding loses, ``float32`` takes
+    32 and loses nothing. Losses are those of weights: that no grid lies between two such layers is worth nothing here.
 
     Raises:
         InvalidRecipe: the settings do not fit each other.
@@ -156,7 +161,9 @@ class Question:
     usual: Bits
     fit: Fit
     frozen: Callable[[Mapping[str, Format]], Graph]
-    """The integer graph with these formats of all layers."""
+    """The graph that ships with these formats of all layers."""
+    on_grids: bool
+    """Whether values are quantized, so that layers of floats have conversions around them."""
 
     @property
     def open(self) -> dict[str, WeightedLayer]:
@@ -273,7 +280,7 @@ def _times_ns(question: Question) -> dict[str, list[int]]:
     """Nanoseconds of every open layer in every choice, and of every named one in its own format."""
     settings, named = question.settings, question.named
     if settings.times is None:
-        tables = [layer_times_ns(question.frozen({**dict.fromkeys(question.open, one), **named})) for one in settings.choices]
+        tables = [_measured_ns(question, one) for one in settings.choices]
         return {name: [table[name] for table in tables[: 1 if name in named else None]] for name in tables[0]}
     for name in weighted_layers(question.network):
         wanted, given = 1 if name in named else len(settings.choices), len(settings.times.get(name, ()))
@@ -282,6 +289,20 @@ def _times_ns(question: Question) -> dict[str, list[int]]:
                 f"mixed: times has {given} numbers for layer '{name}'; give one for each of its {wanted} choices, of every layer"
             )
     return {name: [round(1000 * time) for time in times] for name, times in settings.times.items()}
+
+
+def _measured_ns(question: Question, form: Format) -> dict[str, int]:
+    """Nanoseconds of every layer where the open ones have this format; of floats beside integers in two goes of half of them."""
+    named = question.named
+    if not (question.on_grids and form.grid in FLOAT_WEIGHTS):
+        return layer_times_ns(question.frozen({**dict.fromkeys(question.open, form), **named}))
+    integers = next((one for one in question.settings.choices if one.grid not in FLOAT_WEIGHTS), Format())
+    found: dict[str, int] = {}
+    for half in alternating(question.network.structure):
+        formats = {**dict.fromkeys(question.open, integers), **dict.fromkeys(half & question.open.keys(), form), **named}
+        times = layer_times_ns(question.frozen(formats))
+        found |= {name: time for name, time in times.items() if name in half}
+    return found
 
 
 def _losses(question: Question) -> list[list[float]]:

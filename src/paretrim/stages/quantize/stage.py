@@ -124,7 +124,6 @@ class Quantize:
             )
         if self.activations != FLOAT32:
             activation_grid_named(self.activations)
-            _require_integers(self.mixed, self.activations)
         elif of_grids := [name for name in self.adjust if name in ("bias", "joint")]:
             raise InvalidRecipe(f"adjust names '{of_grids[0]}', which works on grids of values, and activations is 'float32'")
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
@@ -160,8 +159,9 @@ class Quantize:
         formats = self._formats(private, resources, grids)
         if self.activations != FLOAT32 and all(form.grid in FLOAT_WEIGHTS for form in formats.values()):
             raise InvalidRecipe(
-                f"quantize: formats gives every layer floats and activations is '{self.activations}', so nothing would be "
-                "computed on integers: set activations = 'float32', or leave some layers out of formats"
+                f"quantize: every layer gets floats from formats{' and mixed' if self.mixed else ''} and activations is "
+                f"'{self.activations}', so nothing would be computed on integers: set activations = 'float32', or leave some "
+                f"layers integers{', with a smaller budget' if self.mixed else ''}"
             )
         self._put_grids_(private, formats, grids, worth)
         adjust_after_(private, reference, self.adjust, work)
@@ -183,7 +183,8 @@ class Quantize:
             self._put_grids_(tried, formats, grids, {})
             return freeze(tried)
 
-        return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit, frozen))
+        on_grids = self.activations != FLOAT32
+        return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit, frozen, on_grids))
 
     def _put_grids_(
         self, network: Network, formats: Mapping[str, Format], grids: Mapping[str, Grid], worth: Mapping[str, Tensor]
@@ -225,16 +226,6 @@ class Quantize:
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default, and what bits are worth."""
         return (rate_term(self.rate),) if self.rate else ()
-
-
-def _require_integers(mixed: Mixture | None, activations: str) -> None:
-    """Refuse a choice of floats where values are on grids: what such a layer costs is not known to the choice."""
-    for form in mixed.choices if mixed else ():
-        if form.grid in FLOAT_WEIGHTS:
-            raise InvalidRecipe(
-                f"quantize: mixed has the choice '{form.grid}' and activations is '{activations}'; name the layers that should "
-                "stay floats in formats, or set activations = 'float32'"
-            )
 
 
 def _require_steps(name: str, weight: Tensor) -> None:
