@@ -23,6 +23,8 @@ from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
 from paretrim.graph.functions import pointwise_table
 from paretrim.graph.interpreter import affordable_images, compute, run_outputs
+from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.weighted import in_any_order
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
 from paretrim.graph.windows import Values
@@ -77,13 +79,22 @@ class Difference:
         )
 
 
-def check_onnx(graph: Graph, path: Path, images: Values, *, threads: int = 1, classes: bool = True) -> None:
+def check_onnx(
+    graph: Graph,
+    path: Path,
+    images: Values,
+    outputs: Sequence[FloatArray] | None = None,
+    *,
+    threads: int = 1,
+    classes: bool = True,
+) -> None:
     """Check that ONNX Runtime computes what the graph means, up to the order of float32 operations.
 
     Args:
         graph: what the file was written from.
         path: the ``.onnx`` file.
         images: [N, C, H, W] as the graph takes them; the first are used.
+        outputs: those of the graph for these images, where they are known; the interpreter computes them otherwise.
         threads: nodes compared at the same time.
         classes: whether outputs are logits, of which the largest decides; other numbers are held to :data:`OFF`.
 
@@ -108,7 +119,8 @@ def check_onnx(graph: Graph, path: Path, images: Values, *, threads: int = 1, cl
                 difference = replace(difference, node=original)
                 raise ExportMismatch(f"in ONNX Runtime {runnable.version} {difference}; please report this network")
     checked = [np.asarray(found[name], np.float32) for name in written.outputs]
-    _check_whole(graph, runnable, checked, images=chosen, classes=classes)
+    known = None if outputs is None else [output[: len(chosen)] for output in outputs]
+    _check_whole(graph, runnable, (checked, known), images=chosen, classes=classes)
 
 
 def export_checked(graph: Graph, path: Path) -> None:
@@ -154,7 +166,9 @@ def _inputs(
 def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: Values) -> Difference | None:
     """How a node differs on the inputs it had, if it does."""
     inputs, kinds = _inputs(node, graph, found, images)
-    expected, actual = compute(node, inputs, kinds, graph.input), found[node.name]
+    actual = found[node.name]
+    in_floats = node.op in WEIGHTED and not kinds[0].quantized
+    expected = in_any_order(node, settings_of(node), inputs[0]) if in_floats else compute(node, inputs, kinds, graph.input)
     if actual.shape != expected.shape:
         return Difference(node, 1.0, np.inf)
     if not node.type.quantized:
@@ -199,16 +213,23 @@ def _scaled(kind: ValueType, factor: float) -> ValueType:
 
 
 def _check_whole(
-    graph: Graph, runnable: OnnxRuntimeRunnable, checked: Sequence[FloatArray], *, images: Values, classes: bool
+    graph: Graph,
+    runnable: OnnxRuntimeRunnable,
+    known: tuple[Sequence[FloatArray], Sequence[FloatArray] | None],
+    *,
+    images: Values,
+    classes: bool,
 ) -> None:
     """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied.
 
-    An output that is no logits, is a map, or has one number for an image, is close to what was checked.
+    An output that is no logits, is a map, or has one number for an image, is close to what was checked. ``known`` are the checked
+    outputs and those of the graph, if they are at hand.
     """
+    checked, exact = known
     outputs = runnable.outputs(images)
     if all(map(np.array_equal, outputs, checked)):
         return
-    for output, right, expected in zip(outputs, checked, run_outputs(graph, images), strict=True):
+    for output, right, expected in zip(outputs, checked, exact or run_outputs(graph, images), strict=True):
         noise = float(np.abs(right - expected).max() + FLOAT_ERROR * np.abs(expected).max())
         flat, ours = expected.reshape(len(images), -1), output.reshape(len(images), -1)
         of_classes = classes and expected.ndim == 2 and flat.shape[1] > 1

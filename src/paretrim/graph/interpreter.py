@@ -32,11 +32,20 @@ def affordable_images(graph: Graph, most: int) -> int:
     return max(1, min(most, int(CHECKED_WORK // max(work, 1))))
 
 
+def affordable_share(graph: Graph) -> float:
+    """Which share of one image's work a check computes here: all of it, or less of a large float network, minutes of work."""
+    return 1.0 if graph.quantized else min(1.0, CHECKED_WORK / (FLOAT_WORK * max(graph.multiply_adds, 1)))
+
+
 def depends_on_library(graph: Graph) -> bool:
     """Whether its numbers depend on a mathematics library, so that machines may differ in the last bit."""
     types = graph.types
-    functions_here = (n for n in graph.nodes if n.op == "pointwise" and not types[n.inputs[0]].quantized)
-    return any(settings_of(node).text("function") not in EXACT for node in functions_here)
+    return any(rounds_elsewhere(node) for node in graph.nodes if node.inputs and not types[node.inputs[0]].quantized)
+
+
+def rounds_elsewhere(node: Node) -> bool:
+    """Whether a node that computes on floats asks a mathematics library for its function."""
+    return node.op == "pointwise" and settings_of(node).text("function") not in EXACT
 
 
 def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:

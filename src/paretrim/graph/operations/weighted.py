@@ -9,7 +9,7 @@ import numpy as np
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import windows
 from paretrim.graph.dtypes import real_weight
-from paretrim.graph.node import Array
+from paretrim.graph.node import Array, Node
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, COUNT, FIXED, NO_EDGES, ONES, Settings, Shape, optional
 from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, image_shape
@@ -63,12 +63,12 @@ def _linear_shape(_: Settings, shapes: Sequence[Shape], tensors: Mapping[str, Ar
     return (outputs,)
 
 
-def _product(call: NodeCall, x: Values, weight: Values) -> Values:
-    if call.node.op == "linear":
+def _product(op: str, settings: Settings, x: Values, weight: Values) -> Values:
+    if op == "linear":
         # One image at a time as well: a matrix product over the batch may sum floats in another order for another batch.
         return np.asarray(np.matmul(weight, x[:, :, None])[:, :, 0])
     kernel = (weight.shape[2], weight.shape[3])
-    return windows.convolve(x, weight, Windows.of(call.settings, kernel), groups=call.settings.integer("groups"))
+    return windows.convolve(x, weight, Windows.of(settings, kernel), groups=settings.integer("groups"))
 
 
 def _real(call: NodeCall) -> Values:
@@ -83,11 +83,17 @@ def _real(call: NodeCall) -> Values:
     return windows.sum_in_order(x, weight, start, Windows.of(call.settings, kernel_size), groups=groups)
 
 
+def in_any_order(node: Node, settings: Settings, x: Values) -> Values:
+    """What a layer gives in float32 up to the order of its sums, many times as fast as in the one order; ``x`` [N, ...]."""
+    found = _product(node.op, settings, x, real_weight(node.tensors))
+    return found + node.tensors["bias"].reshape(per_channel(found)) if "bias" in node.tensors else found
+
+
 def _integer(call: NodeCall) -> Values:
     node, source = call.node, call.types[0]
     weight, bias = node.tensors["weight"], node.tensors["bias"]
     exact = windows.accumulate_in(weight, bias, source.zero_point)
-    accumulator = _product(call, centered(call.inputs[0], source, exact), weight.astype(exact))
+    accumulator = _product(node.op, call.settings, centered(call.inputs[0], source, exact), weight.astype(exact))
     rows = per_channel(accumulator)
     accumulator += bias.astype(exact).reshape(rows)
     scales = node.tensors["weight_scale"].astype(np.float32) * np.float32(source.scale)

@@ -1,0 +1,144 @@
+"""CPU seconds of capturing and deploying the largest convolutional networks of torchvision, with random weights.
+
+    python benchmarks/largest.py [--count 20] [--skip regnet_y_128gf] [--networks vgg19,...] [--onnx] >> results/largest.jsonl
+    python benchmarks/largest.py --markdown
+
+The networks are those of ``torchvision.models`` for classification with the most parameters, transformers left out. Every one
+takes 224 x 224 pixels and is measured in a fresh process on one thread, in CPU seconds (``time.process_time``): what else runs on
+the machine moves them far less than the time on the clock. Capture is ``paretrim.capture``, with its comparison of captured
+network and module. Deploying is freezing, writing the ``.trim`` file and the check of that file. ``--onnx`` measures the ONNX
+file too: writing it, and its check node by node. ``--markdown`` writes the table of docs/large-networks.md from the stored lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from largest_page import PAGE, RESULTS, LargestLine, page_of, to_json
+from torch import nn
+from torchvision_networks import models
+
+from paretrim import trimfile
+from paretrim.bench.machine import describe, source_commit, versions
+from paretrim.capture import capture
+from paretrim.deploy.onnx_check import check_onnx
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.errors import ParetrimError
+from paretrim.graph.interpreter import affordable_images
+from paretrim.graph.types import Graph, InputSpec
+from paretrim.network.freeze import freeze
+from paretrim.network.network import Network
+from paretrim.run.judge import EXACT_IMAGES, check_trim
+
+TRANSFORMERS = ("vit", "swin")
+"""In names of networks that are no convolutional ones."""
+
+SPEC = InputSpec((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def largest(count: int) -> list[str]:
+    """The names of the largest convolutional networks, the largest first."""
+    of = models()
+    names = [name for name in of.list_models(module=of) if not any(kind in name for kind in TRANSFORMERS)]
+    sizes = {name: of.get_model_weights(name).DEFAULT.meta["num_params"] for name in names}
+    return sorted(names, key=lambda name: (-sizes[name], name))[:count]
+
+
+def made(name: str) -> nn.Module:
+    """A network of this name in evaluation."""
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = getattr(models(), name)(weights=None, **extra)
+    return network.eval()
+
+
+def parameters(network: nn.Module) -> int:
+    """How many parameters it has."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def measure(name: str, *, onnx: bool) -> LargestLine:
+    """One network in this process, on one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = made(name)
+    size = parameters(network)
+    found, refused = {}, ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = seconds_of(network, Path(folder), onnx=onnx)
+        except ParetrimError as error:
+            refused = str(error)
+    return LargestLine(
+        network=name,
+        parameters=size,
+        capture_cpu_s=found.get("capture"),
+        deploy_cpu_s=found.get("deploy"),
+        onnx_cpu_s=found.get("onnx"),
+        trim_bytes=None if not found else round(found["bytes"]),
+        refused=refused,
+        load=round(os.getloadavg()[0] / (os.cpu_count() or 1), 2),
+        cpu=describe().cpu,
+        versions=versions(),
+        commit=source_commit(),
+    )
+
+
+def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, float]:
+    """CPU seconds by step, and the bytes of the file."""
+    start = time.process_time()
+    network = Network(capture(module, SPEC.shape)).eval()
+    captured = time.process_time()
+    graph: Graph = freeze(network, SPEC)
+    images = np.random.default_rng(0).integers(0, 256, (affordable_images(graph, EXACT_IMAGES), *SPEC.shape), np.uint8)
+    trim = folder / "model.trim"
+    trimfile.write(graph, trim, threads=1)
+    outputs = check_trim(graph, trim, images)
+    deployed = time.process_time()
+    found = {"capture": captured - start, "deploy": deployed - captured, "bytes": float(trim.stat().st_size)}
+    if onnx:
+        path = folder / "model.onnx"
+        export_onnx(graph, path)
+        check_onnx(graph, path, images, outputs)
+        found["onnx"] = time.process_time() - deployed
+    return found
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20, help="how many of the largest")
+    parser.add_argument("--skip", default="", help="names that are left out of these, for want of memory")
+    parser.add_argument("--networks", default="", help="these instead")
+    parser.add_argument("--onnx", action="store_true", help="the ONNX file too")
+    parser.add_argument("--here", action="store_true", help="in this process; for one network")
+    parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print, or write the page."""
+    given = parse(arguments)
+    if given.markdown:
+        PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+        return
+    names = given.networks.split(",") if given.networks else largest(given.count)
+    if given.here:
+        print(to_json(measure(names[0], onnx=given.onnx)), flush=True)
+        return
+    for name in names:
+        if name not in given.skip.split(","):
+            settings = ["--here", "--networks", name, *(["--onnx"] if given.onnx else [])]
+            subprocess.run([sys.executable, __file__, *settings], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The lines of ``benchmarks/largest.py``, and docs/large-networks.md, whose table is made from them alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "large-networks.md"
+RESULTS = ROOT / "results" / "largest.jsonl"
+BEGIN = "<!-- From here to the end marker: python benchmarks/largest.py --markdown -->"
+END = "<!-- end -->"
+NOTHING = "No measurement is kept yet."
+
+GOAL_S = 10.0
+"""CPU seconds that capture and deploying should take together."""
+
+
+@dataclass(frozen=True)
+class LargestLine:
+    """One network. Seconds are CPU seconds; None is what was not measured; ``refused`` is the error where there was one.
+
+    ``load`` is how many processes wanted a core meanwhile, per core.
+    """
+
+    network: str
+    parameters: int
+    capture_cpu_s: float | None
+    deploy_cpu_s: float | None
+    onnx_cpu_s: float | None
+    trim_bytes: int | None
+    refused: str
+    load: float
+    cpu: str
+    versions: Mapping[str, str]
+    commit: str
+
+    @property
+    def together_s(self) -> float | None:
+        """CPU seconds of capture and deploying."""
+        if self.capture_cpu_s is None or self.deploy_cpu_s is None:
+            return None
+        return self.capture_cpu_s + self.deploy_cpu_s
+
+
+def to_json(line: LargestLine) -> str:
+    """One line of JSON."""
+    return json.dumps(dataclasses.asdict(line))
+
+
+def read(text: str) -> list[LargestLine]:
+    """Lines in their order; of several for one network the last, in the place of the first."""
+    found: dict[str, LargestLine] = {}
+    for written in text.splitlines():
+        line = LargestLine(**json.loads(written))
+        found[line.network] = line
+    return list(found.values())
+
+
+def page_of(page: str, results: Path) -> str:
+    """The page, with the part between its markers written again.
+
+    Raises:
+        ValueError: the page lacks a marker, or has it twice.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"the page needs '{BEGIN}' and after it '{END}', each once")
+    lines = read(results.read_text(encoding="utf-8")) if results.is_file() else []
+    return f"{page.split(BEGIN)[0]}{BEGIN}\n\n{tables(lines)}\n\n{END}{page.split(END)[1]}"
+
+
+def tables(lines: Sequence[LargestLine]) -> str:
+    """Markdown: a table, how many stay within the goal, what was refused, and where the lines come from."""
+    if not lines:
+        return NOTHING
+    rows = [
+        "| network | million parameters | capture | deploying | together | ONNX file | .trim, MB | under 10 s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    ordered = sorted(lines, key=lambda line: (-line.parameters, line.network))
+    rows += [_row(line) for line in ordered if line.together_s is not None]
+    within = sum(line.together_s is not None and line.together_s < GOAL_S for line in lines)
+    measured = sum(line.together_s is not None for line in lines)
+    said = [f"{within} of {measured} networks take less than {GOAL_S:.0f} CPU seconds together."]
+    said += [
+        f"- {line.network} ({line.parameters / 1e6:.0f} million parameters): {line.refused}" for line in ordered if line.refused
+    ]
+    return "\n\n".join(["\n".join(rows), *said, _origins(lines)])
+
+
+def _row(line: LargestLine) -> str:
+    assert line.together_s is not None
+    assert line.trim_bytes is not None
+    onnx = "-" if line.onnx_cpu_s is None else f"{line.onnx_cpu_s:.1f} s"
+    seconds = f"{line.capture_cpu_s:.1f} s | {line.deploy_cpu_s:.1f} s | {line.together_s:.1f} s | {onnx}"
+    verdict = "yes" if line.together_s < GOAL_S else "no"
+    return f"| {line.network} | {line.parameters / 1e6:.1f} | {seconds} | {line.trim_bytes / 1e6:.0f} | {verdict} |"
+
+
+def _origins(lines: Sequence[LargestLine]) -> str:
+    said = {}
+    for line in lines:
+        packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
+        said[f"- {line.cpu}; {packages}; commit {line.commit or 'unknown'}; one thread."] = None
+    loads = [line.load for line in lines]
+    return "\n".join(
+        ["Where these numbers come from:", "", *said, f"- Processes for each core: {min(loads):.1f} to {max(loads):.1f}."]
+    )

@@ -1,0 +1,75 @@
+"""docs/large-networks.md is what its lines make, and the benchmark measures what it says."""
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+
+import pytest
+from script_files import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def page():
+    return importlib.import_module("largest_page")
+
+
+def line(**given):
+    said = {"network": "vgg19", "parameters": 143667240, "capture_cpu_s": 2.5, "deploy_cpu_s": 6.25, "onnx_cpu_s": None}
+    found = {"trim_bytes": 478 * 10**6, "refused": "", "load": 1.5, "cpu": "a CPU"}
+    return page().LargestLine(**said | found | {"versions": {"torch": "2", "numpy": "1"}, "commit": "abc"} | given)
+
+
+def test_the_page_is_what_its_lines_make():
+    text = page().PAGE.read_text(encoding="utf-8")
+    assert page().page_of(text, page().RESULTS) == text
+
+
+def test_lines_come_back_and_a_later_one_replaces_an_earlier_one():
+    first, second = line(), line(network="alexnet")
+    again = dataclasses.replace(first, deploy_cpu_s=8.0)
+    assert page().read("\n".join(map(page().to_json, (first, second, again)))) == [again, second]
+
+
+def test_a_table_says_what_is_slow_and_what_was_refused(tmp_path):
+    results = tmp_path / "lines.jsonl"
+    none = {"capture_cpu_s": None, "deploy_cpu_s": None, "trim_bytes": None}
+    slow = line(network="wide", parameters=200 * 10**6, deploy_cpu_s=7.5, onnx_cpu_s=12.0, load=3)
+    refused = line(network="other", parameters=10**6, refused="it has attention", **none)
+    results.write_text("\n".join(map(page().to_json, (line(), slow, refused))))
+    made = page().page_of(f"Before\n{page().BEGIN}\nold\n{page().END}\nafter\n", results)
+    assert made.startswith("Before\n")
+    assert made.endswith(f"{page().END}\nafter\n")
+    assert "| vgg19 | 143.7 | 2.5 s | 6.2 s | 8.8 s | - | 478 | yes |" in made
+    assert "| wide | 200.0 | 2.5 s | 7.5 s | 10.0 s | 12.0 s | 478 | no |" in made
+    assert made.index("| wide |") < made.index("| vgg19 |")
+    assert "1 of 2 networks take less than 10 CPU seconds together." in made
+    assert "- other (1 million parameters): it has attention" in made
+    assert "- a CPU; torch 2; commit abc; one thread." in made
+    assert "- Processes for each core: 1.5 to 3.0." in made
+    assert page().page_of(made, results) == made
+
+
+def test_no_lines_make_no_table_and_a_page_without_markers_is_refused(tmp_path):
+    assert page().NOTHING in page().page_of(f"{page().BEGIN}{page().END}", tmp_path / "absent.jsonl")
+    with pytest.raises(ValueError, match="the page needs '<!-- From here"):
+        page().page_of("nothing", tmp_path / "absent.jsonl")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+def test_the_benchmark_measures_one_network(monkeypatch, capsys):
+    bench = importlib.import_module("largest")
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda count: None)
+    assert "vit_b_16" not in bench.largest(200)
+    assert bench.largest(2)[0] == "regnet_y_128gf"
+    bench.main(["--here", "--networks", "squeezenet1_1"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 1235496
+    assert found["refused"] == ""
+    assert found["capture_cpu_s"] > 0
+    assert found["deploy_cpu_s"] > 0
+    assert 3.9 < found["trim_bytes"] / 1e6 < 4.9
