@@ -53,6 +53,7 @@ Survivors surviving_floats(const WeightedLayer& layer) {
   survivors.planes = static_cast<std::size_t>(planes);
   survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
   survivors.starts.push_back(0);
+  survivors.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth * positions));
   const float* weight = layer.float_weight;
   for (std::int64_t o = 0; o < layer.outputs(); ++o) {
     const std::int64_t first = o / outputs * depth;

@@ -20,6 +20,7 @@ using Counts = std::array<std::uint64_t, 256>;
 using Pieces = std::vector<Floats<const std::uint8_t>>;
 
 constexpr std::size_t longest_run = 4096;
+constexpr std::size_t sampled = 8, sampled_run = 512;  // of eight runs in a row one tells enough of what learning would take
 constexpr Alphabet exponents = {0, 256, all_shares};
 constexpr std::uint64_t table_bits = std::uint64_t{60 * 8} << 16;  // about what a table of frequencies takes, in units of 2^-16
 
@@ -29,6 +30,13 @@ Word turned(const std::uint8_t* from) {
   Word bits = 0;
   std::memcpy(&bits, from, sizeof bits);
   return static_cast<Word>(bits << 1 | bits >> (8 * sizeof bits - 1));
+}
+
+// So many bytes, the lowest first. Put together by shifts: bytes copied one by one and read back as a word would stall.
+template <typename Word>
+Word rest_at(const std::uint8_t* from) {
+  if constexpr (sizeof(Word) == 2) return from[0];
+  return static_cast<Word>(from[0] | from[1] << 8 | from[2] << 16);
 }
 
 template <typename Word>
@@ -101,14 +109,17 @@ template <typename Word>
 void split(const Floats<const std::uint8_t>& piece, bool zeros, const Shares& shares, SymbolEncoder& symbols,
            std::vector<std::uint8_t>& rest) {
   std::array<std::uint8_t, longest_run> run;
+  std::array<std::uint8_t, longest_run * sizeof(Word)> rests;
   for (std::size_t first = 0; first < piece.count; first += longest_run) {
     const std::size_t count = std::min(longest_run, piece.count - first);
+    std::uint8_t* next = rests.data();
     for (std::size_t i = 0; i < count; ++i) {
       const Word bits = turned<Word>(piece.bytes + sizeof(Word) * (first + i));
       run[i] = static_cast<std::uint8_t>(bits >> rest_bits<Word>);
-      if (zeros && run[i] == 0) continue;
-      for (int shift = 0; shift < rest_bits<Word>; shift += 8) rest.push_back(static_cast<std::uint8_t>(bits >> shift));
+      std::memcpy(next, &bits, sizeof bits);  // with the symbol, which the next rest is written over
+      next += zeros && run[i] == 0 ? 0 : sizeof(Word) - 1;
     }
+    rest.insert(rest.end(), rests.data(), next);
     symbols.add(run.data(), count, shares);
   }
 }
@@ -131,15 +142,17 @@ void join(const Floats<std::uint8_t>& piece, bool zeros, const SymbolTable& tabl
     symbols.take(run.data(), count, table);
     const auto none = zeros ? static_cast<std::size_t>(std::count(run.data(), run.data() + count, std::uint8_t{0})) : 0;
     if (rest.left() < (count - none) * rest_bytes) corrupt("the rests of its numbers end before its numbers do");
-    for (std::size_t i = 0; i < count; ++i) {
+    const std::uint8_t* next = rest.next;
+    std::uint8_t* to = piece.bytes + sizeof(Word) * first;
+    for (std::size_t i = 0; i < count; ++i, to += sizeof(Word)) {
       Word bits = 0;
       if (!zeros || run[i] != 0) {
-        std::memcpy(&bits, rest.next, rest_bytes);
-        rest.next += rest_bytes;
-        bits = static_cast<Word>(bits | static_cast<Word>(Word{run[i]} << rest_bits<Word>));
+        bits = static_cast<Word>(rest_at<Word>(next) | static_cast<Word>(Word{run[i]} << rest_bits<Word>));
+        next += rest_bytes;
       }
-      store_turned<Word>(piece.bytes + sizeof(Word) * (first + i), bits);
+      store_turned<Word>(to, bits);
     }
+    rest.next = next;
   }
 }
 
@@ -178,11 +191,17 @@ std::uint64_t entropy_of(const std::vector<std::uint64_t>& counts, std::size_t s
 
 std::uint64_t learned_bytes(const Pieces& pieces) {
   Occurrences seen;
-  std::uint64_t bits = 0;
+  std::uint64_t bits = 0, all = 0, some = 0;
   for (const auto& piece : pieces) {
-    if (!noisy(piece.bytes, piece.count, piece.type)) return ~std::uint64_t{0};
+    if (!noisy(piece.bytes, std::min(piece.count, longest_run), piece.type)) return ~std::uint64_t{0};
     const std::uint64_t before = seen.zeros[1] + seen.zeros[3], size = bytes_of(piece.type);
+    std::uint64_t looked_at = 0;
     for (std::size_t i = 0; i < piece.count; ++i) {
+      if (i / sampled_run % sampled != 0) {
+        i += sampled_run * (sampled - 1) - 1;
+        continue;
+      }
+      ++looked_at;
       const std::uint8_t* from = piece.bytes + size * i;
       std::uint32_t number = 0;
       if (piece.type == Dtype::float32) {
@@ -192,11 +211,13 @@ std::uint64_t learned_bytes(const Pieces& pieces) {
       }
       seen.see(number);
     }
-    const std::uint64_t others = piece.count - (seen.zeros[1] + seen.zeros[3] - before);
+    all += piece.count;
+    some += looked_at;
+    const std::uint64_t others = looked_at - (seen.zeros[1] + seen.zeros[3] - before);
     bits += others * (piece.type == Dtype::float32 ? 21 : piece.type == Dtype::float16 ? 8 : 5);  // sign, and what is not learned
   }
   const std::uint64_t learned = entropy_of(seen.zeros, 2) + entropy_of(seen.exponents, 256) + entropy_of(seen.mantissas, 8);
-  return (bits + (learned >> 16)) / 8;
+  return some == 0 ? 0 : (bits + (learned >> 16)) * all / some / 8;
 }
 
 std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces) {

@@ -25,7 +25,7 @@ std::vector<std::uint8_t> encode_by_exponents(const std::vector<Floats<const std
 std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>& pieces, const std::uint8_t* data,
                                         std::size_t size, const Poll& poll);
 
-// About how many bytes they take where they are learned, and ~0 where their last bits are no noise.
+// About how many bytes they take where they are learned, by a sample, and ~0 where their last bits are no noise.
 std::uint64_t learned_bytes(const std::vector<Floats<const std::uint8_t>>& pieces);
 
 }  // namespace paretrim::trim

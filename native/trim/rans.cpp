@@ -61,7 +61,9 @@ SymbolTable::SymbolTable(const Shares& shares) {
 void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Shares& shares) {
   Shares first = {};
   for (std::size_t i = 1; i < first.size(); ++i) first[i] = static_cast<std::uint16_t>(first[i - 1] + shares[i - 1]);
-  for (std::size_t i = 0; i < count; ++i) parts_.push_back({first[symbols[i]], shares[symbols[i]]});
+  const std::size_t before = parts_.size();
+  parts_.resize(before + count);
+  for (std::size_t i = 0; i < count; ++i) parts_[before + i] = {first[symbols[i]], shares[symbols[i]]};
   ends_.push_back(parts_.size());
 }
 
