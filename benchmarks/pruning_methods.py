@@ -38,12 +38,15 @@ from paretrim.run.pipeline import run_stage, train_dense
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import Start, TestSet, start_from
 from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.gates import Gates
+from paretrim.stages.prune.gsm import Gsm
 from paretrim.stages.prune.lottery import Lottery
 from paretrim.stages.prune.movement import Movement
 from paretrim.stages.prune.rigl import RigL
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thin import Thin
+from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
@@ -71,7 +74,7 @@ EXECUTION = Execution(device="cpu", precision="float32")
 DENSE = Budget(epochs=12, learning_rate=0.1, batch_size=64)
 SOFT = {"threshold": 0.3, "score_rate": 0.05, "end": 0.6}
 TRIALS = 5
-"""Penalties tried for soft movement, which names no sparsity."""
+"""Penalties tried for soft movement, which names no sparsity, and shares of channels tried for gates."""
 
 
 def small_resnet(*, classes: int, channels: int = 3) -> nn.Module:
@@ -98,6 +101,7 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
         "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, score_rate=0.05, end=0.6, budget=budget),),
         "straight-through": (StraightThrough(sparsity=sparsity, pattern=pattern, every=4, budget=budget),),
         "RigL": (RigL(sparsity=sparsity, pattern=pattern, every=10, score="magnitude", budget=budget),),
+        "GSM": (Gsm(sparsity=sparsity, pattern=pattern, budget=replace(budget, learning_rate=0.01, momentum=0.98)),),
         "AC/DC": (AcDc(sparsity=sparsity, pattern=pattern, phase=0.15, budget=budget),),
         "lottery ticket, 2 rounds": (rewound, rewound),
         "learning-rate rewinding, 2 rounds": (Lottery(share=share, rewind="learning_rate", pattern=pattern, budget=half),) * 2,
@@ -109,6 +113,13 @@ def channels(start: Start, sparsity: float, score: str, budget: Budget) -> tuple
     cut = Prune(pattern=CHANNELS, score=score, allocation="uniform", budget=budget)
     share = least(lambda share: zeros_of(start, replace(cut, score="magnitude", sparsity=share)) >= sparsity)
     return (replace(cut, sparsity=share),)
+
+
+def thinet(start: Start, sparsity: float, budget: Budget) -> tuple[Stage, ...]:
+    """ThiNet of all channels, as many in every layer as :func:`channels` takes."""
+    (plain,) = channels(start, sparsity, "magnitude", budget)
+    assert isinstance(plain, Prune)
+    return (ThiNet(sparsity=plain.sparsity, coupled=True, budget=budget),)
 
 
 def thin(start: Start, sparsity: float, budget: Budget) -> tuple[Stage, ...]:
@@ -141,12 +152,26 @@ def gone(start: Start, candidate: Candidate) -> float:
     return 1 - sum(int((layers[name].masked_weight() != 0).sum()) for name in names) / before
 
 
-def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -> Movement:
+def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -> Stage:
     """Soft movement with the penalty that comes nearest to the sparsity on this network."""
-    stages, low, high = {}, -8.0, -1.0
+
+    def made(exponent: float) -> Stage:
+        return Movement(selection="soft", pattern=pattern, every=4, penalty=10**exponent, budget=budget, **SOFT)
+
+    return nearest(start, sparsity, made, -8.0, -1.0)
+
+
+def gates(start: Start, sparsity: float, budget: Budget) -> Stage:
+    """Gates with the share of channels that comes nearest to the sparsity on this network: which layers lose them is learned."""
+    return nearest(start, sparsity, lambda share: Gates(sparsity=share, budget=budget), 0.0, 1.0)
+
+
+def nearest(start: Start, sparsity: float, made: Callable[[float], Stage], low: float, high: float) -> Stage:
+    """The stage that takes nearest to this share of the weights, of :data:`TRIALS` with a number between the bounds."""
+    stages = {}
     for _ in range(TRIALS):
         middle = (low + high) / 2
-        stage = Movement(selection="soft", pattern=pattern, every=4, penalty=10**middle, budget=budget, **SOFT)
+        stage = made(middle)
         found = gone(start, run_stage(Candidate(start.network), stage, start.resources(None)))
         stages[abs(found - sparsity)] = stage
         low, high = (low, middle) if found > sparsity else (middle, high)
@@ -155,12 +180,13 @@ def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -
 
 def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float, int, Callable[[], tuple[Stage, ...]]]]:
     """Method, pattern, sparsity, seed and what to run; the stages are made when they are asked for."""
-    soft: dict[tuple[float, str], Movement] = {}
+    tuned: dict[tuple[float, str], Stage] = {}
 
     def softly(sparsity: float, pattern: str) -> tuple[Stage, ...]:
-        if (sparsity, pattern) not in soft:
-            soft[sparsity, pattern] = soft_movement(starts[0], sparsity, pattern, budget)
-        return (soft[sparsity, pattern],)
+        if (sparsity, pattern) not in tuned:
+            made = gates(starts[0], sparsity, budget) if pattern == CHANNELS else None
+            tuned[sparsity, pattern] = made or soft_movement(starts[0], sparsity, pattern, budget)
+        return (tuned[sparsity, pattern],)
 
     for seed, start in enumerate(starts):
         for sparsity in SPARSITIES:
@@ -170,6 +196,8 @@ def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float
                 yield "movement, soft", pattern, sparsity, seed, lambda of=(sparsity, pattern): softly(*of)
             for name, score in CHANNEL_SCORES.items():
                 yield name, CHANNELS, sparsity, seed, lambda of=(start, sparsity, score, budget): channels(*of)
+            yield "channels by ThiNet", CHANNELS, sparsity, seed, lambda of=(start, sparsity, budget): thinet(*of)
+            yield "channels by gates", CHANNELS, sparsity, seed, lambda of=(sparsity, CHANNELS): softly(*of)
             yield THIN, CHANNELS, sparsity, seed, lambda of=(start, sparsity, budget): thin(*of)
 
 

@@ -5,10 +5,10 @@
     python benchmarks/without_training.py --network efficientnet-lite0 --data ARCHIVE --seeds 1 [--only blocks] [--out LINES]
 
 The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
-normalised with the mean and deviation of ImageNet. EfficientNet-Lite0 comes with its weights and is judged on ImageNet images,
-see ``imagenette.py``. Everything is in float32 on the CPU. Folders are taken up again. ``--out`` adds an object a case to a file
-of lines, from which ``benchmarks/without_training_page.py`` makes the page. ``--validation`` judges on validation images instead,
-to choose settings.
+normalised with the mean and deviation of ImageNet, those of ``--candidate`` are what a run of Paretrim trained.
+EfficientNet-Lite0 comes with its weights and is judged on ImageNet images, see ``imagenette.py``. Everything is in float32 on the
+CPU. Folders are taken up again. ``--out`` adds an object a case to a file of lines, from which ``without_training_page.py`` makes
+the page. ``--validation`` judges on validation images instead, to choose settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from imagenette import NETWORK as EFFICIENTNET
 from imagenette import start_and_test
 
 from paretrim.data.batches import Batch
-from paretrim.run.candidate import Candidate
+from paretrim.run.candidate import Candidate, load_candidate
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.start import Start, start_from
@@ -55,7 +55,10 @@ ADJUSTED = (
 )
 
 
-CUTS = (("1x4", 0.3), ("1x4", 0.5), ("1x4", 0.7), ("unstructured", 0.5), ("unstructured", 0.7))
+CUTS = (
+    *(("1x4", share) for share in (0.3, 0.5, 0.7, 0.8, 0.9)),
+    *(("unstructured", share) for share in (0.5, 0.7)),
+)
 """Patterns and shares of zeros."""
 
 
@@ -74,6 +77,7 @@ def pruned() -> dict[str, tuple[Stage, ...]]:
             "magnitude, fitted": replace(cut, compensate=True),
             "obs, fitted": replace(cut, compensate=True, score="obs"),
             "obs over all layers, fitted": replace(cut, compensate=True, score="obs", allocation="global"),
+            "obs by speed, fitted": replace(cut, compensate=True, score="obs", allocation="speed"),
         }
         zeros = f"{share:.0%} of {'blocks' if pattern == '1x4' else 'weights'} gone"
         found |= {f"{zeros}, {way}, 8 bits": (stage, Quantize(budget=NONE)) for way, stage in ways.items()}
@@ -99,10 +103,12 @@ def quantized(steps: int) -> dict[str, Quantize]:
 
 def recipe_for(given: argparse.Namespace, seed: int) -> Recipe:
     """The network and its data."""
-    if given.weights is None:
+    if given.weights is None and given.candidate is None:
         return replace(read_recipe(RECIPE), seed=seed, execution=EXECUTION, calibration_images=given.calibration_images)
-    data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
-    recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
+    normalisation = {} if given.candidate else IMAGENET
+    data = {"name": "cifar10", **normalisation, **({"folder": given.data} if given.data else {})}
+    weights = {"weights": given.weights} if given.weights else {}
+    recipe = parse_recipe({"model": {"network": given.network, **weights}, "data": data})
     return replace(recipe, seed=seed, execution=EXECUTION, calibration_images=given.calibration_images)
 
 
@@ -112,7 +118,9 @@ def opened(given: argparse.Namespace, seed: int) -> tuple[Start, Iterable[Batch]
         start, test = start_and_test(Path(given.data), given.calibration_images, EXECUTION)
         return start, list(start.validation.epoch(0)) if given.validation else test
     start, tested = start_from(recipe_for(given, seed))
-    if given.weights is None:
+    if given.candidate is not None:
+        start = replace(start, network=load_candidate(given.candidate).network)
+    elif given.weights is None:
         start = train_dense(start, Budget(epochs=15, learning_rate=0.1), given.folder / str(seed))
     return start, list((start.validation if given.validation else tested.batches).epoch(0))
 
@@ -142,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--weights", help="of a network for CIFAR-10; without them one is trained on digits")
+    parser.add_argument("--candidate", type=Path, help="a dense candidate.safetensors that a run on CIFAR-10 has kept")
     parser.add_argument("--data", help="folder of CIFAR-10, or the archive of ImageNet images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--calibration-images", type=int, default=512)

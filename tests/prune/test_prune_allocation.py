@@ -10,7 +10,7 @@ from paretrim.stages.prune.allocation import allocate, masks
 from paretrim.stages.prune.patterns import BLOCK_1X4, UNSTRUCTURED, block_alive, block_scores, parse_pattern
 
 TWO_FOUR = parse_pattern("2:4")
-METHODS = ["global", "uniform", "erk", "lamp", "cost"]
+METHODS = ["global", "uniform", "erk", "lamp", "cost", "speed"]
 COSTS = {f"layer{i}": (3.0, 0.5, 40.0, 1e-3, 7.0)[i] for i in range(5)}
 """What a block costs; the other methods have no use for it."""
 shapes = st.one_of(
@@ -126,6 +126,30 @@ def test_by_cost_no_exchange_of_blocks_keeps_more_for_as_much(pattern):
     assert len(gone) == round(0.6 * blocks_in(layers, pattern))
 
 
+@pytest.mark.parametrize("pattern", [UNSTRUCTURED, BLOCK_1X4])
+def test_speed_equals_ranking_lamp_scores_by_cost(pattern):
+    layers = network([(6, 8, 3, 3), (5, 8), (4, 12, 1, 1)], seed=5)
+    keyed = []
+    for name, weight in layers.items():
+        energy = block_scores(weight, pattern).double().flatten()
+        energy = energy if pattern is BLOCK_1X4 else energy.square()
+        keyed += sorted((float(e / energy[energy >= e].sum()) / COSTS[name], name) for e in energy)[:-1]
+    keep = len(keyed) + len(layers) - round(0.7 * (len(keyed) + len(layers)))
+    best = [name for _, name in sorted(keyed, reverse=True)[: keep - len(layers)]]  # every layer keeps its best block
+    counts = allocate(layers, 0.7, method="speed", pattern=pattern, costs=COSTS)
+    assert counts == {name: 1 + best.count(name) for name in layers}
+
+
+def test_speed_with_equal_costs_is_lamp_and_does_not_see_the_scale_of_a_layer():
+    layers = network([(6, 8, 3, 3), (5, 8), (4, 12, 1, 1)], seed=2)
+    lamp = allocate(layers, 0.7, method="lamp", pattern=BLOCK_1X4)
+    assert allocate(layers, 0.7, method="speed", pattern=BLOCK_1X4, costs=dict.fromkeys(layers, 5.0)) == lamp
+    scaled = {name: 10.0**number * weight for number, (name, weight) in enumerate(layers.items())}
+    by_speed = allocate(layers, 0.7, method="speed", pattern=BLOCK_1X4, costs=COSTS)
+    assert allocate(scaled, 0.7, method="speed", pattern=BLOCK_1X4, costs=COSTS) == by_speed
+    assert by_speed["layer2"] < lamp["layer2"]  # the dear one
+
+
 def test_costs_count_by_their_ratio_and_equal_ones_are_global():
     layers = network([(6, 8, 3, 3), (5, 8), (4, 12, 1, 1)], seed=2)
     by_cost = allocate(layers, 0.7, method="cost", pattern=BLOCK_1X4, costs=COSTS)
@@ -146,9 +170,11 @@ def test_costs_count_by_their_ratio_and_equal_ones_are_global():
         ({"layer0": float("nan"), "layer1": 1.0}, "a block of layer 'layer0' costs nan; give a number above 0"),
     ],
 )
-def test_costs_that_say_nothing_are_refused(costs, match):
-    with pytest.raises(InvalidRecipe, match=match):
-        allocate(network([(4, 4), (4, 4)]), 0.5, method="cost", pattern=UNSTRUCTURED, costs=costs)
+@pytest.mark.parametrize("method", ["cost", "speed"])
+def test_costs_that_say_nothing_are_refused(costs, match, method):
+    with pytest.raises(InvalidRecipe, match=match) as refused:
+        allocate(network([(4, 4), (4, 4)]), 0.5, method=method, pattern=UNSTRUCTURED, costs=costs)
+    assert "missing" not in match or f"allocation '{method}'" in str(refused.value)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.8, 0.9])
@@ -216,7 +242,10 @@ def test_n_of_m_sets_its_own_sparsity(method):
         ({"sparsity": -0.1}, "sparsity -0.1 is not a share of zeros"),
         ({"sparsity": 90}, "sparsity 90 is not a share of zeros"),
         ({"sparsity": float("nan")}, "sparsity nan is not a share of zeros"),
-        ({"method": "magic"}, "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp, cost, sensitivity"),
+        (
+            {"method": "magic"},
+            "allocation 'magic' is unknown; choose one of global, uniform, erk, lamp, cost, speed, sensitivity",
+        ),
         ({"minimum_density": 2.0}, "minimum density 2.0 is not a share"),
         ({"layers": {}}, "there are no layers to prune"),
         ({"pattern": TWO_FOUR, "sparsity": 0.9}, "pattern '2:4' has sparsity 0.5 and cannot have 0.9"),

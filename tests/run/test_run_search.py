@@ -61,6 +61,11 @@ def test_the_usual_split():
         ("quantize", 2),
         ("distill", 2),
     ]
+    splits = {
+        pattern: {usual_stages(epochs, pattern=pattern, budget=Budget())[0].allocation for epochs in (0, 5)}
+        for pattern in ("1x4", "unstructured", "channel")
+    }
+    assert splits == {"1x4": {"speed"}, "unstructured": {"global"}, "channel": {"global"}}
     with pytest.raises(InvalidRecipe, match="--epochs is -1; it must be 0 or more"):
         split_epochs(-1)
 

@@ -218,7 +218,7 @@ def test_masks_are_cut_with_the_channels():
         ),
         ({"multiple_of": "measured"}, r"'measured' times channels that are removed at once; set pattern to channel and schedule"),
         ({"multiple_of": "measured", "pattern": "channel", "schedule": "cubic"}, r"schedule to one_shot, or give a number"),
-        ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; set it to cost, or leave costs out"),
+        ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; take cost or speed, or omit them"),
         ({"pattern": "channel", "regroup": True}, r"set regroup in the stage that prunes in 1x4"),
         ({"pattern": "unstructured", "regroup": True}, r"pattern unstructured has no blocks to regroup"),
         ({"pattern": "3x3"}, r"pattern '3x3' is unknown"),
@@ -250,6 +250,16 @@ def test_by_cost_the_layers_with_large_maps_lose_more():
     names = list(weighted_layers(dense("residual").network))[1:-1]
     assert densities(allocation="cost", costs=dict.fromkeys(names, 16.0)) == by_weight
     assert densities(allocation="cost", costs=dict(zip(names, [32.0, 32.0, 8.0], strict=True))) == by_cost
+
+
+def test_by_speed_a_block_costs_its_positions_and_the_reading_of_it():
+    def kept(**settings):
+        begun = prune(pattern="1x4", sparsity=0.6, budget=NONE, allocation="speed", **settings)
+        return [int(mask.sum()) for mask in prunable(run_stage(dense("residual"), begun, resources("residual")).network)]
+
+    names = list(weighted_layers(dense("residual").network))[1:-1]
+    assert kept() == kept(costs=dict(zip(names, [64 + 11.0, 64 + 11.0, 16 + 11.0], strict=True)))
+    assert kept() != kept(costs=dict.fromkeys(names, 1.0))
 
 
 def test_a_layer_without_a_cost_is_named():

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from paretrim.errors import InvalidRecipe
 from paretrim.stages.distill.stage import Distill
+from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.criteria import SECOND_ORDER
+from paretrim.stages.prune.patterns import BLOCK_1X4
 from paretrim.stages.prune.stage import CHANNEL, Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
@@ -41,14 +43,16 @@ def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", bu
     """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``.
 
     Without epochs: prune by second order, fit the weights that stay, quantize. Channels are removed by magnitude all the same.
+    Zeros in blocks are there to be fast, so they are split over the layers by what a block takes.
     """
+    allocation: Allocation = "speed" if pattern == BLOCK_1X4.text else "global"
     if epochs == 0 and pattern != CHANNEL:
         untrained = replace(budget, epochs=0)
-        prune_and_fit = Prune(budget=untrained, sparsity=sparsity, pattern=pattern, score=SECOND_ORDER, compensate=True)
-        return prune_and_fit, Quantize(budget=untrained)
+        cut = Prune(budget=untrained, sparsity=sparsity, pattern=pattern, allocation=allocation)
+        return replace(cut, score=SECOND_ORDER, compensate=True), Quantize(budget=untrained)
     prune, quantize, distill = (replace(budget, epochs=part) for part in split_epochs(epochs))
     return (
-        Prune(budget=prune, sparsity=sparsity, pattern=pattern),
+        Prune(budget=prune, sparsity=sparsity, pattern=pattern, allocation=allocation),
         Quantize(budget=quantize),
         Distill(budget=distill),
     )

@@ -9,6 +9,7 @@ the count is exact and a larger sparsity takes from every layer a superset of wh
 ``lamp``         key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
 ``cost``         key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
                  masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
+``speed``        key = the block's LAMP score / what a block of its layer costs: no layer is emptied because its blocks are dear
 ``uniform``      the i-th best block of a layer with n blocks has key n / (i - 1/2)
 ``erk``          the same with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
                  (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
@@ -34,10 +35,11 @@ from torch import Tensor
 from paretrim.curves import Curve
 from paretrim.errors import InvalidRecipe, WeightsMismatch, located
 from paretrim.method import OURS, Method
+from paretrim.stages.prune.block_costs import BY_COST, check_costs
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, block_shape, mask_for, survivors
 from paretrim.stages.prune.scores import lamp, largest
 
-Allocation = Literal["global", "uniform", "erk", "lamp", "cost", "sensitivity"]
+Allocation = Literal["global", "uniform", "erk", "lamp", "cost", "speed", "sensitivity"]
 
 METHODS = (
     Method(
@@ -81,6 +83,16 @@ METHODS = (
         recipe="cost",
         settings=("prune.costs",),
     ),
+    Method(
+        name="speed",
+        kind="allocation",
+        source=OURS,
+        what="the LAMP score for the compute cost of the remaining blocks; the default of compress for zeros in blocks",
+        formula="key(block) = LAMP score / (positions + 11), what a block of the layer takes in the native runtime; "
+        "keep the largest keys",
+        recipe="speed",
+        settings=("prune.costs",),
+    ),
 )
 
 MINIMUM_DENSITY = 0.005
@@ -120,11 +132,11 @@ def allocate(
         layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
             the place of magnitudes in this module.
         sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
-        method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost`` or ``sensitivity``; see the head of this module.
+        method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed`` or ``sensitivity``; see the head of this module.
         pattern: what a block is.
         alive: masks of earlier stages, for all layers or some; what is False there stays zero.
         minimum_density: see above, in [0, 1].
-        costs: for ``cost``, what one living block of each layer costs, above 0, in any unit; layers that are not in
+        costs: for ``cost`` and ``speed``, what one living block of each layer costs, above 0, in any unit; layers that are not in
             ``layers`` may be named.
         curves: for ``sensitivity``, the scan of every layer, in blocks of this pattern and by these scores.
 
@@ -136,8 +148,8 @@ def allocate(
         UnsupportedOperation: a weight has fewer than two dimensions.
     """
     _check(layers, sparsity, method, pattern, alive or {}, minimum_density)
-    if method == "cost":
-        _check_costs(layers, costs or {})
+    if method in BY_COST:
+        check_costs(layers, costs or {}, method)
     if method == "sensitivity" and not pattern.fixed:
         _check_curves(layers, curves or {}, pattern)
     if pattern.fixed:
@@ -230,17 +242,6 @@ def _check(
             )
 
 
-def _check_costs(layers: Mapping[str, Tensor], costs: Mapping[str, float]) -> None:
-    missing = [name for name in layers if name not in costs]
-    if missing:
-        raise InvalidRecipe(
-            f"allocation 'cost' needs the cost of a block of every layer that is pruned; missing are {', '.join(missing)}"
-        )
-    for name in layers:
-        if not 0 < costs[name] < math.inf:
-            raise InvalidRecipe(f"a block of layer '{name}' costs {costs[name]}; give a number above 0")
-
-
 def _check_curves(layers: Mapping[str, Tensor], curves: Mapping[str, Curve], pattern: Pattern) -> None:
     for name, weight in layers.items():
         units = math.prod(block_shape(weight.shape, pattern))
@@ -317,9 +318,10 @@ def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int],
 def _keys(layer: _Layer, method: Allocation, pattern: Pattern) -> Tensor:
     """Keys of all methods that rank, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
     keys = layer.scores
-    if method in ("lamp", "cost"):
+    if method == "lamp" or method in BY_COST:
         energy = keys.clamp(min=0) if pattern.block > 1 else keys.clamp(min=0).double().square()
-        keys = (lamp(energy) if method == "lamp" else energy / layer.cost).where(torch.isfinite(layer.scores), -torch.inf)
+        gains = energy if method == "cost" else lamp(energy)
+        keys = (gains / layer.cost if method in BY_COST else gains).where(torch.isfinite(layer.scores), -torch.inf)
     if method == "sensitivity" and layer.curve is not None:
         keys = _by_rank(layer.scores, torch.from_numpy(layer.curve.keys()))
     return keys.where(~largest(layer.scores, layer.guarded), torch.inf).flatten()

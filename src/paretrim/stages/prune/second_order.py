@@ -160,7 +160,11 @@ def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Ten
         square = damped(about.inputs[group])
         pull = square - about.inputs[group]  # damping draws towards the weights that were there, not towards 0
         squares.append(square)
-        parts.append(fitted(square, about.targets[group] + rows @ pull, masks[group]))
+        varies = about.inputs[group].diagonal() > 0
+        part = rows.where(masks[group], 0)  # what reads inputs that never vary has no say in the fit and stays as it is
+        wanted = (about.targets[group] + rows @ pull)[:, varies]
+        part[:, varies] = fitted(square[varies][:, varies], wanted, masks[group][:, varies])
+        parts.append(part)
     new = torch.stack(parts)
     if factor is not None:
         new = on_its_grid_(layer, new, squares, masks, factor)

@@ -21,6 +21,7 @@ from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network, is_fixed
 from paretrim.stages.prune.allocation import Allocation, masks
+from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
 from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.measured import liked_multiple
@@ -67,9 +68,9 @@ class Prune:
 
     ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
     0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
-    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``sensitivity`` (channels: ``global``,
-    ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes each layer alone, more and more, and looks at the loss on
-    validation images, as many as there are calibration images; it goes with ``one_shot``.
+    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed``, ``sensitivity`` (channels:
+    ``global``, ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes each layer alone, more and more, and looks at the
+    loss on validation images, as many as there are calibration images; it goes with ``one_shot``.
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
     whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
     ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
@@ -86,8 +87,8 @@ class Prune:
     ``compensate`` fits the weights that stay, layer by layer, so that every layer gives on calibration images what it gave
     before: pruning without training. It goes with ``one_shot`` and with every score and pattern but ``channel``.
 
-    ``costs``, for the allocation ``cost``, says what a living block of each layer costs, such as microseconds measured; without
-    it, what counts is at how many positions a block is multiplied.
+    ``costs``, for the allocations ``cost`` and ``speed``, says what a living block of each layer costs, such as microseconds
+    measured. Without it, ``cost`` counts at how many positions a block is multiplied, and ``speed`` also the reading of it.
 
     ``regroup`` first puts channels in an order in which blocks of four keep more; the network computes the same, and nothing is
     left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
@@ -138,8 +139,8 @@ class Prune:
                 "prune: multiple_of 'measured' times channels that are removed at once; set pattern to channel and schedule to "
                 "one_shot, or give a number"
             )
-        if self.costs is not None and self.allocation != "cost":
-            raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; set it to cost, or leave costs out")
+        if self.costs is not None and self.allocation not in BY_COST:
+            raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; take cost or speed, or omit them")
         if self.compensate and (self.pattern == CHANNEL or self.schedule != "one_shot"):
             raise InvalidRecipe(
                 f"prune: compensate fits the weights that a one_shot cut leaves, and here pattern is {self.pattern} and schedule "
@@ -273,8 +274,9 @@ class Prune:
         """The masks for these scores of the network's weights."""
         pattern = parse_pattern(self.pattern)
         costs = None
-        if self.allocation == "cost":
-            costs = {name: float(positions(network, name)) for name in scores} if self.costs is None else self.costs
+        if self.allocation in BY_COST:
+            counted = counted_costs(network, scores, reading=self.allocation == "speed")
+            costs = counted if self.costs is None else self.costs
         return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs, curves=curves)
 
     def _most_on_the_way(self, network: Network) -> float:
@@ -342,8 +344,3 @@ class Prune:
 
 def _magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.abs() for name, weight in weights.items()}
-
-
-def positions(network: Network, name: str) -> int:
-    """How often one weight of a layer is multiplied for one image: the positions of its output, 1 for a linear layer."""
-    return math.prod(network.structure.types[name].shape[1:])

@@ -20,8 +20,9 @@ DAMPING = 0.01
 _AT_ONCE = 2**23
 """Numbers of inverses that are worked on at once: fewer would cost more in calls than in arithmetic."""
 
-_EXACT = 1536
-"""Up to this width one block leaves at a time; wider rows lose several before the costs of the others are computed again."""
+_EXACT = 640
+"""Up to this width one block leaves at a time; wider rows lose several before the costs of the others are computed again, which
+makes products of large matrices out of passes over memory."""
 
 _RISE = 1e-9
 """A block that seems cheaper than one before it counts as dearer by this share."""

@@ -1,0 +1,155 @@
+"""Ways to split zeros in blocks over the layers, at equal estimated time: one line of JSON for each result.
+
+    python benchmarks/allocations.py --out results/allocations.jsonl [--seeds 5] [--folder FOLDER]
+    python benchmarks/allocations.py --out results/allocations.jsonl --weights FILE [--data DIR]
+
+The first call trains the small ResNet of ``pruning_methods.py`` on digits for 12 epochs, cuts blocks by magnitude at once and
+trains for 4 epochs; accuracy is that on the test images. The second takes a pretrained ResNet-20 for CIFAR-10, cuts by second
+order and fits what stays, without training; accuracy is that on validation images, since the default is chosen by it. The zeros
+of every split are as many as make the blocks that stay take the time that they take with the reference split, by the time of a
+block that ``block_costs.py`` counts. Lines that are there are not made again; ``allocations_page.py`` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pruning_methods import EXECUTION, least, seeds_of
+from torch import Tensor
+from without_training import IMAGENET
+
+from paretrim.data.batches import EvalBatches
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.network import Network
+from paretrim.run.candidate import Candidate
+from paretrim.run.pipeline import run_stage
+from paretrim.run.recipe import parse_recipe
+from paretrim.run.start import Start, start_from
+from paretrim.stages.prune.allocation import Allocation, allocate, masks
+from paretrim.stages.prune.block_costs import counted_costs
+from paretrim.stages.prune.criteria import by_magnitude
+from paretrim.stages.prune.patterns import BLOCK_1X4
+from paretrim.stages.prune.second_order import compensate_, second_order_scores
+from paretrim.stages.prune.stage import Prune
+from paretrim.train.budget import Budget
+from paretrim.train.evaluate import evaluate
+
+SPLITS: Mapping[str, tuple[Allocation, bool | None]] = {
+    "global": ("global", None),
+    "uniform": ("uniform", None),
+    "speed": ("speed", True),
+    "cost": ("cost", False),
+    "cost, with reading": ("cost", True),
+}
+"""Allocation, and whether its costs hold the reading of a block; None where costs have no say."""
+
+DIGITS, PRETRAINED = "small ResNet, digits", "ResNet-20, CIFAR-10"
+GLOBAL_ZEROS = (0.8, 0.9)
+"""Of the global split, whose time the others have on digits."""
+
+UNIFORM_ZEROS = (0.7,)
+"""Of equal shares, whose time the others have on the pretrained network."""
+
+CALIBRATION = 256
+BUDGET = Budget(epochs=4, learning_rate=0.05, batch_size=32)
+KEYS = ("network", "zeros_of_reference", "split", "seed")
+Case = tuple[str, float, str, int]
+
+
+def costs_of(network: Network, scores: Mapping[str, Tensor], split: str) -> dict[str, float] | None:
+    """The costs that a split goes by."""
+    reading = SPLITS[split][1]
+    return None if reading is None else counted_costs(network, scores, reading=reading)
+
+
+def equal_times(
+    network: Network, scores: Mapping[str, Tensor], reference: str, zeros: float
+) -> Iterator[tuple[str, float, float]]:
+    """Every split with its zeros, and the time of its blocks relative to the reference."""
+    time = counted_costs(network, scores, reading=True)
+
+    def taken(split: str, share: float) -> float:
+        costs = costs_of(network, scores, split)
+        kept = allocate(scores, share, method=SPLITS[split][0], pattern=BLOCK_1X4, costs=costs)
+        return sum(time[layer] * count for layer, count in kept.items())
+
+    wanted = taken(reference, zeros)
+    for split in SPLITS:
+        share = zeros if split == reference else least(lambda share, split=split: taken(split, share) <= wanted)
+        yield split, share, taken(split, share) / wanted
+
+
+def prunable(network: Network, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The scores of the layers that pruning takes blocks from."""
+    return {name: scores[name] for name in Prune(pattern=BLOCK_1X4.text).layers_of(network)}
+
+
+def trained(start: Start, test: EvalBatches, scores: Mapping[str, Tensor], split: str, zeros: float) -> float:
+    """Test accuracy after a cut by magnitude and four epochs."""
+    method = SPLITS[split][0]
+    stage = Prune(
+        pattern=BLOCK_1X4.text, sparsity=zeros, allocation=method, costs=costs_of(start.network, scores, split), budget=BUDGET
+    )
+    found = run_stage(Candidate(start.network), stage, start.resources(None))
+    return evaluate(found.network, test.epoch(0), EXECUTION.torch_device())
+
+
+def fitted(start: Start, scores: Mapping[str, Tensor], split: str, zeros: float) -> float:
+    """Validation accuracy after a cut by second order, with the weights that stay fitted."""
+    network = copy.deepcopy(start.network)
+    costs = costs_of(network, scores, split)
+    for name, mask in masks(scores, zeros, method=SPLITS[split][0], pattern=BLOCK_1X4, costs=costs).items():
+        set_mask_(weighted_layers(network)[name], mask)
+    compensate_(network, start.network, start.calibration, list(scores))
+    return evaluate(network, start.validation.epoch(0), EXECUTION.torch_device())
+
+
+def on_digits(seeds: int, folder: Path) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
+    """Every case on digits, its zeros and time, and what makes its accuracy."""
+    for seed, (start, test) in enumerate(zip(*seeds_of(seeds, folder), strict=True)):
+        scores = prunable(start.network, by_magnitude(start.network, start.resources(None)))
+        for share in GLOBAL_ZEROS:
+            for split, zeros, time in equal_times(start.network, scores, "global", share):
+                run = functools.partial(trained, start, test.batches, scores, split, zeros)
+                yield (DIGITS, share, split, seed), zeros, time, run
+
+
+def on_pretrained(weights: str, folder: str | None) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
+    """The same on the pretrained network."""
+    data = {"name": "cifar10", **IMAGENET, **({"folder": folder} if folder else {})}
+    recipe = parse_recipe({"model": {"network": "resnet20", "weights": weights}, "data": data})
+    start, _ = start_from(replace(recipe, execution=EXECUTION, calibration_images=CALIBRATION))
+    names = list(Prune(pattern=BLOCK_1X4.text).layers_of(start.network))
+    scores = second_order_scores(start.network, start.resources(None), names=names, pattern=BLOCK_1X4)
+    for share in UNIFORM_ZEROS:
+        for split, zeros, time in equal_times(start.network, scores, "uniform", share):
+            yield (PRETRAINED, share, split, 0), zeros, time, functools.partial(fitted, start, scores, split, zeros)
+
+
+def main() -> None:
+    """Make every line that is not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
+    parser.add_argument("--weights", help="of ResNet-20 for CIFAR-10")
+    parser.add_argument("--data", help="folder of CIFAR-10")
+    given = parser.parse_args()
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
+    done = {tuple(json.loads(line)[key] for key in KEYS) for line in lines}
+    found = on_pretrained(given.weights, given.data) if given.weights else on_digits(given.seeds, given.folder)
+    for case, zeros, time, run in found:
+        if case not in done:
+            facts = dict(zip(KEYS, case, strict=True)) | {"zeros": zeros, "time": time, "accuracy": run()}
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
