@@ -23,7 +23,16 @@ SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of zeros of a sweep."""
 
 IMAGES, SHOWN, SHOWN_FIRST, BATCH = 256, 6, 4, 64
-"""Images that are looked at, those that are shown, how many of them were asked for, and those at once."""
+"""Images that are looked at, those that are shown, how many of them were asked for, and those at once: the most of each."""
+
+WORK = 4 * 10**12
+"""Multiply-adds of all passes together, about a minute on one core: of a large network fewer images are looked at."""
+
+PASSES = len(SHARES) + 3
+"""How often an image passes a network: in the sweep, and for its class map, where forward and backward count three."""
+
+VALUES = 2**27
+"""Numbers of all values of the images that are computed at once, half a GiB."""
 
 
 def look_into_files(
@@ -34,24 +43,34 @@ def look_into_files(
     first_shown: Sequence[int] = (),
     at: str = "",
 ) -> InsideComparison:
-    """Look into the networks of two ``.trim`` files, at the first :data:`IMAGES` of images [N, C, H, W] as each file takes them.
+    """Look into the networks of two ``.trim`` files, at the first of images [N, C, H, W] as each file takes them.
 
+    They are at most :data:`IMAGES`, and of large networks fewer (:func:`affordable`).
     Of the images ``first_shown`` at most :data:`SHOWN_FIRST` are shown.
     """
-    networks, inputs = [], []
-    for file, all_images in zip(files, images, strict=True):
+    networks, specs, inputs = [], [], []
+    for file in files:
         network, spec = network_from_file(file)
-        given = torch.from_numpy(all_images[:IMAGES])
-        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
         networks.append(network)
+        specs.append(spec)
+    few = affordable(networks)
+    for spec, all_images in zip(specs, images, strict=True):
+        given = torch.from_numpy(all_images[:few])
+        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
     return look_inside(
         (networks[0], networks[1]),
         (inputs[0], inputs[1]),
-        torch.from_numpy(labels[:IMAGES]),
-        _for_people(images[0][:IMAGES]),
+        torch.from_numpy(labels[:few]),
+        _for_people(images[0][:few]),
         first_shown=first_shown[:SHOWN_FIRST],
         at=at,
     )
+
+
+def affordable(networks: Sequence[Network]) -> int:
+    """How many images :data:`WORK` allows, at least as many as are shown and at most :data:`IMAGES`."""
+    work = PASSES * sum(network.graph(weights=False).multiply_adds for network in networks)
+    return max(SHOWN, min(IMAGES, WORK // max(work, 1)))
 
 
 def look_inside(
@@ -82,7 +101,8 @@ def look_inside(
         for position in order[:SHOWN]
     ]
     weights = [{name: layer.masked_weight().detach().numpy() for name, layer in weighted_layers(one).items()} for one in networks]
-    read = [_read(network, given[:BATCH]) for network, given in zip(networks, inputs, strict=True)]
+    few = min(map(_at_once, networks))
+    read = [_read(network, given[:few]) for network, given in zip(networks, inputs, strict=True)]
     accuracies = [sweep(network, given, labels) for network, given in zip(networks, inputs, strict=True)]
     swept = tuple(SweepPoint(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
     return InsideComparison(tuple(map(float, similarity)), tuple(examples), histograms(*weights), histograms(*read), swept)
@@ -90,13 +110,12 @@ def look_inside(
 
 def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:
     """Accuracy with the smallest weights set to zero over all layers, at every share of :data:`SHARES`, without training."""
-    found = []
-    for share in SHARES:
-        private = copy.deepcopy(network)
-        layers = list(weighted_layers(private).values())
-        sizes = torch.cat([layer.masked_weight().detach().abs().flatten() for layer in layers])
-        kept = torch.ones(len(sizes), dtype=torch.bool)
-        kept[sizes.argsort(stable=True)[: round(share * len(sizes))]] = False
+    private = copy.deepcopy(network)
+    layers = list(weighted_layers(private).values())
+    sizes = torch.cat([layer.masked_weight().detach().abs().flatten() for layer in layers])
+    order, kept, found = sizes.argsort(stable=True), torch.ones(len(sizes), dtype=torch.bool), []
+    for share in SHARES:  # ascending, so masks only shrink
+        kept[order[: round(share * len(sizes))]] = False
         for layer, part in zip(layers, torch.split(kept, [layer.weight.numel() for layer in layers]), strict=True):
             set_mask_(layer, part.view_as(layer.weight) & (layer.masked_weight() != 0))
         found.append(float((_decided(private, inputs) == labels).float().mean()))
@@ -111,13 +130,19 @@ def _for_people(images: Values) -> Pixels:
     return np.asarray(shown.transpose(0, 2, 3, 1) if shown.shape[1] == 3 else shown[:, 0], np.uint8)
 
 
+def _at_once(network: Network) -> int:
+    """Images whose values fit into :data:`VALUES`, at most :data:`BATCH`."""
+    return max(1, min(BATCH, VALUES // sum(kind.size for kind in network.structure.types.values())))
+
+
 def _decided(network: Network, inputs: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([network.outputs(part)[0].argmax(1) for part in torch.split(inputs, BATCH)])
+        return torch.cat([network.outputs(part)[0].argmax(1) for part in torch.split(inputs, _at_once(network))])
 
 
 def _maps(network: Network, inputs: Tensor, labels: Tensor, at: str) -> Tensor:
-    parts = zip(torch.split(inputs, BATCH), torch.split(labels, BATCH), strict=True)
+    size = _at_once(network)
+    parts = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
     return torch.cat([class_maps(network, part.clone(), classes, at=at) for part, classes in parts])
 
 

@@ -1,0 +1,60 @@
+"""The section of docs/training-speed.md on stored sparse logits, made from results/sparse-logits.jsonl and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from estimates import verdict_at_most
+
+from paretrim.intervals import Estimate
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "training-speed.md"
+RESULTS = ROOT / "results" / "sparse-logits.jsonl"
+BEGIN = "<!-- From here to the end marker: python benchmarks/sparse_logits.py --markdown -->"
+END = "<!-- end of sparse logits -->"
+
+MOST_BYTES = 0.1
+"""What the store may take at most, as a share of dense float32 logits."""
+
+MOST_TIME = 1.05
+"""What a step that reads stored logits may cost at most, as a multiple of the plain step."""
+
+
+def section(text: str) -> str:
+    """A table with a row for each line, and where the lines come from."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    rows = [
+        "| network | top | bytes an image and epoch | of float32 logits | at most 0.1 | CPU time of a step over the plain step "
+        "| at most 1.05 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *map(_row, lines),
+    ]
+    origins = dict.fromkeys(map(_origin, lines))
+    return "\n".join([*rows, "", *origins])
+
+
+def _row(line: Mapping[str, Any]) -> str:
+    share = line["stored_bytes"] / line["dense_bytes"]
+    each = line["stored_bytes"] / (line["images"] * line["epochs"])
+    small = "yes" if share <= MOST_BYTES else "no"
+    verdict = verdict_at_most(Estimate(line["ratio"], line["ratio_low"], line["ratio_high"]), MOST_TIME, "x")
+    ratio = f"{line['ratio']:.3f} [{line['ratio_low']:.3f}, {line['ratio_high']:.3f}]"
+    return f"| {line['network']} | {line['top']} | {each:.1f} | {share:.3f} | {small} | {ratio} | {verdict} |"
+
+
+def _origin(line: Mapping[str, Any]) -> str:
+    made = f"{line['cpu']}; torch {line['versions']['torch']}; commit {line['commit'] or 'unknown'}"
+    threads = f"{line['threads']} thread{'s' if line['threads'] > 1 else ''}"
+    how = f"{line['images']:,} images of {line['data']}, batches of {line['batch']}, {threads}, {line['rounds']} rounds"
+    quiet = f"plain step {line['plain_cpu_ms']:.0f} ms; {line['load']:.1f} processes for each core"
+    return f"- {line['network']}: {made}; {how}; {quiet}."
+
+
+def page_of(page: str, lines: str) -> str:
+    """The page, with the part between its markers written again."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{section(lines)}\n\n{END}{rest.split(END)[1]}"
