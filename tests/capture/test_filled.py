@@ -55,10 +55,46 @@ def test_a_filled_tensor_is_what_it_is_filled_with(name):
     assert ("pad" in {node.op for node in graph.nodes}) == (name in BESIDE)
 
 
+def twice(x):
+    out = torch.zeros_like(x)
+    out += x
+    out += x
+    return out
+
+
+def seen_between(x):
+    out = torch.zeros(x.shape)
+    out += x
+    before = out * 2
+    out.mul_(3.0)
+    return before + out
+
+
+INTO = {
+    "sum": lambda _, x: torch.zeros_like(x).add_(x),
+    "difference": lambda _, x: torch.full_like(x, 0.5).sub_(x),
+    "product": lambda _, x: x.new_ones(x.shape).mul_(x),
+    "copy": lambda _, x: torch.zeros_like(x).copy_(x),
+    "twice": lambda _, x: twice(x),
+    "seen between": lambda _, x: seen_between(x),
+}
+
+
+@pytest.mark.parametrize("name", INTO)
+def test_what_is_written_into_a_new_tensor_counts(name):
+    module = body(INTO[name])
+    with torch.no_grad():
+        expected = module(IMAGES.clone())
+    torch.testing.assert_close(Network(capture(module, SHAPE)).eval()(IMAGES), expected, rtol=1e-5, atol=1e-5)
+
+
 def shifted(x):
     out = torch.zeros_like(x)
     out[:, :, 1:] = x[:, :, :-1]
     return out
+
+
+PARTS = r"it writes activations into '.*', which is the same for every image until then; .* join parts with torch.cat"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +102,8 @@ def shifted(x):
     [
         (lambda self, x: self.c(torch.cat([x[:, :4], torch.zeros_like(x), x[:, 4:]], 1)), "is the same for every image"),
         (lambda self, x: self.c(torch.cat([x, torch.ones_like(x)], 1)), "is the same for every image"),
-        (lambda self, x: self.c(torch.cat([x, shifted(x)], 1)), "which the network itself changes at every call"),
-        (lambda _, x: torch.max(x, shifted(x)), "which the network itself changes at every call"),
+        (lambda self, x: self.c(torch.cat([x, shifted(x)], 1)), PARTS),
+        (lambda _, x: torch.max(x, shifted(x)), PARTS),
     ],
 )
 def test_what_is_no_padding_is_refused(function, message):

@@ -100,6 +100,10 @@ REFUSED = {
     ),
     "new data": (put, r"it assigns to the .data of '.*', which is lost when the network is captured; give the result a name of"),
     "a copy of a part": (lambda _, x: x[:, :, 1:].contiguous().mul_(2), r"it overwrites 'contiguous', and '.*', which lies in"),
+    "a copy that need not be one": (
+        lambda _, x: x * x.permute(0, 2, 3, 1).contiguous().mul_(2).permute(0, 3, 1, 2),
+        r"unless torch has to copy it, which depends on the layout of the images, is read afterwards; use .clone",
+    ),
     "behind a dropout": (
         lambda self, x: F.dropout(x, 0.5, self.training)[:].mul_(2),
         r"it overwrites 'slice_1', and '.*', which",

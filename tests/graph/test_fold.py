@@ -81,3 +81,47 @@ def test_a_pad_of_channels_or_with_other_readers_stays():
     read = replace(read, nodes=(*read.nodes, Node("r", "relu", ("p",), read.nodes[0].type)))
     for graph in (padded((1, 1, 1), (0, 1, 1)), padded((0, 1, 1), (0, 1, 1), output="p"), read):
         assert merge_pads(graph).nodes == graph.nodes
+
+
+def behind_a_shuffle(cut):
+    """A convolution whose 12 channels become the pixels of 3, perhaps without the outermost of them, normalised there."""
+    rng = np.random.default_rng(4)
+    weight = {"weight": rng.normal(0, 1, (12, 2, 3, 3)).astype(f32)}
+    edges = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    size = (3, 9, 10) if cut else (3, 10, 10)
+    norm = {name: rng.uniform(0.5, 1.5, 3).astype(f32) for name in ("mean", "variance", "beta", "gamma")}
+    cuts = [Node("s", "slice", ("p",), ValueType(size), {"axis": 1, "start": 1, "stop": 10, "step": 1})] if cut else []
+    nodes = [
+        Node("c", "conv2d", (INPUT,), ValueType((12, 5, 5)), edges, weight),
+        Node("p", "pixel_shuffle", ("c",), ValueType((3, 10, 10)), {"factor": (2, 2)}),
+        *cuts,
+        Node("n", "batch_norm", ("s" if cut else "p",), ValueType(size), {"epsilon": 1e-5}, norm),
+        Node("r", "relu", ("n",), ValueType(size)),
+        Node("g", "adaptive_avg_pool", ("r",), ValueType((3, 2, 2)), {"output_size": (2, 2)}),
+        Node("f", "flatten", ("g",), ValueType((12,))),
+    ]
+    return Graph(InputSpec((2, 5, 5)), tuple(nodes), ("f",))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_norm_behind_channels_that_became_pixels_is_folded(cut):
+    """A transposed convolution is written so; every channel gets the factor and shift of the one that it is part of."""
+    graph = behind_a_shuffle(cut)
+    folded = fold(graph)
+    validate(folded)
+    assert [node.op for node in folded.nodes if node.op != "slice"] == [
+        "conv2d", "pixel_shuffle", "relu", "adaptive_avg_pool", "flatten"
+    ]  # fmt: skip
+    images = np.random.default_rng(5).normal(0, 1, (2, 2, 5, 5)).astype(f32)
+    expected = run(graph, images)
+    assert np.ptp(expected, axis=1).min() > 0.1
+    np.testing.assert_allclose(run(folded, images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_that_others_read_around_stays():
+    """Where the shuffled value has another reader, or is an output, its numbers may not change."""
+    graph = behind_a_shuffle(cut=False)
+    assert "batch_norm" in {node.op for node in fold(replace(graph, outputs=("f", "p"))).nodes}
+    more = Node("h", "adaptive_avg_pool", ("p",), ValueType((3, 1, 1)), {"output_size": (1, 1)})
+    also = replace(graph, nodes=(*graph.nodes, more), outputs=("f", "h"))
+    assert "batch_norm" in {node.op for node in fold(also).nodes}

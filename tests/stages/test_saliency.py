@@ -213,6 +213,20 @@ def test_channels_by_l1_and_by_the_scale_of_their_batchnorm():
     assert torch.equal(scales["head"], torch.ones(4, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_the_scale_of_a_transposed_convolution_is_that_of_the_norm_behind_its_pixels(padding):
+    """Four channels of the captured layer make the pixels of one channel, and are worth what that is."""
+    torch.manual_seed(0)
+    body = (nn.ConvTranspose2d(4, 3, 3, stride=2, padding=padding), nn.BatchNorm2d(3), nn.ReLU())
+    module = nn.Sequential(nn.Conv2d(2, 4, 3), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    with torch.no_grad():
+        module[2].weight.copy_(torch.tensor([0.5, -2.0, 1.0]))
+    private = Network(capture(module, (2, 8, 8)))
+    found = channel_scores_of("batchnorm", private, resources("residual"))
+    assert found["1"].tolist() == [0.5] * 4 + [2.0] * 4 + [1.0] * 4
+    assert found["0"].tolist() == [1.0] * 4
+
+
 def test_without_batchnorm_there_is_no_scale():
     with pytest.raises(InvalidRecipe, match="by the scale of the BatchNorm behind them, and this network has none; choose magn"):
         channel_scores_of("batchnorm", network("without_norm"), resources("without_norm"))

@@ -17,7 +17,7 @@ from torch.fx.node import map_arg
 from paretrim.capture.call import call_of, is_in_place, is_random, operation_of
 from paretrim.capture.work import Constant, Work
 
-_FILLING: Mapping[str, int | None] = MappingProxyType(
+FILLING: Mapping[str, int | None] = MappingProxyType(
     {
         **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), 0),
         **dict.fromkeys(("ones", "ones_like", "new_ones"), 1),
@@ -57,9 +57,9 @@ def is_constant(work: Work, node: FxNode) -> bool:
 def _filled(node: FxNode) -> torch.Tensor | None:
     """What an operation like ``torch.zeros_like`` makes for one image, [1, ...]: of its input it reads the shape alone."""
     made = node.meta.get("val")
-    if node.op != "call_function" or operation_of(node) not in _FILLING or not isinstance(made, torch.Tensor):
+    if node.op != "call_function" or operation_of(node) not in FILLING or not isinstance(made, torch.Tensor):
         return None
-    number = _FILLING[operation_of(node)]
+    number = FILLING[operation_of(node)]
     value = call_of(node).arguments["fill_value"] if number is None else number
     batched = made.ndim > 1 and not isinstance(made.shape[0], int)
     if not batched or made.dtype != torch.float32 or not isinstance(value, int | float):
@@ -80,6 +80,11 @@ def changes_constant(work: Work, node: FxNode) -> bool:
     kept = any(source.op == "placeholder" and constant.memory == memory for source, constant in work.constants.items())
     if not kept and all(source in work.constants for source in node.all_input_nodes):
         return False
+    if not kept:
+        raise call_of(node).refused(
+            f"it writes activations into '{work.constants[target].name}', which is the same for every image until then; compute "
+            "them by themselves, and join parts with torch.cat"
+        )
     work.changed.add(memory)
     work.constants[node] = work.constants[target]
     return True

@@ -53,7 +53,7 @@ def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Res
 
 def _decomposed(node: FxNode) -> GraphModule | None:
     """The operation as torch computes it on tensors of these shapes, with other operations."""
-    target = _out_of_place(node)
+    target = out_of_place(node)
     if target is None:
         return None
     composite = target.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
@@ -77,7 +77,7 @@ def _decomposed(node: FxNode) -> GraphModule | None:
     return None if same else program
 
 
-def _out_of_place(node: FxNode) -> OpOverload | None:
+def out_of_place(node: FxNode) -> OpOverload | None:
     """The operation itself, or of one that overwrites its first argument the form that gives the result as a new tensor."""
     target = node.target
     if not isinstance(target, OpOverload) or not is_in_place(node):

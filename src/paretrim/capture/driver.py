@@ -29,6 +29,7 @@ from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
 from paretrim.capture.families import refuse_other_families
+from paretrim.capture.filled import write_into_new_ones_
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.norms import NORMS
 from paretrim.capture.pooling import POOLING
@@ -99,6 +100,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     private = private_copy(module)
     program = program_of(private, shape)
     graph = program.module.graph
+    write_into_new_ones_(graph)
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}

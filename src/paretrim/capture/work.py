@@ -246,10 +246,12 @@ class Work:
                 assert isinstance(shown, View)
                 self.known[other] = replace(value, shape=shown.shape)
             elif any(call.node < user for user in other.users):
-                raise call.refused(
-                    f"it overwrites '{target}', and '{other}', which lies in the same memory, is read afterwards; "
-                    "use the form that is not in place"
-                )
+                if _in_one_memory(target, other):
+                    where, instead = "lies in the same memory", "use the form that is not in place"
+                else:
+                    where = "lies in the same memory unless torch has to copy it, which depends on the layout of the images"
+                    instead = "use .clone() where a copy is meant, else the form that is not in place"
+                raise call.refused(f"it overwrites '{target}', and '{other}', which {where}, is read afterwards; {instead}")
         for other in same:
             self.known[other] = value
 

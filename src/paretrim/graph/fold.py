@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.graph.fusion import Fusion, fuse
+from paretrim.graph.fusion import Fusion, fuse, norms_behind_moves
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.movement import PAD
 from paretrim.graph.operations.table import OPERATIONS, TRAINING_ONLY
@@ -61,7 +61,7 @@ def fold(graph: Graph, stored: Mapping[str, StoredWeight | None] = MappingProxyT
     if graph.input.takes_pixels:
         renamed[INPUT] = free_name("normalized_images", graph.types)
         nodes.append(Node(renamed[INPUT], "normalize", (INPUT,), ValueType(graph.input.shape)))
-    for run in fuse(graph):
+    for run in fuse(_with_norms_in_front(graph)):
         inputs = tuple(renamed.get(name, name) for name in run.head.inputs)
         if run.head.op in TRAINING_ONLY:
             renamed[run.head.name] = inputs[0]
@@ -75,6 +75,29 @@ def fold(graph: Graph, stored: Mapping[str, StoredWeight | None] = MappingProxyT
         if run.activation:
             nodes.append(replace(run.activation, inputs=(node.name,)))
     return replace(graph, nodes=tuple(nodes), outputs=tuple(renamed.get(name, name) for name in graph.outputs))
+
+
+def _with_norms_in_front(graph: Graph) -> Graph:
+    """The same function, with a BatchNorm behind what only moves a layer's pixels right behind the layer instead."""
+    names = dict[str, Node]()
+    inserted = dict[str, Node]()
+    taken = set(graph.types)
+    for found in norms_behind_moves(graph):
+        norm, first, last = found.batch_norm, found.moves[0], found.moves[-1]
+        name = free_name(f"{norm.name}.in_front", taken)
+        taken.add(name)
+        tensors = {key: np.repeat(values, found.places) for key, values in norm.tensors.items()}
+        inserted[found.head.name] = replace(norm, name=name, inputs=(found.head.name,), type=found.head.type, tensors=tensors)
+        names[first.name] = replace(first, inputs=(name,))
+        names[last.name] = replace(names.get(last.name, last), name=norm.name)
+    gone = {found.batch_norm.name for found in norms_behind_moves(graph)}
+    nodes = []
+    for node in graph.nodes:
+        if node.name not in gone:
+            nodes.append(names.get(node.name, node))
+        if node.name in inserted:
+            nodes.append(inserted[node.name])
+    return replace(graph, nodes=tuple(nodes))
 
 
 def folded_tensors(run: Fusion, stored: StoredWeight | None) -> dict[str, Array]:

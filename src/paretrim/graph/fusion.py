@@ -5,10 +5,12 @@ Training and freezing share this module, so fake quantizers sit exactly where th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
+from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, Node
 
 _PASSING = GRID_PRESERVING | TRAINING_ONLY
@@ -50,6 +52,40 @@ def fuse(graph: Graph) -> tuple[Fusion, ...]:
         run = Fusion(node, batch_norm, activation)
         runs[run.end.name] = run
     return tuple(runs[node.name] for node in graph.nodes if node.name in runs)
+
+
+@dataclass(frozen=True)
+class NormBehind:
+    """The BatchNorm that normalises the channels of a weighted layer behind what only moves pixels.
+
+    ``moves`` lie between the two, in order; ``places`` is how many channels of the layer become pixels of one: a transposed
+    convolution has one channel for every place in a block.
+    """
+
+    head: Node
+    moves: tuple[Node, ...]
+    batch_norm: Node
+    places: int
+
+
+def norms_behind_moves(graph: Graph) -> tuple[NormBehind, ...]:
+    """Those of a float graph: layer, ``pixel_shuffle`` or slices of rows and columns, BatchNorm, each read by the next alone."""
+    consumers = graph.consumers()
+    found = []
+    for head in (node for node in graph.nodes if node.op in WEIGHTED):
+        moves: list[Node] = []
+        places, at = 1, head
+        while len(consumers[at.name]) == 1 and at.name not in graph.outputs:
+            (at,) = consumers[at.name]
+            if at.op == "batch_norm" and moves:
+                found.append(NormBehind(head, tuple(moves), at, places))
+            settings = settings_of(at)
+            if at.op == "pixel_shuffle":
+                places *= math.prod(settings.pair("factor"))
+            elif at.op != "slice" or settings.integer("axis") == 0:
+                break
+            moves.append(at)
+    return tuple(found)
 
 
 def needed_inputs(graph: Graph) -> frozenset[str]:

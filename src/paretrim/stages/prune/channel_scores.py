@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.fusion import fuse
+from paretrim.graph.fusion import fuse, norms_behind_moves
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT
 from paretrim.method import Method
@@ -67,20 +67,25 @@ def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]
 def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, Tensor]:
     """``|gamma|`` of the BatchNorm behind the layer, 1 where there is none.
 
+    Behind a transposed convolution every channel of the BatchNorm has the pixels of several channels of the captured layer.
+
     Raises:
         InvalidRecipe: the network has no BatchNorm behind any layer.
 
     Source: network slimming, Liu et al. 2017, arXiv 1708.06519, without its penalty.
     """
-    norms = norms_behind(network)
-    if not norms:
+    scales = {name: norm.gamma for name, norm in norms_behind(network).items()}
+    norms = network.batch_norms()
+    for found in norms_behind_moves(network.graph(weights=False)):
+        scales[found.head.name] = norms[found.batch_norm.name].gamma.repeat_interleave(found.places)
+    if not scales:
         raise InvalidRecipe(
             "score 'batchnorm' ranks channels by the scale of the BatchNorm behind them, and this network has none; "
             "choose magnitude, l1 or taylor"
         )
     return {
-        name: norms[name].gamma.detach().double().abs()
-        if name in norms
+        name: scales[name].detach().double().abs()
+        if name in scales
         else torch.ones(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
         for name, layer in weighted_layers(network).items()
     }
