@@ -23,6 +23,8 @@ def write_into_new_ones_(graph: FxGraph) -> None:
         with graph.inserting_before(node):
             new = graph.call_function(form, node.args, node.kwargs)
         new.meta = dict(node.meta)
-        filled.replace_all_uses_with(new, delete_user_cb=lambda user, kept=new: user is not kept)
-        node.replace_all_uses_with(new)
+        for user in [*filled.users, *node.users]:
+            if user is not new:
+                user.replace_input_with(node, new)
+                user.replace_input_with(filled, new)
         graph.erase_node(node)

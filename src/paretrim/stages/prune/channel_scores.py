@@ -74,7 +74,7 @@ def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, 
 
     Source: network slimming, Liu et al. 2017, arXiv 1708.06519, without its penalty.
     """
-    scales = {name: norm.gamma for name, norm in norms_behind(network).items()}
+    scales: dict[str, Tensor] = {name: norm.gamma for name, norm in norms_behind(network).items()}
     norms = network.batch_norms()
     for found in norms_behind_moves(network.graph(weights=False)):
         scales[found.head.name] = norms[found.batch_norm.name].gamma.repeat_interleave(found.places)
