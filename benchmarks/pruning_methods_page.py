@@ -15,6 +15,7 @@ from paretrim.intervals import Estimate, mean_interval
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "pruning-methods-digits.jsonl"
 LATENCIES = ROOT / "results" / "pruning-methods-latency.jsonl"
+DISTILLED = ROOT / "results" / "pruned-distilled.jsonl"
 PAGE = ROOT / "docs" / "studies" / "pruning-methods-digits.md"
 PLAIN = "magnitude, one shot"
 """What every method is compared with, in the same pattern; channels with the masks of single weights."""
@@ -61,13 +62,27 @@ def read(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+TAUGHT = """
+## 30% gone, with and without a teacher
+
+The same network ({dense} % dense, {seeds} seeds) loses 30 % of its weights, or of the channels of every layer, by magnitude at
+once and trains for 4 epochs: with labels, or with labels and the dense network as teacher (`kd`). FP32. Differences are to the
+dense network.
+
+```sh
+python benchmarks/pruned_distilled.py --out results/pruned-distilled.jsonl
+```
+
+| what is gone | training | accuracy | against dense |
+|---|---|---|---|
+"""
 UNTIMED = "Latency is not in these tables: it was not measured yet."
 TIMED = """Latency is the
 median in the native runtime on one thread, in microseconds, mean over seeds, with all files of a seed timed in one session."""
 
 
-def page(lines: Sequence[Line], latencies: Sequence[Line] = ()) -> str:
-    """The whole page; with a column of latency where there are lines of it."""
+def page(lines: Sequence[Line], latencies: Sequence[Line] = (), distilled: Sequence[Line] = ()) -> str:
+    """The whole page; with a column of latency and a table of pruning with a teacher where there are lines of them."""
     timed: dict[tuple[float, str, str], list[float]] = defaultdict(list)
     for line in latencies:
         timed[_case(line)].append(1e3 * _median(line))
@@ -93,6 +108,19 @@ def page(lines: Sequence[Line], latencies: Sequence[Line] = ()) -> str:
         for method, of in sorted(found.items(), key=lambda one: -_mean(one[1], "accuracy")):
             text += _row(method, of, plain)
             text += f" {_microseconds(timed[sparsity, pattern, method])} |\n" if timed else "\n"
+    return text + (_taught(distilled) if distilled else "")
+
+
+def _taught(lines: Sequence[Line]) -> str:
+    """The table of pruning with and without the dense network as teacher."""
+    by_case: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for line in lines:
+        by_case[str(line["pattern"]), str(line["method"])][int(str(line["seed"]))] = _number(line, "accuracy")
+    dense = by_case.pop(("", "dense"))
+    text = TAUGHT.format(dense=_percent(mean_interval(list(dense.values()))), seeds=len(dense))
+    for (pattern, method), found in by_case.items():
+        against = _points(mean_interval([right - dense[seed] for seed, right in found.items()]))
+        text += f"| {_in_words(pattern)} | {method} | {_percent(mean_interval(list(found.values())))} % | {against} |\n"
     return text
 
 
@@ -141,4 +169,4 @@ def _points(value: Estimate) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(read(LINES), read(LATENCIES)), encoding="utf-8")
+    PAGE.write_text(page(read(LINES), read(LATENCIES), read(DISTILLED)), encoding="utf-8")

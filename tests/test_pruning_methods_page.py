@@ -17,7 +17,7 @@ def line(method, accuracy, seed, **facts):
 
 
 def test_the_page_is_fresh(maker):
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(maker.read(maker.LINES), maker.read(maker.LATENCIES))
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(*map(maker.read, (maker.LINES, maker.LATENCIES, maker.DISTILLED)))
 
 
 def test_every_method_has_every_seed(maker):
@@ -49,3 +49,13 @@ def test_latencies_have_a_column_where_there_are_any(maker):
     timed = [line("other", 0.0, seed, p50_ms={"value": 0.01 + 0.002 * seed, "low": 0.01, "high": 0.02}) for seed in (0, 1)]
     rows = [row for row in maker.page(lines, timed).splitlines() if row.startswith(("| other", "| magnitude"))]
     assert [row.split(" | ")[-1] for row in sorted(rows)] == ["– |", "11.0 |"]
+
+
+def test_pruning_with_a_teacher_has_a_table_of_its_own(maker):
+    lines = [line("dense", 0.98, seed, pattern="", sparsity=0.0, epochs=0) for seed in (0, 1)]
+    lines += [line("magnitude, one shot", 0.9, seed) for seed in (0, 1)]
+    taught = [{"method": "dense", "pattern": "", "seed": seed, "accuracy": 0.9} for seed in (0, 1)]
+    taught += [{"method": "labels", "pattern": "channel", "seed": seed, "accuracy": 0.88} for seed in (0, 1)]
+    assert "with and without a teacher" not in maker.page(lines)
+    text = maker.page(lines, (), taught)
+    assert text.endswith("| whole channels | labels | 88.0 ± 0.0 % | -2.0 [-2.0, -2.0] |\n")
