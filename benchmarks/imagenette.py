@@ -24,7 +24,7 @@ from paretrim.train.execution import Execution
 
 NETWORK = "efficientnet-lite0"
 CLASSES = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
-"""ImageNet's numbers of the ten classes, in the order of their WordNet identifiers. The network tells all 1,000 apart."""
+"""ImageNet's numbers of the ten classes, in the order of their WordNet identifiers."""
 
 SIDE, MARGIN = 224, 32
 """The square that the network takes; of an image's short side, ``SIDE / (SIDE + MARGIN)`` is cut out of the centre."""
@@ -38,7 +38,7 @@ LabelledImages = tuple[Tensor, Tensor]
 
 
 def network() -> nn.Module:
-    """The network with its published weights.
+    """The network with its published weights; of its 1,000 logits those of the ten classes.
 
     Raises:
         ImportError: a package is not installed.
@@ -47,6 +47,13 @@ def network() -> nn.Module:
     loaded: nn.Module = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
         NETWORK, weights_path=weights
     )
+    known = loaded.get_submodule("_fc")
+    assert isinstance(known, nn.Linear)
+    head = nn.Linear(known.in_features, len(CLASSES))
+    with torch.no_grad():
+        head.weight.copy_(known.weight[list(CLASSES)])
+        head.bias.copy_(known.bias[list(CLASSES)])
+    loaded.set_submodule("_fc", head)
     return loaded.eval()
 
 
@@ -59,10 +66,10 @@ def prepared(image: Image.Image) -> Tensor:
 
 
 def images(archive: Path, part: str, chosen: slice) -> LabelledImages:
-    """Images float32 [N, 3, 224, 224] of ``train`` or ``test``, in an order drawn once, and their ImageNet classes [N]."""
+    """Images float32 [N, 3, 224, 224] of ``train`` or ``test``, in an order drawn once, and which of the ten classes [N]."""
     with zipfile.ZipFile(archive) as opened:
         names = sorted(name for name in opened.namelist() if name.startswith(f"{part}/") and not name.endswith("/"))
-        of = dict(zip(sorted({name.split("/")[1] for name in names}), CLASSES, strict=True))
+        of = {folder: number for number, folder in enumerate(sorted({name.split("/")[1] for name in names}))}
         picked = [names[at] for at in np.random.default_rng(0).permutation(len(names))[chosen]]
         pixels = [prepared(Image.open(io.BytesIO(opened.read(name)))) for name in picked]
     return torch.stack(pixels), torch.tensor([of[name.split("/")[1]] for name in picked])

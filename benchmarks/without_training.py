@@ -75,6 +75,8 @@ def pruned() -> dict[str, tuple[Stage, ...]]:
         ways = {
             "magnitude": cut,
             "magnitude, fitted": replace(cut, compensate=True),
+            "magnitude over all layers, fitted": replace(cut, compensate=True, allocation="global"),
+            "magnitude by speed, fitted": replace(cut, compensate=True, allocation="speed"),
             "obs, fitted": replace(cut, compensate=True, score="obs"),
             "obs over all layers, fitted": replace(cut, compensate=True, score="obs", allocation="global"),
             "obs by speed, fitted": replace(cut, compensate=True, score="obs", allocation="speed"),

@@ -25,7 +25,7 @@ is that of the integers on test images: 10,000 of CIFAR-10, unless the table say
 float network, with its paired 95 % interval where the lines have one. One seed, which chooses the calibration images. *Fitted*
 means `compensate = true`: the weights that stay make up for those that leave. Every layer but the first and the last loses the
 same share, unless the row says *over all layers*. Singly, 50 % cost next to nothing; in blocks, scores of second order are
-better than magnitude, and equal shares are better here than one order over all layers.
+better than magnitude, and on ResNet-20 and ResNet-56 equal shares are better than one order over all layers.
 
 ```sh
 python benchmarks/without_training.py --network resnet20 --weights FILE --data DIR --seeds 1 --calibration-images 1024 \\
@@ -35,11 +35,14 @@ python benchmarks/without_training.py --network efficientnet-lite0 --data ARCHIV
 python benchmarks/without_training_page.py                  # writes this page
 ```
 
-EfficientNet-Lite0 tells the 1,000 classes of ImageNet apart; calibration and test images are of ten of them, at 224 pixels, the
-test images from ImageNet's validation set ([imagenette.py](../../benchmarks/imagenette.py)). Its depthwise convolutions, first
-layer and classifier are not pruned, so these are shares of its pointwise weights. Fitting to images of ten classes can make it
-better on these ten than it was, as here; what it does to the other 990 is not measured. Rows of more than 256 weights lost
-several blocks at a time before the others were scored again (now of more than 640).
+EfficientNet-Lite0 is judged among ten classes of ImageNet, by its logits of these ten, at 224 pixels; test images are from
+ImageNet's validation set ([imagenette.py](../../benchmarks/imagenette.py)). Its depthwise convolutions, first layer and head
+are not pruned, so these are shares of its pointwise weights. The other logits are left out because fitting to images of ten
+classes draws the network to these ten: among all 1,000 classes it finds more of them than before, which says nothing of what is
+lost. Rows of more than 256 weights lost several blocks at a time before the others were scored again (now of more than 640).
+
+`resnet18_imagenet` has the ImageNet stem and was trained here at 32x32 pixels for 16 epochs. Its last layers see maps of 2x2
+pixels and of one, so many of their weights meet nothing but padding, and the fit leaves those out.
 """
 
 
