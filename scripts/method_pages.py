@@ -62,8 +62,9 @@ def settings_of(method: Method) -> Iterator[tuple[str, str]]:
 
 
 def defaults(owner: type) -> Iterator[tuple[str, str]]:
-    """The fields of a class of settings, as a recipe would write their defaults."""
-    for field in dataclasses.fields(owner):
+    """The fields of a class of settings, as a recipe would write their defaults; those that it inherits come last."""
+    own = owner.__annotations__
+    for field in sorted(dataclasses.fields(owner), key=lambda field: field.name not in own):
         if field.name in ("budget", "loss"):
             continue
         value = getattr(field.default, "default", field.default)  # pydantic's fields hold theirs

@@ -1,1 +1,1 @@
-"""What outcomes say, for people: the frontier, differences with intervals, a table for the terminal and one HTML page."""
+"""Outcomes for people: the frontier, differences with intervals, a table for the terminal and one HTML page."""

@@ -1,4 +1,4 @@
-"""The part of the page on decisions that differ from the first file's: which classes and which images got worse."""
+"""The section of the page on decisions that differ from the first file's: which classes and images got worse."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from paretrim.results.comparison import ClassChange, Comparison
 from paretrim.visible import escape
 
 CLASSES, IMAGES = 20, 40
-"""The most classes and images of a file that the page names."""
+"""The most classes and images of a file that the page lists."""
 
 
 def section(changes: Mapping[str, Comparison], *, reference: str, inside: str) -> str:
-    """The section; empty where nothing is known. ``inside`` is the address of the page with class maps, or "" for none."""
+    """The section; empty if nothing is known. ``inside`` is the address of the page with class maps, or "" for none."""
     if not changes:
         return ""
     first = next(iter(changes.values()))

@@ -15,10 +15,10 @@ from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
 
 NAMED = 4
-"""Up to this many layers of one width are named; of more, only their number is given."""
+"""Up to this many layers of one width are named; beyond that, only their number is given."""
 
 FEW = 12
-"""Up to this many recipes are listed together; of more, the dominated ones are folded away."""
+"""Up to this many recipes are listed in full; beyond that, the dominated ones are collapsed."""
 
 
 def recipes(view: View) -> str:
@@ -40,7 +40,7 @@ def recipes(view: View) -> str:
 
 
 def latencies(view: View) -> str:
-    """Percentiles with their intervals, the A/A floor and what was unquiet."""
+    """Percentiles with their intervals, the A/A floor and disturbances."""
     known = [setting for setting in view.settings if setting is not None]
     if not known:
         return ""
@@ -133,7 +133,7 @@ def _run_value(run: Outcome) -> str:
 
 
 def _bits(stage: StageOutcome) -> str:
-    """Bits of weights: most layers' first, then the layers that have others, by name as long as they are few."""
+    """Bits of weights: those of most layers first, then the exceptions, by name if they are few."""
     if not stage.layer_bits:
         return str(stage.bits)
     widths = Counter(stage.layer_bits.values())
@@ -214,7 +214,7 @@ def _estimate(estimate: Estimate | None, unit: str = "") -> str:
 
 
 def _noise(view: View, settings: Sequence[Setting]) -> list[str]:
-    """What was remarked in each setting, shortened; points of one session share its remarks."""
+    """The remarks in each setting, shortened; points of one session share them."""
     found = []
     for setting in settings:
         speeds = [speed for point in view.points if (speed := view.speed(point, setting)) is not None]

@@ -1,4 +1,4 @@
-"""A page for the documentation, in Markdown: what a study ran and what came out, made from its lines alone."""
+"""A page for the documentation, in Markdown: what a study ran and its results, made from its lines alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def render(outcomes: Sequence[Outcome], *, title: str | None = None, figure: str
     """The page as Markdown; the same outcomes give the same text.
 
     Args:
-        outcomes: runs on one data set, of repeated runs the newest.
+        outcomes: runs on one data set, the newest of repeated runs.
         title: the heading; study, network and data if None.
         figure: address of the picture (:mod:`paretrim.report.figure`) as seen from the page, or "" for none.
         sources: addresses of the lines as seen from the page.
@@ -73,7 +73,7 @@ def _title(points: Sequence[Point]) -> str:
 
 
 def _what_was_run(points: Sequence[Point]) -> str:
-    """Network, data, seeds, epochs and teacher, as far as the lines say."""
+    """Network, data, seeds, epochs and teacher, as far as the lines tell."""
     runs = _runs(points)
     tests = sorted({run.test_images for run in runs})
     epochs = sorted({sum(stage.epochs for stage in run.history) for point in points if point.order for run in point.runs})
@@ -115,7 +115,7 @@ def _seeds(points: Sequence[Point]) -> str:
 
 
 def _teacher(runs: Sequence[Outcome]) -> str:
-    """Who taught the runs that distilled, as far as their settings say."""
+    """The teachers of the runs that distilled, as far as their settings tell."""
     names = []
     for run in runs:
         if "teacher" not in run.settings or not any("distill" in step.split("+") for step in run.order):
@@ -164,7 +164,7 @@ def _orders(points: Sequence[Point]) -> str:
 
 
 def _prices(points: Sequence[Point]) -> list[str]:
-    """What a pattern of zeros costs: against single weights, where equally many weights are left."""
+    """What a pattern of zeros costs, compared with single zeros at equally many remaining weights."""
     return [
         _comparison(
             (price.reference, *price.others),
@@ -244,7 +244,7 @@ def _size(points: Sequence[Point]) -> str:
 
 
 def _latency(points: Sequence[Point]) -> str:
-    """One table for every setting: times in different runtimes do not belong beside each other."""
+    """One table for every setting, since times in different runtimes do not belong side by side."""
     settings = settings_of(points)
     if not settings:
         return ""
@@ -276,7 +276,7 @@ def _speedup(point: Point, speed: Speed) -> str:
 
 
 def _timed(speeds: Sequence[Speed]) -> str:
-    """How a setting was measured, its A/A floor, and what was unquiet."""
+    """How a setting was measured, its A/A floor, and disturbances."""
     samples = sorted({speed.samples for speed in speeds})
     calls = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
     versions = _listed(version for speed in speeds for version in speed.versions)
@@ -340,8 +340,8 @@ def _table(heading: Row, rows: Sequence[Row], *, left: int, last_left: bool = Fa
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: names are data, and no markup, HTML or line break is read from them."""
-    # An underscore between letters is no markup, and names are full of them.
+    """Escape text so that Markdown shows it as it is: names are data, not markup, HTML or line breaks."""
+    # An underscore between letters is not markup, and names are full of them.
     return re.sub(r"([\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", visible(text))
 
 

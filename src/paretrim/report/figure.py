@@ -1,6 +1,6 @@
 """The figure of a study, as one SVG file that needs nothing else.
 
-Every arm's accuracy with its interval and its single seeds, and below them, where the files were timed, accuracy against latency.
+Every arm's accuracy with its interval and its single seeds, and below them, if the files were timed, accuracy against latency.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from paretrim.report.svg import Axis, spanning
 WIDTH = 800
 ROW, TOP, BOTTOM = 34, 44, 50
 NUMBERS = 140
-"""Room for the numbers at the right."""
+"""Width of the numbers on the right."""
 
-# Light first, dark where the reader's system is; the paper is painted because a picture does not know the page it lies on.
+# Light by default, dark if the reader's system is; the background is painted because a picture does not know its page.
 STYLE = """
 :root { --paper: #ffffff; --ink: #171b20; --soft: #56606c; --line: #e2e6ea; --accent: #0a62b8; --dot: #8a95a3; }
 @media (prefers-color-scheme: dark) {
@@ -80,9 +80,9 @@ def render(points: Sequence[Point]) -> str:
 
 
 def value_in_words(point: Point) -> str:
-    """The value, of accuracy in percent, with half the interval; without one where all seeds agree.
+    """The value (accuracy in percent) with half the interval; without one if all seeds agree.
 
-    Their spread is then no measure of anything.
+    Their spread then measures nothing.
     """
     if len(point.runs) > 1 and len({run.deployed_value for run in point.runs}) == 1:
         return f"{point.metric.number(point.deployed.value)} every seed"
@@ -90,7 +90,7 @@ def value_in_words(point: Point) -> str:
 
 
 def _row(point: Point, label: str, axis: Axis, *, middle: float) -> str:
-    """Label, seeds, interval, mean and numbers; the seeds lie below the mean so that neither hides the other."""
+    """Label, seeds, interval, mean and numbers; the seeds are drawn below the mean so that neither hides the other."""
     value, line = point.deployed, middle - 4
     seeds = "".join(
         f'<circle class="seed" cx="{axis.place(run.deployed_value):.1f}" cy="{middle + 7:g}" r="2.5"/>' for run in point.runs
@@ -135,7 +135,7 @@ def _key(points: Sequence[Point], *, left: float) -> str:
 
 
 def _axis(points: Sequence[Point], *, left: float, right: float) -> Axis:
-    """From the least to the greatest value any row shows."""
+    """The range from the least to the greatest value shown in any row."""
     shown = [value for point in points for value in (point.deployed.low, point.deployed.high)]
     shown += [run.deployed_value for point in points for run in point.runs]
     return spanning(shown, start=left, end=right, share=points[0].metric.is_share)

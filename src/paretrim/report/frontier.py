@@ -10,16 +10,16 @@ from paretrim.metric import ACCURACY, Metric
 from paretrim.report.points import Point, Setting
 
 Costs = tuple[float, ...]
-"""What a point costs, lower is better in every place: (accuracy or another metric as a loss, bytes, milliseconds)."""
+"""Costs of a point, all of them better if lower: (accuracy or another metric as a loss, bytes, milliseconds)."""
 
 
 @dataclass(frozen=True)
 class Rank:
     """The rank of a point in one setting.
 
-    ``measured`` is False where the point has no latency in the setting; such a point is not compared.
+    ``measured`` is False if the point has no latency in the setting; such a point is not compared.
     ``dominated_by`` is the label of a frontier point at least as good everywhere and better somewhere, or "". ``guesses`` is
-    True where the accuracy is not shown to be better than guessing: however small and fast such a point is, it is of no use.
+    True if the accuracy is not shown to be better than guessing: such a point is useless however small and fast it is.
     """
 
     measured: bool
@@ -54,7 +54,7 @@ def dominates(first: Costs, second: Costs) -> bool:
 
 
 def non_dominated(costs: Sequence[Costs]) -> tuple[bool, ...]:
-    """For each entry whether no other dominates it; equal entries stay or fall together."""
+    """For each entry, whether no other dominates it; equal entries share the answer."""
     return tuple(not any(dominates(other, own) for other in costs) for own in costs)
 
 
@@ -73,7 +73,7 @@ def costs_of(point: Point, setting: Setting | None) -> Costs | None:
 def ranks(points: Sequence[Point], setting: Setting | None) -> tuple[Rank, ...]:
     """Frontier or dominated, by point estimates, for every point.
 
-    Of several points that dominate one, the most accurate frontier point is named.
+    If several points dominate one, the most accurate frontier point is named.
     """
     costs = [costs_of(point, setting) for point in points]
     known = [(cost, point) for cost, point in zip(costs, points, strict=True) if cost is not None and not point.guesses]
@@ -115,8 +115,8 @@ def paired_differences(points: Sequence[Point]) -> tuple[Difference, ...]:
 def order_study(points: Sequence[Point]) -> tuple[Point, ...]:
     """Points that differ in the order of the same stages, in their own order; empty if fewer than two do.
 
-    Where an order occurs more than once with the same stages (a grid over other settings too), only points whose stages also
-    have the same settings are compared. Of several such families the one with the most orders is taken.
+    If an order occurs more than once with the same stages (in a grid over other settings too), only points whose stages also
+    have the same settings are compared. Of several such families, the one with the most orders is taken.
     """
     families: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
@@ -159,7 +159,7 @@ def _verdict(one: Point, other: Point, interval: Estimate | None, seeds: int) ->
 
 
 def _verdict_in(metric: Metric, arm: str, reference: str, interval: Estimate) -> str:
-    """The same of another metric than accuracy, where less may be better."""
+    """The same for a metric other than accuracy, of which less may be better."""
     ends = (metric.change(interval.low), metric.change_text(interval.high))
     if interval.low <= 0 <= interval.high:
         return f"no difference shown: {' to '.join(ends)} includes 0"

@@ -1,4 +1,4 @@
-"""A page on the inside of two networks: class maps side by side, histograms, and what zeros cost."""
+"""A page that looks inside two networks: class maps side by side, histograms, and what zeros cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paretrim.results.inside import Example, Histogram, InsideComparison, Map, P
 from paretrim.visible import escape
 
 SIDE = 128
-"""Pixels of the page that an image is wide."""
+"""Width of an image on the page, in pixels."""
 
 WIDTH, HEIGHT = 240, 64
 """Those of a histogram."""
@@ -124,7 +124,7 @@ def _histogram(one: Histogram) -> str:
 
 
 def _outline(counts: Sequence[int]) -> str:
-    """Steps over the bins; the greatest bin has the full height."""
+    """Steps over the bins; the largest bin has the full height."""
     most, step = max(1, *counts), WIDTH / len(counts)
     tops = [HEIGHT - (HEIGHT - 4) * count / most for count in counts]
     return f"M0,{HEIGHT}" + "".join(f"V{top:.1f}H{step * (bin_ + 1):.1f}" for bin_, top in enumerate(tops)) + f"V{HEIGHT}"

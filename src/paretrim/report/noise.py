@@ -21,11 +21,11 @@ SPOILING = (
 
 
 FLOOR_LIMIT = 1.1
-"""A session in which the same file may be this many times as fast as itself says nothing about other files."""
+"""If the interval of a file against its own copy reaches this ratio, the session says nothing about other files."""
 
 
 def doubts(remarks: Iterable[str], floor: Estimate) -> tuple[str, ...]:
-    """Why a session's times carry no claim, in words: what its own checks found; none where it was sound."""
+    """Why a session's times support no claim, in words, from its own checks; empty if it was sound."""
     found = shortened(remark for remark in remarks if any(said in remark for said in SPOILING))
     wide = floor.low < 1 / FLOOR_LIMIT or floor.high > FLOOR_LIMIT
     return (
@@ -35,7 +35,7 @@ def doubts(remarks: Iterable[str], floor: Estimate) -> tuple[str, ...]:
 
 
 def shortened(remarks: Iterable[str]) -> tuple[str, ...]:
-    """Remarks that differ only in their process and their first number become one, with the number's range.
+    """Merge remarks that differ only in their process and first number into one, with the range of that number.
 
     >>> shortened(["process 1: 6 tasks want to run (limit 1)", "processes 2, 3: 8 tasks want to run (limit 1)"])
     ('6 to 8 tasks want to run (limit 1), in 3 processes',)
@@ -45,7 +45,7 @@ def shortened(remarks: Iterable[str]) -> tuple[str, ...]:
     for remark in remarks:
         place = PLACE.match(remark)
         said = remark[place.end() :] if place else remark
-        # What is in quotes is a name: a number in it is no measurement.
+        # Text in quotes is a name, so a number in it is not a measurement.
         number = None if "'" in said else NUMBER.search(said)
         key = (said, "") if number is None else (said[: number.start()], said[number.end() :])
         numbers.setdefault(key, []).extend([number.group()] if number else [])

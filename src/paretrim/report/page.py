@@ -34,9 +34,9 @@ def render(
     """The page of a results store as text.
 
     ``title`` is network and data if None. ``distributions`` holds raw latencies in ms by "label|runtime|threads" and adds their
-    shapes to the table; ``reproduce`` are the commands that make the numbers again; ``choice`` is what a search chose among them;
-    ``scans`` are those of the dense network's layers. ``changes`` say by label how the decisions of the others differ
-    from the first outcome's, and ``inside`` is the address, relative to this page, of one that looks into two of the networks.
+    shapes to the table; ``reproduce`` are the commands that reproduce the numbers; ``choice`` is what a search chose among them;
+    ``scans`` are those of the dense network's layers. ``changes`` holds, by label, how decisions differ from the first
+    outcome's, and ``inside`` is the address, relative to this page, of a page that looks inside two of the networks.
 
     Raises:
         InvalidRecipe: nothing to report, or the outcomes cannot share one page (:func:`paretrim.report.points.aggregate`).
@@ -44,8 +44,8 @@ def render(
     view = view_of(outcomes, distributions or {})
     title = title or subject(view.points)
     style, script = _resource("page.css"), _resource("page.js")
-    # No name can become markup: outside of JSON everything is escaped, and inside of it "<" is written as \u003c. The policy
-    # is a second lock: only this style and this script run, and nothing is loaded from anywhere.
+    # No name can become markup: outside JSON everything is escaped, and inside it "<" is written as \u003c. The policy is a
+    # second defence: only this style and this script run, and nothing is loaded from anywhere.
     data = json.dumps(_visible(payload(view)), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
     body = "".join(
@@ -81,7 +81,7 @@ def write(text: str, path: Path) -> None:
 
 
 def _visible(value: object) -> object:
-    """The same value with every text in it safe to draw."""
+    """The same value with every string in it safe to draw."""
     if isinstance(value, Mapping):
         return {visible(str(key)): _visible(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -9,15 +9,15 @@ from statistics import fmean
 from paretrim.report.points import Point, baseline_of
 
 SINGLE = "unstructured"
-"""The pattern without a pattern: every weight for itself."""
+"""The pattern of single weights."""
 
 TOLERANCE = 0.01
-"""Arms have equal zeros when what is left of their weights differs by no more than this share of the dense network."""
+"""Arms have equal zeros if their remaining weights differ by at most this share of the dense network's."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """An arm of single weights, those in other patterns that leave as many, and the share of weights that the first leaves."""
+    """An arm that prunes single weights, the arms of other patterns that leave as many, and the share of weights it leaves."""
 
     reference: Point
     others: tuple[Point, ...]
@@ -27,8 +27,8 @@ class Price:
 def prices(points: Sequence[Point]) -> tuple[Price, ...]:
     """For every arm that prunes single weights, the arms of other patterns with equal zeros; those without any are left out.
 
-    A weight of a channel that was removed counts as a zero. What is left is counted in the deployed files, against the network
-    that latencies or the lack of stages name as baseline; without one, nothing is compared.
+    Weights of removed channels count as zeros. Remaining weights are counted in the deployed files, relative to the baseline: the
+    network that latencies name, or the one without stages. Without a baseline nothing is compared.
     """
     dense = baseline_of(points)
     if dense is None:

@@ -20,7 +20,7 @@ def encoded(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def address(pixels: npt.NDArray[np.uint8]) -> str:
-    """The same as an address that a page can hold."""
+    """The same as a data: address for a page."""
     return "data:image/png;base64," + base64.b64encode(encoded(pixels)).decode()
 
 

@@ -1,4 +1,4 @@
-"""From outcomes (one run each) to points (one label each, over its seeds), which tables and pictures show."""
+"""From outcomes (one run each) to points (one label over its seeds), which tables and pictures show."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Speed:
     """Latency of a point in one setting, over its seeds.
 
     With several seeds a value is the mean over seeds and its interval spans the intervals of all of them. ``p90_ms`` and
-    ``p99_ms`` are None where too few calls were timed to know them. ``runtimes`` are those that ran it: not the setting's
-    own where that cannot.
+    ``p99_ms`` are None if too few calls were timed to know them. ``runtimes`` are those that ran it, which differ from the
+    setting's if that one cannot.
     """
 
     p50_ms: Estimate
@@ -50,7 +50,7 @@ class Speed:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why no headline may be made of these times, in words; none where their session was sound."""
+        """Why these times must not make a headline, in words; empty if their session was sound."""
         return doubts(self.noise, self.floor)
 
 
@@ -61,11 +61,11 @@ class Point:
     ``runs`` are in order of seed.
 
     ``deployed`` is the deployed file's value; ``basis`` says in words what its interval covers. The interval of ``file_bytes`` is
-    the smallest and the largest ONNX file, None where some run has none; ``trim_bytes`` is the same of the ``.trim``
-    files, of all points or of none. ``drift`` is the deployed value minus the trained one, ``entropy_bytes`` the order-0 entropy
+    the smallest and the largest ONNX file, None if a run has none; ``trim_bytes`` is the same for the ``.trim``
+    files, for all points or none. ``drift`` is the deployed value minus the trained one, ``entropy_bytes`` the order-0 entropy
     of the weights alone, means over seeds. ``sparsity`` is the share of zeros among all weights, ``prunable_sparsity`` among
-    those of layers that were pruned, None if none was. ``classes`` is how many classes there are to guess among, None where the
-    lines do not say.
+    those of layers that were pruned, None if none was. ``classes`` is the number of classes to guess among, None if the
+    lines do not tell.
     """
 
     label: str
@@ -84,22 +84,22 @@ class Point:
 
     @property
     def metric(self) -> Metric:
-        """What its numbers are."""
+        """The metric of its values."""
         return self.runs[0].judged_by
 
     @property
     def merit(self) -> float:
-        """Its value as a number of which more is better."""
+        """Its value, negated if less is better."""
         return self.metric.merit(self.deployed.value)
 
     @property
     def guesses(self) -> bool:
-        """Whether the accuracy is not shown to be better than guessing: its interval reaches down to that of equal chances."""
+        """Whether the accuracy is not shown to be better than guessing: its interval reaches down to 1 / classes."""
         return self.classes is not None and self.deployed.low <= 1 / self.classes
 
     @property
     def size(self) -> Estimate:
-        """Bytes that decide the frontier: of the ``.trim`` files, or of the ONNX files where a line lacks the others."""
+        """Bytes that decide the frontier: of the ``.trim`` files, or of the ONNX files if a line lacks those."""
         size = self.trim_bytes or self.file_bytes
         assert size is not None, "aggregate refuses such points"
         return size
@@ -127,7 +127,7 @@ class Point:
 
 
 def setting_of(outcome: Outcome, latency: Latency) -> Setting:
-    """Where a latency belongs: with the session it was taken in."""
+    """The setting of a latency: that of the session it was measured in."""
     return Setting(latency.in_place_of or latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
 
 
@@ -178,7 +178,7 @@ def subject(points: Sequence[Point]) -> str:
 
 
 def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
-    """Every setting some point was measured in, those with the most points first; of equals the native runtime, then by name."""
+    """Every setting that a point was measured in, those with the most points first; on a tie the native runtime, then by name."""
     counts: dict[Setting, int] = {}
     for point in points:
         for setting in point.speeds:
@@ -187,7 +187,7 @@ def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
 
 
 def setting_name(setting: Setting, among: Sequence[Setting]) -> str:
-    """A setting in words; batch and CPU only where they tell it from the others."""
+    """A setting in words; batch and CPU only if they distinguish it from the others."""
     parts = [setting.runtime, f"{setting.threads} thread{'' if setting.threads == 1 else 's'}"]
     if len({other.batch for other in among}) > 1 or setting.batch != 1:
         parts.append(f"batch {setting.batch}")

@@ -1,4 +1,4 @@
-"""Accuracy against measured latency, drawn below a study's accuracies where its files were timed."""
+"""Accuracy against measured latency, drawn below a study's accuracies if its files were timed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = 15
 """Height of a line of labels."""
 
 REACH = 0.15
-"""Points further below the best than this are named and not drawn: they would press all others into a line."""
+"""Points further below the best than this are named but not drawn: they would squeeze all others into a line."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -35,7 +35,7 @@ class Mark:
 def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, width: float) -> str:
     """The panel as one SVG group, ``HEIGHT`` high from ``top``; the same points give the same text.
 
-    ``name`` is the setting in words. The step line joins the points that none beats in accuracy at their latency or less.
+    ``name`` is the setting in words. The step line joins the points that are not beaten in accuracy at their latency or less.
     """
     timed = [(point, point.speeds[setting]) for point in points if setting in point.speeds]
     metric = timed[0][0].metric
@@ -106,7 +106,7 @@ def _grid(vertical: Axis, horizontal: Axis, *, top: float, width: float) -> str:
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, even steps where it is short."""
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, even steps if it is short."""
     if high / low < 6:
         step = round_step((high - low) / 5)
         return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
@@ -135,7 +135,7 @@ def _steps(best: Sequence[Mark], *, right: float) -> str:
 def _labels(marks: Sequence[Mark], *, top: float, bottom: float, width: float) -> str:
     """Each label beside its point, moved up or down until it covers no other; one that moved is joined to its point.
 
-    Those on the line come first; a label for which there is no room is left out.
+    Those on the line come first; a label without room is left out.
     """
     taken: list[Box] = [(mark.x - 6, mark.y - 6, mark.x + 6, mark.y + 6) for mark in marks]
     found = []

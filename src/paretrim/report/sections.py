@@ -91,7 +91,7 @@ def frontier(view: View) -> str:
     stand_ins = wording.stand_ins(view.points)
     beside = f" {escape(stand_ins)}." if stand_ins else ""
     bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
-    # Only of accuracy is it known what guessing gives.
+    # Only for accuracy is the value of guessing known.
     guessing = "A point that is not shown to be better than guessing is never on it. " if view.metric == ACCURACY else ""
     return (
         f'<section id="frontier"><h2>The frontier</h2>{several}'
@@ -105,7 +105,7 @@ def frontier(view: View) -> str:
 
 
 def _title(view: View) -> str:
-    """What the pictures show upwards."""
+    """The vertical axis of the pictures."""
     name, metric = escape(view.metric.name), view.metric
     unit = f" in {escape(metric.unit)}" if metric.unit else ""
     return f"{wording.capital(name)}{unit}{'' if metric.higher_is_better else ' (lower is better)'}"
@@ -116,7 +116,7 @@ def _drift(view: View) -> str:
 
 
 def table(view: View) -> str:
-    """Every point with everything that is compared; one block of columns for each setting, one of which is shown."""
+    """Every point with all its numbers; one block of columns for each setting, of which one is shown."""
     distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
     head = (
         _heading("point", left=True)

@@ -13,13 +13,13 @@ from paretrim.report.svg import Axis, spanning
 from paretrim.visible import escape
 
 COLUMNS, WIDTH, HEIGHT = 4, 225, 150
-"""Panels in a row, and the pixels of one."""
+"""Panels per row, and the size of one in pixels."""
 
 LEFT, RIGHT, TOP, BOTTOM = 36, 14, 34, 22
 """Room around the plot of a panel."""
 
 LOSS_PATTERN = 'stroke-dasharray="4 3"'
-"""Loss and metric also differ without colour."""
+"""The dash pattern of the loss, so that the lines differ without colour too."""
 
 UNITS = {"unstructured": "weights", "1x4": "blocks", "channel": "channels"}
 TITLES = {"unstructured": "single weights", "1x4": "blocks of 1x4", "channel": "whole channels"}
@@ -87,7 +87,7 @@ def render(scans: Sequence[Sensitivity]) -> str:
 
 
 def picture(scan: Sensitivity) -> str:
-    """One scan as an SVG element for the page, which brings the style."""
+    """One scan as an SVG element; the page has the style."""
     width, height = COLUMNS * WIDTH, _height(scan)
     return (
         f'<svg class="scan" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
@@ -100,7 +100,7 @@ def _height(scan: Sensitivity) -> int:
 
 
 def _scales(scan: Sensitivity) -> str:
-    """What the panels share, in words."""
+    """The axes that the panels share, in words."""
     most = max((point.loss for curve in scan.curves for point in curve.points), default=scan.loss)
     return (
         f"Upwards {scan.metric.heading}, {scan.metric.number(scan.value)} without zeros, and the loss, from {scan.loss:.3g} to "
@@ -126,7 +126,7 @@ def _panels(scan: Sensitivity, *, top: float) -> str:
 def _panel(scan: Sensitivity, curve: Curve, zeros: Axis, values: Axis, losses: Axis) -> str:
     """Name, grid and the two lines of one layer."""
     ticks = values.ticks()
-    shown = ticks[:: math.ceil(len(ticks) / 3)]  # more would run into each other
+    shown = ticks[:: math.ceil(len(ticks) / 3)]  # more would overlap
     across = "".join(
         f'<path class="grid" d="M{zeros.start:g} {y:.1f}H{zeros.end:g}"/>'
         f'<text x="{zeros.start - 5:g}" y="{y + 4:.1f}" text-anchor="end">{values.text(tick)}</text>'

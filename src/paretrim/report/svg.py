@@ -11,10 +11,10 @@ from paretrim.intervals import Estimate
 from paretrim.visible import escape
 
 LETTER, CAPITAL, WIDE = 7.2, 9.6, 12.6
-"""Room for a letter of a label, a capital, and an m or a w of either kind: fonts differ, so with something to spare."""
+"""Widths of a letter of a label, a capital, and an m or w of either case; generous, since fonts differ."""
 
 LONGEST = 34
-"""Letters of a label; what is longer ends in an ellipsis."""
+"""Most letters of a label; a longer one ends in an ellipsis."""
 
 SPARK_BINS, SPARK_STEPS = 28, 12
 INTERVAL_WIDTH, INTERVAL_HEIGHT = 180, 16
@@ -22,7 +22,7 @@ INTERVAL_WIDTH, INTERVAL_HEIGHT = 180, 16
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from ``low`` to ``high`` on pixels from ``start`` to ``end``; ``step`` lies between two ticks."""
+    """Values from ``low`` to ``high`` on pixels from ``start`` to ``end``; ``step`` is the distance of two ticks."""
 
     low: float
     high: float
@@ -41,16 +41,16 @@ class Axis:
         return tuple(i * self.step for i in range(first, last + 1))
 
     def digits(self) -> int:
-        """Digits after the point that tell its ticks apart, of shares in percent."""
+        """Decimals needed to distinguish its ticks; for shares, of percent."""
         return max(0, -math.floor(math.log10((100 if self.share else 1) * self.step) + 1e-9))
 
     def text(self, tick: float) -> str:
-        """A tick in words: of shares in percent, without the sign."""
+        """The text of a tick: for shares in percent, without the sign."""
         return f"{100 * tick if self.share else tick:.{self.digits()}f}"
 
 
 def spanning(values: Sequence[float], *, start: float, end: float, share: bool = True) -> Axis:
-    """From the least to the greatest of some values, shares or not, with a margin, on ticks a person would choose."""
+    """An axis from the least to the greatest of some values, shares or not, with a margin and round ticks."""
     least = 0.0005 if share else max(0.001 * max(map(abs, values)), 1e-12)
     margin = max(0.03 * (max(values) - min(values)), least)
     low, high = min(values) - margin, max(values) + margin
@@ -58,18 +58,18 @@ def spanning(values: Sequence[float], *, start: float, end: float, share: bool =
 
 
 def round_step(rough: float) -> float:
-    """The first of 1, 2 and 5 times powers of ten that is not below ``rough``."""
+    """The smallest of 1, 2 and 5 times powers of ten that is at least ``rough``."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
 def shortened(label: str) -> str:
-    """A label that is not too long."""
+    """The label, truncated if it is too long."""
     return label if len(label) <= LONGEST else label[: LONGEST - 1].rstrip() + "…"
 
 
 def room(label: str) -> float:
-    """Pixels the label takes at most, in 13 pixels high letters."""
+    """Greatest width of the label in pixels, in a font of 13 pixels."""
     return sum(WIDE if letter in "mwMW@%" else CAPITAL if letter.isupper() else LETTER for letter in label)
 
 
@@ -81,7 +81,7 @@ def content(text: str) -> str:
 def sparkline(samples_ms: Sequence[float], *, span: tuple[float, float]) -> str:
     """Histogram of latencies over their own median, from ``span[0]`` to ``span[1]`` times it, with a line at the median.
 
-    What lies outside is in the first or the last bin.
+    Values outside go into the first or the last bin.
     """
     ordered = sorted(value for value in samples_ms if math.isfinite(value))
     low, high = span
@@ -91,7 +91,7 @@ def sparkline(samples_ms: Sequence[float], *, span: tuple[float, float]) -> str:
     counts = [0] * SPARK_BINS
     for value in ordered:
         counts[_bin(value / median, low=low, high=high)] += 1
-    # Square roots: the tail is what a latency distribution is drawn for, and linear heights hide it.
+    # Square roots: the tail is why a latency distribution is drawn, and linear heights hide it.
     heights = [math.ceil(SPARK_STEPS * math.sqrt(count / max(counts))) for count in counts]
     steps = "".join(f"v{before - after}h1" if before != after else "h1" for before, after in pairwise([0, *heights]))
     at = _bin(1.0, low=low, high=high) + 0.5

@@ -20,7 +20,7 @@ from paretrim.visible import visible, visible_lines
 
 GAP = 2
 LABEL_WIDTH = 26
-"""Labels up to this length, and up to a quarter of the terminal, are shown in one line; longer ones may fold."""
+"""Labels up to this length, and up to a quarter of the terminal, are shown in one line; longer ones may wrap."""
 
 LINE_WIDTH = 120
 """Width of the plain text that goes to a file or a pipe."""
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """One column; ``keep`` is its importance, columns with the lowest go first when the terminal is narrow."""
+    """One column; ``keep`` is its importance, those with the lowest are dropped first when the terminal is narrow."""
 
     heading: str
     cell: Callable[[Row], str]
@@ -47,9 +47,9 @@ class Column:
 
 
 def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = None) -> Table:
-    """One row a point, at most ``width`` characters wide where its essential columns fit.
+    """One row a point, at most ``width`` characters wide if its essential columns fit.
 
-    ``setting`` decides the frontier; without it, the setting most points were measured in.
+    ``setting`` decides the frontier; without it, the setting in which most points were measured.
 
     Raises:
         InvalidRecipe: see :func:`paretrim.report.points.aggregate`.
@@ -78,7 +78,7 @@ def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = 
 
 
 def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting | None, left_out: Sequence[str]) -> list[str]:
-    """What a reader must know to read the table right."""
+    """What a reader must know to read the table correctly."""
     metric, bases = points[0].metric, "; ".join(dict.fromkeys(point.basis for point in points))
     notes = [f"±: larger half of the 95 % interval; {metric.name}{_unit(metric)}, {bases}"]
     if chosen is not None:
@@ -99,7 +99,7 @@ def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting
 
 
 def _unit(metric: Metric) -> str:
-    """The unit of the numbers, and which end of them is the better one where people might expect the other."""
+    """The unit of the numbers, and which end is better if people might expect the other."""
     unit = f" in {metric.unit}" if metric.unit else ""
     return unit if metric.higher_is_better else f"{unit} (lower is better)"
 
@@ -207,7 +207,7 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list
     for column in columns:
         body = max((len(column.cell(row)) for row in rows), default=0)
         heading = max(len(line) for line in column.heading.splitlines())
-        # Text columns fold; numbers must not be cut.
+        # Text columns wrap; numbers must not be cut.
         widths[column.heading] = max(heading, body if column.right else min(body, max(LABEL_WIDTH, width // 4))) + GAP
     kept: set[str] = set()
     used = -GAP  # none after the last
@@ -220,5 +220,5 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list
 
 
 def _printable(content: str, *, style: str = "") -> Text:
-    """Names are data: no markup is read from them and no control character reaches the terminal."""
+    """Escape a name: it is data, so it gives no markup, and no control character reaches the terminal."""
     return Text(visible_lines(content), style=style)

@@ -12,12 +12,12 @@ from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of
 from paretrim.results.outcome import Outcome
 
 LAYER_ROWS = 6000
-"""Per-layer rows a page may hold (about 30 bytes each); beyond them only frontier points keep theirs."""
+"""Most per-layer rows of a page (about 30 bytes each); beyond it only frontier points keep theirs."""
 
 
 @dataclass(frozen=True)
 class View:
-    """``settings`` and ``standings`` belong together; without any latency there is one entry: None.
+    """``settings`` and ``standings`` are parallel; without any latency each has one entry, for the setting None.
 
     ``samples_ms`` holds raw latencies by "label|runtime|threads".
     """
@@ -30,7 +30,7 @@ class View:
 
     @property
     def metric(self) -> Metric:
-        """What the numbers of all points are."""
+        """The metric of all points."""
         return self.points[0].metric
 
     def name(self, setting: Setting | None) -> str:
@@ -89,7 +89,7 @@ def _rounded(value: float, metric: Metric) -> float:
 
 
 def points_with_layers(view: View) -> tuple[int, ...]:
-    """Places of the points whose layers the page holds: all, or those on a frontier where all would be too much."""
+    """Places of the points whose layers the page holds: all, or only those on a frontier if all would be too much."""
     if sum(len(point.runs[0].layers) for point in view.points) <= LAYER_ROWS:
         return tuple(range(len(view.points)))
     best = [i for i in range(len(view.points)) if any(ranked[i].on_frontier for ranked in view.standings)]

@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 TOLERANCE = 0.01
 """A headline point may lose this share of the test images against the baseline.
 
-Of a metric that is no share it is this part of the baseline's value.
+For a metric that is not a share, it is this part of the baseline's value.
 """
 
 
@@ -38,7 +38,7 @@ def size(count: float) -> str:
 
 
 def size_heading(among: Sequence[Point]) -> str:
-    """The heading over the sizes that decide the frontier: which file they are of, where there are two."""
+    """The heading over the sizes that decide the frontier: which kind of file, if there are two."""
     return ".trim" if any(point.trim_bytes for point in among) else "size"
 
 
@@ -48,7 +48,7 @@ def size_cost(among: Sequence[Point]) -> str:
 
 
 def stand_ins(among: Sequence[Point]) -> str:
-    """Which points were timed in another runtime than their setting's, and why; nothing where none was."""
+    """Which points were timed in a runtime other than their setting's, and why; empty if none was."""
     elsewhere: dict[tuple[str, str], dict[str, None]] = {}
     for point in among:
         for setting, speed in point.speeds.items():
@@ -113,7 +113,7 @@ def points(fraction: float, digits: int = 2) -> str:
 
 
 def value(estimate: Estimate, metric: Metric = ACCURACY) -> str:
-    """A value with the interval's larger half, without the unit: 95.12 ± 0.20; alone where there is no interval."""
+    """A value with the interval's larger half, without the unit: 95.12 ± 0.20; alone if there is no interval."""
     half = _half(estimate)
     if metric.is_share and (half or metric == ACCURACY):
         return f"{metric.number(estimate.value)} ± {100 * half:.2f}"
@@ -131,7 +131,7 @@ def with_unit(what: str, metric: Metric) -> str:
 
 
 def values_note(metric: Metric, bases: str) -> str:
-    """What values, their intervals and agreements are; ``bases`` says what intervals cover."""
+    """What values, intervals and agreements mean; ``bases`` says what intervals cover."""
     return (
         f"{capital(metric.name)} is that of the deployed file{'' if metric.higher_is_better else ', and lower is better'}; "
         f"± is half of the 95 % interval ({bases}). Over seeds it covers what training "
@@ -164,7 +164,7 @@ def standing(rank: Rank) -> str:
 
 
 def speed_claim(speed: Speed) -> str:
-    """Faster or slower than the baseline only where the interval lies outside 1 and outside the A/A floor."""
+    """Faster or slower than the baseline, only if the interval excludes 1 and the A/A floor."""
     if speed.speedup.low > max(1.0, speed.floor.high):
         return f"{times(speed.speedup.value)} faster"
     if speed.speedup.high < min(1.0, speed.floor.low):
@@ -198,10 +198,10 @@ def metric_claim(point: Point, reference: Point) -> tuple[str, str]:
 def highlights(
     all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, baseline: Point | None, chosen: str | None
 ) -> tuple[Highlight, ...]:
-    """What to name first: the point that was chosen, else the fastest and the smallest within :data:`TOLERANCE`.
+    """What to name first: the chosen point, else the fastest and the smallest within :data:`TOLERANCE`.
 
     They are compared with the baseline, or with the most accurate point if there is none. No speed is named from times that
-    their own session calls into question.
+    their own session casts doubt on.
     """
     reference = baseline or max(all_points, key=lambda point: point.merit)
     picks = [("Chosen", point) for point in all_points if point.label == chosen and point is not reference]
@@ -211,7 +211,7 @@ def highlights(
 
 
 def speed_doubts(among: Sequence[Point], setting: Setting | None) -> tuple[str, ...]:
-    """Why no speed is named in a headline, each reason once; none where the times are sound or there are none."""
+    """Why no speed is named in a headline, each reason once; empty if the times are sound or there are none."""
     known = [point.speeds[setting] for point in among if setting in point.speeds] if setting is not None else []
     return tuple(dict.fromkeys(doubt for speed in known for doubt in speed.doubts))
 
@@ -260,7 +260,7 @@ def _half(estimate: Estimate) -> float:
 
 
 def _rounded_up(value: float, decimals: int) -> str:
-    """Never smaller than the value, so that an interval is not shown narrower than it is."""
+    """Rounded up, so that an interval is not shown narrower than it is."""
     unit: float = 10.0**-decimals
     return f"{math.ceil(value / unit - 1e-9) * unit:,.{decimals}f}"
 
@@ -270,7 +270,7 @@ def _three_digits(value: float) -> str:
 
 
 def _decimals(value: float) -> int:
-    """Decimals that show three significant digits; none above 99.95, and six where a value is next to nothing."""
+    """Decimals that show three significant digits; none above 99.95, and six if a value is close to 0."""
     if abs(value) < 1e-6:
         return 6 if value else 2
     return max(0, 2 - math.floor(math.log10(float(f"{abs(value):.2e}"))))

@@ -25,11 +25,11 @@ class Layer(Protocol):
 
 
 def prunable_sparsity(layers: Sequence[Layer], history: Sequence[StageOutcome]) -> float | None:
-    """Share of zeros in the layers that took part in pruning weights, in [0, 1]; None where no stage pruned weights.
+    """Share of zeros in the layers that took part in pruning weights, in [0, 1]; None if no stage pruned weights.
 
     ``layers`` are all weighted layers in the order of the network. A layer takes part as
     :class:`paretrim.stages.prune.stage.Prune` says: not the first convolution, the last layer or a depthwise convolution, unless
-    the stage's settings let it.
+    the stage's settings include it.
     """
     taken: set[int] = set()
     stages = [stage for outcome in history for stage in _prune_stages(outcome.settings)]
@@ -40,7 +40,7 @@ def prunable_sparsity(layers: Sequence[Layer], history: Sequence[StageOutcome]) 
 
 
 def _prune_stages(settings: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Settings of the stages that prune weights, among the parts of a simultaneous one too."""
+    """Settings of the stages that prune weights, including parts of simultaneous stages."""
     parts = settings.get("parts", ())
     for part in (settings, *cast(Sequence[Mapping[str, object]], parts)):
         if part.get("stage") == "prune" and part.get("pattern") != "channel":

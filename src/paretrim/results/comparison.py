@@ -1,4 +1,4 @@
-"""Two networks on the same images: how far probabilities or numbers are apart, and which images got worse."""
+"""Two networks on the same images: how far their probabilities or numbers differ, and which images got worse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One class: its images, how many of them each file has right, and how many changed sides. ``name`` is "" if not known."""
+    """One class: its images, how many of them each file has right, and how many changed. ``name`` is "" if not known."""
 
     label: int
     images: int
@@ -29,7 +29,7 @@ class ClassChange:
 
     @property
     def title(self) -> str:
-        """The number, with the name where it is known and says more."""
+        """The number, with the name if it is known and says more."""
         return f"{self.label} {self.name}" if self.name not in ("", str(self.label)) else str(self.label)
 
 
@@ -56,7 +56,7 @@ def comparison_of(facts: Mapping[str, Any]) -> Comparison:
     """A comparison from the facts that ``dataclasses.asdict`` makes of it, as JSON gives them back.
 
     Raises:
-        KeyError, TypeError, ValueError: they are those of something else.
+        KeyError, TypeError, ValueError: they are not facts of a comparison.
     """
     return Comparison(
         images=int(facts["images"]),
@@ -71,7 +71,7 @@ def comparison_of(facts: Mapping[str, Any]) -> Comparison:
 
 
 def _class_change(facts: Mapping[str, Any]) -> ClassChange:
-    """One class; comparisons that were kept before classes had names have none."""
+    """One class; comparisons stored before classes had names have none."""
     counts = {key: int(value) for key, value in facts.items() if key != "name"}
     return ClassChange(**counts, name=str(facts.get("name", "")))
 
@@ -87,7 +87,7 @@ class NumbersComparison:
 
     ``differences`` is the mean absolute difference of the numbers of every image, ``mean_difference`` their mean and
     ``largest_difference`` the largest of a single number. ``worst`` are positions of images, the largest differences first.
-    ``correlation`` is Pearson's over all numbers, None where one file always gives the same. ``numbers`` are those of one image.
+    ``correlation`` is Pearson's over all numbers, None if one file always gives the same. ``numbers`` counts those of one image.
     """
 
     images: int

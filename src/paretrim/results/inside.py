@@ -46,7 +46,7 @@ class SweepPoint:
 
 @dataclass(frozen=True, eq=False)
 class InsideComparison:
-    """Everything of two networks. ``similarity`` is that of their class maps for each of the first ``len(similarity)`` images."""
+    """Everything about two networks. ``similarity`` is that of their class maps for the first ``len(similarity)`` images."""
 
     similarity: tuple[float, ...]
     examples: tuple[Example, ...]
@@ -55,7 +55,7 @@ class InsideComparison:
     sweep: tuple[SweepPoint, ...]
 
     def facts(self) -> dict[str, object]:
-        """As JSON: without pixels."""
+        """JSON-able facts, without pixels."""
         return {
             "grad_cam": {"similarity": float(np.mean(self.similarity)), "images": list(self.similarity)},
             "weights": [vars(one) for one in self.weights],
@@ -65,7 +65,7 @@ class InsideComparison:
 
 
 def histogram(name: str, first: npt.ArrayLike, second: npt.ArrayLike) -> Histogram:
-    """The histogram of two sets of numbers on the same bins; exact zeros are a share of each and in no bin."""
+    """The histogram of two sets of numbers on the same bins; exact zeros are given as shares and are in no bin."""
     values = [np.asarray(found, np.float64).ravel() for found in (first, second)]
     low, high = min(found.min() for found in values), max(found.max() for found in values)
     high = high if high > low else low + 1.0
@@ -75,5 +75,5 @@ def histogram(name: str, first: npt.ArrayLike, second: npt.ArrayLike) -> Histogr
 
 
 def histograms(first: Mapping[str, npt.ArrayLike], second: Mapping[str, npt.ArrayLike]) -> tuple[Histogram, ...]:
-    """Those of all layers that both have, by name."""
+    """The histograms of all layers that both have, by name."""
     return tuple(histogram(name, first[name], second[name]) for name in first if name in second)

@@ -1,4 +1,4 @@
-"""One line of the results store: everything a table, a figure or a claim may say about one deployed network."""
+"""One line of the results store: everything that tables, figures and claims use about one deployed network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ONNX file, and ``onnx_problem`` says why. 5 speaks of values of a metric where l
 (:func:`paretrim.history.once_called`)."""
 
 METRIC_VALUES = 5
-"""The first format with today's names of fields."""
+"""The first format with the current field names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where an outcome comes from. ``metric`` is None where it is accuracy."""
+    """Where an outcome comes from. ``metric`` is None for accuracy."""
 
     study: str
     recipe: str
@@ -46,9 +46,9 @@ class Verdict:
     ``trained_value`` is what the training framework computes, ``deployed_value`` what the file computes in ``runtime``: the
     ``.trim`` file in ``paretrim``, in earlier lines the ONNX file of a network in floating point elsewhere. ``agreement`` is the
     share of test images on which their decisions (top-1 classes) agree. ``onnx_value`` is what the ONNX file computes in
-    ``onnx_runtime``, with the share ``onnx_agreement`` of the deployed decisions.
-    ``onnx_agreements`` are those shares in every runtime of ONNX files that was installed, ``onnx_problems`` why it does not run
-    in others. Fields of the ONNX file are None if there is none.
+    ``onnx_runtime``, with the share ``onnx_agreement`` of the deployed decisions. ``onnx_agreements`` are those shares in every
+    runtime of ONNX files that was installed, ``onnx_problems`` says why it does not run in others. Fields of the ONNX file are
+    None if there is none.
     """
 
     trained_value: float = field(metadata=once_called("trained_accuracy"))
@@ -68,8 +68,8 @@ class Outcome(Verdict, Origin):
     """A recipe, run once with one seed, deployed and measured.
 
     ``file`` is the ONNX file, ``file_bytes`` its size and ``entropy_bytes`` its size with its weights at their own entropy. They
-    are None where the ONNX file could not be written or failed its check, for the reason ``onnx_problem``. ``classes`` is the
-    number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None where a line is from before the field.
+    are None if the ONNX file could not be written or failed its check; ``onnx_problem`` says why. ``classes`` is the
+    number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None in lines from before the field.
     """
 
     file: str | None
@@ -91,7 +91,7 @@ class Outcome(Verdict, Origin):
 
     @property
     def judged_by(self) -> Metric:
-        """What the numbers of the network and of its files are."""
+        """The metric of the network and of its files."""
         return self.metric or ACCURACY
 
     @property
@@ -101,10 +101,10 @@ class Outcome(Verdict, Origin):
 
 
 MOST, LARGEST, LEAST = 2**53, 1e15, 1e-12
-"""Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe to calculate with."""
+"""Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe in arithmetic."""
 
 _VALUES = frozenset({"trained_value", "deployed_value", "onnx_value", "value_before", "value_after"})
-"""Values of the metric: fractions where it is a share, else numbers of any sign."""
+"""Values of the metric: fractions if it is a share, else numbers of any sign."""
 
 _FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "agreement", "onnx_agreement"})
 _POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "batch", "samples", "processes"})
@@ -112,7 +112,7 @@ _POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "ba
 
 
 def require_plausible(outcome: Outcome, place: str) -> None:
-    """Refuse impossible measurements: a line of results may come from anywhere, and is calculated with.
+    """Refuse impossible measurements: a line of results may come from anywhere, and is used in arithmetic.
 
     Raises:
         CorruptFile: an accuracy is not a fraction, a count is negative, a time is 0, and the like; ``place`` names the file.
@@ -135,7 +135,7 @@ def _require(value: object, name: str, place: str, *, share: bool) -> None:
             _within(getattr(value, part), LEAST, LARGEST, f"{name}.{part}", place)
     elif is_dataclass(value):
         for field_ in fields(value):
-            if field_.name != "settings":  # of any form; shown as it is and never calculated with
+            if field_.name != "settings":  # of any form; shown as it is and never used in arithmetic
                 _require(getattr(value, field_.name), f"{name}.{field_.name}".lstrip("."), place, share=share)
     elif isinstance(value, tuple):
         for index, inner in enumerate(value):
@@ -158,9 +158,9 @@ def _within(value: float, least: float, most: float, name: str, place: str) -> N
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search chose and why, in words, the same everywhere: the candidate with the label ``label``, whose file is ``file``.
+    """What a search chose and why, in words: the candidate with the label ``label``, whose file is ``file``.
 
-    ``targets`` are what was asked for, ``reason`` is why this candidate was kept, ``facts`` are what is known about its loss of
+    ``targets`` are what was asked for, ``reason`` is why this candidate was kept, ``facts`` say what is known about its loss of
     accuracy, and ``problems`` are targets that it misses, that are not shown to be met, or that the test images contradict.
     """
 

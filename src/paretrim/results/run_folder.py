@@ -21,7 +21,7 @@ ONNX_FILE, TRIM_FILE = "model.onnx", "model.trim"
 """Names of a candidate's deployed files: for ONNX Runtime and OpenVINO, and for the native runtime and the reference."""
 
 OLDER_GRAPH_FILE = "model.graph"
-"""What earlier versions wrote in place of :data:`TRIM_FILE`."""
+"""What earlier versions wrote instead of :data:`TRIM_FILE`."""
 
 ONNX_PROBLEM = "onnx-problem.json"
 """Says why there is no :data:`ONNX_FILE`, and which versions of packages found that out."""
@@ -30,22 +30,22 @@ INDEX = "index.json"
 """What the latest command in a folder delivered: label, recipe digest, seed and folder of the files, one entry a candidate."""
 
 COMMANDS = "reproduce.json"
-"""The commands that make the folder's numbers again, as they were given."""
+"""The commands that reproduce the folder's numbers, as they were given."""
 
 CHOICE = "choice.json"
 """What a search towards targets chose, and why; only in folders of ``paretrim compress``."""
 
 SENSITIVITY = "sensitivity.json"
-"""Scans of the dense network's layers; only where ``paretrim sensitivity`` was asked for them."""
+"""Scans of the dense network's layers; only if ``paretrim sensitivity`` was run."""
 
 CHANGES = "changes.json"
 """In the folder of a candidate's files: how its decisions differ from the run's first candidate's."""
 
 INSIDE = "inside.html"
-"""A look into the first network and the chosen one; only where ``--inside`` asked for it."""
+"""The comparison of the insides of the first and the chosen network; only with ``--inside``."""
 
 LARGEST_JSON = 2**24
-"""Bytes of the small files beside the outcomes."""
+"""Most bytes of the small files beside the outcomes."""
 
 STORE = "outcomes.jsonl"
 REPORT = "report.html"
@@ -53,7 +53,7 @@ TIMINGS = "timings"
 
 
 def keep_commands(folder: Path, commands: Sequence[str]) -> None:
-    """Write down the commands that lead to what the folder holds; none, where a program and no command made it.
+    """Store the commands that made the folder's contents; none if a program made it.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -71,7 +71,7 @@ def commands_of(folder: Path) -> tuple[str, ...]:
     try:
         commands = json.loads(read_regular(path, at_most=LARGEST_JSON))
         if not isinstance(commands, list):
-            raise TypeError(f"{type(commands).__name__} and no list")
+            raise TypeError(f"{type(commands).__name__}, not a list")
         return tuple(str(command) for command in commands)
     except FileNotFoundError:
         return ()
@@ -82,7 +82,7 @@ def commands_of(folder: Path) -> tuple[str, ...]:
 
 
 def keep_choice(folder: Path, choice: Choice | None) -> None:
-    """Write down what was chosen; with None, take away what an earlier command chose.
+    """Store what was chosen; with None, remove what an earlier command chose.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -115,7 +115,7 @@ def choice_of(folder: Path) -> Choice | None:
 
 
 def keep_sensitivity(folder: Path, scans: Sequence[Sensitivity]) -> None:
-    """Write down scans of the dense network's layers.
+    """Store scans of the dense network's layers.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -141,8 +141,8 @@ def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
 def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
     """How the decisions of the candidate deployed into ``folder`` differ from those of the first of its run.
 
-    With ``sha256`` only what was found of those files. None where that is not known, or the file that keeps it is damaged:
-    the run's command compares again.
+    With ``sha256``, only if it was found for those files. None if that is not known or its file is damaged: the run's command
+    then compares again.
     """
     try:
         facts = json.loads(read_regular(folder / CHANGES, at_most=LARGEST_JSON))
@@ -152,7 +152,7 @@ def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
 
 
 def keep_change(folder: Path, sha256: str, found: Comparison) -> None:
-    """Write down what :func:`change_in` reads; ``sha256`` says of which files.
+    """Store what :func:`change_in` reads; ``sha256`` identifies the files.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -170,9 +170,9 @@ def changes_in(folder: Path) -> dict[str, Comparison]:
 
 
 def distributions(folder: Path) -> dict[str, list[float]]:
-    """Raw latencies in ms of the sessions a run folder keeps, by ``label|runtime|threads``, as the page wants them.
+    """Raw latencies in ms of the sessions in a run folder, by ``label|runtime|threads``, for the page.
 
-    The runtime is the one that the session is about and its file named after; not every arm need have run in it.
+    The runtime is the one that the session is about and its file is named after; not every arm has to have run in it.
     """
     found = {}
     for path in sorted((folder / TIMINGS).glob("*.npz")):
@@ -197,7 +197,7 @@ def graph_file_in(folder: Path) -> Path:
 
 
 def keep_onnx_problem(folder: Path, problem: str, versions: Mapping[str, str]) -> None:
-    """Write down why the candidate deployed into ``folder`` has no ONNX file.
+    """Store why the candidate deployed into ``folder`` has no ONNX file.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -206,16 +206,16 @@ def keep_onnx_problem(folder: Path, problem: str, versions: Mapping[str, str]) -
 
 
 def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> str | None:
-    """What :func:`keep_onnx_problem` wrote; with ``versions`` only what these found out."""
+    """What :func:`keep_onnx_problem` wrote; with ``versions``, only if it was found with these versions."""
     try:
         facts = json.loads((folder / ONNX_PROBLEM).read_text(encoding="utf-8"))
         return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # none, or damaged: exporting again finds it out again
+        return None  # missing or damaged: exporting again will find out again
 
 
 def delivered_by(path: Path) -> tuple[Outcome, ...]:
-    """Outcomes of a store file, or of what the latest command in a run folder delivered; of repeated runs the newest.
+    """Outcomes of a store file, or of what the latest command in a run folder delivered; the newest of repeated runs.
 
     Raises:
         CorruptFile: there is no such store, or it or the folder's index is damaged.
@@ -254,7 +254,7 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
     try:
         entries = json.loads(read_regular(path, at_most=LARGEST_JSON))
         if not isinstance(entries, list):
-            raise TypeError(f"{type(entries).__name__} and no list")
+            raise TypeError(f"{type(entries).__name__}, not a list")
         return [_entry(entry) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error
@@ -264,14 +264,14 @@ def _entry(facts: Mapping[str, object]) -> dict[str, str | int]:
     """One entry of the index; its folder is one below the run folder."""
     label, recipe, seed, folder = (facts[key] for key in ("label", "recipe", "seed", "folder"))
     if not isinstance(label, str) or not isinstance(recipe, str) or not isinstance(folder, str) or type(seed) is not int:
-        raise TypeError("an entry has a label, a recipe and a folder, which are texts, and a seed, which is a whole number")
+        raise TypeError("an entry has a label, a recipe and a folder, which are strings, and a seed, which is a whole number")
     if not folder.isprintable() or not folder or Path(folder).is_absolute() or ".." in Path(folder).parts:
-        raise ValueError(f"folder {brief(folder)} of an entry is none below the run folder")
+        raise ValueError(f"folder {brief(folder)} of an entry is not below the run folder")
     return {"label": label, "recipe": recipe, "seed": seed, "folder": folder}
 
 
 def _refuse_without_outcomes(folder: Path) -> None:
-    """Say what to do with a folder in which stages are finished and nothing was judged."""
+    """Raise an error that says what to do with a folder in which stages are finished but nothing was judged."""
     if not is_folder(folder / "stages"):
         return
     kinds = ((folder / "deployed").glob(f"*/{name}") for name in (TRIM_FILE, ONNX_FILE))

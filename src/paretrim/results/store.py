@@ -2,8 +2,8 @@
 
 A line is canonical (sorted keys, no spaces, ASCII, finite numbers), so equal outcomes are equal lines and a diff of two stores
 is readable. Reading is strict: a line that is not exactly an outcome, of this or an earlier format, is an error that names the
-file and the line. The codec
-follows the fields and type hints of the dataclasses; it knows nothing about what an outcome holds.
+file and the line. The codec follows the fields and type hints of the
+dataclasses and knows nothing else about outcomes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Descend(Protocol):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store file holds. ``torn`` counts ignored last lines (0 or 1): a crash cut the line while it was written."""
+    """Contents of a store file. ``torn`` counts ignored last lines (0 or 1), which a crash cut off while they were written."""
 
     outcomes: tuple[Outcome, ...]
     torn: int
@@ -72,7 +72,7 @@ def decode(line: str, *, place: str = "line") -> Outcome:
 
 
 def append(path: Path, outcome: Outcome) -> None:
-    """Add one outcome and sync it. Safe among processes; a torn last line left by a crash is cut off first.
+    """Add one outcome and sync it. Safe with several processes; a torn last line left by a crash is removed first.
 
     Raises:
         CorruptFile: the outcome cannot be stored; the file is untouched.
@@ -120,7 +120,7 @@ def read(path: Path) -> tuple[Outcome, ...]:
 def latest(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """The last written outcome for each (study, recipe, seed), in order of first appearance.
 
-    The place in the file decides, not ``created``: clocks of several machines disagree, a file has one order.
+    The position in the file decides, not ``created``: clocks of different machines disagree, but a file has one order.
     """
     newest = {(outcome.study, outcome.recipe, outcome.seed): outcome for outcome in outcomes}
     return tuple(newest.values())
@@ -135,7 +135,7 @@ def _decode_bytes(line: bytes, *, place: str) -> Outcome:
 
 
 def _complete(line: bytes) -> bool:
-    """Whether a line without newline lost only the newline: no proper prefix of a JSON object is valid JSON."""
+    """Whether a line without a newline lost only that: no proper prefix of a JSON object is valid JSON."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -229,7 +229,7 @@ def _to_dataclass(value: object, kind: type[Any], *, place: str, earlier: bool) 
 
 
 def _checked(value: object, hint: object, *, place: str, descend: Descend) -> object:
-    """A value that is no dataclass, checked against its type; ``descend`` goes on inside."""
+    """A value that is not a dataclass, checked against its type; ``descend`` handles nested values."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -254,7 +254,7 @@ def _checked(value: object, hint: object, *, place: str, descend: Descend) -> ob
 
 
 def _free(value: object, *, place: str, descend: Descend) -> object:
-    """A value whose type the field leaves open: anything JSON can hold."""
+    """A value of a field without a fixed type: anything JSON can hold."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
@@ -268,10 +268,10 @@ def _free(value: object, *, place: str, descend: Descend) -> object:
 
 
 def _scalar(value: object, hint: object, *, place: str) -> object:
-    """Text, truth value, whole or real number; NumPy's numbers become Python's."""
+    """String, bool, integer or float; NumPy's numbers become Python's."""
     if hint is str:
         return _text(value, place)
-    truth = isinstance(value, bool)  # Python counts truth values as whole numbers; a store does not
+    truth = isinstance(value, bool)  # Python counts bools as integers; a store does not
     if hint is bool:
         return value if truth else _fail(place, value, "true or false")
     if hint is int and isinstance(value, Integral) and not truth:

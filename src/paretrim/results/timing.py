@@ -34,7 +34,7 @@ NO_PROBLEMS: Problems = MappingProxyType({})
 
 
 def arms_of(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
-    """Arms of one session about a runtime, from the places of ONNX files by name.
+    """Arms of one session about a runtime, from the paths of ONNX files by name.
 
     In the native runtime an arm is the ``.trim`` file beside the ONNX file. A network whose ONNX file was not delivered, or does
     not run in the runtime as ``problems`` say, has no arm in the runtimes of ONNX files.
@@ -74,8 +74,8 @@ def time_files(
 ) -> dict[str, tuple[Latency, ...]]:
     """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
 
-    Where the baseline has no arm, the first that has one takes its place. Which arms there are, says :func:`arms_of`. With
-    a ``folder`` the raw samples are kept there.
+    If the baseline has no arm, the first that has one takes its place. :func:`arms_of` says which arms there are. With a
+    ``folder`` the raw samples are kept there.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in settings:
@@ -92,7 +92,7 @@ def time_files(
 
 
 def latencies_of(session: Session, setting: RuntimeSetting) -> dict[str, Latency]:
-    """Latencies of a session about a runtime, by name; those that had to be taken in another one say so."""
+    """Latencies of a session about a runtime, by name; those that had to be measured in another runtime say so."""
     return {
         latency.name: latency if latency.runtime == setting.runtime else replace(latency, in_place_of=setting.runtime)
         for latency in summarize(session)

@@ -7,7 +7,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
@@ -15,7 +15,8 @@ from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
 from paretrim.train.budget import STRICT, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -34,7 +35,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class AcDc:
+class AcDc(Selection):
     """Train dense for ``warmup`` of the budget, then alternate sparse and dense, each for ``phase``, and end sparse.
 
     When a sparse phase begins the weights with the smallest scores become 0; when it ends they may train again, from 0. Before
@@ -54,16 +55,12 @@ class AcDc:
     masks_grow: ClassVar[Literal[True]] = True
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.9
-    pattern: str = "unstructured"
     allocation: Allocation = "global"
     score: str = MAGNITUDE
     warmup: Fraction = 0.1
     phase: Positive = 0.05
     last_dense: Fraction = 0.1
     last_sparse: Fraction = 0.15
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL:
@@ -84,22 +81,14 @@ class AcDc:
         return math.floor((progress - self.warmup) / self.phase + _SLACK) % 2 == 0
 
     def _prune(self) -> Prune:
-        """Makes masks, and chooses layers, with these settings."""
-        return Prune(
-            sparsity=self.sparsity,
-            pattern=self.pattern,
-            allocation=self.allocation,
-            score=self.score,
-            first=self.first,
-            last=self.last,
-            depthwise=self.depthwise,
-        )
+        """Makes the masks."""
+        return pruning(self, self.sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
-        for layer in self._prune().layers_of(private).values():
+        for layer in self.layers_of(private).values():
             if layer.mask is None:
                 replace_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
         return Training(private, resources)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import ClassVar
 
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
 from paretrim.train.budget import STRICT, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -33,7 +34,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class Gsm:
+class Gsm(Selection):
     """Let the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|`` learn in each step; the others only decay.
 
     The share is one for the whole network, so every layer finds its own. At the end the smallest weights become zero, most of
@@ -50,10 +51,6 @@ class Gsm:
     name: ClassVar[str] = "gsm"
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.8
-    pattern: str = "unstructured"
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
@@ -61,14 +58,8 @@ class Gsm:
         self._prune()
 
     def _prune(self) -> Prune:
-        """Makes masks, and chooses layers, with these settings."""
-        return Prune(
-            sparsity=self.sparsity,
-            pattern=self.pattern,
-            first=self.first,
-            last=self.last,
-            depthwise=self.depthwise,
-        )
+        """Makes the masks."""
+        return pruning(self, self.sparsity)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy; a sparsity that cannot be reached is refused here."""
@@ -83,7 +74,7 @@ class Gsm:
 
     def observe(self, training: Training, _step: Step, /) -> None:
         """Take the gradient from all weights but those that matter most now."""
-        layers = self._prune().layers_of(training.network)
+        layers = self.layers_of(training.network)
         gradients = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None and name in gradients}
         weights = {name: layers[name].weight.detach() for name in gradients}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
@@ -17,7 +17,8 @@ from paretrim.network.constraints import hold_masks_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import block_alive, parse_pattern
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together
 from paretrim.train.budget import STRICT, Budget, Count, Fraction
@@ -41,7 +42,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class Lottery:
+class Lottery(Selection):
     """One round of iterative magnitude pruning: prune ``share`` of the living weights or blocks, rewind, and train again.
 
     ``rewind = "weights"`` gives everything that is left the value that it had after ``epoch`` epochs of the dense training,
@@ -66,12 +67,8 @@ class Lottery:
     share: Fraction = 0.2
     rewind: Literal["weights", "learning_rate"] = "weights"
     epoch: Count = 0
-    pattern: str = "unstructured"
     allocation: Allocation = "global"
     score: str = MAGNITUDE
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
@@ -86,15 +83,8 @@ class Lottery:
         self._prune(0.0)
 
     def _prune(self, sparsity: float) -> Prune:
-        return Prune(
-            sparsity=sparsity,
-            pattern=self.pattern,
-            allocation=self.allocation,
-            score=self.score,
-            first=self.first,
-            last=self.last,
-            depthwise=self.depthwise,
-        )
+        """Makes the masks."""
+        return pruning(self, sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fewer weights, and these as early as they are to be.
@@ -115,7 +105,7 @@ class Lottery:
         """The share of zero blocks after this round."""
         pattern = parse_pattern(self.pattern)
         blocks = living = 0
-        for layer in self._prune(0.0).layers_of(network).values():
+        for layer in self.layers_of(network).values():
             mask = torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask
             alive = block_alive(mask, pattern)
             blocks, living = blocks + alive.numel(), living + int(alive.sum())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -19,7 +19,8 @@ from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
 from paretrim.stages.prune.patterns import Pattern, block_shape, block_sums, expand, parse_pattern
 from paretrim.stages.prune.schedule import cubic
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -72,7 +73,7 @@ class Scores(Memory):
 
 
 @dataclass(frozen=True, config=STRICT)
-class Movement:
+class Movement(Selection):
     """Learn a score for every weight or block of a trained network beside the weights, and keep those with the largest.
 
     Scores begin at 0 and learn through the mask as if it were not there, by Adam with rate ``score_rate``, which falls linearly
@@ -101,15 +102,11 @@ class Movement:
     sparsity: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = SPARSITY
     threshold: Annotated[float, Field(gt=0.0, lt=1.0, strict=True)] = THRESHOLD
     penalty: NotNegative = PENALTY
-    pattern: str = "unstructured"
     allocation: Literal["global", "uniform", "erk"] = "global"
     score_rate: Positive = 0.01
     start: Fraction = 0.1
     end: Fraction = 0.8
     every: AtLeastOne = 1
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
@@ -129,13 +126,10 @@ class Movement:
                 "soft"
             )
 
-    def _layers(self, network: Network) -> dict[str, WeightedLayer]:
-        return Prune(first=self.first, last=self.last, depthwise=self.depthwise).layers_of(network)
-
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with masks, of ones where there are none yet, and the scores; what cannot be pruned so is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
-        layers = self._layers(private)
+        layers = self.layers_of(private)
         extra = nn.ModuleDict({key_of(name): Scores(layer, parse_pattern(self.pattern)) for name, layer in layers.items()})
         extra.to(resources.execution.torch_device())
         give_masks_(layers)
@@ -146,14 +140,14 @@ class Movement:
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Hide pruned weights; at the end choose for the last time, and pruned weights become 0."""
-        layers = self._layers(training.network)
+        layers = self.layers_of(training.network)
         if progress == 1:
             put_masks_(layers, self._masks(layers, self._scores(training, layers), 1.0))
         hide_(layers, hidden=progress < 1)
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Let the scores learn, and move the masks if it is time to."""
-        layers = self._layers(training.network)
+        layers = self.layers_of(training.network)
         scores = self._scores(training, layers)
         pattern, penalty = parse_pattern(self.pattern), self.penalty * self._ramp(step.progress)
         for name, layer in layers.items():

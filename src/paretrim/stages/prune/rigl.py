@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -16,7 +16,8 @@ from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, expand, parse_pattern
 from paretrim.stages.prune.scores import largest
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -35,7 +36,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class RigL:
+class RigL(Selection):
     """Start with random masks; at intervals the smallest weights go and the zeros with the largest gradients come.
 
     ``sparsity``, ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are
@@ -53,15 +54,11 @@ class RigL:
     masks_grow: ClassVar[Literal[True]] = True
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.8
-    pattern: str = "unstructured"
     allocation: Allocation = "erk"
     score: str = "random"
     every: AtLeastOne = 100
     drop: Fraction = 0.3
     until: Fraction = 0.75
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
@@ -69,16 +66,8 @@ class RigL:
         self._prune()
 
     def _prune(self) -> Prune:
-        """Makes masks, and chooses layers, with these settings."""
-        return Prune(
-            sparsity=self.sparsity,
-            pattern=self.pattern,
-            allocation=self.allocation,
-            score=self.score,
-            first=self.first,
-            last=self.last,
-            depthwise=self.depthwise,
-        )
+        """Makes the masks."""
+        return pruning(self, self.sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A pruned copy, with gradients of its zeros."""
@@ -93,7 +82,7 @@ class RigL:
             return
         share = self.drop / 2 * (1 + math.cos(math.pi * step.progress / self.until))
         pattern = parse_pattern(self.pattern)
-        for name, layer in self._prune().layers_of(training.network).items():
+        for name, layer in self.layers_of(training.network).items():
             if layer.mask is not None:
                 replace_mask_(layer, moved(layer.mask, layer.weight.detach(), step.dense_gradients[name], share, pattern))
 

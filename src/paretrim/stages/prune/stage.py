@@ -15,11 +15,10 @@ from torch import Tensor
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
-from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.history import LATER
 from paretrim.method import Method
-from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
-from paretrim.network.network import Network, is_fixed
+from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
@@ -29,6 +28,7 @@ from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import Schedule, cubic
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
+from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.sensitivity import scan_channels, scan_weights
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
@@ -63,7 +63,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, config=STRICT)
-class Prune:
+class Prune(Selection):
     """Set the smallest weights to zero for good, or remove the weakest channels.
 
     ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
@@ -103,13 +103,10 @@ class Prune:
     name: ClassVar[str] = "prune"
     budget: Budget = Field(default_factory=Budget)
     sparsity: Fraction = 0.8
-    pattern: str = "unstructured"
     allocation: Allocation = "global"
     schedule: Schedule = "one_shot"
     start: Fraction = 0.0
     end: Fraction = 0.6
-    first: StrictBool = False
-    last: StrictBool = False
     multiple_of: AtLeastOne | Literal["measured"] = 1
     depthwise: StrictBool = dataclasses.field(default=False, metadata=LATER)
     regroup: StrictBool = dataclasses.field(default=False, metadata=LATER)
@@ -295,30 +292,6 @@ class Prune:
             lambda weights: self._chosen(network, _magnitudes(weights), self.sparsity),
         )
 
-    def layers_of(self, network: Network) -> dict[str, WeightedLayer]:
-        """The layers of a network that take part.
-
-        Raises:
-            InvalidRecipe: there are none.
-        """
-        layers = weighted_layers(network)
-        left_out = {node.name for node in network.structure.nodes if is_fixed(node)}
-        first = next((node for node in network.structure.nodes if node.op == "conv2d" and node.name not in left_out), None)
-        if first is not None and not self.first:
-            left_out.add(first.name)
-        if not self.last:
-            left_out.add(list(layers)[-1])
-        if not self.depthwise:
-            weighted = (node for node in network.structure.nodes if node.name in layers)
-            left_out.update(node.name for node in weighted if is_depthwise(node, tuple(layers[node.name].weight.shape)))
-        found = {name: layer for name, layer in layers.items() if name not in left_out}
-        if not found:
-            raise InvalidRecipe(
-                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first, last or depthwise"
-                " to true"
-            )
-        return found
-
     def _silence_(self, network: Network, sparsity: float, resources: Resources) -> None:
         silence_(network, *self._channels(network, sparsity, resources))
 
@@ -340,6 +313,12 @@ class Prune:
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
+
+
+def pruning(settings: Selection, sparsity: float, *, allocation: Allocation = "global", score: str = MAGNITUDE) -> Prune:
+    """A prune stage with the selection of another stage, which makes its masks."""
+    shared = {one.name: getattr(settings, one.name) for one in dataclasses.fields(Selection)}
+    return Prune(**shared, sparsity=sparsity, allocation=allocation, score=score)
 
 
 def _magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

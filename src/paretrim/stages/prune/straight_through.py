@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, StrictBool
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -19,7 +19,8 @@ from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.schedule import cubic
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -48,7 +49,7 @@ class _Memory(Memory):
 
 
 @dataclass(frozen=True, config=STRICT)
-class StraightThrough:
+class StraightThrough(Selection):
     """Prune the smallest weights, let gradients pass straight through the mask to all of them, and choose anew as they move.
 
     The network computes with ``mask * w``; the gradient by that product trains ``w`` everywhere. Every ``every`` steps the masks
@@ -71,16 +72,12 @@ class StraightThrough:
     masks_grow: ClassVar[Literal[True]] = True
     budget: Budget = Field(default_factory=Budget)
     sparsity: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.9
-    pattern: str = "unstructured"
     allocation: Literal["global", "uniform", "erk", "lamp"] = "global"
     every: AtLeastOne = 16
     start: Fraction = 0.0
     end: Fraction = 0.5
     freeze: Fraction = 0.75
     decay: NotNegative = 0.0
-    first: StrictBool = False
-    last: StrictBool = False
-    depthwise: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL:
@@ -93,28 +90,21 @@ class StraightThrough:
         self._prune()
 
     def _prune(self) -> Prune:
-        """Makes masks, and chooses layers, with these settings."""
-        return Prune(
-            sparsity=self.sparsity,
-            pattern=self.pattern,
-            allocation=self.allocation,
-            first=self.first,
-            last=self.last,
-            depthwise=self.depthwise,
-        )
+        """Makes the masks."""
+        return pruning(self, self.sparsity, allocation=self.allocation)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
-        layers = self._prune().layers_of(private)
+        layers = self.layers_of(private)
         extra = nn.ModuleDict({key_of(name): _Memory(layer) for name, layer in layers.items()})
         give_masks_(layers)
         return Training(private, resources, extra, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Freeze the masks if it is time to."""
-        layers = self._prune().layers_of(training.network)
+        layers = self.layers_of(training.network)
         memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
         hidden = progress < self.freeze
         if not hidden:
@@ -129,7 +119,7 @@ class StraightThrough:
         """Let gradients through to all weights, and move the masks if it is time to."""
         if step.progress >= self.freeze:
             return
-        layers = self._prune().layers_of(training.network)
+        layers = self.layers_of(training.network)
         memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
         for name, layer in layers.items():
             weight, pruned = layer.weight.detach(), ~torch.as_tensor(layer.mask)
