@@ -19,7 +19,7 @@ std::vector<Rules> make_rules() {
   return rules;
 }
 
-// Made when the library is loaded and never destroyed: no thread can be found making it by a fork, or using it by an exit.
+// Made when the library is loaded and never destroyed, so that neither a fork nor process exit can interrupt its use.
 const std::vector<Rules>& all_rules = *new std::vector<Rules>(make_rules());
 
 const AttributeRule* rule_named(Op op, std::string_view name) {

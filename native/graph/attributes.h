@@ -1,5 +1,5 @@
-// Attributes of a node, read by kind: what it says, or the default docs/integer-graph.md gives. The one place that knows which
-// attributes an operation takes; the C++ twin of ATTRIBUTES in paretrim/graph/shapes.py.
+// Attributes of a node, read by kind: its own value, or the default of docs/integer-graph.md. The rules come from operations.inc;
+// this is the C++ twin of paretrim/graph/operations/attributes.py.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace paretrim {
 
-// Of two directions, vertical before horizontal.
+// A value for each direction, vertical before horizontal.
 struct Pair {
   std::int64_t vertical = 1;
   std::int64_t horizontal = 1;
@@ -35,7 +35,7 @@ struct AttributeRule {
   std::size_t length = 0;
   std::int64_t minimum = 0;
   bool required = false;
-  std::array<std::int64_t, 4> fallback = {};  // of integers left out; numbers and texts have none
+  std::array<std::int64_t, 4> fallback = {};  // for integers that are left out; numbers and texts have none
 };
 
 // No extent, and no number of elements of a value, may exceed this: an index always fits into int32.
@@ -53,6 +53,6 @@ std::vector<std::int64_t> integers(const Node& node, std::string_view name);
 Pair pair(const Node& node, std::string_view name);    // stride, dilation, window, output_size
 Edges edges(const Node& node, std::string_view name);  // padding, count_padding
 std::string text(const Node& node, std::string_view name);
-std::optional<double> number(const Node& node, std::string_view name);  // nothing where it is left out
+std::optional<double> number(const Node& node, std::string_view name);  // nothing if it is left out
 
 }  // namespace paretrim

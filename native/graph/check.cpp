@@ -1,4 +1,4 @@
-// The C++ twin of paretrim/graph/checks.py: files are not believed, whoever checked them before.
+// The C++ twin of paretrim/graph/checks.py: files are not trusted, even if something checked them before.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -99,7 +99,7 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   }
 }
 
-// What an operation between grids multiplies by must be finite in float32, and so must the largest sum of an add.
+// The multipliers of an operation between grids must be finite in float32, and so must the largest sum of an add.
 void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
   const Rescaling rescaling = facts_of(node.op).rescaling;
   if (rescaling == Rescaling::none) return;

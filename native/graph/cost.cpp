@@ -25,7 +25,7 @@ double bytes_of_value(const ValueType& type) {
   return product(type.shape) / channels * whole * static_cast<double>(bytes_of(type.dtype));
 }
 
-// A structure from a file may not be checked yet: a node that lacks what its work is counted by counts its result.
+// A structure from a file may not be checked yet: a node that lacks what its work depends on counts as its result.
 double multiply_adds_of(const Graph& graph, const Node& node) {
   const double elements = product(node.type.shape);
   const auto source = [&] { return node.inputs.empty() ? node.type.shape : graph.type_of(node.inputs[0]).shape; };
@@ -74,7 +74,7 @@ Cost cost_of(const Graph& graph) {
     for (const std::uint32_t value : node.inputs) {
       if (last_reader[value] != i + 1) continue;
       live -= bytes_of_value(graph.type_of(value));
-      last_reader[value] = 0;  // an input may stand twice
+      last_reader[value] = 0;  // an input may occur twice
     }
     if (last_reader[i + 1] == 0) live -= bytes_of_value(node.type);
   }

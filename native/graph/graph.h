@@ -59,12 +59,12 @@ inline constexpr int op_count = 0
 // own; takes and gives floats only; turns pixels into floats; enters the grids, from floats or pixels; leaves them.
 enum class GridRule : std::uint8_t { keeps, requantizes, float_only, pixels, enters, leaves };
 
-// What makes the multipliers of a requantization, where scales of inputs alone do: each of them, their sum, or their product.
+// Which input scales make the multipliers of a requantization: each of them, their sum, or their product.
 enum class Rescaling : std::uint8_t { none, each, sum, product };
 
-// What an operation multiplies and adds for one image: once for each element of its result; the weight's elements for each pixel
-// of it; the window's, for each element; once for each element of the result or of the input, whichever are more; or the width of
-// the first input for each element of the result.
+// Multiply-adds of an operation for one image: one for each element of its result; the weight's elements for each pixel of it;
+// the window's for each element; one for each element of the result or of the input, whichever are more; or the width of the
+// first input for each element of the result.
 enum class Work : std::uint8_t { result, weight, window, input, depth };
 
 struct OpFacts {
@@ -94,7 +94,7 @@ struct Node {
 
 struct InputSpec {
   std::vector<std::int64_t> shape;
-  std::vector<double> mean;  // one a channel, or none: then the input is float32 and already normalised
+  std::vector<double> mean;  // one per channel, or none: then the input is float32 and already normalised
   std::vector<double> std;
 
   bool takes_pixels() const { return !std.empty(); }
@@ -109,7 +109,7 @@ struct Graph {
   ValueType type_of(std::uint32_t value) const;
 };
 
-// Checks what a graph's structure says, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the
+// Checks the structure of a graph, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the
 // types and shapes of all tensors. Throws as `validate`.
 void check_structure(const Graph& graph);
 

@@ -9,7 +9,7 @@ struct CodePoints {
   std::uint32_t first, last;
 };
 
-// Control characters, and those that show nothing or turn the direction of what is around them. As in paretrim/graph/names.py.
+// Control characters, invisible ones, and those that change the text direction; as in paretrim/graph/names.py.
 constexpr CodePoints unseen[] = {{0x0, 0x1F},      {0x7F, 0x9F},     {0xAD, 0xAD},     {0x61C, 0x61C},
                                  {0x180E, 0x180E}, {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},
                                  {0xD800, 0xDFFF}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xE0000, 0xE0FFF}};

@@ -1,4 +1,4 @@
-// What may be the name of a node.
+// Valid names of nodes.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@ namespace paretrim {
 
 inline constexpr std::size_t longest_name = 500;
 
-// 1 to `longest_name` characters of well-formed UTF-8 that can all be seen.
+// 1 to `longest_name` characters of well-formed UTF-8, all of them visible.
 bool printable(std::string_view name);
 
 }  // namespace paretrim

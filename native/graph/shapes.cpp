@@ -34,7 +34,7 @@ const Shape& weight_shape(const Node& node, std::size_t dimensions) {
   return shape;
 }
 
-// Extents after sliding a window; `inside` demands that every window touches the image itself.
+// Extents after sliding a window; `inside` requires every window to touch the image itself.
 Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bool inside) {
   const Pair stride = pair(node, "stride");
   const Edges padding = edges(node, "padding");

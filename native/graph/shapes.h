@@ -1,4 +1,4 @@
-// What shape an operation computes: the C++ twin of infer_shape in paretrim/graph/shapes.py.
+// The shape of an operation's result: the C++ twin of infer_shape in paretrim/graph/shapes.py.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ using Shape = std::vector<std::int64_t>;
 
 std::string text_of(const Shape& shape);  // "(3, 32, 32)"
 
-// Product of extents, or nothing-fits = largest_extent + 1 where it would exceed largest_extent or an extent is negative.
+// Product of extents, or largest_extent + 1 if it would exceed largest_extent or an extent is negative.
 std::int64_t bounded_size(const Shape& shape);
 
 // Shape of what a node computes from its inputs' shapes; its attributes have passed check_attributes and every tensor holds as
-// many bytes as its shape says. Throws unsupported_operation where a rule of the operation is broken.
+// many bytes as its shape says. Throws unsupported_operation if a rule of the operation is broken.
 Shape infer_shape(const Node& node, const std::vector<Shape>& inputs);
 
 }  // namespace paretrim

@@ -32,7 +32,7 @@ std::uint16_t cut_to_half(std::uint32_t bits) {
   return static_cast<std::uint16_t>(sign | (shift > 23 ? 0 : (mantissa | 1U << 23) >> shift));
 }
 
-// One element as the float32 that it stands for, before scales.
+// One element as float32, before scales.
 float element(const Tensor& tensor, std::int64_t index) {
   if (tensor.dtype == Dtype::int8) return static_cast<float>(tensor.as<std::int8_t>()[index]);
   const std::uint32_t bits = widened(tensor.bytes.data() + 2 * index, tensor.dtype);

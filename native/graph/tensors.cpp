@@ -93,7 +93,7 @@ bool all_finite(const Tensor& tensor) {
   return true;
 }
 
-// Without an early end, so that the compiler compares several at once.
+// Without an early exit, so that the compiler vectorises the comparison.
 bool holds_lowest(const std::int8_t* values, std::int64_t count) {
   std::uint8_t least = 255;
   for (std::int64_t i = 0; i < count; ++i) least = std::min(least, static_cast<std::uint8_t>(values[i] + 128));
@@ -127,7 +127,7 @@ void check_weight(const Node& node, const ValueType& source) {
   }
 }
 
-// A weight of a float layer that is not float32: what it stands for must be finite.
+// A weight of a float layer that is not float32: the numbers it represents must be finite.
 void check_stored_weight(const Node& node) {
   const Tensor& weight = node.tensors.find("weight")->second;
   if (weight.dtype == Dtype::int8 && holds_lowest(weight.as<std::int8_t>(), weight.size())) {
@@ -154,7 +154,7 @@ void check_variance(const Node& node) {
   }
 }
 
-// A table is the function that it stands for. One step is left to other mathematics libraries: a last bit of exp can turn a tie.
+// A table must match its function. Other mathematics libraries may be off by one step: the last bit of exp can decide a tie.
 void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
   const Tensor& table = node.tensors.find("table")->second;
   int worst = 0;

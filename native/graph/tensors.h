@@ -1,4 +1,4 @@
-// The part of the checks that looks at a node's tensors.
+// The checks of a node's tensors.
 #pragma once
 
 #include <limits>
@@ -13,7 +13,7 @@ inline constexpr double smallest_scale = std::numeric_limits<float>::min();
 // Types and shapes of all tensors; their bytes need not be there. `source` is the type of the first input.
 void check_tensor_types(const Node& node, const ValueType& source);
 
-// The numbers in them, of a node of an integer graph whose types are right.
+// Their contents, for a node of an integer graph whose types are right.
 void check_tensor_contents(const Graph& graph, const Node& node, const ValueType& source);
 
 }  // namespace paretrim

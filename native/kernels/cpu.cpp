@@ -21,7 +21,7 @@ namespace {
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-// cpuid leaf 7, subleaf 1, EAX bit 4; compilers of this standard's time do not all know its name.
+// cpuid leaf 7, subleaf 1, EAX bit 4; not all supported compilers know its name.
 bool has_avx_vnni() {
   unsigned a = 0;
   unsigned b = 0;
@@ -61,8 +61,8 @@ std::vector<const Kernels*> find_kernels() { return {&kernels_plain()}; }
 
 #endif
 
-// Found when the library is loaded and never destroyed: no thread can be found asking by a fork, or using them by an exit. All
-// kernels that this CPU runs have been asked for then.
+// Found when the library is loaded and never destroyed, so that neither a fork nor process exit can interrupt its use. All
+// kernels that this CPU runs are initialised then.
 const std::vector<const Kernels*>& known_kernels = *new std::vector<const Kernels*>(find_kernels());
 
 }  // namespace
@@ -104,7 +104,7 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-// What the widest dense tile does on operands that stay in the first-level cache is what this CPU can do at best.
+// The widest dense tile on operands that stay in the first-level cache shows the best that this CPU can do.
 double peak_multiply_adds_a_second(const std::string& set) {
   constexpr int grouped = 4;
   constexpr std::int64_t records = 512;

@@ -24,8 +24,8 @@ enum class Element : std::uint8_t { int8, float32 };
 // Weights of one surviving 1x4 block: the four int8 weights in the low half, the byte offset of its activations in the high half.
 using Entry = std::uint64_t;
 
-// An accumulator is busy for some cycles; a tile with few vectors keeps several sets of them going. Lists of entries are best a
-// multiple of that long.
+// An accumulator is busy for some cycles, so a tile with few vectors uses several sets of them. Lists of entries are best a
+// multiple of that length.
 constexpr int sets_of(int vectors) { return vectors >= 8 ? 1 : vectors >= 4 ? 2 : vectors >= 2 ? 4 : 8; }
 
 // For `channels` output channels c one after the other:

@@ -57,7 +57,7 @@ double guessed_cost(const Choice& choice, double united, const WeightedLayer& la
   const double vectors = choice.vectors;
   const double each = choice.grouped == 1 ? vectors * 1.35 * load + 0.9
                                           : std::max(vectors * choice.grouped, (vectors * load + choice.grouped) * 1.35) + 0.3;
-  // Threads share bands, and the channels of a band only where there are too few; then each of them copies it.
+  // Threads share bands; they share the channels of a band only if there are too few bands, and then each copies the band.
   const double copying = copied ? bytes / 64.0 * 8.0 : 0;
   const double pieces = bands * static_cast<double>(slices);
   const double rounds = std::ceil(pieces / threads);
@@ -130,7 +130,7 @@ class Trial {
   const Choice& choice() const { return choice_; }
   std::int64_t best() const { return best_; }
 
-  // Keeps the shortest time: whatever disturbs a run makes it longer.
+  // Keeps the shortest time, since every disturbance makes a run longer.
   void run(int times, Scratch& own, Scratches& others) {
     const Memory memory = memory_.memory();
     for (int i = 0; i < times; ++i) {
@@ -181,7 +181,7 @@ Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measu
     std::stable_sort(finalists.begin(), finalists.end(), faster);
     if (finalists.size() > most_finalists) finalists.pop_back();  // its weights take memory
   }
-  // In turns, so that what slows the machine for a while slows all of them.
+  // In turns, so that a temporary slowdown affects all of them.
   for (int turn = 0; turn < turns; ++turn) {
     for (const auto& trial : finalists) trial->run(2, own.at(0), others);
   }

@@ -10,7 +10,7 @@
 namespace paretrim {
 namespace {
 
-// Some registers of a band.
+// A run of registers of a band.
 struct Tile {
   std::int64_t vector;  // first
   int vectors;
@@ -31,7 +31,7 @@ Geometry sliced(const WeightedLayer& layer) {
   return geometry;
 }
 
-// What sparse and dense tiles have in common: the tasks, and what happens to finished sums.
+// The common part of sparse and dense tiles: the tasks, and the handling of finished sums.
 class Tiles : public Step {
  public:
   Tiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
@@ -144,7 +144,7 @@ class SparseTiles final : public Tiles {
         lists[pass].push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
       });
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
-        // Whole turns of the kernel's loop; an entry of zero weights costs less than a turn of its own.
+        // Padded to whole iterations of the kernel's loop; an entry of zero weights costs less than an extra iteration.
         std::vector<Entry>& list = lists[pass];
         const int turn = element_ == Element::int8 ? sets_of(choice.vectors) : 1;
         while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(turn) != 0) {
@@ -163,7 +163,7 @@ class SparseTiles final : public Tiles {
                 Scratch& scratch) const override {
     const SparseTile kernel = sparse_tile(kernels_, element_, tile.vectors);
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
-    // One pass needs only one output plane's sums at a time; several keep those of as many planes as there is room for.
+    // A single pass needs only one output plane's sums at a time; several passes keep those of as many planes as fit.
     const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * channels_);
     for (std::int64_t first = task.first_plane; first < task.last_plane; first += room) {
       const std::int64_t last = std::min(first + room, task.last_plane);

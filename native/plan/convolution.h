@@ -21,7 +21,7 @@ struct WeightedLayer {
   Element element = Element::int8;
   const std::int8_t* weight = nullptr;  // [outputs][inputs / groups][kernel]
   const std::int32_t* bias = nullptr;
-  const float* float_weight = nullptr;                  // of a float32 layer, in place of the two above
+  const float* float_weight = nullptr;                  // of a float32 layer, instead of the two above
   const float* float_bias = nullptr;                    // may be missing
   float low = -std::numeric_limits<float>::infinity();  // what a float32 result is clamped to
   float high = std::numeric_limits<float>::infinity();
@@ -36,8 +36,8 @@ struct WeightedLayer {
   std::int64_t outputs() const { return geometry.out.channels / (element == Element::int8 ? 1 : block); }
 };
 
-// Parts of a grouped convolution that share no channel: `count` of them, one behind the other, of so many planes each. Each is
-// computed like a convolution of its own, so that the copies of its few planes are read while they are near. One, if groups share
+// Parts of a grouped convolution that share no channel: `count` of them in sequence, of this many planes each. Each is computed
+// like a separate convolution, so that the copies of its few planes are read while they are in the cache. One, if groups share
 // planes.
 struct Slices {
   std::int64_t count = 1;
@@ -50,7 +50,7 @@ Slices slices_of(const WeightedLayer& layer);
 // its slice.
 struct Block {
   std::uint32_t key;
-  std::uint32_t word;  // as the element type says: four int8 as they lie in memory, or the bits of one float32
+  std::uint32_t word;  // by element type: four int8 in memory order, or the bits of one float32
 };
 
 // The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
@@ -139,7 +139,7 @@ View view_for(const Choice& choice, const WeightedLayer& layer);
 // The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
 Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
 
-// Multiply-adds that measuring a layer executes, roughly.
+// Approximate multiply-adds of measuring a layer.
 double work_of_choosing(const WeightedLayer& layer, const Survivors& survivors);
 
 }  // namespace paretrim

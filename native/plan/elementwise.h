@@ -1,4 +1,4 @@
-// Steps on integers that compute each value from the values at the same place, and what images become.
+// Steps on integers that compute each value from the values at the same place, and the steps that read images.
 #pragma once
 
 #include <memory>
@@ -9,14 +9,14 @@
 
 namespace paretrim {
 
-// float32 ratio of two scales, as docs/integer-graph.md forms it. Throws corrupt_file where it is not finite.
+// float32 ratio of two scales, as docs/integer-graph.md forms it. Throws corrupt_file if it is not finite.
 float ratio(float numerator, float denominator, const Node& node);
 
 Addition addition_of(const Node& node, const ValueType& first, const ValueType& second);
 Requantization requantization_of(const Node& node);
 
 std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, const Operands& operands, const Kernels& kernels);
-// Where one operand is one pixel and the other is not, each channel of that is multiplied by its one value of this.
+// If one operand is a single pixel and the other is not, each channel of the other is multiplied by that pixel's value.
 std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, const ValueType& b_type, const Operands& operands,
                                     const Kernels& kernels);
 std::unique_ptr<Step> affine_step(const Node& node, const ValueType& source, Buffer in, Buffer out, const Kernels& kernels);

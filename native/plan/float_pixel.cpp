@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t outputs_of_a_part = most_rows * most_lanes;
 
-// What both ways have in common: parts of outputs, what they read, and what happens to finished sums.
+// The common part of both ways: parts of outputs, what they read, and the handling of finished sums.
 class FloatPixel : public Step {
  public:
   FloatPixel(const WeightedLayer& layer, const View& view, const Operands& operands, const Kernels& kernels)
@@ -35,7 +35,7 @@ class FloatPixel : public Step {
     const std::int64_t first = part * outputs_of_a_part;
     const std::int64_t count = std::min(outputs_of_a_part, outputs_ - first);
     sum(part, first, count, activations(memory, scratch), sums);
-    // The caller's memory may hold no whole registers.
+    // The caller's memory need not hold whole registers.
     const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
     if (adds_) std::memcpy(other, memory.floats_at(operands_.inputs[1]) + first, bytes);
     kernels_.finish_floats(sums, adds_ ? other : nullptr, outputs_of_a_part, low_, high_, sums);

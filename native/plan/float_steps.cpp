@@ -67,7 +67,7 @@ class FloatSum final : public FloatPlanes {
   }
 };
 
-// Where one operand is one pixel and the other is not, each channel of that is multiplied by its one number of this.
+// If one operand is a single pixel and the other is not, each channel of the other is multiplied by that pixel's number.
 class FloatProduct final : public FloatPlanes {
  public:
   FloatProduct(const ValueType& type, const Operands& operands, bool broadcast)

@@ -19,14 +19,14 @@ std::unique_ptr<Step> float_product_step(const StepRequest& request);
 // [C][H][W] planes to [C * H * W] numbers.
 std::unique_ptr<Step> float_flatten_step(const StepRequest& request);
 
-// What a relu or a clamp of float32 leaves.
+// The range that a relu or clamp of float32 leaves.
 struct Range {
   float low;
   float high;
 };
 Range range_of(const Node& node);
 
-// The caller's float32 images become planes, and planes the numbers one behind the other that a caller wants.
+// The caller's float32 images become planes, and planes become the consecutive numbers that a caller expects.
 std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out);
 std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out);
 

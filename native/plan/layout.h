@@ -1,6 +1,6 @@
 // How a uint8 value [C, H, W] or [F] lies in a buffer: planes of four channels, [ceil(C / 4)][pixels][4]. A value of one pixel is
 // simply its channels one after the other, so that vectors and 1x1 maps are the same. Channels up to the next multiple of four
-// exist and hold anything; weights on them are zero.
+// exist with arbitrary contents; weights on them are zero.
 //
 // A float32 value lies as a uint8 value of four times the channels: [C][pixels] numbers, one channel a plane.
 #pragma once

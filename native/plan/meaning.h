@@ -1,4 +1,4 @@
-// What one node asks for, in the words of the steps that compute it.
+// What a node computes, in terms of the steps that compute it.
 #pragma once
 
 #include <cstdint>

@@ -55,7 +55,7 @@ Plane plane_of(const Move& move, std::int64_t index) {
       take(plane, lane, channel);
     }
   }
-  // Behind the last channel may be anything: best what makes of a plane a whole one.
+  // The channels after the last are arbitrary: choose those that make the plane a plain copy.
   for (; lane < block && plane.mix.count > 0; ++lane) set_byte(plane.mix.controls[0], lane, lane);
   return plane;
 }
@@ -110,7 +110,7 @@ class ChannelMove final : public Step {
     ++mix.count;
   }
 
-  // Mixed, looked up, and only then beside what the output keeps.
+  // Mixed, looked up, and only then merged with what the output keeps.
   void rescale(const Plane& plane, const std::uint8_t* in, Scratch& scratch, std::uint8_t* out) const {
     constexpr std::int64_t room = sizeof scratch.bytes;
     for (std::int64_t byte = 0; byte < out_.pixels() * block; byte += room) {
@@ -238,7 +238,7 @@ std::optional<Move> joined(const Move& first, const Move& second) {
   const bool second_reads_all = second.row >= 0 && second.column >= 0 &&
                                 second.row + (second.out.height - 1) * second.row_step < second.in.height &&
                                 second.column + (second.out.width - 1) * second.column_step < second.in.width;
-  // Beyond the first's result lies more of its input, which the second takes for a border.
+  // Outside the first's result lies more of its input, which the second must treat as border.
   if (!first_reads_all || !second_reads_all || first.fill != second.fill || !first.table.empty() || !second.table.empty()) {
     return std::nullopt;
   }

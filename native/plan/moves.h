@@ -22,10 +22,10 @@ struct Move {
   std::int64_t column = 0;
   std::int64_t column_step = 1;
   std::uint8_t fill = 0;
-  std::vector<std::uint8_t> table;  // 256 entries applied to what is moved, or none; not where anything is filled
+  std::vector<std::uint8_t> table;  // 256 entries applied to what is moved, or none; not to what is filled
 };
 
-// The one move that does `first` and then `second` (neither with a table), where their borders allow it.
+// The single move that equals `first` and then `second` (neither with a table), if their borders allow it.
 std::optional<Move> joined(const Move& first, const Move& second);
 
 std::unique_ptr<Step> move_step(Move move, Buffer in, Buffer out, const Kernels& kernels);

@@ -21,8 +21,8 @@ std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_
 }  // namespace
 
 Slices slices_of(const WeightedLayer& layer) {
-  constexpr std::int64_t near = 8 * 1024;  // bytes of input that come, copied three times, out of the first-level cache again
-  constexpr std::int64_t least = 8;        // slices that several threads find something to do in
+  constexpr std::int64_t near = 8 * 1024;  // bytes of input that, copied three times, still come from the first-level cache
+  constexpr std::int64_t least = 8;        // slices needed to keep several threads busy
   const Geometry& g = layer.geometry;
   const Slices whole{1, g.in.blocks(), g.out.blocks()};
   if (layer.groups == 1 || g.in.pixels() == 1 || g.out.pixels() == 1) return whole;
@@ -97,7 +97,7 @@ Survivors surviving_blocks(const WeightedLayer& layer) {
       const std::int64_t lane = 8 * (first + begin - plane * block);
       for (std::int64_t position = 0; position < positions; ++position) {
         const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
-        // Written in any case and kept if it survives: which do is nothing that a branch could foresee.
+        // Always written, and kept if it survives: a branch could not predict which do.
         survivors.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
         kept += word != 0;
       }

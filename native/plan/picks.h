@@ -1,4 +1,4 @@
-// Registers of pixels put together from any places of a plane.
+// Registers of pixels assembled from arbitrary places of a plane.
 #pragma once
 
 #include <cstdint>

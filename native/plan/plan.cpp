@@ -85,7 +85,7 @@ class Planner {
     });
   }
 
-  // A caller's memory takes an output that is nothing but numbers one behind the other: a vector that nobody reads any further.
+  // An output goes straight into the caller's memory if it is just consecutive numbers: a vector that no step reads.
   Buffer result_buffer(std::size_t node, const ValueType& type) {
     const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
     const auto output = std::find(outputs_.begin(), outputs_.end(), value);
@@ -95,7 +95,7 @@ class Planner {
     return buffer_of_[value];
   }
 
-  // What of an output does not lie in the caller's memory yet.
+  // The outputs that are not in the caller's memory yet.
   void store_output(std::size_t output) {
     const Buffer to = first_output_buffer + static_cast<Buffer>(output);
     const Node& node = graph_.nodes[outputs_[output] - 1];
@@ -206,7 +206,7 @@ class Planner {
     return readers_[i + 1][0];
   }
 
-  // The add that alone reads this convolution and whose other operand is there already, if any.
+  // The add that alone reads this convolution and whose other operand is computed already, if any.
   std::optional<std::size_t> fusable_add(std::size_t i) const {
     const std::optional<std::size_t> reader = only_reader(i);
     if (!reader) return std::nullopt;

@@ -72,7 +72,7 @@ class SinglePixel final : public Step {
   }
 
   void fill_dense(const Survivors& survivors, const View& view) {
-    // Weights stand in the order of the view's bytes; what is between its pixels meets zeros.
+    // Weights are in the order of the view's bytes; bytes between its pixels meet zero weights.
     std::int64_t reach = block;
     for (std::size_t position = 0; position < view.copy_of.size(); ++position) {
       const std::int64_t last = view.geometry.in.blocks() - 1;

@@ -33,7 +33,7 @@ struct Memory {
 
   std::uint8_t* at(Buffer buffer) const { return arena + offsets[buffer]; }
 
-  // A float32 value, wherever it lies. A caller's memory holds nothing behind its last number.
+  // A float32 value, wherever it lies. A caller's memory has no padding after its last number.
   float* floats_at(Buffer buffer) const {
     const Buffer output = buffer - first_output_buffer;
     if (output < 0 || output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
@@ -41,11 +41,11 @@ struct Memory {
   }
 };
 
-// What one thread needs beside the buffers.
+// Scratch of one thread.
 struct alignas(alignment) Scratch {
   std::int32_t sums[most_grouped * most_vectors * most_lanes];
   std::uint8_t bytes[most_vectors * most_lanes * block];
-  // A convolution's shifted copies of its input: as much as the step asks for. What they hold serves all parts that share it.
+  // A convolution's shifted copies of its input, as large as the step asks for, shared by all parts that use the same ones.
   std::uint8_t* copies = nullptr;
   const void* copied_for = nullptr;  // the step, or none
   std::int64_t copied_slice = 0;

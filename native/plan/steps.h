@@ -19,13 +19,13 @@ struct StepRequest {
   ValueType source(std::size_t which = 0) const { return graph.type_of(node.inputs[which]); }
 };
 
-// How the planner goes about an operation: a step of its own; a layer of weights, which takes in what follows it; a move, of
-// which neighbours become one; a join, of one move for each input; or a new shape for the same values.
+// How the planner treats an operation: as a step of its own; as a weighted layer, which absorbs what follows it; as a move, which
+// is merged with its neighbours; as a join, one move for each input; or as a new shape for the same values.
 enum class Role : std::uint8_t { step, weighted, move, join, reshape };
 
 Role role_of(Op op);
 
-// As what a weighted layer takes in an operation that follows it: nothing, its addition, or the range its results are clamped to.
+// How a weighted layer absorbs the operation after it: not at all, as its addition, or as the range its results are clamped to.
 enum class Fusion : std::uint8_t { none, addition, range };
 
 Fusion fusion_of(Op op);

@@ -8,8 +8,8 @@ namespace {
 
 constexpr std::int64_t parts_of_a_thread = 1;
 
-// Ends of ranges of planes, whole units of them, that cost about the same: a block costs 1, what is done to finished sums of a
-// channel about as much as 2.
+// Ends of ranges of planes, in whole units, of about equal cost: a block costs 1, and finishing the sums of a channel about as
+// much as 2.
 std::vector<std::int64_t> even_ranges(const WeightedLayer& layer, const Survivors& survivors, std::int64_t unit,
                                       std::int64_t ranges) {
   const std::int64_t planes = layer.geometry.out.blocks();

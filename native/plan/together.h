@@ -9,7 +9,7 @@
 
 namespace paretrim {
 
-// How far one caller's calls of the same steps have come.
+// Progress of one caller's calls of the same steps.
 class Progress {
  public:
   Progress(std::size_t steps, int threads) : parts_(steps, Parts(threads)) {}

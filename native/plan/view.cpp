@@ -82,8 +82,8 @@ std::vector<std::uint16_t> masks_of(const Copy& copy, const Geometry& g) {
   return masks;
 }
 
-// Of an unstrided convolution whose rows are as long as its input's: the flat image moved by a number of pixels, with what lies
-// beyond its borders masked out.
+// For an unstrided convolution whose rows are as long as its input's: the flat image shifted by some pixels, with what lies
+// outside its borders masked out.
 class FlatCopier final : public Copier {
  public:
   FlatCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)

@@ -1,4 +1,4 @@
-// What a convolution reads: for every kernel position and input plane, a run of pixels that lines up with the output's pixels.
+// What a convolution reads: for every kernel position and input plane, a run of pixels aligned with the output's pixels.
 //
 // `in_place`: the input itself (1x1, stride 1). `columns`: one copy of the image for each horizontal kernel position (and each
 // vertical phase of a stride), shifted so that loads are aligned; vertical positions are offsets of whole rows. `positions`: one

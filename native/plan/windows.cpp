@@ -281,7 +281,7 @@ SlidingWindow sliding_of(const StepRequest& r) {
           pair(r.node, "stride"), pair(r.node, "dilation"), edges(r.node, "padding")};
 }
 
-// Of one of the classes above.
+// Makes one of the classes above.
 template <class Kind>
 std::unique_ptr<Step> average(const StepRequest& r, Spans (*spans)(const Node&, const Layout&, const Layout&)) {
   return std::make_unique<Kind>(r, spans(r.node, Layout::of(r.source()), Layout::of(r.node.type)));

@@ -59,7 +59,7 @@ struct Network::Impl {
     pool = std::make_unique<Pool>(settings.threads);
     widen_weights(given);
     plan = make_plan(given, kernels, *pool, settings, chosen);
-    choices_used = !chosen.empty() && plan.choices == chosen;  // what was left out or impossible was chosen anew
+    choices_used = !chosen.empty() && plan.choices == chosen;  // layers whose choice was missing or impossible were chosen again
     choices = joined_choices(identity, plan.choices);
     worker_scratch = std::make_unique<Scratches>(settings.threads - 1, plan.copies_bytes);
     idle.reserve(std::max<std::size_t>(64, 2 * static_cast<std::size_t>(settings.threads)));
@@ -78,7 +78,7 @@ struct Network::Impl {
     return std::make_unique<Workspace>(plan, pool->threads());
   }
 
-  // Never allocates: what there is no room for is let go.
+  // Never allocates: a workspace without a free slot is dropped.
   void give_back(std::unique_ptr<Workspace> workspace) {
     const std::lock_guard<std::mutex> lock(brief_mutex());
     if (idle.size() < idle.capacity()) idle.push_back(std::move(workspace));
@@ -116,7 +116,7 @@ struct Network::Impl {
     return workspace.progress.run(plan.steps, memory_of(workspace, image), workspace.scratch.at(0), *worker_scratch, *pool);
   }
 
-  // Each image on one thread, as they come; false if another caller has the pool.
+  // Each image on one thread, in the order in which threads become free; false if another caller has the pool.
   bool run_apart(const std::uint8_t* images, std::int64_t count, float* const* out) {
     struct Call {
       Impl& self;

@@ -43,7 +43,7 @@ class Network {
   bool choices_were_used() const;  // whether Settings::choices fitted
   std::string instruction_set() const;
   int threads() const;
-  std::int64_t peak_bytes() const;    // memory of one running call: values and scratch, weights not counted
+  std::int64_t peak_bytes() const;    // memory of one running call: values and scratch, without weights
   std::int64_t weight_bytes() const;  // memory of weights and tables in their packed form, shared by all calls
 
  private:

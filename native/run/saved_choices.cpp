@@ -8,10 +8,10 @@
 namespace paretrim {
 namespace {
 
-constexpr std::string_view kernel_version = "3";  // raise it when a choice means something else
+constexpr std::string_view kernel_version = "3";  // increase it when the meaning of a choice changes
 constexpr char separator = '|';
 
-// FNV-1a over eight bytes at a time. Against mistakes, not against an author: a wrong choice is slow, never wrong.
+// FNV-1a over eight bytes at a time. Against mistakes, not malice: a wrong choice is slow but never incorrect.
 class Digest {
  public:
   void add(const void* data, std::size_t size) {

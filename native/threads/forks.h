@@ -1,4 +1,4 @@
-// What the child of a fork() needs to go on: it has one thread, and every lock as it was at that moment.
+// What the child of a fork() needs to continue: it has one thread, and every lock as it was at that moment.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 
 namespace paretrim {
 
-// Forks between the loading of this library and this process: a child counts one more than its parent.
+// Number of forks since this library was loaded: a child counts one more than its parent.
 std::uint64_t forks_so_far();
 
 // The one mutex for state that lives longer than a call. A fork waits until it is free, so that the child finds it free and what
-// it guards whole. Hold it for a few instructions, and take no other lock of ours while holding it.
+// it guards consistent. Hold it for a few instructions, and take no other lock of ours while holding it.
 std::mutex& brief_mutex();
 
 }  // namespace paretrim

@@ -30,7 +30,7 @@ Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std
       workers.emplace_back([&shared = *shared_, thread] { serve(shared, thread); });
   } catch (const std::system_error&) {
     const std::size_t started = workers.size() + 1;
-    stop();  // no destructor runs for what was never made
+    stop();  // the destructor does not run if the constructor throws
     throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) +
                                                       "; this machine starts no more than " + std::to_string(started) +
                                                       " for this process");
@@ -39,7 +39,7 @@ Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std
 
 Pool::~Pool() {
   if (inherited()) {
-    static_cast<void>(shared_.release());  // nobody is left to join, and who waits for them waits forever
+    static_cast<void>(shared_.release());  // the threads do not exist in a child; joining would block forever
   } else {
     stop();
   }

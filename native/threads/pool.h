@@ -20,7 +20,7 @@ inline void pause_briefly() {
 #endif
 }
 
-// Waits until `ready()`; gives the core away when it takes longer than another running thread would need.
+// Waits until `ready()`; yields the core if that takes longer than a running thread would need.
 template <typename Ready>
 void spin_until(const Ready& ready) {
   for (int spins = 0; !ready(); ++spins) {
@@ -49,7 +49,7 @@ class Pool {
   bool try_run(void (*work)(void* context, int thread), void* context);
 
  private:
-  // What the threads of a pool share.
+  // State shared by the threads of a pool.
   struct SharedState {
     std::vector<std::thread> workers;
     std::mutex callers;

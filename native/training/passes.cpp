@@ -8,7 +8,7 @@
 namespace paretrim {
 namespace {
 
-// Numbers of one part. Sums are found part by part and added in the order of parts, so that threads change no bit.
+// Numbers of one part. Sums are formed per part and added in the order of parts, so that they do not depend on threads.
 constexpr std::int64_t part_length = 8192;
 
 // Items are the parts of all rows; short rows are taken several at a time.
@@ -77,7 +77,7 @@ Range range_of(const RealRows& shape, const void* x, int threads) {
   for (std::int64_t item = 1; item < parts.items; ++item) {
     const float low = of_parts[static_cast<std::size_t>(item * 2)];
     const float high = of_parts[static_cast<std::size_t>(item * 2 + 1)];
-    found.low = low >= found.low || found.low != found.low ? found.low : low;  // NaN stays, and is taken where it comes
+    found.low = low >= found.low || found.low != found.low ? found.low : low;  // NaN propagates
     found.high = high <= found.high || found.high != found.high ? found.high : high;
   }
   return found;

@@ -9,7 +9,7 @@
 
 namespace paretrim {
 
-// Numbers in memory as rows, one after the other, each with a grid of its own.
+// Numbers in memory as consecutive rows, each with its own grid.
 struct RealRows {
   Real type = Real::float32;
   std::int64_t rows = 1;
@@ -18,11 +18,11 @@ struct RealRows {
   std::int64_t bytes(std::int64_t count) const { return count * (type == Real::float32 ? 4 : 2); }
 };
 
-// out = x [rows, length] moved to the grids [rows].
+// out = x [rows, length] rounded to the grids [rows].
 void move_to_grids(GridKind kind, const RealRows& shape, const void* x, const std::vector<RealGrid>& grids, void* out,
                    int threads);
 
-// passed = what passes of `gradient` [rows, length]; sums [rows, most_sums].
+// passed = the part of `gradient` [rows, length] that passes through; sums [rows, most_sums].
 void pass_through_grids(GridKind kind, const RealRows& shape, const void* x, const void* gradient,
                         const std::vector<RealGrid>& grids, void* passed, double* sums, int threads);
 
@@ -31,7 +31,7 @@ struct Range {
   float high = 0;
 };
 
-// Of at least one number; NaN both where one is.
+// Of at least one number; both are NaN if one number is.
 Range range_of(const RealRows& shape, const void* x, int threads);
 
 }  // namespace paretrim

@@ -16,7 +16,7 @@ struct Kept {
 }  // namespace
 
 std::shared_ptr<Pool> training_pool(int threads) {
-  static Kept& kept = *new Kept;  // never destroyed: the end of the process may find a thread in a call
+  static Kept& kept = *new Kept;  // never destroyed: a thread may still be in a call when the process ends
   {
     const std::lock_guard<std::mutex> lock(brief_mutex());
     if (kept.pool != nullptr && kept.pool->threads() == threads && kept.forks == forks_so_far()) return kept.pool;
@@ -28,7 +28,7 @@ std::shared_ptr<Pool> training_pool(int threads) {
     std::swap(kept.pool, before);
     kept.forks = forks_so_far();
   }
-  return pool;  // the threads of the pool before are joined where no lock is held
+  return pool;  // the threads of the previous pool are joined while no lock is held
 }
 
 }  // namespace paretrim

@@ -10,10 +10,10 @@
 
 namespace paretrim {
 
-// The pool of so many threads, kept from call to call.
+// The pool of this many threads, kept from call to call.
 std::shared_ptr<Pool> training_pool(int threads);
 
-// Calls work(item) once for every item < items, `together` at a time, on at most so many threads.
+// Calls work(item) once for every item < items, `together` at a time, on at most this many threads.
 template <typename Work>
 void share(std::int64_t items, std::int64_t together, int threads, const Work& work) {
   struct Load {

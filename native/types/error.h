@@ -19,7 +19,7 @@ class Error : public std::runtime_error {
   const ErrorKind kind;
 
  private:
-  // A message may quote a file of anybody: what would steer a terminal stands as its number.
+  // A message may quote an untrusted file: control characters are written out as numbers.
   static std::string shown(const std::string& message) {
     constexpr char digits[] = "0123456789abcdef";
     std::string result;

@@ -6,7 +6,7 @@
 namespace paretrim {
 
 struct LayerReport {
-  std::string name;  // node names joined by " + " where steps were fused
+  std::string name;  // node names, joined by " + " if steps were fused
   std::string layer;
   std::string op;
   std::string kernel;               // for people: view, tile and group

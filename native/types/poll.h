@@ -1,4 +1,4 @@
-// Called now and then during long work; it may throw to end it.
+// Called now and then during long work; it may throw to stop it.
 #pragma once
 
 #include <functional>

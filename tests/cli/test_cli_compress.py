@@ -169,7 +169,7 @@ def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
 def test_a_study_is_no_recipe(at_desk, command):
     status, _, err = command("run", "study.toml")
     assert status == 2
-    assert "study.toml: it has arms, so it is a study and no recipe; run it with paretrim study" in err
+    assert "study.toml: it has arms, so it is a study, not a recipe; run it with paretrim study" in err
 
 
 def test_plan_of_a_study_counts_its_seeds(at_desk, command, command_json):

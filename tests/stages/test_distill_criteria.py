@@ -148,7 +148,7 @@ def test_without_labels_nothing_but_the_criteria_is_learned():
 
 
 def test_settings_that_do_not_go_together_are_refused():
-    with pytest.raises(InvalidRecipe, match="temperature and alpha have no say beside criteria; give labels the weight"):
+    with pytest.raises(InvalidRecipe, match="temperature and alpha have no effect beside criteria; give labels the weight"):
         Distill(criteria=({"loss": "dkd"},), alpha=0.5)
     with pytest.raises(InvalidRecipe, match=r"labels is 0\.0 and there are no criteria; say the same with alpha"):
         Distill(labels=0.0)

@@ -23,7 +23,7 @@ _LINEAR = 20
 
 
 def _relu(work: Work, call: Call) -> Value:
-    # A module that is a ReLU gives its name to the value, so that reports and hints find it.
+    # A ReLU module gives the value its name, so that reports and hints find it.
     own = call.layer if "relu" in call.layer.rsplit(".", 1)[-1].lower() else ""
     return each(work, call, "relu", work.elements(call, call.source), name=own)
 
@@ -38,7 +38,7 @@ def _clamp(work: Work, call: Call) -> Value:
 
 
 def _bound(call: Call, name: str, none: float) -> float | None:
-    """A bound of a range; an infinite one bounds nothing, like one that is left out."""
+    """A bound of a range; an infinite one is no bound, like one that is left out."""
     return None if call.argument(name) == none else call.optional_number(name)
 
 
@@ -96,7 +96,7 @@ def _chain(*functions: tuple[str, float | None]) -> Callable[[Work, Call], Value
 
 def _power(work: Work, call: Call) -> Value:
     if call.operation == "pow":
-        given = work.constant(call.arguments["exponent"])  # a parameter, as of generalised-mean pooling, stays what it is
+        given = work.constant(call.arguments["exponent"])  # a parameter, as in generalised-mean pooling, keeps its value
         if given is None and isinstance(call.arguments["exponent"], FxNode):
             return _power_of(work, call)
         exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")

@@ -29,19 +29,19 @@ from paretrim.network.network import Network
 _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {"softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "log": torch.log}
 )
-"""What a captured network may leave out at its end."""
+"""Operations that a captured network may leave out at its end."""
 
 _Distance = Callable[[Tensor, Tensor, float], bool]
-"""Of two results and a tolerance: whether they are further apart."""
+"""From two results and a tolerance to whether they differ by more."""
 
 _Question = Callable[[str, Tensor, Tensor | None], bool]
-"""Of a layer's path, what it returned and what it was given."""
+"""Called with a layer's path, its result and its arguments."""
 
 IMAGES = 2
 """How many images are compared."""
 
 LOOKED_AT = 64
-"""Among how many they are chosen."""
+"""How many images they are chosen from."""
 
 TOLERANCE = 1e-5
 """In float32: the largest difference that is rounding without a doubt, as a share of the largest number of a class."""
@@ -58,7 +58,7 @@ def captured_network(
 ) -> Network:
     """Capture a module, and compare the network with it on the first of ``images`` [N, C, H, W], normalised.
 
-    Where there are none, random images from a fixed seed are compared. The random numbers of the caller stay as they are.
+    Without any, random images from a fixed seed are compared. The caller's random state is not changed.
 
     Raises:
         UnsupportedOperation: the module cannot be captured, has nothing to compress, gives NaN, infinity or another result at
@@ -75,7 +75,7 @@ def captured_network(
 
 
 def _most_varied(images: Tensor) -> Tensor:
-    """Those of the first images that vary most: a blank one would hide where two networks part."""
+    """The images that vary most among the first: a blank one would hide differences."""
     first = images[:LOOKED_AT]
     spread = first.detach().float().flatten(1).std(1, correction=0)
     return first[spread.topk(min(IMAGES, len(first))).indices.sort().values.to(first.device)]
@@ -123,7 +123,7 @@ def _ended(found: CaptureResult, outputs: tuple[Tensor, ...]) -> tuple[Tensor, .
 
 
 def _any(apart: _Distance, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> bool:
-    """Whether any output is apart."""
+    """Whether any output differs."""
     return any(apart(one, other, tolerance) for one, other in zip(found, expected, strict=True))
 
 

@@ -259,7 +259,7 @@ def _write_out(work: Work, call: Call) -> None:
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
-    assert isinstance(parts, tuple), "what gives a tuple and is no split is refused earlier"
+    assert isinstance(parts, tuple), "operations other than split that return a tuple are refused earlier"
     assert isinstance(index, int)
     if index >= len(parts):  # indices of a pooling, which come after its values
         return

@@ -45,7 +45,7 @@ def private_copy(module: nn.Module) -> nn.Module:
     """A copy in eval, in float32, on the CPU, that shares no parameter or buffer with the module.
 
     Raises:
-        UnsupportedOperation: it is no module, or its weights hold no numbers yet.
+        UnsupportedOperation: it is not a module, or its weights hold no numbers yet.
     """
     if not isinstance(module, nn.Module):
         raise UnsupportedOperation(f"the model is of type {type(module).__name__}; it must be an nn.Module")

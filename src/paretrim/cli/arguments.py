@@ -61,7 +61,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def path(text: str) -> Path:
-    """A file or folder; an empty name, as an unset variable of a shell gives, would be the folder one is in."""
+    """A file or folder; an empty name, as from an unset shell variable, would mean the working folder."""
     if not text:
         raise argparse.ArgumentTypeError("'' is an empty path; name a file or folder, such as . for this one")
     return Path(text)

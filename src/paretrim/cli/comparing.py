@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 def compare_files(parsed: argparse.Namespace) -> int:
-    """Show how the second file's decisions differ from the first's, or how far its numbers are from them.
+    """Show how the second file's decisions differ from the first's, or how far its numbers differ.
 
     Raises:
         InvalidRecipe: no data are named, the files are for different tasks, or they give different numbers of outputs.
@@ -105,16 +105,16 @@ def _compare_numbers(parsed: argparse.Namespace, files: Sequence[Path], task: st
 
 
 def _numbers(parsed: argparse.Namespace, file: Path) -> npt.NDArray[np.float32]:
-    """All numbers that a file gives for each test image, [N, M]."""
+    """All numbers that a file computes for each test image, [N, M]."""
     found, _ = _on_test_images(parsed, file, lambda runnable, images: runnable.outputs(images), labelled=False)
     return np.concatenate([part.reshape(len(part), -1) for part in found], axis=1)
 
 
 def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> InsideComparison:
-    """A look into both files.
+    """Compare the insides of both files.
 
     Raises:
-        InvalidRecipe: one is no file that goes back to a network.
+        InvalidRecipe: one is not a file that can be turned back into a network.
     """
     from paretrim.run.inside import look_into_files
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
 
 RANDOM_IMAGES = 4 * ENOUGH
-"""Distinct images where no data are named; latency does not depend on what they show."""
+"""Distinct images if no data are named; latency does not depend on what they show."""
 
 
 def bench(parsed: argparse.Namespace) -> int:
@@ -78,7 +78,7 @@ def bench(parsed: argparse.Namespace) -> int:
 
 
 def export(parsed: argparse.Namespace) -> int:
-    """Write a candidate's graph under another name, in the format that name asks for."""
+    """Write a candidate's graph under another name, in the format of its extension."""
     source: Path = parsed.source
     graph = _graph_of_folder(source, parsed) if source.is_dir() else _graph_of_file(source, parsed)
     path = _written(graph, source, parsed)
@@ -130,7 +130,7 @@ def inspect(parsed: argparse.Namespace) -> int:
 
 
 def _history(file: Path) -> tuple[StageOutcome, ...]:
-    """What the stages did, where a file says so."""
+    """What the stages did, if the file tells."""
     if kind_of(file) != CANDIDATE:
         return ()
     from paretrim.run.candidate import load_candidate
@@ -150,19 +150,19 @@ def known_runtime(name: str) -> str:
 
 
 def runtime_of(file: Path, wanted: str) -> str:
-    """The runtime for a file where ``wanted`` is that of ONNX files: a graph file has the native one, or the reference."""
+    """The runtime for a file when ``wanted`` is one of ONNX files: graph files use the native one, or the reference."""
     return wanted if kind_of(file) not in GRAPHS or wanted == "reference" else "paretrim"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Each file's path below the folder that all of them share: what tells them apart, and no more."""
+    """Each file's path below their common folder: just what distinguishes them."""
     folders = [file.absolute().parent for file in files]
     shared = Path(os.path.commonpath(folders))
     return {file: str(folder.relative_to(shared) / file.name) for file, folder in zip(files, folders, strict=True)}
 
 
 def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
-    """Test images where data are named, else random ones, as all the files take them."""
+    """Test images if data are named, else random ones, in the form that all the files take."""
     kinds = {input_of(file): file for file in files}
     if len(kinds) > 1:
         (first, one), (second, other) = list(kinds.items())[:2]
@@ -217,7 +217,7 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
 
 
 def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes:
-    """The ``.trim`` file of ``export``: where there is one, that very file, so that its bytes are those that were judged."""
+    """The ``.trim`` file of ``export``: the existing one if there is one, so that its bytes are those that were judged."""
     shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
     if kind_of(shipped) == TRIM:
         return shipped.read_bytes()
@@ -227,7 +227,7 @@ def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes
 
 
 def _known(source: Path, parsed: argparse.Namespace) -> Mapping[str, object]:
-    """What the file of ``export`` is to keep of its source: of a run folder, what the file keeps that was judged."""
+    """The provenance for the file of ``export``: for a run folder, that of the file that was judged."""
     shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
     if source.is_dir() and kind_of(shipped) != TRIM:
         return {}
@@ -263,7 +263,7 @@ def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
 
 
 def _place_in(folder: Path, parsed: argparse.Namespace) -> Path:
-    """Where the files of that candidate are."""
+    """The folder of that candidate's files."""
     entries = index_of(folder)
     labels = [str(entry["label"]) for entry in entries]
     label = parsed.label or labels[-1]
@@ -295,7 +295,7 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
 
 
 def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
-    """One table for every runtime and number of threads; their times do not belong beside each other."""
+    """One table for every runtime and number of threads, since their times do not belong side by side."""
     sessions: dict[tuple[str, int], list[Latency]] = {}
     for latency in latencies:
         sessions.setdefault((latency.runtime, latency.threads), []).append(latency)

@@ -21,7 +21,7 @@ from paretrim.train.tasks import TASKS, task_named
 
 
 def evaluate(parsed: argparse.Namespace) -> int:
-    """The metric of one file on the test images: of a classifier its accuracy."""
+    """The metric of one file on the test images: for a classifier, its accuracy."""
     file: Path = parsed.file
     known = described(file)
     task = _task(parsed, file, known)
@@ -59,7 +59,7 @@ def _task(parsed: argparse.Namespace, file: Path, known: FileDescription) -> Tas
 
 
 def _worth(found: Estimate, task: Task, test: TestImages, data: str, *, wilson: bool) -> str:
-    """The value with its interval and what it was found on."""
+    """The value with its interval, and the images it was measured on."""
     metric, images = task.metric, f"{len(test.labels):,} test images of {data}"
     interval = f"{'Wilson' if wilson else 'bootstrap'} 95 % {metric.number(found.low)} to {metric.number(found.high)}"
     if task == CLASSIFICATION:

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what it says when it fails."""
+"""How a command ends: its exit code, and its message on failure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TERMINATED = 143
 """Stopped by SIGTERM."""
 
 TRACEBACK = "PARETRIM_TRACEBACK"
-"""Environment variable that makes every error show where in the code it came from."""
+"""Environment variable that makes every error show its place in the code."""
 
 _ALLOCATOR = "can't allocate memory"
-"""How torch says that the memory of the machine ran out; that of a GPU has a class of its own."""
+"""torch's message when the machine's memory runs out; for a GPU there is an exception class."""
 
 
 def explained(error: Exception, *, limited: bool = False) -> str:
-    """The message; empty if no one can read it. Its lines after the first are indented: no name can forge one.
+    """The message; empty if no one can read it. Lines after the first are indented, so that no name can forge one.
 
     Where the command takes ``--limit`` (``limited``), a file that is over its budget names that option.
     """
@@ -56,7 +56,7 @@ def _meant(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """Where in the package it happened."""
+    """The place in the package where it happened."""
     package = Path(paretrim.__file__).parent
     inside = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(package)]
     return f" ({Path(inside[-1].filename).relative_to(package)}, line {inside[-1].lineno})" if inside else ""

@@ -26,7 +26,7 @@ FILE, KEPT, GIVEN, DEFAULT = "the file itself", "kept in the file", "from the co
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty numbers are not known here.
+    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty tuples: not known here.
 
     ``resize`` is the short side that images were resized to before the square was cut out of their centre, 0 if none were.
     """
@@ -62,7 +62,7 @@ class TestImages:
 
 
 def images_for(parsed: argparse.Namespace, file: Path, known: FileDescription, *, labelled: bool) -> TestImages:
-    """The test images that the options name, prepared for a file; where ``labelled``, their classes must be the file's.
+    """The test images that the options name, prepared for a file; if ``labelled``, their classes must be the file's.
 
     What is known not to fit is refused before anything is downloaded or read.
 
@@ -130,7 +130,7 @@ def _numbers(mean: Sequence[float], std: Sequence[float]) -> str:
 def _require_fit(
     file: Path, known: FileDescription, data: str, shape: tuple[int, ...] | None, classes: tuple[str, ...] | None
 ) -> None:
-    """Refuse images of another size and data of other classes than the file was made for; None is not known."""
+    """Refuse images and data whose size or classes differ from those the file was made for; None means not known."""
     if shape is not None and not _fits(shape, known.shape):
         raise DataUnavailable(
             f"'{file}' takes images {known.shape} and '{data}' has {shape}; name the data it was made for"
@@ -144,7 +144,7 @@ def _require_fit(
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether every extent is what is wanted; 0 stands for any, as in ONNX files of other programs."""
+    """Whether every extent is as expected; 0 matches any, as in ONNX files of other programs."""
     return len(shape) == len(wanted) and all(needed in (0, side) for side, needed in zip(shape, wanted, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""``bench --layers``: what the native runtime does with every layer of one file, and how fast."""
+"""``bench --layers``: how the native runtime computes every layer of one file, and how fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_layers(parsed: argparse.Namespace) -> int:
-    """Time of every layer, its share, its zeros, useful products a second and how near the kernel comes to the CPU's peak."""
+    """Time of every layer, its share, its zeros, useful products per second and the share of the CPU's peak."""
     from paretrim.runtime import load, peak_multiply_adds_a_second
 
     refuse_unused(parsed, ("files", "layers", "seed", "limit"), "--layers times one image on one thread; leave one of them out")

@@ -1,4 +1,4 @@
-"""``--inside`` of the commands that run: a page that looks into the first network and the chosen one."""
+"""``--inside`` of commands that train: a page that compares the insides of the first network and the chosen one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from paretrim.train.tasks import task_named
 
 
 def require_classes(recipe: Recipe) -> None:
-    """Refuse ``--inside`` where there are no classes to look for, before anything trains.
+    """Refuse ``--inside`` for tasks without classes, before anything trains.
 
     Raises:
         InvalidRecipe: the task is not classification.

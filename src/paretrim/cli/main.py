@@ -21,21 +21,21 @@ from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
 from paretrim.visible import visible_lines
 
 RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity", "outliers")
-"""Commands that go on where they were stopped."""
+"""Commands that resume where they were stopped."""
 
 
 OWN_CODE = ("run", "compress", "plan", "study", "quantize", "eval")
-"""Commands that may be given code of the user's own, which may be a module of the working folder."""
+"""Commands that may load user code, possibly from a module in the working folder."""
 
 LIMITED = ("bench", "eval", "export", "inspect")
 """Commands that open untrusted files and take ``--limit``."""
 
 LIMIT = "PARETRIM_LIMIT"
-"""Environment variable that says what a load may take, as ``limit`` of :func:`paretrim.runtime.load` does."""
+"""Environment variable with the limit of a load, like ``limit`` of :func:`paretrim.runtime.load`."""
 
 
 class _Termination(KeyboardInterrupt):
-    """SIGTERM came: the command stops as for Ctrl-C, and nothing on the way takes it for a failure."""
+    """SIGTERM arrived: the command stops as with Ctrl-C, and no handler on the way treats it as a failure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
-    """The arguments; help that is asked for is written before the process ends."""
+    """The arguments; requested help is printed before the process ends."""
     try:
         return build_parser().parse_args(given)
     except SystemExit:
@@ -80,7 +80,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which schedulers and service managers send, stop a command like Ctrl-C. Only a main thread may ask for it."""
+    """Make SIGTERM, which schedulers and service managers send, stop a command like Ctrl-C. Works only in a main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -97,7 +97,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _limited(parsed: argparse.Namespace) -> Iterator[None]:
-    """Let files take what ``--limit`` says, also in the processes that the command starts and in other runtimes."""
+    """Apply ``--limit`` to files, also in child processes and in other runtimes."""
     before = os.environ.get(LIMIT)
     wanted = getattr(parsed, "limit", None)
     if wanted is None:
@@ -113,7 +113,7 @@ def _limited(parsed: argparse.Namespace) -> Iterator[None]:
 
 
 def _perform(parsed: argparse.Namespace, command_line: str) -> int:
-    """The command's work. A network's own code may end the program, which is no success of the command."""
+    """The command's work. If a network's own code ends the program, that does not count as success."""
     try:
         return _chosen(parsed, command_line)
     except (Exception, KeyboardInterrupt):
@@ -127,7 +127,7 @@ def _perform(parsed: argparse.Namespace, command_line: str) -> int:
 def _chosen(parsed: argparse.Namespace, command_line: str) -> int:
     """The command. Its module is imported only now: help must not wait for torch."""
     if parsed.command in OWN_CODE:
-        # At the end of the path: a file here must not shadow a module of Python or of a package.
+        # At the end of the path, so that a file here cannot shadow a module of Python or of a package.
         sys.path.append(str(Path.cwd()))
     match parsed.command:
         case "run" | "compress" | "plan" | "study":

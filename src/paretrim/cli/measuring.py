@@ -14,7 +14,7 @@ from paretrim.run.delivery import TimingPlan
 
 
 def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
-    """Where and how hard latency is measured; None where it is not."""
+    """Where and how thoroughly latency is measured; None if it is not."""
     able = [runtime for runtime in RUNTIMES if runtime != "reference"]
     runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
     unknown = [runtime for runtime in runtimes if runtime not in able]
@@ -35,5 +35,5 @@ def _installed(runtime: str) -> bool:
 
 
 def measured_natively(measuring: TimingPlan | None) -> bool:
-    """Whether the native runtime counts: where latency is measured it has to be measured there."""
+    """Whether the native runtime counts: if latency is measured at all, it must be measured there."""
     return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)

@@ -151,7 +151,7 @@ METHODS: tuple[Method, ...] = tuple(
 
 
 def recipe_path(method: Method) -> str | None:
-    """Where in the repository its recipe is."""
+    """The path of its recipe in the repository."""
     return f"recipes/methods/{method.recipe}.toml" if method.recipe else None
 
 

@@ -15,7 +15,7 @@ NO_TIMING = "none"
 
 
 def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> None:
-    """How hard latency is measured, and in which runtimes."""
+    """How thoroughly latency is measured, and in which runtimes."""
     efforts = (*EFFORTS, NO_TIMING)
     parser.add_argument(
         "--effort",
@@ -32,7 +32,7 @@ def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> 
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
-    """How much a file may take."""
+    """The memory and work that a file may take."""
     text = (
         "for a file that you trust: how many times the memory and work that are usual for its size a .trim file may take "
         "(default: 1, or PARETRIM_LIMIT in the environment)"
@@ -106,7 +106,7 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_place(parser: argparse.ArgumentParser, default: str) -> None:
-    """Where everything is kept, seed and device."""
+    """Folder, seed and device."""
     parser.add_argument("--folder", type=path, metavar="DIR", help=f"folder for all files (default: {default})")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of every random stream")
     parser.add_argument(
@@ -115,7 +115,7 @@ def add_place(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_inside(parser: argparse.ArgumentParser) -> None:
-    """Whether a page looks into the networks."""
+    """Whether to write a page that compares the insides of the networks."""
     text = (
         "also write a page with class maps (Grad-CAM) and histograms of the first network and the chosen or last one, and what "
         "zeros cost them; for classification"

@@ -19,7 +19,7 @@ from paretrim.visible import brief
 
 
 def outliers(parsed: argparse.Namespace, _: str) -> int:
-    """Study, and show a row for every tensor, or everything with ``--json``.
+    """Measure the spread, and show a row for every tensor, or everything with ``--json``.
 
     Raises:
         InvalidRecipe: neither a recipe nor a network is named, or both are; calibrator or percentile is not allowed.

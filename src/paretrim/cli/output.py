@@ -20,13 +20,13 @@ WIDTH = 120
 
 @contextmanager
 def at_work() -> Iterator[Watcher]:
-    """Show progress and notes until the block ends; what a network's own code prints goes there too, and not among results."""
+    """Show progress and notes until the block ends; what a network's own code prints goes there too, not among the results."""
     with redirect_stdout(sys.stderr), watching(Console(stderr=True)) as watcher:
         yield watcher
 
 
 def result_console() -> Console:
-    """Where tables go: as wide as the terminal, or :data:`WIDTH` where there is none."""
+    """Where tables go: as wide as the terminal, or :data:`WIDTH` without one."""
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
@@ -41,7 +41,7 @@ def emit(value: object) -> None:
 
 
 def show_words(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table of words: what is too wide goes on in the next line."""
+    """Write a table of text; cells that are too wide wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
@@ -54,9 +54,9 @@ def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a plain table: the first column to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, heading in enumerate(headings):
-        # A cell that is cut off would be a wrong number; a narrow terminal wraps the names instead.
+        # A truncated cell would be a wrong number, so a narrow terminal wraps the names instead.
         table.add_column(heading, justify="right" if position else "left", no_wrap=bool(position), overflow="fold")
     for row in rows:
-        # Names are data: no markup is read from them.
+        # Names are data, not markup.
         table.add_row(*(Text(visible(cell)) for cell in row))
     result_console().print(table)

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # its only name; there is no public one
+Commands = argparse._SubParsersAction  # there is no public name
 
 
 def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, *, examples: str = "") -> argparse.ArgumentParser:
@@ -59,7 +59,7 @@ def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, 
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,  # a command that is folded cannot be copied
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a wrapped command cannot be copied
     )
     parser.add_argument("--json", action="store_true", help="write one JSON value to the standard output and nothing else")
     return parser
@@ -129,7 +129,7 @@ def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_dense(parser: argparse.ArgumentParser) -> None:
-    """What names a dense network: a recipe, or options of compress."""
+    """Options that name a dense network: a recipe, or those of compress."""
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
     add_network(parser, required=False)
     add_place(parser, "as for run or compress")

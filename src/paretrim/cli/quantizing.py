@@ -24,11 +24,11 @@ from paretrim.run.run import carry_out
 from paretrim.search.drop import drop_between, loses
 
 LABELS = {"int8": "INT8", "int8-weights": "INT8 weights", "float16": "float16", "bfloat16": "bfloat16"}
-"""What a format is called in tables; the files are called by the format itself."""
+"""Names of formats in tables; files are named after the format itself."""
 
 
 def quantize(parsed: argparse.Namespace, command_line: str) -> int:
-    """Quantize a network without training, and say what it costs in accuracy on the test images."""
+    """Quantize a network without training, and report the loss of accuracy on the test images."""
     out: Path | None = parsed.out
     if out is not None and out.suffix not in (".trim", ".onnx"):
         raise InvalidRecipe(f"--out is '{out}'; name a file that ends in .trim or .onnx")
@@ -63,7 +63,7 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
 
 
 def _label(parsed: argparse.Namespace) -> str:
-    """What the quantized network is called in tables, with the bits of its weights where they are not the usual ones."""
+    """The name of the quantized network in tables, with the bits of its weights if they are not the usual ones."""
     usual = parsed.weight_bits in (None, 8)
     return LABELS[parsed.format] if usual else f"{LABELS[parsed.format]}, {parsed.weight_bits} bits a weight"
 
@@ -90,7 +90,7 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
 
 
 def _written(files: DeployedFiles, folder: Path, out: Path | None, name: str = "int8") -> list[Path]:
-    """The files in the folder, by the name of their format, and where the user wants one of them.
+    """The files in the folder, by the name of their format, and at the place the user asked for.
 
     Raises:
         ExportMismatch: the ONNX file is wanted, and there is none.
@@ -99,7 +99,7 @@ def _written(files: DeployedFiles, folder: Path, out: Path | None, name: str = "
     for source, suffix in ((files.trim, ".trim"), (files.onnx, ".onnx")):
         here, wanted = folder / f"{name}{suffix}", out if out is not None and out.suffix == suffix else None
         if source is None:
-            here.unlink(missing_ok=True)  # one of an earlier run
+            here.unlink(missing_ok=True)  # from an earlier run
             if wanted is not None:
                 raise ExportMismatch(
                     f"there is no ONNX file to write to '{wanted}': {files.onnx_problem}; {folder / name}.trim is written"

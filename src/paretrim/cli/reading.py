@@ -30,7 +30,7 @@ _UINT8 = 2
 
 @dataclass(frozen=True)
 class FileDescription:
-    """What a deployed file says about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
+    """What a deployed file tells about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
 
     ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
     empty where the file does not say. ``resize`` is the short side that images are resized to before the square that the file
@@ -189,7 +189,7 @@ def _onnx_model(path: Path) -> ModelProto:
         raise MissingDependency("reading ONNX files needs the package onnx; install it with: pip install onnx") from error
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own, which differs from version to version
+    except Exception as error:  # protobuf's exception classes differ between versions
         raise CorruptFile(f"'{path}' is no ONNX file ({error}); export it again") from error
     if not model.graph.input:
         raise CorruptFile(f"'{path}' is no ONNX file with an input; export it again")

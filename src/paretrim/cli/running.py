@@ -60,7 +60,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
 
 
 def compress(parsed: argparse.Namespace, command_line: str) -> int:
-    """Compress without a recipe, and say which target was missed."""
+    """Compress without a recipe, and report targets that were missed."""
     recipe = compress_recipe(parsed)
     targets = _targets(parsed, recipe)
     measuring = measuring_of(parsed)
@@ -157,7 +157,7 @@ def overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
 
 
 def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe:
-    """The recipe that the options about network and data amount to, with further tables."""
+    """The recipe equivalent to the options about network and data, with further tables."""
     data = {
         "name": parsed.data,
         "folder": parsed.data_folder,
@@ -181,7 +181,7 @@ def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe
 
 
 def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Recipe:
-    """The recipe that the options of ``compress`` amount to, without stages; a plan needs no trained network."""
+    """The recipe equivalent to the options of ``compress``, without stages; a plan needs no trained network."""
     if not planned and parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
         raise InvalidRecipe(
             f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
@@ -194,13 +194,13 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
 
 
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
-    """The candidates that are asked for, or those that can help with the targets."""
+    """The candidates asked for, or else those that can help with the targets."""
     kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
     return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 
 
 def _budget(parsed: argparse.Namespace) -> Budget:
-    """What all stages of the ladder share."""
+    """The budget that all stages of the ladder share."""
     named = {"learning_rate": parsed.learning_rate, "batch_size": parsed.batch_size}
     given = {key: value for key, value in named.items() if value is not None}
     for key, value in given.items():
@@ -216,7 +216,7 @@ def _targets(parsed: argparse.Namespace, recipe: Recipe) -> Targets:
 
 
 def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
-    """Open the recipe, and say if its network starts from nothing."""
+    """Open the recipe, and note it if its network starts from random weights."""
     if recipe.model.weights is None and recipe.dense is None:
         watcher.note(_without_weights(recipe.model.network))
     return open_recipe(recipe, watcher)
@@ -232,7 +232,7 @@ def _without_weights(network: str) -> str:
 
 
 def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
-    """What the chains will take; what an earlier run has finished in ``folder`` is not timed again."""
+    """The predicted time of the chains; what an earlier run has finished in ``folder`` is not timed again."""
     dense = experiment.recipe.dense
     trained = None if folder is None else finished_dense(experiment.start, dense, folder)
     if folder is None or trained is None:
@@ -271,7 +271,7 @@ def show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) 
 
 
 def outcomes_json(outcomes: Sequence[Outcome], folder: Path) -> dict[str, object]:
-    """What every command that measures writes as JSON."""
+    """The JSON of every command that measures."""
     return {
         "folder": str(folder),
         "report": str(folder / REPORT),
@@ -304,13 +304,13 @@ def _found_json(found: SearchResult) -> dict[str, object]:
 
 
 def _value_json(what: str, value: float, metric: Metric) -> dict[str, object]:
-    """A value of the metric; where that is accuracy also under the name it had before there were other metrics."""
+    """A value of the metric; for accuracy also under the name it had before there were other metrics."""
     facts: dict[str, object] = {f"{what}_value": value, f"{what}_metric": metric.name}
     return facts | {f"{what}_accuracy": value} if metric == ACCURACY else facts
 
 
 def _say_found(found: SearchResult, targets: Targets) -> None:
-    """What was asked for, what was chosen and why, and whether it holds; the last lines are what to remember."""
+    """What was asked for, what was chosen and why, and whether it holds; the most important lines come last."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
     beside = "without an ONNX file" if found.onnx is None else f"beside it {found.onnx.name}"
     say(f"best: {found.best.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
@@ -321,7 +321,7 @@ def _say_found(found: SearchResult, targets: Targets) -> None:
 
 
 def folder_for(parsed: argparse.Namespace, ending: str = "") -> Path:
-    """Where a command keeps everything if no folder is named."""
+    """The default run folder."""
     return Path("runs") / f"{_plain(parsed.model)}-{_plain(parsed.data)}{ending}"
 
 

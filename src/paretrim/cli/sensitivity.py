@@ -24,7 +24,7 @@ from paretrim.run.scans import PATTERNS, scans_for
 from paretrim.run.scans import sensitivity as scanned
 
 SHOWN = (0.5, 0.8, 0.9)
-"""Shares of zeros in the table; the file has all of them."""
+"""Sparsities in the table; the file has all of them."""
 
 
 def sensitivity(parsed: argparse.Namespace, _: str) -> int:
@@ -60,7 +60,7 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
 
 
 def dense_recipe(parsed: argparse.Namespace, command: str) -> tuple[Recipe, Path]:
-    """The recipe whose dense network ``command`` looks at, from a file or from options, and its run folder.
+    """The recipe whose dense network ``command`` examines, from a file or from options, and its run folder.
 
     Raises:
         InvalidRecipe: neither is given, or both are.
@@ -87,7 +87,7 @@ def _show(scan: Sensitivity) -> None:
 
 
 def _cells(scan: Sensitivity, curve: Curve, shares: Sequence[float]) -> list[str]:
-    """Interpolated values at these shares, then rises of the loss."""
+    """Interpolated values at these sparsities, then rises of the loss."""
     at = np.array(shares)
     values = np.interp(at, [point.sparsity for point in curve.points], [point.value for point in curve.points])
     losses = curve.losses_at(at)

@@ -66,12 +66,12 @@ def report(parsed: argparse.Namespace) -> int:
 
 
 def _inside(folder: Path, out: Path) -> str:
-    """Where the page finds the one that looks into two networks of the folder; "" without that."""
+    """The address of the page that compares two networks of the folder; "" if there is none."""
     return Path(os.path.relpath(folder / INSIDE, out.parent)).as_posix() if (folder / INSIDE).is_file() else ""
 
 
 def _write_document(outcomes: tuple[Outcome, ...], parsed: argparse.Namespace) -> None:
-    """The page in Markdown and its figure, where they are asked for; links are relative, so that both can move together."""
+    """The page in Markdown and its figure, if asked for; links are relative, so that both can be moved together."""
     if parsed.figure:
         figure.write(aggregate(outcomes), parsed.figure)
     if parsed.markdown:
@@ -91,7 +91,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """What this machine is and whether it is fit for measuring."""
+    """Describe this machine and whether it is fit for measuring."""
     facts = machine.doctor() | {"native_runtime": _native_runtime()}
     if parsed.json:
         emit(facts)

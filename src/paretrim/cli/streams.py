@@ -13,7 +13,7 @@ from typing import TextIO, cast
 
 
 class OutputLost(Exception):
-    """The standard output cannot be written. ``reason`` is the system's; empty where the reader only went away."""
+    """The standard output cannot be written. ``reason`` is the system's; empty if the reader just closed it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -21,7 +21,7 @@ class OutputLost(Exception):
 
 
 class _StreamGuard:
-    """A stream that tells ``lost`` when it cannot be written, and is then pointed at nothing.
+    """A stream that calls ``lost`` when it cannot be written, and is then redirected to nothing.
 
     Without that Python would try again at its end, and end with a message and an exit code of its own.
     """
@@ -49,7 +49,7 @@ class _StreamGuard:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        with contextlib.suppress(OSError, ValueError):  # a stream of a test has no number
+        with contextlib.suppress(OSError, ValueError):  # a test's stream has no file number
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self._stream.fileno())
             os.close(nothing)
@@ -58,7 +58,7 @@ class _StreamGuard:
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Let the loss of the standard output be an :class:`OutputLost`, and the loss of standard error no reason to stop."""
+    """Make loss of standard output raise :class:`OutputLost`, and ignore loss of standard error."""
     before = sys.stdout, sys.stderr
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
@@ -76,7 +76,7 @@ def _raise_lost(error: OSError) -> None:
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """The stream, or one that refuses to be written where the process was started with it closed.
+    """The stream, or one that refuses writes if the process was started with it closed.
 
     It takes the number that is free: a file opened later would get it, and whatever a library prints would go in there.
     """

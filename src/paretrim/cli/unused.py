@@ -12,12 +12,12 @@ from paretrim.errors import InvalidRecipe
 _ALWAYS = ("command", "json")
 
 WITH_A_RECIPE = ("recipe", "folder", "seed", "device", "effort", "threads", "runtimes")
-"""What a recipe leaves open."""
+"""Options that a recipe leaves open."""
 
 BY_THE_RECIPE = "the recipe says it; change it there, or name --model and --data instead of a recipe"
 
 OF_COMPRESSION = frozenset({"epochs", "learning_rate", "candidates", "max_drop", "max_latency_ms", "max_bytes"})
-"""What says how a network is compressed and when that is good enough."""
+"""Options that say how a network is compressed and what is good enough."""
 
 
 def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str) -> None:

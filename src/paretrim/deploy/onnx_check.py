@@ -30,7 +30,7 @@ from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
 from paretrim.graph.windows import Values
 
 CHECKED_IMAGES = 8
-"""Images of a check. Every one brings as many cases as a node has values."""
+"""Images of a check. Each provides as many cases as a node has values."""
 
 CHECKED_BYTES = 2**28
 """Memory for the values of all nodes; large networks are checked on fewer images."""
@@ -51,11 +51,11 @@ FLOAT_ERROR = 1e-4
 FLIPS = 0.03
 """Largest share of images that may change where the file cannot be seen to compute what was checked node by node.
 
-An image changes where it gets another class; of outputs that are no logits, where a number is off by :data:`OFF`.
+An image changes if it gets another class; for outputs that are not logits, if a number is off by :data:`OFF`.
 """
 
 OFF = 0.05
-"""By how much a number of an output that is no logits may be off, beyond rounding, as a share of the output's largest number."""
+"""How far a number of an output other than logits may be off, beyond rounding, as a share of the output's largest number."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def check_onnx(
 
 
 def export_checked(graph: Graph, path: Path) -> None:
-    """Write an ONNX file that was checked on noise, for want of the data; an existing file is replaced in one step.
+    """Write an ONNX file, checked on noise since there are no data; an existing file is replaced in one step.
 
     Raises:
         ExportMismatch: the file does not compute what the graph means, and is not written.
@@ -141,7 +141,7 @@ def export_checked(graph: Graph, path: Path) -> None:
 
 
 def random_images(graph: Graph) -> Values:
-    """Images for a check where no data are at hand: noise, which reaches every step of a value's grid sooner than pictures do."""
+    """Images for a check without data: noise, which covers the steps of a value's grid sooner than pictures do."""
     stream, shape = np.random.default_rng(0), (CHECKED_IMAGES, *graph.input.shape)
     if graph.input.takes_pixels:
         return stream.integers(0, 256, shape, np.uint8)
@@ -149,7 +149,7 @@ def random_images(graph: Graph) -> Values:
 
 
 def _add_unwritten_(found: dict[str, Values], graph: Graph, images: Values) -> None:
-    """Compute the values that the file does not hold."""
+    """Compute the values that the file does not have."""
     for node in graph.nodes:
         if node.name not in found:
             found[node.name] = compute(node, *_inputs(node, graph, found, images), graph.input)
@@ -187,12 +187,12 @@ def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: V
 def _float_difference(node: Node, actual: Values, expected: Values) -> Difference | None:
     largest = float(np.abs(expected).max(initial=np.finfo(np.float32).tiny))
     errors = np.abs(actual.astype(np.float64) - expected) / largest
-    wrong = np.logical_not(errors <= FLOAT_ERROR)  # so is NaN
+    wrong = np.logical_not(errors <= FLOAT_ERROR)  # NaN is wrong too
     return Difference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
 
 
 def _rescaled(node: Node, kinds: tuple[ValueType, ...]) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:
-    """The node with everything that decides its rounding a hair smaller and larger, one at a time."""
+    """Variants of the node with one of the numbers that decide its rounding slightly smaller or larger."""
     for factor in (1 - ROUNDING, 1 + ROUNDING):
         scaled = replace(node, type=_scaled(node.type, factor))
         if node.op == "pointwise":

@@ -35,7 +35,7 @@ IR_VERSION = 8
 """The file version that belongs to :data:`OPSET`."""
 
 OPSET_FOUR_BITS, IR_FOUR_BITS = 21, 10
-"""The same where weights have four bits, which came with these."""
+"""The same for weights of four bits, which need these."""
 
 _INT32 = 6  # TensorProto.INT32, fixed by the ONNX standard
 
@@ -45,7 +45,7 @@ def export_onnx(
 ) -> None:
     """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
 
-    The input ``images`` is uint8 pixels [N, C, H, W] where the graph takes pixels, else float32; the output ``logits`` is
+    The input ``images`` is uint8 pixels [N, C, H, W] if the graph takes pixels, else float32; the output ``logits`` is
     float32 [N, classes]. Several outputs, float32 [N, ...], have the names of ``graph.outputs``, with dots for slashes. Equal
     graphs give equal bytes. Class names are in the metadata under ``classes``, one a line; ``facts`` are written beside them.
 
@@ -198,7 +198,7 @@ def _far_from_ties(node: Node, spec: InputSpec) -> bool:
     Pixels lie on a grid, and a common one: with mean and std 0.5, every pixel falls half-way between two steps.
     """
     steps = pixel_values(spec) / node.type.scale
-    # Intermediate results are no larger than this many steps, and each of a handful of operations is off by half an ulp of it.
+    # Intermediate results are at most this many steps, and each of a few operations is off by half an ulp of that.
     largest = np.abs(steps).max() + np.abs(spec.mean).max() / min(spec.std) / node.type.scale + 255
     reach = 8 * 2.0**-24 * float(largest)
     distance = np.abs(steps - np.floor(steps) - 0.5).min()
@@ -206,7 +206,7 @@ def _far_from_ties(node: Node, spec: InputSpec) -> bool:
 
 
 def _look_up(writer: Writer, node: Node) -> None:
-    """The table itself: a little slower than arithmetic, and exact."""
+    """The table itself: slightly slower than arithmetic, but exact."""
     channels = len(node.tensors["table"])
     index = writer.add("Cast", [INPUT], f"{node.name}/cast", {"to": _INT32})
     if channels > 1:

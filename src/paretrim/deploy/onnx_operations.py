@@ -84,9 +84,9 @@ def _conv2d(writer: Writer, node: Node) -> None:
 
 
 def _without_ragged_groups(node: Node) -> Node:
-    """The same convolution as one group, with zeros between groups, where OpenVINO 2026.4 gets its groups wrong.
+    """The same convolution as one group, with zeros between groups, if OpenVINO 2026.4 would compute its groups wrongly.
 
-    On CPUs with AMX it does for 1 x 1 windows and more than 64 channels in a group that are no multiple of 64: nine of ten
+    On CPUs with AMX it does so for 1 x 1 windows and more than 64 channels per group that are not a multiple of 64: nine of ten
     results are other numbers.
     """
     groups, weight = settings_of(node).integer("groups"), node.tensors["weight"]
@@ -161,7 +161,7 @@ def _add(writer: Writer, node: Node) -> None:
 
 
 def _may_move(writer: Writer, name: str) -> bool:
-    """Whether an input of a sum may be read on a scale of its own, a hair off.
+    """Whether an input of a sum may be read with its own, slightly moved scale.
 
     Not a convolution: behind a second pair with a scale of its own ONNX Runtime would find new scales for both pairs. Nor a value
     with negative numbers, as sums without a ReLU have: OpenVINO would compute the convolutions that read it in float32.

@@ -26,7 +26,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
 
     Raises:
         UnsupportedOperation: the native runtime does not compute the network, or ``threads`` is below 1.
-        CorruptFile: the bytes are no whole ``.trim`` file.
+        CorruptFile: the bytes are not a whole ``.trim`` file.
         MissingDependency: the package onnx is not installed.
         OutOfSpace: the disk is full; the old file is intact.
     """

@@ -131,7 +131,7 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what it says of errors is in its exceptions, and would go to the terminal too
+    options.log_severity_level = 4  # errors are in its exceptions already; this keeps them off the terminal
     # Threads sleep between calls; spinning ones would take cores from what is measured next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:

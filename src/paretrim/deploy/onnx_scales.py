@@ -1,4 +1,4 @@
-"""Scales of results, moved by a few units in the last place so that every runtime rounds them as the graph says.
+"""Scales of results, moved by a few units in the last place so that every runtime rounds them as the graph does.
 
 Runtimes multiply and divide by scales in orders of their own. That matters only where a result lies so near a tie that the last
 bit of a float32 decides, but the inputs that lead there may be common, and then it is a step off in every image. Where all inputs
@@ -76,7 +76,7 @@ def _divided(real: FloatArray) -> tuple[_Form, _Form]:
 
 
 def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
-    """The scale nearest to the node's own with which no form gives another step; where there is none, the first form comes first.
+    """The scale nearest to the node's own with which no form gives another step; if there is none, the first form has priority.
 
     That is ONNX Runtime's, which rounds and then adds the zero point; others may add it before. Where inputs lie exactly on ties
     (a ratio of scales like 45 / 44), only the order of the graph itself rounds them to even, and every move makes it worse.

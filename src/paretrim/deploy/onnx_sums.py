@@ -1,4 +1,4 @@
-"""Scales of a sum, moved by a few units in the last place so that every runtime rounds it as the graph says.
+"""Scales of a sum, moved by a few units in the last place so that every runtime rounds it as the graph does.
 
 A sum has 65,536 pairs of inputs, and a few of them lie so near a tie that the order of float32 operations decides. Should such
 a pair be common in a network (a channel that is constant), it is a step off in every image.
@@ -67,7 +67,7 @@ def sum_scales(node: Node, kinds: tuple[ValueType, ValueType], moved: int | None
         index = int(wrong.argmin())
         if wrong[index] < least:
             found = (float(scales[moved][index, 0]), float(scales[2][index, 0]))
-            # A scale that stays does so to the last bit, whatever its type.
+            # An unchanged scale stays the same to the last bit, whatever its type.
             least, best = wrong[index], (found[0] if tried[index, 0] else own[0], found[1] if tried[index, 1] else own[1])
         if least == 0:
             break

@@ -120,7 +120,7 @@ class Writer:
         return self.real_names[name]
 
     def alias(self, name: str, real: str) -> None:
-        """Let ``name`` stand for a real value that already has another name."""
+        """Make ``name`` an alias of a real value that already has another name."""
         self.real_names[name] = real
 
     def dequantize(self, quantized: str, output: str, kind: ValueType) -> str:
@@ -167,7 +167,7 @@ class Writer:
         if (low, high) != (0, 255):
             wide = self.quantize(result, f"{node.name}/unclamped", kind)
             real = self.dequantize(wide, f"{node.name}/unclamped/real", kind)
-            # An end of the grid is no bound: OpenVINO 2026.4 would move it by a step, a hair inside its own range.
+            # The end of the grid is not used as a bound: OpenVINO 2026.4 would move it inwards by a step.
             bounds = {"low": low if low > 0 else None, "high": high if high < 255 else None}
             names = [
                 "" if bound is None else self.constant(f"{node.name}/{name}", (bound - kind.zero_point) * kind.scale)

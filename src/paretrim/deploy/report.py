@@ -34,7 +34,7 @@ def report_of(executed: Iterable[tuple[str, bool]], known: Collection[str]) -> I
 def typed(failure: str) -> Iterator[None]:
     """Turn any error that another runtime raises inside into a :class:`CorruptFile` that begins with ``failure``.
 
-    Memory that ran out and errors of our own pass.
+    Out-of-memory errors and our own pass through.
     """
     try:
         yield

@@ -21,7 +21,7 @@ from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
-"""The native runtime, that of ONNX files where none is asked for, and the interpreter that defines both."""
+"""The native runtime, the default one for ONNX files, and the interpreter that defines both."""
 
 OF_ONNX_FILES = (ELSEWHERE, "openvino")
 """Runtimes that open ``.onnx`` files."""
@@ -34,16 +34,16 @@ VERIFIED_AT_ONCE = 64
 
 
 BATCH = 250
-"""Images a runnable gets in one call where a whole test set is computed; of large images it gets a part of them."""
+"""Images per call when a whole test set is computed; fewer if images are large."""
 
 _BATCH_VALUES = 2**20
-"""Pixels, times channels, of a call: results in the middle of a network, which are larger, stay in a cache or near one."""
+"""Pixels, times channels, per call, so that the larger intermediate results stay in or near a cache."""
 
 CLOSE = 0.01
-"""Outputs of an image are close where none of their numbers differs by more than this share of the largest of all images."""
+"""Outputs of an image are close if no number differs by more than this share of the largest over all images."""
 
 AGREEMENT_IMAGES = 2000
-"""Test images on which a runtime is compared that has no other part in judging: OpenVINO compiles and computes slowly."""
+"""Test images on which a runtime is compared that is not used for judging: OpenVINO compiles and computes slowly."""
 
 
 class Runnable(Protocol):
@@ -78,7 +78,7 @@ class Agreement:
 
     ``top1`` is the share of images whose every vector has its largest number at the same place: the same most likely class; None
     where no output is a vector of more than one number. ``close`` is the share of images whose numbers are the same up to
-    :data:`CLOSE`, which is what says something of outputs that are no logits. The two distances are between numbers of the
+    :data:`CLOSE`, which is the meaningful one for outputs other than logits. The two distances are between numbers of the
     outputs.
     """
 

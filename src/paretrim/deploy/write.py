@@ -11,7 +11,7 @@ from paretrim.graph.types import Graph
 
 
 def write_graph(graph: Graph, path: Path) -> Path:
-    """Write a graph in the format its file name asks for.
+    """Write a graph in the format of its file extension.
 
     Raises:
         InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.

@@ -1,4 +1,4 @@
-"""Weights near 0 become 0 and the others a few values, both found again in every step (CLIP-Q).
+"""Weights near 0 become 0 and the others take a few values, both found anew in every step (CLIP-Q).
 
 Source: Tung & Mori 2018, "CLIP-Q: deep network compression learning by in-parallel pruning-quantization", CVPR 2018, section 3.1.
 """
@@ -16,7 +16,7 @@ from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSetti
 from paretrim.network.rounding import straight
 
 TOP = 127
-"""The integer of the value that is farthest from 0."""
+"""The integer of the value farthest from 0."""
 
 SHARE = 0.5
 """Default share of zeros."""
@@ -37,16 +37,16 @@ METHODS = (
 class ClippedMeans(nn.Module, PlainGrid):
     """A share of the negative and of the positive weights is 0, those nearest to 0; the others are means of even intervals.
 
-    While the network trains, both follow the weights, which all train on through the rounding: what is 0 in one step may be back
-    in the next. In evaluation mode they are as in the last step. Means are rounded to one of 255 steps of the layer, so that the
-    runtime computes on int8.
+    While the network trains, both follow the weights, which all keep training through the rounding: what is 0 in one step may
+    come back in the next. In evaluation mode they are as in the last step. Means are rounded to one of 255 steps of the layer, so
+    that the runtime computes on int8.
     """
 
     widths: ClassVar[range] = range(2, 9)
     edges: Tensor
     """Where intervals meet, ascending, [2^bits - 1]."""
     values: Tensor
-    """What the weights of each interval become, [2^bits]; 0 for that around 0."""
+    """The value of the weights in each interval, [2^bits]; 0 for the interval around 0."""
 
     def __init__(self, *, bits: int, share: float, edges: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def intervals(weight: Tensor, *, bits: int, share: float) -> tuple[Tensor, Tenso
 
     ``floor(share * n)`` of the n negative weights are in the interval around 0, and as many of the positive ones. The rest of
     the axis, from the least to the greatest weight, has ``2^bits - 1`` even intervals, split between the two sides by their
-    length. An interval without weights has its middle. Weights that are 0 count on neither side.
+    length. An interval without weights gets its centre. Weights that are 0 count on neither side.
     """
     flat = weight.flatten().double()
     count = 2**bits - 1

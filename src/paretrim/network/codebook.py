@@ -17,10 +17,10 @@ from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSetti
 from paretrim.network.rounding import straight
 
 TOP = 127
-"""The integer of the centroid that is farthest from 0."""
+"""The integer of the centroid farthest from 0."""
 
 ROUNDS = 300
-"""Most rounds of k-means; it has usually settled after some tens."""
+"""Most rounds of k-means; it usually converges within a few tens."""
 
 METHODS = (
     Method(
@@ -129,7 +129,7 @@ def k_means(values: Tensor, count: int, *, usual: float) -> Tensor:
 
 
 class _Context(Protocol):
-    """What the forward pass below leaves for its backward pass."""
+    """What the forward pass saves for the backward pass."""
 
     size: int
 

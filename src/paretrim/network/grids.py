@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny)
-"""No step is below this, the smallest normal float32. What is usual for a step depends on the unit of the values alone."""
+"""The least step, the smallest normal float32. What is usual for a step depends only on the unit of the values."""
 
 SMALLEST_ROW = 2.0**-24
 """Least step of an output channel, as a share of the largest step of its layer: weights far below the others are zeros."""
@@ -23,7 +23,7 @@ TOP = 255
 """Highest level of an activation grid."""
 
 CACHED = 2**17
-"""Weights that are turned into integers at a time, so that what is in between stays in the cache."""
+"""Weights converted to integers at a time, so that intermediate results stay in the cache."""
 
 Scales = Literal["learned", "observed"]
 
@@ -66,8 +66,8 @@ class WeightSettings:
     """What a new grid of a weight is made from; a grid ignores what it does not need.
 
     ``clip`` [Co] is the share of each output channel's range that it should cover, ``price`` [Co] what a bit of the coded file is
-    worth in units of the squared weight; None for the whole range, and for bits without a price. ``name`` is what the grid was
-    asked for by.
+    worth in units of the squared weight; None for the whole range, and for bits without a price. ``name`` is the name by
+    which the grid was requested.
     """
 
     bits: int
@@ -78,7 +78,7 @@ class WeightSettings:
 
 
 class PricedGrid(Protocol):
-    """What a grid of a weight can do if it moves the weight to the integer that is worth its bits in the coded file."""
+    """Extra members of a weight grid that weighs the bits of integers in the coded file against their error."""
 
     def recount_(self, weight: Tensor) -> None:
         """Recount the bits of every integer, in the integers of this weight [Co, ...]."""
@@ -90,10 +90,10 @@ class PricedGrid(Protocol):
 
 
 class IncrementalGrid(Protocol):
-    """What a grid of a weight can do if it takes weights over one share after the other while the rest still trains."""
+    """Extra members of a weight grid that fixes weights one share after another while the rest still trains."""
 
     def fix_largest_(self, weight: Tensor, share: float) -> None:
-        """Fix the largest weights of a layer's weight [Co, ...] until so large a share of them is fixed; 1 for all.
+        """Fix the largest entries of a layer's weight [Co, ...] until this share of them is fixed; 1 for all.
 
         In between what ``forward`` gives is on the grid where weights are fixed alone. Once all are, the weight itself, which may
         change in place, lies on the grid.
@@ -168,7 +168,7 @@ class WeightGrid(Protocol):
 
 
 class PlainGrid(Protocol):
-    """What a :class:`WeightGrid` inherits, beside ``nn.Module``, that can do none of what is optional."""
+    """Inherited, beside ``nn.Module``, by a :class:`WeightGrid` without any of the optional members."""
 
     trained_scale: nn.Parameter | None = None
     priced: PricedGrid | None = None

@@ -17,7 +17,7 @@ from paretrim.network.rounding import straight
 from paretrim.network.tensors import typed
 
 FREE = -128
-"""Stands for a weight that has no power of two yet."""
+"""Marks a weight that has no power of two yet."""
 
 MOST_POWERS = 7
 """Powers from 1 to 64 fit int8 with both signs."""

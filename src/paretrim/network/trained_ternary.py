@@ -117,7 +117,7 @@ def _mean_size(weight: Tensor, where: Tensor, otherwise: Tensor) -> Tensor:
 
 
 class _Context(Protocol):
-    """What the forward pass below leaves for its backward pass."""
+    """What the forward pass saves for the backward pass."""
 
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]:

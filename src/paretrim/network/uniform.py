@@ -102,7 +102,7 @@ class ActivationQuantizer(nn.Module):
         low, high = least_and_greatest(x)
         below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
         span = (high.clamp_min(0) - below).float() / TOP
-        # A batch of zeros says nothing about the step.
+        # A batch of zeros tells nothing about the step.
         self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
 
     def facts(self) -> Facts:
@@ -208,7 +208,7 @@ class WeightQuantizer(nn.Module):
         steps = weight.detach() / columns
         if self.price is None or self.lengths is None:
             return torch.round(steps).clamp(-self.top, self.top)
-        mantissas, exponents = torch.frexp(columns)  # a square of its own may leave float32
+        mantissas, exponents = torch.frexp(columns)  # squares may overflow float32
         price = torch.ldexp(torch.ldexp(self.price.reshape(columns.shape), -exponents), -exponents)
         return cheapest(steps, self.lengths, price / mantissas.square())
 

@@ -20,8 +20,8 @@ from paretrim.train.checkpoint import load_state, save_state
 class Candidate:
     """A network and what was done to it. Masks and quantizers are read from the network, never stored twice.
 
-    ``mean`` and ``std`` are what its images were normalised with, in units of pixel / 255; empty where that is not known.
-    ``resize`` is the short side in pixels that they were resized to before their centre was cut out, 0 where that is not known.
+    ``mean`` and ``std`` are what its images were normalised with, in units of pixel / 255; empty if that is not known.
+    ``resize`` is the short side in pixels that they were resized to before their centre was cropped, 0 if that is not known.
     """
 
     network: Network
@@ -49,13 +49,13 @@ class Candidate:
         return graph
 
     def with_integers(self, integers: Graph | None) -> Candidate:
-        """The same candidate with an integer graph that is known already."""
+        """The same candidate with its integer graph, which is known already."""
         same = dataclasses.replace(self)
         object.__setattr__(same, "_frozen", (same._state(), integers))
         return same
 
     def _state(self) -> tuple[tuple[int, int], ...]:
-        """What changes whenever a tensor of the network is replaced or written to."""
+        """A value that changes whenever a tensor of the network is replaced or written to."""
         tensors = itertools.chain(self.network.parameters(), self.network.buffers())
         return tuple((id(tensor), tensor._version) for tensor in tensors)
 

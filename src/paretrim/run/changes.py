@@ -16,9 +16,9 @@ from paretrim.runtime import load as open_session
 
 
 class TestLogits:
-    """Logits [N, K] that ``.trim`` files of classifiers give for the test images; each file runs once.
+    """Logits [N, K] of ``.trim`` files of classifiers for the test images; each file runs once.
 
-    Those of the first file are kept, to compare with, and those of the latest.
+    Those of the first file are kept for comparison, and those of the latest.
     """
 
     __test__ = False  # not a test class, whatever its name says to a test runner
@@ -29,7 +29,7 @@ class TestLogits:
         self._names: tuple[str, ...] = ()
 
     def of(self, files: DeployedFiles) -> FloatArray:
-        """Those of this file."""
+        """The logits of this file."""
         if files not in self._known:
             self._known = {one: found for one, found in self._known.items() if one is self._first}
             session = open_session(files.trim, threads=torch.get_num_threads(), measure=False)
@@ -40,7 +40,7 @@ class TestLogits:
     def keep_change(self, files: DeployedFiles) -> None:
         """Compare the file with the first and keep what changed beside it, unless that is there already.
 
-        The first itself is not compared, and neither are logits that are not finite: there are no probabilities in them.
+        The first itself is not compared, and neither are logits that are not finite: they give no probabilities.
         """
         sha256 = digest(self._first.trim) + digest(files.trim)
         if files is self._first or change_in(files.folder, sha256) is not None:

@@ -1,4 +1,4 @@
-"""Methods that are stages and settings put together: a recipe, and no code of their own."""
+"""Methods that combine stages and settings: a recipe without code of its own."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from paretrim.train.budget import Budget
 from paretrim.train.fit import Report
 
 EPOCHS = 10
-"""Epochs over all stages where none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
+"""Epochs over all stages if none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,9 +92,9 @@ class CompressedNetwork:
         return self.candidate.history
 
     def save(self, path: Path | str) -> Path:
-        """Write the deployed file to ``path``, in the format that its name asks for.
+        """Write the deployed file to ``path``, in the format of its extension.
 
-        ``.trim`` is the file that ships, ``.onnx`` for other runtimes, ``.graph`` the graph with nothing coded.
+        ``.trim`` is the file that ships, ``.onnx`` is for other runtimes, ``.graph`` is the graph without entropy coding.
 
         Raises:
             InvalidRecipe: the name ends in something else.

@@ -52,7 +52,7 @@ TIMED_IMAGES = 512
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """In which runtimes, with how many threads and how hard latency is measured."""
+    """In which runtimes, with how many threads and how thoroughly latency is measured."""
 
     settings: tuple[RuntimeSetting, ...]
     effort: Effort
@@ -70,7 +70,7 @@ class Experiment:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One candidate to deliver. ``recipe`` is exactly what made it: of a longer recipe only the stages so far."""
+    """One candidate to deliver. ``recipe`` is exactly what made it: for a longer recipe, only the stages so far."""
 
     label: str
     recipe: Recipe
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
-    """What came out, in the order of the entries: the files, what they are worth on test images, and one outcome each."""
+    """The results, in the order of the entries: the files, their judgement on test images, and one outcome each."""
 
     deployed: tuple[DeployedFiles, ...]
     judgements: tuple[Judgement, ...]
@@ -97,7 +97,7 @@ def deliver(
 ) -> Delivery:
     """Write every candidate's files, judge and time them together, store the outcomes and write the report.
 
-    The first entry is the baseline of all latencies. Files, judgements, timings and lines that are there already are kept.
+    The first entry is the baseline of all latencies. Files, judgements, timings and lines that exist already are kept.
     """
     deployed = [ship(entry, experiment, folder) for entry in entries]
     onnx_runtime = judging_runtime(measuring)
@@ -163,10 +163,10 @@ def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence
 
 
 def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
-    """The deployed files of one candidate, in a folder named by everything that decides them.
+    """The deployed files of one candidate, in a folder named by a digest of everything that decides them.
 
     Raises:
-        ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what the graph means.
+        ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what its graph defines.
     """
     key = deployment_key(experiment.start, entry.recipe.stages, teacher=entry.recipe.teacher, teachers=entry.recipe.teachers)
     with located(f"deploying '{entry.label}'"):
@@ -184,8 +184,8 @@ def timed(
 ) -> dict[str, tuple[Latency, ...]]:
     """Latencies of every file in every setting that can run it, the first file being the baseline.
 
-    ``files`` are the places of ONNX files by name, ``problems`` say which do not run
-    (:func:`paretrim.results.timing.arms_of`). A session that ``folder`` keeps of exactly these files, measured as hard, is not
+    ``files`` are the paths of ONNX files by name, ``problems`` say which do not run
+    (:func:`paretrim.results.timing.arms_of`). A session of exactly these files in ``folder``, measured as thoroughly, is not
     measured again.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
@@ -221,7 +221,7 @@ def _origin(entry: Entry, folder: Path) -> Origin:
 
 
 def problems_of(label: str, files: DeployedFiles, judgement: Judgement) -> tuple[str, ...]:
-    """In words, what is wrong with the ONNX file of a candidate, found out now or by an earlier run."""
+    """In words, what is wrong with the ONNX file of a candidate, found now or by an earlier run."""
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
     problems = (judgement.onnx_problems or {}).items()
     return (*(f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems), *missing)
@@ -243,9 +243,9 @@ def judged(
 ) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept.
 
-    ``logits`` runs the files of classifiers, whose logits are wanted for more than this.
+    ``logits`` runs the files of classifiers, since their logits are needed elsewhere too.
 
-    One that says where the ONNX file does not run is kept for the same versions of the packages: others may do better.
+    A judgement that says where the ONNX file does not run is valid only for the same package versions: others may run it.
 
     Raises:
         ParetrimError: the ``.trim`` file cannot be run.
@@ -259,7 +259,7 @@ def judged(
         if same_files and (not judgement.onnx_problems or found_with == versions()):
             return judgement
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass  # none yet, or of other software: judging again costs time and nothing else
+        pass  # none yet, or from other software: judging again only costs time
     with located(f"judging '{entry.label}'"):
         known = None if logits is None else logits.of(files)
         judgement = judge(entry.candidate, files, experiment.test, experiment.start, onnx_runtime=onnx_runtime, logits=known)
@@ -280,16 +280,16 @@ def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> Session | 
 
 
 def _stored(outcome: Outcome, path: Path) -> Outcome:
-    """The outcome as the store has it; appended unless the newest line of the same run says the same already."""
+    """The outcome as stored; appended unless the newest line of the same run already says the same."""
     known = store.latest(store.read(path)) if path.exists() else ()
     same = next((o for o in known if (o.study, o.recipe, o.seed) == (outcome.study, outcome.recipe, outcome.seed)), None)
     if same is not None:
-        # Not timing this time is no reason to forget what was timed on the same file.
+        # If nothing is timed now, earlier times of the same file stay valid.
         unchanged = _essence(same) == _essence(outcome) and (not outcome.latencies or same.latencies == outcome.latencies)
         if unchanged:
             return same
     store.append(path, outcome)
-    return store.decode(store.encode(outcome))  # as every later reader gets it
+    return store.decode(store.encode(outcome))  # as later readers see it
 
 
 def _essence(outcome: Outcome) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Looking into two networks: class maps, distributions of weights and of what layers read, and what zeros cost."""
+"""A look inside two networks: class maps, distributions of weights and of layer inputs, and what zeros cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paretrim.network.thaw import network_from_file
 from paretrim.results.inside import Example, InsideComparison, Map, Pixels, SweepPoint, histograms
 
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Shares of zeros of a sweep."""
+"""Sparsities of a sweep."""
 
 IMAGES, SHOWN, SHOWN_FIRST, BATCH = 256, 6, 4, 64
 """Images that are looked at, those that are shown, how many of them were asked for, and those at once: the most of each."""
@@ -82,9 +82,9 @@ def look_inside(
     first_shown: Sequence[int] = (),
     at: str = "",
 ) -> InsideComparison:
-    """Look into two networks at the same images, as each takes them: normalised float32 [N, C, H, W].
+    """Compare two networks on the same images, as each takes them: normalised float32 [N, C, H, W].
 
-    ``pixels`` [N, H, W] or [N, H, W, 3] are for people. Shown are ``first_shown``, then the images whose maps differ most.
+    ``pixels`` [N, H, W] or [N, H, W, 3] are for display: first the images ``first_shown``, then those whose maps differ most.
     """
     maps = [_maps(network, given, labels, at) for network, given in zip(networks, inputs, strict=True)]
     similarity = likeness(*maps).numpy()
@@ -123,7 +123,7 @@ def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:
 
 
 def _for_people(images: Values) -> Pixels:
-    """Pixels [N, H, W] or [N, H, W, 3] of images [N, C, H, W]; normalised ones are stretched to the whole range."""
+    """Pixels [N, H, W] or [N, H, W, 3] of images [N, C, H, W]; normalised ones are scaled to the full range."""
     shown = np.asarray(images, np.float64)
     if images.dtype != np.uint8:
         shown = 255 * (shown - shown.min()) / max(shown.max() - shown.min(), 1e-12)
@@ -147,12 +147,12 @@ def _maps(network: Network, inputs: Tensor, labels: Tensor, at: str) -> Tensor:
 
 
 def _read(network: Network, inputs: Tensor) -> dict[str, npt.NDArray[np.float32]]:
-    """What every layer reads, by its name."""
+    """The input of every layer, by its name."""
     with torch.no_grad():
         return {node.name: x.numpy().copy() for node, x in network.walk(inputs)}
 
 
 def _scaled(map_: Tensor) -> Map:
-    """A map with 1 as its greatest value."""
+    """A map scaled to a maximum of 1."""
     found: Map = (map_ / map_.max().clamp(min=1e-12)).numpy()
     return found

@@ -49,14 +49,14 @@ UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 
 
 FAR = 0.01
-"""How far validation accuracy may be above test accuracy without a warning: more than images of one source differ."""
+"""How far validation accuracy may exceed test accuracy without a warning: more than two sets of one source differ."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeployedFiles:
     """The files of one candidate.
 
-    ``trim`` runs natively and in the reference interpreter; ``onnx`` in ONNX Runtime and OpenVINO. Where the ONNX
+    ``trim`` runs natively and in the reference interpreter; ``onnx`` in ONNX Runtime and OpenVINO. If the ONNX
     file could not be written or failed its check, it is None and ``onnx_problem`` says why.
     """
 
@@ -67,7 +67,7 @@ class DeployedFiles:
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return self.trim.parent
 
     def delivered_onnx(self) -> Path:
@@ -85,18 +85,18 @@ class DeployedFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement(Verdict):
-    """What a candidate and its files are worth on the test set, with the score of every image.
+    """The metric of a candidate and its files on the test set, with the score of every image.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
-    runtime does from the ``.trim`` file. ``right`` holds what the task counts for every test image of the deployed file, in
-    base64, for comparisons image by image: whether it is right, a bit an image, or numbers float64 of the shape ``scores``.
+    runtime does from the ``.trim`` file. ``right`` holds the task's score of the deployed file for every test image, in base64,
+    for comparisons image by image: one bit each if scores are right or wrong, else float64 of the shape ``scores``.
     """
 
     right: str
     scores: Sequence[int] | None = None
 
     def image_scores(self) -> Array:
-        """What the task counts for each test image, [N, ...]: of classification whether it is right."""
+        """The task's score of each test image, [N, ...]: for classification, whether it is right."""
         content = base64.b64decode(self.right)
         if self.scores is not None:
             return np.frombuffer(content, np.float64).reshape(self.scores)
@@ -104,14 +104,14 @@ class Judgement(Verdict):
 
 
 def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = "") -> DeployedFiles:
-    """Freeze the candidate and write its files into ``folder``; files that are there and whole are used again.
+    """Freeze the candidate and write its files into ``folder``; intact files from earlier are reused.
 
-    The ONNX file is delivered only if it passes its check; the ``.trim`` file does not wait for it. ``recipe`` is the digest that
-    the ``.trim`` file names, beside what the stages did. Times stay out of it, so that the same network with the same history is
-    the same file. Files also keep how their images were prepared, if the candidate knows.
+    The ONNX file is delivered only if it passes its check; the ``.trim`` file does not depend on it. ``recipe`` is the digest
+    that the ``.trim`` file stores beside what the stages did. It stores no times, so that the same network with the same history
+    gives the same file. Files also keep how their images were prepared, if the candidate knows.
 
     Raises:
-        ExportMismatch: the ``.trim`` file does not compute what the graph means.
+        ExportMismatch: the ``.trim`` file does not compute what the graph defines.
     """
     onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
     if trim.exists():
@@ -202,8 +202,8 @@ def judge(
 ) -> Judgement:
     """The metric of the files themselves on the whole test set, beside the number of the training framework.
 
-    Every file is run once, on ``threads`` threads: by default as many as torch computes with. ``logits`` [N, K] are those of a
-    classifier's ``.trim`` file for the test images, where they are known already.
+    Every file is run once, on ``threads`` threads: by default as many as torch uses. ``logits`` [N, K] are those of a
+    classifier's ``.trim`` file for the test images, if they are known already.
 
     A network is judged by its ``.trim`` file in the native runtime, and its ONNX file in ``onnx_runtime`` beside it.
     """
@@ -215,7 +215,7 @@ def judge(
     elsewhere, problems = _elsewhere(deployed.onnx, test.images, task, onnx_runtime=onnx_runtime, threads=threads)
     exported = elsewhere.get(onnx_runtime)
     if logits is None:
-        # Whatever kernels it chooses, their bits are the same.
+        # All kernels give the same bits, so none need be measured.
         shipped = decisions(open_session(deployed.trim, threads=threads, measure=False), test.images, task)
     else:
         shipped = task.decide((logits,))
@@ -249,7 +249,7 @@ def _elsewhere(
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Decisions of the ONNX file in every runtime that is installed, and why it does not run in others.
 
-    Other runtimes than ``onnx_runtime`` are given the images of :func:`paretrim.deploy.runnable.compared` only.
+    Runtimes other than ``onnx_runtime`` get only the images of :func:`paretrim.deploy.runnable.compared`.
     """
     found, problems = {}, {}
     for runtime in OF_ONNX_FILES:
@@ -264,7 +264,7 @@ def _elsewhere(
 
 
 def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32], task: Task = CLASSIFICATION) -> Array:
-    """What a deployed file decides about images, [N, ...], given to it in batches."""
+    """Decisions of a deployed file on images, [N, ...], run in batches."""
     return np.concatenate([task.decide(runnable.outputs(part)) for part in in_batches(images)])
 
 
@@ -297,7 +297,7 @@ def outcome_of(
 
 
 def origin_of(recipe: Recipe, study: str) -> Origin:
-    """Where an outcome of this recipe comes from."""
+    """The origin of an outcome of this recipe."""
     return Origin(
         study=study,
         recipe=recipe.digest,
@@ -317,7 +317,7 @@ def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
 
 
 def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
-    """A warning where validation accuracy is far above test accuracy, as for weights that were trained on those images; else "".
+    """A warning if validation accuracy is far above test accuracy, as with weights that were trained on those images; else "".
 
     Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
     """

@@ -64,7 +64,7 @@ def start_from_loaders(
         validation_loader: images that training does not see.
         seed: feeds every random stream.
         execution: device and arithmetic; None chooses them for this machine.
-        calibration_images: how many; fewer where the loader has fewer.
+        calibration_images: how many; fewer if the loader has fewer.
         classes: names of the K classes, kept in deployed files.
         data_name: a name for the training data; change it when the data change, so that results of other data are not reused.
             The whole validation set, the first training images and the lengths of both loaders are compared in any case;
@@ -76,8 +76,9 @@ def start_from_loaders(
         task: what the network is for; by default classification: labels are integers [N], one class for each image.
 
     Raises:
-        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with as many K as there are names.
-        DataUnavailable: a loader is empty, yields something else than described, or both differ in the size of their images.
+        UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with K as many as there are names.
+        DataUnavailable: a loader is empty or yields something other than described, or the two differ in the size of their
+            images.
         InvalidRecipe: a number is out of range.
     """
     if calibration_images < 1:
@@ -120,7 +121,7 @@ def start_from_loaders(
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std as plain numbers, both empty where neither is given."""
+    """Mean and std as plain numbers, both empty if neither is given."""
     try:
         means, deviations = (tuple(float(value) for value in values) for values in (mean, std))
     except (TypeError, ValueError, RuntimeError) as error:  # the last one from tensors

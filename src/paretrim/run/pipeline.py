@@ -1,4 +1,4 @@
-"""Running stages: the one ``run_stage``, and a folder in which nothing earned is lost.
+"""Running stages: ``run_stage``, and a folder in which no finished work is lost.
 
 Everything is stored under a key made of what decides it (network, data, seed, stages so far), so the same command resumes after a
 kill, and recipes that begin with the same stages share them.
@@ -60,7 +60,7 @@ def run_stage(
     """Put ``stage`` on a private copy of the candidate's network, train it within its budget, and add to the history.
 
     The candidate given is not changed. With a ``folder``, training keeps checkpoints there and resumes after an interruption.
-    ``value_before`` is the metric on the validation images of a candidate without history, where it is known.
+    ``value_before`` is the metric on the validation images of a candidate without history, if it is known.
 
     Raises:
         ParetrimError: any of the stage's or the training loop's errors, with the stage's name before it.
@@ -133,9 +133,9 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
 
 
 def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Network]:
-    """Gives the network as it was after a number of epochs of its dense training, to the last bit.
+    """The network as it was after a number of epochs of its dense training, to the last bit.
 
-    It is trained for those few epochs again when it is first asked for, and stored beside the trained one.
+    It is trained again for those few epochs when it is first needed, and stored beside the trained one.
     """
 
     def at(epoch: int) -> Network:
@@ -195,7 +195,7 @@ def run_stages(
 
 
 def trained_tutors(start: Start, tutors: Sequence[Tutor], folder: Path, *, report: Report | None = None) -> tuple[Tutor, ...]:
-    """The teachers ready to teach: trained as their budgets say, and with their stages done. What ``folder`` holds is read.
+    """The teachers ready to teach: trained as their budgets say, and with their stages run. What ``folder`` holds is read.
 
     Raises:
         ParetrimError: any error of their training or of a stage.
@@ -212,12 +212,12 @@ def trained_tutors(start: Start, tutors: Sequence[Tutor], folder: Path, *, repor
 
 
 def finished_stages(start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Teaching = None) -> tuple[int, Network]:
-    """How many of the first stages an earlier run has stored in ``folder``, and the network to go on with.
+    """How many of the first stages an earlier run has stored in ``folder``, and the network to continue with.
 
-    Nothing is trained; where nothing is left to do, nothing is read either and the network is that of the start.
+    Nothing is trained; if nothing is left to do, nothing is read either and the network is that of the start.
 
     Raises:
-        CorruptFile: the candidate to go on with is damaged.
+        CorruptFile: the candidate to continue with is damaged.
     """
     stored = list(itertools.takewhile(Path.exists, (_place(folder, key) for key in _keys(start, stages, teacher)[1:])))
     if not stored or len(stored) == len(stages):
@@ -248,7 +248,7 @@ def deployment_key(
 ) -> str:
     """What decides the deployed files of a candidate; ``teacher`` and ``teachers`` are those that a recipe names."""
     written: dict[str, object] = {"mean": start.mean, "std": start.std} if start.std else {}
-    if start.resize and not start.spec.takes_pixels:  # where files take pixels, the data they were made from say it
+    if start.resize and not start.spec.takes_pixels:  # if files take pixels, their data set already has it
         written["resize"] = start.resize
     if teachers:
         written["teachers"] = [teacher_settings(one) for one in teachers]
@@ -264,7 +264,7 @@ def deployment_key(
 
 
 def _own_code(stages: Sequence[Stage]) -> dict[str, object]:
-    """The source text of the user's own stages, losses, scores and grids, which decides the outcome as settings do."""
+    """Digests of the source of the user's stages, losses, scores and grids, which affect the outcome as settings do."""
     found = sources_in(tuple(stages))
     return {"own_code": found} if found else {}
 
@@ -280,9 +280,9 @@ def _place(folder: Path, key: str) -> Path:
 def _stored(
     start: Start, key: str, candidate: Candidate, stage: Stage, resources: Resources, *, folder: Path, report: Report | None
 ) -> Candidate:
-    """The result of ``stage`` from the folder, or made and put there; in both cases as it was read back.
+    """The result of ``stage`` from the folder, or computed and stored there; in both cases as read back.
 
-    How images are prepared is no part of the key: a result that was stored with other numbers, or none, is written again.
+    How images are prepared is not part of the key: a result that was stored with other numbers, or none, is written again.
     """
     path = _place(folder, key)
     made = None
@@ -300,12 +300,12 @@ def _stored(
 
 
 def _checkpoint_bytes(network: Network) -> float:
-    """What a checkpoint holds of a network: weights, momentum and masks."""
+    """Bytes of a network in a checkpoint: weights, momentum and masks."""
     return 3.25 * 4 * sum(parameter.numel() for parameter in network.parameters())
 
 
 def extra_bytes(training: Training) -> int:
-    """What a checkpoint holds of the modules that a stage trains beside the network: parameters, momentum and buffers."""
+    """Bytes in a checkpoint of the modules that a stage trains beside the network: parameters, momentum and buffers."""
     return sum(2 * one.nbytes for one in training.extra.parameters()) + sum(one.nbytes for one in training.extra.buffers())
 
 
@@ -313,7 +313,7 @@ def disk_bytes(start: Start, chains: Sequence[Sequence[Stage]], resources: Resou
     """The most bytes that a folder will hold for chains of stages that begin with the same network and share its teacher.
 
     Candidates with masks and their deployed files, checkpoints with momentum, and the teacher's outputs by epoch. ``extra`` is
-    the most that a checkpoint holds of a stage's own modules, which are known once the stage has begun.
+    the most that a checkpoint holds for a stage's own modules, which are known once the stage has begun.
     """
     weights = 4 * sum(parameter.numel() for parameter in start.network.parameters())
     candidate, files, checkpoint = 1.25 * weights, 2 * weights, _checkpoint_bytes(start.network) + extra

@@ -31,15 +31,15 @@ from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
 TIMED_STEPS = 6
-"""Real steps of each kind of stage. The first warms up; the median of the others scales no hiccup up to the length of a run."""
+"""Real steps of each kind of stage. The first warms up; the median of the others ignores a single slow one."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage of a candidate, which has no name where there is only one.
+    """One stage of a candidate, whose name is empty if there is only one candidate.
 
     ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration. All three are 0
-    where the stage is ``finished``, because an earlier run has done it, or ``shared``: a candidate above begins with the same.
+    if the stage is ``finished`` by an earlier run, or ``shared`` with a candidate above that begins with the same stages.
     """
 
     candidate: str
@@ -58,7 +58,7 @@ class PlannedStage:
 class PlannedTiming:
     """The most measuring that latencies take: ``sessions``, each with its processes and rounds, with up to ``files`` files.
 
-    It is counted and not predicted: how long a session warms up and waits depends on how quiet the machine is by then.
+    It is counted, not predicted: how long a session warms up and waits depends on how quiet the machine is then.
     """
 
     sessions: int
@@ -71,10 +71,10 @@ class PlannedTiming:
 class Prediction:
     """Stages of all candidates in order, and the most bytes the run folder will hold.
 
-    ``value`` is the ``metric`` of the dense network on the first ``images`` validation images; None where
+    ``value`` is the ``metric`` of the dense network on the first ``images`` validation images; None if
     it is yet to be trained, or nothing is left to do. ``zeros`` are the shares of zeros that its stages ask for:
     of the prunable weights, and what that makes of all.
-    ``timing`` comes on top of all times; None where latency is not measured. All else happens once for each of ``seeds``.
+    ``timing`` comes on top of all times; None if latency is not measured. Everything else happens once for each of ``seeds``.
     """
 
     stages: tuple[PlannedStage, ...]
@@ -135,22 +135,22 @@ def predict(
     """Predict time and disk of training ``recipes`` (by name, stages that start from the dense network).
 
     Every kind of stage is begun and trained for :data:`TIMED_STEPS` steps on a private copy, in the order in which it first
-    occurs; later stages of the same kind, batch size and predecessors are taken to be as fast. The run itself is not touched.
+    occurs; later stages of the same kind, batch size and predecessors are assumed to be as fast. The run itself is not touched.
 
     Args:
         start: what the run begins with.
         recipes: stages by the name of the candidate they make.
-        dense: how the dense network is trained first; None where it need not be.
+        dense: how the dense network is trained first; None if it need not be.
         teacher: a network for distillation; None for the dense one.
         dense_finished: ``start`` holds the trained dense network already.
-        finished: of recipes that an earlier run has begun, how many stages are done and the network to go on with.
+        finished: for recipes that an earlier run has begun, how many stages are done and the network to continue with.
 
     Raises:
         ParetrimError: a stage cannot begin or train; the run would fail in the same place.
     """
     resources = resources_for(start, teacher, None)
     if dense:
-        resources = replace(resources, early=lambda _epoch: start.network)  # as large as the early one, which is not there yet
+        resources = replace(resources, early=lambda _epoch: start.network)  # as large as the early one, which does not exist yet
     chains = [(name, stages, *finished.get(name, (0, start.network))) for name, stages in recipes.items()]
     from_scratch = [FineTune(budget=dense)] if dense else []
     if dense:
@@ -198,7 +198,7 @@ def predict(
 
 
 def for_seeds(prediction: Prediction, seeds: int) -> Prediction:
-    """The prediction for one seed, for several: they share nothing."""
+    """The prediction for several seeds, which share nothing."""
     return replace(prediction, seeds=seeds, disk_bytes=seeds * prediction.disk_bytes)
 
 
@@ -226,7 +226,7 @@ def describe(prediction: Prediction) -> str:
 
 
 def doubt(accuracy: float, images: int, classes: int | None, *, kind: str = "validation") -> str:
-    """A warning where an accuracy is not shown to be better than guessing, else ""; ``classes`` is None in other tasks."""
+    """A warning if an accuracy is not shown to be better than guessing, else ""; ``classes`` is None in other tasks."""
     if classes is None or beats_guessing(accuracy, images, classes):
         return ""
     return (
@@ -257,15 +257,15 @@ def _timing(prediction: Prediction) -> list[str]:
 
 
 def _kind(stage: Stage) -> tuple[object, ...]:
-    """What decides how fast a step of the stage itself is, as far as a prediction cares; see :func:`_effects` for the others."""
+    """What determines the speed of a stage's own steps in a prediction; see :func:`_effects` for later stages."""
     inner = tuple(_kind(part) for part in stage.parts) if isinstance(stage, Together) else ()
     return (stage.name, stage.budget.batch_size, stage.budget.epochs > 0, _effects(stage), inner)
 
 
 def _effects(stage: Stage) -> frozenset[str]:
-    """What a stage leaves behind that makes later steps slower or faster. Zeros cost nothing in training.
+    """Effects of a stage that make later steps slower or faster. Zeros have none in training.
 
-    Removed channels make them faster; the first share of channels in the run stands for all.
+    Removed channels make them faster; the first channel sparsity in the run stands for all.
     """
     if isinstance(stage, Together):
         return frozenset().union(*map(_effects, stage.parts))
@@ -275,7 +275,7 @@ def _effects(stage: Stage) -> frozenset[str]:
 
 
 def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: bool) -> PlannedStage:
-    """A stage that takes no time any more."""
+    """A stage that takes no more time."""
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
     size = stage.budget.batch_size
@@ -283,7 +283,7 @@ def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: boo
 
 
 def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Training, PlannedStage]:
-    """Begin the stage and take a few steps; what then trains, whose network is that of the stage after it."""
+    """Begin the stage and take a few steps; returns its training, whose network is that of the next stage."""
     began = time.monotonic()
     begun = stage.begin(network, resources)
     begin_seconds = time.monotonic() - began
@@ -291,12 +291,12 @@ def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: 
 
     def observe(step: Step) -> None:
         stage.observe(begun, step)
-        float(step.loss)  # waits for a device that runs ahead
+        float(step.loss)  # waits for an asynchronous device
         moments.append(time.monotonic())
 
     if stage.budget.epochs:
         few = replace(resources, train=lambda size: _FirstBatches(resources.train(size), TIMED_STEPS))
-        # Ramps would move at each of these few steps, and move a hundred times in a whole budget: only their ends are taken.
+        # Ramps would move at each of these few steps, but move only a hundred times in a whole budget: take only their ends.
         plan = Plan(
             stage.name,
             replace(stage.budget, epochs=1),
@@ -317,7 +317,7 @@ def step_seconds(moments: Sequence[float]) -> float:
 
 
 def _scaled(like: PlannedStage, stage: Stage, resources: Resources, *, evaluation: float) -> PlannedStage:
-    """The stage at its full length, with steps as fast as those of ``like``."""
+    """The stage at full length, with steps as fast as those of ``like``."""
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
     seconds = like.begin_seconds + epochs * steps * like.step_seconds + evaluation
@@ -337,7 +337,7 @@ def _parameters(network: Network) -> int:
 
 
 def _zeros(network: Network, recipes: Sequence[Sequence[Stage]]) -> tuple[tuple[float, float], ...]:
-    """What stages that prune weights ask of the dense network: shares of the prunable weights and of all, each pair once."""
+    """Zeros that stages prune in the dense network: as shares of the prunable weights and of all, each pair once."""
     weights = {name: layer.weight.numel() for name, layer in weighted_layers(network).items()}
     stages = [stage for recipe in recipes for stage in recipe]
     parts = [part for stage in stages for part in (stage.parts if isinstance(stage, Together) else (stage,))]

@@ -23,7 +23,7 @@ LINE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Watcher:
-    """Whom a run tells: ``tick`` of training steps, ``note`` of everything else in a line, ``fetched`` of downloaded bytes."""
+    """Callbacks of a run: ``tick`` for training steps, ``note`` for other lines, ``fetched`` for downloaded bytes."""
 
     tick: Callable[[Tick], None]
     note: Callable[[str], None]
@@ -37,7 +37,7 @@ def silent() -> Watcher:
 
 @contextlib.contextmanager
 def watching(console: Console) -> Iterator[Watcher]:
-    """Show progress on ``console`` until the block ends: bars where it is a terminal, else lines."""
+    """Show progress on ``console`` until the block ends: bars if it is a terminal, else lines."""
     if not console.is_terminal:
         yield lines(console)
         return
@@ -70,12 +70,12 @@ def lines(console: Console, *, clock: Callable[[], float] = time.monotonic) -> W
 
 
 def described(tick: Tick) -> str:
-    """Loss, running metric and time left of a moment in training."""
+    """Loss, running metric and time left at a moment in training."""
     return f"loss {tick.loss:.3f}, {_running(tick)}, {duration(tick.seconds_left)} left"
 
 
 def _running(tick: Tick) -> str:
-    """The running metric; one decimal of percent is enough for what changes with every batch."""
+    """The running metric; one decimal of percent is enough, since it changes with every batch."""
     value = f"{100 * tick.value:.1f} %" if tick.metric.is_share else tick.metric.text(tick.value)
     return f"{tick.metric.name} {value}"
 
@@ -113,7 +113,7 @@ def _bars(console: Console, shown: Progress) -> Watcher:
             tasks[name] = shown.add_task(visible(name), said="")
         shown.update(tasks[name], completed=done, total=total or None, said=said, visible=True)
         if done == total:
-            # A later stage of the same name gets a bar of its own.
+            # A later stage of the same name gets its own bar.
             shown.remove_task(tasks.pop(name))
 
     def tick(now: Tick) -> None:

@@ -50,10 +50,10 @@ from paretrim.train.execution import Execution
 from paretrim.visible import QUOTED, brief
 
 LARGEST_TOML = 2**18
-"""Bytes of a recipe or a study. Those that people write have a few thousand."""
+"""Most bytes of a recipe or a study. Handwritten ones have a few thousand."""
 
 DEEPEST = 32
-"""Most parts of a dotted key, and most brackets inside each other."""
+"""Most parts of a dotted key, and deepest nesting of brackets."""
 
 LONGEST_LABEL = 200
 
@@ -61,14 +61,14 @@ MOST_TIMES = 100
 """Most rounds of one stage."""
 
 DENSE = "dense"
-"""Label of what a recipe without stages makes."""
+"""Label of the result of a recipe without stages."""
 
 _STRING_OR_COMMENT = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)|'{3}(?:[^']|'(?!''))*+(?:'{3,5}|\Z)'''
     r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+""",
     re.DOTALL,
 )
-"""Texts and comments of a TOML file, also those that do not end; in time that grows with the file and no faster."""
+"""Strings and comments of a TOML file, unterminated ones included; matched in linear time."""
 
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
@@ -103,9 +103,9 @@ class Recipe:
 
     ``dense`` is the budget for training the network before all stages: from the weights that ``model`` names, else from its
     initialisation. The ``teacher`` is that dense network unless another is named; ``teachers`` are several, each with a name.
-    ``task`` is what the network is for: ``classification``, or ``package.module:name`` of a task of your own.
+    ``task`` is what the network is for: ``classification``, or ``package.module:name`` of your own task.
     ``label`` is for people and does not enter the digest; nor do the device, ``compile`` and the folder of the data, which do not
-    decide the outcome. Data and weights enter by name here and by content in :meth:`paretrim.run.start.Start.key`.
+    affect the outcome. Data and weights enter by name here and by content in :meth:`paretrim.run.start.Start.key`.
     """
 
     model: ModelSpec
@@ -138,14 +138,14 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, hexadecimal, 16 digits: the same recipe has the same one everywhere."""
+        """SHA-256 of the canonical JSON, hexadecimal, 16 digits: the same for the same recipe everywhere."""
         return digest_of(canonical(self))
 
 
 def stage_settings(stage: Stage) -> dict[str, Any]:
     """The settings of a stage as plain JSON values, with its name under ``stage``; :func:`parse_stage` reads them back.
 
-    Settings that came later and are at their default are left out (:data:`paretrim.history.LATER`).
+    Settings that were added later and are at their default are left out (:data:`paretrim.history.LATER`).
     """
     if isinstance(stage, Together):
         parts = [{key: value for key, value in stage_settings(part).items() if key != "budget"} for part in stage.parts]
@@ -169,7 +169,7 @@ def _plain(facts: object) -> dict[str, Any]:
 
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain JSON values; what does not change the outcome is left out."""
+    """The recipe as plain JSON values; what does not affect the outcome is left out."""
     facts = _plain(_used(dataclasses.replace(recipe, stages=(), teachers=())))
     del facts["label"], facts["data"]["folder"]
     facts["execution"] = {"precision": recipe.execution.precision}
@@ -180,7 +180,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
 
 
 def teacher_settings(teacher: TeacherSpec) -> dict[str, Any]:
-    """The settings of one of several teachers as plain JSON values; where its probabilities are stored decides nothing."""
+    """The settings of one of several teachers as plain JSON values; without the place where its probabilities are stored."""
     return _plain(_used(dataclasses.replace(teacher, stages=(), store=""))) | {"stages": [*map(stage_settings, teacher.stages)]}
 
 
@@ -188,7 +188,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a TOML file; relative paths in it are relative to the working folder.
 
     Raises:
-        InvalidRecipe: the file is missing, is no TOML, or breaks a rule; the message names file and key.
+        InvalidRecipe: the file is missing, is not TOML, or breaks a rule; the message names file and key.
     """
     return parse_recipe(read_toml(path, "recipe"), str(path))
 
@@ -197,7 +197,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The tables of a TOML file; ``what`` says in errors what the file should be.
 
     Raises:
-        InvalidRecipe: the file is missing or is no TOML.
+        InvalidRecipe: the file is missing or is not TOML.
     """
     try:
         text = read_regular(path, at_most=LARGEST_TOML).decode("utf-8-sig")
@@ -205,14 +205,14 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         table = tomllib.loads(text)
     except OSError as error:
         raise InvalidRecipe(f"{what} '{path}' cannot be read: {error.strerror}; give the path of a TOML file") from error
-    except (ValueError, RecursionError) as error:  # also text that is no UTF-8, and numbers of thousands of digits
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers of thousands of digits
         raise InvalidRecipe(f"{what} '{path}' is not TOML: {reason_of(error).partition(': ')[2]}") from error
     _require_64_bits(table, f"{what} '{path}'")
     return table
 
 
 def _require_shallow(text: str) -> None:
-    """Refuse what takes a parser long or deep: it looks at every part of a dotted key once for each part before it."""
+    """Refuse what makes the parser slow or recurse deeply: its time grows with the square of the parts of a dotted key."""
     bare = _STRING_OR_COMMENT.sub("_", text)
     if _LONG_KEY.search(bare):
         raise ValueError(f"a dotted key has more than {DEEPEST} parts")
@@ -224,7 +224,7 @@ def _require_shallow(text: str) -> None:
 
 
 def _require_64_bits(value: object, place: str) -> None:
-    """Refuse whole numbers beyond what TOML promises; Python could not even write the largest into a message."""
+    """Refuse integers beyond TOML's 64 bits; Python could not even print the largest in a message."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _require_64_bits(inner, f"{place}: {key[:QUOTED]}")
@@ -244,7 +244,7 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
     if not isinstance(table, Mapping):
         raise InvalidRecipe(f"{where} is {brief(table)}; write it as a table")
     if "arms" in table:
-        raise InvalidRecipe(f"{where}: it has arms, so it is a study and no recipe; run it with paretrim study")
+        raise InvalidRecipe(f"{where}: it has arms, so it is a study, not a recipe; run it with paretrim study")
     given = dict(table)
     stages = _parse_stages(given.pop("stages", []), where, "[[stages]]")
     teachers = _parse_teachers(given.pop("teachers", []), where)
@@ -266,7 +266,7 @@ def _parse_teachers(listed: object, where: str) -> tuple[TeacherSpec, ...]:
 
 
 def _parse_repeated(table: object, where: str) -> tuple[Stage, ...]:
-    """One stage from its table as many times as its key ``times`` says, by default once."""
+    """One stage from its table, repeated as its key ``times`` says, by default once."""
     if not isinstance(table, Mapping) or "times" not in table:
         return (parse_stage(table, where),)
     times = table["times"]
@@ -279,7 +279,7 @@ def parse_stage(table: object, where: str) -> Stage:
     """One stage from its table; ``stage`` names it.
 
     Raises:
-        InvalidRecipe: it is no table, names no stage, or a setting is wrong.
+        InvalidRecipe: it is not a table, names no stage, or a setting is wrong.
     """
     if not isinstance(table, Mapping) or not isinstance(table.get("stage"), str):
         raise InvalidRecipe(f"{where}: every stage needs a key stage = one of {', '.join(STAGES)}")
@@ -312,7 +312,7 @@ def checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -
 
 
 def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
-    """One sentence for one of pydantic's findings: the key, what was given, what is allowed."""
+    """One sentence for one of pydantic's errors: the key, what was given, what is allowed."""
     path = ".".join(str(part)[:QUOTED] for part in problem["loc"])
     key = f"{where}.{path}" if path else where
     if problem["type"] == "unexpected_keyword_argument":

@@ -30,7 +30,7 @@ def run_recipe(
 
     Raises:
         RunInUse: another process works in the folder.
-        ParetrimError: data, network, training, export or measuring failed; what was earned before stays in the folder.
+        ParetrimError: data, network, training, export or measuring failed; finished work stays in the folder.
     """
     watcher = watcher or silent()
     with hold(folder):
@@ -48,7 +48,7 @@ def open_recipe(recipe: Recipe, watcher: Watcher) -> Experiment:
 
 
 def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
-    """Read the data, and say what it is.
+    """Read the data and report what they are.
 
     Raises:
         ParetrimError: the data are not what they should be.
@@ -62,7 +62,7 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
 
 
 def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
-    """A recipe whose data are read: its network is built, and its teacher if that is a different network.
+    """A recipe with its data read: build its network, and its teacher if that is a different network.
 
     Raises:
         ParetrimError: network or weights are not what they should be.
@@ -103,7 +103,7 @@ def train(experiment: Experiment, folder: Path, watcher: Watcher) -> tuple[Exper
 
 
 def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
-    """The same with the dense network and the teachers trained, where the recipe has a budget for them."""
+    """The same with the dense network and the teachers trained, if the recipe has a budget for them."""
     start = train_dense(
         experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE))
     )
@@ -114,7 +114,7 @@ def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experi
 
 
 def _described(dataset: Dataset) -> str:
-    """What is about to be trained on, so that a wrong folder or size is seen before training."""
+    """A description of the training data, so that a wrong folder or size is noticed before training."""
     names = ", ".join(map(visible, dataset.classes[:5])) + (", ..." if len(dataset.classes) > 5 else "")
     counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     size = "×".join(map(str, dataset.train.sample_shape))
@@ -122,5 +122,5 @@ def _described(dataset: Dataset) -> str:
 
 
 def _label(recipe: Recipe, count: int) -> str:
-    """What the table calls the candidate after ``count`` stages: its order; the whole recipe has the label it gave itself."""
+    """What the table calls the candidate after ``count`` stages: its order; for the whole recipe, the recipe's label."""
     return recipe.title if count == len(recipe.stages) else replace(recipe, stages=recipe.stages[:count], label="").title

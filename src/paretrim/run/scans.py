@@ -15,7 +15,7 @@ from paretrim.stages.quantize.outliers import outliers as studied
 from paretrim.visible import brief
 
 PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
-"""What can be removed more and more of."""
+"""Patterns that can be scanned at rising sparsity."""
 
 
 def scans_for(patterns: Sequence[str], score: str) -> tuple[Prune, ...]:
@@ -34,8 +34,8 @@ def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str 
     """Prune one layer of a trained network at a time, more and more, and measure loss and accuracy.
 
     Args:
-        start: the network and its data (``start_from``, ``start_from_loaders``, ``train_dense``); it stays as it is. Validation
-            images are looked at, as many as there are calibration images.
+        start: the network and its data (``start_from``, ``start_from_loaders``, ``train_dense``); it stays as it is. As many
+            validation images are used as there are calibration images.
         patterns: of ``unstructured``, ``1x4`` and ``channel``; one scan for each.
         score: which weights or channels of a layer go first, as in the ``prune`` stage.
 

@@ -37,20 +37,20 @@ from paretrim.train.tasks import outputs_for, task_named
 VALIDATION_BATCH = 250
 
 NOBODY: Mapping[str, Teacher] = MappingProxyType({})
-"""No teachers that have names."""
+"""No named teachers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
     """What every run begins with: the captured network and the data that training may see.
 
-    ``train`` makes batches of a given size; ``images`` counts the training images where batches tell positions (teacher logits
-    are then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` tells data sets and their preparation
-    apart. ``mean`` and ``std`` are what the images were normalised with where ``spec`` does not say, ``resize`` is the short side
-    they were resized to before their centre was cut out, 0 where that is not known; all three are only written down.
-    ``positions`` counts the training images of a user's loader that says which image is which; outputs of a teacher are not
-    stored then, since the images of an epoch may differ from run to run. ``early`` gives its network as it was after a number of
-    epochs, None if it was not trained here. Users' own loaders become one with :func:`paretrim.run.own.start_from_loaders`.
+    ``train`` makes batches of a given size; ``images`` counts the training images if batches carry positions (teacher logits are
+    then stored), else it is None. ``spec`` is what deployed files take; ``data_digest`` identifies the data and their
+    preparation. ``mean`` and ``std`` are what the images were normalised with if ``spec`` does not say, ``resize`` is the short
+    side they were resized to before their centre was cropped, 0 if that is not known; all three are only recorded. ``positions``
+    counts the training images of a user's loader that says which image is which; outputs of a teacher are not stored then, since
+    the images of an epoch may differ from run to run. ``early`` returns its network as it was after a number of epochs, None if
+    it was not trained here. :func:`paretrim.run.own.start_from_loaders` makes one of a user's loaders.
     """
 
     network: Network
@@ -72,22 +72,22 @@ class Start:
 
     @cached_property
     def validated(self) -> tuple[Tensor, Tensor]:
-        """What its network decides and labels of the validation images, [N, ...] each; computed once."""
+        """The network's decisions and the labels of the validation images, [N, ...] each; computed once."""
         return predictions(self.network, self.validation.epoch(0), self.execution.torch_device(), task=self.task)
 
     @property
     def value(self) -> float:
-        """What its network is worth on the validation images, in the task's metric."""
+        """The task's metric of its network on the validation images."""
         return worth(self.task, *self.validated)
 
     @property
     def classes(self) -> int:
-        """Numbers that its network returns for an image: of a classifier the logits."""
+        """How many numbers its network returns for an image: for a classifier, the logits."""
         return sum(map(math.prod, self.network.structure.output_shapes))
 
     @property
     def guessed_among(self) -> int | None:
-        """Number of classes among which a network that knows nothing would guess; None in another task."""
+        """Number of classes among which an untrained network would guess; None in other tasks."""
         return self.classes if self.task == CLASSIFICATION else None
 
     def key(self) -> str:
@@ -104,7 +104,7 @@ class Start:
         )
 
     def resources(self, teacher: Teacher | None, teachers: Mapping[str, Teacher] = NOBODY) -> Resources:
-        """What its stages get."""
+        """The resources of its stages."""
         return Resources(
             train=self.train,
             validation=self.validation,
@@ -135,7 +135,7 @@ class TestSet:
 
 
 def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, TestSet]:
-    """Read the data, build and capture the network. A ``dataset`` that was read already is used as it is.
+    """Read the data, build and capture the network. A ``dataset`` that was already read is used as it is.
 
     Raises:
         ParetrimError: the data, network or weights are not what they should be; nothing has been trained yet.
@@ -171,7 +171,7 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
 
 
 def captured(spec: ModelSpec, dataset: Dataset, *, seed: int, task: Task = CLASSIFICATION) -> Network:
-    """The network of a recipe, initialised from its seed where it has no weights, ready for this data."""
+    """The network of a recipe, initialised from its seed if it has no weights, ready for this data."""
     torch.manual_seed(seed)
     shape = dataset.train.sample_shape
     module = build(spec, classes=outputs_for(task, len(dataset.classes)), channels=shape[0])
@@ -182,7 +182,7 @@ def captured(spec: ModelSpec, dataset: Dataset, *, seed: int, task: Task = CLASS
 
 def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
     augmentation = dataset.augmentation
-    jitter: dict[str, object] = {"jitter": augmentation.jitter} if augmentation.jitter else {}  # came later
+    jitter: dict[str, object] = {"jitter": augmentation.jitter} if augmentation.jitter else {}  # added later
     return jitter | {
         "validation": recipe.data.validation,
         "split_seed": recipe.data.split_seed,
@@ -194,9 +194,9 @@ def _preparation(recipe: Recipe, dataset: Dataset) -> dict[str, object]:
 
 
 def content_of(network: Network) -> str:
-    """A digest of structure, weights and constraints; it tells any two networks apart that compute or train differently.
+    """A digest of structure, weights and constraints; two networks that compute or train differently have different ones.
 
-    Names of outputs change neither.
+    Names of outputs affect neither.
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     return content_digest(tensors, json.dumps(structure_of(replace(network.structure, output_names=())), sort_keys=True))

@@ -30,7 +30,7 @@ class TeacherSpec:
         seed: of its initialisation and training; the recipe's, if left out.
         crop_padding: its own augmentation, as in ``[data]``; the recipe's, if left out.
         flip: whether half of its training images are mirrored.
-        cutout: side in pixels of the square that is cut out of its training images.
+        cutout: side in pixels of the square that is erased from its training images.
         jitter: how much brightness, contrast and saturation of its training images vary, in [0, 1].
         top: how many of its largest probabilities are stored for each image; all logits, if left out.
         store: a folder for these, which several runs may share; that of the run, if left out.
@@ -75,7 +75,7 @@ class TeacherSpec:
         return ModelSpec(self.network, self.weights)
 
     def augmentation(self) -> dict[str, object]:
-        """What varies its training images, None where it is as for the recipe."""
+        """Its augmentation settings; None for those of the recipe."""
         return {"crop_padding": self.crop_padding, "flip": self.flip, "cutout": self.cutout, "jitter": self.jitter}
 
     def _needs_a_network(self) -> tuple[tuple[str, object], ...]:

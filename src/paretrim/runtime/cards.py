@@ -22,7 +22,7 @@ FOLDERS = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "mo
 
 @dataclass(frozen=True)
 class Card:
-    """What there is to know about a network that comes with Paretrim.
+    """Facts about a network that comes with Paretrim.
 
     ``accuracy`` is the share of the ``test_images`` images of ``data`` that the file itself puts into the right class, from
     ``low`` to ``high`` with 95 % confidence (Wilson); ``dense_accuracy`` that of the network before it was compressed.

@@ -1,7 +1,7 @@
 """The kernel chosen for every layer, kept beside the file it was measured for, so that the next process starts at once.
 
 A kept choice is advice: the runtime checks that it was made for this network, CPU and version, and measures again where not. So a
-file that cannot be read or written is no error.
+file that cannot be read or written is not an error.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from paretrim.files import write_atomically
 FORMAT = 1
 
 LARGEST_FILE = 2**20
-"""Bytes; what is longer was not written here."""
+"""Most bytes; a longer file was not written here."""
 
 Choices = dict[str, str]
-"""What the runtime gave, by :func:`setting`."""
+"""The runtime's choices, by :func:`setting`."""
 
 
 def choices_file(path: Path) -> Path:
@@ -33,10 +33,10 @@ def setting(*, threads: int, instruction_set: str) -> str:
 
 
 def read_choices(path: Path) -> Choices:
-    """Choices kept for a deployed file; none where nothing readable is kept."""
+    """Choices kept for a deployed file; empty if there is nothing readable."""
     place = choices_file(path)
     try:
-        # Only a plain file is opened: a pipe would keep the reader waiting.
+        # Only a regular file is opened: a pipe would block.
         if not place.is_file() or place.stat().st_size > LARGEST_FILE:
             return {}
         content = json.loads(place.read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def read_choices(path: Path) -> Choices:
         kept = content.get("choices")
         if not isinstance(kept, dict) or not all(isinstance(value, str) for value in kept.values()):
             return {}
-        "".join((*kept, *kept.values())).encode()  # an escape in JSON can name half of a character
+        "".join((*kept, *kept.values())).encode()  # an escape in JSON can be a lone surrogate
     except (OSError, ValueError, RecursionError, MemoryError):
         return {}
     return kept
@@ -54,7 +54,7 @@ def read_choices(path: Path) -> Choices:
 def keep_choices(path: Path, kept: Choices, new: Choices) -> None:
     """Write choices beside a deployed file: the new ones, and those ``kept`` before if the file stays short enough to be read.
 
-    In a folder that does not allow it nothing happens.
+    Does nothing if the folder is not writable.
     """
     content = _content(kept | new)
     with contextlib.suppress(ParetrimError):

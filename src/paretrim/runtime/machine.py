@@ -1,4 +1,4 @@
-"""What this CPU can do, as the native runtime sees it; and the one place that imports the compiled module."""
+"""The CPU as the native runtime sees it; the only module that imports the compiled one."""
 
 from __future__ import annotations
 

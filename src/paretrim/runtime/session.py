@@ -29,13 +29,13 @@ PROFILE_CALLS = 50
 """Calls of a profile, of which the median of every layer is kept."""
 
 LARGEST_FILE = 2**32
-"""Bytes of a ``.trim`` file; beyond this it is no compressed vision network, and reading it would take the machine's memory."""
+"""Bytes of a ``.trim`` file; a larger one is not a compressed vision network, and reading it would take all memory."""
 
 MOST_THREADS = 1024
-"""Threads of one call, as the native library allows them."""
+"""Most threads of one call in the native library."""
 
 UNTIMED_CALLS = 5
-"""Calls before those of a profile, which bring the network into the caches."""
+"""Calls before a profile, which warm the caches."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Session(OneOutput):
 
     @property
     def classes(self) -> int:
-        """Numbers of the first output for an image: of a classifier the logits."""
+        """How many numbers the first output has for an image: for a classifier, the logits."""
         return math.prod(self.output_shapes[0])
 
     def __reduce__(self) -> tuple[Callable[[Source], Session], tuple[Source]]:
@@ -154,14 +154,14 @@ class Session(OneOutput):
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
 
         Raises:
-            DataUnavailable: the image is not what the network takes, or ``calls`` is no whole number from 1.
+            DataUnavailable: the image is not what the network takes, or ``calls`` is not a whole number from 1.
         """
         if not is_whole(calls) or calls < 1:
             raise DataUnavailable(f"calls is {calls!r}; a profile takes at least 1")
         if not isinstance(image, np.ndarray) or image.shape != self.shape:
             given = list(image.shape) if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
             raise DataUnavailable(f"the image is {given}; a profile takes one image as a NumPy array {list(self.shape)}")
-        self.outputs(image[None])  # which checks it
+        self.outputs(image[None])  # checks the image
         ordered = _in_order(image)
         times = [self.network.profile(ordered) for _ in range(UNTIMED_CALLS + calls)]
         medians = np.median(np.array(times[UNTIMED_CALLS:], dtype=np.int64), axis=0)
@@ -271,10 +271,10 @@ def _session(network: Network, source: Source | None = None) -> Session:
 
 
 def allowed(limit: float | None) -> float:
-    """The limit of a load: what was given, else what is usual here.
+    """The limit of a load: the given one, else the default.
 
     Raises:
-        UnsupportedOperation: it is no number above 0.
+        UnsupportedOperation: it is not a number above 0.
     """
     if limit is None:
         return native.usual_limit()
@@ -284,7 +284,7 @@ def allowed(limit: float | None) -> float:
 
 
 def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
-    """What plans the network of a file, given the settings."""
+    """The function that plans a file's network, given the settings."""
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
             return partial(native.plan_trim, content_of(path), limit=allowed(limit))
@@ -315,7 +315,7 @@ def content_of(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise CorruptFile(f"it has {size:,} bytes; a trim file has at most {LARGEST_FILE:,}")
-        if not (path.is_file() or path.is_dir()):  # a pipe would keep the reader waiting
+        if not (path.is_file() or path.is_dir()):  # a pipe would block
             raise CorruptFile("it is a pipe or a device; give a file")
         with path.open("rb") as file:
             start = file.read(len(TRIM_START))

@@ -1,4 +1,4 @@
-"""Climbs the ladder of ``compress``: train a rung, deploy it, measure it, and deliver all that were tried."""
+"""Climbing the ladder of ``compress``: train a rung, deploy it, measure it, and deliver all that were tried."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BEST, BEST_ONNX = "best.trim", "best.onnx"
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What came out: everything tried, the best of it, and its files; ``onnx`` is None where there is no ONNX file.
+    """The result: everything tried, the best of it, and its files; ``onnx`` is None if there is no ONNX file.
 
-    ``missed`` are the targets it misses, ``unshown`` those that too few images or too much noise leave open, ``contradicted``
-    those that the test images show to be missed; all in words, and all are met where there are none. The test images have no
-    part in the choice: ``test_drop`` is only told.
+    ``missed`` are the targets that it misses, ``unshown`` those left open by too few images or too much noise, ``contradicted``
+    those that the test images show to be missed, all in words; without any of them, all targets are met. The test images
+    have no part in the choice: ``test_drop`` is only reported.
     """
 
     reference: Reference
@@ -82,11 +82,11 @@ def compress_towards(
 ) -> SearchResult:
     """Climb the ladder in ``folder``, which the caller holds; the best so far is always in its ``best.trim`` and ``best.onnx``.
 
-    Where the ONNX file of the best failed its check there is no ``best.onnx``. Latency targets refer to the first of the measured
+    If the ONNX file of the best failed its check, there is no ``best.onnx``. Latency targets refer to the first of the measured
     settings that runs the candidate.
 
     Raises:
-        ParetrimError: training, export or measuring failed; what was earned before stays in the folder.
+        ParetrimError: training, export or measuring failed; finished work stays in the folder.
     """
     evaluator = Evaluator(with_dense(experiment, folder, watcher), folder, measuring, watcher)
     ready, scores = evaluator.experiment, evaluator.dense_scores
@@ -152,7 +152,7 @@ def _found(
 
 
 def _with_final_latencies(tried: Sequence[Trial], delivered: Delivery, settings: Sequence[RuntimeSetting]) -> tuple[Trial, ...]:
-    """What all files took in one session together replaces what each took on its own, in the first setting that runs it."""
+    """Replace each latency by that of the session of all files together, in the first setting that runs the file."""
     latencies = [_first(outcome.latencies, settings) for outcome in delivered.outcomes[1:]]
     return tuple(
         one if found is None else replace(one, p50_ms=found.p50_ms, doubts=doubts(found.noise, found.floor))
@@ -161,13 +161,13 @@ def _with_final_latencies(tried: Sequence[Trial], delivered: Delivery, settings:
 
 
 def _first(latencies: Sequence[Latency], settings: Sequence[RuntimeSetting]) -> Latency | None:
-    """The latency in the first of the settings that has one of its own; one that another runtime gave in its place is none."""
+    """The latency in the first setting that has its own; one from another runtime in its place does not count."""
     own = {(one.runtime, one.threads): one for one in latencies if one.in_place_of is None}
     return next((own[key] for key in ((one.runtime, one.threads) for one in settings) if key in own), None)
 
 
 def _keep(best: DeployedFiles, folder: Path) -> Path | None:
-    """Copy the files of the best to where they are looked for; the ONNX file, if there is one."""
+    """Copy the files of the best, with the ONNX file if there is one, to their fixed names."""
     write_atomically(folder / BEST, best.trim.read_bytes())
     if best.onnx is None:
         (folder / BEST_ONNX).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """How much a candidate loses against the dense network, judged image by image.
 
-Both networks see the same images. Where an image is right or wrong, only the images on which one of them is right and the other
-is wrong say anything. That makes the interval of the difference far narrower than the intervals of the two accuracies. For any
-other metric the images are drawn again and again, the same for both.
+Both networks see the same images. If images are right or wrong, only those on which one network is right and the
+other is wrong carry information. That makes the interval of the difference far narrower than the intervals of the two
+accuracies. For any other metric the images are resampled, the same for both.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from paretrim.report.wording import MINUS
 from paretrim.train.task import CLASSIFICATION, Array, Task, is_right
 
 RESAMPLES = 1000
-"""How often images are drawn, with replacement, for the interval of a metric that is no share of images."""
+"""Bootstrap resamples of the images for the interval of a metric that is not a share of images."""
 
 MOST_IMAGES = 10**9
-"""Where more images than this would be needed, no number is given."""
+"""If more images than this would be needed, no number is given."""
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -33,7 +33,7 @@ _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 class Drop:
     """Of ``images``, ``lost`` only the dense network has right and ``won`` only the candidate.
 
-    Of another ``metric`` than a share of images ``loss`` is what the candidate loses, with its interval.
+    For a ``metric`` that is not a share of images, ``loss`` is what the candidate loses, with its interval.
     """
 
     lost: int
@@ -44,14 +44,14 @@ class Drop:
 
     @cached_property
     def interval(self) -> Estimate:
-        """The loss, of accuracy as a fraction of the images, with its 95 % interval."""
+        """The loss, for accuracy as a fraction of the images, with its 95 % interval."""
         if self.loss is not None:
             return self.loss
         return interval(self.lost, self.won, self.images)
 
     @property
     def value(self) -> float:
-        """The loss, of accuracy as a fraction of the images; negative where the candidate is better."""
+        """The loss, for accuracy as a fraction of the images; negative if the candidate is better."""
         if self.loss is not None:
             return self.loss.value
         return (self.lost - self.won) / self.images
@@ -69,7 +69,7 @@ class Drop:
         return self.interval.low > allowed
 
     def __str__(self) -> str:
-        """The loss with its interval and the number of images: of accuracy in points, of others in their own unit."""
+        """The loss with its interval and the number of images: for accuracy in points, for others in their own unit."""
         if not self.metric.is_share:
             value, low, high = (f"{one:.3g}" for one in (self.value, self.interval.low, self.interval.high))
             loss = f"{value} {self.metric.unit}".rstrip()
@@ -84,18 +84,18 @@ def loses(drop: Drop) -> str:
 
 
 def worsens(metric: Metric) -> str:
-    """What happens to a metric where a network gets worse: accuracy drops, an error rises."""
+    """What happens to a metric when a network gets worse: accuracy drops, an error rises."""
     return f"{metric.name} {'drops' if metric.higher_is_better else 'rises'}"
 
 
 def amount(difference: float, metric: Metric = ACCURACY) -> str:
-    """A difference that is allowed: of shares in percentage points (0.5 points, 1 point), of others in their own unit."""
+    """An allowed difference: for shares in percentage points (0.5 points, 1 point), for others in their own unit."""
     number = metric.limit(difference)
     return f"{number} point{'' if number == '1' else 's'}" if metric.is_share else f"{number} {metric.unit}".rstrip()
 
 
 def estimate_of(scores: Array, task: Task) -> Estimate:
-    """The task's metric over images with these scores, with its 95 % interval: Wilson's, or a bootstrap's of what is no share."""
+    """The task's metric over images with these scores, with its 95 % interval: Wilson's for a share, else a bootstrap's."""
     value = task.value(scores)
     if is_right(scores):
         return wilson_interval(value, len(scores))
@@ -105,7 +105,7 @@ def estimate_of(scores: Array, task: Task) -> Estimate:
 def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) -> Drop:
     """The drop from the dense network to the candidate, from the scores of the same images in the same order.
 
-    Where scores say right or wrong the interval is that of a paired difference of shares, else a paired bootstrap's.
+    If scores say right or wrong, the interval is that of a paired difference of shares, else a paired bootstrap's.
     Source: Efron and Tibshirani 1993, An introduction to the bootstrap, section 13.3.
     """
     metric = task.metric
@@ -149,7 +149,7 @@ def interval(lost: float, won: float, images: float) -> Estimate:
 def images_needed(drop: Drop, allowed: float) -> int | None:
     """About how many images show that a drop is within ``allowed``, if the networks differ on them as often as on these.
 
-    None where no number would, because the drop is not below what is allowed.
+    None if no number would, because the drop is not below what is allowed.
     """
 
     def shown(images: int) -> bool:

@@ -17,7 +17,7 @@ budget = { learning_rate = 0.02 }
 ```
 
 An arm lists stage names; ``+`` joins those that run at once. Its epochs are the study's total, split by the shares of its stages:
-every arm trains for equally long. ``stage`` names the kind where the stage itself is named differently.
+every arm trains for equally long. ``stage`` names the kind if the stage itself has another name.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Grid:
 
 
 def is_study(path: Path) -> bool:
-    """Whether a TOML file is meant as a study and not as a recipe: it has arms.
+    """Whether a TOML file is a study rather than a recipe: it has arms.
 
     Raises:
-        InvalidRecipe: the file is missing or is no TOML.
+        InvalidRecipe: the file is missing or is not TOML.
     """
     return "arms" in read_toml(path, "recipe")
 
@@ -136,7 +136,7 @@ def _step(
     names: list[str], stages: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float], epochs: int, where: str
 ) -> Stage:
     tables = [_stage_table(name, stages[name]) for name in names]
-    # The joint arm trains with the budget of the stage with the largest share, that is with most of the epochs elsewhere.
+    # A joint arm trains with the budget of the stage with the largest share, which has most of the epochs in the other arms.
     lead = max(names, key=lambda name: shares[name])
     given = stages[lead].get("budget", {})
     if not isinstance(given, Mapping):

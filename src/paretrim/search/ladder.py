@@ -26,7 +26,7 @@ USUAL_DROP = 0.01
 """Where nothing is asked for, the best is the smallest that is shown to lose no more than this fraction of the metric's value."""
 
 USUAL_SHARE = 0.1
-"""The same of a metric that is no share of images: this share of the dense network's value."""
+"""The same for a metric that is not a share of images: this share of the dense network's value."""
 
 ZEROS = (0.5, 0.8, 0.9)
 """Of single weights, or in the 1x4 blocks that the native runtime skips."""
@@ -52,12 +52,12 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Targets:
-    """What is asked for; None where nothing is. ``max_drop`` is a fraction of the validation images.
+    """The targets; None for those not given. ``max_drop`` is a fraction of the validation images.
 
-    Of a ``metric`` that is no share, it is in the metric's own unit. ``max_bytes`` bounds the ``.trim`` file.
+    For a ``metric`` that is not a share, it is in the metric's own unit. ``max_bytes`` bounds the ``.trim`` file.
 
     Raises:
-        InvalidRecipe: a target makes no sense.
+        InvalidRecipe: a target is out of range.
     """
 
     max_drop: float | None = None
@@ -81,16 +81,16 @@ class Targets:
         return self.max_latency_ms is not None or self.max_bytes is not None
 
     def allowed_drop(self, dense: float) -> float | None:
-        """The drop that decides which candidates come into question; None where only size or speed do.
+        """The drop that decides which candidates qualify; None if only size or speed do.
 
-        ``dense`` is what the dense network is worth.
+        ``dense`` is the metric of the dense network.
         """
         if self.max_drop is not None or self.limits:
             return self.max_drop
         return USUAL_DROP if self.metric.is_share else USUAL_SHARE * abs(dense)
 
     def in_words(self) -> tuple[str, ...]:
-        """Every target, as a person would say it."""
+        """Every target in words."""
         said = []
         if self.max_drop is not None:
             said.append(f"{worsens(self.metric)} by at most {amount(self.max_drop, self.metric)} (--max-drop)")
@@ -113,7 +113,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Reference:
-    """The dense network's metric on ``images`` validation images of ``classes`` classes, None where there are none."""
+    """The dense network's metric on ``images`` validation images of ``classes`` classes, None if there are no classes."""
 
     value: float
     images: int
@@ -124,8 +124,8 @@ def usual_kinds(targets: Targets, *, native: bool = True) -> frozenset[str]:
     """Kinds of candidates that can help with these targets.
 
     Single zeros cost the least accuracy and make the ``.trim`` file smaller, but leave few blocks for the native runtime to skip:
-    they are left out where latency is bounded. Zeros in 1x4 blocks make it faster: they are left out where only bytes are
-    bounded, and where latency is not measured in the native runtime (``native``), since other runtimes gain nothing from them.
+    they are left out if latency is bounded. Zeros in 1x4 blocks make it faster: they are left out if only bytes are
+    bounded, and if latency is not measured in the native runtime (``native``), since other runtimes gain nothing from them.
     """
     useless = {SINGLE} if targets.max_latency_ms is not None else set()
     if not native or (targets.max_latency_ms is None and targets.max_bytes is not None):
@@ -170,12 +170,12 @@ def climb(
     attempt: Callable[[Rung], Trial],
     note: Callable[[str], None],
 ) -> tuple[Trial, ...]:
-    """Try the rungs in order, leaving out what cannot help any more.
+    """Try the rungs in order, leaving out those that can no longer help.
 
-    A kind ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). Where size or speed
-    are bounded, everything ends with the first rung that meets all targets: the next ones are lighter, not more accurate. Where
-    INT8 meets them and no drop of accuracy is named, INT8 is trained as well, which is as light and usually more accurate.
-    A drop counts as met once it is shown; with too few images to show it for any rung, its estimate has to do.
+    A kind ends with a rung whose accuracy is clearly below what is allowed (its whole 95 % interval is). If size or speed
+    are bounded, everything ends with the first rung that meets all targets: the next ones are lighter, not more accurate. If
+    INT8 meets them and no accuracy drop is given, INT8 is trained as well, which is as light and usually more accurate.
+    A drop counts as met once it is shown; with too few images to show it for any rung, its estimate is used.
     """
     allowed = targets.max_drop
     hopeless = allowed is not None and not can_show(reference, allowed)
@@ -198,11 +198,11 @@ def climb(
 
 
 def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tuple[Trial, str]:
-    """The candidate to keep and why: of those that meet everything the lightest, else the nearest.
+    """The candidate to keep and why: the lightest of those that meet everything, else the closest.
 
-    A drop of accuracy is met where it is shown: its whole 95 % interval is within what is allowed. Light is fast where latency
-    is bounded, small elsewhere. Where only size or speed are asked for, the most accurate of those that meet them is kept. One
-    that is no better than guessing is kept only where all are.
+    An accuracy drop is met if it is shown: its whole 95 % interval is within what is allowed. Light means fast if latency is
+    bounded, else small. If only size or speed are bounded, the most accurate of those that meet the bounds is kept. A candidate
+    that is no better than guessing is kept only if all are.
     """
     allowed = targets.allowed_drop(reference.value)
     known = [one for one in tried if not _guesses(one, reference)] or list(tried)
@@ -232,7 +232,7 @@ def choose(tried: Sequence[Trial], targets: Targets, reference: Reference) -> tu
 
 
 def can_show(reference: Reference, allowed: float) -> bool:
-    """Whether there are images enough to show a drop within ``allowed`` at least for a candidate that differs on none."""
+    """Whether there are enough images to show a drop within ``allowed``, at least for a candidate that differs on none."""
     if reference.classes is None:  # not a share of images: no count of them decides
         return True
     needed = fewest_images(allowed)
@@ -240,7 +240,7 @@ def can_show(reference: Reference, allowed: float) -> bool:
 
 
 def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...]:
-    """Every target that a candidate misses, and by how much, in words. To be better than guessing is always one of them."""
+    """Every target that a candidate misses, and by how much, in words. Being better than guessing is always one of them."""
     said = []
     if _guesses(one, reference):
         said.append(
@@ -267,7 +267,7 @@ def misses(one: Trial, targets: Targets, reference: Reference) -> tuple[str, ...
 
 
 def unshown(one: Trial, targets: Targets) -> tuple[str, ...]:
-    """Targets that a candidate meets by its estimates and not with the whole interval, in words."""
+    """Targets that a candidate meets by its estimates but not with the whole interval, in words."""
     said = []
     drop, latency = targets.max_drop, targets.max_latency_ms
     if drop is not None and not one.drop.exceeds(drop) and not one.drop.within(drop):
@@ -284,7 +284,7 @@ def unshown(one: Trial, targets: Targets) -> tuple[str, ...]:
 
 
 def too_few_images(targets: Targets, reference: Reference) -> str:
-    """A warning where no candidate's drop can be shown to be within its target, else an empty string."""
+    """A warning if no candidate's drop can be shown to be within its target, else an empty string."""
     allowed = targets.max_drop
     if allowed is None or can_show(reference, allowed):
         return ""
@@ -297,7 +297,7 @@ def too_few_images(targets: Targets, reference: Reference) -> str:
 
 
 def weighed(one: Trial, reference: Reference) -> str:
-    """What a candidate is worth, in words."""
+    """Accuracy, size and latency of a candidate, in words."""
     metric = one.metric
     change = f"validation {metric.name} {metric.text(reference.value)} → {metric.text(one.value)}"
     latency = "" if one.p50_ms is None else f", {one.p50_ms.value:.3g} ms"
@@ -327,6 +327,6 @@ def _remedy(drop: Drop, allowed: float) -> str:
 
 
 def _weight(one: Trial, targets: Targets) -> tuple[float, ...]:
-    """Smaller is lighter. Files of equal size differ in what an entropy coder would make of them, then in accuracy."""
+    """Sort key: smaller is lighter. Files of equal size are ordered by the entropy of their weights, then by accuracy."""
     sizes = (float(one.trim_bytes), one.entropy_bytes, -one.metric.merit(one.value))
     return (one.p50_ms.value, *sizes) if targets.max_latency_ms is not None and one.p50_ms is not None else sizes

@@ -1,4 +1,4 @@
-"""Running a study: every arm with every seed, each outcome one line, killed and resumed at will."""
+"""Running a study: every arm with every seed, one line per outcome; it may be killed and resumed at any time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from paretrim.search.grid import Grid
 from paretrim.train.task import CLASSIFICATION
 
 SETTINGS = (RuntimeSetting(NATIVE, 1), RuntimeSetting("onnxruntime", 1), RuntimeSetting("openvino", 1))
-"""Runtimes and threads in which a study is timed."""
+"""Runtimes and threads with which a study is timed."""
 
 OUTCOMES = "outcomes.jsonl"
 
@@ -65,8 +65,8 @@ def time_study(
 ) -> tuple[Outcome, ...]:
     """Time the files of every seed, all arms of a seed interleaved, and add their latencies to the lines.
 
-    To be run when nothing else runs. Seeds that have been timed in these settings are left alone, and so are arms in the store
-    that the study does not list.
+    Run it when nothing else runs. Seeds that have been timed in these settings are skipped, and so are arms in the store that
+    the study does not list.
     """
     watcher = watcher or silent()
     store = results / OUTCOMES
@@ -108,7 +108,7 @@ def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Wa
 
 
 def _remember(recipe: Recipe, files: Path, folder: Path) -> None:
-    """Note in the folder's index where the files of an arm with a seed are."""
+    """Record in the folder's index where the files of an arm with a seed are."""
     entry: dict[str, str | int] = {
         "label": recipe.title,
         "recipe": recipe.digest,

@@ -41,7 +41,7 @@ class Trial:
 
     ``value`` is the ``metric`` of the deployed file on the validation images; ``drop`` is what it
     loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
-    at their own entropy. ``p50_ms`` is None where nothing was timed; ``doubts`` are the problems that its session's own
+    at their own entropy. ``p50_ms`` is None if nothing was timed; ``doubts`` are the problems that its session's own
     checks found.
     """
 
@@ -59,8 +59,8 @@ class Trial:
 class Evaluator:
     """Evaluates sequences of stages on one experiment, whose dense network is trained already, in a folder that the caller holds.
 
-    What the folder holds is not done again: sequences that begin alike share their first stages, and the same call resumes after
-    a kill. Make one with :func:`evaluator`.
+    Work in the folder is not repeated: sequences that begin alike share their first stages, and the same call resumes after a
+    kill. Make one with :func:`evaluator`.
     """
 
     experiment: Experiment
@@ -71,11 +71,11 @@ class Evaluator:
     def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "") -> Trial:
         """Train, deploy and measure; ``budget`` is the number of epochs over all stages, divided in proportion to their own.
 
-        Without a budget each stage trains for its own epochs. A larger budget does not go on from a smaller one: learning rates
-        and ramps have another course.
+        Without a budget each stage trains for its own epochs. A larger budget does not continue a smaller one, since learning
+        rates and ramps differ.
 
         Raises:
-            ParetrimError: training or export failed, or measuring did; what was earned before stays in the folder.
+            ParetrimError: training or export failed, or measuring did; finished work stays in the folder.
         """
         return self.measure(self.train(stages if budget is None else with_epochs(stages, budget), name=name))
 
@@ -105,7 +105,7 @@ class Evaluator:
 
     @cached_property
     def dense_scores(self) -> Array:
-        """What the task counts for each validation image of the dense network: of classification whether it is right."""
+        """The task's score of the dense network for each validation image: for classification, whether it is right."""
         found, labels = self.experiment.start.validated
         return self.experiment.start.task.score(found.numpy(), labels.numpy())
 
@@ -115,7 +115,7 @@ class Evaluator:
         return Entry(DENSE, replace(self.experiment.recipe, stages=()), Candidate(self.experiment.start.network))
 
     def _latency(self, entry: Entry) -> Latency | None:
-        """Latency of an entry beside the dense network, in the first setting that runs it; None where none does."""
+        """Latency of an entry beside the dense network, in the first setting that runs it; None if none does."""
         assert self.measuring is not None
         pair = {one.label: (one, ship(one, self.experiment, self.folder)) for one in (self.dense, entry)}
         runtime = judging_runtime(self.measuring)
@@ -137,9 +137,9 @@ class Evaluator:
 def evaluator(
     recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
 ) -> Iterator[Evaluator]:
-    """An evaluator for a search of your own: network, data, seed and the dense network's training come from the recipe.
+    """An evaluator for your own search: network, data, seed and the dense network's training come from the recipe.
 
-    The recipe's stages have no part in it. The folder is held by this process until the end.
+    The recipe's stages are ignored. This process holds the folder until the end.
 
     Raises:
         RunInUse: another process works in the folder.
@@ -168,7 +168,7 @@ def _with_epochs(stage: Stage, epochs: int) -> Stage:
 
 
 def file_scores(files: DeployedFiles, start: Start) -> Array:
-    """What the task counts for each validation image of the deployed file."""
+    """The task's score of the deployed file for each validation image."""
     task, runnable = start.task, open_session(files.trim, threads=torch.get_num_threads(), measure=False)
     found = [
         task.score(task.decide(runnable.outputs(as_the_file_takes(batch.inputs, start.spec))), batch.labels.cpu().numpy())

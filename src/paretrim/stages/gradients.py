@@ -15,7 +15,7 @@ from paretrim.train.resources import Resources
 from paretrim.train.task import Task
 
 BATCH = 64
-"""Calibration images in one gradient."""
+"""Calibration images per gradient."""
 
 
 def calibration_losses(
@@ -23,8 +23,8 @@ def calibration_losses(
 ) -> Iterator[tuple[float, Tensor]]:
     """The mean loss of each batch of calibration images, with a graph for gradients, and the batch's share of the images.
 
-    The network computes in float32 as it does when it is evaluated: BatchNorm uses its statistics, dropout is off. Its mode is
-    left as it was. Outputs are divided by ``temperature``.
+    The network computes in float32 as in evaluation: BatchNorm uses its statistics, dropout is off. Its mode is restored. Outputs
+    are divided by ``temperature``.
 
     Raises:
         DataUnavailable: calibration images have no labels.
@@ -44,7 +44,7 @@ def calibration_losses(
 def calibration_gradients(network: Network, resources: Resources, *, batch: int = BATCH) -> Iterator[Mapping[str, Tensor]]:
     """Gradients of the mean loss by every weight, one mapping by layer for each batch of calibration images.
 
-    The network computes as in :func:`calibration_losses`; its ``grad`` is left as it was. Where a mask is False the gradient is
+    The network computes as in :func:`calibration_losses`; its ``grad`` is not touched. Where a mask is False the gradient is
     0.
 
     Raises:
@@ -69,11 +69,11 @@ def hessian_traces(network: Network, resources: Resources, *, samples: int) -> d
     """For every weighted layer the mean of the diagonal of the Hessian of the mean loss by its weights, at least 0.
 
     It is that of the Gauss-Newton matrix ``J' H J``, with ``H`` the Hessian of the loss by the network's outputs and ``J`` their
-    derivatives by the weights: the same where outputs are linear in the weights of one layer alone, as behind ReLU and BatchNorm.
-    The estimate is the mean of ``(J' z) (J' H z)`` with ``z`` of -1 and 1 for every output, over ``samples`` draws, each on the
-    next batch of calibration images. So no layer's noise reaches another, as it does where ``z`` is drawn for all weights
-    together: on ResNet-20 such estimates had standard errors as large as themselves. Pruned weights do not count. The network
-    computes as in :func:`calibration_gradients`.
+    derivatives by the weights: the same if outputs are linear in the weights of each single layer, as they are piecewise with
+    ReLU and BatchNorm. The estimate is the mean of ``(J' z) (J' H z)`` with ``z`` of -1 and 1 for every output, over ``samples``
+    draws, each on the next batch of calibration images. So no layer's noise reaches another, as it does if ``z`` is drawn for all
+    weights together: on ResNet-20 such estimates had standard errors as large as themselves. Pruned weights do not count. The
+    network computes as in :func:`calibration_gradients`.
 
     Raises:
         DataUnavailable: calibration images have no labels.
@@ -119,5 +119,5 @@ def _curvature_along(outputs: Sequence[Tensor], labels: Tensor, along: Sequence[
 
 
 def _weights_along(outputs: Sequence[Tensor], weights: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Derivatives of the outputs, weighted with ``along``, by the weights; the graph stays."""
+    """Derivatives of the outputs, weighted with ``along``, by the weights; the autograd graph is kept."""
     return torch.autograd.grad(outputs, weights, grad_outputs=along, retain_graph=True, allow_unused=True, materialize_grads=True)

@@ -26,7 +26,7 @@ from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
 
 _AT_ONCE = 2**24
-"""Numbers of unfolded inputs at once: more would not be faster and would need more memory."""
+"""Numbers of unfolded inputs at once: more would take memory without being faster."""
 
 
 @dataclass(frozen=True, eq=False)

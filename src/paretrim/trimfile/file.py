@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from paretrim.runtime._native import GraphValues, NodeValues
 
 THREADS = 2
-"""Threads that write or read a file where none are asked for; more than a network has records do nothing."""
+"""Default threads for writing or reading a file; more threads than records have no effect."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrimFile:
-    """What a file holds, and what its parts take.
+    """Contents of a file, and the sizes of its parts.
 
     ``layer_bytes`` are the stored bytes of every large tensor by node and name (fractions: layers share a stream),
     ``record_bytes`` those of the header and every record by its name.
@@ -64,7 +64,7 @@ def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None
 
 
 def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
-    """Read everything that a file holds; arguments and errors as in :func:`read`."""
+    """Read the whole contents of a file; arguments and errors as in :func:`read`."""
     with located(f"trim file '{path}'"):
         return from_bytes(content_of(Path(path)), threads=threads, limit=limit)
 

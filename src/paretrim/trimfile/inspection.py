@@ -49,7 +49,7 @@ class Inspection:
 
 
 def inspect(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Inspection:
-    """What is in a file. ``limit`` as in :func:`paretrim.runtime.load`.
+    """The contents of a file. ``limit`` as in :func:`paretrim.runtime.load`.
 
     Raises:
         CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.

@@ -1,4 +1,4 @@
-"""Where a network comes from, as it travels in its file: recipe digest, what the stages did, what was measured."""
+"""Provenance of a network as stored in its file: recipe digest, what the stages did, what was measured."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ FORMAT = 1
 """Version of the text; a reader refuses a newer one."""
 
 DEEPEST = 64
-"""Lists and mappings within each other."""
+"""Deepest nesting of lists and mappings."""
 
 MEAN, STD, RESIZE = "mean", "std", "resize"
-"""Under these names files keep how images were prepared: what those of a file that takes floats were normalised with, and the
-short side that images were resized to before the square that the file takes was cut out of their centre."""
+"""Names under which files keep how images were prepared: the normalisation, in files that take floats, and the short side that
+images were resized to before the central square was cropped."""
 
 _STAGE = {
     field.metadata.get("earlier", field.name): field.name for field in dataclasses.fields(StageOutcome) if field.metadata != LATER
 }
-"""What a file holds of a stage, by the name it has there: readers of every version refuse other keys. Files keep the first names
-of fields. Bits by layer follow from the settings."""
+"""Fields of a stage in a file, by their names there: readers of every version refuse other keys, so files keep the first names of
+fields. Bits by layer follow from the settings."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
 
 TASK, METRIC, METRIC_UNIT, METRIC_RISES = "task", "metric", "metric_unit", "metric_higher_is_better"
-"""Under these names, beside what was measured, files keep what the network is for and what the values of its history are, where
-that is not classification and accuracy."""
+"""Names under which files keep the task and the metric of its history, beside what was measured, if they are not classification
+and accuracy."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known about how a network was made. Everything may be left out.
+    """What is known about how a network was made. Every field is optional.
 
     ``recipe`` is the digest of the recipe, ``measured`` plain numbers and texts about the network (accuracy as a fraction of the
     test set, latency in ms, the machine).
@@ -69,7 +69,7 @@ def task_facts(name: str, metric: Metric) -> dict[str, str]:
 
 
 def metric_of(measured: Mapping[str, object]) -> Metric | None:
-    """The metric that a file keeps; None where it keeps none, and that is accuracy."""
+    """The metric that a file keeps; None, for accuracy, if it keeps none."""
     if not isinstance(measured.get(METRIC), str):
         return None
     rises = str(measured.get(METRIC_RISES, 1)) != "0"
@@ -80,7 +80,7 @@ def encode(provenance: Provenance) -> str:
     """One line of JSON, the same for equal provenance; empty if nothing is known.
 
     Raises:
-        CorruptFile: a number is not finite or beyond int64, or a setting is no plain value.
+        CorruptFile: a number is not finite or beyond int64, or a setting is not a plain value.
     """
     if provenance == Provenance():
         return ""
@@ -94,7 +94,7 @@ def encode(provenance: Provenance) -> str:
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CorruptFile(f"provenance: {error}; it holds finite numbers, texts, truth values, lists and mappings") from error
-    decode(text)  # what no reader takes is not written
+    decode(text)  # never write what readers refuse
     return text
 
 
@@ -102,7 +102,7 @@ def decode(text: str) -> Provenance:
     """What :func:`encode` wrote.
 
     Raises:
-        CorruptFile: the text is no provenance, or of a newer format.
+        CorruptFile: the text is not provenance, or is of a newer format.
     """
     if not text:
         return Provenance()

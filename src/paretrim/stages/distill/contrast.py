@@ -28,10 +28,10 @@ MOMENTUM = 0.5
 """Share of the old entry that an update of the bank keeps."""
 
 BATCH = 256
-"""Images at once when the labels of all training images are read."""
+"""Images at once while the labels of all training images are read."""
 
 UNSEEN = -1
-"""Label of an image that was in no batch: it is never drawn as one of another class."""
+"""Label of an image that was in no batch; it is never drawn as a negative."""
 
 METHODS = (
     Method(
@@ -185,7 +185,7 @@ def _labels(resources: Resources) -> Tensor:
     """Labels of all training images, by position; -1 of those that an epoch leaves out.
 
     Raises:
-        InvalidRecipe: batches do not tell positions.
+        InvalidRecipe: batches carry no positions.
     """
     found = torch.full((resources.indexed_images(),), UNSEEN, dtype=torch.int64)
     for batch in resources.train(BATCH).epoch(0):

@@ -23,7 +23,7 @@ class Criterion(Protocol):
 
     @property
     def weight(self) -> float:
-        """What it is multiplied with."""
+        """The factor of its loss."""
         ...
 
     def begin(self, network: Network, resources: Resources, /) -> nn.ModuleDict:
@@ -40,7 +40,7 @@ class Criterion(Protocol):
 
 
 def teacher_of(resources: Resources, name: str = "") -> Teacher:
-    """The teacher with this name; without one, what all of them together say.
+    """The teacher with this name; without a name, the mean of all of them.
 
     Raises:
         InvalidRecipe: there is none.

@@ -58,8 +58,8 @@ METHODS = (
 class Hint:
     """``mean (r(student) - teacher)^2`` of what the modules ``at`` and ``teacher_at`` (the same path unless given) return.
 
-    The regressor r trains too. ``conv``: one convolution that gives the teacher's shape, without padding where the student's map
-    is larger (with stride 2 where it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``:
+    The regressor r trains too. ``conv``: one convolution that gives the teacher's shape, without padding if the student's map
+    is larger (with stride 2 if it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``:
     adaptive average pooling, then a 1x1 convolution; ``none``: the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum,
     which only differs by a factor.
 
@@ -160,7 +160,7 @@ def pairs(loss: str, at: tuple[str, ...], teacher_at: tuple[str, ...]) -> tuple[
 
 
 def require_maps(loss: str, path: str, shape: tuple[int, ...]) -> None:
-    """Refuse what is no map [C, H, W].
+    """Refuse anything but maps [C, H, W].
 
     Raises:
         InvalidRecipe: the module returns something else.

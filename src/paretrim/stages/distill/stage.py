@@ -49,7 +49,7 @@ class Distill:
     ``(1 - decay) alpha``, and so does the weight of every criterion. Source: Shin et al. 2019, "Knowledge distillation for
     optimization of quantized deep neural networks", arXiv 1909.01688 (gradual soft loss reducing; the linear course is ours).
 
-    In another task than classification, its loss and its imitation take their places.
+    In other tasks than classification, the task's loss and imitation take their places.
 
     The teacher is the dense network unless the recipe names another.
 
@@ -69,7 +69,7 @@ class Distill:
     def __post_init__(self) -> None:
         if self.criteria and (self.temperature, self.alpha) != (TEMPERATURE, ALPHA):
             raise InvalidRecipe(
-                "distill: temperature and alpha have no say beside criteria; give labels the weight of the labels, and kd its "
+                "distill: temperature and alpha have no effect beside criteria; give labels the weight of the labels, and kd its "
                 "temperature and weight among the criteria"
             )
         if not self.criteria and self.labels != 1:
@@ -93,7 +93,7 @@ class Distill:
         """Do nothing: gradients are not used."""
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
-        """Labels, and what the teacher says."""
+        """The loss on labels, and those on the teacher."""
         task = resources.task
         labels = task_loss(task, self.budget.label_smoothing).function
         if not self.criteria:

@@ -15,9 +15,9 @@ from paretrim.network.network import Network
 def absolute(network: Network, *, spread: bool = False) -> Network:
     """A network in float64 whose output is, for each path from an input, the product of the absolute weights on it, summed.
 
-    Weights (masked) are replaced by their absolute values, BatchNorm by its absolute scale ``|gamma| / sqrt(variance +
-    epsilon)``, biases and shifts by 0, functions of single values by the identity. ``spread`` makes max pools average pools, so
-    that a value stands for its whole window.
+    Masked weights are replaced by their absolute values, BatchNorm by its absolute scale ``|gamma| / sqrt(variance + epsilon)``,
+    biases and shifts by 0, functions of single values by the identity. ``spread`` turns max pools into average pools, so that
+    every value of a window counts.
     """
     graph = network.graph()
     nodes = tuple(_absolute(node, spread=spread) for node in graph.nodes)
@@ -34,7 +34,7 @@ def _absolute(node: Node, *, spread: bool) -> Node:
             node, tensors={**node.tensors, "gamma": _positive(node.tensors["gamma"]), "beta": nothing, "mean": nothing}
         )
     if node.op in ("relu", "clamp", "pointwise"):
-        return replace(node, op="dropout", attributes={"probability": 0.0})  # passes values on when it is evaluated
+        return replace(node, op="dropout", attributes={"probability": 0.0})  # the identity in evaluation
     if node.op == "max_pool" and spread and settings_of(node).pair("dilation") == (1, 1):
         kept = {name: value for name, value in node.attributes.items() if name in ("window", "stride", "padding")}
         return replace(node, op="avg_pool", attributes=kept)

@@ -85,7 +85,7 @@ class AcDc(Selection):
         return pruning(self, self.sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
+        """A copy with masks, of ones where there are none yet; impossible settings are refused here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
         for layer in self.layers_of(private).values():
@@ -114,4 +114,4 @@ class AcDc(Selection):
 
 
 _SLACK = 1e-9
-"""What shares of the budget may be off by, from rounding."""
+"""Rounding error allowed in shares of the budget."""

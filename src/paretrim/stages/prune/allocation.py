@@ -96,7 +96,7 @@ METHODS = (
 )
 
 MINIMUM_DENSITY = 0.005
-"""Share of its blocks that every layer keeps before the method decides about the rest."""
+"""Share of its blocks that every layer keeps before the method distributes the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +125,8 @@ def allocate(
     """Number of blocks every layer keeps; zero blocks over all layers are exactly ``round(sparsity * blocks)``.
 
     No layer empties unless the sparsity is 1: each first gets ``max(1, floor(minimum_density * blocks))`` of its best blocks.
-    When the sparsity leaves fewer than that in all, they are split uniformly, at least one each. Where earlier pruning already
-    made more zeros than asked for, those zeros stay and nothing is added.
+    If the sparsity leaves fewer than that in all, they are split uniformly, at least one each. If earlier pruning already made
+    more zeros than asked for, those zeros stay and none are added.
 
     Args:
         layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
@@ -294,7 +294,7 @@ def _total(layers: Mapping[str, _Layer], sparsity: float) -> int:
 def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int], keep: int) -> list[int]:
     """Webster's rule within bounds: ``clip(round(t * share), low, high)`` for the t that makes the sum ``keep``.
 
-    Needs sum(low) <= keep <= sum(high). Where several layers would gain a block at the same t, earlier ones go first.
+    Needs sum(low) <= keep <= sum(high). If several layers would gain a block at the same t, earlier ones go first.
     """
 
     def at(t: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Scores of output channels that are no norms of their weights' scores."""
+"""Scores of output channels that are not norms of their weights' scores."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from paretrim.stages.prune.absolute import absolute
 from paretrim.train.resources import Resources
 
 VARIATION = 0.5
-"""How much variation counts in the importance of features, beside how little they resemble each other."""
+"""Weight of variation in the importance of features, the rest being their dissimilarity."""
 
 REACH = 0.9
-"""Weight of longer paths between features, as a share of where their sum would be infinite."""
+"""Weight of longer paths between features, as a share of the value at which their sum diverges."""
 
 METHODS = (
     Method(
@@ -65,12 +65,12 @@ def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]
 
 
 def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, Tensor]:
-    """``|gamma|`` of the BatchNorm behind the layer, 1 where there is none.
+    """``|gamma|`` of the BatchNorm after the layer, 1 if there is none.
 
     Behind a transposed convolution every channel of the BatchNorm has the pixels of several channels of the captured layer.
 
     Raises:
-        InvalidRecipe: the network has no BatchNorm behind any layer.
+        InvalidRecipe: the network has no BatchNorm after any layer.
 
     Source: network slimming, Liu et al. 2017, arXiv 1708.06519, without its penalty.
     """
@@ -94,7 +94,7 @@ def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, 
 def channels_by_gate(network: Network, resources: Resources) -> dict[str, Tensor]:
     """What the loss changes by, to first order, if the channel becomes 0: root mean square over batches of calibration images.
 
-    For a gate of 1 behind the BatchNorm the change is ``gamma dL/dgamma + beta dL/dbeta``; without BatchNorm it is the sum of
+    For a gate of 1 after the BatchNorm the change is ``gamma dL/dgamma + beta dL/dbeta``; without BatchNorm it is the sum of
     ``w dL/dw`` over the channel's weights and bias.
 
     Source: Molchanov et al. 2019, arXiv 1906.10771, equation 8 with gates (Taylor-FO-BN).
@@ -127,7 +127,7 @@ def channels_by_propagation(network: Network, resources: Resources) -> dict[str,
 
     ``s_k = |W_(k+1)|^T s_(k+1)``; BatchNorm by its absolute scale, functions of single values as the identity, pools by equal
     shares, sums to both sides. The features' own importance is :func:`feature_importance` on calibration images. Layers that
-    lead to no such feature score 1. All channels propagate; those that will go are not left out on the way.
+    lead to no such feature score 1. All channels propagate, including those that will be removed.
 
     Source: NISP, Yu et al. 2018, arXiv 1711.05908, equations 13 and 14.
     """
@@ -177,7 +177,7 @@ def feature_importance(features: Tensor) -> Tensor:
 
 
 def _ranks(features: Tensor) -> Tensor:
-    """Rank of every value in its column; equal values share the mean of their ranks."""
+    """Rank of every value in its column; ties share the mean of their ranks."""
     columns = features.T.contiguous()
     ordered = columns.sort(dim=1).values
     first, last = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)

@@ -85,7 +85,7 @@ SCORES: Mapping[str, Score] = {
 """Scores of weights by the name that a recipe gives them."""
 
 ROUNDS: Mapping[str, int] = {"synflow": 100}
-"""In how many rounds pruning at once takes the weights away, where it is more than one."""
+"""Rounds in which one-shot pruning removes the weights, if more than one."""
 
 CHANNEL_SCORES: Mapping[str, ChannelScore] = {
     "magnitude": channels_by_magnitude,
@@ -141,10 +141,10 @@ OWN = "for your own write 'package.module:function', a function of network and r
 
 
 def check_score(name: str, *, channels: bool = False) -> None:
-    """Refuse a score that is not there, before anything is trained; ``channels`` says that whole channels are scored.
+    """Refuse an unknown score before anything is trained; ``channels`` says that whole channels are scored.
 
     Raises:
-        InvalidRecipe: it is no name of the tables and no function that can be imported, or it does not score
+        InvalidRecipe: it is neither a name in the tables nor a function that can be imported, or it does not score
             what is to be scored.
     """
     known = (*SCORES, *CHANNEL_SCORES) if channels else (*SCORES, SECOND_ORDER)
@@ -191,7 +191,7 @@ def channel_scores_of(name: str, network: Network, resources: Resources) -> dict
 
 
 def _of_channels(found: object, layer: str, weight: Tensor, name: str) -> Tensor:
-    """The scores [Co] of a layer: as they are, or of a function of the user's own that scores weights their norms."""
+    """The scores [Co] of a layer: as given, or the norms of scores of weights from a user's function."""
     given = found.get(layer) if isinstance(found, Mapping) else None
     if name not in CHANNEL_SCORES and isinstance(given, Tensor) and given.ndim > 1:
         return channel_l2(_checked(found, layer, tuple(weight.shape), name))

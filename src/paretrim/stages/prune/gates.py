@@ -40,18 +40,18 @@ TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Of the concrete distribution, and what it is stretched to. Source: Louizos et al. 2018, section 4."""
 
 GATES = "gates"
-"""The stage's module."""
+"""Key of the stage's module."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Gates:
-    """Train random gates on the channels behind BatchNorm with a penalty on those that are open, then remove channels.
+    """Train random gates on channels after BatchNorm with a penalty on open gates, then remove channels.
 
     Each channel is multiplied by its gate z in [0, 1], drawn again for every batch; channels that are added up share one.
     ``weight`` times the expected number of open gates is added to the loss. Gates learn ``rate`` times as fast as weights.
-    ``drop`` sets where they begin: the paper trains from scratch with 0.3 and 0.5, here the network is trained already and
-    gates begin open. At the end channels whose gate is shut go for good; with ``sparsity`` exactly that share, the gates
-    that are nearest to shut. The others' gates become part of the BatchNorm. Gates never ship. Every set of channels keeps
+    ``drop`` sets their initial state: the paper trains from scratch with 0.3 and 0.5; here the network is trained already and
+    gates begin open. At the end channels with closed gates are removed; with ``sparsity`` exactly that share, those whose gates
+    are nearest to closed. The other gates become part of the BatchNorm. Gates never ship. Every set of channels keeps
     at least one; survivors are rounded up to ``multiple_of``.
 
     Source: Louizos et al. 2018, "Learning sparse neural networks through L0 regularization", arXiv 1712.01312, equations 10 to
@@ -89,11 +89,11 @@ class Gates:
         return Training(private, resources, nn.ModuleDict({GATES: gates}))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Put gates on the layers that are there; at the end shut ones go, and the others become part of BatchNorm."""
+        """Put gates on the present layers; at the end remove closed channels and fold the other gates into BatchNorm."""
         network, gates = training.network, cast(HardConcrete, training.extra[GATES])
         groups = channel_groups(network.graph(weights=False))
         if gates.log_alpha.numel() != groups.count:
-            return  # the end has come already, or another part of the stage has changed the channels
+            return  # already at the end, or another part of the stage has changed the channels
         gated = _gated(network, groups)
         if progress == 1:
             _fold_(network, groups, gates, gated)
@@ -102,7 +102,7 @@ class Gates:
             _attach_(network, groups, gates, gated)
 
     def _closed(self, groups: ChannelGroups, gates: HardConcrete, gated: IntArray) -> IntArray:
-        """The classes that go."""
+        """The classes to remove."""
         open_first = gates.log_alpha.detach().double().cpu().numpy()
         least = min(0.0, float(open_first.min()))
         scores = np.where(np.isin(np.arange(groups.count), gated), open_first - least, open_first.max() - least + 1)

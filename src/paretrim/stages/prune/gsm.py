@@ -37,15 +37,15 @@ METHODS = (
 class Gsm(Selection):
     """Let the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|`` learn in each step; the others only decay.
 
-    The share is one for the whole network, so every layer finds its own. At the end the smallest weights become zero, most of
-    which have decayed. Momentum and decay are those of the budget: published are momentum 0.98 and a weight decay of 5e-4.
-    ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
+    The share holds for the whole network, so that of each layer is found by training. At the end the smallest weights become
+    zero, most of which have decayed. Momentum and decay are those of the budget: published are momentum 0.98 and a weight decay
+    of 5e-4. ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
 
     Source: Ding et al. 2019, "Global sparse momentum SGD for pruning very deep neural networks", arXiv 1909.12778, section 3.2.
-    The abstract of HKDP (Che et al. 2021) describes its pruning in these words; that it is the same is not certain.
+    The abstract of HKDP (Che et al. 2021) describes its pruning in these words; whether it is the same is not certain.
 
     Raises:
-        InvalidRecipe: the pattern has no blocks, or a setting is refused as by ``prune``.
+        InvalidRecipe: the pattern has no blocks, or ``prune`` refuses a setting.
     """
 
     name: ClassVar[str] = "gsm"
@@ -73,7 +73,7 @@ class Gsm(Selection):
             self._prune().mask_(training.network, self.sparsity, training.resources)
 
     def observe(self, training: Training, _step: Step, /) -> None:
-        """Take the gradient from all weights but those that matter most now."""
+        """Zero the gradient of all weights except those that matter most now."""
         layers = self.layers_of(training.network)
         gradients = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None and name in gradients}

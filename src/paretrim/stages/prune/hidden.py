@@ -25,21 +25,21 @@ class Memory(nn.Module):
 
 
 def give_masks_(layers: Mapping[str, WeightedLayer]) -> None:
-    """A mask of ones where a layer has none: its shape is then known from the first step on."""
+    """Give layers without a mask one of ones, so that its shape is known from the first step on."""
     for layer in layers.values():
         if layer.mask is None:
             set_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
 
 
 def hide_(layers: Mapping[str, WeightedLayer], *, hidden: bool) -> None:
-    """Whether pruned weights keep their values behind the mask; where they no longer do they become 0."""
+    """Set whether pruned weights keep their values behind the mask; if they no longer do, they become 0."""
     for layer in layers.values():
         layer.holds = not hidden
     hold_masks_(layers.values())
 
 
 def put_masks_(layers: Mapping[str, WeightedLayer], masks: Mapping[str, Tensor]) -> None:
-    """Other masks; weights that come back have the values that they had."""
+    """Replace masks; weights that come back have their former values."""
     for name, mask in masks.items():
         replace_mask_(layers[name], mask)
 

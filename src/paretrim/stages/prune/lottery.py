@@ -45,10 +45,10 @@ METHODS = (
 class Lottery(Selection):
     """One round of iterative magnitude pruning: prune ``share`` of the living weights or blocks, rewind, and train again.
 
-    ``rewind = "weights"`` gives everything that is left the value that it had after ``epoch`` epochs of the dense training,
-    BatchNorm and biases too. ``"learning_rate"`` keeps the trained values. Both then train with this stage's budget; its ``skip``
-    is the share of the learning rate's course that was over at that epoch, so that the rest of it is repeated. Write the stage
-    once with ``times = n`` for n rounds: they leave ``(1 - share)^n`` of the weights.
+    ``rewind = "weights"`` resets everything that is left to its value after ``epoch`` epochs of the dense training, including
+    BatchNorm and biases. ``"learning_rate"`` keeps the trained values. Both then train with this stage's budget; its ``skip`` is
+    the share of the learning-rate schedule that was over at that epoch, so that the rest of it is repeated. Write the stage once
+    with ``times = n`` for n rounds: they leave ``(1 - share)^n`` of the weights.
 
     ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of
     :class:`Prune`. What an earlier stage pruned stays pruned.
@@ -59,7 +59,7 @@ class Lottery(Selection):
     in neural network pruning", arXiv 2003.02389 (learning rates).
 
     Raises:
-        InvalidRecipe: the pattern has no share to prune, or a setting is refused as by ``prune``.
+        InvalidRecipe: the pattern has no share to prune, or ``prune`` refuses a setting.
     """
 
     name: ClassVar[str] = "lottery"
@@ -87,7 +87,7 @@ class Lottery(Selection):
         return pruning(self, sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with fewer weights, and these as early as they are to be.
+        """A copy with fewer weights, rewound as asked.
 
         Raises:
             InvalidRecipe: the early weights are not known, or do not fit.
@@ -129,14 +129,14 @@ UNKNOWN = (
 )
 
 _SLACK = 1e-9
-"""What a share of a count may be off by, from rounding."""
+"""Rounding error allowed in a share of a count."""
 
 
 def rewind_(network: Network, early: Network) -> None:
     """Give parameters and statistics the values that they have in ``early``; masks stay, and their zeros.
 
     Raises:
-        InvalidRecipe: the network has other layers by now.
+        InvalidRecipe: the layers of the network have changed since.
     """
     values = early.state_dict()
     own = {name: tensor for name, tensor in network.state_dict(keep_vars=True).items() if name in values}
@@ -154,7 +154,7 @@ def rewind_(network: Network, early: Network) -> None:
 
 
 def rewound(stages: Iterable[Stage]) -> Iterator[int]:
-    """The epochs of the dense training to which stages go back."""
+    """The epochs of the dense training to which stages rewind."""
     for stage in stages:
         if isinstance(stage, Together):
             yield from rewound(stage.parts)
@@ -163,10 +163,10 @@ def rewound(stages: Iterable[Stage]) -> Iterator[int]:
 
 
 def require_early(stages: Iterable[Stage], dense: Budget | None) -> None:
-    """Refuse to go back to where the dense training has not been.
+    """Refuse to rewind to an epoch that the dense training does not have.
 
     Raises:
-        InvalidRecipe: a stage goes back to an epoch that there is not.
+        InvalidRecipe: a stage rewinds to an epoch that does not exist.
     """
     for epoch in rewound(stages):
         if dense is None:

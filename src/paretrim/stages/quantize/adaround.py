@@ -18,14 +18,14 @@ from paretrim.stages.layer_inputs import groups_of, patches
 from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
 
 LOW, HIGH = -0.1, 1.1
-"""The ends between which the sigmoid is stretched before it is cut at 0 and 1 (gamma and zeta)."""
+"""The ends to which the sigmoid is stretched before it is clipped to [0, 1] (gamma and zeta)."""
 
 _LAMBDA = 0.01
-"""Weight of what pushes roundings to 0 and 1."""
+"""Weight of the regularizer that pushes roundings to 0 and 1."""
 
 _FIRST_BETA, _LAST_BETA = 20.0, 2.0
 _WARM = 0.2
-"""Share of the steps in which nothing pushes them yet."""
+"""Share of the steps before the regularizer starts."""
 
 _REACH = 10.0
 """How far Adam can move a value in all steps together: 10,000 of 0.001 in the paper, and fewer that are longer."""
@@ -34,7 +34,7 @@ _ROWS = 512
 """Output positions in a step."""
 
 _KEPT = 2**24
-"""Numbers of inputs of a layer that are kept to draw positions from."""
+"""Numbers of a layer's inputs that are kept to sample positions from."""
 
 
 def stretched(values: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: to
             optimizer.step()
     rounded = (below + (stretched(values.detach()) >= 0.5) * free).clamp(-top, top) * columns
     layer.weight.copy_(rounded)
-    if quantizer.trained_scale is None:  # it follows from the weight, whose largest may be another one now
+    if quantizer.trained_scale is None:  # it follows from the weight, whose maximum may have changed
         layer.quantizer = quantizer.moved(rounded, scale)
 
 

@@ -89,7 +89,7 @@ METHODS = (
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What an adjustment gets: normalised training images float32 [M, C, H, W], a seed, and the settings of the stage."""
+    """Arguments of an adjustment: normalised training images float32 [M, C, H, W], a seed, and the settings of the stage."""
 
     images: Tensor
     seed: int
@@ -103,7 +103,7 @@ BEFORE: Mapping[str, Callable[[Network, Work], None]] = MappingProxyType(
         "smooth": lambda network, work: smooth_(network, work.images, work.smoothing),
     }
 )
-"""Changes of the float network that leave its function as it is."""
+"""Changes of the float network that preserve its function."""
 
 AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType(
     {
@@ -118,11 +118,11 @@ AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType
         "joint": lambda network, reference, work: calibrate_jointly_(network, reference, work.images),
     }
 )
-"""Changes of the quantized network, which may look at the float one."""
+"""Changes of the quantized network, which may use the float one."""
 
 
 _ROUNDING = ("adaround", "gptq")
-"""What chooses the integers of weights."""
+"""Adjustments that choose the integers of weights."""
 
 
 def _on_uniform_grids(network: Network) -> list[str]:
@@ -163,6 +163,6 @@ def adjust_after_(network: Network, reference: Network, names: Sequence[str], wo
     chosen = [name for name in names if name in AFTER]
     if not chosen:
         return
-    settle_(network)  # what comes at the end of every stage moves scales a little: that is corrected too, and no rounding changes
+    settle_(network)  # every stage ends with settling, which moves scales slightly: done here, that is corrected too
     for name in chosen:
         AFTER[name](network, reference, work)

@@ -37,29 +37,29 @@ KL_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 1 / 16, 121))
 """The same for ``kl``, down to 128 of 2,048 bins as published."""
 
 _EMPTY = 1e-4
-"""Counts of a bin that has none, where a divergence asks for its logarithm."""
+"""Count used for an empty bin when a divergence needs its logarithm."""
 
 _CACHED = 2**17
-"""Weights that are tried at once: they stay in the cache of a core."""
+"""Weights tried at once, so that they stay in a core's cache."""
 
 _LARGEST = 64
 """Weights of a channel whose clipping tells that smaller ratios are worse."""
 
 _SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
-"""Values that reach less far leave a calibrator no room above the smallest step."""
+"""Values with a smaller range leave a calibrator no room above the smallest step."""
 
 _FINEST = 1 / 32
 """Least step of a result, as a share of what its inputs can differ by; ONNX Runtime refuses averages from 1/256 on."""
 
 
 _BESIDE_TIE = 2.0**-12
-"""So near, in steps, to half-way between two steps, another order of float32 operations may round to the other side."""
+"""Distance, in steps, from half-way between two steps within which another order of float32 operations may round differently."""
 
 _FEW = 2.0**-7
-"""Share of values that may lie so near: two of 256 levels, where chance alone brings a tenth of one."""
+"""Share of values that may lie so close: two of 256 levels, where chance alone gives a tenth of one."""
 
 _TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
-"""Factors by which a step may grow until few values lie so near."""
+"""Factors by which a step may grow until few values lie so close."""
 
 _TIE_IMAGES = 16
 
@@ -97,7 +97,7 @@ def calibrate(
 
 
 def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Grid:
-    """The grid, its step a hair longer if many values of a part lie half-way between two steps: runtimes round those both ways.
+    """The grid, its step slightly longer if many values of a part lie half-way between steps: runtimes round those either way.
 
     Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
     """
@@ -127,7 +127,7 @@ def _possible(run: Fusion, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDA
 
 
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
-    """The grids, where no step is finer than its inputs give a meaning to; ``dead`` values get the step of their inputs."""
+    """The grids, where no step is finer than its inputs justify; ``dead`` values get the step of their inputs."""
     result, holders = dict(grids), grid_holders(graph)
     for run in fuse(graph):
         name = run.end.name
@@ -159,14 +159,14 @@ def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
 
 
 def observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
-    """What each value is on the images."""
+    """Histograms of every value on the images."""
     seen = {name: Histogram() for name in names}
     network.eval()
     with torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for part in fast_batches(network, images):
             values = network.features(part, names)
             for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):
-                pass  # an error in a thread comes out here
+                pass  # raises what a thread raised
             _require_finite(seen)
     _require_room(network.structure, seen)
     return seen
@@ -192,7 +192,7 @@ def _require_room(graph: Graph, seen: Mapping[str, Histogram]) -> None:
 
 
 def _percentile_grid(values: Histogram, percentile: float) -> Grid:
-    """Clip the same small share of values at both ends, at the end of zero never."""
+    """Clip the same small share of values at both ends, but never at an end that is zero."""
     edges, counts = values.bins()
     share = np.cumsum(counts) / counts.sum()
     top = edges[int(np.searchsorted(share, percentile / 100))] + values.width

@@ -1,4 +1,4 @@
-"""CLIP-Q: pruning and quantization in one loop, with rates of each layer that Bayesian optimisation may choose."""
+"""CLIP-Q: pruning and quantization in one loop, with rates per layer that Bayesian optimisation may choose."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class ClipQ:
         """A copy in integers, its weights clipped and shared.
 
         Raises:
-            InvalidRecipe: ``rates`` names a layer that is not there.
+            InvalidRecipe: ``rates`` names a layer that does not exist.
         """
         named = self.rates or {}
         layers = weighted_layers(network)
@@ -113,7 +113,7 @@ class ClipQ:
         return optimised(cost, names, trials=self.trials, seed=resources.seed)
 
     def cost(self, merit: float, saved: float) -> float:
-        """What the optimisation makes small."""
+        """The objective to minimise."""
         return -merit - self.weight * saved
 
     def advance(self, training: Training, progress: float, /) -> None:

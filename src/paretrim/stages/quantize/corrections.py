@@ -1,6 +1,6 @@
 """Corrects the shift of means and spreads by quantization, without training.
 
-Layers are corrected first to last: each gets what the corrected ones before it give.
+Layers are corrected first to last: each gets the outputs of the corrected ones before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from paretrim.network.torch_forms import real_form
 from paretrim.stages.layer_inputs import inputs_of_both
 
 _LARGEST_VALUE = 2**26
-"""Numbers of the largest value of a network that are held at once; large networks are looked at on fewer images."""
+"""Numbers of a network's largest value held at once; large networks use fewer images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Pair:
 def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair]:
     """Every layer that trains, first to last, with what it gets on normalised images float32 [M, C, H, W].
 
-    The quantized ``network``'s layer may be changed when it is its turn: later ones get what it gives then.
+    The layer of the quantized ``network`` may be changed during its turn: later layers then get its new output.
     """
     largest = max(kind.size for kind in network.structure.types.values())
     runs = {run.head.name: run for run in fuse(network.structure) if run.head.op in WEIGHTED}
@@ -68,7 +68,7 @@ def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair
 
 
 def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
-    """Factor and offset [C] float64 of a BatchNorm in evaluation; 1 and 0 where there is none."""
+    """Factor and offset [C] float64 of a BatchNorm in evaluation; 1 and 0 if there is none."""
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     factor, offset = norm.affine()
@@ -98,8 +98,8 @@ def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
 def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) -> None:
     """Move the statistics of every BatchNorm behind a layer as quantization moved what it gets.
 
-    The mean by the difference of the means on the images, the variance by the ratio of the variances: so few images tell what
-    quantization changed, and not what the statistics of all training images are.
+    The mean by the difference of the means on the images, the variance by the ratio of the variances: so the few images only
+    measure what quantization changed, not the statistics of all training images.
 
     Source: Sun et al. 2019, "Hybrid 8-bit floating point (HFP8) training and inference for deep neural networks" (NeurIPS),
     section 4.1, where statistics are taken again from many batches.

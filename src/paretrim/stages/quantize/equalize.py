@@ -29,7 +29,7 @@ _HOMOGENEOUS = GRID_PRESERVING | {"add", "concat", "dropout", "avg_pool", "adapt
 _HOMOGENEOUS_FUNCTIONS = frozenset({"leaky_relu", "abs", "mul_constant", "requantize"})
 
 _ROUNDS = 50
-"""Equalization goes through the network so often at most; ten are usual."""
+"""Most rounds of equalization through the network; ten are usual."""
 
 _SETTLED = 1e-3
 """A round that moves no scale by more than this share is the last one."""
@@ -167,7 +167,7 @@ def equalize_(network: Network) -> None:
 
     ``s = sqrt(r1 / r2)``, where r1 is the largest weight that makes a channel (BatchNorm folded in) and r2 the largest that reads
     it; the channel is divided by s. Repeated until nothing moves. Channels that an addition joins move together. A channel that
-    passes through something else than ReLU, pooling and moves of data stays as it is.
+    passes through anything other than ReLU, pooling and data movement stays as it is.
 
     Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.1, equation 11.
     """

@@ -29,7 +29,7 @@ class Format:
     ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
     ``float16`` and ``bfloat16``: floats of 16 bits, and ``float32``: the layer computes in float32, in a network whose
     ``activations`` are float32 or beside layers of integers.
-    One of your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
+    Your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
 
     Raises:
         InvalidRecipe: there is no such grid, or it has no such width.
@@ -56,7 +56,7 @@ def _words(widths: range) -> str:
 def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format) -> dict[str, Format]:
     """The format of every layer.
 
-    A name says more than a pattern (``layer1.*``, as in a shell), a longer pattern more than a shorter one.
+    A name takes precedence over patterns (``layer1.*``, as in a shell), a longer pattern over a shorter one.
 
     Args:
         names: of all layers.

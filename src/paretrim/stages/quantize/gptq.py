@@ -25,10 +25,10 @@ RATIOS = tuple(1.0 - 0.04 * step for step in range(14))
 """Shares of a row's largest magnitude that its grid may cover; the one with the least error of the output is taken."""
 
 PASSES = 2
-"""How often every weight is looked at once more, given all others."""
+"""How many times every weight is revisited, given all others."""
 
 _BLOCK = 64
-"""Columns that are rounded before the others hear of it: products of matrices are faster than of vectors."""
+"""Columns rounded before the others are updated: matrix products are faster than vector products."""
 
 _AT_ONCE = 2**24
 """Numbers of the factors of pruned rows at once."""

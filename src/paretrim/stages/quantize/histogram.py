@@ -41,7 +41,7 @@ class Histogram:
 
     @property
     def finite(self) -> bool:
-        """Whether all values seen were finite; after one that is not, nothing is counted any more."""
+        """Whether all values seen were finite; after one that is not, counting stops."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -16,17 +16,17 @@ from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer
 
 FACTORS = (0.85, 1.15)
-"""What a range is multiplied with as long as that helps."""
+"""Factors applied to a range as long as that helps."""
 
 _MOST = 3
-"""How often a range may move."""
+"""Most moves of a range."""
 
 IMAGES = 128
-"""Calibration images that are looked at, for every move of every range."""
+"""Calibration images evaluated for every move of every range."""
 
 
 def calibrate_jointly_(network: Network, reference: Network, images: Tensor) -> None:
-    """Move the ranges of what layers give, first to last, to where the outputs are nearest to those of the float network.
+    """Move the ranges of layer outputs, first to last, to where the network's outputs are closest to those of the float network.
 
     Ranges of pixels, sums, products, averages and concatenations stay: their steps keep results from lying half-way between two.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _SLACK = 1e-9
-"""Share by which a bound may be off through rounding; states so near to it are kept."""
+"""Relative rounding error of a bound; states within it are kept."""
 
 _HALVINGS = 200
 

@@ -1,4 +1,4 @@
-"""How long every layer takes in the native runtime, measured here and now."""
+"""Time of every layer in the native runtime, measured on this machine."""
 
 from __future__ import annotations
 
