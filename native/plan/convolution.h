@@ -98,6 +98,9 @@ class MemoryOrder {
   std::vector<std::uint32_t> words_;    // by rank, then lane
 };
 
+// Appends each channel's blocks as entries in the order of MemoryOrder, and where each channel's begin, with an end.
+void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries, std::vector<std::int64_t>& starts);
+
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from. Of a float32 layer the bits
 // of its bias.
 std::vector<std::int32_t> initial_sums(const WeightedLayer& layer);

@@ -123,15 +123,7 @@ class SparseFloatPixel final : public FloatPixel {
   SparseFloatPixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Operands& operands,
                    const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels), bits_(initial_sums(layer)) {
-    MemoryOrder order(view, survivors);
-    starts_.push_back(0);
-    for (std::size_t o = 0; o < survivors.channels(); ++o) {
-      order.add(survivors, o, 0, 1);
-      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
-        entries_.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
-      });
-      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
-    }
+    append_entries(view, survivors, entries_, starts_);
   }
 
   // One register of pixels for each output, of which the first number counts: what is read lies in the arena, with room behind

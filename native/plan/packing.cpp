@@ -42,17 +42,24 @@ Slices slices_of(const WeightedLayer& layer) {
 
 namespace {
 
+// None yet: the form that the survivors of this layer have.
+Survivors no_survivors(const WeightedLayer& layer) {
+  const Geometry& g = layer.geometry;
+  Survivors survivors;
+  survivors.element = layer.element;
+  survivors.planes = static_cast<std::size_t>(slices_of(layer).in_planes);
+  survivors.keys = static_cast<std::size_t>(g.kernel.vertical * g.kernel.horizontal) * survivors.planes;
+  survivors.starts.push_back(0);
+  return survivors;
+}
+
 Survivors surviving_floats(const WeightedLayer& layer) {
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.blocks() / layer.groups;
   const std::int64_t outputs = layer.outputs() / layer.groups;  // of one group
-  const std::int64_t planes = slices_of(layer).in_planes;
-  Survivors survivors;
-  survivors.element = layer.element;
-  survivors.planes = static_cast<std::size_t>(planes);
-  survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
-  survivors.starts.push_back(0);
+  Survivors survivors = no_survivors(layer);
+  const auto planes = static_cast<std::int64_t>(survivors.planes);
   survivors.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth * positions));
   const float* weight = layer.float_weight;
   for (std::int64_t o = 0; o < layer.outputs(); ++o) {
@@ -78,12 +85,8 @@ Survivors surviving_blocks(const WeightedLayer& layer) {
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.channels / layer.groups;
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
-  const std::int64_t planes = slices_of(layer).in_planes;
-  Survivors survivors;
-  survivors.element = layer.element;
-  survivors.planes = static_cast<std::size_t>(planes);
-  survivors.keys = static_cast<std::size_t>(positions) * survivors.planes;
-  survivors.starts.push_back(0);
+  Survivors survivors = no_survivors(layer);
+  const auto planes = static_cast<std::int64_t>(survivors.planes);
   const auto most = static_cast<std::size_t>(positions * ((depth + block - 1) / block + 1));  // of one channel
   survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
@@ -135,6 +138,19 @@ void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size
     const std::size_t rank = ranks_[survivors.blocks[i].key];
     present_[rank / 64] |= std::uint64_t{1} << (rank % 64);
     words_[rank * lanes + lane] = survivors.blocks[i].word;
+  }
+}
+
+void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries,
+                    std::vector<std::int64_t>& starts) {
+  MemoryOrder order(view, survivors);
+  starts.push_back(static_cast<std::int64_t>(entries.size()));
+  for (std::size_t o = 0; o < survivors.channels(); ++o) {
+    order.add(survivors, o, 0, 1);
+    order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
+      entries.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
+    });
+    starts.push_back(static_cast<std::int64_t>(entries.size()));
   }
 }
 

@@ -28,7 +28,11 @@ class SinglePixel final : public Step {
     reads = operands.inputs;
     writes = {operands.output};
     if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, layer.input_zero_point, kernels);
-    dense_ ? fill_dense(survivors, view) : fill_sparse(survivors, view);
+    if (dense_) {
+      fill_dense(survivors, view);
+    } else {
+      append_entries(view, survivors, entries_, starts_);
+    }
   }
 
   std::int64_t parts() const override { return (outputs_ + rows_of_a_part - 1) / rows_of_a_part; }
@@ -87,18 +91,6 @@ class SinglePixel final : public Step {
         const auto planes = static_cast<std::int64_t>(survivors.planes);
         std::memcpy(row + view.offset(key / planes, key % planes), &survivors.blocks[i].word, block);
       }
-    }
-  }
-
-  void fill_sparse(const Survivors& survivors, const View& view) {
-    MemoryOrder order(view, survivors);
-    starts_.push_back(0);
-    for (std::size_t o = 0; o < survivors.channels(); ++o) {
-      order.add(survivors, o, 0, 1);
-      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
-        entries_.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
-      });
-      starts_.push_back(static_cast<std::int64_t>(entries_.size()));
     }
   }
 
