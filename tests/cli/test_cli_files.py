@@ -447,7 +447,7 @@ def test_a_report_made_again_keeps_its_title_and_the_command(at_desk, command, t
     assert (folder / "report.html").read_text() == first
     (folder / "reproduce.json").write_text("{}")
     status, _, err = command("report", folder)
-    assert (status, "reproduce.json' cannot be read (dict and no list); delete it, or run the command" in err) == (1, True)
+    assert (status, "reproduce.json' cannot be read (dict, not a list); delete it, or run the command" in err) == (1, True)
     (folder / "reproduce.json").unlink()  # a folder of an earlier version
     assert command("report", folder)[0] == 0
     assert "<pre><code>" not in (folder / "report.html").read_text()
