@@ -2,44 +2,46 @@
 
 python benchmarks/claims.py
 
-A claim is the papers'; the verdict is ours. It is taken from intervals: "holds" or "does not hold" only where an interval leaves
-out no difference, "not shown" where it does not, "not measured" where there are no lines.
+A claim is the papers'; the verdict is ours (``claim_verdicts.py``).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from paretrim.intervals import Estimate, mean_interval
-from paretrim.report.frontier import Difference, paired_difference
-from paretrim.report.points import Point, Speed, aggregate
-from paretrim.results import store
+from claim_verdicts import (
+    ORDERS,
+    PQD,
+    ROOT,
+    Verdict,
+    arm_beats,
+    channels_against_weights,
+    channels_are_fast,
+    deep_compression,
+    distillation_makes_up,
+    int8_is_the_speed,
+    int8_without_training,
+    losses_beat_kd,
+    mixed_by_variance,
+    on_digits,
+    order,
+    own_setting,
+    pruning_last_loses,
+    quantized_training,
+    turned,
+    unmeasured,
+    zeros_alone_are_no_speed,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "studies" / "README.md"
 BEGIN = "<!-- From here to the end marker: python benchmarks/claims.py -->"
 END = "<!-- end -->"
-HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "not shown", "not measured"
 PAPERS = {
     "PQD": "Prune-Quantize-Distill (arXiv 2604.04988)",
     "review": "the review of joint optimization methods",
     "trade-offs": "the study of trade-offs between techniques",
 }
-NOISE = 0.15
-"""How far from 1 the interval of a speed-up may reach and still be called no speed-up."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the lines say about a claim: one of the four words, a sentence with the figures, and the page they stand on."""
-
-    word: str
-    sentence: str
-    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,236 +53,6 @@ class Claim:
     verdict: Callable[[], Verdict]
 
 
-@cache
-def points(study: str) -> dict[str, Point]:
-    """The arms of a study by label."""
-    return {point.label: point for point in aggregate(store.latest(store.read(ROOT / "results" / study / "outcomes.jsonl")))}
-
-
-def lines(name: str) -> list[dict[str, object]]:
-    """The lines of a file in results/."""
-    return [json.loads(line) for line in (ROOT / "results" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def direction(interval: Estimate | None) -> str:
-    """Whether 'the first is better than the second' holds, by the interval of their difference."""
-    if interval is None or interval.low <= 0 <= interval.high:
-        return OPEN
-    return HOLDS if interval.low > 0 else FAILS
-
-
-def figures(interval: Estimate | None) -> str:
-    """A difference of accuracies in points, with its interval."""
-    if interval is None:
-        return "no interval"
-    value, low, high = (f"{100 * one:+.2f}".replace("-", "−") for one in (interval.value, interval.low, interval.high))
-    return f"{value} points ({low} to {high})"
-
-
-def compared(study: str, arm: str, reference: str, comparisons: int = 1) -> Difference:
-    """One arm against another, by seed."""
-    return paired_difference(points(study)[arm], points(study)[reference], comparisons=comparisons)
-
-
-def arm_beats(study: str, arm: str, reference: str) -> Verdict:
-    """Whether the arm is more accurate than the reference."""
-    found = compared(study, arm, reference)
-    return Verdict(direction(found.interval), f"{arm} against {reference}: {figures(found.interval)}", study)
-
-
-def speed(study: str, arm: str, runtime: str) -> Speed:
-    """The arm's latency on one thread, in the runtime."""
-    return next(
-        speed for setting, speed in points(study)[arm].speeds.items() if (setting.runtime, setting.threads) == (runtime, 1)
-    )
-
-
-def times(found: Estimate) -> str:
-    """A speed-up with its interval."""
-    return f"{found.value:.2f}× ({found.low:.2f} to {found.high:.2f})"
-
-
-ORDERS = "orders-cifar10-resnet20"
-PATTERN = "price-of-the-pattern-cifar10-resnet20"
-PQD = "prune quantize distill"
-
-
-def int8_is_the_speed() -> Verdict:
-    """INT8 alone is at least as fast as the whole pipeline, in a runtime that does not skip zeros."""
-    alone, both = (speed(ORDERS, arm, "onnxruntime").speedup for arm in ("quantize", PQD))
-    ours = [speed(ORDERS, arm, "paretrim").speedup for arm in ("quantize", PQD)]
-    word = HOLDS if alone.low > 1 and alone.high >= both.low else FAILS
-    sentence = (
-        f"in ONNX Runtime INT8 alone gives {times(alone)}, all three stages {times(both)}; in Paretrim's runtime, which skips "
-        f"zeros, {times(ours[0])} and {times(ours[1])}"
-    )
-    return Verdict(word, sentence, ORDERS)
-
-
-def zeros_alone_are_no_speed() -> Verdict:
-    """Single zeros in float, in the usual runtimes."""
-    found = {runtime: speed(ORDERS, "prune", runtime).speedup for runtime in ("onnxruntime", "openvino")}
-    none = all(one.low <= 1 <= one.high and abs(one.value - 1) < NOISE for one in found.values())
-    told = ", ".join(f"{runtime} {times(one)}" for runtime, one in found.items())
-    return Verdict(HOLDS if none else FAILS, f"90 % single zeros, FP32: {told}", ORDERS)
-
-
-def order(study: str) -> Verdict:
-    """Prune-quantize-distill against the five other orders, all intervals together."""
-    others = [point for point in points(study).values() if len(point.order) == 3 and point.label != PQD]
-    found = {point.label: compared(study, PQD, point.label, len(others)) for point in others}
-    words = {label: direction(one.interval) for label, one in found.items()}
-    beaten = [label for label, word in words.items() if word == HOLDS]
-    better = [label for label, word in words.items() if word == FAILS]
-    word = FAILS if better else HOLDS if len(beaten) == len(others) else OPEN
-    told = [f"better than {_listed(beaten)}"] if beaten else []
-    told += [f"worse than {_listed(better)}"] if better else []
-    told += [f"not told apart from {len(others) - len(beaten) - len(better)} of {len(others)} orders"]
-    return Verdict(word, "; ".join(told), study)
-
-
-def pruning_last_loses() -> Verdict:
-    """Orders that end with pruning against those that end with distillation."""
-    last = ("quantize distill prune", "distill quantize prune")
-    found = [compared(ORDERS, PQD, label, len(last)) for label in last]
-    words = {direction(one.interval) for one in found}
-    told = "; ".join(f"{PQD} against {one.reference}: {figures(one.interval)}" for one in found)
-    return Verdict(words.pop() if len(words) == 1 else OPEN, told, ORDERS)
-
-
-def channels_against_weights() -> Verdict:
-    """Equal shares of weights gone, singly and in whole channels."""
-    found = compared(PATTERN, "weights-90 int8", "channels-90 int8")
-    return Verdict(direction(found.interval), f"90 % singly against 90 % by channels: {figures(found.interval)}", PATTERN)
-
-
-def channels_are_fast() -> Verdict:
-    """INT8 channels and INT8 single weights in a runtime that does not skip zeros, beside INT8 alone."""
-    found = {
-        arm: {runtime: speed(PATTERN, f"{arm}int8", runtime).p50_ms for runtime in ("onnxruntime", "openvino")}
-        for arm in ("", "channels-80 ", "weights-80 ")
-    }
-    pairs = [(channels, found[""][runtime]) for runtime, channels in found["channels-80 "].items()]
-    faster, slower = (all(one.high < other.low for one, other in way) for way in (pairs, [pair[::-1] for pair in pairs]))
-    told = "; ".join(
-        f"{runtime}: INT8 {found[''][runtime].value:.3f} ms, with 80 % of channels' weights gone "
-        f"{found['channels-80 '][runtime].value:.3f}, singly {found['weights-80 '][runtime].value:.3f}"
-        for runtime in ("onnxruntime", "openvino")
-    )
-    return Verdict(HOLDS if faster else FAILS if slower else OPEN, told, PATTERN)
-
-
-def _correct(case: str, network: str = "resnet20") -> dict[int, float]:
-    found = [line for line in lines("peers") if line.get("kind") == "result" and line["network"] == network]
-    return {int(str(one["seed"])): int(str(one["correct"])) / int(str(one["images"])) for one in found if one["case"] == case}
-
-
-def int8_without_training() -> Verdict:
-    """Drop of INT8 without training; the study reports 3.8 points."""
-    dense = _correct("float")[0]
-    drops = {case: mean_interval([dense - one for one in _correct(case).values()]) for case in _INT8}
-    word = HOLDS if all(100 * one.low > 1 for one in drops.values()) else FAILS
-    told = "; ".join(f"{_INT8[case]} {-100 * one.value:+.2f}".replace("-", "−") for case, one in drops.items())
-    return Verdict(word, f"ResNet-20, change in points, 3 draws of calibration images: {told}", "peers")
-
-
-_INT8 = {"paretrim-int8": "Paretrim", "onnxruntime-int8": "ONNX Runtime", "nncf-int8": "NNCF"}
-
-
-def quantized_training() -> Verdict:
-    """Whether training in INT8 loses much more than INT8 without training."""
-    found = compared(ORDERS, "quantize", "dense")
-    interval = found.interval
-    word = OPEN if interval is None else FAILS if interval.low > -0.0381 else HOLDS
-    return Verdict(word, f"training in INT8 against dense: {figures(interval)}; the study loses 11.6", ORDERS)
-
-
-def losses_beat_kd(names: Sequence[str]) -> Verdict:
-    """Losses on features against softened logits."""
-    of = {str(line["loss"]): line["accuracies"] for line in lines("distillation") if line["epochs"] == 20}
-    found = {
-        name: mean_interval([one - other for one, other in zip(_values(of[name]), _values(of["kd"]), strict=True)])
-        for name in names
-    }
-    words = {direction(one) for one in found.values()}
-    told = "; ".join(f"{name} against kd: {figures(one)}" for name, one in found.items())
-    word = words.pop() if len(words) == 1 else OPEN
-    return Verdict(word, f"digits, 20 epochs: {told}", "../which-recipe")
-
-
-def _values(found: object) -> list[float]:
-    assert isinstance(found, list)
-    return found
-
-
-def on_digits(method: str, plain: str, pattern: str, sparsity: float) -> Verdict:
-    """'The method is more accurate than the plain one', on digits."""
-    of: dict[str, dict[int, float]] = {}
-    for line in lines("pruning-methods-digits"):
-        if (line["pattern"], line["sparsity"]) == (pattern, sparsity):
-            of.setdefault(str(line["method"]), {})[int(str(line["seed"]))] = float(str(line["accuracy"]))
-    found = mean_interval([of[method][seed] - of[plain][seed] for seed in sorted(of[method].keys() & of[plain].keys())])
-    told = f"{sparsity:.0%} of a small ResNet on digits, {method} against {plain}: {figures(found)}"
-    return Verdict(direction(found), told, "pruning-methods-digits")
-
-
-def mixed_by_variance() -> Verdict:
-    """What layers of more than 8 bits could give back, and below 8 bits the variance against divergence at equal bits."""
-    of: dict[str, dict[int, float]] = {}
-    for line in lines("mixed-precision"):
-        if line["network"] == "resnet20":
-            of.setdefault(str(line["case"]), {})[int(str(line["seed"]))] = float(str(line["accuracy"]))
-    variance = "by variance: 3, 4 or 6 bits"
-    gain, other = (
-        mean_interval([of[one][seed] - of[reference][seed] for seed in sorted(of[one])])
-        for one, reference in (("float", "8 bits"), (variance, f"by divergence, bits as {variance}"))
-    )
-    told = f"ResNet-20, without training: float32 against INT8 {figures(gain)}, so wider layers have nothing to give back; "
-    told += f"at 4 bits a weight, by variance against by divergence {figures(other)}"
-    return Verdict(direction(gain), told, "mixed-precision")
-
-
-def distillation_makes_up() -> Verdict:
-    """30 % gone: with labels alone and with the teacher, against dense, singly and by channels."""
-    of: dict[tuple[str, str], dict[int, float]] = {}
-    for line in lines("pruned-distilled"):
-        of.setdefault((str(line["method"]), str(line["pattern"])), {})[int(str(line["seed"]))] = float(str(line["accuracy"]))
-    dense, words, told = of["dense", ""], set(), []
-    for pattern, name in (("unstructured", "singly"), ("channel", "by channels")):
-        ways = (of[way, pattern] for way in ("labels and teacher", "labels"))
-        taught, alone = (mean_interval([way[seed] - dense[seed] for seed in sorted(dense)]) for way in ways)
-        words.add(HOLDS if taught.low >= -LOSS else FAILS if taught.high < -LOSS else OPEN)
-        told.append(f"{name} with a teacher {figures(taught)}, with labels alone {figures(alone)}")
-    word = FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
-    return Verdict(word, f"digits, {len(dense)} seeds, 30 % gone, against dense: {'; '.join(told)}", "pruning-methods-digits")
-
-
-SMALLER, LOSS = 35, 0.005
-"""Deep Compression: how many times smaller. The loss that may still be called none."""
-
-
-def deep_compression() -> Verdict:
-    """Times smaller and change of accuracy of both networks; the claim needs both intervals on its side."""
-    found: dict[str, list[dict[str, object]]] = {}
-    for line in lines("deep-compression"):
-        if line["way"] == "deep compression":
-            found.setdefault(str(line["network"]), []).append(line)
-    words, told = set(), []
-    for network, own in found.items():
-        smaller = mean_interval([float(str(line["float_bytes"])) / float(str(line["bytes"])) for line in own])
-        change = mean_interval([float(str(line["accuracy"])) - float(str(line["float"])) for line in own])
-        holds = smaller.low >= SMALLER and change.low >= -LOSS
-        words.add(HOLDS if holds else FAILS if smaller.high < SMALLER or change.high < -LOSS else OPEN)
-        told.append(f"{network}: {smaller.value:.1f} times ({smaller.low:.1f} to {smaller.high:.1f}), {figures(change)}")
-    word = FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
-    return Verdict(word, f"digits, 3 seeds; {'; '.join(told)}", "deep-compression")
-
-
-def unmeasured(why: str) -> Callable[[], Verdict]:
-    """A claim without lines."""
-    return lambda: Verdict(MISSING, why)
-
-
 CLAIMS = (
     Claim("PQD", "INT8 gives most of the run-time gain", int8_is_the_speed),
     Claim("PQD", "single zeros alone do not speed up a usual CPU runtime", zeros_alone_are_no_speed),
@@ -289,13 +61,13 @@ CLAIMS = (
     Claim("PQD", "pruning last costs accuracy", pruning_last_loses),
     Claim("PQD", "pruning before quantizing prepares for it", lambda: arm_beats(ORDERS, PQD, "quantize prune distill")),
     Claim("PQD", "distillation last restores accuracy", lambda: arm_beats(ORDERS, PQD, "prune distill quantize")),
-    Claim("PQD", "ResNet-18, ImageNet stem: 79.62 %, 6.74 MB, 1.00 ms", unmeasured("the study is written, it has not run")),
+    Claim("PQD", "ResNet-18 with ImageNet stem comes to 79.62 %, 6.74 MB and 1.00 ms, no further", own_setting),
     Claim("trade-offs", "at equal shares single weights cost less accuracy than channels", channels_against_weights),
     Claim("trade-offs", "pruned channels speed up a usual CPU runtime", channels_are_fast),
     Claim("trade-offs", "INT8 without training costs 3.8 points", int8_without_training),
     Claim("trade-offs", "training in INT8 costs more than INT8 without training", quantized_training),
     Claim("trade-offs", "hints and DKD beat softened logits", lambda: losses_beat_kd(("hint", "dkd"))),
-    Claim("trade-offs", "CRD falls behind softened logits", lambda: _turned(losses_beat_kd(("crd",)))),
+    Claim("trade-offs", "CRD falls behind softened logits", lambda: turned(losses_beat_kd(("crd",)))),
     Claim(
         "trade-offs",
         "the 99.9 percentile gives back what INT8 loses",
@@ -321,14 +93,6 @@ CLAIMS = (
         lambda: on_digits("plain smaller network, from scratch", "channels by L2", "channel", 0.8),
     ),
 )
-
-
-def _turned(found: Verdict) -> Verdict:
-    return Verdict({HOLDS: FAILS, FAILS: HOLDS}.get(found.word, found.word), found.sentence, found.page)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names)
 
 
 def table() -> str:

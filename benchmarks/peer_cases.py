@@ -16,6 +16,7 @@ HERE = "here"
 ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime==1.32.0", "onnx==1.23.2", "sympy==1.14.0", "numpy==2.4.6"),
     "nncf": ("nncf==3.4.0", "openvino==2026.4.1"),
+    "nncf-torch": ("nncf==3.4.0", "openvino==2026.4.1", "torch==2.13.0", "safetensors==0.8.0"),
     "torchao": ("torchao==0.18.0", "torch==2.13.0", "safetensors==0.8.0", "numpy==2.4.6"),
     "torch-pruning": ("torch-pruning==1.6.1", "torch==2.13.0", "safetensors==0.8.0", "nncf==3.4.0", "openvino==2026.4.1"),
     "fasterai": (
@@ -30,6 +31,8 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
 """Pinned packages of every environment that the command makes."""
 
 INT8, HALF, FLOAT = "INT8 without training", "Half of the weights gone and INT8, without training", "as trained"
+TRAINED = "INT8 after two epochs of training"
+SPARSE = "80 % of the weights gone and INT8, after four epochs with the network itself as teacher"
 ONNXRUNTIME, OPENVINO, INDUCTOR, NATIVE = "onnxruntime", "openvino", "inductor", "paretrim"
 
 
@@ -86,6 +89,28 @@ CASES = (
         ("int8.xml", "int8.bin"),
     ),
     Case("fasterai-half", "fasterai, single weights", HALF, "fasterai_half.py", "fasterai", ONNXRUNTIME, ("half_int8.onnx",)),
+    Case("paretrim-int8-trained", "Paretrim", TRAINED, "paretrim_int8_trained.py", HERE, NATIVE, ("int8.trim",)),
+    Case("nncf-int8-trained", "NNCF", TRAINED, "nncf_int8_trained.py", "nncf-torch", OPENVINO, ("int8.xml", "int8.bin")),
+    Case("torchao-int8-trained", "torchao PT2E", TRAINED, "torchao_int8_trained.py", "torchao", INDUCTOR, ("int8.pt2",)),
+    Case("paretrim-sparse", "Paretrim, blocks", SPARSE, "paretrim_sparse.py", HERE, NATIVE, ("int8.trim",)),
+    Case(
+        "torch-pruning-sparse",
+        "Torch-Pruning, channels, then NNCF",
+        SPARSE,
+        "torch_pruning_sparse.py",
+        "torch-pruning",
+        OPENVINO,
+        ("int8.xml", "int8.bin"),
+    ),
+    Case(
+        "fasterai-sparse",
+        "fasterai, single weights",
+        SPARSE,
+        "fasterai_sparse.py",
+        "fasterai",
+        ONNXRUNTIME,
+        ("sparse_int8.onnx",),
+    ),
 )
 
 

@@ -212,7 +212,7 @@ def origins(lines: Sequence[Line]) -> str:
         origin = line.origin
         versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.versions.items())) or "nothing installed"
         packages[f"- {environments.get(line.case, line.case)}: {versions}."] = None
-        machines[f"- {origin.cpu}, {origin.cores} cores."] = None
+        machines[f"- {origin.cpu}, {origin.cores} core{'s' if origin.cores != 1 else ''}."] = None
         if isinstance(line, LatencyLine):
             machines |= {f"- Not quiet: {remark}.": None for remark in line.noise}
     commits = ", ".join(dict.fromkeys(line.origin.commit or "unknown" for line in lines))

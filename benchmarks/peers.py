@@ -8,7 +8,8 @@
 A case is a short script in ``benchmarks/peers/``, user code as the peer's documentation recommends it. It runs in an environment
 of its own, which the command makes below ``--folder`` with pinned versions. It is given the trained network as ``model.onnx`` and
 ``model.safetensors`` (``cifar10_<network>.safetensors`` of ``--weights``) and 512 training images, drawn again for every seed, as
-``calibration.npz``. What it writes is opened in the runtime that the peer recommends and judged on all test images, one by one.
+``calibration.npz``; those that train are given the training images too. What it writes is opened in the runtime that the peer
+recommends and judged on all test images, one by one.
 
 Each line goes to ``results/peers.jsonl`` as soon as it is known; the same call goes on where it was stopped. A case runs again if
 its script has changed. ``--latency`` times the files that are kept below ``--folder``, interleaved, on a quiet machine.
@@ -48,7 +49,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What the pretrained networks were trained with."""
 
 NETWORKS = ("resnet20", "resnet56")
-TEST_IMAGES, TEST_LABELS = "test-images.npy", "test-labels.npy"
+TEST_IMAGES, TEST_LABELS, TRAINING = "test-images.npy", "test-labels.npy", "training.npz"
 
 
 class PeerFailed(ParetrimError):
@@ -93,13 +94,15 @@ def origin_of(case: Case, place: Place, busy: float) -> Origin:
 def prepare(networks: Sequence[str], seeds: Sequence[int], given: argparse.Namespace, place: Place) -> None:
     """Write what the cases are given, and the test images, which only the judge sees, where they are not there yet."""
     wanted = [(network, seed) for network in networks for seed in seeds if not place.given(network, seed).is_dir()]
-    if not wanted and (place.root / TEST_LABELS).is_file():
+    if not wanted and (place.root / TEST_LABELS).is_file() and (place.root / TRAINING).is_file():
         return
     data = load(DataSpec(name="cifar10", folder=given.data))
     place.root.mkdir(parents=True, exist_ok=True)
     if not (place.root / TEST_LABELS).is_file():  # another call may be reading them
         np.save(place.root / TEST_IMAGES, normalized(data.test, MEAN, STD).numpy())
         np.save(place.root / TEST_LABELS, data.test.labels.numpy())
+    if not (place.root / TRAINING).is_file():
+        np.savez(place.root / TRAINING, images=data.train.images.numpy(), labels=data.train.labels.numpy())
     for network, seed in wanted:
         if given.weights is None:
             raise InvalidRecipe(f"--weights is not given; name a folder that holds cifar10_{network}.safetensors")
@@ -144,7 +147,7 @@ def run_case(case: Case, network: str, seed: int, place: Place) -> ResultLine:
     work = place.work(case, network, seed)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for file in place.given(network, seed).iterdir():
+    for file in (*place.given(network, seed).iterdir(), place.root / TRAINING):
         (work / file.name).symlink_to(file.resolve())
     wall_s = cpu_s = 0.0
     if case.script:
@@ -251,11 +254,16 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", help="folder of cifar10_<network>.safetensors")
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--seeds", type=int, default=3, help="draws of calibration images")
-    parser.add_argument("--folder", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--folder", type=_absolute, default="runs/peers")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--latency", action="store_true", help="time the files that are there")
     parser.add_argument("--markdown", action="store_true", help="only write the page")
     return parser.parse_args(words)
+
+
+def _absolute(path: str) -> Path:
+    """The path from the root: the scripts of the cases run in folders of their own."""
+    return Path(path).resolve()
 
 
 def chosen(names: str) -> list[Case]:

@@ -99,6 +99,24 @@ def test_the_network_of_the_scripts_is_the_one_that_is_handed_over(tmp_path):
         assert torch.equal(module("network").trained(str(tmp_path / "model.safetensors"))(images), network(images))
 
 
+def test_the_training_of_the_scripts_augments_and_learns(tmp_path, monkeypatch):
+    training = module("training")
+    images = np.arange(256 * 3 * 32 * 32, dtype=np.uint64).reshape(256, 3, 32, 32) % 251
+    np.savez(tmp_path / "training.npz", images=images.astype(np.uint8), labels=np.arange(256) % 3)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    given = training.Training()
+    image, label = given[4]
+    windows = given.images[4].unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    assert any(torch.equal(image, one) or torch.equal(image, one.flip(2)) for one in windows)
+    assert (label, len(training.batches())) == (1, 2)
+    network, teacher = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)), nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
+    before = (network[1].weight.clone(), teacher[1].weight.clone())
+    training.train(network, 1, teacher)
+    assert not torch.equal(network[1].weight, before[0])
+    assert torch.equal(teacher[1].weight, before[1])
+
+
 # Handing over
 
 
@@ -244,7 +262,9 @@ def test_a_case_is_judged_by_labels_that_its_script_never_sees(place):
     assert (line.correct, line.images, line.file_bytes, line.wall_s, line.cpu_s) == (3, 4, 5, 2.0, 1.0)
     assert (line.user_lines, line.script) == (case.user_lines, case.digest)
     assert line.origin.versions["paretrim"]
-    assert not [path for path in place.work(case, "resnet20", 0).iterdir() if "label" in path.name]
+    work = place.work(case, "resnet20", 0)
+    assert not [path for path in work.iterdir() if "label" in path.name]
+    assert (work / "training.npz").resolve() == (place.root / "training.npz").resolve()  # the images a user has
 
 
 def test_a_stopped_comparison_goes_on_and_a_changed_script_runs_again(place, tmp_path, monkeypatch, capsys):
@@ -283,10 +303,17 @@ def test_what_is_named_wrongly_is_refused(place, tmp_path, capsys):
     assert "error: --cases names 'ncnn'" in capsys.readouterr().err
 
 
+def test_a_relative_folder_is_that_of_the_caller_for_every_script(tmp_path, monkeypatch):
+    peers = module("peers")
+    monkeypatch.chdir(tmp_path)
+    assert peers.parse(["--folder", "run"]).folder == tmp_path / "run"
+    assert peers.parse([]).folder == tmp_path / "runs" / "peers"
+
+
 def test_weights_are_asked_for_before_anything_runs(tmp_path, monkeypatch):
     peers = module("peers")
     one = SimpleNamespace(images=torch.zeros(1, 3, 2, 2, dtype=torch.uint8), labels=torch.zeros(1))
-    monkeypatch.setattr(peers, "load", lambda spec: SimpleNamespace(test=one))
+    monkeypatch.setattr(peers, "load", lambda spec: SimpleNamespace(test=one, train=one))
     given = peers.parse(["--folder", str(tmp_path)])
     with pytest.raises(InvalidRecipe, match="--weights is not given; name a folder that holds cifar10_resnet20"):
         peers.prepare(["resnet20"], [0], given, peers.Place(tmp_path))
@@ -296,8 +323,8 @@ def test_test_images_that_are_there_are_left_alone_when_another_network_is_hande
     """Another call may be reading them."""
     peers = module("peers")
     images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
-    data = SimpleNamespace(test=SimpleNamespace(images=images, labels=torch.zeros(4)))
-    monkeypatch.setattr(peers, "load", lambda spec: data)
+    one = SimpleNamespace(images=images, labels=torch.zeros(4))
+    monkeypatch.setattr(peers, "load", lambda spec: SimpleNamespace(test=one, train=one))
     before = (place.root / peers.TEST_LABELS).read_bytes()
     with pytest.raises(InvalidRecipe, match="--weights is not given"):
         peers.prepare(["resnet56"], [0], peers.parse([]), place)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_the_machine_is_described(proc):
     assert (machine.cpu, machine.isa, machine.memory_bytes) == ("Fast 9000", ("avx2", "fma", "avx512_vnni"), 1 << 20)
     assert machine.has_vnni
     assert machine.cores == len(usable_cores())
+    told = [replace(machine, cores=cores).processor for cores in (1, 2)]
+    assert told == ["Fast 9000, 1 core", "Fast 9000, 2 cores"]
 
 
 def test_a_machine_without_proc_is_described_all_the_same(tmp_path):

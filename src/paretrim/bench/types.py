@@ -39,6 +39,11 @@ class Machine:
     python: str
 
     @property
+    def processor(self) -> str:
+        """The CPU and how many of its cores, in words."""
+        return f"{self.cpu}, {self.cores} core{'s' if self.cores != 1 else ''}"
+
+    @property
     def has_vnni(self) -> bool:
         """Whether one instruction adds 8-bit products in 32 bits (x86)."""
         return any("vnni" in name for name in self.isa)

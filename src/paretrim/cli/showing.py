@@ -99,7 +99,7 @@ def doctor(parsed: argparse.Namespace) -> int:
     here = machine.describe()
     unquiet = cast(list[str], facts["unquiet"])
     rows = [
-        ("CPU", f"{here.cpu}, {here.cores} usable cores"),
+        ("CPU", here.processor),
         ("features", ", ".join(here.isa) or "none that matter here"),
         ("8-bit products", str(facts["advice"])),
         ("native runtime", _native_words(facts["native_runtime"])),

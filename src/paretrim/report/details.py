@@ -68,7 +68,7 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
     facts: list[tuple[str, str]] = []
     for machine in machines:
         isa = ", ".join(machine.isa) or "none detected"
-        facts.append(("machine", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory"))
+        facts.append(("machine", f"{machine.processor}, {machine.memory_bytes / 1e9:.1f} GB memory"))
         facts.append(
             ("instruction sets", isa + ("" if machine.has_vnni else " (no VNNI: weights limited to 7 bits in some runtimes)"))
         )

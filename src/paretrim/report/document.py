@@ -313,7 +313,7 @@ def _machine(points: Sequence[Point]) -> str:
             versions.setdefault(name, {})[version] = None
     facts = [
         ("Runs", f"{len(runs)}, {dates[0]}{f' to {dates[-1]}' if dates[-1] != dates[0] else ''}"),
-        ("CPU", _listed(f"{run.machine.cpu}, {run.machine.cores} cores" for run in runs)),
+        ("CPU", _listed(run.machine.processor for run in runs)),
         ("Features", _listed(" ".join(run.machine.isa) for run in runs)),
         ("System", _listed(f"{run.machine.system}, Python {run.machine.python}" for run in runs)),
         ("Packages", ", ".join(f"{name} {' and '.join(found)}" for name, found in sorted(versions.items()))),
