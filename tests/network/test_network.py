@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_a_copy_is_its_own(network, images):
             layer.weight.zero_()
     assert network(images).abs().max() > 0
     assert private(images).std(0).max() == 0
+
+
+def test_it_can_be_pickled(network, images):
+    name, layer = next(iter(weighted_layers(network).items()))
+    set_mask_(layer, torch.arange(layer.weight.numel()).reshape(layer.weight.shape) % 2 == 0)
+    loaded = pickle.loads(pickle.dumps(network))
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+        weighted_layers(loaded)[name].weight.zero_()
+    assert layer.weight.any()
+    validate(loaded.graph())
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        loaded.graph().nodes[0].attributes["groups"] = 2
 
 
 def test_features_are_given_by_name_with_the_input(network, images):

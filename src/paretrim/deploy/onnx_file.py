@@ -179,9 +179,22 @@ def _write_node(writer: Writer, node: Node, graph: Graph) -> None:
     elif node.op == "quantize":
         writer.quantize(node.inputs[0], node.name, node.type)
     elif node.op == "dequantize":
-        writer.alias(node.name, writer.real(node.inputs[0]))
+        read = any(node.name in other.inputs for other in graph.nodes)
+        writer.alias(node.name, _in_plain_arithmetic(writer, node) if read else writer.real(node.inputs[0]))
     else:
         OPERATIONS[node.op](writer, node)
+
+
+def _in_plain_arithmetic(writer: Writer, node: Node) -> str:
+    """What a dequantize node computes, bit for bit, for layers that compute in float32.
+
+    Behind a DequantizeLinear and ahead of a QuantizeLinear, ONNX Runtime (1.20 and later) rounds float weights of a Conv, a
+    ConvTranspose or a Gemm to int8 (its WeightBiasQuantization), and these layers are floats in order not to be rounded.
+    """
+    kind = writer.types[node.inputs[0]]
+    steps = writer.add("Cast", [node.inputs[0]], f"{node.name}/cast", {"to": FLOAT})
+    centered = writer.add("Sub", [steps, writer.constant(f"{node.name}/zero_point", kind.zero_point)], f"{node.name}/centered")
+    return writer.add("Mul", [centered, writer.constant(f"{node.name}/scale", kind.scale)], f"{node.name}/real")
 
 
 def _normalized(writer: Writer, node: Node, spec: InputSpec) -> list[str]:

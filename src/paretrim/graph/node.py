@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -87,3 +87,8 @@ class Node:
 
     def __deepcopy__(self, memo: object) -> Node:
         return self  # nothing in it changes
+
+    def __reduce__(self) -> tuple[Callable[..., Node], tuple[object, ...]]:
+        """Pickle what it was made of: read-only mappings cannot be pickled."""
+        made_of = self.name, self.op, self.inputs, self.type, dict(self.attributes), dict(self.tensors), self.layer
+        return Node, made_of

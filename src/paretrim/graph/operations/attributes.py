@@ -56,6 +56,10 @@ class Settings:
 
     values: Mapping[str, Attribute]
 
+    def __reduce__(self) -> tuple[type[Settings], tuple[dict[str, Attribute]]]:
+        """Pickle the values: a read-only mapping cannot be pickled."""
+        return Settings, (dict(self.values),)
+
     def integer(self, name: str) -> int:
         """An integer attribute."""
         value = self.values[name]
