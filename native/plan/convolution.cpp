@@ -194,6 +194,8 @@ class DenseTiles final : public Tiles {
     const auto lanes = static_cast<std::size_t>(grouped_);
     MemoryOrder order(view, survivors);
     starts_.push_back(0);
+    const std::size_t groups = (survivors.channels() + lanes - 1) / lanes;
+    records_.reserve(std::min(survivors.keys * groups, survivors.blocks.size()) * (1 + lanes));  // growing would copy them often
     for (std::size_t first = 0; first < initial_.size(); first += lanes) {
       for (std::size_t g = 0; g < lanes && first + g < survivors.channels(); ++g) order.add(survivors, first + g, g, lanes);
       // The union of the channels' blocks; a channel that lacks one has zero weights there.
@@ -203,6 +205,7 @@ class DenseTiles final : public Tiles {
       });
       starts_.push_back(static_cast<std::int64_t>(records_.size()));
     }
+    if (records_.size() < records_.capacity() / 2) records_.shrink_to_fit();
   }
 
   void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,

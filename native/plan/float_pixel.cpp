@@ -74,23 +74,31 @@ class DenseFloatPixel final : public FloatPixel {
                   const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels) {
     MemoryOrder order(view, survivors);
-    std::vector<float> weights;
+    const std::size_t parts = static_cast<std::size_t>((outputs_ + outputs_of_a_part - 1) / outputs_of_a_part);
+    // As many as there can be, written in place: of a layer of hundreds of megabytes every copy counts.
+    const std::size_t most = std::min(survivors.keys * parts, survivors.blocks.size());  // offsets
+    weights_ = AlignedArray<float>(std::min(survivors.keys * static_cast<std::size_t>(rounded_up(outputs_, most_lanes)),
+                                            survivors.blocks.size() * outputs_of_a_part));
+    offsets_.reserve(most);
+    std::size_t filled = 0;
     for (std::int64_t first = 0; first < outputs_; first += outputs_of_a_part) {
       const std::int64_t rows = rows_of(first);
       const auto lanes = static_cast<std::size_t>(rows * most_lanes);
-      pieces_.push_back({offsets_.size(), weights.size(), rows});
+      pieces_.push_back({offsets_.size(), filled, rows});
       for (std::size_t o = 0; o < lanes && static_cast<std::int64_t>(o) < outputs_ - first; ++o) {
         order.add(survivors, static_cast<std::size_t>(first) + o, o, lanes);
       }
       order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
         offsets_.push_back(order.offset(rank));
-        weights.resize(weights.size() + lanes);
-        std::memcpy(weights.data() + weights.size() - lanes, words, lanes * sizeof(float));
+        std::memcpy(weights_.data() + filled, words, lanes * sizeof(float));
+        filled += lanes;
       });
     }
-    pieces_.push_back({offsets_.size(), weights.size(), 0});
-    weights_ = AlignedArray<float>(weights.size());
-    std::copy(weights.begin(), weights.end(), weights_.data());
+    pieces_.push_back({offsets_.size(), filled, 0});
+    if (filled == weights_.size()) return;
+    AlignedArray<float> exact(filled);  // not all inputs are read
+    std::copy_n(weights_.data(), filled, exact.data());
+    weights_ = std::move(exact);
   }
 
   void sum(std::int64_t part, std::int64_t first, std::int64_t, const std::uint8_t* in, float* sums) const override {

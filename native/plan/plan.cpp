@@ -38,6 +38,7 @@ class Planner {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       ask(settings_.poll);
       if (needed_[i + 1] && buffer_of_[i + 1] < 0) add_node(i);
+      if (!plan_.values.empty() && plan_.values.back().steps == 0) plan_.values.back().steps = plan_.steps.size();
     }
     for (std::size_t output = 0; output < outputs_.size(); ++output) store_output(output);
     settle_memory();
@@ -92,6 +93,7 @@ class Planner {
     const bool numbers = Layout::of(type).pixels() == 1 && !read_by_steps(value);
     buffer_of_[value] = output != outputs_.end() && numbers ? first_output_buffer + static_cast<Buffer>(output - outputs_.begin())
                                                             : new_buffer(type);
+    if (!type.quantized()) plan_.values.push_back({graph_.nodes[node].name, type, buffer_of_[value]});
     return buffer_of_[value];
   }
 

@@ -13,6 +13,14 @@
 
 namespace paretrim {
 
+// A float32 value that a step leaves in a buffer, where it stays until later steps need the memory.
+struct MadeValue {
+  std::string name;  // of its node
+  ValueType type;
+  Buffer buffer = 0;
+  std::size_t steps = 0;  // after so many steps it is complete
+};
+
 struct Plan {
   Steps steps;
   std::vector<std::int64_t> offsets;  // by buffer
@@ -20,6 +28,7 @@ struct Plan {
   std::int64_t copies_bytes = 0;  // of the scratch of each thread
   std::int64_t weight_bytes = 0;
   std::vector<LayerReport> layers;
+  std::vector<MadeValue> values;     // in the order of the steps
   std::vector<std::string> choices;  // kernel of every weighted layer, in the order of the graph
 };
 

@@ -116,21 +116,43 @@ Values room_for(const Output& output, std::size_t count) {
   return Values(data, shape.size(), shape.data(), owner);
 }
 
-nb::tuple run(const Network& network, const Images& images) {
-  const void* data = pixels_of(network, images, 4);
-  const std::size_t count = images.shape(0);
+// Arrays for all of these, and where they begin.
+nb::list rooms_for(const std::vector<Output>& outputs, std::size_t count, std::vector<float*>& to) {
   nb::list arrays;
-  std::vector<float*> to;
-  for (const Output& output : network.outputs()) {
+  for (const Output& output : outputs) {
     const Values values = room_for(output, count);
     to.push_back(values.data());
     arrays.append(values);
   }
+  return arrays;
+}
+
+nb::tuple run(const Network& network, const Images& images) {
+  const void* data = pixels_of(network, images, 4);
+  const std::size_t count = images.shape(0);
+  std::vector<float*> to;
+  const nb::list arrays = rooms_for(network.outputs(), count, to);
   {
     const LockRelease others_may_run;
     if (count > 0) network.run(data, static_cast<std::int64_t>(count), to.data());
   }
   return nb::tuple(arrays);
+}
+
+// Every float32 value that a step leaves, by the name of its node.
+nb::dict step_values(const Network& network, const Images& images) {
+  const void* data = pixels_of(network, images, 4);
+  const std::size_t count = images.shape(0);
+  const std::vector<Output> values = network.step_values();
+  std::vector<float*> outputs, to;
+  const nb::list unused = rooms_for(network.outputs(), count, outputs), arrays = rooms_for(values, count, to);
+  {
+    const LockRelease others_may_run;
+    network.run_all(data, static_cast<std::int64_t>(count), outputs.data(), to.data());
+  }
+  nb::dict found;
+  for (std::size_t i = 0; i < values.size(); ++i) found[nb::cast(values[i].name)] = arrays[i];
+  return found;
 }
 
 std::vector<std::int64_t> profile(const Network& network, const Images& image) {
@@ -179,6 +201,7 @@ NB_MODULE(_native, m) {
   nb::class_<Network>(m, "Network")
       .def("run", &run)
       .def("profile", &profile)
+      .def("step_values", &step_values)
       .def_prop_ro("input_shape", [](const Network& network) { return network.input().shape; })
       .def_prop_ro("takes_pixels", [](const Network& network) { return network.input().takes_pixels(); })
       .def_prop_ro("output_names", &names_of)

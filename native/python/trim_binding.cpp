@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -95,12 +96,12 @@ nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked
   return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
 }
 
-nb::bytes write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats) {
+nb::bytes write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit) {
   const Graph copy = graph_of(graph);
   std::vector<std::uint8_t> file;
   {
     const LockRelease others_may_run;
-    file = write_trim(copy, {provenance}, threads, few_floats);
+    file = write_trim(copy, {provenance}, threads, few_floats, limit);
   }
   return nb::bytes(file.data(), file.size());
 }
@@ -112,7 +113,7 @@ void bind_trim(nb::module_& module) {
              nb::arg("checked") = true);
   module.def("coded_bytes", &trim::coded_bytes);
   module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"),
-             nb::arg("few_floats") = trim::few_float_bytes);
+             nb::arg("few_floats") = trim::few_float_bytes, nb::arg("limit") = std::numeric_limits<double>::infinity());
 }
 
 }  // namespace paretrim

@@ -9,6 +9,7 @@
 
 #include "graph/short_floats.h"
 #include "kernels/cpu.h"
+#include "plan/layout.h"
 #include "plan/plan.h"
 #include "plan/together.h"
 #include "run/saved_choices.h"
@@ -96,6 +97,32 @@ struct Network::Impl {
     return {image.pixels, out, image.number, workspace.arena.data(), plan.offsets.data()};
   }
 
+  // A value without its padding, behind those of earlier images.
+  static void store(const MadeValue& value, const Memory& memory, float* to) {
+    const Layout layout = Layout::of(value.type);
+    const std::int64_t pixels = layout.pixels(), apart = layout.pitch() / block;
+    const float* from = memory.floats_at(value.buffer);
+    to += memory.image * value.type.size();
+    if (pixels == 1) {
+      std::copy_n(from, layout.blocks(), to);
+      return;
+    }
+    for (std::int64_t c = 0; c < layout.blocks(); ++c) std::copy_n(from + c * apart, pixels, to + c * pixels);
+  }
+
+  // The whole plan on the calling thread, and the values of its steps before their memory is needed.
+  void run_all(Workspace& workspace, const Image& image, float* const* values) const {
+    const Memory memory = memory_of(workspace, image);
+    Scratch& scratch = workspace.scratch.at(0);
+    scratch.begin_call();
+    std::size_t next = 0;
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+      for (std::int64_t part = 0; part < plan.steps[s]->parts(); ++part) plan.steps[s]->run(part, memory, scratch);
+      for (; next < plan.values.size() && plan.values[next].steps == s + 1; ++next)
+        store(plan.values[next], memory, values[next]);
+    }
+  }
+
   // The whole plan on the calling thread.
   void run_alone(Workspace& workspace, const Image& image, std::int64_t* nanoseconds = nullptr) const {
     const Memory memory = memory_of(workspace, image);
@@ -145,10 +172,14 @@ struct Network::Impl {
     return done;
   }
 
-  void run(const void* given, std::int64_t count, float* const* out) {
+  void refuse_infinity(const void* given, std::int64_t count) const {
     if (!input.takes_pixels() && !all_finite(static_cast<const float*>(given), count * image_bytes / 4)) {
       throw Error(ErrorKind::data_unavailable, "images hold NaN or infinity; normalise finite pixels before handing them over");
     }
+  }
+
+  void run(const void* given, std::int64_t count, float* const* out) {
+    refuse_infinity(given, count);
     const auto* images = static_cast<const std::uint8_t*>(given);
     if (pool->threads() > 1 && count >= pool->threads() && run_apart(images, count, out)) return;
     std::unique_ptr<Workspace> workspace = take();
@@ -190,6 +221,22 @@ void Network::profile(const void* image, float* const* outputs, std::vector<std:
   std::unique_ptr<Workspace> workspace = impl_->take();
   impl_->run_alone(*workspace, {static_cast<const std::uint8_t*>(image), 0, outputs}, nanoseconds.data());
   impl_->give_back(std::move(workspace));
+}
+
+void Network::run_all(const void* images, std::int64_t count, float* const* outputs, float* const* values) const {
+  impl_->refuse_infinity(images, count);
+  std::unique_ptr<Workspace> workspace = impl_->take();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto* image = static_cast<const std::uint8_t*>(images) + i * impl_->image_bytes;
+    impl_->run_all(*workspace, {image, i, outputs}, values);
+  }
+  impl_->give_back(std::move(workspace));
+}
+
+std::vector<Output> Network::step_values() const {
+  std::vector<Output> values;
+  for (const MadeValue& value : impl_->plan.values) values.push_back({value.name, value.type.shape, value.type.size()});
+  return values;
 }
 
 const InputSpec& Network::input() const { return impl_->input; }

@@ -35,8 +35,13 @@ class Network {
   // As run, for one image on the calling thread alone, and the nanoseconds of every step, in the order of layers().
   void profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const;
 
+  // As run, on the calling thread alone, and every float32 value that a step leaves, each into its own memory [count, ...]: one
+  // pointer for each of step_values(). Nodes that are fused with the next have none.
+  void run_all(const void* images, std::int64_t count, float* const* outputs, float* const* values) const;
+
   const InputSpec& input() const;
   const std::vector<Output>& outputs() const;
+  std::vector<Output> step_values() const;  // by the names of their nodes
   const std::vector<std::string>& class_names() const;
   const std::vector<LayerReport>& layers() const;
   std::string choices() const;     // one line of text; hand it to Settings::choices later

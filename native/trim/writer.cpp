@@ -1,7 +1,6 @@
 #include "trim/writer.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 #include "trim/bytes.h"
@@ -71,10 +70,11 @@ bool same_tensors(const Graph& a, const Graph& b) {
 }
 
 // A file that does not give its network back must never reach a disk.
-void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads) {
+void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads,
+           double limit) {
   ReadSettings settings;
   settings.threads = threads;
-  settings.limit = std::numeric_limits<double>::infinity();
+  settings.limit = limit;
   settings.checked = false;
   const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
   const bool same = trim::structure_bytes(found.graph, version) == trim::structure_bytes(graph, version) &&
@@ -84,7 +84,8 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
 
 }  // namespace
 
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads, std::uint64_t few_floats) {
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads, std::uint64_t few_floats,
+                                     double limit) {
   check_tensors(graph);
   const auto rows = shares(graph);
   const auto pieces = trim::pieces_of(graph, rows);
@@ -120,7 +121,7 @@ std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, i
     records.back().rows = rows[i];
   }
   std::vector<std::uint8_t> file = trim::close_container(container, contents);
-  check(graph, meta, file, container.version, threads);
+  check(graph, meta, file, container.version, threads, limit);
   return file;
 }
 

@@ -1,6 +1,6 @@
 """Large float networks are checked on some channels of every layer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from random_graphs import random_graph
 
 from paretrim.deploy import layer_check
 from paretrim.deploy.layer_check import check_layers
-from paretrim.errors import ExportMismatch
+from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.graph import interpreter
-from paretrim.runtime import plan
+from paretrim.runtime import Session, plan
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_right_file_passes(seed, pixels, work):
     graph, images = drawn(seed, pixels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "CHECKED_WORK", work)
-        check_layers(graph, images, plan(graph, measure=False).outputs(images))
+        check_layers(graph, images, plan(graph, measure=False))
 
 
 def test_only_some_channels_are_computed(little, monkeypatch):
@@ -46,13 +46,21 @@ def test_only_some_channels_are_computed(little, monkeypatch):
 
     compute = layer_check.compute
     monkeypatch.setattr(layer_check, "compute", counted)
-    check_layers(graph, images, plan(graph, measure=False).outputs(images))
+    session = plan(graph, measure=False)
+    check_layers(graph, images, session)
     whole = {node.name: node for node in graph.nodes}
     layers = [node for node in graph.nodes if "weight" in node.tensors]
     assert len(layers) > 3
     for node in layers:
         assert computed[node.name][0] == node.attributes.get("groups", 1)
-    assert all(computed[name] == node.type.shape for name, node in whole.items() if "weight" not in node.tensors)
+    steps = [step.name.split(" + ") for step in session.network.layers]
+    fused = {name: first for first, *others in steps for name in others if "weight" in whole[first].tensors}
+    assert fused
+    for name, node in whole.items():
+        if name in fused:
+            assert computed[name] == (computed[fused[name]][0], *node.type.shape[1:])
+        elif "weight" not in node.tensors:
+            assert computed[name] == node.type.shape
     assert {layer_check._channels(node, 0.01)[0] > 0 for node in layers if node.attributes.get("groups", 1) == 1} >= {True}
 
 
@@ -64,22 +72,45 @@ def test_a_layer_that_computes_something_else_is_named(part, monkeypatch):
     tensor = last.tensors[part] + np.spacing(np.abs(last.tensors[part]) + np.float32(1))
     wrong = replace(last, tensors={**last.tensors, part: tensor.astype(np.float32)})
     other = replace(graph, nodes=tuple(wrong if node is last else node for node in graph.nodes))
-    found = plan(other, measure=False).outputs(images)
-
-    def plan_another(asked, **settings):
-        return plan(replace(asked, nodes=other.nodes), **settings)
-
     monkeypatch.setattr(interpreter, "CHECKED_WORK", graph.multiply_adds * interpreter.FLOAT_WORK // 2)
-    monkeypatch.setattr(layer_check, "plan", plan_another)
     with pytest.raises(ExportMismatch, match=rf"in paretrim \S+ node '{last.name}' \({last.op}, layer '.*'\) is the first that"):
-        check_layers(graph, images, found)
+        check_layers(graph, images, plan(other, measure=False))
 
 
 def test_a_file_that_gives_other_outputs_is_refused(little):
     graph, images = drawn(3)
-    (output,) = plan(graph, measure=False).outputs(images)
+
+    class Another(Session):
+        def outputs(self, images):
+            (output,) = super().outputs(images)
+            return (np.nextafter(output, np.float32(np.inf)),)
+
+    session = plan(graph, measure=False)
+    other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
     with pytest.raises(ExportMismatch, match="every node is right on its own, and the file gives other values of"):
-        check_layers(graph, images, [np.nextafter(output, np.float32(np.inf))])
+        check_layers(graph, images, other)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), count=st.integers(1, 3))
+def test_values_of_steps_are_those_of_their_nodes(seed, pixels, count):
+    """Whatever is computed together; only the last of the nodes of a step has a value."""
+    graph, images = random_graph(seed, quantized=False, pixels=pixels)
+    images = images[:count]
+    session = plan(graph, measure=False)
+    found, expected = session.step_values(images), interpreter.values(graph, images)
+    assert list(found) == [node.name for node in graph.nodes if node.name in found]
+    steps = [layer.name.split(" + ")[-1] for layer in session.network.layers]
+    assert set(found) == {name for name in steps if name != "images"}
+    for name, value in found.items():
+        assert layer_check.same(value, expected[name], exact=not interpreter.depends_on_library(graph))
+        assert value.shape == expected[name].shape
+
+
+def test_step_values_refuse_other_images():
+    graph, images = drawn(3)
+    with pytest.raises(DataUnavailable, match="images are float64"):
+        plan(graph, measure=False).step_values(images.astype(np.float64))
 
 
 def test_functions_of_a_mathematics_library_may_round_to_a_neighbour():

@@ -2,14 +2,16 @@
 
 The interpreter rounds every product and sum for itself, a thousand times as slowly as a runtime: one image through a large
 float network takes it minutes. But what a layer gives to one channel depends on the layer's inputs and on no other channel. So
-the runtime is asked for the values of all nodes, and of each the interpreter computes as many channels as it can afford, from
-the inputs that the runtime had. That the values of the last nodes are those that the file itself gives ends the chain.
+the session of the file says what its steps leave in memory, and of each the interpreter computes as many channels as it can
+afford, from the inputs that the step had. Of nodes that the session computes in one step, such as a convolution, a sum and a
+ReLU, the interpreter computes the same channels one after the other. That the values of the last steps are those that a call
+returns ends the chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,51 +21,85 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, Node
 from paretrim.graph.windows import Values
-from paretrim.runtime import plan
+from paretrim.runtime import Session
 
 LIBRARY_BOUND = 1e-4
 """How far, relative to the largest, values of a float network may be from the interpreter's if functions of a mathematics
 library, like SiLU, have a part in them, which may round a number in 10^8 to its neighbour."""
 
 _SAME_NUMBERS = ("flatten", "unflatten", "dropout")
-"""Operations whose values are their input's in another shape, which the runtime has no second copy of."""
+"""Operations whose values are their input's in another shape, of which the runtime often has no second copy."""
 
 
-def check_layers(graph: Graph, images: Values, found: Sequence[FloatArray], *, threads: int = 1) -> None:
-    """Check that the runtime computes a float graph as the interpreter does, and that ``found`` is what comes of it.
+def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatArray, ...]:
+    """Check that a session computes a float graph as the interpreter does; gives the outputs of a call.
 
     Args:
         graph: a float graph.
         images: [N, C, H, W] as it takes them.
-        found: the outputs of its file for these images.
-        threads: of the runtime.
+        session: of its file.
 
     Raises:
         ExportMismatch: they differ; the message names the first node that does.
     """
-    names = [node.name for node in graph.nodes if node.op not in _SAME_NUMBERS]
-    session = plan(replace(graph, outputs=tuple(names), classes=()), threads=threads, measure=False)
-    values: dict[str, Values] = {INPUT: images, **dict(zip(names, session.outputs(images), strict=True))}
+    outputs = session.outputs(images)
+    values: dict[str, Values] = {INPUT: images, **session.step_values(images)}
+    within: dict[str, _Part] = {}
     share = affordable_share(graph) / len(images)
-    for node in graph.nodes:
-        channels = _channels(node, share)
-        part = node if channels is None else _part(node, channels)
-        inputs, types = tuple(values[name] for name in node.inputs), tuple(graph.types[name] for name in node.inputs)
-        expected = compute(part, inputs, types, graph.input)
+    for node in _needed(graph):
+        held = next((within[name] for name in node.inputs if name in within), None)
+        channels = _channels(node, share) if held is None else held.channels
+        expected = _computed(graph, node, channels, values, within)
         if node.op in _SAME_NUMBERS:
-            values[node.name] = expected
+            values.setdefault(node.name, expected)
+        if node.name not in values:
+            within[node.name] = _Part(expected, channels)
+            continue
         actual = values[node.name] if channels is None else values[node.name][:, channels]
         if not same(actual, expected, exact=not rounds_elsewhere(node)):
             raise ExportMismatch(
                 f"in {session.runtime} {session.version} node '{node.name}' ({node.op}, layer '{node.layer}') is the first that"
                 " differs from the reference interpreter, given the same inputs; please report this network"
             )
-    for name, output in zip(graph.outputs, found, strict=True):
-        if not same(output, values[name], exact=True):
+    for name, output in zip(graph.outputs, outputs, strict=True):
+        if name not in values or not same(output, values[name], exact=True):
             raise ExportMismatch(
                 f"in {session.runtime} {session.version} every node is right on its own, and the file gives other values of"
                 f" '{name}'; please report this network"
             )
+    return outputs
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """These channels, all if None, of a value inside a step, as the interpreter computed them."""
+
+    value: Values
+    channels: Values | None
+
+
+def _needed(graph: Graph) -> list[Node]:
+    """The nodes that lead to the outputs; the runtime computes no others."""
+    needed, nodes = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+            nodes.append(node)
+    return nodes[::-1]
+
+
+def _computed(
+    graph: Graph, node: Node, channels: Values | None, values: Mapping[str, Values], within: Mapping[str, _Part]
+) -> Values:
+    """These channels of a node by the interpreter: a layer reads all of its inputs, what is fused with one the same channels."""
+
+    def read(name: str) -> Values:
+        if name in within:
+            return within[name].value
+        return values[name] if channels is None or node.op in WEIGHTED else values[name][:, channels]
+
+    part = node if channels is None else _part(node, channels)
+    return compute(part, tuple(map(read, node.inputs)), tuple(graph.types[name] for name in node.inputs), graph.input)
 
 
 def same(actual: Values, expected: Values, *, exact: bool) -> bool:

@@ -167,7 +167,10 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         rule, dtype, shape = wanted[name], type_name(tensor), wanted[name].shape_in(node, name)
         if dtype not in (rule.dtype, *rule.also) or tensor.shape != shape:
             raise CorruptFile(f"its {name} is {dtype} {tensor.shape}; it must be {' or '.join((rule.dtype, *rule.also))} {shape}")
-        if dtype in ("float32", "float16", "bfloat16") and not np.isfinite(widened(tensor)).all():
+        if (
+            dtype in ("float32", "float16", "bfloat16")
+            and not np.isfinite(tensor if dtype == "float32" else widened(tensor)).all()
+        ):
             raise CorruptFile(f"its {name} holds NaN or infinity")
     if "variance" in wanted:
         epsilon = settings_of(node).number("epsilon")

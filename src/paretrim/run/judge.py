@@ -174,10 +174,9 @@ def check_trim(graph: Graph, trim: Path, images: Values) -> tuple[FloatArray, ..
     interpreter computes some channels of every layer. Gives the outputs for these images.
     """
     runnable = open_session(trim, measure=False)
-    found = runnable.outputs(images)
     if affordable_share(graph) < 1:
-        check_layers(graph, images, found, threads=torch.get_num_threads())
-        return found
+        return check_layers(graph, images, runnable)
+    found = runnable.outputs(images)
     expected = interpret(graph, images, threads=torch.get_num_threads())
     exact = not depends_on_library(graph)
     if not all(same(one, other, exact=exact) for one, other in zip(found, expected, strict=True)):

@@ -150,6 +150,17 @@ class Session(OneOutput):
                 f"{len(images):,} images at once need more memory than there is; give fewer in one call"
             ) from error
 
+    def step_values(self, images: Values) -> dict[str, FloatArray]:
+        """The float32 values [N, ...] that the steps of a call leave, by the name of their node, in the order of the steps.
+
+        A node that is computed together with the next one, such as a convolution with its ReLU, leaves none. For checks.
+
+        Raises:
+            DataUnavailable: as from :meth:`outputs`.
+        """
+        check_images(images, self.shape, pixels=self.takes_pixels)
+        return self.network.step_values(_in_order(images))
+
     def profile(self, image: Values, *, calls: int = PROFILE_CALLS) -> tuple[LayerTime, ...]:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread alone.
 

@@ -75,10 +75,16 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
     graph = with_user_names(graph)
     validate(graph)
     threads = min(threads, MOST_THREADS)
-    content = native.write_trim(graph, provenance=texts.encode(provenance or Provenance()), threads=threads)
-    if _may_be_refused(graph, len(content)):
-        _require_readable(content, threads)
-    return content
+    text, limit = texts.encode(provenance or Provenance()), allowed(None)
+    try:
+        return native.write_trim(graph, provenance=text, threads=threads, limit=limit)
+    except CorruptFile as error:
+        needed = re.search(r"PARETRIM_LIMIT=\d+", str(error))
+        if needed is None:
+            raise
+        raise UnsupportedOperation(
+            f"readers would refuse the file of this network: {error}; set {needed[0]} in the environment to write it"
+        ) from error
 
 
 def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
@@ -100,25 +106,6 @@ def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = 
         layer_bytes={(node, tensor): size for node, tensor, size in tensors},
         record_bytes={name: round(size) for name, size in records},
     )
-
-
-def _may_be_refused(graph: Graph, size: int) -> bool:
-    """Whether a file of this size comes near the budget of readers (``SPEC.md``, "Budget"); others need not be read back."""
-    weights = sum(tensor.nbytes for node in graph.nodes for tensor in node.tensors.values())
-    values = sum(node.type.nbytes for node in graph.nodes)
-    return weights > 2**10 * size or graph.multiply_adds > 2**17 * size or values > 2**26 or len(graph.nodes) > 2**12
-
-
-def _require_readable(content: bytes, threads: int) -> None:
-    try:
-        native.read_trim(content, threads=threads, limit=allowed(None))
-    except CorruptFile as error:
-        needed = re.search(r"PARETRIM_LIMIT=\d+", str(error))
-        if needed is None:
-            raise
-        raise UnsupportedOperation(
-            f"readers would refuse the file of this network: {error}; set {needed[0]} in the environment to write it"
-        ) from error
 
 
 def _require_threads(threads: int) -> None:
