@@ -16,6 +16,7 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.evaluate import evaluate
+from paretrim.train.tasks import Regression
 
 
 def dataset():
@@ -135,6 +136,11 @@ def negative_variance():
     ("change", "kind", "text"),
     [
         ({"calibration_images": 0}, InvalidRecipe, "calibration_images is 0; quantizers need at least 1"),
+        ({"calibration_images": "all"}, InvalidRecipe, "calibration_images is 'all'; quantizers need at least 1, a whole number"),
+        ({"seed": 0.5}, InvalidRecipe, "seed is 0.5; give a whole number from 0"),
+        ({"execution": "cpu"}, InvalidRecipe, r"execution is 'cpu'; give paretrim\.Execution\(device='cpu'\), or leave it out"),
+        ({"task": "regression"}, InvalidRecipe, r"task is 'regression'; give an object, such as .* paretrim\.Regression\(\)"),
+        ({"task": Regression}, InvalidRecipe, r"task is <class .*; give an object, such as"),
         ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
         ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits and the data has 2 classes"),
         ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),

@@ -44,7 +44,7 @@ def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
-        ({"layer3.*": Format()}, r"formats names 'layer3\.\*' and no layer is called so; layers are layer"),
+        ({"layer3.*": Format()}, r"formats names 'layer3\.\*' and no layer is called so; layers are stem, layer1.0, .*, fc$"),
         (
             {"*.0": Format(bits=3), "?*0": Format(bits=4)},
             r"layer 'layer1.0' matches '.*' and '.*' of formats, which differ",
@@ -54,6 +54,14 @@ def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
 def test_patterns_that_say_nothing_or_two_things_are_refused(wanted, match):
     with pytest.raises(InvalidRecipe, match=match):
         formats_of(NAMES, wanted, Format())
+
+
+def test_of_many_layers_those_most_like_the_name_are_listed():
+    names = tuple(f"layer{number}" for number in range(1, 21))
+    with pytest.raises(
+        InvalidRecipe, match=r"no layer is called so; the network has 20 layers, among them layer20, layer\d+, layer\d+$"
+    ):
+        formats_of(names, {"laier20": Format()}, Format())
 
 
 def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):

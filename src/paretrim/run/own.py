@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TypedDict
 
 import torch
@@ -79,12 +80,9 @@ def start_from_loaders(
         UnsupportedOperation: the module cannot be captured, or does not return logits [N, K] with K as many as there are names.
         DataUnavailable: a loader is empty or yields something other than described, or the two differ in the size of their
             images.
-        InvalidRecipe: a number is out of range.
+        InvalidRecipe: a number is out of range, or an option is of another type.
     """
-    if calibration_images < 1:
-        raise InvalidRecipe(f"calibration_images is {calibration_images}; quantizers need at least 1")
-    if not 0 <= seed < 2**32:
-        raise InvalidRecipe(f"seed is {seed}; give a whole number from 0 to {2**32 - 1}")
+    _require_options(seed, calibration_images, execution, task)
     execution = execution or Execution()
     device = execution.torch_device()
     with torch.random.fork_rng([]):
@@ -118,6 +116,22 @@ def start_from_loaders(
         calibration_labels=labels,
         task=task,
     )
+
+
+def _require_options(seed: int, calibration_images: int, execution: Execution | None, task: Task) -> None:
+    """Python checks no types, and names, which recipes and the command line take, are no objects."""
+    if not _whole(calibration_images) or calibration_images < 1:
+        raise InvalidRecipe(f"calibration_images is {brief(calibration_images)}; quantizers need at least 1, a whole number")
+    if not _whole(seed) or not 0 <= seed < 2**32:
+        raise InvalidRecipe(f"seed is {brief(seed)}; give a whole number from 0 to {2**32 - 1}")
+    if execution is not None and not isinstance(execution, Execution):
+        raise InvalidRecipe(f"execution is {brief(execution)}; give paretrim.Execution(device='cpu'), or leave it out")
+    if isinstance(task, str | type):
+        raise InvalidRecipe(f"task is {brief(task)}; give an object, such as paretrim.Classification() or paretrim.Regression()")
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral)
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -53,6 +53,18 @@ def _words(widths: range) -> str:
     return str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
 
 
+_FEW = 6
+"""So many names of layers fit into a message."""
+
+
+def _some(names: Sequence[str], wanted: str) -> str:
+    """All names where they are few, else those most like what was wanted."""
+    if len(names) <= _FEW:
+        return f"layers are {', '.join(names)}"
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or names[:3]
+    return f"the network has {len(names)} layers, among them {', '.join(near)}"
+
+
 def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format) -> dict[str, Format]:
     """The format of every layer.
 
@@ -69,10 +81,7 @@ def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format
     found = dict.fromkeys(names, usual)
     for pattern in wanted:
         if not any(_matches(name, pattern) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-            raise InvalidRecipe(
-                f"quantize: formats names '{pattern}' and no layer is called so; layers are {', '.join(near)}, ..."
-            )
+            raise InvalidRecipe(f"quantize: formats names '{pattern}' and no layer is called so; {_some(names, pattern)}")
     for name in names:
         matching = sorted((pattern for pattern in wanted if _matches(name, pattern)), key=lambda one: (one == name, len(one)))
         if not matching:
