@@ -129,10 +129,10 @@ def thin(start: Start, sparsity: float, budget: Budget) -> tuple[Stage, ...]:
     return (replace(stage, sparsity=share),)
 
 
-def least(is_enough: Callable[[float], bool]) -> float:
-    """The least share in [0, 1) that is enough, to 1/256."""
-    low, high = 0.0, 255 / 256
-    while high - low > 1 / 256:
+def least(is_enough: Callable[[float], bool], parts: int = 256) -> float:
+    """The least share in [0, 1) that is enough, to one of so many parts; ``parts`` is a power of two."""
+    low, high = 0.0, 1 - 1 / parts
+    while high - low > 1 / parts:
         middle = (low + high) / 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
