@@ -1,6 +1,7 @@
 """Large float networks are checked on some channels of every layer."""
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from paretrim.deploy import layer_check
 from paretrim.deploy.layer_check import check_layers
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.graph import interpreter
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.runtime import Session, plan
 
 
@@ -126,3 +128,10 @@ def test_integer_networks_are_always_computed_whole(little):
     graph, _ = random_graph(0, quantized=True)
     assert interpreter.affordable_share(graph) == 1
     assert interpreter.affordable_share(drawn(0)[0]) < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(name for name, operation in OPERATIONS.items() if operation.same_values))
+def test_what_is_said_to_have_the_same_values_has_the_bytes_of_its_input(name):
+    value = np.random.default_rng(0).standard_normal((2, 6) if name == "unflatten" else (2, 3, 4, 5)).astype(np.float32)
+    found = OPERATIONS[name].real(SimpleNamespace(inputs=(value,)))
+    assert found.tobytes() == value.tobytes()

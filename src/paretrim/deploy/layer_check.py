@@ -17,7 +17,7 @@ import numpy as np
 
 from paretrim.errors import ExportMismatch
 from paretrim.graph.interpreter import affordable_share, compute, rounds_elsewhere
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, Node
 from paretrim.graph.windows import Values
@@ -26,9 +26,6 @@ from paretrim.runtime import Session
 LIBRARY_BOUND = 1e-4
 """How far, relative to the largest, values of a float network may be from the interpreter's if functions of a mathematics
 library, like SiLU, have a part in them, which may round a number in 10^8 to its neighbour."""
-
-_SAME_NUMBERS = ("flatten", "unflatten", "dropout")
-"""Operations whose values are their input's in another shape, of which the runtime often has no second copy."""
 
 
 def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatArray, ...]:
@@ -50,7 +47,7 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
         held = next((within[name] for name in node.inputs if name in within), None)
         channels = _channels(node, share) if held is None else held.channels
         expected = _computed(graph, node, channels, values, within)
-        if node.op in _SAME_NUMBERS:
+        if OPERATIONS[node.op].same_values:  # the runtime often has no second copy
             values.setdefault(node.name, expected)
         if node.name not in values:
             within[node.name] = _Part(expected, channels)

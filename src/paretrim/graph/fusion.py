@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, Node
@@ -80,7 +81,7 @@ def norms_behind_moves(graph: Graph) -> tuple[NormBehind, ...]:
             if at.op == "batch_norm" and moves:
                 found.append(NormBehind(head, tuple(moves), at, places))
             settings = settings_of(at)
-            if at.op == "pixel_shuffle":
+            if OPERATIONS[at.op].channels is channel_rules.PIXELS:
                 places *= math.prod(settings.pair("factor"))
             elif at.op != "slice" or settings.integer("axis") == 0:
                 break

@@ -180,5 +180,6 @@ DROPOUT = Operation(
     channels=channel_rules.PASSING,
     attributes={"probability": NUMBER},
     grid="float_only",
+    same_values=True,
     ships=False,
 )

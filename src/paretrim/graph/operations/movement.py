@@ -127,9 +127,12 @@ def _moving(
     moves: Meaning,
     channels: channel_rules.ChannelRule,
     attributes: Mapping[str, AttributeRule] = MappingProxyType({}),
+    same_values: bool = False,
 ) -> Operation:
     """An operation that only moves or selects values: it does the same to floats and to integers, whose grid stays."""
-    return Operation(name, number, meaning, shape, moves, moves, channels, attributes=attributes, grid="keeps")
+    return Operation(
+        name, number, meaning, shape, moves, moves, channels, attributes=attributes, grid="keeps", same_values=same_values
+    )
 
 
 CONCAT = Operation(
@@ -201,6 +204,7 @@ FLATTEN = _moving(
     shape=_flat_shape,
     moves=_flatten,
     channels=channel_rules.FLATTEN,
+    same_values=True,
 )
 
 UNFLATTEN = _moving(
@@ -210,4 +214,5 @@ UNFLATTEN = _moving(
     shape=_unflat_shape,
     moves=_unflatten,
     channels=channel_rules.PASSING,
+    same_values=True,
 )

@@ -87,6 +87,7 @@ class Operation:
         rescaling: see :data:`Rescaling`.
         work: see :data:`Work`.
         weighted: it has a weight that can be pruned and quantized.
+        same_values: its values are its input's in the same order, perhaps in another shape.
         ships: it may occur in a deployed graph; false for what is only for training.
         real_tensors: tensors by name where its input is float32.
         integer_tensors: tensors by name where its input is uint8.
@@ -105,6 +106,7 @@ class Operation:
     rescaling: Rescaling = "none"
     work: Work = "result"
     weighted: bool = False
+    same_values: bool = False
     ships: bool = True
     real_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
     integer_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
