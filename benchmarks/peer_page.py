@@ -33,7 +33,8 @@ Paretrim and other toolkits on the same trained networks, the same images of CIF
 - **Bytes** are those of all files that ship (OpenVINO needs two).
 - **CPU seconds** are those of the whole script, imports included. Wall time is shown where the machine was otherwise idle.
 - **Lines** are lines of code in the script, without the network, comments and blank lines.
-- **Latency** is that of one image on one thread, as float32 for every runtime, already normalized.
+- **Latency** is that of one image on one thread, as float32 for every runtime, already normalized, after ten others by the same
+  process.
 """
 NOTHING = "No result is kept yet."
 PENDING = "not timed yet"
