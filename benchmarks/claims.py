@@ -33,6 +33,7 @@ from claim_verdicts import (
     unmeasured,
     zeros_alone_are_no_speed,
 )
+from page_parts import with_part
 
 PAGE = ROOT / "docs" / "studies" / "README.md"
 BEGIN = "<!-- From here to the end marker: python benchmarks/claims.py -->"
@@ -107,8 +108,7 @@ def table() -> str:
 
 def page_of(page: str) -> str:
     """The page, with the part between its markers written again."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+    return with_part(page, BEGIN, END, table())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from page_parts import with_part
+
 from paretrim.intervals import mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +41,7 @@ def _table(epochs: int, accuracies: Mapping[str, Sequence[float]]) -> str:
 
 def page_of(page: str, lines: str) -> str:
     """The page, with the part between its markers written again."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables(lines)}\n\n{END}{rest.split(END)[1]}"
+    return with_part(page, BEGIN, END, tables(lines))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from page_parts import with_part
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "large-networks.md"
 RESULTS = ROOT / "results" / "largest.jsonl"
@@ -66,10 +68,8 @@ def page_of(page: str, results: Path) -> str:
     Raises:
         ValueError: the page lacks a marker, or has it twice.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"the page needs '{BEGIN}' and after it '{END}', each once")
     lines = read(results.read_text(encoding="utf-8")) if results.is_file() else []
-    return f"{page.split(BEGIN)[0]}{BEGIN}\n\n{tables(lines)}\n\n{END}{page.split(END)[1]}"
+    return with_part(page, BEGIN, END, tables(lines))
 
 
 def tables(lines: Sequence[LargestLine]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from estimates import verdict_at_most
+from page_parts import with_part
 
 from paretrim.intervals import Estimate
 
@@ -56,5 +57,4 @@ def _origin(line: Mapping[str, Any]) -> str:
 
 def page_of(page: str, lines: str) -> str:
     """The page, with the part between its markers written again."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{section(lines)}\n\n{END}{rest.split(END)[1]}"
+    return with_part(page, BEGIN, END, section(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from page_parts import with_part
 from runtime_lines import LARGE_MAP, PEAK_GOAL, LatencyLine, LayerLine, Line, Origin, StartupLine, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,10 +22,8 @@ def page_of(page: str, results: Path) -> str:
     Raises:
         ValueError: the page lacks a marker, or has it twice.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"the page needs '{BEGIN}' and after it '{END}', each once")
     text = results.read_text(encoding="utf-8") if results.is_file() else ""
-    return f"{page.split(BEGIN)[0]}{BEGIN}\n\n{tables(read(text))}\n\n{END}{page.split(END)[1]}"
+    return with_part(page, BEGIN, END, tables(read(text)))
 
 
 def tables(lines: Sequence[Line]) -> str:

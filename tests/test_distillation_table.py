@@ -1,9 +1,10 @@
 """The tables of distillation losses are what their command makes of the stored lines."""
 
-from script_files import script
+from script_files import ROOT, script
 
 
-def test_the_tables_are_fresh():
+def test_the_tables_are_fresh(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     maker = script("benchmarks/distillation_table.py")
     page = maker.PAGE.read_text(encoding="utf-8")
     assert page == maker.page_of(page, maker.LINES.read_text(encoding="utf-8"))
