@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from estimates import median
-from sparse_logits_page import PAGE, RESULTS, page_of
+from sparse_logits_page import PAGE, RESULTS, page_of, stored_share
 
 from paretrim.bench.machine import describe, versions
 from paretrim.capture import capture
@@ -151,8 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         line = line_of(given, Path(folder))
-    share = line["stored_bytes"] / line["dense_bytes"]  # type: ignore[operator]
-    said = f"{share:.4f} of dense float32 logits; a step {line['ratio']:.3f} [{line['ratio_low']:.3f}, {line['ratio_high']:.3f}]"
+    step = f"{line['ratio']:.3f} [{line['ratio_low']:.3f}, {line['ratio_high']:.3f}]"
+    said = f"{stored_share(line):.4f} of dense float32 logits; a step {step}"
     print(json.dumps(line) if given.json else said, flush=True)
 
 

@@ -38,8 +38,14 @@ def section(text: str) -> str:
     return "\n".join([*rows, "", *origins])
 
 
+def stored_share(line: Mapping[str, Any]) -> float:
+    """Bytes that are stored, as a share of those of dense float32 logits."""
+    share: float = line["stored_bytes"] / line["dense_bytes"]
+    return share
+
+
 def _row(line: Mapping[str, Any]) -> str:
-    share = line["stored_bytes"] / line["dense_bytes"]
+    share = stored_share(line)
     each = line["stored_bytes"] / (line["images"] * line["epochs"])
     small = "yes" if share <= MOST_BYTES else "no"
     verdict = verdict_at_most(Estimate(line["ratio"], line["ratio_low"], line["ratio_high"]), MOST_TIME, "x")
