@@ -1,6 +1,6 @@
 """Files that no writer of ours makes: structures written field by field, for tests of what readers refuse."""
 
-from test_trim_safety import join, number
+from trim_records import join, number
 
 OPERATIONS = {
     "quantize": 1,

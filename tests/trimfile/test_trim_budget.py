@@ -11,6 +11,7 @@ import pytest
 import spec_reader
 from forging import INT8, file_of, network, node, weighted
 from trim_networks import linear
+from trim_records import join, split
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, UnsupportedOperation
@@ -173,8 +174,6 @@ def test_the_limit_is_raised_where_it_is_asked_for(monkeypatch, tmp_path):
 def test_text_has_a_budget_of_its_own():
     content = file_of(network((1, 1, 1), op("quantize", (0,), (1, 1, 1)), op("flatten", (1,), (1,)),
                               op("dequantize", (2,), (1,), real=True)))  # fmt: skip
-    from test_trim_safety import join, split
-
     records = split(content)
     records.insert(1, [2, 0, 2**20, b"\1" + bytes(range(1, 101))])
     for read in (trimfile.from_bytes, spec_reader.read):

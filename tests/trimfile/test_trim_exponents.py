@@ -10,9 +10,9 @@ import pytest
 import spec_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trim_safety import join, number, split, take
-from test_trim_spec import FREQUENCIES, assert_read_alike, codings
+from second_reading import FREQUENCIES, assert_read_alike, codings
 from trim_networks import integers, linear, listed, stored, two_heads
+from trim_records import join, number, split, take
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_trim_safety import join, number, split, take
 from trim_networks import integers, linear
+from trim_records import join, number, split, take
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile

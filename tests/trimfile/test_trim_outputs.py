@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import spec_reader
-from test_trim_safety import join, refused, split
 from trim_networks import small, two_heads
+from trim_records import join, refused, split
 
 from paretrim import trimfile
 from paretrim.graph.storage import to_bytes as plain_bytes

@@ -12,8 +12,8 @@ import spec_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
-from test_trim_safety import join, split
 from trim_networks import small
+from trim_records import CONTENT, join, split
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
@@ -21,10 +21,8 @@ from paretrim.graph import functions
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
-from paretrim.trimfile import Provenance
 
 HERE = Path(__file__).parent
-CONTENT = trimfile.to_bytes(small(), Provenance(recipe="0123"))
 ONLY_HERE = "cannot be planned|dropout is for training"
 """What the runtime says of a good file of a network that it does not compute."""
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 from trim_networks import integers, linear, small
+from trim_records import KNOWN
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, OutOfSpace, UnsupportedOperation
@@ -18,15 +19,9 @@ from paretrim.graph.entropy import order0_bytes
 from paretrim.graph.interpreter import run
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import ValueType
-from paretrim.history import StageOutcome
 from paretrim.trimfile import Provenance
 
 GOLDEN = Path(__file__).parent / "golden.trim"
-HISTORY = (
-    StageOutcome("prune", {"sparsity": 0.9, "pattern": "1x4"}, 3, 12.5, 0.9, 32, 0.91, 0.89),
-    StageOutcome("quantize", {"weight_bits": 8}, 0, 1.0, 0.9, 8, 0.89, 0.885),
-)
-KNOWN = Provenance("0" * 16, HISTORY, {"deployed_accuracy": 0.8831, "test_images": 10000, "machine": "a CPU"})
 
 
 def assert_same(one, other):

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
-from test_trim_safety import join, split
-from test_trim_spec import assert_read_alike, parts_of_native, parts_of_second
+from second_reading import assert_read_alike, parts_of_native, parts_of_second
 from trim_networks import linear, short_network, small, stored, two_heads
+from trim_records import join, split
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile

@@ -8,9 +8,9 @@ import pytest
 import spec_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trim_safety import join, split
-from test_trim_spec import TABLES, assert_read_alike, chain, codings, one_of
-from trim_networks import integers, linear, listed, small, two_heads
+from second_reading import TABLES, assert_read_alike, codings
+from trim_networks import chain, integers, linear, listed, one_of, small, two_heads
+from trim_records import join, split
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile

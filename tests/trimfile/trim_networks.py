@@ -168,3 +168,54 @@ def listed():
         Node("fc", "linear", ("flat",), ValueType((10,)), {}, tensors(head), "fc"),
     )
     return Graph(spec, nodes, ("fc",))
+
+
+def chain(*weights, scales=None, biases=None):
+    """int8 convolutions, then linear layers, one behind the other."""
+    spec = InputSpec((weights[0].shape[1], 5, 5) if weights[0].ndim == 4 else (weights[0].shape[1], 1, 1))
+    nodes = [Node("q", "quantize", (INPUT,), ValueType(spec.shape, "uint8", 0.0625, 128))]
+
+    def add(name, op, kind, attributes=None, tensors=None):
+        nodes.append(Node(name, op, (nodes[-1].name,), kind, attributes or {}, tensors or {}))
+
+    def flatten():
+        kind = nodes[-1].type
+        if len(kind.shape) == 3:
+            pooled = replace(kind, shape=(kind.shape[0], 1, 1))
+            add("pool", "adaptive_avg_pool", pooled, {"output_size": (1, 1)})
+            add("flat", "flatten", replace(kind, shape=kind.shape[:1]))
+
+    for index, weight in enumerate(weights):
+        if weight.ndim == 2:
+            flatten()
+        rows, size = weight.shape[0], nodes[-1].type.shape[1:]
+        scale = np.full(rows, 0.01, np.float32) if scales is None else scales[index]
+        bias = np.zeros(rows, np.int32) if biases is None else biases[index]
+        attributes = {"padding": (weight.shape[2] // 2, weight.shape[3] // 2) * 2} if weight.ndim == 4 else {}
+        tensors = {"weight": weight, "weight_scale": scale, "bias": bias}
+        op = "conv2d" if weight.ndim == 4 else "linear"
+        add(f"layer{index}", op, ValueType((rows, *size), "uint8", 0.0625, 3), attributes, tensors)
+    flatten()
+    add("real", "dequantize", ValueType(nodes[-1].type.shape))
+    return Graph(spec, tuple(nodes), ("real",))
+
+
+def without_blocks(values, *, kept=1.0, block=1):
+    """int8 of which only some aligned blocks of channels are left."""
+    shape = values.shape
+    left = np.random.default_rng(1).random((shape[0], -(-shape[1] // block), *shape[2:])) < kept
+    return (np.rint(values).clip(-127, 127) * left.repeat(block, axis=1)[:, : shape[1]]).astype(np.int8)
+
+
+def noise(shape, *, width=20):
+    random = np.random.default_rng(5)
+    return random.normal(0, 1, shape) * random.uniform(width / 2, 2 * width, (shape[0],) + (1,) * (len(shape) - 1))
+
+
+def smooth(shape):
+    """Kernels whose neighbouring values are alike, so that signs and magnitudes have something to go by."""
+    return np.random.default_rng(6).normal(0, 8, shape).cumsum(2).cumsum(3)
+
+
+def one_of(values, shape):
+    return np.random.default_rng(7).choice(values, shape)

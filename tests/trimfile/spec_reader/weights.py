@@ -1,0 +1,41 @@
+"""Weights: the elements of one record, however they are coded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spec_reader.container import Record
+from spec_reader.cursor import Bytes
+from spec_reader.exponents import read_exponents
+from spec_reader.frequencies import FrequencyWeights, Symbols
+from spec_reader.integer_weights import IntegerWeights
+from spec_reader.numbers_and_text import Numbers
+from spec_reader.pieces import Piece
+from spec_reader.stream import Stream
+from spec_reader.structure import FLOATS
+
+
+def read_weights(record: Record, pieces: list[Piece]) -> None:
+    """The elements of one record's pieces."""
+    if record.coding == 4:
+        read_exponents(Bytes(record.data), [piece for piece in pieces if piece.count])
+        return
+    integers: Callable[[Piece], list[int]]
+    symbols = None
+    if record.coding != 2:
+        stream = Stream(record.data)
+        integers = IntegerWeights(stream, rich=record.coding > 0, tables=record.coding == 3).piece
+    else:
+        file = Bytes(record.data)
+        stream = Stream(file.take(file.varint()))
+        symbols = Symbols(file.rest())
+        integers = FrequencyWeights(stream, symbols).piece
+    numbers = Numbers(stream)
+    for piece in pieces:
+        if piece.count == 0:
+            continue
+        element = piece.tensor.element
+        piece.tensor.elements += numbers.floats(piece.count, element) if element in FLOATS else integers(piece)
+    stream.end()
+    if symbols:
+        symbols.end()
