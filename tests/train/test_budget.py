@@ -11,7 +11,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.run.recipe import parse_stage
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.execution import Execution
-from paretrim.train.optimizer import make_optimizer
+from paretrim.train.optimizer import look_ahead_, make_optimizer
 
 WRONG = [
     ("epochs", -1, "greater than or equal to 0"),
@@ -138,3 +138,32 @@ def test_a_rate_of_one_makes_no_groups_of_its_own():
     module = network("residual")
     biases = [layer.beta for layer in module.batch_norms().values()]
     assert len(make_optimizer(module.parameters(), Budget(), batchnorm_biases=biases).param_groups) == 2
+
+
+def slow_and_fast(progress, fast):
+    """A parameter and its slow weight after a second averaging, the first having been at 1."""
+    parameter = torch.nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    parameter.grad = torch.zeros(())
+    look_ahead_(optimizer, 0.0)
+    with torch.no_grad():
+        parameter.fill_(fast)
+    look_ahead_(optimizer, progress)
+    return parameter.item(), optimizer.state[parameter]["slow"].item()
+
+
+def test_lookahead_follows_at_first_and_averages_at_the_end():
+    assert slow_and_fast(0.0, fast=3.0) == (3.0, 3.0)
+    assert slow_and_fast(1.0, fast=3.0) == pytest.approx((3 - 2 * 0.95**5,) * 2)
+    assert slow_and_fast(0.5, fast=3.0) == pytest.approx((3 - 2 * 0.95**5 / 8,) * 2)
+
+
+def test_lookahead_waits_for_the_first_gradient():
+    parameter = torch.nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    look_ahead_(optimizer, 0.5)
+    assert not optimizer.state[parameter]
+    parameter.grad = torch.ones(())
+    optimizer.step()
+    look_ahead_(optimizer, 0.5)
+    assert {"slow", "exp_avg"} < set(optimizer.state[parameter])

@@ -55,7 +55,7 @@ def interrupt_in_epoch(monkeypatch, number, error=Interrupted):
     ("kind", "optimizer"), [*((kind, "sgd") for kind in STAGES), ("together", "adamw"), ("quantize", "adamw")]
 )
 def test_an_interrupted_stage_goes_on_to_the_same_bits(kind, optimizer, tmp_path, monkeypatch):
-    stage = replace(STAGES[kind], budget=replace(LONG, optimizer=optimizer, warmup=0.2))
+    stage = replace(STAGES[kind], budget=replace(LONG, optimizer=optimizer, warmup=0.2, lookahead=2))
     expected = run_stage(dense("residual"), stage, resources("residual"))
     for epoch in (1, 2):
         with monkeypatch.context() as patched:
@@ -126,6 +126,17 @@ def test_the_first_step_of_batchnorm_biases_is_as_many_times_as_long_as_their_ra
     assert biases < set(plain)
     for name, moved in plain.items():
         torch.testing.assert_close(faster[name], 64 * moved if name in biases else moved, rtol=1e-4, atol=1e-6)
+
+
+def test_lookahead_averages_every_so_many_steps(monkeypatch):
+    called = []
+    monkeypatch.setattr(paretrim.train.fit, "look_ahead_", lambda _optimizer, progress: called.append(progress))
+    work = paretrim.train.fit._Work(Training(network("plain"), resources("plain")), plan(replace(LONG, lookahead=2)), CPU)
+    steps = len(work.batches)
+    assert steps > 1
+    for epoch in range(3):
+        work.epoch(epoch, 0.0, None)
+    assert called == [step / (3 * steps) for step in range(3 * steps) if step % 2 == 1]
 
 
 def test_ctrl_c_leaves_the_last_finished_epoch_and_goes_through(tmp_path, monkeypatch):

@@ -44,7 +44,8 @@ class Budget:
     were safe until then may diverge: a schedule whose rate is still high at that point (``constant``) needs a later one.
     ``batchnorm_bias_rate`` multiplies the learning rate of BatchNorm biases. A rate of 64 shortens training from nothing with
     ``sgd`` (Jordan 2024, arXiv 2404.00498, section 3.4, after Page 2018). ``skip`` is the share of the learning-rate schedule
-    that is skipped at the start: the stage begins in the middle of it.
+    that is skipped at the start: the stage begins in the middle of it. ``lookahead`` is the number of steps between averagings of
+    the weights over the stage (Zhang et al. 2019, arXiv 1907.08610; Jordan 2024, section 3.4); 0 averages nothing.
 
     Raises:
         pydantic.ValidationError: a value is of another type or out of range.
@@ -65,6 +66,7 @@ class Budget:
     freeze_batchnorm: Fraction = 0.9
     batchnorm_bias_rate: Positive = dataclasses.field(default=1.0, metadata=LATER)
     skip: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = dataclasses.field(default=0.0, metadata=LATER)
+    lookahead: Count = dataclasses.field(default=0, metadata=LATER)
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:

@@ -23,6 +23,7 @@ from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.losses import LossTerm, Outputs, with_a_goal
 from paretrim.train.optimizer import (
     count_in_units_,
+    look_ahead_,
     make_optimizer,
     parameters_of,
     remake_optimizer,
@@ -248,6 +249,8 @@ class _Work:
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
         self.optimizer.step()
+        if self.plan.budget.lookahead and (number + 1) % self.plan.budget.lookahead == 0:
+            look_ahead_(self.optimizer, progress)
         hold_masks_(self.layers.values())
         return loss.detach(), tuple(output.detach() for output in outputs.outputs)
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from paretrim.network.constraints import WeightedLayer
 from paretrim.train.budget import Budget
 
+LAST_SLOW_SHARE = 0.95**5
+"""What slow weights keep of themselves at the end of training, per averaging."""
+
 _USUAL: Mapping[Tensor, int] = MappingProxyType({})
 
 
@@ -56,6 +59,29 @@ def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(group["unit"])
+
+
+def look_ahead_(optimizer: torch.optim.Optimizer, progress: float) -> None:
+    """Move the slow weights towards the trained ones, and set these to them; progress in [0, 1].
+
+    The slow weights keep ``0.774 * progress ** 3`` of themselves: they follow at once while the rate is high, and average many
+    steps at the end. They are in the optimizer's state, and so in its checkpoints.
+
+    Source: Zhang, Lucas, Hinton & Ba 2019, "Lookahead Optimizer" (arXiv 1907.08610), algorithm 1; the rising share is that of
+    Jordan 2024 (arXiv 2404.00498), section 3.4.
+    """
+    kept = LAST_SLOW_SHARE * progress**3
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue  # AdamW begins a parameter's state at its first gradient, and only if it is empty
+                state = optimizer.state[parameter]
+                slow = state.get("slow")
+                if slow is None:
+                    state["slow"] = parameter.detach().clone()
+                else:
+                    parameter.copy_(slow.lerp_(parameter, 1 - kept))
 
 
 def remake_optimizer(before: torch.optim.Optimizer, made: torch.optim.Optimizer) -> torch.optim.Optimizer:
