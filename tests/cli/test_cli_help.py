@@ -1,3 +1,5 @@
+import argparse
+import re
 import resource
 import subprocess
 import sys
@@ -6,23 +8,7 @@ import pytest
 
 import paretrim
 from paretrim.cli import main
-from paretrim.cli.parser import build_parser
-
-COMMANDS = (
-    "run",
-    "compress",
-    "plan",
-    "sensitivity",
-    "outliers",
-    "bench",
-    "eval",
-    "export",
-    "inspect",
-    "report",
-    "study",
-    "methods",
-    "doctor",
-)
+from paretrim.cli.parser import COMMANDS, build_parser
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,11 +21,33 @@ def test_every_command_explains_itself(command, capsys):
     assert "--json" in said
 
 
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert re.findall(r"^    ([a-z]+)(?:  |$)", capsys.readouterr().out, re.MULTILINE) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("given", [["--version"], ["methods"], ["--", "doctor"]])
+def test_commands_that_are_not_chosen_get_no_arguments(given, monkeypatch):
+    """Their options take longer to make than the list of commands takes to print."""
+    made = []
+    add_argument = argparse.ArgumentParser.add_argument
+
+    def counted(parser, *names, **settings):
+        made.append(names)
+        return add_argument(parser, *names, **settings)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", counted)
+    build_parser(given)
+    shared = [("-h", "--help")] * (1 + len(COMMANDS)) + [("--version",)]
+    assert sorted(made) == sorted(shared if given == ["--version"] else [*shared, ("--json",)])
+
+
 def test_help_imports_nothing_heavy():
     program = (
         "import sys\n"
         "from paretrim.cli import main\n"
-        f"for arguments in (['--help'], *([name, '--help'] for name in {COMMANDS!r})):\n"
+        f"for arguments in (['--help'], *([name, '--help'] for name in {tuple(COMMANDS)!r})):\n"
         "    try: main(arguments)\n"
         "    except SystemExit as ended: assert ended.code == 0\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'pydantic', 'numpy', 'rich'} & set(sys.modules)\n"
@@ -85,6 +93,7 @@ def test_arguments_that_are_not_understood(arguments, said, capsys):
 
 
 def test_lists_keep_each_value_once():
-    parsed = build_parser().parse_args(["run", "r.toml", "--threads", "2,1,2", "--runtimes", "openvino, onnxruntime"])
+    given = ["run", "r.toml", "--threads", "2,1,2", "--runtimes", "openvino, onnxruntime"]
+    parsed = build_parser(given).parse_args(given)
     assert parsed.threads == (2, 1)
     assert parsed.runtimes == ("openvino", "onnxruntime")

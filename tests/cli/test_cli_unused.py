@@ -103,5 +103,5 @@ def test_steps_of_adaround_need_adaround(at_desk, command):
 @pytest.mark.parametrize("given", [["run", ""], ["run", "a.toml", "--folder", ""], ["export", "a.trim", "--to", ""]])
 def test_an_empty_path_is_no_folder(given, capsys):
     with pytest.raises(SystemExit):
-        build_parser().parse_args(given)
+        build_parser(given).parse_args(given)
     assert "'' is an empty path; name a file or folder" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     """The arguments; requested help is printed before the process ends."""
     try:
-        return build_parser().parse_args(given)
+        return build_parser(given).parse_args(given)
     except SystemExit:
         sys.stdout.flush()
         raise

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
@@ -23,8 +26,19 @@ from paretrim.cli.options import (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``paretrim``; the chosen command is in ``command``."""
+class _Command(NamedTuple):
+    """One command: its line in the list of commands, its own arguments, and examples for its help."""
+
+    text: str
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    examples: str = ""
+
+
+def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of ``paretrim`` for the arguments ``given``; the chosen command is in ``command``.
+
+    Only that command gets its arguments: a start does not wait for those of all others.
+    """
     parser = argparse.ArgumentParser(
         prog="paretrim",
         description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
@@ -33,73 +47,40 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_compress(commands)
-    _add_quantize(commands)
-    _add_plan(commands)
-    _add_sensitivity(commands)
-    _add_outliers(commands)
-    _add_bench(commands)
-    _add_eval(commands)
-    _add_export(commands)
-    _add_inspect(commands)
-    _add_report(commands)
-    _add_study(commands)
-    _add_methods(commands)
-    _add_doctor(commands)
+    # No option before the command takes a value, so the first word that is not an option is the command.
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        described = commands.add_parser(
+            name,
+            help=command.text,
+            description=f"{command.text[0].upper()}{command.text[1:]}.",
+            epilog=f"examples:\n{textwrap.indent(command.examples, '  ')}" if command.examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # a wrapped command cannot be copied
+        )
+        if name == chosen:
+            described.add_argument(
+                "--json", action="store_true", help="write one JSON value to the standard output and nothing else"
+            )
+            if command.add_arguments is not None:
+                command.add_arguments(described)
     return parser
 
 
-Commands = argparse._SubParsersAction  # there is no public name
-
-
-def _command(commands: Commands[argparse.ArgumentParser], name: str, text: str, *, examples: str = "") -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,  # a wrapped command cannot be copied
-    )
-    parser.add_argument("--json", action="store_true", help="write one JSON value to the standard output and nothing else")
-    return parser
-
-
-def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "run",
-        "run a recipe and measure the network after every stage",
-        examples="paretrim run recipes/digits.toml --folder runs/digits\nparetrim run recipes/digits.toml --seed 1 --effort none",
-    )
+def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=path, metavar="RECIPE.toml")
     add_place(parser, "runs/ and the recipe's file name")
     add_measuring(parser)
     add_inside(parser)
 
 
-def _add_compress(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "compress",
-        "compress a network without a recipe, towards targets",
-        examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --validation 0.3 --max-drop 2\n"
-        "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
-    )
+def _add_compress(parser: argparse.ArgumentParser) -> None:
     add_network(parser, required=True)
     add_place(parser, "runs/ and the names of network and data")
     add_measuring(parser)
     add_inside(parser)
 
 
-def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "quantize",
-        "make an INT8 file of a trained network, without further training",
-        examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
-        "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
-    )
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=NETWORK)
     parser.add_argument("--weights", metavar="FILE", help=f"{WEIGHTS}; needed for the networks of this package")
     add_data(parser, required=True)
@@ -119,9 +100,7 @@ def _add_quantize(commands: Commands[argparse.ArgumentParser]) -> None:
     add_inside(parser)
 
 
-def _add_plan(commands: Commands[argparse.ArgumentParser]) -> None:
-    text = "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options"
-    parser = _command(commands, "plan", text)
+def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     add_network(parser, required=False)
     add_place(parser, "none; if given, the prediction leaves out what a run has finished there")
@@ -135,14 +114,7 @@ def _add_dense(parser: argparse.ArgumentParser) -> None:
     add_place(parser, "as for run or compress")
 
 
-def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "sensitivity",
-        "prune one layer of a dense network at a time and show what that does to loss and accuracy",
-        examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
-        "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 --figure scan.svg",
-    )
+def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
     _add_dense(parser)
     text = "of unstructured, 1x4, channel (default: all)"
     parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
@@ -151,14 +123,7 @@ def _add_sensitivity(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the picture as a separate file")
 
 
-def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "outliers",
-        "show how far weights and activations of a dense network reach, and what a calibrator clips",
-        examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
-        "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
-    )
+def _add_outliers(parser: argparse.ArgumentParser) -> None:
     _add_dense(parser)
     text = "how ranges are chosen, as in the quantize stage (default: %(default)s)"
     parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
@@ -166,8 +131,7 @@ def _add_outliers(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--percentile", type=float, default=99.9, metavar="P", help=text)
 
 
-def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "bench", "time deployed files against each other in one interleaved session")
+def _add_bench(parser: argparse.ArgumentParser) -> None:
     text = ".onnx files; .trim and .graph files run in the native runtime"
     parser.add_argument("files", type=path, nargs="+", metavar="FILE", help=text)
     parser.add_argument("--baseline", type=path, metavar="FILE", help="the file all ratios refer to (default: the first)")
@@ -191,8 +155,7 @@ def _add_bench(commands: Commands[argparse.ArgumentParser]) -> None:
     add_limit(parser)
 
 
-def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "eval", "measure the accuracy of a deployed file on test images, or the metric of its task")
+def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=path, metavar="FILE")
     add_data(parser, required=True)
     add_task(parser, default="the one that the file keeps, else classification")
@@ -201,15 +164,7 @@ def _add_eval(commands: Commands[argparse.ArgumentParser]) -> None:
     add_limit(parser)
 
 
-def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "export",
-        "write the deployed file of a candidate, or of a run folder's last one",
-        examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
-        "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
-        "paretrim export runs/digits --label dense --to dense.onnx",
-    )
+def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
     parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
@@ -225,8 +180,7 @@ def _add_export(commands: Commands[argparse.ArgumentParser]) -> None:
     add_limit(parser)
 
 
-def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "inspect", "show the weights of a file layer by layer, or compare what two files decide")
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
     text = "two files: divergence and agreement, calibration, and which classes and images of --data got worse"
     parser.add_argument("--compare", type=path, nargs=2, metavar=("A", "B"), help=text)
     parser.add_argument("--inside", action="store_true", help="with --compare, also Grad-CAM, histograms, and what zeros cost")
@@ -239,8 +193,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     add_limit(parser)
 
 
-def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "report", "show outcomes as a table and write them as one HTML page, or as a page in Markdown")
+def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", type=path, nargs="+", metavar="FOLDER_OR_JSONL")
     parser.add_argument(
         "--out", type=path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
@@ -250,8 +203,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--title", help="title of the pages (default: network and data, and in Markdown the study before them)")
 
 
-def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "study", "run a study: many recipes and seeds, resumable at any moment")
+def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", type=path, metavar="STUDY.toml")
     parser.add_argument(
         "--folder", type=path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
@@ -262,9 +214,55 @@ def _add_study(commands: Commands[argparse.ArgumentParser]) -> None:
     add_measuring(parser)
 
 
-def _add_methods(commands: Commands[argparse.ArgumentParser]) -> None:
-    _command(commands, "methods", "list every method with its source and a recipe for it")
-
-
-def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
-    _command(commands, "doctor", "describe this machine: what it can run, and whether latency can be measured on it now")
+COMMANDS: Mapping[str, _Command] = MappingProxyType(
+    {
+        "run": _Command(
+            "run a recipe and measure the network after every stage",
+            _add_run,
+            examples="paretrim run recipes/digits.toml --folder runs/digits\n"
+            "paretrim run recipes/digits.toml --seed 1 --effort none",
+        ),
+        "compress": _Command(
+            "compress a network without a recipe, towards targets",
+            _add_compress,
+            examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --validation 0.3 --max-drop 2\n"
+            "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
+        ),
+        "quantize": _Command(
+            "make an INT8 file of a trained network, without further training",
+            _add_quantize,
+            examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
+            "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
+        ),
+        "plan": _Command(
+            "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options", _add_plan
+        ),
+        "sensitivity": _Command(
+            "prune one layer of a dense network at a time and show what that does to loss and accuracy",
+            _add_sensitivity,
+            examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
+            "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 "
+            "--figure scan.svg",
+        ),
+        "outliers": _Command(
+            "show how far weights and activations of a dense network reach, and what a calibrator clips",
+            _add_outliers,
+            examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
+            "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
+        ),
+        "bench": _Command("time deployed files against each other in one interleaved session", _add_bench),
+        "eval": _Command("measure the accuracy of a deployed file on test images, or the metric of its task", _add_eval),
+        "export": _Command(
+            "write the deployed file of a candidate, or of a run folder's last one",
+            _add_export,
+            examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
+            "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
+            "paretrim export runs/digits --label dense --to dense.onnx",
+        ),
+        "inspect": _Command("show the weights of a file layer by layer, or compare what two files decide", _add_inspect),
+        "report": _Command("show outcomes as a table and write them as one HTML page, or as a page in Markdown", _add_report),
+        "study": _Command("run a study: many recipes and seeds, resumable at any moment", _add_study),
+        "methods": _Command("list every method with its source and a recipe for it"),
+        "doctor": _Command("describe this machine: what it can run, and whether latency can be measured on it now"),
+    }
+)

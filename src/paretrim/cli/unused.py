@@ -26,7 +26,8 @@ def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str
     Raises:
         InvalidRecipe: there are some; the message names them and gives ``reason``.
     """
-    defaults = vars(build_parser().parse_args([parsed.command, "a file"]))
+    least = [parsed.command, "a file"]
+    defaults = vars(build_parser(least).parse_args(least))
     kept = {*_ALWAYS, *used}
     unused = [name for name, value in vars(parsed).items() if name not in kept and value != defaults[name]]
     if unused:
