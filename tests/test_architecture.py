@@ -145,7 +145,7 @@ def _level(part: str) -> int:
     for index, parts in enumerate(LEVELS):
         if part in parts:
             return index
-    raise AssertionError(f"'{part}' stands on no level; give it one in LEVELS and in docs/architecture.md")
+    raise AssertionError(f"'{part}' is on no level; give it one in LEVELS and in docs/architecture.md")
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

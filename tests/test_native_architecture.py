@@ -51,7 +51,7 @@ def _level(folder: str) -> int:
     for index, folders in enumerate(LEVELS):
         if folder in folders:
             return index
-    raise AssertionError(f"'native/{folder}' stands on no level; give it one in LEVELS and in docs/architecture.md")
+    raise AssertionError(f"'native/{folder}' is on no level; give it one in LEVELS and in docs/architecture.md")
 
 
 def _includes(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, NATIVE = ROOT / "src" / "paretrim", ROOT / "native"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Adding something")[1]
-KINDS = ("stage", "score", "loss", "grid of weights", "task", "runtime", "operation of the graph", "instruction set")
+KINDS = ("stage", "score", "loss", "weight grid", "task", "runtime", "graph operation", "instruction set")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ EXAMPLES = (
     one("score", "snip", "stages/prune/saliency.py", "stages/prune/criteria.py"),
     one("loss", "relations", "stages/distill/relations.py", "stages/distill/criteria.py", "cli/methods.py"),
     one("loss", "review", "stages/distill/review.py", "stages/distill/criteria.py", "cli/methods.py"),
-    one("grid of weights", "dorefa", "network/dorefa.py", "network/formats.py", "cli/methods.py"),
-    one("grid of weights", "trained_ternary", "network/trained_ternary.py", "network/formats.py", "cli/methods.py"),
+    one("weight grid", "dorefa", "network/dorefa.py", "network/formats.py", "cli/methods.py"),
+    one("weight grid", "trained_ternary", "network/trained_ternary.py", "network/formats.py", "cli/methods.py"),
     one("task", "REGRESSION", "train/tasks.py"),
     one(
         "runtime",
@@ -51,9 +51,7 @@ EXAMPLES = (
         "cli/options.py",
         "search/study.py",
     ),
-    one(
-        "operation of the graph", "matmul", "graph/operations/products.py", "network/torch_forms.py", "deploy/onnx_operations.py"
-    ),
+    one("graph operation", "matmul", "graph/operations/products.py", "network/torch_forms.py", "deploy/onnx_operations.py"),
 )
 
 

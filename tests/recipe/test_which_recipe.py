@@ -1,4 +1,4 @@
-"""The page that says which recipe to take: every recipe that it names exists, and every joint method has one."""
+"""docs/which-recipe.md: every recipe that it names exists, and every joint method has one."""
 
 import re
 from pathlib import Path
@@ -14,9 +14,9 @@ JOINT = {
     "distil, then prune": ("distill", "prune"),
     "prune, then distil": ("prune", "distill"),
     "prune while distilling": ("prune+distill",),
-    "pruning and distillation with both teachers": ("prune+distill+distill",),
-    "features and correlation choose the channels": ("prune", "distill", "gsm+distill"),
-    "features of a pruned layer are reconstructed": ("thinet", "distill"),
+    "prune and distil with two teachers": ("prune+distill+distill",),
+    "choose channels by features and correlation": ("prune", "distill", "gsm+distill"),
+    "reconstruct the features of a pruned layer": ("thinet", "distill"),
     "quantization-aware training while distilling": ("quantize+distill",),
     "quantize, then distil: float teacher, quantized student": ("quantize", "distill"),
     "quantized teacher, float student": ("prune", "distill"),
