@@ -3,6 +3,7 @@
 import pytest
 import torch
 from hand_networks import SIZE, Net, trained
+from torch.nn import functional as F
 
 from paretrim.capture import capture
 from paretrim.errors import UnsupportedOperation
@@ -28,6 +29,20 @@ def body(function, **parts):
     return trained(Custom())
 
 
+def untrained_body(function, build=None):
+    """The same with nothing trained; its body finds what ``build`` makes as ``self.extra``."""
+
+    class Custom(Net):
+        def build(self):
+            if build:
+                self.extra = build()
+
+        def body(self, x):
+            return function(self, x)
+
+    return Custom()
+
+
 def is_captured(module):
     """Whether the graph computes what the module does; returns the graph."""
     with torch.no_grad():
@@ -41,3 +56,8 @@ def is_captured(module):
 def is_refused(module, message):
     with pytest.raises(UnsupportedOperation, match=message):
         capture(module, SHAPE)
+
+
+def block(self, x):
+    """A body of one convolution, which the network needs as part ``c``."""
+    return F.relu(self.c(x))

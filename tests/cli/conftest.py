@@ -9,6 +9,7 @@ import pytest
 from efforts import LEAST
 
 from paretrim.cli import deployed, main
+from paretrim.results.run_folder import index_of
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -151,3 +152,14 @@ def launch(desk):
 def quick_is_the_least(monkeypatch):
     """``--effort quick`` measures as little as can be, and leaves nothing out, so that a busy machine fails no test."""
     monkeypatch.setattr(deployed, "EFFORTS", {**deployed.EFFORTS, "quick": LEAST})
+
+
+@pytest.fixture(scope="session")
+def files(finished):
+    """The ``.onnx`` files of the finished run by label."""
+    return {entry["label"]: finished / entry["folder"] / "model.onnx" for entry in index_of(finished)}
+
+
+@pytest.fixture(scope="session")
+def candidate(finished):
+    return next((finished / "stages").glob("*/candidate.safetensors"))

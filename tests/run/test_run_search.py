@@ -4,161 +4,31 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from trials import DENSE, MANY, RUNGS, trial_of
 
 from paretrim.errors import InvalidRecipe
-from paretrim.intervals import Estimate
 from paretrim.metric import SQUARED_ERROR
 from paretrim.run.delivery import Delivery
 from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
-    KINDS,
     Reference,
     Targets,
     choose,
-    climb,
-    ladder,
     misses,
     too_few_images,
     unshown,
-    usual_kinds,
     weighed,
 )
 from paretrim.search.trial import Trial
-from paretrim.stages.usual import split_epochs, usual_stages
-from paretrim.train.budget import Budget
 from paretrim.train.task import CLASSIFICATION
 
-DENSE = Reference(value=0.90, images=1000, classes=10)
-MANY = Reference(value=0.90, images=1_000_000, classes=10)
-"""So many images that every interval is next to nothing."""
-RUNGS = {rung.name: rung for rung in ladder(10, KINDS, budget=Budget())}
-
-
-def _tried(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images):
-    """A candidate that is wrong wherever the dense network is, or right wherever that is."""
-    changed = round((DENSE.value - accuracy) * images)
-    drop = Drop(max(changed, 0), max(-changed, 0), images)
-    latency = None if p50 is None else Estimate(p50, 0.99 * p50, 1.01 * p50)
-    return Trial(RUNGS[name].name, accuracy, drop, size, entropy, latency)
-
-
-@given(st.integers(0, 1000), st.lists(st.floats(0.01, 10), min_size=1, max_size=5))
-def test_a_split_adds_up_and_stays_near_the_shares(total, shares):
-    parts = split_epochs(total, shares)
-    assert sum(parts) == total
-    assert all(abs(part - total * share / sum(shares)) < 1 + 1e-6 for part, share in zip(parts, shares, strict=True))
-
-
-def test_the_usual_split():
-    assert split_epochs(10) == (2, 4, 4)
-    assert split_epochs(1) in ((0, 1, 0), (0, 0, 1))
-    assert [(stage.name, stage.budget.epochs) for stage in usual_stages(5, budget=Budget())] == [
-        ("prune", 1),
-        ("quantize", 2),
-        ("distill", 2),
-    ]
-    splits = {
-        pattern: {usual_stages(epochs, pattern=pattern, budget=Budget())[0].allocation for epochs in (0, 5)}
-        for pattern in ("1x4", "unstructured", "channel")
-    }
-    assert splits == {"1x4": {"speed"}, "unstructured": {"global"}, "channel": {"global"}}
-    with pytest.raises(InvalidRecipe, match="--epochs is -1; it must be 0 or more"):
-        split_epochs(-1)
-
-
-def test_the_ladder_costs_the_same_on_every_trained_rung():
-    assert [sum(stage.budget.epochs for stage in rung.stages) for rung in RUNGS.values()] == [0] + [10] * 10
-    assert [rung.name for rung in ladder(0, KINDS, budget=Budget())][:2] == ["INT8", "50% of prunable zero, INT8"]
-
-
-def test_zeros_are_left_out_where_they_cannot_help():
-    for targets in (Targets(max_latency_ms=1.0), Targets(max_latency_ms=1.0, max_bytes=1)):
-        assert usual_kinds(targets) == {"int8", "int8-trained", "blocks", "channels"}
-        assert usual_kinds(targets, native=False) == {"int8", "int8-trained", "channels"}
-    assert usual_kinds(Targets(max_bytes=1)) == {"int8", "int8-trained", "zeros", "channels"}
-    assert usual_kinds(Targets()) == set(KINDS)
-    assert usual_kinds(Targets(), native=False) == {"int8", "int8-trained", "zeros", "channels"}
-
-
-def test_candidates_are_those_that_are_asked_for():
-    assert [rung.name for rung in ladder(10, ("int8",), budget=Budget())] == ["INT8"]
-    assert [rung.name for rung in ladder(10, ("zeros", "int8-trained"), budget=Budget())] == [
-        "INT8 trained",
-        *(f"{share}% of prunable zero, INT8" for share in (50, 80, 90)),
-    ]
-    with pytest.raises(InvalidRecipe, match="--candidates names 'int4'; choose from int8, int8-trained, zeros, blocks, channels"):
-        ladder(10, ("int8", "int4"), budget=Budget())
-    with pytest.raises(InvalidRecipe, match="--candidates int8-trained leaves nothing to try with --epochs 0; train, or name"):
-        ladder(0, ("int8-trained",), budget=Budget())
-
-
-def _climb(accuracies, targets, sizes=None, reference=DENSE):
-    notes = []
-    tried = climb(
-        tuple(RUNGS.values()),
-        targets,
-        reference,
-        attempt=lambda rung: _tried(
-            rung.name, accuracies.get(rung.name, 0.9), (sizes or {}).get(rung.name, 100), images=reference.images
-        ),
-        note=notes.append,
-    )
-    return [one.name for one in tried], notes
-
-
-def test_a_clear_miss_ends_its_family_and_no_other():
-    names, notes = _climb({"80% of prunable zero, INT8": 0.5}, Targets(max_drop=0.01))
-    assert "90% of prunable zero, INT8" not in names
-    assert names[-1] == "75% of channels removed, INT8"
-    assert notes == ["90% of prunable zero, INT8: left out, a lighter candidate clearly loses more than is allowed"]
-
-
-def test_a_miss_within_the_noise_ends_nothing():
-    names, notes = _climb({"80% of prunable zero, INT8": 0.885}, Targets(max_drop=0.01))  # the drop may be 0.9 points
-    assert names == list(RUNGS)
-    assert notes == []
-
-
-def test_post_training_quantization_says_nothing_about_what_is_trained():
-    assert len(_climb({"INT8": 0.1}, Targets(max_drop=0.01))[0]) == len(RUNGS)
-    assert _climb({"INT8 trained": 0.1}, Targets(max_drop=0.01))[0] == ["INT8", "INT8 trained"]
-
-
-def test_without_an_allowed_drop_nothing_is_left_out():
-    assert len(_climb(dict.fromkeys(RUNGS, 0.1), Targets())[0]) == len(RUNGS)
-
-
-def test_the_first_that_meets_a_limit_ends_the_climb():
-    sizes = {"INT8": 300, "INT8 trained": 300, "50% of prunable zero, INT8": 90}
-    assert _climb({}, Targets(max_bytes=100), sizes)[0] == ["INT8", "INT8 trained", "50% of prunable zero, INT8"]
-
-
-def test_a_limit_that_int8_meets_has_it_trained_too_unless_a_drop_is_named():
-    assert _climb({}, Targets(max_bytes=100))[0] == ["INT8", "INT8 trained"]
-    assert _climb({}, Targets(max_drop=0.01, max_bytes=100))[0] == ["INT8"]
-    sizes = {name: 50 if "channels" in name else 200 for name in RUNGS}
-    assert _climb({}, Targets(max_bytes=100), sizes)[0][-1] == "25% of channels removed, INT8"
-
-
-def test_a_candidate_at_chance_meets_no_target():
-    sizes = {name: 50 if "channels" in name else 200 for name in RUNGS}
-    accuracies = {"25% of channels removed, INT8": 0.11, "50% of channels removed, INT8": 0.5}
-    assert _climb(accuracies, Targets(max_bytes=100), sizes)[0][-1] == "50% of channels removed, INT8"
-    useless = _tried("75% of channels removed, INT8", 0.11, 50)
-    (said,) = misses(useless, Targets(max_bytes=100), DENSE)
-    assert said.startswith("11.00 % of 1,000 validation images is not shown to be better than guessing among 10 classes; allow")
-    assert misses(useless, Targets(), DENSE) == (said,)
-
-
 TRIED = (
-    _tried("INT8", 0.898, 300, p50=0.5, entropy=250, images=MANY.images),
-    _tried("80% of prunable zero, INT8", 0.895, 300, p50=0.5, entropy=120, images=MANY.images),
-    _tried("25% of channels removed, INT8", 0.880, 200, p50=0.7, images=MANY.images),
-    _tried("50% of channels removed, INT8", 0.600, 100, p50=0.2, images=MANY.images),
+    trial_of("INT8", 0.898, 300, p50=0.5, entropy=250, images=MANY.images),
+    trial_of("80% of prunable zero, INT8", 0.895, 300, p50=0.5, entropy=120, images=MANY.images),
+    trial_of("25% of channels removed, INT8", 0.880, 200, p50=0.7, images=MANY.images),
+    trial_of("50% of channels removed, INT8", 0.600, 100, p50=0.2, images=MANY.images),
 )
 
 
@@ -181,25 +51,25 @@ def test_the_best_of_them(targets, best):
 
 @pytest.mark.parametrize("targets", [Targets(), Targets(max_bytes=60), Targets(max_latency_ms=0.15), Targets(max_drop=0.01)])
 def test_one_at_chance_is_best_only_where_all_are(targets):
-    useless = _tried("75% of channels removed, INT8", 0.10, 50, p50=0.1, images=MANY.images)
+    useless = trial_of("75% of channels removed, INT8", 0.10, 50, p50=0.1, images=MANY.images)
     assert choose((*TRIED, useless), targets, MANY)[0] in TRIED
     assert choose((useless,), targets, MANY)[0] is useless
 
 
 def test_misses_say_by_how_much():
-    found = misses(_tried("INT8", 0.85, 1200, p50=2.5), Targets(0.005, 2.0, 1000), DENSE)
+    found = misses(trial_of("INT8", 0.85, 1200, p50=2.5), Targets(0.005, 2.0, 1000), DENSE)
     assert found == (
         "accuracy drops by 5.00 points on validation images, 4.50 more than --max-drop 0.5",
         "the median latency is 2.5 ms, 0.5 ms more than --max-latency-ms 2",
         "the .trim file has 1,200 bytes, 200 more than --max-bytes 1,000",
     )
-    assert misses(_tried("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
-    (unknown,) = misses(_tried("INT8", 0.895, 1000), Targets(None, 2.0), DENSE)
+    assert misses(trial_of("INT8", 0.895, 1000, p50=2.0), Targets(0.005, 2.0, 1000), DENSE) == ()
+    (unknown,) = misses(trial_of("INT8", 0.895, 1000), Targets(None, 2.0), DENSE)
     assert unknown == (
         "there is no latency to hold against --max-latency-ms 2: none of the runtimes measured runs the candidate; "
         "name others in --runtimes"
     )
-    (tiny,) = misses(_tried("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
+    (tiny,) = misses(trial_of("INT8", 0.85, 1200, p50=0.0123), Targets(None, 0.0001), DENSE)
     assert tiny == "the median latency is 0.0123 ms, 0.0122 ms more than --max-latency-ms 0.0001"
 
 
@@ -243,12 +113,12 @@ def test_a_drop_that_is_larger_than_allowed_is_missed_whatever_its_interval():
 
 
 def test_no_number_of_images_shows_a_drop_that_is_just_what_is_allowed():
-    (said,) = unshown(_tried("INT8", 0.89, 300), Targets(max_drop=0.01))
+    (said,) = unshown(trial_of("INT8", 0.89, 300), Targets(max_drop=0.01))
     assert said.endswith("no number of images would, as the drop is not below it; allow more")
 
 
 def test_a_latency_is_met_with_its_whole_interval():
-    one = _tried("INT8", 0.9, 300, p50=1.0)  # 0.99 to 1.01
+    one = trial_of("INT8", 0.9, 300, p50=1.0)  # 0.99 to 1.01
     assert unshown(one, Targets(max_latency_ms=1.02)) == ()
     assert unshown(one, Targets(max_latency_ms=1.005)) == (
         "the median latency is 1 ms (95 % interval 0.99 to 1.01), which does not show that it is within --max-latency-ms 1.005; "
@@ -258,19 +128,13 @@ def test_a_latency_is_met_with_its_whole_interval():
 
 
 def test_a_latency_from_a_session_that_doubts_itself_shows_nothing():
-    one = replace(_tried("INT8", 0.9, 300, p50=1.0), doubts=("tasks waited for a CPU 98% of the time (limit 10%)",))
+    one = replace(trial_of("INT8", 0.9, 300, p50=1.0), doubts=("tasks waited for a CPU 98% of the time (limit 10%)",))
     assert unshown(one, Targets(max_latency_ms=2.0)) == (
         "the latency was measured while the machine was not quiet (tasks waited for a CPU 98% of the time (limit 10%)); measure "
         "again on a quieter machine, with another --effort",
     )
     assert unshown(one, Targets(max_bytes=1000)) == ()
     assert unshown(one, Targets(max_latency_ms=0.5)) == ()  # missed, and said so elsewhere
-
-
-def test_the_climb_goes_on_to_what_shows_the_target_unless_nothing_could():
-    targets = Targets(max_drop=0.01, max_bytes=100)
-    assert _climb({"INT8": 0.895}, targets)[0] == ["INT8", "INT8 trained"]  # by 0.5 points, at most 1.16
-    assert _climb({"INT8": 0.899}, targets, reference=Reference(0.9, 300, 10))[0] == ["INT8"]
 
 
 @pytest.mark.parametrize(
@@ -305,8 +169,8 @@ def test_targets_in_words():
 
 
 def test_what_a_candidate_is_worth():
-    assert weighed(_tried("INT8", 0.85, 1200), DENSE) == "validation accuracy 90.00 % → 85.00 %, 1,200 bytes (.trim)"
-    assert weighed(_tried("INT8", 0.95, 1200, p50=0.0123), DENSE).endswith("90.00 % → 95.00 %, 1,200 bytes (.trim), 0.0123 ms")
+    assert weighed(trial_of("INT8", 0.85, 1200), DENSE) == "validation accuracy 90.00 % → 85.00 %, 1,200 bytes (.trim)"
+    assert weighed(trial_of("INT8", 0.95, 1200, p50=0.0123), DENSE).endswith("90.00 % → 95.00 %, 1,200 bytes (.trim), 0.0123 ms")
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from checked_nodes import BYTE, OUT, SAME, WEIGHT, one
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
-from test_checks import BYTE, OUT, SAME, WEIGHT, one
 
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
 from paretrim.graph.checks import validate

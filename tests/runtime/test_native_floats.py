@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Builder, random_graph
-from test_native_bits import assert_same_bits_in_every_set, images_for, odd_conv
+from same_bits import assert_same_bits_in_every_set, images_for, odd_conv
 
 from paretrim.graph import functions, interpreter, windows
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from random_graphs import Builder, finish
-from test_native_bits import assert_same_bits_in_every_set, images_for
+from same_bits import assert_same_bits_in_every_set, images_for
 
 from paretrim.graph.types import ValueType
 

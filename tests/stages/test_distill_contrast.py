@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_distill_criteria import OtherTask, assert_gradient, normal
-from test_distill_features import between
+from distilled_outputs import OtherTask, assert_gradient, between, normal
 from tiny import CLASSES, FLOAT32, SHORT, Residual, dense, image_set, network, resources
 from torch import nn
 from torch.nn import functional

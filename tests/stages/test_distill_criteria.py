@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from distilled_outputs import OtherTask, assert_gradient, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import SHORT, dense, resources, same, state
@@ -25,16 +26,6 @@ class Interrupted(BaseException):
     """Stands for a kill: nothing in the package catches it."""
 
 
-class OtherTask:
-    """Whatever is no classification."""
-
-    name = "other"
-
-
-def normal(*shape, seed=0, spread=1.0):
-    return spread * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def outputs(seed=0, classes=5, images=6):
     labels = torch.randint(classes, (images,), generator=torch.Generator().manual_seed(seed))
     return Outputs(normal(images, classes, seed=seed), labels, normal(images, classes, seed=seed + 1))
@@ -43,18 +34,6 @@ def outputs(seed=0, classes=5, images=6):
 def value(criterion, found):
     term = criterion.term(CLASSIFICATION)
     return term.weight_at(1.0) * term.function(found)
-
-
-def assert_gradient(function, x, step=1e-2, tolerance=2e-2):
-    """Along random directions the gradient is what central differences give."""
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(function(x), x)
-    for seed in range(3):
-        direction = normal(*x.shape, seed=100 + seed)
-        direction /= direction.norm()
-        with torch.no_grad():
-            slope = float(function(x + step * direction) - function(x - step * direction)) / (2 * step)
-        assert slope == pytest.approx(float((gradient * direction).sum()), rel=tolerance, abs=tolerance * float(gradient.norm()))
 
 
 LOGITS = {

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from distilled_outputs import assert_gradient, between, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_distill_criteria import assert_gradient, normal
-from tiny import CLASSES, SHORT, dense, network, resources
+from tiny import SHORT, dense, network, resources
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
@@ -19,20 +19,6 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.losses import Outputs
 from paretrim.train.task import CLASSIFICATION
-
-
-def between(student, teacher, *, extra=None):
-    """Outputs whose only features are these, at ``x``."""
-    images = len(student)
-    random = torch.Generator().manual_seed(3)
-    return Outputs(
-        normal(images, CLASSES),
-        torch.randint(CLASSES, (images,), generator=random),
-        features={"x": student},
-        teacher_features={"x": teacher},
-        indices=torch.arange(images),
-        extra=nn.ModuleDict(extra or {}),
-    )
 
 
 def value(criterion, student, teacher, *, extra=None):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from efforts import LEAST
-from test_store import one
+from made_outcomes import one
 
 from paretrim.data.load import load
 from paretrim.data.split import split

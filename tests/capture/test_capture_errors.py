@@ -1,0 +1,333 @@
+"""What a graph cannot hold, each case with what is said of it."""
+
+import math
+
+import pytest
+import torch
+from hand_bodies import SHAPE, untrained_body
+from hand_networks import CLASSES, conv, made
+from torch import nn
+from torch.nn import functional as F
+
+from paretrim.capture import capture
+from paretrim.errors import UnsupportedOperation
+
+
+class Outer(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.stem, self.function = conv(3, CLASSES), forward
+
+    def forward(self, x):
+        return self.function(self.stem(x))
+
+
+def recurrent():
+    return nn.LSTM(8, 8, batch_first=True)
+
+
+def attention():
+    return nn.MultiheadAttention(8, 2, batch_first=True)
+
+
+def overwritten(_, x):
+    left = x[:, :4]
+    left += 1
+    return x
+
+
+@torch.library.custom_op("paretrim_test::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+@doubled.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+ERRORS = {
+    "transposed": (
+        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[..., None], lambda: nn.ConvTranspose1d(8, 8, 2)),
+        r"layer 'extra' \(aten.conv_transpose1d.default\): use an upsampling .* and a convolution, nn.ConvTranspose2d or nn.Pix",
+    ),
+    "dilated transposed": (
+        lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2, dilation=2)),
+        r"of transposed convolutions only those with dilation 1 are known; it is \[2, 2\]",
+    ),
+    "recurrent": (
+        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
+        r"layer 'extra' \(aten.gru.input\): this is a recurrent layer, which is not supported: .* take a convolutional network",
+    ),
+    "control flow": (
+        lambda: untrained_body(lambda self, x: x if x.sum() > 0 else -x),
+        r"Custom could not be captured with .* \(file '.*test_capture_errors.py', line \d+\)\. Data-dependent",
+    ),
+    "fixed batch": (
+        lambda: untrained_body(lambda _, x: x.view(128, -1)),
+        r"Custom could not be captured with .* fixed batch sizes are",
+    ),
+    "batch in a view": (
+        lambda: untrained_body(lambda _, x: x.view(-1, 4, 8, 8).view(-1, 8, 8, 8)),
+        r"the batch is mixed with another axis",
+    ),
+    "batch second": (
+        lambda: untrained_body(lambda _, x: x.unsqueeze(0).squeeze(0)),
+        r"\[1, .*, 8, 8, 8\] mixes the batch with another axis; keep",
+    ),
+    "no statistics": (
+        lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.BatchNorm2d(8, track_running_stats=False)),
+        r"layer 'extra' .* keeps no running statistics",
+    ),
+    "weight of activations": (
+        lambda: untrained_body(lambda _, x: x * F.conv2d(x, x).mean()),
+        r"its weight is computed from activations or other",
+    ),
+    "custom operation": (
+        lambda: untrained_body(lambda _, x: doubled(x)),
+        r"'paretrim_test.doubled.default' of the network is not an ATen",
+    ),
+    "symbolic number": (lambda: untrained_body(lambda _, x: x * x.shape[0]), r"is not an activation"),
+    "linear over maps": (
+        lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
+        r"last axis of \(8, 8, 8\); flatten first",
+    ),
+    "row constant": (
+        lambda: untrained_body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
+        r"constant 'extra' of shape \(8,\)",
+    ),
+    "zero divisor": (
+        lambda: untrained_body(lambda self, x: x / self.extra, lambda: nn.Parameter(torch.zeros(8, 1, 1))),
+        r"divides by 'extra', which holds 0",
+    ),
+    "broadcast": (
+        lambda: Outer(lambda x: x.mean((2, 3)) + x.mean((1, 2, 3))[:, None]),
+        r"give both operands the shape \[C, H, W\], with 1 where one is repeated; their shapes are \(5,\) and \(1,\)",
+    ),
+    "softplus": (
+        lambda: untrained_body(lambda _, x: F.softplus(x, 1, 5)),
+        r"leave the threshold of softplus at 20; 5.0 makes a step",
+    ),
+    "threshold": (
+        lambda: untrained_body(lambda _, x: F.threshold(x, 0.5, 2)),
+        r"give threshold the value 0 or 0.5; it puts 2.0 in the pl",
+    ),
+    "repeated rows": (
+        lambda: untrained_body(lambda _, x: x.repeat(1, 1, 2, 1)),
+        r"repeat channels of maps \[N, C, H, W\] only; this repe",
+    ),
+    "product of activations": (
+        lambda: untrained_body(lambda _, x: x[:, :1] @ x),
+        r"its operands are \(1, 8, 8\) and \(8, 8, 8\); take a network of convolutions; attention is not known, and of products",
+    ),
+    "first operand transposed": (
+        lambda: untrained_body(lambda _, x: x.mT @ x),
+        r"it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right before",
+    ),
+    "sum of a transposed map": (
+        lambda: untrained_body(lambda _, x: x + x.mT),
+        r"it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right before",
+    ),
+    "product with rows": (
+        lambda: untrained_body(lambda self, x: x @ self.extra, lambda: nn.Parameter(torch.ones(8, 8))),
+        r"flatten the input of the product first; it is \(8, 8, 8\)",
+    ),
+    "power of 0": (lambda: untrained_body(lambda _, x: x + x**0), r"leave out the power of 0; it is 1 for every image"),
+    "slopes of the image": (
+        lambda: untrained_body(lambda _, x: torch.prelu(x, x.mean((0, 2, 3)))),
+        r"take slopes that are parameters; these are computed from the image|take the mean over channels",
+    ),
+    "random slopes": (
+        lambda: untrained_body(lambda _, x: F.rrelu(x, training=True)),
+        r"it draws slopes at random also in eval; pass tra",
+    ),
+    "scaled ELU": (
+        lambda: untrained_body(lambda _, x: torch.ops.aten.elu(x, 1, 1, 2)),
+        r"only an ELU whose input is not scaled is known",
+    ),
+    "GLU of the batch": (
+        lambda: untrained_body(lambda _, x: torch.cat([F.glu(x, 0)] * 2)),
+        r"give GLU a dimension of the image; along the batch it mixes images|could not be captured",
+    ),
+    "places": (
+        lambda: untrained_body(lambda _, x: x.max(1, keepdim=True)[1].float() * x),
+        r"its argument getitem_1 is not an activation of the network|activations are cast",
+    ),
+    "uneven maximum": (
+        lambda: untrained_body(lambda _, x: F.adaptive_max_pool2d(x, 3)),
+        r"use a max pooling with the window written out, or a size that divides \[8, 8\]; the windows for \[3, 3\] are not all",
+    ),
+    "pooling over depth": (
+        lambda: untrained_body(lambda _, x: F.avg_pool3d(x[:, None], 3, 1, 1)[:, 0]),
+        r"use the 2d form; of pooling over depth only a window \[k, 1, 1\] .* and this is \[3, 3, 3\] over \[1, 8, 8, 8\]",
+    ),
+    "concat": (lambda: untrained_body(lambda _, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
+    "batch slice": (lambda: untrained_body(lambda _, x: x + x[:1]), r"the batch is sliced"),
+    "batch split": (lambda: untrained_body(lambda _, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
+    "pad mode": (
+        lambda: untrained_body(lambda _, x: F.pad(x.flatten(2), (0, 8), "reflect")[..., None]),
+        r"pad height and width only, by 0 or more, with zeros or in mode .* is \[0, 8\] in mode 'reflect'",
+    ),
+    "pad value": (
+        lambda: untrained_body(lambda _, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
+        r"padding with 1.0; only zeros are known",
+    ),
+    "channels that never win": (
+        lambda: untrained_body(lambda _, x: x + F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf)[:, :8]),
+        r"padding \[0, 0, 0, 0, 0, 1\] of \(8, 8, 8\); it must leave .* and with -inf the channels too",
+    ),
+    "divisor": (
+        lambda: untrained_body(lambda _, x: F.avg_pool2d(x, 2, divisor_override=3)),
+        r"divisor_override = 3 is not known",
+    ),
+    "mean": (
+        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).mean(2)] * 4, 1)),
+        r"take the mean over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
+    ),
+    "whole mean": (lambda: untrained_body(lambda _, x: x * x.mean()), r"its form without 'dim' is not known"),
+    "padded for pooling": (
+        lambda: untrained_body(lambda _, x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)),
+        r"reads what was padded with -inf, which only a max pooling without padding may",
+    ),
+    "mean of padding": (
+        lambda: untrained_body(lambda _, x: x + F.pad(x, (0, 1, 0, 1), value=-torch.inf)[:, 0, None, :8, :8]),
+        r"a value of shape \(8, 8, 8\) seen as \(8, 9, 9\) has no 8 equal parts",
+    ),
+    "uneven parts": (
+        lambda: untrained_body(lambda _, x: x * x.view(-1, 16, 4, 8)[:, 0].mean((1, 2))[:, None, None, None]),
+        r"a value of shape \(8, 8, 8\) seen as \(16, 4, 8\) has no 16 equal parts along its channels",
+    ),
+    "one image": (lambda: untrained_body(lambda _, x: x + x[0]), r"one image is selected; every image must be computed alike"),
+    "stack": (
+        lambda: untrained_body(lambda _, x: torch.stack([x, x], 2).sum(2)),
+        r"stacking along axis 2 to \(8, 2, 8, 8\); only maps",
+    ),
+    "sum": (
+        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).sum(2)] * 4, 1)),
+        r"take the sum over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
+    ),
+    "softmax": (
+        lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(1)),
+        r"softmax over axis 1 of \(5,\); only that over two alternatives .* and that over the classes at the end",
+    ),
+    "three alternatives": (
+        lambda: untrained_body(lambda _, x: torch.stack([x, x, x], 1).softmax(1).sum(1)),
+        r"softmax over axis 1 of \(3, 8, 8, 8\); only that over two",
+    ),
+    "convolution of rows": (
+        lambda: untrained_body(lambda self, x: self.extra(x.mean(3))[..., None], lambda: nn.Conv1d(8, 8, 1)),
+        r"a weight of shape \(8, 8, 1\) over \(8, 8\); only a convolution along the channels of one pixel",
+    ),
+    "permute": (
+        lambda: untrained_body(lambda _, x: x.permute(0, 3, 2, 1)),
+        r"keep the channels first; of other orders only those of channel shuffle, of space to depth and back are known \(axes",
+    ),
+    "attention": (
+        lambda: untrained_body(lambda self, x: self.extra(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (8, 8)), attention),
+        r"this is attention, as in transformers, which is not supported",
+    ),
+    "recurrence": (
+        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2).transpose(1, 2))[0].mean(1)[..., None, None], recurrent),
+        r"this is a recurrent layer, which is not supported",
+    ),
+    "half shuffle": (
+        lambda: untrained_body(lambda _, x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).flatten(1).relu().view(-1, 8, 8, 8)),
+        r"a permuted tensor of shape \(512,\) is used before it is \(8, 8, 8\) again",
+    ),
+    "odd view": (
+        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2)).view(-1, 8, 8, 8), lambda: nn.Linear(64, 64)),
+        r"sees a tensor of shape \(8, 8, 8\) as \(8, 64\)",
+    ),
+    "expand": (
+        lambda: untrained_body(lambda _, x: x.mean((2, 3))[:, :, None].expand(-1, -1, 4)[..., None]),
+        r"expand maps \[C, H, W\] only; this expands \(8, 1\) to \(8, 4\)",
+    ),
+    "cast": (
+        lambda: untrained_body(lambda _, x: x.double()),
+        r"activations are cast to torch.float64; capture a float32 network",
+    ),
+    "overwritten view": (
+        lambda: untrained_body(overwritten),
+        r"it overwrites .*, which lies in the same memory, is read afterwards",
+    ),
+    "batch statistics in eval": (
+        lambda: untrained_body(lambda self, x: F.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True)),
+        r"training = True: it normalises by the statistics of the batch also in eval; pass training=self.training",
+    ),
+    "rounded ratio": (
+        lambda: untrained_body(lambda _, x: torch.div(x, 0.5, rounding_mode="floor")),
+        r"layer 'the network itself' \(aten.div.Tensor_mode\): its argument rounding_mode = 'floor' is not known; only the def",
+    ),
+    "dropout in eval": (
+        lambda: untrained_body(lambda _, x: F.dropout(x, 0.5)),
+        r"train = True: it drops at random also in eval; use nn.Drop",
+    ),
+    "other type": (
+        lambda: untrained_body(lambda _, x: x.view(torch.int32).view(torch.float32)),
+        r"activations are cast to torch.int32; capture a float32",
+    ),
+    "tensor bound": (
+        lambda: untrained_body(lambda self, x: x.clamp(min=self.extra), lambda: nn.Parameter(torch.zeros(1))),
+        r"its min is p_extra; only a fixed number is known",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_the_graph_cannot_hold_is_named(name):
+    build, message = ERRORS[name]
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(build().eval(), SHAPE)
+
+
+def test_classes_must_fit_the_logits():
+    with pytest.raises(
+        UnsupportedOperation, match="the network returns 5 logits and the data has 3 classes; build the network with 3"
+    ):
+        capture(made("sequential"), SHAPE, classes=["a", "b", "c"])
+
+
+def test_memory_that_runs_out_is_called_so(monkeypatch):
+    def export(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch.export, "export", export)
+    with pytest.raises(UnsupportedOperation, match="memory ran out while Linear was captured; free some, or raise the limit"):
+        capture(nn.Linear(2, 2), (2,))
+
+
+# What a strict reader found after the first version of the comparison.
+
+
+class _KeepsTraining(nn.Dropout):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+LATER = {
+    "division by zero": (lambda: untrained_body(lambda _, x: x / 0), r"layer 'the network itself' \(aten.div.*it divides by 0"),
+    "infinite factor": (
+        lambda: untrained_body(lambda _, x: x * float("inf")),
+        "its other is inf; a file holds finite numbers only",
+    ),
+    "bound that is no number": (
+        lambda: untrained_body(lambda _, x: x.clamp(max=float("nan"))),
+        "its max is nan; a file holds finite",
+    ),
+    "dropout that ignores eval": (
+        lambda: untrained_body(lambda self, x: self.extra(x), lambda: _KeepsTraining(0.5)),
+        "it drops at random also",
+    ),
+    "padding that never wins, reshaped": (
+        lambda: untrained_body(lambda _, x: F.max_pool2d(F.pad(x, (2, 2, 2, 2), value=-math.inf).flatten(2)[..., None], (2, 1))),
+        "padded with -inf, which only a max pooling",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_a_file_would_get_wrong_is_refused(name):
+    build, message = LATER[name]
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(build().eval(), SHAPE)
