@@ -1,17 +1,12 @@
-"""The rules of docs/architecture.md and docs/house-rules.md, held by reading the source; nothing is imported here."""
+"""The levels of docs/architecture.md and the lengths of docs/house-rules.md, held by reading the source; nothing is imported."""
 
-import ast
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "paretrim"
+from function_bodies import ROOT, blocks, code_files, is_type_or_namespace, long_bodies
+from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, part_of
 
 LEVELS = (
     {"digest", "method", "metric", "visible"},
@@ -62,83 +57,8 @@ LAZY = {
 }
 """Modules that import inside functions, and why. The command line does so throughout: ``--help`` must not wait for torch."""
 
-FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
-
 FILE_LINES = 350
 FUNCTION_LINES = 50
-POSITIONAL_PARAMETERS = 6
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import of one module by another; ``when`` is module, function or types."""
-
-    importer: str
-    imported: str
-    when: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Module:
-    """A source file; ``name`` without the package's own name, empty for the package itself."""
-
-    name: str
-    path: Path
-    tree: ast.Module
-
-
-def _modules() -> tuple[Module, ...]:
-    found = []
-    for path in sorted(SOURCE.rglob("*.py")):
-        parts = path.relative_to(SOURCE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found.append(Module(name, path, ast.parse(path.read_text(encoding="utf-8"))))
-    return tuple(found)
-
-
-MODULES = _modules()
-NAMES = {module.name for module in MODULES}
-
-
-def _imports(module: Module) -> Iterator[Import]:
-    yield from _imports_in(module, module.tree.body, "module")
-
-
-def _imports_in(module: Module, body: list[ast.stmt], when: str) -> Iterator[Import]:
-    for statement in body:
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                yield Import(module.name, alias.name, when, statement.lineno)
-        elif isinstance(statement, ast.ImportFrom):
-            assert statement.level == 0, f"{module.path}:{statement.lineno}: write imports in full"
-            for alias in statement.names:
-                full = f"{statement.module}.{alias.name}"
-                yield Import(
-                    module.name,
-                    full if full.removeprefix("paretrim.") in NAMES else str(statement.module),
-                    when,
-                    statement.lineno,
-                )
-        elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
-            yield from _imports_in(module, statement.body, "types")
-        else:
-            inner = "function" if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)) else when
-            for name in ("body", "orelse", "finalbody"):
-                yield from _imports_in(module, getattr(statement, name, []), inner)
-            for part in (*getattr(statement, "handlers", []), *getattr(statement, "cases", [])):
-                yield from _imports_in(module, part.body, inner)
-
-
-IMPORTS = tuple(found for module in MODULES for found in _imports(module))
-INSIDE = tuple(found for found in IMPORTS if found.imported.startswith("paretrim."))
-"""Imports of modules of the package; ``import paretrim`` itself only gives the version."""
-
-
-def _part(module: str) -> str:
-    """The part of the package, as LEVELS names it, that a module belongs to; ``__main__`` is the command line's other door."""
-    name = module.removeprefix("paretrim.").split(".")[0]
-    return "cli" if name == "__main__" else name
 
 
 def _level(part: str) -> int:
@@ -146,16 +66,6 @@ def _level(part: str) -> int:
         if part in parts:
             return index
     raise AssertionError(f"'{part}' is on no level; give it one in LEVELS and in docs/architecture.md")
-
-
-def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node
-
-
-def _where(module: Module, node: ast.stmt) -> str:
-    return f"{module.path.relative_to(ROOT)}:{node.lineno}"
 
 
 MOST_LEVELS = 12
@@ -168,7 +78,7 @@ def test_the_levels_are_few():
 def test_imports_point_down():
     wrong = []
     for found in INSIDE:
-        here, there = _part(found.importer), _part(found.imported)
+        here, there = part_of(found.importer), part_of(found.imported)
         if not found.importer or here == there:
             continue
         if _level(there) >= _level(here):
@@ -178,7 +88,7 @@ def test_imports_point_down():
 
 def test_the_levels_name_what_exists_and_nothing_else():
     named = [part for parts in LEVELS for part in parts]
-    assert sorted(named) == sorted({_part(name) for name in NAMES if name})
+    assert sorted(named) == sorted({part_of(name) for name in NAMES if name})
 
 
 def test_the_package_itself_imports_nothing_of_its_own_until_asked():
@@ -201,7 +111,9 @@ def test_no_import_cycles():
 
 
 def test_imports_inside_functions_are_few_and_have_a_reason():
-    lazy = {found.importer for found in IMPORTS if found.when == "function" and _part(found.importer) != "cli" and found.importer}
+    lazy = {
+        found.importer for found in IMPORTS if found.when == "function" and part_of(found.importer) != "cli" and found.importer
+    }
     assert lazy == set(LAZY)
 
 
@@ -209,14 +121,14 @@ def test_the_torch_free_zone_imports_only_itself():
     wrong = [
         f"{found.importer}:{found.line} imports {found.imported}"
         for found in IMPORTS
-        if _part(found.importer) in TORCH_FREE and found.when != "types"
-        if found.imported.split(".")[0] == "torch" or (found in INSIDE and _part(found.imported) not in TORCH_FREE)
+        if part_of(found.importer) in TORCH_FREE and found.when != "types"
+        if found.imported.split(".")[0] == "torch" or (found in INSIDE and part_of(found.imported) not in TORCH_FREE)
     ]
     assert not wrong
 
 
 def test_the_torch_free_zone_imports_without_torch():
-    names = sorted(f"paretrim.{name}" for name in NAMES if _part(name) in TORCH_FREE)
+    names = sorted(f"paretrim.{name}" for name in NAMES if part_of(name) in TORCH_FREE)
     program = (
         "import importlib, sys\n"
         "for blocked in ('torch', 'pydantic', 'onnx', 'onnxruntime', 'openvino'): sys.modules[blocked] = None\n"
@@ -230,122 +142,48 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": str(SOURCE.parent), "PATH": ""}
 
 
-def test_only_the_command_line_prints():
-    wrong = [
-        f"{module.path.relative_to(ROOT)}:{node.lineno}"
-        for module in MODULES
-        if _part(module.name) != "cli"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input", "breakpoint")
+@pytest.mark.parametrize("path", code_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_short_and_its_functions_too(path: Path):
+    """In every language; where bodies stand in braces, all that does but classes and namespaces, and with it every function."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
+    assert long_bodies(path, FUNCTION_LINES) == []
+
+
+def test_the_lengths_are_those_of_the_code():
+    text = (
+        "namespace a {\nstruct B : C<D> {\n  int e = '{';  // }\n"
+        '  template <class T>\n  T f(T g) {\n    if (g) {\n      h("}");\n    }\n    return g;\n  }\n};\n}\n'
+    )
+    assert [(head.split("\n")[-1].strip(), lines) for head, lines in blocks(text, ".cpp")] == [
+        ("if (g)", 1),
+        ("T f(T g)", 4),
+        ("struct B : C<D>", 8),
+        ("namespace a", 10),
     ]
-    assert not wrong
+    assert [is_type_or_namespace(head) for head, _ in blocks(text, ".cpp")] == [False, False, True, True]
 
 
-def test_nothing_is_pickled_or_evaluated():
-    """Files are data. ``torch.load`` is allowed with ``weights_only=True`` and ``np.load`` with ``allow_pickle=False`` alone."""
-    wrong = [
-        f"{found.importer}:{found.line}"
-        for found in IMPORTS
-        if found.imported.split(".")[0] in ("pickle", "dill", "shelve", "marshal")
-    ]
-    demanded = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
-    for module in MODULES:
-        for node in ast.walk(module.tree):
-            if not isinstance(node, ast.Call):
-                continue
-            called = ast.unparse(node.func)
-            given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
-            name, value = demanded.get(called, ("", None))
-            if called in ("eval", "exec") or (called in demanded and given.get(name) is not value):
-                wrong.append(f"{module.path.relative_to(ROOT)}:{node.lineno}: {called}")
-    assert not wrong
+def test_the_lengths_of_other_languages_are_those_of_the_code(tmp_path):
+    script = "f() { # of {\n  echo '{' \"}\"\n  g # }\n}\nif x; then\n  y=${z#a}\nfi\n"
+    assert [lines for head, lines in blocks(script, ".sh") if head.endswith("f()")] == [2]
+    page = '(() => {\n  const f = (a) => {\n    g("{"); // }\n    h();\n  };\n  f();\n})();\n'
+    assert [(head, lines) for head, lines in blocks(page, ".js")] == [("const f = (a) =>", 2)]
+    (tmp_path / "a.py").write_text('def f():\n    """Two\n    lines."""\n    a = 1\n\n    return a\n')
+    assert (long_bodies(tmp_path / "a.py", 2), long_bodies(tmp_path / "a.py", 3)) == (["1 f"], [])
+    (tmp_path / "a.h").write_text("int f() {\n  return\n      1;\n}\n")
+    assert (long_bodies(tmp_path / "a.h", 1), long_bodies(tmp_path / "a.h", 2)) == (["int f()"], [])
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name or "paretrim")
-def test_a_module_is_short_and_its_functions_too(module: Module):
-    assert len(module.path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
-    long = [
-        f"{_where(module, function)} {function.name}" for function in _functions(module.tree) if _lines(function) > FUNCTION_LINES
-    ]
-    assert not long
-
-
-def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function's body without its docstring: nobody should write a shorter Raises section to stay below the limit."""
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    return (body[-1].end_lineno or body[-1].lineno) - body[0].lineno + 1 if body else 0
-
-
-def test_functions_take_few_parameters_by_position():
-    wrong = [
-        f"{_where(module, function)} {function.name}"
-        for module in MODULES
-        for function in _functions(module.tree)
-        if len(function.args.posonlyargs) + len(function.args.args) - _bound(function) > POSITIONAL_PARAMETERS
-        # torch.autograd.Function decides the signature of its forward.
-        if not (function.name == "forward" and function.args.args[0].arg == "ctx")
-    ]
-    assert not wrong
-
-
-def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return int(bool(function.args.args) and function.args.args[0].arg in ("self", "cls"))
-
-
-def test_no_function_takes_keywords_it_does_not_name():
-    """Those that it passes on are named in a ``TypedDict``, which type checkers and editors read."""
-    wrong = [
-        f"{_where(module, f)} {f.name}"
-        for module in MODULES
-        for f in _functions(module.tree)
-        if f.args.kwarg and not f.name.startswith("__") and not ast.unparse(f.args.kwarg.annotation).startswith("Unpack[")
-    ]
-    assert not wrong
-
-
-def test_no_star_imports_and_no_vague_names():
-    stars = [
-        _where(module, node)
-        for module in MODULES
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
-    ]
-    vague = [name for name in NAMES if FORBIDDEN_NAMES & set(name.split("."))]
-    assert (stars, vague) == ([], [])
-
-
-def test_everything_public_is_documented():
-    undocumented = []
-    for module in MODULES:
-        if not ast.get_docstring(module.tree):
-            undocumented.append(module.name)
-        undocumented.extend(
-            f"{_where(module, node)} {node.name}"
-            for node in ast.walk(module.tree)
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-            if not node.name.startswith("_") and node in module.tree.body and not ast.get_docstring(node)
-        )
-    assert not undocumented
-
-
-def test_every_test_file_has_a_name_of_its_own():
-    """Test folders are no packages, so two files of one name could not be collected together."""
-    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
-    assert sorted(names) == sorted(set(names))
-
-
-def test_the_version_is_written_once():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["dynamic"] == ["version"]
-    source = project["tool"]["scikit-build"]["metadata"]["version"]
-    assert source == {"provider": "scikit_build_core.metadata.regex", "input": "src/paretrim/__init__.py"}
-    assigned = [
-        module.name
-        for module in MODULES
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__version__" for t in node.targets)
-    ]
-    assert assigned == [""]
+def test_what_a_program_wrote_is_no_code_and_what_people_wrote_is():
+    found = {str(path.relative_to(ROOT)) for path in code_files()}
+    assert "native/graph/operations.inc" not in found
+    assert {
+        "check",
+        "src/paretrim/report/page.js",
+        "tests/test_architecture.py",
+        "scripts/native.sh",
+        "examples/classify.c",
+    } <= found
 
 
 def test_the_levels_are_those_of_the_document():
