@@ -14,6 +14,7 @@ from paretrim.deploy.layer_check import check_layers
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.graph import interpreter
 from paretrim.graph.operations.table import OPERATIONS
+from paretrim.graph.types import INPUT, InputSpec, Node, ValueType
 from paretrim.runtime import Session, plan
 
 
@@ -38,7 +39,7 @@ def test_a_right_file_passes(seed, pixels, work):
 
 
 def test_only_some_channels_are_computed(little, monkeypatch):
-    """One for each group, and of no layer always the first."""
+    """One, and of no layer always the first."""
     graph, images = drawn(3)
     computed = {}
 
@@ -54,7 +55,7 @@ def test_only_some_channels_are_computed(little, monkeypatch):
     layers = [node for node in graph.nodes if "weight" in node.tensors]
     assert len(layers) > 3
     for node in layers:
-        assert computed[node.name][0] == node.attributes.get("groups", 1)
+        assert computed[node.name][0] == 1
     steps = [step.name.split(" + ") for step in session.network.layers]
     fused = {name: first for first, *others in steps for name in others if "weight" in whole[first].tensors}
     assert fused
@@ -64,6 +65,36 @@ def test_only_some_channels_are_computed(little, monkeypatch):
         elif "weight" not in node.tensors:
             assert computed[name] == node.type.shape
     assert {layer_check._channels(node, 0.01)[0] > 0 for node in layers if node.attributes.get("groups", 1) == 1} >= {True}
+
+
+@pytest.mark.parametrize(
+    ("groups", "share", "expected"),
+    [
+        (1, 0.5, 12),
+        (4, 0.5, 12),  # of every group the same
+        (4, 0.25, 8),
+        (4, 0.125, 3),  # one of three groups
+        (8, 1e-6, 1),
+        (24, 0.25, 6),
+        (24, 1, None),
+    ],
+)
+def test_channels_of_a_layer_with_groups(groups, share, expected):
+    """As many as the share says, of groups that lie apart; the part computes what the layer computes there."""
+    rng = np.random.default_rng(0)
+    shape, tensors = (24, 5, 5), {"weight": rng.normal(0, 1, (24, 24 // groups, 3, 3)).astype(np.float32)}
+    node = Node("a", "conv2d", (INPUT,), ValueType(shape), {"groups": groups, "padding": (1, 1, 1, 1)}, tensors)
+    channels = layer_check._channels(node, share)
+    if expected is None:
+        assert channels is None
+        return
+    assert len(channels) == len({*channels}) == expected
+    assert list(channels) == sorted(channels)
+    x = rng.normal(0, 1, (2, *shape)).astype(np.float32)
+    part, reads = layer_check._part(node, channels)
+    kinds, spec = (ValueType(shape),), InputSpec(shape)
+    found = interpreter.compute(part, (x if reads is None else x[:, reads],), kinds, spec)
+    np.testing.assert_array_equal(found, interpreter.compute(node, (x,), kinds, spec)[:, channels])
 
 
 @pytest.mark.parametrize("part", ["weight", "bias"])

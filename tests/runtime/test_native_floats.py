@@ -112,6 +112,35 @@ def test_a_sum_is_formed_by_channels_then_rows_then_columns():
     assert backwards != found[:, :2, 0, 0].ravel().tolist()  # another order gives other numbers
 
 
+@pytest.mark.parametrize("unit", [1.0, 2.0**-60, 2.0**-64])
+def test_every_step_of_a_long_sum_is_rounded_once(unit):
+    """Many sums lie so near half-way between two float32 that float64 sees no difference; with the last unit, subnormal ones."""
+    rng = np.random.default_rng(1)
+    near = np.float64([1 + 2**-23, 1 - 2**-23])
+    images = np.float32(unit * 2.0 ** rng.integers(-12, -8, (1, 40, 2, 2)) * rng.choice(near, (1, 40, 2, 2)))
+    weight = np.float32(unit * 2.0**-12 * rng.choice([*near, *-near], (3, 40, 1, 1)))
+    start = np.float32(unit * unit * rng.uniform(1, 1.5, 3))
+    found = windows.sum_in_order(images, weight, start, Windows((1, 1), (1, 1), (0, 0, 0, 0)), groups=1)
+    twice = np.empty_like(found)
+    for output, y, x in np.ndindex(found.shape[1:]):
+        numbers, factors = images[0, :, y, x], weight[output].ravel()
+        assert found[0, output, y, x] == one_sum(numbers, factors, start[output])
+        total = start[output]
+        for number, factor in zip(numbers, factors, strict=True):
+            total = np.float32(float(total) + float(number) * float(factor))
+        twice[0, output, y, x] = total
+    assert (twice != found).any()  # what two roundings give
+
+
+def test_a_subnormal_sum_is_rounded_once():
+    """Alone, so that no sum of another size gives a reason for care: just below half-way, which float64 takes for half-way."""
+    image, weight, start = np.float32([2.0**-75 * (1 - 2**-23), 2.0**-75 * (1 + 2**-23), 2.0**-127 + 2.0**-149]).reshape(3, 1)
+    one = Windows((1, 1), (1, 1), (0, 0, 0, 0))
+    found = windows.sum_in_order(image.reshape(1, 1, 1, 1), weight.reshape(1, 1, 1, 1), start, one, groups=1)
+    assert found.item() == one_sum(image, weight, start[0]) == start[0]
+    assert np.float32(float(start[0]) + float(image[0]) * float(weight[0])) != start[0]  # what two roundings give
+
+
 def test_a_sum_that_ends_in_zero_has_no_sign():
     tensors = {"weight": np.array([[1.0], [-1.0], [0.0]], np.float32), "bias": np.array([-0.0, -0.0, -0.0], np.float32)}
     flat = Node("flat", "flatten", (INPUT,), ValueType((1,)))

@@ -19,7 +19,7 @@ from paretrim.errors import ExportMismatch
 from paretrim.graph.interpreter import affordable_share, compute, rounds_elsewhere
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, FloatArray, Graph, Node
+from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values
 from paretrim.runtime import Session
 
@@ -42,11 +42,12 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
     outputs = session.outputs(images)
     values: dict[str, Values] = {INPUT: images, **session.step_values(images)}
     within: dict[str, _Part] = {}
-    share = affordable_share(graph) / len(images)
+    share, types = affordable_share(graph) / len(images), graph.types
     for node in _needed(graph):
         held = next((within[name] for name in node.inputs if name in within), None)
         channels = _channels(node, share) if held is None else held.channels
-        expected = _computed(graph, node, channels, values, within)
+        kinds = tuple(types[name] for name in node.inputs)
+        expected = _computed(node, kinds, graph.input, channels=channels, values=values, within=within)
         if OPERATIONS[node.op].same_values:  # the runtime often has no second copy
             values.setdefault(node.name, expected)
         if node.name not in values:
@@ -86,17 +87,23 @@ def _needed(graph: Graph) -> list[Node]:
 
 
 def _computed(
-    graph: Graph, node: Node, channels: Values | None, values: Mapping[str, Values], within: Mapping[str, _Part]
+    node: Node,
+    types: tuple[ValueType, ...],
+    spec: InputSpec,
+    *,
+    channels: Values | None,
+    values: Mapping[str, Values],
+    within: Mapping[str, _Part],
 ) -> Values:
-    """These channels of a node by the interpreter: a layer reads all of its inputs, what is fused with one the same channels."""
+    """These channels of a node by the interpreter: a layer reads all inputs of their groups, what is fused with it the same."""
+    part, reads = (node, None) if channels is None else _part(node, channels)
 
     def read(name: str) -> Values:
         if name in within:
             return within[name].value
-        return values[name] if channels is None or node.op in WEIGHTED else values[name][:, channels]
+        return values[name] if reads is None else values[name][:, reads]
 
-    part = node if channels is None else _part(node, channels)
-    return compute(part, tuple(map(read, node.inputs)), tuple(graph.types[name] for name in node.inputs), graph.input)
+    return compute(part, tuple(map(read, node.inputs)), types, spec)
 
 
 def same(actual: Values, expected: Values, *, exact: bool) -> bool:
@@ -107,15 +114,26 @@ def same(actual: Values, expected: Values, *, exact: bool) -> bool:
 
 
 def _channels(node: Node, share: float) -> Values | None:
-    """The output channels of a layer that are computed, of every group the same; None for all, and for what has no weight."""
+    """The output channels of a layer that are computed; None for all, and for what has no weight.
+
+    Of every group the same ones; but where one of each group is too much, one of some groups.
+    """
     if node.op not in WEIGHTED or share >= 1:
         return None
-    outputs = len(node.tensors["weight"])
-    groups = settings_of(node).integer("groups") if node.op == "conv2d" else 1
+    outputs, groups = len(node.tensors["weight"]), _groups(node)
     size = outputs // groups
-    count = max(1, round(share * size))
-    within = (np.arange(count) * size // count + node_offset(node)) % size
-    return np.sort((np.arange(groups)[:, None] * size + within).reshape(-1))
+    some = groups if share * size >= 1 else max(1, round(share * outputs))
+    within = _spread(max(1, round(share * size)), size, node_offset(node))
+    return (_spread(min(some, groups), groups, node_offset(node))[:, None] * size + within).reshape(-1)
+
+
+def _spread(count: int, size: int, offset: int) -> Values:
+    """So many of 0 .. size - 1, ascending and about evenly spaced."""
+    return np.sort((np.arange(count) * size // count + offset) % size)
+
+
+def _groups(node: Node) -> int:
+    return settings_of(node).integer("groups") if node.op == "conv2d" else 1
 
 
 def node_offset(node: Node) -> int:
@@ -123,6 +141,16 @@ def node_offset(node: Node) -> int:
     return sum(map(ord, node.name))
 
 
-def _part(node: Node, channels: Values) -> Node:
+def _part(node: Node, channels: Values) -> tuple[Node, Values | None]:
+    """A node that computes these channels of another, and the channels of the inputs that it reads; None for all."""
     kind = replace(node.type, shape=(len(channels), *node.type.shape[1:]))
-    return replace(node, type=kind, tensors={name: tensor[channels] for name, tensor in node.tensors.items()})
+    part = replace(node, type=kind, tensors={name: tensor[channels] for name, tensor in node.tensors.items()})
+    groups = _groups(node)
+    if node.op not in WEIGHTED:
+        return part, channels
+    if groups == 1:
+        return part, None
+    depth = node.tensors["weight"].shape[1]
+    taken = np.unique(channels // (node.type.shape[0] // groups))
+    reads = (taken[:, None] * depth + np.arange(depth)).reshape(-1)
+    return replace(part, attributes={**node.attributes, "groups": len(taken)}), reads

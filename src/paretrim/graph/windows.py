@@ -21,6 +21,9 @@ CACHED_BYTES = 2**21
 SUMMED_AT_ONCE = 2**14
 """Sums in float32 that are formed at once: they, and as many products, stay in cache."""
 
+ADDED_AT_ONCE = 2**15
+"""Products that are formed, and sums that are looked at, at once, one behind the other where sums are few."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -107,41 +110,71 @@ def sum_in_order(images: Values, weight: Values, start: Values, windows: Windows
     A sum begins at ``start`` [Co]; to it are added number times weight by input channels, then rows, then columns of the kernel,
     each with one rounding to float32 (fused multiply-add). At the end 0 is added, which leaves no negative zero.
     """
-    count, outputs = len(images), len(weight)
+    count, (outputs, depth) = len(images), weight.shape[:2]
     down, across = windows.extents(images.shape)
     padded = windows.pad(images, 0)
-    seen = np.empty((groups, weight.shape[1], *windows.window, count, down * across))
+    seen = np.empty((depth, *windows.window, groups, count, down * across))
     for i, j, values in windows.positions(padded, (down, across)):
-        seen[:, :, i, j] = values.reshape(count, groups, weight.shape[1], -1).transpose(1, 2, 0, 3)
-    terms = seen.reshape(groups, -1, count * down * across)
-    factors = weight.astype(np.float64).reshape(groups, outputs // groups, -1, 1)
+        seen[:, i, j] = values.reshape(count, groups, depth, -1).transpose(2, 1, 0, 3)
+    terms = seen.reshape(-1, groups, 1, count * down * across)
+    factors = weight.reshape(groups, outputs // groups, -1, 1).transpose(2, 0, 1, 3).astype(np.float64)
     small = any(((magnitude > 0) & (magnitude < 2.0**-51)).any() for magnitude in (np.abs(weight), np.abs(images)))
     result = np.empty((groups, outputs // groups, count * down * across), np.float32)
     step = max(1, SUMMED_AT_ONCE // outputs)
     for first in range(0, result.shape[2], step):
         sums = result[:, :, first : first + step]
         sums[...] = start.reshape(groups, -1, 1)
-        total = sums.astype(np.float64)
-        product, exact, bits = np.empty_like(total), np.empty_like(total), np.empty(total.shape, np.int64)
-        for k in range(terms.shape[1]):
-            np.multiply(factors[:, :, k], terms[:, None, k, first : first + step], out=product)  # exact in float64
-            np.add(total, product, out=exact)
-            np.bitwise_and(exact.view(np.int64), _BELOW_FLOAT32, out=bits)
-            if small or (bits == _HALF_WAY).any():
-                _round_to_odd(exact, total, product)
-            sums[...] = exact
-            total[...] = sums
+        _add_in_order(sums, factors, terms[..., first : first + step], small=small)
         np.add(sums, np.float32(0), out=sums)
     by_image = result.reshape(outputs, count, down, across).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(by_image)
 
 
+def _add_in_order(sums: Values, factors: Values, terms: Values, *, small: bool) -> None:
+    """Add to float32 sums [G, O, P] the products of factors [K, G, O, 1] and terms [K, G, 1, P], float64, one after the other.
+
+    Some products at a time are added with two roundings. If one of these sums may be another than with a single rounding, those
+    are added again with care. ``small`` says that there are factors other than 0 below 2^-51.
+    """
+    at_once = min(len(factors), max(1, ADDED_AT_ONCE // sums.size))
+    products, exact = np.empty((at_once, *sums.shape)), np.empty((at_once, *sums.shape))
+    rounded, bits = np.empty(sums.shape, np.float32), np.empty(exact.shape, np.int64)
+    for first in range(0, len(factors), at_once):
+        count = min(at_once, len(factors) - first)
+        np.multiply(factors[first : first + count], terms[first : first + count], out=products[:count])  # exact in float64
+        rounded[...] = sums
+        for product, total in zip(products[:count], exact, strict=False):
+            np.add(rounded, product, out=total)
+            rounded[...] = total
+        np.bitwise_and(exact[:count].view(np.int64), _BELOW_FLOAT32, out=bits[:count])
+        if (bits[:count] == _HALF_WAY).any() or (small and _any_subnormal(exact[:count])):
+            _add_with_care(sums, products[:count])
+        else:
+            sums[...] = rounded
+
+
 _BELOW_FLOAT32, _HALF_WAY = 2**29 - 1, 2**28
 """Bits of a float64 that float32 lacks, and those of one half-way between two float32.
 
-Where all factors are 0 or at least 2^-51 in size, rounding to float64 and then to float32 differs from one rounding only there: a
-sum below the normal numbers of float32, which has fewer bits for it, is then a multiple of its smallest number.
+Rounding to float64 and then to float32 differs from one rounding only where the float64 is half-way between two float32. Below
+the normal numbers of float32, which has fewer bits there, half-way looks otherwise; but where all factors are 0 or at least 2^-51
+in size, such a sum is a multiple of the smallest float32, and exact.
 """
+
+
+def _any_subnormal(totals: Values) -> bool:
+    """Whether a float64 other than 0 is below the normal numbers of float32."""
+    sizes = np.abs(totals)
+    return bool(((sizes > 0) & (sizes < np.finfo(np.float32).tiny)).any())
+
+
+def _add_with_care(sums: Values, products: Values) -> None:
+    """Add products [K, ...], float64, to float32 sums [...], each with one rounding."""
+    for product in products:
+        before = sums.astype(np.float64)
+        total = before + product
+        _round_to_odd(total, before, product)
+        sums[...] = total
 
 
 def _round_to_odd(total: Values, first: Values, second: Values) -> None:
