@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <string>
 
 #include "plan/convolution.h"
 #include "plan/together.h"
@@ -165,8 +166,16 @@ double work_of_choosing(const WeightedLayer& layer, const Survivors& survivors) 
 }
 
 Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels) {
+  const Pair& kernel = layer.geometry.kernel;
+  if (kernel.vertical * kernel.horizontal > most_positions) {
+    throw std::length_error("its kernel has " + std::to_string(kernel.vertical * kernel.horizontal) + " positions, of at most " +
+                            std::to_string(most_positions));
+  }
   std::vector<Guess> candidates = guesses(layer, survivors, pool.threads(), kernels);
-  if (candidates.empty()) throw std::length_error("a layer's input is too large for 32-bit offsets");
+  if (candidates.empty()) {
+    throw std::length_error("what its kernel covers of the input would take more than " + std::to_string(most_copied_bytes) +
+                            " bytes for each thread; make the kernel or the images smaller");
+  }
   if (!measure || candidates.size() == 1) return candidates.front().choice;
   candidates.resize(std::min(measured_candidates, candidates.size()));
   std::int64_t room = 0;

@@ -242,14 +242,30 @@ View view_for(const Choice& choice, const WeightedLayer& layer) {
   return View::make(choice.view, band);
 }
 
+namespace {
+
+// Whether rows of dense weights as long as the view, as a single pixel takes them, would be far more than the layer's weights:
+// with many groups they hold hardly anything but zeros, and take memory that grows with the square of the channels.
+bool mostly_padding(const View& view, const WeightedLayer& layer) {
+  constexpr double spare = 1 << 20;
+  const Geometry& g = layer.geometry;
+  const auto row = static_cast<double>(view.kind == ViewKind::in_place ? g.in.bytes() : view.bytes);
+  const double weights = static_cast<double>(g.out.channels) * static_cast<double>(g.in.bytes() / g.in.pixels()) *
+                         static_cast<double>(g.kernel.vertical * g.kernel.horizontal) / static_cast<double>(layer.groups);
+  return row * static_cast<double>(g.out.channels) > 16 * (weights + spare);
+}
+
+}  // namespace
+
 bool possible(const Choice& choice, const WeightedLayer& layer, const Kernels& kernels) {
+  if (layer.geometry.kernel.vertical * layer.geometry.kernel.horizontal > most_positions) return false;
   const auto views = View::possible(layer.geometry);
   return std::find(views.begin(), views.end(), choice.view) != views.end() &&
          possible(choice, view_for(choice, layer), layer, kernels);
 }
 
 bool possible(const Choice& choice, const View& view, const WeightedLayer& layer, const Kernels& kernels) {
-  if (view.bytes > std::numeric_limits<std::uint32_t>::max()) return false;  // as offsets have
+  if (view.bytes > most_copied_bytes) return false;
   const Slices slices = slices_of(layer);
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
   if (slices.count > 1 && slices.out_planes * layer.channels_of_a_plane() % choice.grouped != 0)
@@ -257,7 +273,8 @@ bool possible(const Choice& choice, const View& view, const WeightedLayer& layer
   // No band may be empty.
   if ((choice.bands - 1) * rows_of_a_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
   if (layer.geometry.out.pixels() == 1)
-    return choice.vectors == 1 && choice.passes == 1 && (choice.grouped == 1 || choice.grouped == most_grouped);
+    return choice.vectors == 1 && choice.passes == 1 &&
+           (choice.grouped == 1 || (choice.grouped == most_grouped && !mostly_padding(view, layer)));
   for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
     const bool known = choice.grouped == 1 ? sparse_tile(kernels, layer.element, vectors) != nullptr
                                            : dense_tile(kernels, layer.element, choice.grouped, vectors) != nullptr;

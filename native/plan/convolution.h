@@ -108,6 +108,13 @@ std::vector<std::int32_t> initial_sums(const WeightedLayer& layer);
 inline constexpr int most_passes = 8;
 inline constexpr int most_bands = 64;
 
+// Of the copies of a band, for each thread: a small file may hold a kernel whose copies would be gigabytes. Offsets are 32 bits
+// wide.
+inline constexpr std::int64_t most_copied_bytes = std::int64_t{1} << 27;
+
+// Positions of a kernel, each of which takes memory in every view: 256 x 256.
+inline constexpr std::int64_t most_positions = std::int64_t{1} << 16;
+
 // How a layer is computed. Its text form is what LayerReport::kernel shows and what saved choices hold.
 struct Choice {
   ViewKind view = ViewKind::in_place;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "plan/picks.h"
 
@@ -69,6 +71,15 @@ class RowCopier final : public Copier {
   const Kernels& kernels_;
 };
 
+// Of one plane.
+std::int64_t pixels_of_copies(ViewKind kind, const Geometry& whole) {
+  std::int64_t pixels = 0;
+  for (const Copy& copy : View::make(kind, whole).copies) pixels += copy.rows * whole.out.width;
+  return pixels;
+}
+
+constexpr std::int64_t most_mask_bytes = 1 << 24;  // of a layer; huge kernels do without masks
+
 // One bit a pixel of a copy: whether it lies in the image.
 std::vector<std::uint16_t> masks_of(const Copy& copy, const Geometry& g) {
   const std::int64_t pixels = copy.rows * g.out.width;
@@ -105,10 +116,10 @@ class FlatCopier final : public Copier {
     }
   }
 
-  static bool apply(const Geometry& whole) {
+  static bool apply(ViewKind kind, const Geometry& whole) {
     // On one pixel, planes are not whole cache lines.
     return whole.stride.vertical == 1 && whole.stride.horizontal == 1 && whole.in.width == whole.out.width &&
-           whole.out.pixels() > 1;
+           whole.out.pixels() > 1 && pixels_of_copies(kind, whole) <= 8 * most_mask_bytes;
   }
 
   void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
@@ -145,9 +156,8 @@ class PickCopier final : public Copier {
   // Whether the picks are few enough to stay in the cache while many planes use them, planes are whole cache lines, and places in
   // them fit a pick.
   static bool apply(ViewKind kind, const Geometry& whole) {
-    std::int64_t pixels = 0;
-    for (const Copy& copy : View::make(kind, whole).copies) pixels += copy.rows * whole.out.width;
-    return pixels <= 4096 && whole.out.pixels() > 1 && whole.in.pitch() <= std::numeric_limits<std::int32_t>::max();
+    return pixels_of_copies(kind, whole) <= 4096 && whole.out.pixels() > 1 &&
+           whole.in.pitch() <= std::numeric_limits<std::int32_t>::max();
   }
 
   void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
@@ -215,17 +225,20 @@ View View::make(ViewKind kind, const Geometry& g) {
     view.copies.push_back({0, 0, g.in.height, 0, g.in.pitch()});
     return view;
   }
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> numbers;  // of the copies, by line and column of the kernel
   for (std::int64_t position = 0; position < count; ++position) {
     const std::int64_t down = position / g.kernel.horizontal * g.dilation.vertical;
     const std::int64_t column = position % g.kernel.horizontal * g.dilation.horizontal - g.padding.left;
     const std::int64_t phase = kind == ViewKind::positions ? down : down % g.stride.vertical;
     const std::int64_t ahead = (down - phase) / g.stride.vertical;
     const std::int64_t row = phase - g.padding.top;
-    const auto same = [&](const Copy& copy) { return copy.row == row && copy.column == column; };
-    auto found = std::find_if(view.copies.begin(), view.copies.end(), same);
-    if (found == view.copies.end()) found = view.copies.insert(view.copies.end(), Copy{row, column, 0, 0, 0});
-    found->rows = std::max(found->rows, g.out.height + ahead);
-    view.copy_of[static_cast<std::size_t>(position)] = found - view.copies.begin();
+    // Every kernel position has a copy of its own, or shares one with those of its column that are whole strides away.
+    const std::int64_t line = kind == ViewKind::positions ? position / g.kernel.horizontal : phase;
+    const auto [known, is_new] = numbers.try_emplace({line, position % g.kernel.horizontal}, view.copies.size());
+    if (is_new) view.copies.push_back({row, column, 0, 0, 0});
+    Copy& copy = view.copies[known->second];
+    copy.rows = std::max(copy.rows, g.out.height + ahead);
+    view.copy_of[static_cast<std::size_t>(position)] = static_cast<std::int64_t>(known->second);
     view.row_of[static_cast<std::size_t>(position)] = ahead;
   }
   for (Copy& copy : view.copies) {
@@ -251,7 +264,7 @@ std::int64_t View::offset(std::int64_t position, std::int64_t plane) const {
 }
 
 std::unique_ptr<Copier> copier_of(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels) {
-  if (FlatCopier::apply(whole)) return std::make_unique<FlatCopier>(view, whole, zero_point, kernels);
+  if (FlatCopier::apply(view.kind, whole)) return std::make_unique<FlatCopier>(view, whole, zero_point, kernels);
   if (PickCopier::apply(view.kind, whole)) return std::make_unique<PickCopier>(view, whole, zero_point, kernels);
   return std::make_unique<RowCopier>(view, whole, zero_point, kernels);
 }
