@@ -5,15 +5,14 @@ python benchmarks/agreement_page.py
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from page_parts import Line, read
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "agreement.jsonl"
 PAGE = ROOT / "docs" / "studies" / "agreement.md"
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/agreement_page.py from results/agreement.jsonl; do not edit. -->
 
@@ -37,11 +36,6 @@ python benchmarks/agreement_page.py                                             
 """
 
 COLUMNS = ("network", "images", "float", "8 bits", "native", "same bits", "ONNX Runtime", "parts at", "OpenVINO", "parts at")
-
-
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def page(lines: Sequence[Line]) -> str:

@@ -5,18 +5,17 @@ python benchmarks/allocations_page.py
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from page_parts import Line, number, read
 
 from paretrim.intervals import mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "allocations.jsonl"
 PAGE = ROOT / "docs" / "studies" / "allocations.md"
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/allocations_page.py from results/allocations.jsonl; do not edit. -->
 
@@ -43,23 +42,18 @@ ABOUT = {
 }
 
 
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
     tables: dict[tuple[str, float], dict[str, dict[int, Line]]] = defaultdict(lambda: defaultdict(dict))
     for line in lines:
-        tables[str(line["network"]), _number(line, "zeros_of_reference")][str(line["split"])][int(str(line["seed"]))] = line
+        tables[str(line["network"]), number(line, "zeros_of_reference")][str(line["split"])][int(str(line["seed"]))] = line
     text = HEAD
     for (network, reference), splits in sorted(tables.items()):
         seeds = max(map(len, splits.values()))
         text += f"\n## {network}: the time of {ABOUT[network].format(reference=reference)}, {seeds} seed{'s' * (seeds > 1)}\n\n"
         text += "| split | zeros | accuracy | against global |\n|---|---|---|---|\n"
         for split, found in splits.items():
-            zeros, accuracy = (sum(_number(line, key) for line in found.values()) / len(found) for key in ("zeros", "accuracy"))
+            zeros, accuracy = (sum(number(line, key) for line in found.values()) / len(found) for key in ("zeros", "accuracy"))
             text += f"| {split} | {100 * zeros:.1f} % | {100 * accuracy:.2f} % | {_against(found, splits['global'])} |\n"
     return text
 
@@ -67,15 +61,11 @@ def page(lines: Sequence[Line]) -> str:
 def _against(found: Mapping[int, Line], other: Mapping[int, Line]) -> str:
     if found is other:
         return "–"
-    differences = [100 * (_number(line, "accuracy") - _number(other[seed], "accuracy")) for seed, line in found.items()]
+    differences = [100 * (number(line, "accuracy") - number(other[seed], "accuracy")) for seed, line in found.items()]
     if len(differences) == 1:
         return f"{differences[0]:+.2f}"
     gain = mean_interval(differences)
     return f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
-
-
-def _number(line: Line, name: str) -> float:
-    return float(str(line[name]))
 
 
 if __name__ == "__main__":

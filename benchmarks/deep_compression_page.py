@@ -5,18 +5,17 @@ python benchmarks/deep_compression_page.py
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from page_parts import Line, number, read
 
 from paretrim.intervals import Estimate, mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "deep-compression.jsonl"
 PAGE = ROOT / "docs" / "studies" / "deep-compression.md"
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/deep_compression_page.py from results/deep-compression.jsonl; do not edit. -->
 
@@ -36,19 +35,14 @@ python benchmarks/deep_compression_page.py                                   # w
 """
 
 
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def times_smaller(lines: Sequence[Line]) -> Estimate:
     """Float parameters over the file, with its interval over seeds."""
-    return mean_interval([_number(line, "float_bytes") / _number(line, "bytes") for line in lines])
+    return mean_interval([number(line, "float_bytes") / number(line, "bytes") for line in lines])
 
 
 def change(lines: Sequence[Line]) -> Estimate:
     """Accuracy against the float network of the same seed, a fraction with its interval."""
-    return mean_interval([_number(line, "accuracy") - _number(line, "float") for line in lines])
+    return mean_interval([number(line, "accuracy") - number(line, "float") for line in lines])
 
 
 def by_network(lines: Sequence[Line]) -> dict[str, dict[str, list[Line]]]:
@@ -61,27 +55,23 @@ def by_network(lines: Sequence[Line]) -> dict[str, dict[str, list[Line]]]:
 
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
-    images, seeds = int(_number(lines[0], "images")), len({line["seed"] for line in lines})
+    images, seeds = int(number(lines[0], "images")), len({line["seed"] for line in lines})
     text = HEAD.format(images=images, one=100 / images, seeds=seeds)
     for network, ways in by_network(lines).items():
         text += f"\n## {network}\n\n| way | accuracy | change | bytes | times |\n|---|---|---|---|---|\n"
         for way, own in ways.items():
             accuracy, changed, smaller = (
-                mean_interval([_number(line, "accuracy") for line in own]),
+                mean_interval([number(line, "accuracy") for line in own]),
                 change(own),
                 times_smaller(own),
             )
-            size = sum(_number(line, "bytes") for line in own) / len(own)
+            size = sum(number(line, "bytes") for line in own) / len(own)
             text += (
                 f"| {way} | {100 * accuracy.value:.1f} ± {100 * (accuracy.high - accuracy.value):.1f} % "
                 f"| {100 * changed.value:+.2f} [{100 * changed.low:+.2f}, {100 * changed.high:+.2f}] "
                 f"| {size:,.0f} | {smaller.value:.1f} ± {smaller.high - smaller.value:.1f} |\n"
             )
     return text
-
-
-def _number(line: Line, name: str) -> float:
-    return float(str(line[name]))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ python benchmarks/mixed_precision_page.py
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from page_parts import Line, number, read
 
 from paretrim.intervals import Estimate, mean_interval
 
@@ -17,8 +18,6 @@ PAGE = ROOT / "docs" / "studies" / "mixed-precision.md"
 FLOAT = "float"
 MATCHED = ", bits as "
 """Between a way and the case whose bits it spends."""
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/mixed_precision_page.py from results/mixed-precision.jsonl; do not edit. -->
 
@@ -43,17 +42,12 @@ COLUMNS = """| way | bits a weight | bytes | accuracy | against |
 """
 
 
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
     text = HEAD.format(seeds=" or ".join(map(str, sorted({len(by_case(lines, one)[FLOAT]) for one in networks(lines)}))))
     for network in networks(lines):
         cases = by_case(lines, network)
-        dense = _number(cases.pop(FLOAT)[0], "accuracy")
+        dense = number(cases.pop(FLOAT)[0], "accuracy")
         text += f"\n## {network}, {100 * dense:.2f} % in float32\n\n{COLUMNS}"
         for case, own in cases.items():
             way, _, other = case.partition(MATCHED)
@@ -72,14 +66,14 @@ def networks(lines: Sequence[Line]) -> list[str]:
 def by_case(lines: Sequence[Line], network: str) -> dict[str, list[Line]]:
     """The lines of a network by case; each list is in the order of seeds."""
     found: dict[str, list[Line]] = {}
-    for line in sorted((line for line in lines if line["network"] == network), key=lambda line: _number(line, "seed")):
+    for line in sorted((line for line in lines if line["network"] == network), key=lambda line: number(line, "seed")):
         found.setdefault(str(line["case"]), []).append(line)
     return found
 
 
 def difference(one: Sequence[Line], other: Sequence[Line]) -> Estimate:
     """Accuracy of one case less that of another, paired by seed."""
-    return mean_interval([_number(mine, "accuracy") - _number(its, "accuracy") for mine, its in zip(one, other, strict=True)])
+    return mean_interval([number(mine, "accuracy") - number(its, "accuracy") for mine, its in zip(one, other, strict=True)])
 
 
 def points(value: Estimate) -> str:
@@ -88,15 +82,11 @@ def points(value: Estimate) -> str:
 
 
 def _mean(lines: Sequence[Line], name: str) -> Estimate:
-    return mean_interval([_number(line, name) for line in lines])
+    return mean_interval([number(line, name) for line in lines])
 
 
 def _percent(value: Estimate) -> str:
     return f"{100 * value.value:.2f} ± {100 * (value.high - value.value):.2f} %"
-
-
-def _number(line: Line, name: str) -> float:
-    return float(str(line[name]))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ python benchmarks/number_formats_page.py
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from page_parts import Line, number, read
 
 from paretrim.intervals import accuracy_interval
 
@@ -16,8 +17,6 @@ LINES = ROOT / "results" / "number-formats.jsonl"
 PAGE = ROOT / "docs" / "studies" / "number-formats.md"
 RUNTIMES = {"paretrim": "Paretrim", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 IMAGES = 10_000
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/number_formats_page.py from results/number-formats.jsonl; do not edit. -->
 
@@ -42,11 +41,6 @@ float32 in milliseconds). {cpu}. The sessions of the three runtimes are separate
 """
 
 
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
     typical = accuracy_interval(round(0.92 * IMAGES), IMAGES)
@@ -60,18 +54,18 @@ def page(lines: Sequence[Line]) -> str:
 
 def _table(own: Sequence[Line], timed: Sequence[Line]) -> str:
     found = [line for line in own if line["kind"] == "accuracy"]
-    dense = _number(found[0], "accuracy")
+    dense = number(found[0], "accuracy")
     runtimes = [name for name in RUNTIMES if any(line["runtime"] == name for line in timed)]
     headings = ["format", "accuracy", "change", "`.trim` bytes", "ONNX bytes", *(RUNTIMES[name] for name in runtimes)]
     rows = [headings, ["---"] * len(headings)]
     for line in found:
-        accuracy = _number(line, "accuracy")
-        onnx = f"{_number(line, 'onnx_bytes'):,.0f}" if "onnx_bytes" in line else "none"
+        accuracy = number(line, "accuracy")
+        onnx = f"{number(line, 'onnx_bytes'):,.0f}" if "onnx_bytes" in line else "none"
         cells = [
             str(line["case"]),
             f"{100 * accuracy:.2f} %",
             f"{100 * (accuracy - dense):+.2f}",
-            f"{_number(line, 'bytes'):,.0f}",
+            f"{number(line, 'bytes'):,.0f}",
             onnx,
         ]
         rows.append([*cells, *(_latency(timed, str(line["case"]), name, line is found[0]) for name in runtimes)])
@@ -82,8 +76,8 @@ def _latency(timed: Sequence[Line], case: str, runtime: str, is_baseline: bool) 
     for line in timed:
         if (line["case"], line["runtime"]) == (case, runtime):
             if is_baseline:
-                return f"{_number(_part(line, 'p50_ms'), 'value'):.3f} ms"
-            value, low, high = (_number(_part(line, "speedup"), name) for name in ("value", "low", "high"))
+                return f"{number(_part(line, 'p50_ms'), 'value'):.3f} ms"
+            value, low, high = (number(_part(line, "speedup"), name) for name in ("value", "low", "high"))
             return f"{value:.2f} ({low:.2f} to {high:.2f})"
     return "–"
 
@@ -104,10 +98,6 @@ def _listed(line: Line, name: str) -> list[object]:
     found = line[name]
     assert isinstance(found, list)
     return found
-
-
-def _number(line: Line, name: str) -> float:
-    return float(str(line[name]))
 
 
 if __name__ == "__main__":

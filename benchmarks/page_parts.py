@@ -1,6 +1,22 @@
-"""The part of a page of docs/ that a command writes: what lies between two markers."""
+"""What pages of docs/ that are made of stored lines share: the lines, the numbers in them, and the part between two markers."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+Line = Mapping[str, object]
+
+
+def read(path: Path) -> list[Line]:
+    """The stored lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def number(line: Line, name: str) -> float:
+    """A number of a line."""
+    return float(str(line[name]))
 
 
 def with_part(page: str, begin: str, end: str, part: str) -> str:

@@ -5,10 +5,11 @@ python benchmarks/pruning_methods_page.py
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from page_parts import Line, number, read
 
 from paretrim.intervals import Estimate, mean_interval
 
@@ -19,8 +20,6 @@ DISTILLED = ROOT / "results" / "pruned-distilled.jsonl"
 PAGE = ROOT / "docs" / "studies" / "pruning-methods-digits.md"
 PLAIN = "magnitude, one shot"
 """What every method is compared with, in the same pattern; channels with the masks of single weights."""
-
-Line = Mapping[str, object]
 THIN = "plain smaller network, from scratch"
 """What pruned channels have to beat; it has epochs of its own."""
 
@@ -55,13 +54,6 @@ TIMED_COLUMNS = """| method | accuracy | against magnitude | bytes | gone | late
 """
 
 
-def read(path: Path) -> list[Line]:
-    """The stored lines; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 TAUGHT = """
 ## 30% gone, with and without a teacher
 
@@ -89,11 +81,11 @@ def page(lines: Sequence[Line], latencies: Sequence[Line] = (), distilled: Seque
     by_case: dict[tuple[float, str, str], dict[int, Line]] = defaultdict(dict)
     for line in lines:
         by_case[_case(line)][int(str(line["seed"]))] = line
-    dense = mean_interval([_number(line, "accuracy") for line in by_case[0.0, "", "dense"].values()])
+    dense = mean_interval([number(line, "accuracy") for line in by_case[0.0, "", "dense"].values()])
     tables = sorted({(sparsity, pattern) for sparsity, pattern, _ in by_case if pattern})
     most = max(sum(case[:2] == table for case in by_case) for table in tables)
     trained = [found for (_, pattern, method), found in by_case.items() if pattern and method != THIN]
-    epochs = {int(_number(line, "epochs")) for found in trained for line in found.values()}
+    epochs = {int(number(line, "epochs")) for found in trained for line in found.values()}
     text = HEAD.format(
         dense=_percent(dense),
         epochs=" or ".join(map(str, sorted(epochs))),
@@ -115,7 +107,7 @@ def _taught(lines: Sequence[Line]) -> str:
     """The table of pruning with and without the dense network as teacher."""
     by_case: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for line in lines:
-        by_case[str(line["pattern"]), str(line["method"])][int(str(line["seed"]))] = _number(line, "accuracy")
+        by_case[str(line["pattern"]), str(line["method"])][int(str(line["seed"]))] = number(line, "accuracy")
     dense = by_case.pop(("", "dense"))
     text = TAUGHT.format(dense=_percent(mean_interval(list(dense.values()))), seeds=len(dense))
     for (pattern, method), found in by_case.items():
@@ -125,11 +117,11 @@ def _taught(lines: Sequence[Line]) -> str:
 
 
 def _row(method: str, found: Mapping[int, Line], plain: Mapping[int, Line]) -> str:
-    accuracy = mean_interval([_number(line, "accuracy") for line in found.values()])
+    accuracy = mean_interval([number(line, "accuracy") for line in found.values()])
     against = "–"
     if method != PLAIN:
         pairs = [(line, plain[seed]) for seed, line in found.items() if seed in plain]
-        against = _points(mean_interval([_number(line, "accuracy") - _number(other, "accuracy") for line, other in pairs]))
+        against = _points(mean_interval([number(line, "accuracy") - number(other, "accuracy") for line, other in pairs]))
     size, gone = _mean(found, "bytes"), 100 * _mean(found, "zeros")
     return f"| {method} | {_percent(accuracy)} % | {against} | {size:,.0f} | {gone:.1f} % |"
 
@@ -152,12 +144,8 @@ def _in_words(pattern: str) -> str:
     return {"unstructured": "single weights", "1x4": "blocks of four", "channel": "whole channels"}[pattern]
 
 
-def _number(line: Line, name: str) -> float:
-    return float(str(line[name]))
-
-
 def _mean(found: Mapping[int, Line], name: str) -> float:
-    return sum(_number(line, name) for line in found.values()) / len(found)
+    return sum(number(line, name) for line in found.values()) / len(found)
 
 
 def _percent(value: Estimate) -> str:
@@ -168,5 +156,11 @@ def _points(value: Estimate) -> str:
     return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
+def made() -> str:
+    """The page of the stored lines; latencies and the table with a teacher are left out where nothing is stored."""
+    latencies, distilled = (read(path) if path.exists() else [] for path in (LATENCIES, DISTILLED))
+    return page(read(LINES), latencies, distilled)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(read(LINES), read(LATENCIES), read(DISTILLED)), encoding="utf-8")
+    PAGE.write_text(made(), encoding="utf-8")

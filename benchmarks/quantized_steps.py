@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,6 +26,7 @@ from estimates import median
 from quantized_steps_page import PAGE, RESULTS, ROOT, StepLine, page_of, to_json
 from torch import Tensor
 from training import MEAN, STD, Few, stage_block
+from turns import seconds_in_turn
 
 from paretrim.bench.machine import describe, versions
 from paretrim.capture import capture
@@ -98,25 +97,10 @@ def take_statistics_(network: Network, images: Tensor) -> None:
     network.eval()
 
 
-def measure(blocks: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a block of every arm in every round."""
-    for block in blocks.values():
-        block()
-    order, seconds = random.Random(0), {name: [] for name in blocks}
-    for _ in range(rounds):
-        names = list(blocks)
-        order.shuffle(names)
-        for name in names:
-            start = time.process_time()
-            blocks[name]()
-            seconds[name].append(time.process_time() - start)
-    return seconds
-
-
 def lines_of(network: str, given: argparse.Namespace) -> list[StepLine]:
     """Everything measured on one network."""
     names = given.recipes.split(",") if given.recipes else recipes()
-    seconds = measure(arms(network, names, given), given.rounds)
+    seconds = seconds_in_turn(arms(network, names, given), given.rounds)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     plain = median(seconds[PLAIN]).value
     found = []

@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from estimates import median
 from sparse_logits_page import PAGE, RESULTS, page_of, stored_share
+from turns import seconds_in_turn
 
 from paretrim.bench.machine import describe, versions
 from paretrim.capture import capture
@@ -68,21 +67,6 @@ def _block(network: Network, stage: Stage, resources: Resources) -> Callable[[],
     return block
 
 
-def measure(arms: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a block of every arm in every round."""
-    for block in arms.values():
-        block()  # warms up, and fills the store
-    order, seconds = random.Random(0), {name: [] for name in arms}
-    for _ in range(rounds):
-        names = list(arms)
-        order.shuffle(names)
-        for name in names:
-            start = time.process_time()
-            arms[name]()
-            seconds[name].append(time.process_time() - start)
-    return seconds
-
-
 def training_batches(given: argparse.Namespace) -> TrainBatches:
     """Training images of CIFAR-100, all classes alike, with the augmentation of the data set."""
     spec = DataSpec(name="cifar100", folder=given.data, train_images=given.images)
@@ -100,7 +84,7 @@ def line_of(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     calibration = next(source.epoch(0)).inputs[:64]
     resources = Resources(lambda _: source, source, calibration, execution, 0, teacher=teacher)
     budget = Budget(epochs=EPOCHS, batch_size=given.batch, learning_rate=LEARNING_RATE)
-    seconds = measure(blocks(network, resources, budget), given.rounds)
+    seconds = seconds_in_turn(blocks(network, resources, budget), given.rounds)
     ratio = median([one / other for one, other in zip(seconds[REPLAYED], seconds[DENSE], strict=True)])
     return {
         "network": given.network,

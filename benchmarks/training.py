@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import tempfile
 import time
@@ -23,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from estimates import median
 from torch import Tensor, nn
+from turns import seconds_in_turn
 
 from paretrim.capture import capture
 from paretrim.data.batches import Batch, TrainBatches
@@ -118,21 +118,11 @@ def arms(network_name: str, batch: int, steps: int, execution: Execution, folder
     }
 
 
-def measure(blocks: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds a step of every arm in every round."""
-    for block in blocks.values():
-        block()  # warm up, fill the teacher's store, compile
-    order, seconds = random.Random(0), {name: [] for name in blocks}
-    for _ in range(rounds):
-        names = list(blocks)
-        order.shuffle(names)
-        for name in names:
-            start = time.perf_counter()
-            blocks[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - start) / steps)
-    return seconds
+def _clock() -> float:
+    """Seconds of wall time, once the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 COMPARED = (
@@ -155,7 +145,8 @@ def main() -> None:
     given = parser.parse_args()
     execution = Execution(device=given.device, compile=given.compile)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = measure(arms(given.network, given.batch, given.steps, execution, Path(folder)), given.rounds, given.steps)
+        blocks = arms(given.network, given.batch, given.steps, execution, Path(folder))
+        seconds = seconds_in_turn(blocks, given.rounds, clock=_clock)
     for name, other in COMPARED:
         ratio = median([a / b for a, b in zip(seconds[name], seconds[other], strict=True)])
         row = {
@@ -168,7 +159,7 @@ def main() -> None:
             "ratio": ratio.value,
             "ratio_low": ratio.low,
             "ratio_high": ratio.high,
-            "step_ms": 1000 * float(np.median(seconds[name])),
+            "step_ms": 1000 * float(np.median(seconds[name])) / given.steps,
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         if given.json:

@@ -5,16 +5,15 @@ python benchmarks/without_training_page.py
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from page_parts import Line, read
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "without-training.jsonl"
 PAGE = ROOT / "docs" / "studies" / "without-training.md"
 DENSE = "float"
-
-Line = Mapping[str, object]
 
 HEAD = """<!-- Written by benchmarks/without_training_page.py from results/without-training.jsonl; do not edit. -->
 
@@ -44,11 +43,6 @@ lost. Rows of more than 256 weights lost several blocks at a time before the oth
 `resnet18_imagenet` has the ImageNet stem and was trained here at 32x32 pixels for 16 epochs. Its last layers see maps of 2x2
 pixels and of one, so many of their weights meet nothing but padding, and the fit leaves those out.
 """
-
-
-def read(path: Path) -> list[Line]:
-    """The stored lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def page(lines: Sequence[Line]) -> str:

@@ -1,6 +1,9 @@
 """Settings of all tests."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -66,3 +69,24 @@ def torchvision_models():
         return networks.models()
     except ImportError:
         pytest.skip("torchvision is not installed")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """A folder shared/data in or next to the checkout, with CIFAR shards and pretrained weights; most machines have none."""
+    for parent in Path(__file__).resolve().parents:
+        if (parent / "shared" / "data" / "unpack.py").is_file():
+            return parent / "shared" / "data"
+    pytest.skip("there is no shared/data in or next to the checkout")
+
+
+@pytest.fixture(scope="session")
+def real_cifar10(shared_data, tmp_path_factory):
+    """A folder with the real CIFAR-10: $PARETRIM_DATA, or unpacked from the shards."""
+    named = os.environ.get("PARETRIM_DATA")
+    if named and (Path(named) / "cifar-10-batches-bin").is_dir():
+        return Path(named)
+    pytest.importorskip("PIL")  # which the script that unpacks needs
+    folder = tmp_path_factory.mktemp("cifar")
+    subprocess.run([sys.executable, shared_data / "unpack.py", folder, "cifar10"], check=True, capture_output=True)
+    return folder

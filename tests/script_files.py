@@ -14,5 +14,9 @@ def script(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(place.stem, place)
     module = importlib.util.module_from_spec(spec)
     sys.modules[place.stem] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(place.parent))  # as when it runs as a command, so that it finds the modules beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(place.parent))
     return module

@@ -84,3 +84,14 @@ def part_of(module: str) -> str:
 
 def where(module: Module, node: ast.stmt) -> str:
     return f"{module.path.relative_to(ROOT)}:{node.lineno}"
+
+
+def in_circles(edges: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What is left of a graph of imports without all that imports only what is in no circle: nothing, if there are none."""
+    left = {name: set(targets) for name, targets in edges.items()}
+    while leaves := [name for name, targets in left.items() if not targets]:
+        for leaf in leaves:
+            del left[leaf]
+        for targets in left.values():
+            targets.difference_update(leaves)
+    return left

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from function_bodies import ROOT, blocks, code_files, is_type_or_namespace, long_bodies
-from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, part_of
+from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, in_circles, part_of
 
 LEVELS = (
     {"digest", "method", "metric", "visible"},
@@ -102,12 +102,7 @@ def test_no_import_cycles():
         target = found.imported.removeprefix("paretrim.")
         if found.importer and target in NAMES:
             edges[found.importer].add(target)
-    while leaves := [name for name, targets in edges.items() if not targets]:
-        for leaf in leaves:
-            del edges[leaf]
-        for targets in edges.values():
-            targets.difference_update(leaves)
-    assert edges == {}
+    assert in_circles(edges) == {}
 
 
 def test_imports_inside_functions_are_few_and_have_a_reason():

@@ -17,7 +17,7 @@ def line(method, accuracy, seed, **facts):
 
 
 def test_the_page_is_fresh(maker):
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(*map(maker.read, (maker.LINES, maker.LATENCIES, maker.DISTILLED)))
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.made()
 
 
 def test_every_method_has_every_seed(maker):

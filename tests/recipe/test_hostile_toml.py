@@ -1,6 +1,5 @@
 """Recipes and studies from strangers: whatever stands in them, the answer is one clear error, and soon."""
 
-import copy
 import datetime
 import math
 import os
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nested_places import places, with_value
 
 from paretrim.errors import InvalidRecipe
 from paretrim.files import read_regular, require_name
@@ -70,24 +70,6 @@ HOSTILE = (
     *("", "x" * 100_000, "a\x1b[2J", "\x00", "\udcff", "../../x", "/etc", "con"),
     *([], {}, [[]], [{}], [1e308], [math.nan], {"": 1}, {"x": {}}, {"epochs": {}}, datetime.date(2000, 1, 1)),
 )
-
-
-def places(table, place=()):
-    """Every place in a table, inner nodes and the table itself too."""
-    yield place
-    inside = table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else ()
-    for key, value in inside:
-        yield from places(value, (*place, key))
-
-
-def with_value(table, place, value):
-    changed = copy.deepcopy(table)
-    *way, last = place
-    inner = changed
-    for key in way:
-        inner = inner[key]
-    inner[last] = value
-    return changed
 
 
 @pytest.mark.parametrize(("table", "parse"), [(RECIPE, parse_recipe), (STUDY, parse_grid)], ids=["recipe", "study"])

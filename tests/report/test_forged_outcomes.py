@@ -1,11 +1,11 @@
 """Lines of outcomes from strangers: they are refused by name, or the table and the pages can be made of them."""
 
-import copy
 import json
 from pathlib import Path
 
 import fakes
 import pytest
+from nested_places import places, with_value
 
 from paretrim.cli import main
 from paretrim.errors import CorruptFile
@@ -17,24 +17,6 @@ HOSTILE = (
     *("", "x" * 5000, "\x1b[2J\u202e</script><b>", "\udcff", "\n", "nan"),
     *([], {}, [[]], [None], {"": 1}, [{"a": "\x1b"}]),
 )
-
-
-def places(value, place=()):
-    """Every place in nested JSON."""
-    yield place
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in inside:
-        yield from places(inner, (*place, key))
-
-
-def with_value(facts, place, value):
-    changed = copy.deepcopy(facts)
-    *way, last = place
-    inner = changed
-    for key in way:
-        inner = inner[key]
-    inner[last] = value
-    return changed
 
 
 FACTS = json.loads(store.encode(fakes.outcome("prune → quantize", order=("prune", "quantize"), sparsity=0.5, bits=8)))

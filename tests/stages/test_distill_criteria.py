@@ -7,7 +7,7 @@ import torch
 from distilled_outputs import OtherTask, assert_gradient, normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SHORT, dense, resources, same, state
+from tiny import SHORT, Interrupted, dense, resources, same, state
 
 import paretrim.train.fit
 from paretrim.errors import InvalidRecipe
@@ -20,10 +20,6 @@ from paretrim.train.losses import Outputs, softened_kl
 from paretrim.train.task import CLASSIFICATION
 
 LONG = replace(SHORT, epochs=3)
-
-
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
 
 
 def outputs(seed=0, classes=5, images=6):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from tiny import NONE, SHORT, dense, resources, same, state
+from tiny import NONE, SHORT, assert_killed_goes_on_to_the_same_bits, dense, resources, same, state
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import channel_groups
@@ -128,21 +128,9 @@ def test_without_training_nothing_changes():
     assert same(state(run_stage(dense("residual"), Gates(budget=NONE), resources("residual"))), state(dense("residual")))
 
 
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
-
-
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     stage = Gates(budget=replace(SHORT, epochs=3), sparsity=0.3, drop=0.3)
-
-    def interrupting(tick):
-        if tick.epoch == 2:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path, report=interrupting)
-    again = run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path)
-    assert same(state(again), state(run_stage(dense("residual"), stage, resources("residual"))))
+    assert_killed_goes_on_to_the_same_bits(stage, tmp_path, epoch=2)
 
 
 def test_gates_beside_a_teacher_and_with_rounded_counts():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import SHORT, dense, network, prune, resources, same, start, state
+from tiny import SHORT, Interrupted, dense, interrupting_in, network, prune, resources, same, start, state
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
@@ -23,10 +23,6 @@ from paretrim.train.checkpoint import load_state
 
 NONE = replace(SHORT, epochs=0)
 MODEL = {"model": {"network": "resnet20"}, "data": {"name": "digits"}}
-
-
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
 
 
 def living(candidate):
@@ -84,12 +80,8 @@ def test_early_weights_are_those_that_the_dense_training_had(tmp_path):
     assert same(state(trained.early(0)), state(begin.network))
     assert same(state(trained.early(3)), state(trained.network))
 
-    def interrupting(tick):
-        if tick.epoch == 2:
-            raise Interrupted
-
     with pytest.raises(Interrupted):
-        train_dense(begin, budget, tmp_path / "killed", report=interrupting)
+        train_dense(begin, budget, tmp_path / "killed", report=interrupting_in(2))
     (checkpoint,) = (tmp_path / "killed").rglob("epoch-*.safetensors")
     tensors, _ = load_state(checkpoint)
     early = state(trained.early(1))

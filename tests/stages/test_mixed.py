@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import NONE, SHORT, dense, resources
+from tiny import NONE, SHORT, dense, layer_bits_of, resources
 
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.interpreter import run
@@ -84,12 +84,8 @@ def test_the_variance_is_that_of_all_outputs():
     assert found == pytest.approx({name: float(values[name].double().var(correction=0)) for name in names}, rel=1e-6)
 
 
-def bits_of(stage, name="residual"):
-    return layer_bits(stage.begin(dense(name).network, resources(name)).network)
-
-
 def test_by_variance_little_gets_few_bits_and_much_many():
-    found = bits_of(Quantize(mixed=Mixture(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
+    found = layer_bits_of(Quantize(mixed=Mixture(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
     variances = output_variances(dense("residual").network, tuple(found), resources("residual").calibration)
     ordered = [found[name] for name in sorted(found, key=variances.get)]
     assert ordered == [2, 2, 4, 8, 8]
@@ -127,7 +123,7 @@ def test_a_divergence_is_that_of_the_network_with_one_layer_quantized():
 @pytest.mark.parametrize("bits", [2.0, 3.1, 5.0, 8.0])
 def test_by_divergence_is_the_least_of_all_assignments_within_the_bits(bits):
     stage = Quantize(mixed=Mixture(by="divergence", choices=THREE, bits=bits))
-    found = bits_of(stage)
+    found = layer_bits_of(stage)
     tiny = copy.deepcopy(dense("residual").network)
     losses = divergences(question_of(tiny, resources("residual"), stage.mixed))
     layers = weighted_layers(tiny)
@@ -142,7 +138,7 @@ def test_by_divergence_is_the_least_of_all_assignments_within_the_bits(bits):
 def test_by_hessian_is_the_least_of_all_assignments_within_the_bits(bits):
     torch.manual_seed(1)
     stage = Quantize(mixed=Mixture(choices=THREE, bits=bits, samples=5))
-    found = bits_of(stage)
+    found = layer_bits_of(stage)
     torch.manual_seed(1)
     tiny = dense("residual").network
     traces = hessian_traces(tiny, resources("residual"), samples=5)
@@ -163,10 +159,10 @@ def test_a_budget_of_bytes_is_kept_and_named_layers_count():
     tiny = dense("residual").network
     sizes = {name: layer.weight.numel() for name, layer in weighted_layers(tiny).items()}
     limit = sum(sizes.values()) // 2  # 4 bits a weight
-    found = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bytes=limit, samples=2)))
+    found = layer_bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bytes=limit, samples=2)))
     assert found["head"] == 7
     assert sum(sizes[name] * bits for name, bits in found.items()) <= 8 * limit
-    same = bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bits=4.0, samples=2)))
+    same = layer_bits_of(Quantize(formats={"head": Format(bits=7)}, mixed=Mixture(choices=THREE, bits=4.0, samples=2)))
     assert sum(sizes[name] * bits for name, bits in same.items()) <= 8 * limit
 
 
@@ -177,7 +173,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
     budget = sum((some[1] + some[2]) / 2 for some in times.values())
     stage = Quantize(mixed=Mixture(by="latency", choices=THREE, microseconds=budget, times=times, samples=3))
     torch.manual_seed(1)
-    found = bits_of(stage)
+    found = layer_bits_of(stage)
     torch.manual_seed(1)
     traces = hessian_traces(dense("residual").network, resources("residual"), samples=3)
     losses = []
@@ -195,24 +191,24 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
 
 def test_times_are_measured_where_none_are_given():
     stage = Quantize(formats={"head": Format(bits=3)}, mixed=Mixture(by="latency", microseconds=1e6, choices=THREE, samples=20))
-    found = bits_of(stage)
+    found = layer_bits_of(stage)
     assert found == {name: 3 if name == "head" else 8 for name in found}
     graph = freeze(stage.begin(dense("residual").network, resources("residual")).network)
     times = layer_times_ns(graph)
     assert set(times) == set(found)
     assert all(0 < time < 10**9 for time in times.values())
     with pytest.raises(InvalidRecipe, match=r"the budget is 0.001 microseconds and the fastest choices take [\d.]+; raise it"):
-        bits_of(Quantize(mixed=Mixture(by="latency", microseconds=0.001, choices=THREE, samples=1)))
+        layer_bits_of(Quantize(mixed=Mixture(by="latency", microseconds=0.001, choices=THREE, samples=1)))
 
 
 def test_times_of_every_layer_in_every_choice_are_needed():
     table = dict.fromkeys(weighted_layers(dense("residual").network), (1.0, 2.0))
     with pytest.raises(InvalidRecipe, match=r"times has 2 numbers for layer 'stem\.0'; give one for each of its 3 choices"):
-        bits_of(Quantize(mixed=Mixture(by="latency", microseconds=9.0, times=table)))
+        layer_bits_of(Quantize(mixed=Mixture(by="latency", microseconds=9.0, times=table)))
 
 
 def test_all_layers_may_be_named():
-    assert set(bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixture(bits=4.0))).values()) == {3}
+    assert set(layer_bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixture(bits=4.0))).values()) == {3}
 
 
 def test_a_mixture_ships_as_it_trains():
@@ -263,7 +259,7 @@ def test_a_budget_that_nothing_keeps_is_refused():
     with pytest.raises(
         InvalidRecipe, match=r"the budget is \d+ bytes of weights and the smallest choices take \d+ \(2 bits a weight"
     ):
-        bits_of(Quantize(mixed=Mixture(choices=THREE, bits=1.5, samples=1)))
+        layer_bits_of(Quantize(mixed=Mixture(choices=THREE, bits=1.5, samples=1)))
 
 
 def test_curvature_needs_labels():

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORKS, SHORT, dense, network, resources
+from tiny import NETWORKS, SHORT, dense, layer_bits_of, network, resources
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.fusion import fuse
 from paretrim.graph.interpreter import run
-from paretrim.network.constraints import layer_bits, weighted_layers
+from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage, stage_settings
@@ -27,10 +27,6 @@ from paretrim.train.budget import Budget
 
 CHOICES = (Format(bits=4), Format(bits=8), Format(grid="float16"), Format(grid="float32"))
 WIDTHS = (4, 8, 16, 32)
-
-
-def bits_of(stage, name="residual"):
-    return layer_bits(stage.begin(dense(name).network, resources(name)).network)
 
 
 def least(losses, costs, budget):
@@ -67,7 +63,7 @@ def divergence_losses(settings):
 def test_the_choice_is_the_least_loss_of_all_assignments_within_the_bits(by, bits):
     settings = Mixture(by=by, choices=CHOICES, bits=bits, samples=5)
     torch.manual_seed(1)
-    found = bits_of(Quantize(mixed=settings))
+    found = layer_bits_of(Quantize(mixed=settings))
     losses = hessian_losses(5) if by == "hessian" else divergence_losses(settings)
     assert all(some[-1] <= min(some) for some in losses)  # float32 loses nothing
     sizes = [layer.weight.numel() for layer in weighted_layers(dense("residual").network).values()]
@@ -84,7 +80,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
     times = {name: tuple(sorted(map(float, random.integers(1, 20, len(CHOICES))))) for name in names}
     budget = sum((some[1] + some[2]) / 2 for some in times.values())
     torch.manual_seed(1)
-    found = bits_of(Quantize(mixed=Mixture(by="latency", choices=CHOICES, microseconds=budget, times=times, samples=5)))
+    found = layer_bits_of(Quantize(mixed=Mixture(by="latency", choices=CHOICES, microseconds=budget, times=times, samples=5)))
     losses, costs = hessian_losses(5), [[round(1000 * time) for time in times[name]] for name in names]
     lost = sum(loss[WIDTHS.index(found[name])] for loss, name in zip(losses, names, strict=True))
     assert lost == pytest.approx(least(losses, costs, round(1000 * budget)), rel=1e-5, abs=1e-12)
@@ -94,7 +90,7 @@ def test_by_latency_is_the_least_loss_within_the_microseconds():
 def test_by_variance_as_in_the_trade_offs_paper():
     """INT8 up to the 30th percentile of variance, 16 bits to the 70th, float32 above."""
     choices = (Format(bits=8), Format(grid="float16"), Format(grid="float32"))
-    found = bits_of(Quantize(mixed=Mixture(by="variance", choices=choices)))
+    found = layer_bits_of(Quantize(mixed=Mixture(by="variance", choices=choices)))
     variances = output_variances(dense("residual").network, tuple(found), resources("residual").calibration)
     assert [found[name] for name in sorted(found, key=variances.get)] == [8, 8, 16, 32, 32]
 
@@ -151,7 +147,7 @@ def test_times_of_float_choices_are_measured_between_grids(monkeypatch):
     monkeypatch.setattr(mixed, "layer_times_ns", counted)
     choices = (Format(bits=8), Format(grid="float32"))
     mixture = Mixture(by="latency", microseconds=1e6, choices=choices, samples=2)
-    found = bits_of(Quantize(formats={"head": Format(bits=8)}, mixed=mixture))
+    found = layer_bits_of(Quantize(formats={"head": Format(bits=8)}, mixed=mixture))
     assert found == {name: 8 if name == "head" else 32 for name in found}  # all that is worth anything fits
     assert len(seen) == 3  # integers once, floats in halves
     assert seen[0] == set()
@@ -162,4 +158,4 @@ def test_times_of_float_choices_are_measured_between_grids(monkeypatch):
 def test_floats_alone_are_refused():
     mixture = Mixture(by="divergence", choices=(Format(grid="float16"), Format(grid="float32")), bits=32.0)
     with pytest.raises(InvalidRecipe, match="every layer gets floats from formats and mixed and activations is 'uniform'"):
-        bits_of(Quantize(mixed=mixture))
+        layer_bits_of(Quantize(mixed=mixture))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import SHORT, STAGES, dense, resources, same, state
+from tiny import SHORT, STAGES, assert_killed_goes_on_to_the_same_bits, dense, resources, same, state
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import sparsity, weighted_layers
@@ -17,10 +17,6 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.train.training import Step
 
 LONG = replace(SHORT, epochs=4)
-
-
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
 
 
 def test_stages_whose_masks_grow_say_so_in_their_type():
@@ -115,15 +111,7 @@ def test_weights_come_back_in_dense_phases_and_the_end_is_sparse(monkeypatch):
 @pytest.mark.parametrize("kind", ["rigl", "acdc", "straight through", "movement", "movement soft"])
 def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
     stage = replace(STAGES[kind], budget=LONG)
-
-    def interrupting(tick):
-        if tick.epoch == 3:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path, report=interrupting)
-    again = run_stage(dense("residual"), stage, resources("residual"), folder=tmp_path)
-    assert same(state(again), state(run_stage(dense("residual"), stage, resources("residual"))))
+    assert_killed_goes_on_to_the_same_bits(stage, tmp_path, epoch=3)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import CLASSES, SHORT, dense, image_set, resources, same, start, state
+from tiny import CLASSES, SHORT, Interrupted, dense, image_set, resources, same, start, state
 from training_stages import LONG, Grows, Hint, HintWhileNarrowing, Moves, MovesMasks, Narrows, NarrowsWhileObserving
 
 import paretrim.train.fit
@@ -15,11 +15,6 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
-
-
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
-
 
 STAGES = {"observes": MovesMasks(budget=LONG), "narrows": Narrows(budget=LONG), "hint": Hint(budget=LONG)}
 STAGES |= {"grows": Grows(budget=LONG), "moves": Moves(budget=LONG)}

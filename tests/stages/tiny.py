@@ -4,6 +4,7 @@ import functools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -11,6 +12,7 @@ from paretrim.capture import capture
 from paretrim.data.batches import EvalBatches, TrainBatches
 from paretrim.data.types import ImageSet
 from paretrim.graph.types import InputSpec
+from paretrim.network.constraints import layer_bits
 from paretrim.network.network import Network
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
@@ -204,3 +206,30 @@ def same(left, right):
     return left.keys() == right.keys() and all(
         torch.equal(left[key], right[key]) and left[key].dtype == right[key].dtype for key in left
     )
+
+
+def layer_bits_of(stage, name="residual"):
+    """Bits of the weights of every layer once the stage has begun."""
+    return layer_bits(stage.begin(dense(name).network, resources(name)).network)
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: nothing in the package catches it."""
+
+
+def interrupting_in(epoch):
+    """A report that stops the training at its first tick of an epoch."""
+
+    def report(tick):
+        if tick.epoch == epoch:
+            raise Interrupted
+
+    return report
+
+
+def assert_killed_goes_on_to_the_same_bits(stage, folder, *, epoch):
+    """A run that is stopped in an epoch and given again ends where one without a stop does."""
+    with pytest.raises(Interrupted):
+        run_stage(dense("residual"), stage, resources("residual"), folder=folder, report=interrupting_in(epoch))
+    again = run_stage(dense("residual"), stage, resources("residual"), folder=folder)
+    assert same(state(again), state(run_stage(dense("residual"), stage, resources("residual"))))

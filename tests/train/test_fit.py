@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import CLASSES, FLOAT32, MEAN, SHAPE, SHORT, STAGES, STD, dense, image_set, network, resources, same, state
+from tiny import CLASSES, FLOAT32, MEAN, SHAPE, SHORT, STAGES, STD, Interrupted, dense, image_set, network, resources, same, state
 from torch import nn
 
 import paretrim.train.fit
@@ -32,10 +32,6 @@ def train(module, plan, resources, **settings):
 
 def plan(budget=SHORT, losses=(), advance=lambda _progress: None):
     return Plan("finetune", budget, losses, advance)
-
-
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
 
 
 def interrupt_in_epoch(monkeypatch, number, error=Interrupted):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from second_reading import codings
 from trim_networks import integers, linear
 from trim_records import join, number, split, take
 
@@ -27,10 +28,6 @@ def eights(outputs=16, inputs=475):
 
 
 CONTENT = trimfile.to_bytes(linear(eights()))
-
-
-def codings(content):
-    return [record[3][0] for record in split(content) if record[0] == 4]
 
 
 def test_golden_file():

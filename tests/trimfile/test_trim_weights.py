@@ -1,7 +1,5 @@
 """Weights of every coding are read alike by the native reader and by the one written from ``SPEC.md`` alone."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -105,15 +103,11 @@ def test_extreme_floats():
     assert_read_alike(trimfile.to_bytes(linear(np.resize(bits.view(np.float32), (7, 33)))))
 
 
-def trained_layers():
+def trained_layers(shared_data):
     """The kernels of the pretrained ResNet-20, one behind the other."""
-    for parent in Path(__file__).parents:
-        path = parent / "shared" / "data" / "models" / "cifar10_resnet20.safetensors"
-        if path.is_file():
-            tensors = safetensors.numpy.load_file(path)
-            blocks = [f"layer{layer}.{block}.conv{conv}" for layer in (1, 2, 3) for block in (0, 1, 2) for conv in (1, 2)]
-            return [tensors[f"{name}.weight"] for name in ("conv1", *blocks)]
-    return pytest.skip("there is no shared/data beside the checkout")
+    tensors = safetensors.numpy.load_file(shared_data / "models" / "cifar10_resnet20.safetensors")
+    blocks = [f"layer{layer}.{block}.conv{conv}" for layer in (1, 2, 3) for block in (0, 1, 2) for conv in (1, 2)]
+    return [tensors[f"{name}.weight"] for name in ("conv1", *blocks)]
 
 
 def without_weak_blocks(weight, kept):
@@ -124,10 +118,10 @@ def without_weak_blocks(weight, kept):
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(4, 1.0), (19, 0.1)])
-def test_trained_layers_as_they_are_deployed(layers, kept):
+def test_trained_layers_as_they_are_deployed(shared_data, layers, kept):
     """Quantized with plain scales, biases in multiples, and, pruned, zeros in blocks by magnitude."""
     weights, scales, biases = [], [], []
-    for layer, weight in enumerate(trained_layers()[:layers]):
+    for layer, weight in enumerate(trained_layers(shared_data)[:layers]):
         if layer and kept < 1:
             weight = without_weak_blocks(weight, kept)
         fraction, exponent = np.frexp(np.abs(weight).reshape(len(weight), -1).max(1).clip(1e-3) / 127)

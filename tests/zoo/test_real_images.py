@@ -1,9 +1,5 @@
 """Agreement on the whole CIFAR-10 test set, where the shared images and a pretrained network are at hand."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -30,25 +26,13 @@ BATCH, INTERPRETED = 500, 2000
 
 
 @pytest.fixture(scope="module")
-def shared():
-    """The folder of shared data beside the checkout."""
-    for parent in Path(__file__).resolve().parents:
-        if (parent / "shared" / "data" / "unpack.py").is_file():
-            return parent / "shared" / "data"
-    return pytest.skip("there is no shared/data beside the checkout")
-
-
-@pytest.fixture(scope="module")
-def cifar10(shared, tmp_path_factory):
-    pytest.importorskip("PIL")
-    folder = tmp_path_factory.mktemp("cifar")
-    subprocess.run([sys.executable, shared / "unpack.py", folder, "cifar10"], check=True, capture_output=True)
-    return load(DataSpec("cifar10", folder=str(folder), mean=MEAN, std=STD))
+def cifar10(real_cifar10):
+    return load(DataSpec("cifar10", folder=str(real_cifar10), mean=MEAN, std=STD))
 
 
 @pytest.mark.slow
-def test_the_file_is_the_graph_on_ten_thousand_images(shared, cifar10, tmp_path):
-    weights = str(shared / "models" / "cifar10_resnet20.safetensors")
+def test_the_file_is_the_graph_on_ten_thousand_images(shared_data, cifar10, tmp_path):
+    weights = str(shared_data / "models" / "cifar10_resnet20.safetensors")
     network = Network(capture(build(ModelSpec("resnet20", weights=weights), classes=10, channels=3), (3, 32, 32)))
     pixels = cifar10.train.select(torch.arange(256)).images
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))

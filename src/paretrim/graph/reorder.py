@@ -16,8 +16,8 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import IntArray, Order, is_depthwise
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.restrict import ChannelIndices, Restriction
-from paretrim.graph.types import INPUT, Array, Graph, Node
+from paretrim.graph.restrict import ChannelIndices, Restriction, kept_tensors
+from paretrim.graph.types import INPUT, Graph, Node
 
 
 def reorderable(graph: Graph, groups: ChannelGroups) -> tuple[IntArray, ...]:
@@ -63,7 +63,9 @@ def reorder(graph: Graph, groups: ChannelGroups, source: IntArray) -> Restrictio
         )
     positions = _positions(groups, source)
     kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WEIGHTED or node.op == "batch_norm"}
-    nodes = tuple(replace(node, tensors=_taken(node, kept[node.name])) if node.name in kept else node for node in graph.nodes)
+    nodes = tuple(
+        replace(node, tensors=kept_tensors(node, kept[node.name])) if node.name in kept else node for node in graph.nodes
+    )
     return Restriction(replace(graph, nodes=nodes), kept)
 
 
@@ -89,13 +91,6 @@ def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     return ChannelIndices(
         outputs, np.zeros(1, np.int64) if is_depthwise(node) else positions[node.inputs[0]][: node.tensors["weight"].shape[1]]
     )
-
-
-def _taken(node: Node, kept: ChannelIndices) -> dict[str, Array]:
-    return {
-        name: tensor[np.ix_(kept.outputs, kept.inputs)] if name == "weight" else tensor[kept.outputs]
-        for name, tensor in node.tensors.items()
-    }
 
 
 def _follows(graph: Graph, positions: Mapping[str, IntArray]) -> bool:

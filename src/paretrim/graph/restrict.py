@@ -69,7 +69,7 @@ def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Res
             node,
             type=replace(node.type, shape=(len(positions[node.name]), *node.type.shape[1:])),
             attributes={**node.attributes, **_changed_attributes(node, groups, positions)},
-            tensors=_sliced(node, kept[node.name]) if node.name in kept else node.tensors,
+            tensors=kept_tensors(node, kept[node.name]) if node.name in kept else node.tensors,
         )
         for node in graph.nodes
     )
@@ -86,7 +86,8 @@ def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     return ChannelIndices(outputs, inputs[inputs < node.tensors["weight"].shape[1]])
 
 
-def _sliced(node: Node, kept: ChannelIndices) -> dict[str, Array]:
+def kept_tensors(node: Node, kept: ChannelIndices) -> dict[str, Array]:
+    """The tensors of a node with these channels, in their order."""
     return {
         name: tensor[np.ix_(kept.outputs, kept.inputs)] if name == "weight" else tensor[kept.outputs]
         for name, tensor in node.tensors.items()
