@@ -51,10 +51,6 @@ ERRORS = {
         lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[..., None], lambda: nn.ConvTranspose1d(8, 8, 2)),
         r"layer 'extra' \(aten.conv_transpose1d.default\): use an upsampling .* and a convolution, nn.ConvTranspose2d or nn.Pix",
     ),
-    "dilated transposed": (
-        lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.ConvTranspose2d(8, 8, 2, dilation=2)),
-        r"of transposed convolutions only those with dilation 1 are known; it is \[2, 2\]",
-    ),
     "recurrent": (
         lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
         r"layer 'extra' \(aten.gru.input\): this is a recurrent layer, which is not supported: .* take a convolutional network",
@@ -161,30 +157,21 @@ ERRORS = {
         lambda: untrained_body(lambda _, x: F.avg_pool3d(x[:, None], 3, 1, 1)[:, 0]),
         r"use the 2d form; of pooling over depth only a window \[k, 1, 1\] .* and this is \[3, 3, 3\] over \[1, 8, 8, 8\]",
     ),
-    "concat": (lambda: untrained_body(lambda _, x: torch.cat([x, x], 2)), r"concatenation along axis 2; only channels"),
     "batch slice": (lambda: untrained_body(lambda _, x: x + x[:1]), r"the batch is sliced"),
     "batch split": (lambda: untrained_body(lambda _, x: x.split(1, 0)[0]), r"the batch is split|could not be captured"),
     "pad mode": (
         lambda: untrained_body(lambda _, x: F.pad(x.flatten(2), (0, 8), "reflect")[..., None]),
         r"pad height and width only, by 0 or more, with zeros or in mode .* is \[0, 8\] in mode 'reflect'",
     ),
-    "pad value": (
-        lambda: untrained_body(lambda _, x: F.pad(x, (1, 1, 1, 1), value=1.0)),
-        r"padding with 1.0; only zeros are known",
-    ),
     "channels that never win": (
         lambda: untrained_body(lambda _, x: x + F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf)[:, :8]),
         r"padding \[0, 0, 0, 0, 0, 1\] of \(8, 8, 8\); it must leave .* and with -inf the channels too",
     ),
-    "divisor": (
-        lambda: untrained_body(lambda _, x: F.avg_pool2d(x, 2, divisor_override=3)),
-        r"divisor_override = 3 is not known",
-    ),
     "mean": (
-        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).mean(2)] * 4, 1)),
-        r"take the mean over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
+        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).mean((1, 2))[:, None]] * 8, 1)),
+        r"take the mean over channels, height or width of maps \[C, H, W\]; this is over axes \[1, 2\] of \(2, 4, 8, 8\)",
     ),
-    "whole mean": (lambda: untrained_body(lambda _, x: x * x.mean()), r"its form without 'dim' is not known"),
+    "whole mean": (lambda: untrained_body(lambda _, x: x * x.mean()), r"takes the mean over the batch too, and .* name the axes"),
     "padded for pooling": (
         lambda: untrained_body(lambda _, x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)),
         r"reads what was padded with -inf, which only a max pooling without padding may",
@@ -203,8 +190,8 @@ ERRORS = {
         r"stacking along axis 2 to \(8, 2, 8, 8\); only maps",
     ),
     "sum": (
-        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).sum(2)] * 4, 1)),
-        r"take the sum over channels, height or width of maps \[C, H, W\]; this is over axes \[2\] of \(2, 4, 8, 8\)",
+        lambda: untrained_body(lambda _, x: torch.cat([x.view(-1, 2, 4, 8, 8).sum((1, 2))[:, None]] * 8, 1)),
+        r"take the sum over channels, height or width of maps \[C, H, W\]; this is over axes \[1, 2\] of \(2, 4, 8, 8\)",
     ),
     "softmax": (
         lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(1)),
@@ -265,10 +252,6 @@ ERRORS = {
     "other type": (
         lambda: untrained_body(lambda _, x: x.view(torch.int32).view(torch.float32)),
         r"activations are cast to torch.int32; capture a float32",
-    ),
-    "tensor bound": (
-        lambda: untrained_body(lambda self, x: x.clamp(min=self.extra), lambda: nn.Parameter(torch.zeros(1))),
-        r"its min is p_extra; only a fixed number is known",
     ),
 }
 

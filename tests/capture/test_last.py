@@ -131,10 +131,6 @@ REFUSED = {
         lambda self, x: F.group_norm(x.mean((2, 3)), 2)[..., None, None],
         r"it normalises \[8\]; of such a norm",
     ),
-    "running statistics": (
-        lambda self, x: F.instance_norm(x, self.weight * 0, self.weight, use_input_stats=False),
-        r"use_input_stats = False: it keeps running statistics; use BatchNorm2d, which in eval is the same",
-    ),
     "batch": (lambda self, x: x.flip(0), r"the images of a batch change places; every image must be computed alike"),
     "all axes": (lambda self, x: torch.roll(x, 1), r"it rolls all axes as one, over the border of images; give it the axes"),
     "flattened": (

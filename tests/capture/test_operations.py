@@ -1,27 +1,15 @@
 """What people write, captured, quantized without training and deployed: small networks around one operation each."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 import torch
-from hand_networks import SIZE, Net, conv
+from deployed import IMAGES, SHAPE, is_deployed
+from hand_networks import Net, conv
 from torch import nn
 from torch.nn import functional as F
 
 from paretrim.capture import capture
 from paretrim.capture.agreement import captured_network
-from paretrim.graph.checks import validate
-from paretrim.graph.interpreter import run
-from paretrim.graph.types import InputSpec
-from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
-from paretrim.runtime import load
-from paretrim.stages.quantize.stage import Quantize
-from paretrim.train.execution import Execution
-from paretrim.trimfile import read, write
-
-SHAPE = (3, SIZE, SIZE)
 
 
 def of(function, *, channels=8, build=None):
@@ -271,9 +259,6 @@ def made(name):
     return NETWORKS[name]().eval()
 
 
-IMAGES = torch.randn(48, *SHAPE, generator=torch.Generator().manual_seed(5))
-
-
 LAST = {
     "softmax": lambda x: x.softmax(1),
     "log_softmax": lambda x: F.log_softmax(x, dim=-1),
@@ -313,23 +298,7 @@ def test_an_alias_is_the_operation_itself():
     assert first == second
 
 
-RESOURCES = SimpleNamespace(calibration=IMAGES, execution=Execution(device="cpu", precision="float32"), seed=0)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_operation_is_what_torch_computes(name, tmp_path):
     """As a float graph, and closely as a file of integers, in which native runtime and interpreter agree to the last bit."""
-    module = made(name)
-    network = captured_network(module, SHAPE, images=IMAGES).eval()
-    graph = network.graph()
-    validate(graph)
-    with torch.no_grad():
-        expected, found = module(IMAGES.clone()), network(IMAGES)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(run(graph, IMAGES.numpy()), expected.numpy(), rtol=1e-4, atol=1e-4)
-    write(freeze(Quantize().begin(network, RESOURCES).network, InputSpec(SHAPE)), tmp_path / "a.trim")
-    integers = load(tmp_path / "a.trim", measure=False)(IMAGES.numpy())
-    np.testing.assert_array_equal(integers, run(read(tmp_path / "a.trim"), IMAGES.numpy()))
-    spread = expected - expected.mean()
-    error = np.sqrt(np.square(integers - expected.numpy()).mean() / np.square(spread.numpy()).mean())
-    assert error < 0.15
+    is_deployed(made(name), tmp_path / "a.trim")

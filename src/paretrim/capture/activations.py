@@ -11,7 +11,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
-from paretrim.capture.elementwise import affine, combine, each, pointwise
+from paretrim.capture.elementwise import added, affine, combine, each, larger_of, pointwise, smaller_of
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.functions import SELU_ALPHA, SELU_SCALE
 
@@ -34,6 +34,8 @@ def _relu6(work: Work, call: Call) -> Value:
 
 def _clamp(work: Work, call: Call) -> Value:
     low, high = _RANGES[call.operation]
+    if any(isinstance(call.argument(name), FxNode) for name in (low, high)):
+        return _clamped_by_tensors(work, call, call.argument(low), call.argument(high))
     return _clamped(work, call, _bound(call, low, -math.inf), _bound(call, high, math.inf))
 
 
@@ -42,11 +44,25 @@ def _bound(call: Call, name: str, none: float) -> float | None:
     return None if call.argument(name) == none else call.optional_number(name)
 
 
+def _clamped_by_tensors(work: Work, call: Call, low: object, high: object) -> Value:
+    """Bounds that are tensors: numbers for every channel, or activations; where both bind, the upper one holds."""
+    value: Value | None = None
+    for bound, bounded in ((low, larger_of), (high, smaller_of)):
+        if bound is not None:
+            value = bounded(work, call, call.source if value is None else value, bound)
+    assert value is not None, "torch refuses a clamp without bounds"
+    return value
+
+
 def _clamp_min(work: Work, call: Call) -> Value:
+    if isinstance(call.argument("min"), FxNode):
+        return _clamped_by_tensors(work, call, call.argument("min"), None)
     return _clamped(work, call, _bound(call, "min", -math.inf), None)
 
 
 def _clamp_max(work: Work, call: Call) -> Value:
+    if isinstance(call.argument("max"), FxNode):
+        return _clamped_by_tensors(work, call, None, call.argument("max"))
     return _clamped(work, call, None, _bound(call, "max", math.inf))
 
 
@@ -68,8 +84,11 @@ def _neg(work: Work, call: Call) -> Value:
 
 
 def _number_minus(work: Work, call: Call) -> Value:
-    """``rsub``: the second operand, a number, minus the first times alpha."""
-    negative = pointwise(work, call, work.elements(call, call.source), "mul_constant", -call.number("alpha"))
+    """``rsub``: the second operand minus the first times alpha."""
+    other = call.arguments["other"]
+    negative = pointwise(work, call, work.operand(call, call.source), "mul_constant", -call.number("alpha"))
+    if isinstance(other, FxNode):
+        return added(work, call, negative, other)
     return pointwise(work, call, negative, "add_constant", call.number("other"))
 
 

@@ -14,7 +14,8 @@ from torch.fx import Node as FxNode
 from paretrim.capture.along import ORDERS, ordered_channels
 from paretrim.capture.call import Call, operation_of
 from paretrim.capture.concat import concat
-from paretrim.capture.cut import cut
+from paretrim.capture.cut import cut, placed
+from paretrim.capture.elementwise import pointwise
 from paretrim.capture.pixels import PIXELS, moved_blocks
 from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
@@ -80,11 +81,11 @@ def _copied_along(work: Work, call: Call, value: View, axis: int, mode: str, amo
         "replicate": [extent - 1] * after,
         "circular": [*range(after)],
     }[mode]
-    total = _moved(work, call, value, axis, start=before, extent=before + extent + after)
+    total = placed(work, call, value, axis, start=before, extent=before + extent + after)
     for places, start in ((first, 0), (last, before + extent)):
         if places:
             edge = _gathered(work, call, value, axis, places)
-            edge = _moved(work, call, edge, axis, start=start, extent=total.shape[axis])
+            edge = placed(work, call, edge, axis, start=start, extent=total.shape[axis])
             total = work.emit(call, "add", [total.name, edge.name], shape=total.shape)
     return total
 
@@ -99,23 +100,22 @@ def _gathered(work: Work, call: Call, value: View, axis: int, places: list[int])
     total: View | None = None
     for index, place in enumerate(places):
         found = cut(work, call, value.name, axis, start=place, stop=place + 1, step=1)
-        found = _moved(work, call, found, axis, start=index, extent=len(places))
+        found = placed(work, call, found, axis, start=index, extent=len(places))
         total = found if total is None else work.emit(call, "add", [total.name, found.name], shape=found.shape)
     assert total is not None
     return total
 
 
-def _moved(work: Work, call: Call, value: View, axis: int, *, start: int, extent: int) -> View:
-    """A value among zeros: from ``start`` in ``extent`` rows or columns."""
-    after = extent - start - value.shape[axis]
-    if start == after == 0:
-        return value
-    shape = (*value.shape[:axis], extent, *value.shape[axis + 1 :])
-    attributes: dict[str, Attribute] = {
-        "before": tuple(start if place == axis else 0 for place in range(3)),
-        "after": tuple(after if place == axis else 0 for place in range(3)),
-    }
-    return work.emit(call, "pad", [value.name], shape=shape, attributes=attributes)
+def _padded_with(work: Work, call: Call, view: View, number: float, amounts: list[int]) -> View:
+    """Padding with another number: zeros around the value less that number, which is then added."""
+    if len(view.shape) != 3 or len(amounts) > 6 or min(amounts) < 0:
+        raise call.refused(f"padding {amounts} of {view.shape} with {number}; pad maps [C, H, W] by 0 or more")
+    lowered = pointwise(work, call, view, "add_constant", -number)
+    for axis, index in ((2, 0), (1, 2), (0, 4)):
+        before, after = amounts[index : index + 2] or (0, 0)
+        extent = before + lowered.shape[axis] + after
+        lowered = placed(work, call, lowered, axis, start=before, extent=extent)
+    return pointwise(work, call, lowered, "add_constant", number)
 
 
 def _pad(work: Work, call: Call) -> Value:
@@ -127,7 +127,8 @@ def _pad(work: Work, call: Call) -> Value:
     source, value = work.read(call, call.source), call.arguments["value"]
     amounts = list(call.integers("pad"))
     if value not in (None, 0, -math.inf):
-        raise call.refused(f"padding with {value}; only zeros are known, and -inf in front of a max pooling")
+        call.finite("value", call.number("value"))
+        return _padded_with(work, call, View(source, work.shapes[source]), call.number("value"), amounts)
     if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6):
         raise call.refused(
             f"padding {amounts} of {work.shapes[source]}; it must leave the batch alone, and with -inf the channels too"
@@ -219,7 +220,7 @@ def _repeat(work: Work, call: Call) -> Value:
 def _chosen(work: Work, call: Call) -> Value:
     """Channels in another order, as from RGB to BGR: runs of them joined."""
     source = work.read(call, call.source)
-    channels, shape = work.shapes[source][0], call.shape()
+    channels, shape = work.shapes[source][0], work.shapes[source]
     if call.operation == "index":
         listed = call.arguments["indices"]
         axes = [axis for axis, index in enumerate(listed) if index is not None] if isinstance(listed, list | tuple) else []
@@ -234,6 +235,8 @@ def _chosen(work: Work, call: Call) -> Value:
 
 def _fixed_places(work: Work, index: object) -> list[int]:
     constant = work.constant(index)
+    if constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.bool:
+        return [int(place) for place in constant.tensor.nonzero()[:, 0]]
     fixed = constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.int64
     return [int(place) for place in constant.tensor] if constant is not None and fixed else []
 

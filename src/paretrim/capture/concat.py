@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
-from paretrim.capture.work import Value, Work
+from paretrim.capture.cut import placed
+from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
 
@@ -13,8 +16,14 @@ def concat(work: Work, call: Call) -> Value:
     """Channels side by side; zeros in front of or behind the others are padding."""
     shape = call.shape()
     parts = call.arguments["tensors"]
-    if call.integer("dim") % (len(shape) + 1) != 1 or not isinstance(parts, list | tuple):
-        raise call.refused(f"concatenation along axis {call.arguments['dim']}; only channels (axis 1) are joined")
+    axis = call.integer("dim") % (len(shape) + 1)
+    assert isinstance(parts, list | tuple)
+    if axis > 1 and len(shape) == 3:
+        return _beside(work, call, parts, axis - 1)
+    if axis != 1:
+        raise call.refused(
+            f"concatenation along axis {call.arguments['dim']}; only channels, rows and columns of maps are joined"
+        )
     first, last = 0, len(parts)
     padded = len(shape) == 3
     while padded and last - first > 1 and _is_zero(work, parts[first]):
@@ -26,11 +35,25 @@ def concat(work: Work, call: Call) -> Value:
     names = [work.read(call, part) for part in parts[first:last]]
     if (first, last) == (0, len(parts)):
         return work.emit(call, "concat", names, shape=shape)
-    channels = [sum(_channels(part) for part in some) for some in (parts[:first], parts[first:last], parts[last:])]
+    channels = [sum(_extent(part, 0) for part in some) for some in (parts[:first], parts[first:last], parts[last:])]
     name = names[0] if len(names) == 1 else work.emit(call, "concat", names, shape=(channels[1], *shape[1:])).name
     still = (0,) * (len(shape) - 1)
     attributes: dict[str, Attribute] = {"before": (channels[0], *still), "after": (channels[2], *still)}
     return work.emit(call, "pad", [name], shape=shape, attributes=attributes)
+
+
+def _beside(work: Work, call: Call, parts: Sequence[object], axis: int) -> View:
+    """Maps above each other (axis 1) or side by side (axis 2): sums of values that do not overlap."""
+    start, shape = 0, call.shape()
+    total: View | None = None
+    for part in parts:
+        if not _is_zero(work, part):
+            name = work.read(call, part)
+            there = placed(work, call, View(name, work.shapes[name]), axis, start=start, extent=shape[axis])
+            total = there if total is None else work.emit(call, "add", [total.name, there.name], shape=shape)
+        start += _extent(part, axis)
+    assert total is not None, "where all parts are constant, so is the whole"
+    return total
 
 
 def _is_zero(work: Work, part: object) -> bool:
@@ -39,6 +62,6 @@ def _is_zero(work: Work, part: object) -> bool:
     return constant is not None and constant.memory not in work.changed and not bool(constant.tensor.any())
 
 
-def _channels(part: object) -> int:
+def _extent(part: object, axis: int) -> int:
     assert isinstance(part, FxNode)
-    return int(part.meta["val"].shape[1])
+    return int(part.meta["val"].shape[axis + 1])

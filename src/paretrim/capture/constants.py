@@ -55,15 +55,18 @@ def is_constant(work: Work, node: FxNode) -> bool:
 
 
 def _filled(node: FxNode) -> torch.Tensor | None:
-    """What an operation like ``torch.zeros_like`` makes for one image, [1, ...]: of its input it reads the shape alone."""
+    """What an operation like ``torch.zeros_like`` makes, for one image [1, ...]: of its input it reads the shape alone."""
     made = node.meta.get("val")
     if node.op != "call_function" or operation_of(node) not in FILLING or not isinstance(made, torch.Tensor):
         return None
     number = FILLING[operation_of(node)]
     value = call_of(node).arguments["fill_value"] if number is None else number
     batched = made.ndim > 1 and not isinstance(made.shape[0], int)
-    if not batched or made.dtype != torch.float32 or not isinstance(value, int | float):
+    if made.dtype != torch.float32 or not isinstance(value, int | float):
         return None
+    if not batched:  # such as x.new_zeros(1); what takes no tensor is computed as any other
+        fixed = node.all_input_nodes and all(isinstance(side, int) for side in made.shape)
+        return torch.full(tuple(made.shape), float(value)) if fixed else None
     sides = [side for side in made.shape[1:] if isinstance(side, int)]
     return torch.full((1, *sides), float(value)) if len(sides) == made.ndim - 1 else None
 

@@ -7,7 +7,8 @@ written with simpler ones.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import cast
 
 import torch
 from torch._C import DispatchKey
@@ -33,12 +34,16 @@ def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Res
     if program is None:
         return None
     made: list[FxNode] = []
-    places: dict[FxNode, FxNode] = dict(zip(program.graph.find_nodes(op="placeholder"), node.all_input_nodes, strict=True))
+    places: dict[FxNode, Result] = dict(zip(program.graph.find_nodes(op="placeholder"), node.all_input_nodes, strict=True))
     result: Result | None = None
     for part in program.graph.nodes:
         if part.op == "output":
             found = part.args[0]
-            result = tuple(places[item] for item in found) if isinstance(found, list | tuple) else places[found]
+            result = _all_of(found, places) if isinstance(found, list | tuple) else places[found]
+        elif isinstance(part.target, type):  # some decompositions give their results as a tuple with named fields
+            places[part] = _all_of(part.all_input_nodes, places)
+        elif part.target is operator.getitem and isinstance(several := places[part.args[0]], tuple):
+            places[part] = several[part.args[1]]
         elif part.op != "placeholder":
             new = _copied(part, node, places) if part.op == "call_function" else None
             inner = None if new is None else _known(new, known)
@@ -49,6 +54,12 @@ def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Res
             places[part] = inner[1]
     assert result is not None
     return made, result
+
+
+def _all_of(parts: Iterable[FxNode], places: dict[FxNode, Result]) -> tuple[FxNode, ...]:
+    found = tuple(places[part] for part in parts)
+    assert all(isinstance(item, FxNode) for item in found), "what has several results is only taken apart"
+    return cast(tuple[FxNode, ...], found)
 
 
 def _decomposed(node: FxNode) -> GraphModule | None:
@@ -98,7 +109,7 @@ def _size(extent: object) -> int:
     return int(extent.node.hint) if isinstance(extent, torch.SymInt) else operator.index(extent)  # type: ignore[arg-type]
 
 
-def _copied(part: FxNode, node: FxNode, places: dict[FxNode, FxNode]) -> FxNode:
+def _copied(part: FxNode, node: FxNode, places: dict[FxNode, Result]) -> FxNode:
     args, keywords = map_arg((part.args, part.kwargs), places.__getitem__)
     assert callable(part.target)
     with node.graph.inserting_before(node):
@@ -107,17 +118,15 @@ def _copied(part: FxNode, node: FxNode, places: dict[FxNode, FxNode]) -> FxNode:
     return new
 
 
-def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], FxNode] | None:
+def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
     """The node itself if its operation is known, else what it is written out as, which takes its place."""
-    if new.target is operator.getitem or operation_of(new) in known or not isinstance(new.meta["val"], torch.Tensor):
+    of_size = not isinstance(new.meta["val"], torch.Tensor | list | tuple)
+    if new.target is operator.getitem or operation_of(new) in known or of_size:
         return [new], new
     inner = written_out(new, known)
-    if inner is None or not isinstance(inner[1], FxNode):
-        if inner is not None:
-            _erase(inner[0])
-        return None
-    new.graph.erase_node(new)
-    return inner[0], inner[1]
+    if inner is not None:
+        new.graph.erase_node(new)
+    return inner
 
 
 def _erase(nodes: list[FxNode]) -> None:

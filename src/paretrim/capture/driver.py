@@ -35,8 +35,9 @@ from paretrim.capture.norms import NORMS
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import Program, program_of
-from paretrim.capture.remedies import INSTEAD, remedy
+from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
 from paretrim.capture.stacked import PARTS, STACKED
+from paretrim.capture.stacked_first import stack_behind_the_batch_
 from paretrim.capture.transposed import TRANSPOSED
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.errors import UnsupportedOperation
@@ -101,6 +102,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     program = program_of(private, shape)
     graph = program.module.graph
     write_into_new_ones_(graph)
+    stack_behind_the_batch_(graph)
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}
@@ -232,9 +234,7 @@ def _write_out(work: Work, call: Call) -> None:
         return  # made from sizes; where an activation is needed, the reader refuses it
     found = None if call.operation in INSTEAD else written_out(node, CONVERTERS)
     if found is None and is_random(node) and call.operation not in INSTEAD:
-        raise call.refused(
-            "it draws random numbers also in eval, and a file computes the same at every call; leave it out in eval"
-        )
+        raise call.refused(RANDOM)
     if found is None:
         raise call.refused(remedy(call.operation))
     made, result = found
@@ -259,7 +259,7 @@ def _write_out(work: Work, call: Call) -> None:
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
-    assert isinstance(parts, tuple), "operations other than split that return a tuple are refused earlier"
+    assert isinstance(parts, tuple), "what returns several values and is not known is refused"
     assert isinstance(index, int)
     if index >= len(parts):  # indices of a pooling, which come after its values
         return

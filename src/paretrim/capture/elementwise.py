@@ -173,34 +173,56 @@ def larger(work: Work, call: Call, first: View, second: View) -> View:
     return combine(work, call, "add", first, each(work, call, "relu", difference))
 
 
-def _beside_constant(work: Work, call: Call, sign: float) -> View | None:
+def _operand(work: Work, call: Call, argument: object) -> View:
+    """An argument, or a value that was made of one, as an operand."""
+    return argument if isinstance(argument, View) else work.operand(call, argument)
+
+
+def added(work: Work, call: Call, value: View, other: object) -> Value:
+    """A value plus an argument, which may be constant."""
+    if (constant := work.constant(other)) is not None:
+        return _of_view(work, call, value, constant, scales=False, inverts=False)
+    return _repeated(call, combine(work, call, "add", value, work.operand(call, other)))
+
+
+def _beside_constant(work: Work, call: Call, sides: tuple[object, object], sign: float) -> View | None:
     """The larger (``sign`` 1) or smaller (-1) of an activation and a constant, else None: ``c + sign * relu(sign * (x - c))``."""
-    sides = (call.source, call.arguments["other"])
     given = next((constant for side in sides if (constant := work.constant(side)) is not None), None)
     if given is None:
         return None
-    source = work.read(call, sides[0] if work.constant(sides[0]) is None else sides[1])
+    other = sides[0] if work.constant(sides[0]) is None else sides[1]
+    source = other.name if isinstance(other, View) else work.read(call, other)
     bound = per_channel(call, given, work.shapes[source])
     signs = np.full_like(bound, sign)
     beyond = each(work, call, "relu", affine(work, call, source, signs, -signs * bound))
     return affine(work, call, beyond.name, signs, bound)
 
 
-def maximum(work: Work, call: Call) -> Value:
-    """The larger of two values."""
-    if (beside := _beside_constant(work, call, 1.0)) is not None:
+def larger_of(work: Work, call: Call, left: object, right: object) -> Value:
+    """The larger of two arguments, one of which may be constant."""
+    if (beside := _beside_constant(work, call, (left, right), 1.0)) is not None:
         return beside
-    return _repeated(call, larger(work, call, work.operand(call, call.source), work.operand(call, call.arguments["other"])))
+    return _repeated(call, larger(work, call, _operand(work, call, left), _operand(work, call, right)))
 
 
-def minimum(work: Work, call: Call) -> Value:
-    """The smaller of two values: ``first - relu(first - second)``."""
-    if (beside := _beside_constant(work, call, -1.0)) is not None:
+def smaller_of(work: Work, call: Call, left: object, right: object) -> Value:
+    """The smaller of two arguments, one of which may be constant: ``first - relu(first - second)``."""
+    if (beside := _beside_constant(work, call, (left, right), -1.0)) is not None:
         return beside
-    first, second = work.operand(call, call.source), work.operand(call, call.arguments["other"])
+    first, second = _operand(work, call, left), _operand(work, call, right)
     difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
     beyond = pointwise(work, call, each(work, call, "relu", difference), "mul_constant", -1.0)
     return _repeated(call, combine(work, call, "add", first, beyond))
+
+
+def maximum(work: Work, call: Call) -> Value:
+    """The larger of two values."""
+    return larger_of(work, call, call.source, call.arguments["other"])
+
+
+def minimum(work: Work, call: Call) -> Value:
+    """The smaller of two values."""
+    return smaller_of(work, call, call.source, call.arguments["other"])
 
 
 def _lerp(work: Work, call: Call) -> Value:

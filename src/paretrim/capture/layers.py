@@ -21,7 +21,8 @@ def around(padding: Pair) -> tuple[int, int, int, int]:
     return (padding[0], padding[1], padding[0], padding[1])
 
 
-def _conv2d(work: Work, call: Call) -> Value:
+def conv2d(work: Work, call: Call) -> Value:
+    """A convolution of maps [C, H, W]."""
     source = work.read(call, call.source)
     path, weight = work.weight(call, call.arguments["weight"])
     tensors: dict[str, Array] = {"weight": weight} | bias_of(work, call)
@@ -103,11 +104,18 @@ def bias_of(work: Work, call: Call) -> dict[str, Array]:
 
 
 def _batch_norm(work: Work, call: Call) -> Value:
+    if work.constant(call.arguments["running_mean"]) is not None:
+        call.require("training", False, "it normalises by the statistics of the batch also in eval; pass training=self.training")
+    call.no_effect("training")
+    return normalised_by_constants(work, call)
+
+
+def normalised_by_constants(work: Work, call: Call) -> View:
+    """Every channel minus its running mean, over the root of its running variance."""
     source = work.read(call, call.source)
     mean, variance = (work.constant(call.arguments[name]) for name in ("running_mean", "running_var"))
     if mean is None or variance is None:
         raise call.refused("it keeps no running statistics, so it cannot be folded; use track_running_stats=True")
-    call.require("training", False, "it normalises by the statistics of the batch also in eval; pass training=self.training")
     call.no_effect("momentum")
     channels = mean.tensor.numel()
     gamma, beta = (work.constant(call.arguments[name]) for name in ("weight", "bias"))
@@ -165,7 +173,7 @@ def _product_of_maps(work: Work, call: Call, factor: object) -> Value:
 LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
         "conv1d": _conv1d,
-        "conv2d": _conv2d,
+        "conv2d": conv2d,
         "linear": _linear,
         "matmul": _product,
         "mm": _product,

@@ -15,6 +15,7 @@ import numpy as np
 from paretrim.capture.call import Call
 from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
 from paretrim.capture.last import as_map, over_channels
+from paretrim.capture.layers import normalised_by_constants
 from paretrim.capture.pooling import mean
 from paretrim.capture.work import Value, View, Work
 
@@ -74,8 +75,9 @@ def _group_norm(work: Work, call: Call) -> Value:
 
 
 def _instance_norm(work: Work, call: Call) -> Value:
-    """Over the pixels of a map."""
-    call.require("use_input_stats", True, "it keeps running statistics; use BatchNorm2d, which in eval is the same")
+    """Over the pixels of a map; with running statistics it is in eval a batch norm."""
+    if not call.arguments["use_input_stats"]:
+        return normalised_by_constants(work, call)
     call.no_effect("running_mean", "running_var", "momentum")
     source = work.read(call, call.source)
     value = View(source, work.shapes[source])

@@ -48,12 +48,15 @@ def _max_pool(work: Work, call: Call) -> Value:
 
 
 def _avg_pool(work: Work, call: Call) -> Value:
-    source = work.read(call, call.source)
-    if call.arguments["divisor_override"] is not None:
-        raise call.refused(f"divisor_override = {call.arguments['divisor_override']} is not known; multiply the result instead")
+    source, divisor = work.read(call, call.source), call.arguments["divisor_override"]
     counted = around(call.pair("padding")) if call.arguments["count_include_pad"] else (0, 0, 0, 0)
     attributes = _window(call, work.shapes[source], dilation=(1, 1)) | {"count_padding": counted}
-    return work.emit(call, "avg_pool", [source], shape=call.shape(), attributes=attributes)
+    if divisor is None:
+        return work.emit(call, "avg_pool", [source], shape=call.shape(), attributes=attributes)
+    # With all padding counted, and so the same number of positions in every window, a mean times that number is the sum.
+    attributes["count_padding"] = attributes["padding"]
+    pooled = work.emit(call, "avg_pool", [source], shape=call.shape(), attributes=attributes)
+    return pointwise(work, call, pooled, "mul_constant", math.prod(call.pair("kernel_size")) / call.integer("divisor_override"))
 
 
 def _adaptive_avg_pool(work: Work, call: Call) -> Value:
@@ -67,6 +70,11 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
 def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     """A map [C, H, W] and the axes (1 to 3, the batch is 0) that an operation reduces to one number each."""
     view = work.view(call, call.source)
+    if call.arguments.get("dim") is None or call.arguments["dim"] == []:
+        raise call.refused(
+            f"it takes the {what} over the batch too, and a file computes every image by itself; name the axes, such as "
+            "dim=(1, 2, 3)"
+        )
     axes = {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
     call.no_effect("keepdim", "dtype")
     base = work.shapes[view.name]

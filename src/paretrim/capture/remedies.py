@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+RANDOM = "it draws random numbers also in eval, and a file computes the same at every call; leave it out in eval"
+"""Why an operation that draws random numbers is refused."""
+
 _LISTED = "docs/operations.md"
 """Where users read which operations there are."""
 
@@ -17,6 +20,10 @@ _CHOICE = "use relu, clamp, maximum or minimum; choices by comparison are not kn
 _ROUNDING = "leave the rounding out; paretrim.Quantize puts values on grids where the file needs it"
 _PLACES = "return the logits; places and orders of numbers are found outside of the network"
 _WRITING = "put the parts together with torch.cat; writing into parts of a value, or numbers over all of it, is not known"
+_UNWRITTEN = (
+    "join the parts with torch.cat, or start from the value itself, where it makes a tensor of any numbers for others to write "
+    "parts of; only writing over all of it at once is known"
+)
 _MORE_PIXELS = (
     "use an upsampling with mode='nearest' and a convolution, nn.ConvTranspose2d or nn.PixelShuffle; this way to more pixels is "
     "not known"
@@ -29,7 +36,8 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
     | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "grid_sampler"), _MORE_PIXELS)
-    | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter", "empty_like"), _WRITING)
+    | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter"), _WRITING)
+    | dict.fromkeys(("empty", "empty_like", "new_empty"), _UNWRITTEN)
     | {
         "fmax": "use torch.maximum; it is the same where nothing is NaN",
         "fmin": "use torch.minimum; it is the same where nothing is NaN",

@@ -41,13 +41,23 @@ def _part(work: Work, call: Call, view: View, index: int) -> View:
     return View(cut(work, call, view.name, 0, start=index * run, stop=(index + 1) * run, step=1).name, view.shape[1:])
 
 
+def _outside(work: Work, call: Call, view: View) -> View:
+    """Channels [P, Q, H, W] as [Q, P, H, W]."""
+    base = work.shapes[view.name]
+    made = work.emit(call, "channel_shuffle", [view.name], shape=base, attributes={"groups": view.shape[0]})
+    return View(made.name, (view.shape[1], view.shape[0], *view.shape[2:]))
+
+
 def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], View], *, mean: bool = False) -> _Converter:
     """What reduces stacked maps (axis 1 of [P, C, H, W]) to one, two at a time; other axes are those of a map."""
 
     def convert(work: Work, call: Call) -> Value:
         view = work.view(call, call.source)
-        stacked = len(view.shape) == 4 and work.shapes[view.name][0] != view.shape[0] and "dim" in call.arguments
-        if not stacked or {axis % 5 for axis in call.integers("dim")} != {1}:
+        stacked = len(view.shape) == 4 and work.shapes[view.name][0] != view.shape[0] and call.arguments.get("dim") is not None
+        axes = {axis % 5 for axis in call.integers("dim")} if stacked else set()
+        if axes == {2} and view.plain and work.shapes[view.name][1:] == view.shape[2:]:
+            view = _outside(work, call, view)  # neighbouring channels, as in maxout
+        elif axes != {1}:
             return of_map(work, call)
         call.no_effect("keepdim", "dtype")
         total = _part(work, call, view, 0)

@@ -2,7 +2,8 @@
 
 With stride s, the results at every s-th place are sums over the same inputs, with every s-th weight of the kernel. So one
 convolution in steps of 1 makes s * s channels of each, one for every place in a block, and ``pixel_shuffle`` puts them there.
-Where s does not divide the kernel, the kernels of some places are shorter: their missing weights are 0 at first.
+Where s does not divide the kernel, the kernels of some places are shorter: their missing weights are 0 at first. So are those
+between the weights of a dilated kernel.
 
 Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, section 2.
 """
@@ -15,9 +16,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.capture.call import Call
+from paretrim.capture.call import Call, Pair
 from paretrim.capture.cut import cut
-from paretrim.capture.layers import bias_of
+from paretrim.capture.layers import bias_of, conv2d
 from paretrim.capture.pixels import shuffled_pixels
 from paretrim.capture.work import Value, Work
 from paretrim.graph.types import Array, Attribute, FloatArray
@@ -67,10 +68,9 @@ class _Side:
 def _conv_transpose2d(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
     call.no_effect("output_padding")  # the shape of the result says it
-    if call.pair("dilation") != (1, 1):
-        raise call.refused(f"of transposed convolutions only those with dilation 1 are known; it is {call.arguments['dilation']}")
     groups, factor = call.integer("groups"), call.pair("stride")
-    path, given = work.weight(call, call.arguments["weight"])
+    path, undilated = work.weight(call, call.arguments["weight"])
+    given = _dilated(undilated, call.pair("dilation"))
     sizes = zip(work.shapes[source][1:], call.shape()[1:], given.shape[2:], factor, call.pair("padding"), strict=True)
     sides = [_Side(*numbers) for numbers in sizes]
     for axis, side in enumerate(sides, 1):
@@ -93,6 +93,16 @@ def _conv_transpose2d(work: Work, call: Call) -> Value:
     return value
 
 
+def _dilated(weight: FloatArray, dilation: Pair) -> FloatArray:
+    """Kernels with zeros between their weights instead of a dilation."""
+    if dilation == (1, 1):
+        return weight
+    extents = [step * (extent - 1) + 1 for step, extent in zip(dilation, weight.shape[2:], strict=True)]
+    wide = np.zeros((*weight.shape[:2], *extents), np.float32)
+    wide[:, :, :: dilation[0], :: dilation[1]] = weight
+    return wide
+
+
 def _one_for_every_place(weight: FloatArray, sides: list[_Side], groups: int) -> FloatArray:
     """Kernels [Ci, Co / g, k, l] as those of the convolution, [Co * r * s, Ci / g, ceil(k / r), ceil(l / s)]."""
     inputs, outputs = weight.shape[:2]
@@ -105,4 +115,16 @@ def _one_for_every_place(weight: FloatArray, sides: list[_Side], groups: int) ->
     return np.ascontiguousarray(places.reshape(-1, kernels.shape[1], rows, columns))
 
 
-TRANSPOSED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"conv_transpose2d": _conv_transpose2d})
+def _convolution(work: Work, call: Call) -> Value:
+    """``torch.convolution``, which is either kind."""
+    if len(call.integers("stride")) != 2:
+        raise call.refused("use Conv2d or ConvTranspose2d; images have two sides")
+    if call.arguments["transposed"]:
+        return _conv_transpose2d(work, call)
+    call.no_effect("output_padding")
+    return conv2d(work, call)
+
+
+TRANSPOSED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
+    {"conv_transpose2d": _conv_transpose2d, "convolution": _convolution}
+)

@@ -1,0 +1,105 @@
+"""Forms of operations that few networks use: other names, arguments, axes and ways to make a tensor."""
+
+import pytest
+import torch
+from deployed import is_deployed
+from hand_bodies import body, is_refused
+from torch import nn
+from torch.nn import functional as F
+
+
+def running(**settings):
+    norm = nn.InstanceNorm2d(8, affine=True, track_running_stats=True, **settings)
+    nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    return norm
+
+
+def in_part(x):
+    return torch.cat([x, x.new_empty(x.shape[0], 2, *x.shape[2:]).zero_()], 1)[:, 1:9]
+
+
+KNOWN = {
+    "dilated transposed": (lambda self, x: self.k(x), nn.ConvTranspose2d(8, 8, (3, 2), (3, 2), 1, (2, 1), 4, dilation=(2, 3))),
+    "convolution": (lambda self, x: torch.convolution(x, self.k.weight, None, [2, 1], [1, 2], [1, 2], False, [0, 0], 2), 2),
+    "transposed convolution": (
+        lambda self, x: torch.convolution(x, self.k.weight, None, [2] * 2, [1] * 2, [1] * 2, True, [1] * 2, 1),
+        1,
+    ),
+    "sum of a window": (lambda _, x: F.avg_pool2d(x, 2, divisor_override=1), None),
+    "divisor, with padding that counts": (lambda _, x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=5), None),
+    "divisor, with padding that does not": (lambda _, x: F.avg_pool2d(x, 3, 2, 1, False, False, 4), None),
+    "instance norm with running statistics": (lambda self, x: self.k(x), running()),
+    "bounds of every channel": (lambda self, x: x.clamp(self.k.weight.mean((1, 2, 3))[:, None, None], torch.ones(8, 1, 1)), 1),
+    "least of every channel": (lambda self, x: torch.clamp_min(x, self.k.weight.mean((1, 2, 3))[:, None, None]), 1),
+    "most of an activation": (lambda _, x: torch.clamp_max(x, x.mean((2, 3), keepdim=True)), None),
+    "bound of another activation": (lambda _, x: (x - 0.5).clamp(min=-x, max=torch.tensor(0.5)), None),
+    "reversed difference": (lambda _, x: torch.rsub(x, x.mean((2, 3), keepdim=True), alpha=2), None),
+    "reversed difference from a constant": (lambda self, x: torch.rsub(x, torch.arange(8.0)[:, None, None] / 8), None),
+    "least and most": (lambda _, x: sum(torch.aminmax(x, dim=1, keepdim=True)) + x, None),
+    "unsafe chunk": (lambda _, x: torch.cat(torch.unsafe_chunk(x, 2, 1)[::-1], 1), None),
+    "filled with a number": (lambda _, x: x * torch.empty_like(x).fill_(2.5), None),
+    "filled with zeros": (lambda _, x: in_part(x), None),
+    "filled by size": (lambda _, x: x + torch.empty(x.shape).fill_(2), None),
+    "filled with a value": (lambda _, x: x - torch.empty_like(x).copy_(x.mean((2, 3), keepdim=True)), None),
+    "new number": (lambda _, x: x + x.new_full((1,), 0.5) + x.new_ones(8, 1, 1), None),
+    "rows below each other": (lambda _, x: torch.cat([x, torch.zeros_like(x[:, :, :3]), -x[:, :, 2:]], 2), None),
+    "columns beside each other": (lambda _, x: torch.cat([x[..., 5:], x, 2 * x], -1), None),
+    "padding with a number": (lambda _, x: F.pad(x, (1, 0, 2, 1), value=0.5), None),
+    "padding of channels with a number": (lambda _, x: F.pad(x, (0, 0, 0, 0, 1, 0), value=0.5)[:, :8], None),
+    "stacked in front": (lambda _, x: torch.stack([x, 2 * x, -x]).sum(0), None),
+    "mean of what is stacked in front": (lambda _, x: torch.stack([x, 2 * x], -5).mean(dim=(-5,)), None),
+    "largest of what is stacked in front": (lambda _, x: torch.stack([x, 1 - x, x * x]).max(0).values, None),
+    "one of what is stacked in front": (lambda _, x: torch.stack([x, 1 - x])[1], None),
+    "maxout of neighbours": (lambda _, x: x.unflatten(1, (4, 2)).amax(2).repeat(1, 2, 1, 1), None),
+    "mean of neighbours": (lambda _, x: x.unflatten(1, (2, 4)).mean(2).repeat(1, 4, 1, 1), None),
+    "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_rarer_form_is_what_torch_computes(name, tmp_path):
+    function, layer = KNOWN[name]
+    layer = nn.Conv2d(8, 8, 3, groups=layer) if isinstance(layer, int) else layer
+    is_deployed(body(function, **({"k": layer} if layer else {})), tmp_path / "a.trim")
+
+
+REFUSED = {
+    "everything": (
+        lambda _, x: x + x.sum(),
+        r"\(aten.sum.default\): it takes the sum over the batch too, .* name the axes, such as",
+    ),
+    "largest of everything": (lambda _, x: x + x.max(), r"it takes the largest over the batch too"),
+    "no axis": (lambda _, x: x + x.amin(dim=()), r"it takes the smallest over the batch too"),
+    "random numbers in a new tensor": (
+        lambda _, x: F.gumbel_softmax(x, dim=1),
+        r"\(aten.exponential_.default\): it draws random num",
+    ),
+    "any numbers": (lambda _, x: x + torch.empty_like(x) * 0, r"\(aten.empty_like.default\): join the parts .* any numbers"),
+    "nothing": (lambda _, x: torch.cat([x, x[:, :0]], 1), r"it takes nothing of \(8, 8, 8\): a slice from 0 to 0; leave it out"),
+    "rows of planes": (
+        lambda _, x: torch.cat([x.flatten(2)] * 2, 2)[..., None],
+        r"only channels, rows and columns of maps are joi",
+    ),
+    "padding with infinity": (
+        lambda _, x: F.pad(x, (1, 1), value=torch.inf),
+        r"its value is inf; a file holds finite numbers only",
+    ),
+    "negative padding": (
+        lambda _, x: F.pad(x, (1, -1), value=2),
+        r"padding \[1, -1\] of \(8, 8, 8\) with 2.0; pad maps .* by 0 or more",
+    ),
+    "several results": (lambda _, x: torch.frexp(x)[0], r"\(aten.frexp.Tensor\): write the layer with other operations; this"),
+    "volume": (
+        lambda self, x: torch.convolution(
+            x[:, :, None], self.c.weight[..., None, None, None], None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1
+        )[:, :, 0],
+        r"use Conv2d or ConvTranspose2d; images have two sides",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_form_is_refused(name):
+    function, message = REFUSED[name]
+    is_refused(body(function, c=nn.Linear(8, 8)), message)
