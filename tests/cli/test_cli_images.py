@@ -140,12 +140,17 @@ def test_eval_refuses_a_normalisation_that_a_file_of_pixels_would_not_use(files,
         assert "leave out --mean and --std" in err
 
 
+def with_metadata(file, name, value):
+    """Write another value into an entry of an ONNX file's metadata."""
+    model = onnx.load(file)
+    next(one for one in model.metadata_props if one.key == name).value = value
+    onnx.save(model, file)
+
+
 @pytest.mark.parametrize("kept", ["-3", "ten", "1" * 12])
 def test_a_size_that_is_none_is_refused(resized, command, tmp_path, kept):
     command("export", resized, "--to", tmp_path / "a.onnx")
-    model = onnx.load(tmp_path / "a.onnx")
-    next(one for one in model.metadata_props if one.key == "resize").value = kept
-    onnx.save(model, tmp_path / "a.onnx")
+    with_metadata(tmp_path / "a.onnx", "resize", kept)
     status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
     assert status == 1
     assert f"keeps '{kept}' as its resize; it must be a whole number of pixels" in err
@@ -154,9 +159,7 @@ def test_a_size_that_is_none_is_refused(resized, command, tmp_path, kept):
 @pytest.mark.parametrize("kept", ["a,b", "0.1,,x"])
 def test_a_normalisation_that_is_none_is_refused(other, command, tmp_path, kept):
     command("export", other, "--to", tmp_path / "a.onnx")
-    model = onnx.load(tmp_path / "a.onnx")
-    next(one for one in model.metadata_props if one.key == "mean").value = kept
-    onnx.save(model, tmp_path / "a.onnx")
+    with_metadata(tmp_path / "a.onnx", "mean", kept)
     status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
     assert status == 1
     assert f"keeps '{kept}' as its mean or std; it must be numbers separated by commas" in err
