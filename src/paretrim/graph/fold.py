@@ -82,7 +82,8 @@ def _with_norms_in_front(graph: Graph) -> Graph:
     names = dict[str, Node]()
     inserted = dict[str, Node]()
     taken = set(graph.types)
-    for found in norms_behind_moves(graph):
+    behind = norms_behind_moves(graph)
+    for found in behind:
         norm, first, last = found.batch_norm, found.moves[0], found.moves[-1]
         name = free_name(f"{norm.name}.in_front", taken)
         taken.add(name)
@@ -90,7 +91,7 @@ def _with_norms_in_front(graph: Graph) -> Graph:
         inserted[found.head.name] = replace(norm, name=name, inputs=(found.head.name,), type=found.head.type, tensors=tensors)
         names[first.name] = replace(first, inputs=(name,))
         names[last.name] = replace(names.get(last.name, last), name=norm.name)
-    gone = {found.batch_norm.name for found in norms_behind_moves(graph)}
+    gone = {found.batch_norm.name for found in behind}
     nodes = []
     for node in graph.nodes:
         if node.name not in gone:
