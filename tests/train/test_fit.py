@@ -20,6 +20,7 @@ from paretrim.train.evaluate import evaluate
 from paretrim.train.execution import Execution
 from paretrim.train.fit import CHECK_EVERY, Plan, fit
 from paretrim.train.losses import LossTerm, cross_entropy
+from paretrim.train.optimizer import parameters_of
 from paretrim.train.training import Training
 
 LONG = replace(SHORT, epochs=3)
@@ -122,6 +123,12 @@ def test_the_first_step_of_batchnorm_biases_is_as_many_times_as_long_as_their_ra
     assert biases < set(plain)
     for name, moved in plain.items():
         torch.testing.assert_close(faster[name], 64 * moved if name in biases else moved, rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_come_in_the_order_of_torch():
+    """Sums over all parameters, such as the norm that gradients are clipped to, depend on it."""
+    module = nn.ModuleDict({"network": network("residual"), "extra": nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2))})
+    assert all(ours is theirs for ours, theirs in zip(parameters_of(module), module.parameters(), strict=True))
 
 
 def test_lookahead_averages_every_so_many_steps(monkeypatch):

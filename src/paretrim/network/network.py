@@ -30,6 +30,8 @@ from paretrim.network.torch_forms import IN_PLACE, real_form
 SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
 
+_INPUT_KEY = key_of(INPUT)
+
 _OWN_MEMORY = WEIGHTED | {"batch_norm", "add"}
 """Operations whose result is never a view of another value."""
 
@@ -77,10 +79,12 @@ class BatchNorm(nn.Module):
 class _Step:
     """One node as it is computed: its checked attributes, and the values that no later step reads.
 
-    ``disposable``: its input is one of those and has memory of its own, which the result may reuse.
+    ``key`` is that of its layer and of its grid. ``disposable``: its input is one of those values and has memory of its own,
+    which the result may reuse.
     """
 
     node: Node
+    key: str
     settings: Settings
     finished: tuple[str, ...]
     disposable: bool
@@ -116,7 +120,7 @@ class Network(nn.Module):
     def features(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
         """The values with these names, and the outputs under theirs."""
         kept = {*names, *self.structure.outputs}
-        values = {INPUT: self._on_grid(INPUT, x)}
+        values = {INPUT: self._on_grid(_INPUT_KEY, x)}
         found = {INPUT: values[INPUT]} if INPUT in kept else {}
         for step in self._steps_for(x, kept):
             name = step.node.name
@@ -132,7 +136,7 @@ class Network(nn.Module):
 
         The layer may be changed before the next one is requested; later values are computed with the changed layer.
         """
-        values = {INPUT: self._on_grid(INPUT, x)}
+        values = {INPUT: self._on_grid(_INPUT_KEY, x)}
         for step in self._steps:
             if step.node.op in WEIGHTED:
                 yield step.node, values[step.node.inputs[0]]
@@ -143,11 +147,11 @@ class Network(nn.Module):
     def _computed(self, step: _Step, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
         """The result of a step on its grid; it may reuse the memory of an input that no later step needs."""
         node, inputs = step.node, [values[name] for name in step.node.inputs]
-        key = key_of(node.name)
-        layer = self.layers[key] if key in self.layers else None  # noqa: SIM401  a ModuleDict has no get
+        layers = self.layers
+        layer = layers[step.key] if step.key in layers else None  # noqa: SIM401  a ModuleDict has no get
         overwrite = not torch.is_grad_enabled() and step.disposable and kept.isdisjoint(node.inputs)
         form = IN_PLACE[node.op] if overwrite else real_form(node)
-        return self._on_grid(node.name, form(step.settings, layer, inputs))
+        return self._on_grid(step.key, form(step.settings, layer, inputs))
 
     def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_Step, ...]:
         """The steps to run: on a CPU without gradients, convolutions pad their input, faster and with the same result."""
@@ -167,8 +171,9 @@ class Network(nn.Module):
         """
         return self.structure.types[value_at(self.structure, path)].shape
 
-    def _on_grid(self, name: str, x: Tensor) -> Tensor:
-        return cast(Tensor, self.grids[key_of(name)](x)) if key_of(name) in self.grids else x
+    def _on_grid(self, key: str, x: Tensor) -> Tensor:
+        grids = self.grids
+        return cast(Tensor, grids[key](x)) if key in grids else x
 
     def set_grid_(self, name: str, quantizer: ActivationGrid) -> None:
         """Put a fake quantizer on the value ``name``."""
@@ -254,6 +259,7 @@ def _steps(graph: Graph) -> tuple[_Step, ...]:
     return tuple(
         _Step(
             node,
+            key_of(node.name),
             settings_of(node),
             tuple(name for name in dict.fromkeys(node.inputs) if last[name] == index),
             node.op in IN_PLACE and last[node.inputs[0]] == index and node.inputs[0] in own,

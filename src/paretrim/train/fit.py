@@ -143,6 +143,7 @@ class _Work:
         """Find the layers and values of the network as it is now."""
         network = self.network
         self.structure, self.layers = network.structure, weighted_layers(network)
+        self.trained = self._identities()
         self.places = {path: value_at(network.structure, path) for path in self.paths}
         names = tuple(self.places.values())
 
@@ -181,8 +182,7 @@ class _Work:
 
     def follow_layers(self) -> None:
         """If the stage has replaced layers, train the new ones; nothing is forgotten about parameters that stay."""
-        known = {parameter for group in self.optimizer.param_groups for parameter in group["params"]}
-        if self.structure is self.network.structure and known == {*self._parameters()}:
+        if self.structure is self.network.structure and self.trained == self._identities():
             return
         for module in (self.network, self.training.extra):
             module.to(self.device).train()
@@ -289,9 +289,12 @@ class _Work:
         units = self.output_units[: len(outputs)]  # empty for a teacher that is not used
         return tuple(output if unit == 1 else output / unit for output, unit in zip(outputs, units, strict=True))
 
-    def _parameters(self) -> Iterator[Tensor]:
-        yield from parameters_of(self.network)
-        yield from parameters_of(self.training.extra)
+    def _parameters(self) -> list[Tensor]:
+        return parameters_of(self.network) + parameters_of(self.training.extra)
+
+    def _identities(self) -> frozenset[int]:
+        """Of all parameters; the optimizer keeps them, so none comes back for another parameter."""
+        return frozenset(map(id, self._parameters()))
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches. Labels of data in memory were checked when they were read; checking again would wait for a GPU."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -93,12 +93,15 @@ def remake_optimizer(before: torch.optim.Optimizer, made: torch.optim.Optimizer)
     return made
 
 
-def parameters_of(module: nn.Module) -> Iterator[Tensor]:
-    """Every parameter; ``module.parameters()`` in a third of its time, which every training step pays."""
-    yield from (parameter for parameter in module._parameters.values() if parameter is not None)
-    for child in module._modules.values():
-        if child is not None:
-            yield from parameters_of(child)
+def parameters_of(module: nn.Module) -> list[Tensor]:
+    """Every parameter, in the order of ``module.parameters()`` but in a fraction of its time, which every training step pays."""
+    found: list[Tensor] = []
+    waiting = [module]
+    while waiting:
+        present = waiting.pop()
+        found += [parameter for parameter in present._parameters.values() if parameter is not None]
+        waiting += [child for child in reversed(present._modules.values()) if child is not None]
+    return found
 
 
 def see_through_masks_(layers: Mapping[str, WeightedLayer], through: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
@@ -113,7 +114,7 @@ class _Units:
             return source
         usual = USUAL_LOGITS if node.name in self.outputs else self.usual["norm" if node.name in self.normed else "plain"]
         weight = layer.masked_weight().detach()
-        gain = _size(weight[weight != 0]) * math.sqrt(weight[0].numel())
+        gain = _size(weight, int(weight.count_nonzero())) * math.sqrt(weight[0].numel())
         unit = _exponent(gain, usual, times=source)
         self.put(layer, "weight", unit - source)
         self.put(layer, "bias", unit)
@@ -130,9 +131,10 @@ class _Units:
         return unit
 
 
-def _size(values: Tensor) -> float:
-    """Root mean square; 0 for no values."""
-    return float(values.detach().double().square().mean().sqrt()) if values.numel() else 0.0
+def _size(values: Tensor, count: int | None = None) -> float:
+    """Root mean square of all values, or of the ``count`` that are not 0; 0 for no values."""
+    number = values.numel() if count is None else count
+    return float(torch.linalg.vector_norm(values.detach(), dtype=torch.float64)) / math.sqrt(number) if number else 0.0
 
 
 def _exponent(size: float, usual: range, *, times: int = 0) -> int:
