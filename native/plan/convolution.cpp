@@ -237,9 +237,9 @@ class DenseTiles final : public Tiles {
 }  // namespace
 
 View view_for(const Choice& choice, const WeightedLayer& layer) {
-  Geometry band = sliced(layer);
-  if (choice.view != ViewKind::in_place) band.out.height = rows_of_a_band(layer.geometry, choice.bands);
-  return View::make(choice.view, band);
+  const Geometry whole = sliced(layer);
+  const bool copied = choice.view != ViewKind::in_place;
+  return View::make(choice.view, whole, copied ? rows_of_a_band(whole, choice.bands) : whole.out.height);
 }
 
 namespace {

@@ -37,6 +37,19 @@ void pad(const Node& node, Move& move) {
   move.column = -before[2];
 }
 
+// How many weights that are not 0 meet nothing but padding.
+template <typename Number>
+double only_padding(const Number* weight, std::int64_t count, const Geometry& geometry) {
+  const std::vector<std::int64_t> reading = reading_positions(geometry);
+  const std::int64_t positions = geometry.kernel.vertical * geometry.kernel.horizontal;
+  std::int64_t found = 0;
+  for (std::int64_t position = 0; position < positions; ++position) {
+    if (std::binary_search(reading.begin(), reading.end(), position)) continue;
+    for (std::int64_t i = position; i < count; i += positions) found += weight[i] != 0;
+  }
+  return static_cast<double>(found);
+}
+
 // Output channel j * groups + i is input channel i * (C / groups) + j.
 void channel_shuffle(const Node& node, Move& move) {
   const std::int64_t groups = integer(node, "groups");
@@ -136,7 +149,9 @@ void fill_report(LayerReport& report, const Node& node, const WeightedLayer& lay
                                          ? sum_in_parts(layer.weight, weight.size(), [](std::int8_t value) { return value == 0; })
                                          : std::count(layer.float_weight, layer.float_weight + weight.size(), 0.0F));
   report.multiply_adds = report.weights * pixels;
-  report.useful_multiply_adds = (report.weights - report.zeros) * pixels;
+  const double unread = layer.element == Element::int8 ? only_padding(layer.weight, weight.size(), layer.geometry)
+                                                       : only_padding(layer.float_weight, weight.size(), layer.geometry);
+  report.useful_multiply_adds = (report.weights - report.zeros - unread) * pixels;
   report.issued_multiply_adds = issued;
   report.kernel = text_of(choice);
 }

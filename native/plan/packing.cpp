@@ -60,17 +60,19 @@ Survivors surviving_floats(const WeightedLayer& layer) {
   const std::int64_t outputs = layer.outputs() / layer.groups;  // of one group
   Survivors survivors = no_survivors(layer);
   const auto planes = static_cast<std::int64_t>(survivors.planes);
-  survivors.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth * positions));
+  const std::vector<std::int64_t> reading = reading_positions(g);
+  survivors.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth) * reading.size());
   const float* weight = layer.float_weight;
   for (std::int64_t o = 0; o < layer.outputs(); ++o) {
     const std::int64_t first = o / outputs * depth;
     for (std::int64_t plane = first; plane < first + depth; ++plane) {
-      for (std::int64_t position = 0; position < positions; ++position, ++weight) {
-        if (*weight == 0) continue;
+      for (const std::int64_t position : reading) {
+        if (weight[position] == 0) continue;
         std::uint32_t word = 0;
-        std::memcpy(&word, weight, sizeof word);
+        std::memcpy(&word, weight + position, sizeof word);
         survivors.blocks.push_back({static_cast<std::uint32_t>(position * planes + plane % planes), word});
       }
+      weight += positions;
     }
     survivors.starts.push_back(survivors.blocks.size());
   }
@@ -87,7 +89,8 @@ Survivors surviving_blocks(const WeightedLayer& layer) {
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
   Survivors survivors = no_survivors(layer);
   const auto planes = static_cast<std::int64_t>(survivors.planes);
-  const auto most = static_cast<std::size_t>(positions * ((depth + block - 1) / block + 1));  // of one channel
+  const std::vector<std::int64_t> reading = reading_positions(g);
+  const auto most = reading.size() * static_cast<std::size_t>((depth + block - 1) / block + 1);  // of one channel
   survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int64_t first = o / outputs * depth;
@@ -98,7 +101,7 @@ Survivors surviving_blocks(const WeightedLayer& layer) {
       const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
       const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
       const std::int64_t lane = 8 * (first + begin - plane * block);
-      for (std::int64_t position = 0; position < positions; ++position) {
+      for (const std::int64_t position : reading) {
         const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
         // Always written, and kept if it survives: a branch could not predict which do.
         survivors.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
@@ -161,11 +164,18 @@ std::vector<std::int32_t> initial_sums(const WeightedLayer& layer) {
     if (layer.float_bias != nullptr) std::memcpy(bits.data(), layer.float_bias, bits.size() * sizeof(float));
     return bits;
   }
-  const std::int64_t each = g.in.channels / layer.groups * g.kernel.vertical * g.kernel.horizontal;
+  const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
+  const std::int64_t each = g.in.channels / layer.groups * positions;
+  const std::vector<std::int64_t> reading = reading_positions(g);
   std::vector<std::int32_t> initial(static_cast<std::size_t>(g.out.channels));
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
+    const std::int8_t* weight = layer.weight + o * each;
     std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < each && layer.input_zero_point != 0; ++i) sum += layer.weight[o * each + i];
+    for (std::int64_t i = 0; i < each && layer.input_zero_point != 0; ++i) sum += weight[i];
+    for (std::int64_t position = 0; position < positions; ++position) {
+      if (std::binary_search(reading.begin(), reading.end(), position)) continue;
+      for (std::int64_t i = position; i < each && layer.input_zero_point != 0; i += positions) sum -= weight[i];
+    }
     const auto start = static_cast<std::uint32_t>(layer.bias[o]) - static_cast<std::uint32_t>(layer.input_zero_point * sum);
     initial[static_cast<std::size_t>(o)] = static_cast<std::int32_t>(start);
   }

@@ -74,7 +74,7 @@ class RowCopier final : public Copier {
 // Of one plane.
 std::int64_t pixels_of_copies(ViewKind kind, const Geometry& whole) {
   std::int64_t pixels = 0;
-  for (const Copy& copy : View::make(kind, whole).copies) pixels += copy.rows * whole.out.width;
+  for (const Copy& copy : View::make(kind, whole, whole.out.height).copies) pixels += copy.rows * whole.out.width;
   return pixels;
 }
 
@@ -99,7 +99,7 @@ class FlatCopier final : public Copier {
  public:
   FlatCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
       : kernels_(kernels), width_(whole.out.width) {
-    const View all = View::make(view.kind, whole);
+    const View all = View::make(view.kind, whole, whole.out.height);
     for (std::size_t c = 0; c < view.copies.size(); ++c) {
       const Copy& copy = all.copies[c];
       masks_.push_back(masks_of(copy, whole));
@@ -150,7 +150,7 @@ class PickCopier final : public Copier {
  public:
   PickCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
       : view_(view), whole_(whole), zero_point_(zero_point), kernels_(kernels) {
-    for (const Copy& copy : View::make(view.kind, whole).copies) add_picks(copy);
+    for (const Copy& copy : View::make(view.kind, whole, whole.out.height).copies) add_picks(copy);
   }
 
   // Whether the picks are few enough to stay in the cache while many planes use them, planes are whole cache lines, and places in
@@ -203,6 +203,23 @@ class PickCopier final : public Copier {
 
 }  // namespace
 
+std::vector<std::int64_t> reading_positions(const Geometry& g) {
+  const auto reads = [](std::int64_t start, std::int64_t stride, std::int64_t count, std::int64_t extent) {
+    const InnerPixels pixels = inside(start, stride, count, extent);
+    return pixels.first < pixels.last;
+  };
+  std::vector<std::int64_t> positions;
+  for (std::int64_t y = 0; y < g.kernel.vertical; ++y) {
+    const bool row = reads(y * g.dilation.vertical - g.padding.top, g.stride.vertical, g.out.height, g.in.height);
+    for (std::int64_t x = 0; x < g.kernel.horizontal; ++x) {
+      const std::int64_t start = x * g.dilation.horizontal - g.padding.left;
+      const bool column = reads(start, g.stride.horizontal, g.out.width, g.in.width);
+      if (row && column) positions.push_back(y * g.kernel.horizontal + x);
+    }
+  }
+  return positions;
+}
+
 const char* name_of(ViewKind kind) {
   switch (kind) {
     case ViewKind::in_place:
@@ -214,10 +231,12 @@ const char* name_of(ViewKind kind) {
   }
 }
 
-View View::make(ViewKind kind, const Geometry& g) {
+View View::make(ViewKind kind, const Geometry& whole, std::int64_t rows) {
   View view;
   view.kind = kind;
-  view.geometry = g;
+  view.geometry = whole;
+  view.geometry.out.height = rows;
+  const Geometry& g = view.geometry;
   const std::int64_t count = g.kernel.vertical * g.kernel.horizontal;
   view.copy_of.resize(static_cast<std::size_t>(count));
   view.row_of.resize(static_cast<std::size_t>(count));
@@ -226,7 +245,9 @@ View View::make(ViewKind kind, const Geometry& g) {
     return view;
   }
   std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> numbers;  // of the copies, by line and column of the kernel
-  for (std::int64_t position = 0; position < count; ++position) {
+  std::vector<std::int64_t> reading = reading_positions(whole);
+  if (reading.empty()) reading.push_back(0);  // where all is padding, one copy of it
+  for (const std::int64_t position : reading) {
     const std::int64_t down = position / g.kernel.horizontal * g.dilation.vertical;
     const std::int64_t column = position % g.kernel.horizontal * g.dilation.horizontal - g.padding.left;
     const std::int64_t phase = kind == ViewKind::positions ? down : down % g.stride.vertical;

@@ -23,6 +23,10 @@ struct Geometry {
   Edges padding;
 };
 
+// The kernel positions that read a pixel of the input for some pixel of the output. The others meet nothing but padding: on a map
+// of one pixel that is all of a 3x3 kernel but its middle.
+std::vector<std::int64_t> reading_positions(const Geometry& geometry);
+
 enum class ViewKind : std::uint8_t { in_place, columns, positions };
 const char* name_of(ViewKind kind);
 
@@ -37,13 +41,14 @@ struct Copy {
 
 struct View {
   ViewKind kind = ViewKind::in_place;
-  Geometry geometry;
+  Geometry geometry;  // of these rows
   std::vector<Copy> copies;
-  std::vector<std::int64_t> copy_of;  // by kernel position
-  std::vector<std::int64_t> row_of;   // by kernel position: rows into the copy
+  std::vector<std::int64_t> copy_of;  // by kernel position that reads
+  std::vector<std::int64_t> row_of;   // likewise: rows into the copy
   std::int64_t bytes = 0;             // 0 where it is the input itself
 
-  static View make(ViewKind kind, const Geometry& geometry);
+  // For so many rows of the output. Kernel positions that only meet padding have no copy.
+  static View make(ViewKind kind, const Geometry& whole, std::int64_t rows);
   static std::vector<ViewKind> possible(const Geometry& geometry);
 
   // Bytes from the start to the activations of one kernel position and input plane that belong to output pixel 0.

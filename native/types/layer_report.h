@@ -13,7 +13,7 @@ struct LayerReport {
   double weights = 0;               // all of them, zeros included
   double zeros = 0;                 // how many are 0
   double multiply_adds = 0;         // dense, of one image
-  double useful_multiply_adds = 0;  // without those on weights that are 0
+  double useful_multiply_adds = 0;  // without those on weights that are 0 or only meet padding
   double issued_multiply_adds = 0;  // what the kernel executes, partly filled blocks and padding included
 };
 

@@ -166,6 +166,22 @@ def test_zeros_of_weights_are_skipped():
     assert_same_bits(session, dense, b.images)
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize(("extent", "stride", "read"), [(1, 1, 1), (2, 2, 4), (2, 1, 9)])
+def test_weights_that_only_meet_padding_are_not_multiplied(quantized, extent, stride, read):
+    """A 3 x 3 window on small maps, with one pixel of padding: so many of its nine positions ever see the map."""
+    b = Builder(np.random.default_rng(0), quantized=quantized, shape=(64, extent, extent), count=2)
+    attributes = {"stride": (stride, stride), "padding": (1, 1, 1, 1)}
+    x = b.weighted("conv2d", b.start(), (64, 64, 3, 3), attributes)
+    graph = b.graph(b.linear(b.simple("flatten", [x]), 5, logits=True) if quantized else b.linear(b.simple("flatten", [x]), 5))
+    session = plan(graph, measure=False)
+    report = next(layer for layer in session.network.layers if layer.weights)
+    assert report.useful_multiply_adds <= report.multiply_adds * read / 9
+    if (extent, stride) != (2, 1):
+        assert report.issued_multiply_adds == 64 * 64 * read
+    assert_same_bits_in_every_set(graph, images_for(graph, 0, 5), measure=False)
+
+
 def test_part_of_a_network_may_be_float():
     """Integers, then floats, then integers again."""
     kind = ValueType((2, 3, 3), "uint8", 0.5, 100)

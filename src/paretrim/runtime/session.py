@@ -43,8 +43,8 @@ class LayerTime:
     """What one step of the plan does and costs, for one image on one thread.
 
     ``name`` joins the nodes that were fused, ``layer`` is the path of the user's module, ``kernel`` how it is computed.
-    Multiply-adds: ``multiply_adds`` those of the dense layer, ``useful`` without those on weights that are 0, ``issued`` what the
-    kernel executes, padding and partly filled blocks included. ``time_ns`` is the median.
+    Multiply-adds: ``multiply_adds`` those of the dense layer, ``useful`` without those on weights that are 0 or only meet
+    padding, ``issued`` what the kernel executes, padding and partly filled blocks included. ``time_ns`` is the median.
     """
 
     name: str
