@@ -1,4 +1,4 @@
-"""The page of agreement between runtimes, made from the lines of ``benchmarks/agreement.py`` and from nothing else.
+"""The page of agreement between runtimes, generated only from the lines of ``benchmarks/agreement.py``.
 
 python benchmarks/agreement_page.py
 """
@@ -16,17 +16,17 @@ PAGE = ROOT / "docs" / "studies" / "agreement.md"
 
 HEAD = """<!-- Written by benchmarks/agreement_page.py from results/agreement.jsonl; do not edit. -->
 
-# Do the runtimes decide alike?
+# Do the runtimes agree?
 
 Trained networks, quantized to 8 bits without training, as `model.trim` in the native runtime and as `model.onnx` in ONNX
-Runtime and OpenVINO. Under a runtime's name stands to how many test images it gives the class that the reference interpreter
-gives; *same bits* says whether all logits of the native runtime are the interpreter's to the last bit. *Parts at* names the
-first node whose integers are not the interpreter's, computed from the images on, and the share of its values that are not, on
-the images that got another class and others, 16 in all: what follows inherits the difference. To show its values OpenVINO may
-fuse fewer operations than it does otherwise, so where a class differs and no node does, a fused operation rounded once less.
+Runtime and OpenVINO. The column of a runtime shows for how many test images it predicts the same class as the reference
+interpreter. *Same bits* says whether all logits of the native runtime equal the interpreter's bit for bit. *Differs at* names the
+first node whose integers differ from the interpreter's, and the share of its values that differ; all later nodes inherit the
+difference. It is measured on 16 images, including those with another class. To expose its values OpenVINO may fuse fewer
+operations than usual. So if a class differs but no node does, a fused operation has rounded once less.
 
-The small networks are trained on digits of 8x8 pixels for 30 epochs, with one seed; residual networks are pretrained on
-CIFAR-10. Accuracy is that of the images that were tried.
+The small networks are trained on 8x8 digits for 30 epochs, with one seed; the residual networks are pretrained on CIFAR-10.
+Accuracy is measured on the images in the table.
 
 ```sh
 python benchmarks/agreement.py --out results/agreement.jsonl
@@ -35,7 +35,7 @@ python benchmarks/agreement_page.py                                             
 ```
 """
 
-COLUMNS = ("network", "images", "float", "8 bits", "native", "same bits", "ONNX Runtime", "parts at", "OpenVINO", "parts at")
+COLUMNS = ("network", "images", "float", "8 bits", "native", "same bits", "ONNX Runtime", "differs at", "OpenVINO", "differs at")
 
 
 def page(lines: Sequence[Line]) -> str:

@@ -1,4 +1,4 @@
-"""The page of the splits of zeros over layers, made from the lines of ``benchmarks/allocations.py`` and from nothing else.
+"""The page of allocations of zeros to layers, generated only from the lines of ``benchmarks/allocations.py``.
 
 python benchmarks/allocations_page.py
 """
@@ -21,11 +21,11 @@ HEAD = """<!-- Written by benchmarks/allocations_page.py from results/allocation
 
 # Which layers should lose blocks, at equal time
 
-Zeros in 1x4 blocks are there to save time, so ways to split them over the layers are compared at equal time, not at equal zeros.
-The time is that of the blocks that stay, estimated: a block takes 12.3 ps for each position of its layer's output and for 11 more
-(`stages/prune/block_costs.py`, from measured layers); nothing was timed here. *Against global* is the difference in points,
+Zeros in 1x4 blocks serve to save time, so allocations are compared at equal time, not at equal sparsity. The time of the
+remaining blocks is estimated: a block takes 12.3 ps for each position of its layer's output, plus the time of 11 more to read it
+(`stages/prune/block_costs.py`, from measured layers). Nothing was timed here. *Against global* is the difference in points,
 paired by seed, with Student's 95 % interval. `cost` ranks blocks by squared score per position; *with reading* also counts the
-11 positions; `speed` ranks LAMP scores by the same cost, and is what `compress` takes for blocks
+11 positions; `speed` ranks LAMP scores by the same cost, and is the default of `compress` for blocks
 ([decision 23](../decisions/0023-blocks-are-split-by-speed.md)).
 
 ```sh
@@ -36,9 +36,9 @@ python benchmarks/allocations_page.py                                           
 """
 
 ABOUT = {
-    "small ResNet, digits": "{reference:.0%} zeros by `global`; cut by magnitude at once, 4 epochs, FP32, 360 test images",
-    "ResNet-20, CIFAR-10": "{reference:.0%} zeros in every layer; cut by second order on 256 images and fitted, no training, "
-    "FP32, 5,000 validation images, which the network had seen when it was trained",
+    "small ResNet, digits": "{reference:.0%} zeros by `global`; one-shot magnitude pruning, 4 epochs, FP32, 360 test images",
+    "ResNet-20, CIFAR-10": "{reference:.0%} zeros in every layer; second-order pruning and fit on 256 images, no training, FP32, "
+    "5,000 validation images, which the pretrained network has seen",
 }
 
 

@@ -1,7 +1,7 @@
-"""What the lines in results/ say about the papers' claims: one function a claim, or a kind of claim.
+"""Verdicts of the lines in results/ on the papers' claims: one function per claim, or kind of claim.
 
-A verdict is taken from intervals: "holds" or "does not hold" only where an interval leaves out no difference, "not shown" where
-it does not, "not measured" where there are no lines. ``claims.py`` makes the table.
+A verdict follows from intervals: "holds" or "does not hold" only if an interval excludes zero difference, "not shown" if it does
+not, "not measured" if there are no lines. ``claims.py`` makes the table.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from paretrim.results import store
 ROOT = Path(__file__).resolve().parent.parent
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "not shown", "not measured"
 NOISE = 0.15
-"""How far from 1 the interval of a speed-up may reach and still be called no speed-up."""
+"""Maximum distance of a speed-up from 1 that still counts as no speed-up."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the lines say about a claim: one of the four words, a sentence with the figures, and the page they stand on."""
+    """The verdict on a claim: one of the four words, a sentence with the figures, and the page that has them."""
 
     word: str
     sentence: str
@@ -44,7 +44,7 @@ def lines(name: str) -> list[dict[str, object]]:
 
 
 def direction(interval: Estimate | None) -> str:
-    """Whether 'the first is better than the second' holds, by the interval of their difference."""
+    """Whether 'the first is better than the second' holds, from the interval of their difference."""
     if interval is None or interval.low <= 0 <= interval.high:
         return OPEN
     return HOLDS if interval.low > 0 else FAILS
@@ -116,7 +116,7 @@ def order(study: str) -> Verdict:
     word = FAILS if better else HOLDS if len(beaten) == len(others) else OPEN
     told = [f"better than {_listed(beaten)}"] if beaten else []
     told += [f"worse than {_listed(better)}"] if better else []
-    told += [f"not told apart from {len(others) - len(beaten) - len(better)} of {len(others)} orders"]
+    told += [f"no difference shown to {len(others) - len(beaten) - len(better)} of {len(others)} orders"]
     return Verdict(word, "; ".join(told), study)
 
 
@@ -134,7 +134,7 @@ PUBLISHED = (0.7962, 6.74e6, 1.00)
 
 
 def own_setting() -> Verdict:
-    """Whether the paper's own setting ends at its figures: better on all three axes, by their intervals, says no."""
+    """Whether the paper's own setting gives its figures; not if ours are better in all three, by their intervals."""
     study = "core-paper-cifar10"
     point, found = points(study)[PQD], speed(study, PQD, "paretrim")
     better = (point.deployed.low > PUBLISHED[0], point.size.high < PUBLISHED[1], found.p50_ms.high < PUBLISHED[2])
@@ -144,9 +144,9 @@ def own_setting() -> Verdict:
 
 
 def channels_against_weights() -> Verdict:
-    """Equal shares of weights gone, singly and in whole channels."""
+    """Equal sparsity of single weights and of whole channels."""
     found = compared(PATTERN, "weights-90 int8", "channels-90 int8")
-    return Verdict(direction(found.interval), f"90 % singly against 90 % by channels: {figures(found.interval)}", PATTERN)
+    return Verdict(direction(found.interval), f"90 % of weights against 90 % of channels: {figures(found.interval)}", PATTERN)
 
 
 def channels_are_fast() -> Verdict:
@@ -158,8 +158,8 @@ def channels_are_fast() -> Verdict:
     pairs = [(channels, found[""][runtime]) for runtime, channels in found["channels-80 "].items()]
     faster, slower = (all(one.high < other.low for one, other in way) for way in (pairs, [pair[::-1] for pair in pairs]))
     told = "; ".join(
-        f"{runtime}: INT8 {found[''][runtime].value:.3f} ms, with 80 % of channels' weights gone "
-        f"{found['channels-80 '][runtime].value:.3f}, singly {found['weights-80 '][runtime].value:.3f}"
+        f"{runtime}: INT8 {found[''][runtime].value:.3f} ms, without 80 % of the weights in channels "
+        f"{found['channels-80 '][runtime].value:.3f}, in single weights {found['weights-80 '][runtime].value:.3f}"
         for runtime in ("onnxruntime", "openvino")
     )
     return Verdict(HOLDS if faster else FAILS if slower else OPEN, told, PATTERN)
@@ -191,7 +191,7 @@ def quantized_training() -> Verdict:
 
 
 def losses_beat_kd(names: Sequence[str]) -> Verdict:
-    """Losses on features against softened logits."""
+    """Other losses against softened logits."""
     of = {str(line["loss"]): line["accuracies"] for line in lines("distillation") if line["epochs"] == 20}
     found = {
         name: mean_interval([one - other for one, other in zip(_values(of[name]), _values(of["kd"]), strict=True)])
@@ -220,7 +220,7 @@ def on_digits(method: str, plain: str, pattern: str, sparsity: float) -> Verdict
 
 
 def mixed_by_variance() -> Verdict:
-    """What layers of more than 8 bits could give back, and below 8 bits the variance against divergence at equal bits."""
+    """What layers of more than 8 bits could recover, and below 8 bits variance against divergence at equal bits."""
     of: dict[str, dict[int, float]] = {}
     for line in lines("mixed-precision"):
         if line["network"] == "resnet20":
@@ -230,32 +230,32 @@ def mixed_by_variance() -> Verdict:
         mean_interval([of[one][seed] - of[reference][seed] for seed in sorted(of[one])])
         for one, reference in (("float", "8 bits"), (variance, f"by divergence, bits as {variance}"))
     )
-    told = f"ResNet-20, without training: float32 against INT8 {figures(gain)}, so wider layers have nothing to give back; "
-    told += f"at 4 bits a weight, by variance against by divergence {figures(other)}"
+    told = f"ResNet-20, without training: float32 against INT8 {figures(gain)}, so wider layers have nothing to recover; "
+    told += f"at 4 bits per weight, by variance against by divergence {figures(other)}"
     return Verdict(direction(gain), told, "mixed-precision")
 
 
 def distillation_makes_up() -> Verdict:
-    """30 % gone: with labels alone and with the teacher, against dense, singly and by channels."""
+    """30 % pruned: with labels alone and with the teacher, against dense, for single weights and channels."""
     of: dict[tuple[str, str], dict[int, float]] = {}
     for line in lines("pruned-distilled"):
         of.setdefault((str(line["method"]), str(line["pattern"])), {})[int(str(line["seed"]))] = float(str(line["accuracy"]))
     dense, words, told = of["dense", ""], set(), []
-    for pattern, name in (("unstructured", "singly"), ("channel", "by channels")):
+    for pattern, name in (("unstructured", "single weights"), ("channel", "channels")):
         ways = (of[way, pattern] for way in ("labels and teacher", "labels"))
         taught, alone = (mean_interval([way[seed] - dense[seed] for seed in sorted(dense)]) for way in ways)
         words.add(HOLDS if taught.low >= -LOSS else FAILS if taught.high < -LOSS else OPEN)
-        told.append(f"{name} with a teacher {figures(taught)}, with labels alone {figures(alone)}")
+        told.append(f"{name} with a teacher {figures(taught)}, with labels only {figures(alone)}")
     word = FAILS if FAILS in words else OPEN if OPEN in words else HOLDS
-    return Verdict(word, f"digits, {len(dense)} seeds, 30 % gone, against dense: {'; '.join(told)}", "pruning-methods-digits")
+    return Verdict(word, f"digits, {len(dense)} seeds, 30 % pruned, against dense: {'; '.join(told)}", "pruning-methods-digits")
 
 
 SMALLER, LOSS = 35, 0.005
-"""Deep Compression: how many times smaller. The loss that may still be called none."""
+"""Deep Compression: how many times smaller, and the accuracy drop that still counts as no loss."""
 
 
 def deep_compression() -> Verdict:
-    """Times smaller and change of accuracy of both networks; the claim needs both intervals on its side."""
+    """Compression and change of accuracy of both networks; the claim holds if both intervals support it."""
     found: dict[str, list[dict[str, object]]] = {}
     for line in lines("deep-compression"):
         if line["way"] == "deep compression":
@@ -277,7 +277,7 @@ def unmeasured(why: str) -> Callable[[], Verdict]:
 
 
 def turned(found: Verdict) -> Verdict:
-    """What is said of the opposite claim."""
+    """The verdict on the opposite claim."""
     return Verdict({HOLDS: FAILS, FAILS: HOLDS}.get(found.word, found.word), found.sentence, found.page)
 
 

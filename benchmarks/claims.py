@@ -1,8 +1,8 @@
-"""The table of claims in docs/studies/README.md, made from the lines in results/ and from nothing else.
+"""The table of claims in docs/studies/README.md, generated only from the lines in results/.
 
 python benchmarks/claims.py
 
-A claim is the papers'; the verdict is ours (``claim_verdicts.py``).
+The claims are from the papers; the verdicts are ours (``claim_verdicts.py``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of one of the papers, and how the lines answer it."""
+    """A claim of one of the papers, and the verdict of our results."""
 
     paper: str
     text: str
@@ -60,10 +60,10 @@ CLAIMS = (
     Claim("PQD", "prune, quantize, distill is the best order (CIFAR-10, 5 epochs: undertrained)", lambda: order(ORDERS)),
     Claim("PQD", "prune, quantize, distill is the best order (digits)", lambda: order("orders-digits")),
     Claim("PQD", "pruning last costs accuracy", pruning_last_loses),
-    Claim("PQD", "pruning before quantizing prepares for it", lambda: arm_beats(ORDERS, PQD, "quantize prune distill")),
+    Claim("PQD", "pruning before quantizing is better than after", lambda: arm_beats(ORDERS, PQD, "quantize prune distill")),
     Claim("PQD", "distillation last restores accuracy", lambda: arm_beats(ORDERS, PQD, "prune distill quantize")),
-    Claim("PQD", "ResNet-18 with ImageNet stem comes to 79.62 %, 6.74 MB and 1.00 ms, no further", own_setting),
-    Claim("trade-offs", "at equal shares single weights cost less accuracy than channels", channels_against_weights),
+    Claim("PQD", "ResNet-18 with ImageNet stem reaches 79.62 %, 6.74 MB and 1.00 ms", own_setting),
+    Claim("trade-offs", "at equal sparsity single weights cost less accuracy than channels", channels_against_weights),
     Claim("trade-offs", "pruned channels speed up a usual CPU runtime", channels_are_fast),
     Claim("trade-offs", "INT8 without training costs 3.8 points", int8_without_training),
     Claim("trade-offs", "training in INT8 costs more than INT8 without training", quantized_training),
@@ -71,11 +71,11 @@ CLAIMS = (
     Claim("trade-offs", "CRD falls behind softened logits", lambda: turned(losses_beat_kd(("crd",)))),
     Claim(
         "trade-offs",
-        "the 99.9 percentile gives back what INT8 loses",
-        unmeasured("here INT8 loses nothing that could be given back"),
+        "the 99.9 percentile recovers the loss of INT8",
+        unmeasured("INT8 loses nothing here, so there is nothing to recover"),
     ),
     Claim("trade-offs", "mixed precision by variance beats INT8", mixed_by_variance),
-    Claim("review", "all at once beats one after the other", lambda: arm_beats(ORDERS, "prune+quantize+distill", PQD)),
+    Claim("review", "joint training beats one stage after the other", lambda: arm_beats(ORDERS, "prune+quantize+distill", PQD)),
     Claim(
         "review",
         "NISP finds better channels than weight norms",
@@ -86,19 +86,19 @@ CLAIMS = (
         "movement scores beat magnitude in blocks",
         lambda: on_digits("movement, soft", "magnitude, one shot", "1x4", 0.9),
     ),
-    Claim("review", "distillation makes up for pruning up to 30 %", distillation_makes_up),
+    Claim("review", "distillation compensates for pruning up to 30 %", distillation_makes_up),
     Claim("review", "Deep Compression: 35 times smaller at no loss", deep_compression),
     Claim(
         "review",
-        "a plain smaller network trained as long beats pruned channels (ThinResNet)",
+        "a plain smaller network trained equally long beats pruned channels (ThinResNet)",
         lambda: on_digits("plain smaller network, from scratch", "channels by L2", "channel", 0.8),
     ),
 )
 
 
 def table() -> str:
-    """Every claim, its verdict and where the figures stand."""
-    rows = ["| paper | claim | verdict | what the lines say |", "|---|---|---|---|"]
+    """Every claim with its verdict, the figures and a link to their page."""
+    rows = ["| paper | claim | verdict | our results |", "|---|---|---|---|"]
     for claim in CLAIMS:
         found = claim.verdict()
         said = f"[{found.sentence}]({found.page}.md)" if found.page else found.sentence

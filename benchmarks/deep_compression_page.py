@@ -1,4 +1,4 @@
-"""The page of Deep Compression, made from the lines of ``benchmarks/deep_compression.py`` and from nothing else.
+"""The page of Deep Compression, generated only from the lines of ``benchmarks/deep_compression.py``.
 
 python benchmarks/deep_compression_page.py
 """
@@ -21,12 +21,12 @@ HEAD = """<!-- Written by benchmarks/deep_compression_page.py from results/deep-
 
 # Deep Compression on digits
 
-Han et al. 2016 make LeNet-300-100 40 times and LeNet-5 39 times smaller on MNIST, without loss: they prune in two steps, share
-what is left among 32 values a layer (256 in convolutions), train those values, and code the result. Here the same stages run on
-scikit-learn's digits (8x8 pixels, enlarged to the 28x28 of the networks; {images} test images, so one image is
-{one:.2f} points). *Rate* prunes alike, then trains 8-bit weights whose coded bits have a price; the number is that price. *Times*
-is the size of the parameters in float32 over that of the whole `.trim` file. Intervals are Student's (95 %) over {seeds} seeds;
-*change* is in points against the float network of the same seed.
+Han et al. 2016 make LeNet-300-100 40 times and LeNet-5 39 times smaller on MNIST, without loss: they prune in two steps, quantize
+the remaining weights to 32 values per layer (256 in convolutions), train those values, and code the result. Here the same stages
+run on scikit-learn's digits (8x8 pixels, enlarged to the 28x28 of the networks; {images} test images, so one image is
+{one:.2f} points). *Rate* prunes in the same way, then trains 8-bit weights whose coded bits have a price; the number is that
+price. *Times* is the size of the parameters in float32 over that of the whole `.trim` file. Intervals are Student's (95 %) over
+{seeds} seeds; *change* is in points against the float network of the same seed.
 
 ```sh
 python benchmarks/deep_compression.py --out results/deep-compression.jsonl   # makes the lines that are missing
@@ -41,12 +41,12 @@ def times_smaller(lines: Sequence[Line]) -> Estimate:
 
 
 def change(lines: Sequence[Line]) -> Estimate:
-    """Accuracy against the float network of the same seed, a fraction with its interval."""
+    """Change of accuracy relative to the float network of the same seed, a fraction with its interval."""
     return mean_interval([number(line, "accuracy") - number(line, "float") for line in lines])
 
 
 def by_network(lines: Sequence[Line]) -> dict[str, dict[str, list[Line]]]:
-    """The lines of every network and way, in their order."""
+    """The lines by network and method, in their order."""
     found: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         found[str(line["network"])][str(line["way"])].append(line)

@@ -1,4 +1,4 @@
-"""The tables of distillation losses in docs/which-recipe.md, made from results/distillation.jsonl and from nothing else."""
+"""The tables of distillation losses in docs/which-recipe.md, generated only from results/distillation.jsonl."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ def tables(text: str) -> str:
 
 def _table(epochs: int, accuracies: Mapping[str, Sequence[float]]) -> str:
     plain = accuracies[PLAIN]
-    rows = [f"{epochs} epochs, {len(plain)} seeds:", "", "| loss | accuracy, % | difference to labels, points |", "|---|---|---|"]
+    rows = [
+        f"{epochs} epochs, {len(plain)} seeds:",
+        "",
+        "| loss | accuracy, % | difference from labels, points |",
+        "|---|---|---|",
+    ]
     for loss, values in accuracies.items():
         difference = ""
         if loss != PLAIN:

@@ -1,4 +1,4 @@
-"""The lines of ``benchmarks/largest.py``, and docs/large-networks.md, whose table is made from them alone."""
+"""The lines of ``benchmarks/largest.py``, and the table of docs/large-networks.md, which is generated only from them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PAGE = ROOT / "docs" / "large-networks.md"
 RESULTS = ROOT / "results" / "largest.jsonl"
 BEGIN = "<!-- From here to the end marker: python benchmarks/largest.py --markdown -->"
 END = "<!-- end -->"
-NOTHING = "No measurement is kept yet."
+NOTHING = "There are no measurements yet."
 
 GOAL_S = 10.0
-"""CPU seconds that capture and deploying should take together."""
+"""CPU seconds that capture and deployment together should take."""
 
 
 @dataclass(frozen=True)
 class LargestLine:
-    """One network. Seconds are CPU seconds; None is what was not measured; ``refused`` is the error where there was one.
+    """One network. Seconds are CPU seconds, None if not measured; ``refused`` is the error, if there was one.
 
-    ``load`` is how many processes wanted a core meanwhile, per core.
+    ``load`` is the number of runnable processes per core during the measurement.
     """
 
     network: str
@@ -42,7 +42,7 @@ class LargestLine:
 
     @property
     def together_s(self) -> float | None:
-        """CPU seconds of capture and deploying."""
+        """CPU seconds of capture and deployment."""
         if self.capture_cpu_s is None or self.deploy_cpu_s is None:
             return None
         return self.capture_cpu_s + self.deploy_cpu_s
@@ -54,7 +54,7 @@ def to_json(line: LargestLine) -> str:
 
 
 def read(text: str) -> list[LargestLine]:
-    """Lines in their order; of several for one network the last, in the place of the first."""
+    """Lines in their order; the last of several for one network replaces the first."""
     found: dict[str, LargestLine] = {}
     for written in text.splitlines():
         line = LargestLine(**json.loads(written))
@@ -73,7 +73,7 @@ def page_of(page: str, results: Path) -> str:
 
 
 def tables(lines: Sequence[LargestLine]) -> str:
-    """Markdown: a table, how many stay within the goal, what was refused, and where the lines come from."""
+    """Markdown: a table, how many networks meet the goal, errors, and the origin of the lines."""
     if not lines:
         return NOTHING
     rows = [
@@ -107,5 +107,5 @@ def _origins(lines: Sequence[LargestLine]) -> str:
         said[f"- {line.cpu}; {packages}; commit {line.commit or 'unknown'}; one thread."] = None
     loads = [line.load for line in lines]
     return "\n".join(
-        ["Where these numbers come from:", "", *said, f"- Processes for each core: {min(loads):.1f} to {max(loads):.1f}."]
+        ["Where these numbers come from:", "", *said, f"- Runnable processes per core: {min(loads):.1f} to {max(loads):.1f}."]
     )

@@ -1,4 +1,4 @@
-"""The page of mixed precision, made from the lines of ``benchmarks/mixed_precision.py`` and from nothing else.
+"""The page of mixed precision, generated only from the lines of ``benchmarks/mixed_precision.py``.
 
 python benchmarks/mixed_precision_page.py
 """
@@ -17,18 +17,18 @@ LINES = ROOT / "results" / "mixed-precision.jsonl"
 PAGE = ROOT / "docs" / "studies" / "mixed-precision.md"
 FLOAT = "float"
 MATCHED = ", bits as "
-"""Between a way and the case whose bits it spends."""
+"""Between a method and the case whose bits are its budget."""
 
 HEAD = """<!-- Written by benchmarks/mixed_precision_page.py from results/mixed-precision.jsonl; do not edit. -->
 
 # Mixed precision at equal bits, without training
 
-Which way of giving layers their bits keeps most accuracy? Pretrained networks for CIFAR-10 are quantized without training:
-weights have 2 to 8 bits a layer, activations 8. *By name* keeps the first and the last layer at 8 bits. *By variance* gives
-layers whose outputs vary more, more bits. *By Hessian trace* (HAWQ-V2) and *by divergence* (ZeroQ) choose from 2, 3, 4, 6 and 8
-bits, and spend no more than the case above them did. Accuracy is that of the integers on the 10,000 test images, with Student's
-interval (95 %) over {seeds} draws of calibration images; *against* is the difference in points to the case whose bits it spends,
-paired by draw. Bits a weight are counted before the file is coded, bytes are those of the whole file.
+Which choice of bits per layer keeps the most accuracy? Pretrained networks for CIFAR-10 are quantized without training: weights
+have 2 to 8 bits, depending on the layer, and activations 8. *By name* keeps the first and the last layer at 8 bits. *By variance*
+gives more bits to layers whose outputs vary more. *By Hessian trace* (HAWQ-V2) and *by divergence* (ZeroQ) choose from 2, 3, 4, 6
+and 8 bits, with the bits of the row above them as the budget. Accuracy is that of the integers on the 10,000 test images, with
+Student's interval (95 %) over {seeds} draws of calibration images. *Against* is the difference in points to the row whose bits it
+has as the budget, paired by draw. Bits per weight are counted before the file is coded; bytes are those of the whole file.
 
 ```sh
 python benchmarks/mixed_precision.py --network resnet20 --weights FILE --data DIR --out results/mixed-precision.jsonl
@@ -37,7 +37,7 @@ python benchmarks/mixed_precision_page.py   # writes this page
 """
 
 
-COLUMNS = """| way | bits a weight | bytes | accuracy | against |
+COLUMNS = """| method | bits per weight | bytes | accuracy | against |
 |---|---|---|---|---|
 """
 
@@ -64,7 +64,7 @@ def networks(lines: Sequence[Line]) -> list[str]:
 
 
 def by_case(lines: Sequence[Line], network: str) -> dict[str, list[Line]]:
-    """The lines of a network by case; each list is in the order of seeds."""
+    """The lines of a network by case, each list ordered by seed."""
     found: dict[str, list[Line]] = {}
     for line in sorted((line for line in lines if line["network"] == network), key=lambda line: number(line, "seed")):
         found.setdefault(str(line["case"]), []).append(line)

@@ -1,4 +1,4 @@
-"""The page of number formats, made from the lines of ``benchmarks/number_formats.py`` and from nothing else.
+"""The page of number formats, generated only from the lines of ``benchmarks/number_formats.py``.
 
 python benchmarks/number_formats_page.py
 """
@@ -23,10 +23,10 @@ HEAD = """<!-- Written by benchmarks/number_formats_page.py from results/number-
 # Number formats, without training
 
 Pretrained networks for CIFAR-10 in every number format that needs no training, with the default settings of the stage. Accuracy
-is that of the `.trim` file on the 10,000 test images; an accuracy of 92 % has a 95 % interval of ±{half:.1f} points, but files of
-one network are wrong on much the same images, so differences between them are surer than that. Bytes are those of whole files.
-Weights of fewer than 8 bits are unpacked to 8 when a file is opened, and ONNX files here store them as 8: they make the `.trim`
-file smaller, and nothing faster.
+is that of the `.trim` file on the 10,000 test images. An accuracy of 92 % has a 95 % interval of ±{half:.1f} points, but files of
+one network misclassify mostly the same images, so differences between them are more certain than that. Bytes are those of whole
+files. Weights of fewer than 8 bits are unpacked to 8 when a file is opened, and the ONNX files here store them in 8 bits: fewer
+bits make the `.trim` file smaller, but nothing faster.
 
 ```sh
 python benchmarks/number_formats.py --network resnet56 --weights FILE --data DIR --out results/number-formats.jsonl
@@ -36,8 +36,8 @@ python benchmarks/number_formats_page.py                                        
 """
 
 TIMED = """
-Latency of one image on {threads} thread, as the ratio to float32 in the same runtime, with its 95 % interval (above 1 is faster;
-float32 in milliseconds). {cpu}. The sessions of the three runtimes are separate.
+Latency of one image on {threads} thread: speed-up over float32 in the same runtime, with its 95 % interval (above 1 is faster;
+float32 is in milliseconds). {cpu}. The three runtimes were measured in separate sessions.
 """
 
 

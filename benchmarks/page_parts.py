@@ -1,4 +1,4 @@
-"""What pages of docs/ that are made of stored lines share: the lines, the numbers in them, and the part between two markers."""
+"""What pages of docs/ generated from stored lines share: the lines, their numbers, and the generated part between two markers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def number(line: Line, name: str) -> float:
 
 
 def with_part(page: str, begin: str, end: str, part: str) -> str:
-    """The page with ``part`` between the markers, which stay.
+    """The page with ``part`` between the markers, which are kept.
 
     Raises:
-        ValueError: the page lacks a marker, has it twice, or has them in the other order.
+        ValueError: a marker is missing or occurs twice, or they are in the wrong order.
     """
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
         raise ValueError(f"the page needs '{begin}' and after it '{end}', each once")

@@ -1,4 +1,4 @@
-"""docs/studies/peers.md, made from the lines in results/peers.jsonl and from nothing else."""
+"""docs/studies/peers.md, generated only from the lines in results/peers.jsonl."""
 
 from __future__ import annotations
 
@@ -16,33 +16,32 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "studies" / "peers.md"
 RESULTS = ROOT / "results" / "peers.jsonl"
 QUIET = 0.5
-"""Load average up to which wall time means something."""
+"""Load average up to which wall time is shown."""
 
 HEAD = """<!-- Written by `python benchmarks/peers.py --markdown`; do not edit. -->
 
-# Peers, side by side
+# Paretrim and other toolkits, side by side
 
-Paretrim and other toolkits on the same trained networks, the same images of CIFAR-10 and the same CPU, by
-`python benchmarks/peers.py`. Each is used as its own documentation recommends, by a short script in
-[benchmarks/peers/](../../benchmarks/peers), in an environment of its own with pinned versions.
+Paretrim and other toolkits on the same trained networks, the same images of CIFAR-10 and the same CPU, measured by
+`python benchmarks/peers.py`. Each toolkit is used as its own documentation recommends, by a short script in
+[benchmarks/peers/](../../benchmarks/peers), in its own environment with pinned versions.
 
-- **Accuracy** is that of the file on all test images, one at a time, in the runtime that the peer recommends. It is the mean over
-  several draws of 512 training images for calibration, with Student's 95 % interval. That interval is for the draw alone.
-  The test images are a sample too: by them one accuracy near 92 % is uncertain by half a point. All cases share them, so
-  differences are less uncertain than that.
+- **Accuracy** is that of the file on all test images, one at a time, in the runtime that the toolkit recommends. It is the mean
+  over several draws of 512 training images for calibration, with Student's 95 % interval, which covers only the draw. The test
+  images are a sample too: an accuracy near 92 % has a sampling error of half a point. All cases share the test images, so
+  differences have a smaller error.
 - **Bytes** are those of all files that ship (OpenVINO needs two).
-- **CPU seconds** are those of the whole script, imports included. Wall time is shown where the machine was otherwise idle.
+- **CPU seconds** are those of the whole script, including imports. Wall time is shown if the machine was otherwise idle.
 - **Lines** are lines of code in the script, without the network, comments and blank lines.
-- **Latency** is that of one image on one thread, as float32 for every runtime, already normalized, after ten others by the same
-  process.
+- **Latency** is for one image on one thread, as normalised float32 for every runtime, after ten other calls in the same process.
 """
-NOTHING = "No result is kept yet."
+NOTHING = "There are no results yet."
 PENDING = "not timed yet"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case on one network: its results, a line a seed, and its latency if it was timed."""
+    """A case on one network: its results, one line per seed, and its latency if it was timed."""
 
     case: Case
     lines: tuple[ResultLine, ...]
@@ -92,7 +91,7 @@ def page_of(lines: Sequence[Line]) -> str:
 
 
 def section(network: str, lines: Sequence[Line]) -> str:
-    """Tables of one network, a task each, and where a peer wins."""
+    """The tables of one network, one per task, and where a peer wins."""
     rows = rows_of(lines)
     absent = {line.case: line for line in lines if isinstance(line, AbsentLine)}
     baseline = next((row for row in rows if row.case.task == FLOAT), None)
@@ -125,8 +124,8 @@ def rows_of(lines: Sequence[Line]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], baseline: Row | None) -> str:
-    """A row a case, the most accurate first."""
-    heading = ("", "accuracy, %", "lost, points", "bytes", "CPU seconds", "wall, s", "lines", "runtime", "latency, ms")
+    """One row per case, the most accurate first."""
+    heading = ("", "accuracy, %", "drop, points", "bytes", "CPU seconds", "wall, s", "lines", "runtime", "latency, ms")
     cells = [
         (
             f"**{row.case.title}**" if row.ours else row.case.title,
@@ -153,13 +152,13 @@ def spread(values: Sequence[float]) -> str:
 
 
 def wall_of(row: Row) -> str:
-    """Mean wall time of the runs on an idle machine."""
+    """Mean wall time of the runs on an idle machine, in seconds."""
     quiet = [line.wall_s for line in row.lines if line.origin.load <= QUIET]
     return f"{fmean(quiet):.1f}" if quiet else "busy"
 
 
 def latency_of(row: Row) -> str:
-    """With its interval, or that there is none yet."""
+    """The latency with its interval, or a note that there is none yet."""
     found = row.latency
     return f"{found.p50_ms:.3f} [{found.p50_ms_low:.3f}, {found.p50_ms_high:.3f}]" if found else PENDING
 
@@ -170,7 +169,7 @@ AXES: Mapping[str, tuple[Callable[[Row], float | None], str]] = {
     "lines of code": (lambda row: row.user_lines, "{:.0f}"),
     "latency, ms": (lambda row: row.p50_ms, "{:.3f}"),
 }
-"""Where less is better, with how a number is written."""
+"""Values for which lower is better, with their number formats."""
 
 
 def verdicts(rows: Sequence[Row]) -> str:
@@ -178,7 +177,7 @@ def verdicts(rows: Sequence[Row]) -> str:
     peers = [row for row in rows if not row.ours]
     ours = max((row for row in rows if row.ours), key=lambda row: row.accuracy, default=None)
     if ours is None or not peers:
-        return "Only one side has run, so nothing is compared yet."
+        return "Only one side has results, so there is no comparison yet."
     said = [accuracy_verdict(ours, max(peers, key=lambda row: row.accuracy))]
     for name, (value, form) in AXES.items():
         our = value(ours)
@@ -190,22 +189,22 @@ def verdicts(rows: Sequence[Row]) -> str:
         numbers = f"{form.format(found[title])} ({title}) against {form.format(our)} ({ours.case.title})"
         result = "**a peer wins**" if found[title] < our else "Paretrim wins" if our < found[title] else "equal"
         said.append(f"- {name}: {result}, {numbers}.")
-    return "\n".join(["The most accurate case of Paretrim against the best peer of each axis:\n", *said])
+    return "\n".join(["The most accurate case of Paretrim against the best peer by each measure:\n", *said])
 
 
 def accuracy_verdict(ours: Row, peer: Row) -> str:
-    """By the difference paired by draw, as far as its interval says."""
+    """The verdict on accuracy, from the interval of the difference paired by draw."""
     numbers = f"{peer.accuracy:.2f} % ({peer.case.title}) against {ours.accuracy:.2f} % ({ours.case.title})"
     seeds = sorted(ours.accuracies.keys() & peer.accuracies.keys())
     if len(seeds) < 2:
-        return f"- accuracy: {numbers}; one draw shows no difference."
+        return f"- accuracy: {numbers}; one draw cannot show a difference."
     found = mean_interval([peer.accuracies[seed] - ours.accuracies[seed] for seed in seeds])
     result = "**a peer wins**" if found.low > 0 else "Paretrim wins" if found.high < 0 else "no difference shown"
     return f"- accuracy: {result}, {numbers}, difference {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]."
 
 
 def origins(lines: Sequence[Line]) -> str:
-    """Versions by environment, machines and commits, each once, and what was unquiet."""
+    """Versions by environment, machines and commits, each once, and remarks about noise."""
     environments = {case.name: "Paretrim" if case.environment == HERE else case.environment for case in CASES}
     packages: dict[str, None] = {}
     machines: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""The page of the pruning methods, made from the lines of ``benchmarks/pruning_methods.py`` and from nothing else.
+"""The page of the pruning methods, generated only from the lines of ``benchmarks/pruning_methods.py``.
 
 python benchmarks/pruning_methods_page.py
 """
@@ -19,24 +19,24 @@ LATENCIES = ROOT / "results" / "pruning-methods-latency.jsonl"
 DISTILLED = ROOT / "results" / "pruned-distilled.jsonl"
 PAGE = ROOT / "docs" / "studies" / "pruning-methods-digits.md"
 PLAIN = "magnitude, one shot"
-"""What every method is compared with, in the same pattern; channels with the masks of single weights."""
+"""The baseline of every method, in the same pattern; that of channels has single weights."""
 THIN = "plain smaller network, from scratch"
-"""What pruned channels have to beat; it has epochs of its own."""
+"""The baseline of pruned channels; it has its own number of epochs."""
 
 HEAD = """<!-- Written by benchmarks/pruning_methods_page.py from results/pruning-methods-digits.jsonl; do not edit. -->
 
 # Every pruning method that trains, on digits
 
-A ResNet of one block a stage (78 thousand parameters) trains for 12 epochs on scikit-learn's digits ({dense} % of 360 test
-images). Every method then has the same {epochs} epochs on that network, and the result is quantized to 8 bits without training.
-Accuracy is that of the integers, with Student's interval (95 %) over {seeds} seeds; bytes are those of the `.trim` file. *Against
-magnitude* is the difference in points to one-shot magnitude pruning of the same pattern and seed, with its interval. Only an
-interval that leaves out 0 shows a difference, and of {methods} methods in a table about one in twenty does so by chance. Channels
-are compared with single weights, of which as many are gone. *Plain smaller network, from scratch* has as few weights as the
-network without its channels, and trains for as many epochs as dense training and a method take together. {latency}
+A ResNet with one block per stage (78 thousand parameters) is trained for 12 epochs on scikit-learn's digits ({dense} % of 360
+test images). Every method then gets the same {epochs} epochs on that network, and the result is quantized to 8 bits without
+training. Accuracy is that of the integers, with Student's interval (95 %) over {seeds} seeds; bytes are those of the `.trim`
+file. *Against magnitude* is the difference in points to one-shot magnitude pruning with the same pattern and seed, with its
+interval. Only an interval that excludes 0 shows a difference, and of {methods} methods in a table about one in twenty does so by
+chance. Channels are compared with single weights at the same sparsity. *Plain smaller network, from scratch* has as few weights
+as the network without its channels, and trains for as many epochs as dense training and a method together. {latency}
 
-This is a small network and a short training. It shows that the methods work, and which fall behind when time is short; for
-learned scores (movement) and regrown masks {epochs} epochs are few. It does not show what is best for a network of yours.
+This is a small network and short training. It shows that the methods work, and which ones fall behind when training is short; for
+learned scores (movement) and regrown masks {epochs} epochs are few. It does not show which method is best for your network.
 
 ```sh
 python benchmarks/pruning_methods.py --out results/pruning-methods-digits.jsonl   # makes the lines that are missing
@@ -46,35 +46,35 @@ python benchmarks/pruning_methods_page.py                                       
 """
 
 
-COLUMNS = """| method | accuracy | against magnitude | bytes | gone |
+COLUMNS = """| method | accuracy | against magnitude | bytes | pruned |
 |---|---|---|---|---|
 """
-TIMED_COLUMNS = """| method | accuracy | against magnitude | bytes | gone | latency, µs |
+TIMED_COLUMNS = """| method | accuracy | against magnitude | bytes | pruned | latency, µs |
 |---|---|---|---|---|---|
 """
 
 
 TAUGHT = """
-## 30% gone, with and without a teacher
+## 30% pruned, with and without a teacher
 
-The same network ({dense} % dense, {seeds} seeds) loses 30 % of its weights, or of the channels of every layer, by magnitude at
-once and trains for 4 epochs: with labels, or with labels and the dense network as teacher (`kd`). FP32. Differences are to the
-dense network.
+The same network ({dense} % dense, {seeds} seeds) is pruned by magnitude in one shot, 30 % of its weights or of the channels of
+every layer, and trained for 4 epochs: with labels, or with labels and the dense network as teacher (`kd`). FP32. Differences are
+relative to the dense network.
 
 ```sh
 python benchmarks/pruned_distilled.py --out results/pruned-distilled.jsonl
 ```
 
-| what is gone | training | accuracy | against dense |
+| pruned | training | accuracy | against dense |
 |---|---|---|---|
 """
-UNTIMED = "Latency is not in these tables: it was not measured yet."
+UNTIMED = "Latency has not been measured yet."
 TIMED = """Latency is the
-median in the native runtime on one thread, in microseconds, mean over seeds, with all files of a seed timed in one session."""
+median in the native runtime on one thread, in microseconds, mean over seeds; all files of a seed were timed in one session."""
 
 
 def page(lines: Sequence[Line], latencies: Sequence[Line] = (), distilled: Sequence[Line] = ()) -> str:
-    """The whole page; with a column of latency and a table of pruning with a teacher where there are lines of them."""
+    """The whole page; with a latency column and a table of pruning with a teacher if there are lines for them."""
     timed: dict[tuple[float, str, str], list[float]] = defaultdict(list)
     for line in latencies:
         timed[_case(line)].append(1e3 * _median(line))
@@ -95,7 +95,7 @@ def page(lines: Sequence[Line], latencies: Sequence[Line] = (), distilled: Seque
     )
     for sparsity, pattern in tables:
         plain = by_case[sparsity, "unstructured" if pattern == "channel" else pattern, PLAIN]
-        text += f"\n## {sparsity:.0%} gone, {_in_words(pattern)}\n\n{TIMED_COLUMNS if timed else COLUMNS}"
+        text += f"\n## {sparsity:.0%} pruned, {_in_words(pattern)}\n\n{TIMED_COLUMNS if timed else COLUMNS}"
         found = {method: of for (share, kind, method), of in by_case.items() if (share, kind) == (sparsity, pattern)}
         for method, of in sorted(found.items(), key=lambda one: -_mean(one[1], "accuracy")):
             text += _row(method, of, plain)

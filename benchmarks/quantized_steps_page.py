@@ -1,4 +1,4 @@
-"""The lines of ``benchmarks/quantized_steps.py --json``, and docs/training-speed.md, whose table is made from them alone."""
+"""The lines of ``benchmarks/quantized_steps.py --json``, and the tables of docs/training-speed.md, generated only from them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PAGE = ROOT / "docs" / "training-speed.md"
 RESULTS = ROOT / "results" / "quantized-steps.jsonl"
 BEGIN = "<!-- From here to the end marker: python benchmarks/quantized_steps.py --markdown -->"
 END = "<!-- end -->"
-NOTHING = "No measurement is kept yet."
+NOTHING = "There are no measurements yet."
 
 LIMIT = 1.6
-"""What a step may cost at most, as a multiple of the plain step."""
+"""Maximum time of a step, as a multiple of the plain step."""
 
 
 @dataclass(frozen=True)
 class StepLine:
     """One recipe on one network.
 
-    ``ratio`` is the CPU time of a step over that of the plain step of the same round, ``_low`` and ``_high`` end the 95 %
-    interval of the median; ``load`` is how many processes wanted a core meanwhile, per core.
+    ``ratio`` is the CPU time of a step over that of the plain step in the same round, with the 95 % interval of the median;
+    ``load`` is the number of runnable processes per core during the measurement.
     """
 
     network: str
@@ -50,12 +50,12 @@ class StepLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to replace it."""
+        """The key by which a later line replaces it."""
         return self.network, self.recipe, self.bfloat16, self.batch, self.threads
 
     @property
     def verdict(self) -> str:
-        """Whether the step stays within the limit."""
+        """Whether the step is within the limit."""
         return verdict_at_most(Estimate(self.ratio, self.ratio_low, self.ratio_high), LIMIT, "x")
 
 
@@ -65,7 +65,7 @@ def to_json(line: StepLine) -> str:
 
 
 def read(text: str) -> list[StepLine]:
-    """Lines in their order; of several with one key the last, in the place of the first. Verdicts are found anew."""
+    """Lines in their order; the last of several with one key replaces the first. Verdicts are recomputed."""
     found: dict[tuple[object, ...], StepLine] = {}
     for written in text.splitlines():
         content = json.loads(written)
@@ -86,7 +86,7 @@ def page_of(page: str, results: Path) -> str:
 
 
 def tables(lines: Sequence[StepLine]) -> str:
-    """Markdown: a table for each network and type, and where the lines come from."""
+    """Markdown: a table for each network and type, and the origin of the lines."""
     if not lines:
         return NOTHING
     parts = []
@@ -97,7 +97,7 @@ def tables(lines: Sequence[StepLine]) -> str:
 
 
 def _table(lines: Sequence[StepLine]) -> str:
-    rows = ["| recipe | CPU time of a step over the plain step | CPU ms a step | at most 1.6 |", "| --- | --- | --- | --- |"]
+    rows = ["| recipe | CPU time of a step over the plain step | CPU ms per step | at most 1.6 |", "| --- | --- | --- | --- |"]
     for line in sorted(lines, key=lambda line: line.ratio):
         link = f"[{line.recipe}](../recipes/methods/{line.recipe}.toml)"
         ratio = f"{line.ratio:.2f} [{line.ratio_low:.2f}, {line.ratio_high:.2f}]"
@@ -110,6 +110,6 @@ def _origins(lines: Sequence[StepLine]) -> str:
     for line in lines:
         packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
         threads = f"{line.threads} thread{'s' if line.threads > 1 else ''}"
-        how = f"batches of {line.batch}, {threads}, {line.rounds} rounds; {line.load:.1f} processes for each core"
+        how = f"batches of {line.batch}, {threads}, {line.rounds} rounds; {line.load:.1f} runnable processes per core"
         said[f"- {line.network}: {line.cpu}; {packages}; commit {line.commit or 'unknown'}; {how}."] = None
     return "\n".join(["## Where these numbers come from", "", *said])

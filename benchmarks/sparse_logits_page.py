@@ -1,4 +1,4 @@
-"""The section of docs/training-speed.md on stored sparse logits, made from results/sparse-logits.jsonl and from nothing else."""
+"""The section of docs/training-speed.md on stored sparse logits, generated only from results/sparse-logits.jsonl."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BEGIN = "<!-- From here to the end marker: python benchmarks/sparse_logits.py --
 END = "<!-- end of sparse logits -->"
 
 MOST_BYTES = 0.1
-"""What the store may take at most, as a share of dense float32 logits."""
+"""Maximum size of the stored logits, as a share of dense float32 logits."""
 
 MOST_TIME = 1.05
-"""What a step that reads stored logits may cost at most, as a multiple of the plain step."""
+"""Maximum time of a step that reads stored logits, as a multiple of the plain step."""
 
 
 def section(text: str) -> str:
-    """A table with a row for each line, and where the lines come from."""
+    """A table with a row for each line, and the origin of the lines."""
     lines = [json.loads(line) for line in text.splitlines()]
     rows = [
-        "| network | top | bytes an image and epoch | of float32 logits | at most 0.1 | CPU time of a step over the plain step "
+        "| network | top | bytes per image and epoch | of float32 logits | at most 0.1 | CPU time of a step over the plain step "
         "| at most 1.05 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *map(_row, lines),
@@ -39,7 +39,7 @@ def section(text: str) -> str:
 
 
 def stored_share(line: Mapping[str, Any]) -> float:
-    """Bytes that are stored, as a share of those of dense float32 logits."""
+    """Stored bytes as a share of dense float32 logits."""
     share: float = line["stored_bytes"] / line["dense_bytes"]
     return share
 
@@ -57,7 +57,7 @@ def _origin(line: Mapping[str, Any]) -> str:
     made = f"{line['cpu']}; torch {line['versions']['torch']}; commit {line['commit'] or 'unknown'}"
     threads = f"{line['threads']} thread{'s' if line['threads'] > 1 else ''}"
     how = f"{line['images']:,} images of {line['data']}, batches of {line['batch']}, {threads}, {line['rounds']} rounds"
-    quiet = f"plain step {line['plain_cpu_ms']:.0f} ms; {line['load']:.1f} processes for each core"
+    quiet = f"plain step {line['plain_cpu_ms']:.0f} ms; {line['load']:.1f} runnable processes per core"
     return f"- {line['network']}: {made}; {how}; {quiet}."
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, made from the lines in results/runtime.jsonl and from nothing else."""
+"""The tables of docs/speed.md, generated only from the lines in results/runtime.jsonl."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "results" / "runtime.jsonl"
 BEGIN = "<!-- From here to the end marker: python benchmarks/runtime.py --markdown -->"
 END = "<!-- end -->"
-NOTHING = "No measurement is kept yet."
+NOTHING = "There are no measurements yet."
 
 
 def page_of(page: str, results: Path) -> str:
@@ -122,7 +122,7 @@ def _startup(lines: Sequence[StartupLine]) -> str:
 
 
 def _peak(lines: Sequence[LayerLine]) -> str:
-    """A row for every network and share of zeros: layers with large maps together, the slowest of them, and how many suffice."""
+    """A row per network and sparsity: layers with large maps together, the slowest of them, and how many reach the goal."""
     large = [line for line in lines if line.positions >= LARGE_MAP]
     rows = []
     for key in dict.fromkeys((line.network, line.zeros) for line in large):
@@ -138,7 +138,7 @@ def _peak(lines: Sequence[LayerLine]) -> str:
 
 
 def _origins(origins: Iterable[Origin]) -> str:
-    """Where the lines come from, and what was unquiet while they were measured."""
+    """Origin of the lines, and noise while they were measured."""
     said: dict[str, None] = {}
     for origin in origins:
         packages = ", ".join(f"{name} {version}" for name, version in sorted(origin.versions.items()))

@@ -1,8 +1,8 @@
 """Run a deployed file with ONNX Runtime and NumPy alone: ``python examples/classify_image.py model.onnx image.npy``.
 
-A file deployed from a recipe takes pixels: uint8 [N, C, H, W], as they come from an image. The mean and deviation that training
-used are inside the file. ``image.npy`` holds one such image [C, H, W]; with Pillow, ``numpy.asarray(Image.open(name))`` gives
-[H, W, C], to be transposed by ``.transpose(2, 0, 1)``.
+A file deployed from a recipe takes pixels: uint8 [N, C, H, W]. It normalises them itself, with the mean and standard deviation of
+training. ``image.npy`` is one such image [C, H, W]. With Pillow, ``numpy.asarray(Image.open(name))`` gives [H, W, C]; transpose
+it with ``.transpose(2, 0, 1)``.
 """
 
 import sys

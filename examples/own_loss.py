@@ -1,9 +1,9 @@
 """A loss of your own: ``python examples/own_loss.py``.
 
-A loss is a function of what a network, and a teacher, make of a batch; a stage says which losses are summed. This one is a hint
-(Romero et al. 2015, "FitNets", section 2.2): in the middle of the network, a student with fewer channels learns to give what its
-teacher gives there. A 1x1 convolution brings the student's channels to the teacher's. It trains beside the network, is in every
-checkpoint, and does not ship.
+A loss is a function of the outputs and features of a network and its teacher for a batch; a stage sums several losses. This one
+is a hint (Romero et al. 2015, "FitNets", section 2.2): a student with fewer channels learns to match its teacher's features in
+the middle of the network. A 1x1 convolution maps the student's channels to the teacher's. It trains beside the network, is
+checkpointed, and does not ship.
 """
 
 import argparse
@@ -45,17 +45,17 @@ class Hint:
     budget: Budget = field(default_factory=Budget)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy, and the convolution that compares it with its teacher."""
+        """A copy, and the convolution from the student's to the teacher's channels."""
         channels = network.shape_at(self.at)[0]
         assert resources.teacher is not None
         wanted = resources.teacher.shape_at(self.at)[0]
         return Training(copy.deepcopy(network), resources, nn.ModuleDict({"projection": nn.Conv2d(channels, wanted, 1)}))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """The labels, and the hint."""
@@ -69,7 +69,7 @@ class Hint:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5, help="of the dense network, and of every stage (default: 5)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of the dense network and of every stage (default: 5)")
     parser.add_argument("--folder", type=Path, default=Path("runs/own-loss"))
     arguments = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Your own ``nn.Module`` and DataLoaders, to a deployed file: ``python examples/own_network.py``."""
+"""From your own ``nn.Module`` and DataLoaders to a deployed file: ``python examples/own_network.py``."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from paretrim.data.digits import load_digits
 
 
 class OwnNetwork(nn.Module):
-    """Any module will do: it takes images [N, C, H, W] as the loaders give them and returns logits [N, classes]."""
+    """Any module that takes images [N, C, H, W] as the loaders yield them and returns logits [N, classes]."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class OwnNetwork(nn.Module):
 
 
 def loaders() -> tuple[DataLoader, DataLoader]:
-    """Your own loaders would stand here; these give the handwritten digits as floats around 0."""
+    """Replace these by your own loaders; they yield handwritten digits as floats around 0."""
     images, labels = load_digits().train.images.float() / 127.5 - 1, load_digits().train.labels
     train, validation = TensorDataset(images[:-200], labels[:-200]), TensorDataset(images[-200:], labels[-200:])
     shuffled = torch.Generator().manual_seed(0)
@@ -37,7 +37,7 @@ def loaders() -> tuple[DataLoader, DataLoader]:
 
 
 def train(model: nn.Module, loader: DataLoader, epochs: int) -> None:
-    """Your own training would stand here; Paretrim takes a network that is trained already."""
+    """Replace this by your own training; Paretrim takes a trained network."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     for _ in range(epochs):
         for images, labels in loader:
@@ -48,7 +48,7 @@ def train(model: nn.Module, loader: DataLoader, epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=10, help="of training, and of every stage (default: 10)")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of training and of every stage (default: 10)")
     parser.add_argument("--folder", type=Path, default=Path("runs/own-network"))
     arguments = parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""A class for each pixel, in a network that returns one map: ``python examples/own_pixel_task.py``.
+"""Semantic segmentation as a task of your own: ``python examples/own_pixel_task.py``.
 
 The network returns logits [N, K, H, W], the labels are classes [N, H, W], and the metric is the mean intersection over union.
-The task says all of that; the map goes through training, the deployed files and their checks as it is.
+All of that is defined by the task; training, deployed files and their checks need no change.
 """
 
 import argparse
@@ -32,16 +32,18 @@ class PixelClasses:
     metric: Metric = OVERLAP
 
     def batch_labels(self, labels: Tensor, images: int, where: str, /) -> Tensor:
-        """Integers of any type, as int64."""
+        """Integer labels of any type, as int64."""
         return labels.long()
 
     def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
-        """There is a label from 0 to K - 1 for each pixel of the one map."""
+        """Require a label from 0 to K - 1 for each pixel of a single map."""
         classes = shapes[0][0]
         if len(shapes) != 1 or tuple(labels.shape[1:]) != shapes[0][1:]:
-            raise DataUnavailable(f"{where} labels {list(labels.shape[1:])} for each image and the network returns {shapes}")
+            raise DataUnavailable(f"{where} has labels {list(labels.shape[1:])} per image, but the network returns {shapes}")
         if int(labels.min()) < 0 or int(labels.max()) >= classes:
-            raise DataUnavailable(f"{where} labels {int(labels.min())}..{int(labels.max())}; the network has {classes} classes")
+            raise DataUnavailable(
+                f"{where} has labels {int(labels.min())}..{int(labels.max())}; the network has {classes} classes"
+            )
 
     def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, /, *, label_smoothing: float) -> Tensor:
         """Cross-entropy, mean over all pixels."""
@@ -53,32 +55,32 @@ class PixelClasses:
         return (theirs.exp() * (theirs - ours)).sum(1).mean() * temperature**2
 
     def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
-        """The share of right pixels, summed over images."""
+        """The share of correct pixels, summed over images."""
         return (outputs[0].argmax(1) == labels).float().mean((1, 2)).sum()
 
     def decide(self, outputs: tuple[Array, ...], /) -> Array:
-        """Classes uint8 [N, H, W]; as a one-hot axis more, [N, H, W, K], they say how many classes there are."""
+        """One-hot classes uint8 [N, H, W, K]; :meth:`score` needs the number of classes."""
         classes = outputs[0].shape[1]
         return np.eye(classes, dtype=np.uint8)[outputs[0].argmax(1)]
 
     def agreement(self, ours: Array, theirs: Array, /) -> Array:
-        """The share of pixels that have the same class."""
+        """The share of pixels with equal classes."""
         return np.asarray((ours.argmax(-1) == theirs.argmax(-1)).mean((1, 2)))
 
     def score(self, decisions: Array, labels: Array, /) -> Array:
-        """For each image and class the pixels that are in both and in either, [N, K, 2]."""
+        """Pixels in the intersection and in the union, for each image and class, [N, K, 2]."""
         wanted = np.eye(decisions.shape[-1], dtype=np.uint8)[labels]
         both, either = (decisions & wanted).sum((1, 2)), (decisions | wanted).sum((1, 2))
         return np.stack([both, either], axis=-1)
 
     def value(self, scores: Array, /) -> float:
-        """Intersection over union of all images together, mean over the classes that occur."""
+        """Intersection over union, summed over all images, mean over the classes that occur."""
         both, either = scores.sum(0).T
         return float((both / np.maximum(either, 1))[either > 0].mean())
 
 
 def loader(count: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
-    """A bright or a dark rectangle on noise; classes 0 for the ground, 1 for bright, 2 for dark."""
+    """A bright or a dark square on noise; the classes are 0 for background, 1 for bright, 2 for dark."""
     stream = torch.Generator().manual_seed(seed)
     images = 0.5 * torch.randn(count, 1, 12, 12, generator=stream)
     labels = torch.zeros(count, 12, 12, dtype=torch.int64)
@@ -90,7 +92,7 @@ def loader(count: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
 
 
 def network(classes: int = 3) -> nn.Module:
-    """Three convolutions that keep the size of the image, untrained."""
+    """Three untrained convolutions that keep the size of the image."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for inputs, outputs in ((1, 8), (8, 8)):
@@ -99,7 +101,7 @@ def network(classes: int = 3) -> nn.Module:
 
 
 def main(*, epochs: int, folder: Path) -> None:
-    """Train the network, quantize it, and say what both are worth."""
+    """Train the network, quantize it, and print the metric after both."""
     task: Task = PixelClasses()
     budget = Budget(epochs=epochs, learning_rate=0.05)
     stages = [FineTune(budget=budget), Quantize(budget=budget)]

@@ -1,9 +1,9 @@
 """A score of your own: ``python examples/own_score.py``.
 
-A score says how much every weight matters; pruning removes those with the smallest. It is a function of the network and of what a
-stage may draw on (calibration images with labels, among others) to one tensor for every layer. A recipe names it:
-``score = "own_score:by_connection_sensitivity"``. This one is SNIP (Lee et al. 2019, arXiv 1810.02340): how much the loss feels a
-weight, by the gradient summed over the batch before it is squared; it is compared with magnitude and with chance.
+A score says how much every weight matters; pruning removes the weights with the smallest scores. It is a function of the network
+and the stage's resources (such as calibration images with labels) that returns a tensor for every layer. A recipe names it:
+``score = "own_score:by_connection_sensitivity"``. This one is SNIP (Lee et al. 2019, arXiv 1810.02340): the first-order effect of
+a weight on the loss, from summed gradients. The program compares it with magnitude and with random pruning.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def by_connection_sensitivity(network: Network, resources: Resources) -> Mapping
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5, help="of the dense network, and of every stage (default: 5)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of the dense network and of every stage (default: 5)")
     parser.add_argument("--folder", type=Path, default=Path("runs/own-score"))
     arguments = parser.parse_args()
 

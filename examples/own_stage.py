@@ -1,7 +1,7 @@
 """A stage of your own: ``python examples/own_stage.py``.
 
-A stage is a frozen dataclass with the members of ``paretrim.Stage``; nothing is inherited from or registered.
-This one prunes at random: the control that every pruning criterion should beat.
+A stage is a frozen dataclass with the members of ``paretrim.Stage``; it inherits from nothing and is not registered.
+This one prunes at random: the baseline that every pruning criterion should beat.
 """
 
 import argparse
@@ -35,14 +35,14 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
 
 @dataclass(frozen=True)
 class PruneAtRandom:
-    """Set a random share of every layer's weights to zero, the first and last layer's too."""
+    """Set a random share of every layer's weights to zero, including the first and the last layer."""
 
     name: ClassVar[str] = "prune_at_random"
     sparsity: float = 0.8
     budget: Budget = field(default_factory=Budget)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with its masks; the network given stays as it is."""
+        """A copy with masks; the given network is not changed."""
         private = copy.deepcopy(network)
         random = torch.Generator().manual_seed(resources.seed)
         for layer in weighted_layers(private).values():
@@ -51,19 +51,19 @@ class PruneAtRandom:
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Gradients are not looked at."""
+        """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
-        """Cross-entropy with the labels, which is what no loss means."""
+        """Cross-entropy with the labels, the default."""
         return ()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5, help="of the dense network, and of every stage (default: 5)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of the dense network and of every stage (default: 5)")
     parser.add_argument("--folder", type=Path, default=Path("runs/own-stage"))
     arguments = parser.parse_args()
 

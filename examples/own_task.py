@@ -1,7 +1,7 @@
 """A task of your own: ``python examples/own_task.py``.
 
-A task says what a network learns, what it decides, and the number that judges its decisions. This one is regression: one number
-for each image, judged by the mean squared error, of which less is better. The network learns how bright an image is.
+A task defines the loss of a network, its decisions, and their metric. This one is regression: one number for each image, with the
+mean squared error as the metric (lower is better). The network learns how bright an image is.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ERROR = Metric("mean squared error", higher_is_better=False)
 
 @dataclass(frozen=True)
 class Regression:
-    """As many numbers for each image as the network has outputs: outputs and labels [N, K]."""
+    """K numbers for each image: outputs and labels [N, K]."""
 
     name: str = "regression"
     metric: Metric = ERROR
@@ -36,16 +36,16 @@ class Regression:
         return labels.float()
 
     def check_labels(self, labels: Tensor, shapes: Sequence[tuple[int, ...]], where: str, /) -> None:
-        """Labels have the shape of the output."""
+        """Require labels with the shape of the output."""
         if tuple(labels.shape[1:]) != shapes[0]:
-            raise DataUnavailable(f"{where} labels {list(labels.shape[1:])} and the network returns {list(shapes[0])}")
+            raise DataUnavailable(f"{where} has labels {list(labels.shape[1:])}, but the network returns {list(shapes[0])}")
 
     def loss(self, outputs: tuple[Tensor, ...], labels: Tensor, /, *, label_smoothing: float) -> Tensor:
-        """The mean squared error; there is nothing to smooth."""
+        """The mean squared error; label smoothing does not apply."""
         return functional.mse_loss(outputs[0].float(), labels)
 
     def imitation(self, outputs: tuple[Tensor, ...], teacher: tuple[Tensor, ...], /, *, temperature: float) -> Tensor:
-        """The mean squared distance to the teacher (Ba and Caruana 2014); numbers have no temperature."""
+        """The mean squared distance to the teacher (Ba and Caruana 2014); the temperature does not apply."""
         return functional.mse_loss(outputs[0].float(), teacher[0].float())
 
     def running(self, outputs: tuple[Tensor, ...], labels: Tensor, /) -> Tensor:
@@ -57,7 +57,7 @@ class Regression:
         return outputs[0]
 
     def agreement(self, ours: Array, theirs: Array, /) -> Array:
-        """Whether all numbers of an image are the same up to rounding."""
+        """Whether all numbers of an image are equal up to rounding."""
         return np.isclose(ours, theirs, rtol=1e-3, atol=1e-5).reshape(len(ours), -1).all(1)
 
     def score(self, decisions: Array, labels: Array, /) -> Array:
@@ -65,12 +65,12 @@ class Regression:
         return np.square(decisions.astype(np.float64) - labels).reshape(len(labels), -1).mean(1)
 
     def value(self, scores: Array, /) -> float:
-        """Its mean."""
+        """The mean squared error."""
         return float(scores.mean())
 
 
 def loader(images: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
-    """Images of noise, each with a brightness of its own, which is its label."""
+    """Noise images with different brightness, which is the label."""
     stream = torch.Generator().manual_seed(seed)
     brightness = torch.randn(images, 1, generator=stream)
     noise = torch.randn(images, 1, 8, 8, generator=stream)
@@ -85,7 +85,7 @@ def network() -> nn.Module:
 
 
 def main(*, epochs: int, folder: Path) -> None:
-    """Train the network, quantize it, and say what both are worth."""
+    """Train the network, quantize it, and print the metric after both."""
     task: Task = Regression()
     budget = Budget(epochs=epochs, learning_rate=0.05)
     stages = [FineTune(budget=budget), Quantize(budget=budget)]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cross-compiles the native runtime for 64-bit Arm and runs its kernel test and self-check under emulation: scripts/arm.sh [GRAPHS]
 #
-# The dot-product kernels must give the bits of the plain ones, and both the bits that this machine gives. Needs, on Debian,
+# The dot-product kernels must give the same bits as the plain ones, and both the same bits as on this machine. Needs, on Debian,
 # g++-aarch64-linux-gnu and qemu-user.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -12,7 +12,7 @@ arm() {
 }
 emulated() { qemu-aarch64 -cpu "$1" -L /usr/aarch64-linux-gnu "${@:2}"; }
 
-# The build that native_tests.sh makes: every build gives the same bits.
+# The build of native_tests.sh: every build gives the same bits.
 here="$("$root/scripts/native_program.sh" selfcheck sanitized -DPARETRIM_SANITIZE=ON)"
 there="$(arm selfcheck)"
 emulated max "$(arm kernel_test)" 200 >/dev/null

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fuzzes the reader of .trim files under the address and undefined-behaviour sanitizers: scripts/fuzz-trim.sh [SECONDS]
 #
-# Starts from the kept corpus in tests/trimfile/corpus and finds go to build/fuzz; an input that breaks something is left there and
-# the exit status is not 0. With libFuzzer where clang++ has it, else with a driver of our own that damages files at random;
-# FUZZ_DRIVER=own asks for that one.
+# Starts from the corpus in tests/trimfile/corpus and writes new inputs to build/fuzz. If an input breaks something, it is left there
+# and the exit status is not 0. Uses libFuzzer if clang++ has it, else our own driver, which damages files at random;
+# FUZZ_DRIVER=own forces our own driver.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 seconds="${1:-60}"

@@ -1,6 +1,6 @@
-"""Write docs/methods: a page for every method, and an index, from what is said of it where it is registered.
+"""Write docs/methods: a page for every method and an index, from the descriptions that modules register.
 
-Run it after a method was added or changed; with --check it only says which pages are not what it would write.
+Run it after adding or changing a method; with --check it only lists the pages that are out of date.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NOTE = "<!-- Written by scripts/method_pages.py from the METHODS of the modules;
 
 
 def page_name(method: Method) -> str:
-    """The file of a method; the kind is part of it, as names repeat."""
+    """The file name of a method, with its kind, because names repeat across kinds."""
     words = f"{method.kind}-{method.name}".replace("+", "-plus").replace(":", "-of-")
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") + ".md"
 
 
-def asked_for(method: Method) -> str:
+def chosen_by(method: Method) -> str:
     """How a recipe chooses it."""
     setting = KINDS[method.kind].setting
     if method.kind == "stage":
@@ -50,7 +50,7 @@ def asked_for(method: Method) -> str:
 
 
 def settings_of(method: Method) -> Iterator[tuple[str, str]]:
-    """Settings that matter to it, with their defaults."""
+    """The settings relevant to it, with their defaults."""
     if method.kind == "stage":
         yield from defaults(STAGES[method.name])
     elif method.kind == "loss":
@@ -62,22 +62,22 @@ def settings_of(method: Method) -> Iterator[tuple[str, str]]:
 
 
 def defaults(owner: type) -> Iterator[tuple[str, str]]:
-    """The fields of a class of settings, as a recipe would write their defaults; those that it inherits come last."""
+    """The fields of a settings class with their defaults as in a recipe; inherited fields come last."""
     own = owner.__annotations__
     for field in sorted(dataclasses.fields(owner), key=lambda field: field.name not in own):
         if field.name in ("budget", "loss"):
             continue
         value = getattr(field.default, "default", field.default)  # pydantic's fields hold theirs
         if value is dataclasses.MISSING or "Undefined" in repr(value):
-            yield field.name, "needed"
+            yield field.name, "required"
         else:
-            yield field.name, "left out" if value is None else f"`{json.dumps(value)}`"
+            yield field.name, "not set" if value is None else f"`{json.dumps(value)}`"
 
 
 def page(method: Method) -> str:
     """Its page."""
     parts = [NOTE, f"# {method.name} ({method.kind})\n\n{method.what[0].upper()}{method.what[1:]}.\n\n"]
-    parts.append(f"```text\n{method.formula}\n```\n\n- **Chosen by** {asked_for(method)}\n- **Source:** {method.source}\n")
+    parts.append(f"```text\n{method.formula}\n```\n\n- **Chosen by:** {chosen_by(method)}\n- **Source:** {method.source}\n")
     rows = list(settings_of(method))
     if rows:
         parts.append("\n| setting | default |\n|---|---|\n" + "".join(f"| `{name}` | {value} |\n" for name, value in rows))
@@ -92,7 +92,7 @@ def index() -> str:
     """All pages by kind."""
     parts = [
         NOTE,
-        "# Methods\n\n`paretrim methods` shows the same list. What was measured of them is in [recipes.md](../recipes.md).\n",
+        "# Methods\n\n`paretrim methods` shows the same list. [recipes.md](../recipes.md) has measurements.\n",
     ]
     for kind in KINDS:
         rows = [f"| [{one.name}]({page_name(one)}) | {one.what} | {one.source} |\n" for one in METHODS if one.kind == kind]
@@ -106,7 +106,7 @@ def pages() -> Mapping[str, str]:
 
 
 def main() -> int:
-    """Write the pages, or with --check name those that are not fresh."""
+    """Write the pages, or with --check list those that are out of date."""
     wanted = pages()
     if len(wanted) != len(METHODS) + 1:
         raise SystemExit("two methods would have one page; see page_name")
@@ -114,7 +114,7 @@ def main() -> int:
         there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*")}
         stale = sorted(name for name in there.keys() | wanted if there.get(name) != wanted.get(name))
         if stale:
-            sys.stderr.write(f"not fresh: {', '.join(stale)}; run scripts/method_pages.py\n")
+            sys.stderr.write(f"out of date: {', '.join(stale)}; run scripts/method_pages.py\n")
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
     for path in FOLDER.glob("*.md"):

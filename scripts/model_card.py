@@ -1,7 +1,7 @@
-"""Add a compressed file to models/: test it on all test images, write its card, and write the table of all cards anew.
+"""Add a compressed file to models/: test it on all test images, write its card, and update the table of all cards.
 
     python scripts/model_card.py NAME FILE.trim --recipe RECIPE.toml --dense-accuracy 0.9173 --weights TEXT --licence TEXT
-    python scripts/model_card.py            only the table, models/README.md
+    python scripts/model_card.py            only update the table, models/README.md
 
 The accuracy is that of the file in the native runtime. The recipe names the network and the data.
 """
@@ -23,13 +23,13 @@ from paretrim.trimfile.inspection import inspect
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "models"
 LARGEST = 200_000
-"""Bytes: a clone and a wheel stay small."""
+"""Maximum bytes of a file, so that a clone and a wheel stay small."""
 
 HEAD = """<!-- Written by scripts/model_card.py from the cards beside it; do not edit. -->
 
-# Networks that come with Paretrim
+# Bundled networks
 
-Each is one `.trim` file with a card (`.json`), and is part of the installed package:
+Each is a `.trim` file with a card (`.json`), and is part of the installed package:
 
 ```python
 import paretrim.runtime
@@ -38,8 +38,8 @@ session = paretrim.runtime.pretrained("{name}")
 print(session.class_names[session(images)[0].argmax()])  # uint8 pixels [N, 3, 32, 32]
 ```
 
-Accuracy is that of the file in the native runtime on all test images, with a 95 % interval (Wilson). It is measured on one set of
-weights: it tells how good this file is, not how good the method is.
+Accuracy is that of the file in the native runtime on all test images, with a 95 % interval (Wilson). It is measured for one set
+of weights: it says how good this file is, not how good the method is.
 
 | name | network, data | accuracy | before | bytes | zeros | recipe |
 |---|---|---|---|---|---|---|
@@ -47,8 +47,8 @@ weights: it tells how good this file is, not how good the method is.
 
 
 def card_of(given: argparse.Namespace) -> Card:
-    """The card of a file, which is tested for it."""
-    from paretrim.data.load import load as load_data  # takes torch along
+    """Test a file and return its card."""
+    from paretrim.data.load import load as load_data  # imports torch
     from paretrim.data.spec import DataSpec
     from paretrim.run.recipe import read_recipe
 
@@ -92,14 +92,14 @@ def table(cards: tuple[Card, ...]) -> str:
 
 
 def main() -> None:
-    """Write what the arguments ask for."""
+    """Add a file if one is given, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?")
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--dense-accuracy", type=float)
-    parser.add_argument("--weights", help="where the trained weights come from")
-    parser.add_argument("--licence", help="of the weights")
+    parser.add_argument("--weights", help="source of the trained weights")
+    parser.add_argument("--licence", help="licence of the weights")
     parser.add_argument("--data-folder")
     given = parser.parse_args()
     if given.name:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the native runtime into src/paretrim/runtime/, where a checkout's Python finds it: scripts/native.sh [PYTHON]
 #
-# PYTHON is the interpreter it is built for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build
-# says from which sources and for which Python it was made, so a second call does nothing; after a change only what depends on it
-# is compiled again. Two calls at once wait for each other.
+# PYTHON is the interpreter to build for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build records
+# its sources and Python, so a second call does nothing; after a change only what depends on it is compiled again. Concurrent calls
+# wait for each other.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${1:-$root/.venv/bin/python}"
@@ -11,7 +11,7 @@ place="$root/src/paretrim/runtime"
 build="$root/build/native"
 stamp="$build/built-from"
 
-fingerprint() { # of everything that decides what is built: sources, version, this script, Python and the place
+fingerprint() { # of everything that affects the build: sources, version, this script, Python and the folder
     {
         cd "$root"
         find native -type f ! -path "native/tests/*" ! -path "native/bench/*" -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
@@ -26,7 +26,7 @@ built() {
     compgen -G "$place/_native.*" >/dev/null && [[ -f "$stamp" && "$(cat "$stamp")" == "$1" ]]
 }
 
-tool() { # from the system, else from beside Python
+tool() { # from the PATH, else from beside Python
     command -v "$1" || command -v "$(dirname "$python")/$1" || {
         echo "$1 is needed to build the native runtime; on Debian: apt-get install $1${2:-}, or: $python -m pip install $1" >&2
         return 1
@@ -58,10 +58,10 @@ if ! {
         "$cmake" --build "$build"
 } >"$log" 2>&1; then
     tail -n 40 "$log" >&2
-    echo "The native runtime could not be built; all of what was said is in $log" >&2
+    echo "The native runtime could not be built; the full log is $log" >&2
     exit 1
 fi
-# Renamed into place, never written over: a running process keeps the one it has.
+# Renamed into place, never overwritten: a running process keeps its own copy.
 for made in "$build"/_native.*.so "$build"/libparetrim.so "$build"/libparetrim_onnxruntime.so; do
     cp "$made" "$place/.$(basename "$made").part"
     mv -f "$place/.$(basename "$made").part" "$place/$(basename "$made")"

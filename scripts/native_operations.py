@@ -1,6 +1,6 @@
 """Write native/graph/operations.inc, the native runtime's table of operations, from the operations of the graph.
 
-Run it after an operation was added or changed; with --check it only says whether the file is what it would write.
+Run it after adding or changing an operation; with --check it only checks whether the file is up to date.
 """
 
 from __future__ import annotations

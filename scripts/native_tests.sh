@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The native runtime under the address and undefined-behaviour sanitizers: single kernels, packed weights and steps,
-# random graphs in every instruction set, damaged graphs, and that no file of one instruction set leaks code into the others. About a minute: scripts/native_tests.sh [GRAPHS]
+# Tests the native runtime under the address and undefined-behaviour sanitizers: single kernels, packed weights and steps, random
+# graphs in every instruction set, damaged graphs, and that no file of one instruction set leaks code into the others. Takes about a
+# minute: scripts/native_tests.sh [GRAPHS]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 graphs="${1:-60}"
@@ -8,14 +9,14 @@ sanitized() { "$root/scripts/native_program.sh" "$1" sanitized -DPARETRIM_SANITI
 kernel_test="$(sanitized kernel_test)" plan_test="$(sanitized plan_test)"
 selfcheck="$(sanitized selfcheck)" fuzz="$(sanitized fuzz)"
 
-# A function that the linker may take from several files would, taken from one of these, run on CPUs that lack its instructions.
-# Without optimization nothing is inlined, and what could leak does.
+# If the linker could take a function from several files, it might take it from one of these, and it would then run on CPUs that lack
+# its instructions. Without optimization nothing is inlined, so every function that could leak does.
 "$root/scripts/native_program.sh" paretrim_kernels unoptimized -DCMAKE_BUILD_TYPE=Debug >/dev/null
 "$root/scripts/native_program.sh" paretrim_kernels tests >/dev/null
 for object in "$root"/build/{tests,unoptimized}/CMakeFiles/paretrim_kernels.dir/kernels/isa_*.o; do
     case "$object" in *isa_plain*) continue ;; esac
     if leaked="$(nm --defined-only -C "$object" | grep -E '^[0-9a-f]+ [WVuw] ' | grep -v ' DW.ref.__gxx_personality')"; then
-        printf '%s defines what other files may be given:\n%s\n' "$(basename "$object")" "$leaked" >&2
+        printf '%s defines functions that the linker may use for other files:\n%s\n' "$(basename "$object")" "$leaked" >&2
         exit 1
     fi
 done

@@ -67,9 +67,9 @@ def test_numbers_are_compared_image_by_image():
         (
             ("", "depth"),
             False,
-            r"'a\.onnx' for classification and 'b\.onnx' for depth: files made for different tasks do not compare",
+            r"'a\.onnx' for classification and 'b\.onnx' for depth: files for different tasks cannot be compared",
         ),
-        (("depth", "depth"), True, "--inside looks into classifiers, and these files are for the task 'depth'; leave out"),
+        (("depth", "depth"), True, "--inside needs classifiers, and these files are for the task 'depth'; leave out"),
         (
             ("depth", "depth"),
             False,

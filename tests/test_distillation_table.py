@@ -11,6 +11,6 @@ def test_the_tables_are_fresh(monkeypatch):
     assert maker.page_of(
         f"before{maker.BEGIN}old{maker.END}after", '{"loss": "labels", "epochs": 1, "accuracies": [0.5, 0.7]}'
     ) == (
-        f"before{maker.BEGIN}\n\n1 epochs, 2 seeds:\n\n| loss | accuracy, % | difference to labels, points |\n|---|---|---|\n"
+        f"before{maker.BEGIN}\n\n1 epochs, 2 seeds:\n\n| loss | accuracy, % | difference from labels, points |\n|---|---|---|\n"
         f"| labels | 60.0 |  |\n\n{maker.END}after"
     )

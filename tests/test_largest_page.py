@@ -50,7 +50,7 @@ def test_a_table_says_what_is_slow_and_what_was_refused(tmp_path):
     assert "1 of 2 networks take less than 10 CPU seconds together." in made
     assert "- other (1 million parameters): it has attention" in made
     assert "- a CPU; torch 2; commit abc; one thread." in made
-    assert "- Processes for each core: 1.5 to 3.0." in made
+    assert "- Runnable processes per core: 1.5 to 3.0." in made
     assert page().page_of(made, results) == made
 
 

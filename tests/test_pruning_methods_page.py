@@ -34,7 +34,7 @@ def test_methods_are_compared_seed_by_seed(maker, tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     text = maker.page(maker.read(path))
-    assert "## 80% gone, blocks of four\n" in text
+    assert "## 80% pruned, blocks of four\n" in text
     rows = [row for row in text.splitlines() if row.startswith(("| other", "| magnitude"))]
     assert rows == [
         "| other | 87.0 ± 63.5 % | +2.0 [+2.0, +2.0] | 2,000 | 80.0 % |",

@@ -50,7 +50,7 @@ def test_a_table_says_what_exceeds_the_limit(tmp_path):
     assert "| [pact](../recipes/methods/pact.toml) | 1.70 [1.65, 1.80] | 300 | exceeds 1.6 x |" in made
     assert "| 1.20 [1.10, 1.61] | 300 | 1.6 x lies in the interval |" in made
     assert made.index("lsq.toml") < made.index("pact.toml")
-    assert "a CPU; torch 2; commit abc; batches of 128, 1 thread, 9 rounds; 1.5 processes for each core." in made
+    assert "a CPU; torch 2; commit abc; batches of 128, 1 thread, 9 rounds; 1.5 runnable processes per core." in made
     assert page.page_of(made, results) == made
 
 

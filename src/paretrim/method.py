@@ -1,4 +1,4 @@
-"""The description of a method; ``paretrim methods`` and the pages in ``docs/methods`` are made from it."""
+"""The description of a method, from which ``paretrim methods`` and the pages in ``docs/methods`` are generated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Method:
     """One method. A module that registers methods lists them in its ``METHODS``.
 
     Attributes:
-        name: what a recipe calls it; no two methods of one kind share it.
+        name: its name in recipes, unique within its kind.
         kind: one of ``paretrim.cli.methods.KINDS``, which says how a recipe chooses it.
-        source: paper, year and arXiv number or venue; :data:`OURS` where there is none.
-        what: one line in plain words, without a full stop.
-        formula: what is computed, as text with fixed width; several lines are fine.
-        recipe: the stem of a file in ``recipes/methods``; empty where no recipe chooses it.
+        source: paper, year and arXiv number or venue; :data:`OURS` if there is none.
+        what: one line of description, without a full stop.
+        formula: the computation, as fixed-width text; several lines are fine.
+        recipe: the stem of a file in ``recipes/methods``; empty if no recipe chooses it.
         settings: settings that matter to it, as ``stage.setting``; their defaults are read from the stage.
     """
 

@@ -68,8 +68,8 @@ def test_a_difference_that_may_be_chance_is_none():
     assert "- accuracy: no difference shown, 91.62 % (NNCF) against 91.60 % (Paretrim), difference +0.02 [" in made
     better = module("peer_page").page_of([*lines, *(result(seed=seed, correct=9300) for seed in range(3))])
     assert "- accuracy: **a peer wins**, 93.00 % (NNCF)" in better
-    assert "one draw shows no difference" in module("peer_page").page_of([lines[0], result()])
-    assert "Only one side has run" in module("peer_page").page_of(lines)
+    assert "one draw cannot show a difference" in module("peer_page").page_of([lines[0], result()])
+    assert "Only one side has results" in module("peer_page").page_of(lines)
     equal = module("peer_page").page_of([*lines, *(result(seed=seed, **OURS) for seed in range(3))])
     assert "- bytes: equal, 200,000 (NNCF) against 200,000 (Paretrim)." in equal
 

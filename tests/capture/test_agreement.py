@@ -73,9 +73,7 @@ def test_the_first_layer_that_is_captured_wrongly_is_named(error, monkeypatch):
 
     module = body(lambda self, x: torch.sigmoid(self.c(self.act(x)) + 1))
     monkeypatch.setattr(driver, "CONVERTERS", MappingProxyType({**driver.CONVERTERS, "silu": wrong}))
-    with pytest.raises(
-        UnsupportedOperation, match=r"not what the module computes: .* first in layer 'act' \(aten.silu.default\)"
-    ):
+    with pytest.raises(UnsupportedOperation, match=r"differs from the module: .* first in layer 'act' \(aten.silu.default\)"):
         agrees(module)
 
 
@@ -95,7 +93,7 @@ def test_a_class_that_is_ruled_out_does_not_hide_the_others(monkeypatch):
         module.head.bias[1] = -1e6
     agrees(module)
     monkeypatch.setattr(driver, "CONVERTERS", wrong_by(0.01))
-    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+    with pytest.raises(UnsupportedOperation, match="the captured network differs from the module"):
         agrees(module)
 
 
@@ -104,7 +102,7 @@ def test_blank_images_in_front_do_not_hide_a_difference(monkeypatch):
     blank = torch.cat((torch.zeros_like(IMAGES[:2]), IMAGES))
     agrees(module, blank)
     monkeypatch.setattr(driver, "CONVERTERS", wrong_by(0.01))
-    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+    with pytest.raises(UnsupportedOperation, match="the captured network differs from the module"):
         agrees(module, blank)
 
 
@@ -118,7 +116,7 @@ def test_a_module_that_asks_whether_it_is_captured_is_told_so(asks):
     module.asks = Asks()
     with pytest.raises(
         UnsupportedOperation,
-        match=r"computes something else while it is captured than when it runs, first in layer 'asks': it asks torch.compiler",
+        match=r"computes something different while it is being captured, first in layer 'asks': it checks torch.compiler",
     ):
         agrees(module)
     assert not asks()
@@ -150,11 +148,15 @@ class Doubling(nn.Module):
 
 
 def test_a_module_that_is_another_when_it_is_looked_at():
-    with pytest.raises(UnsupportedOperation, match=r"is not what the module computes: .* first in layer 'head'; write"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"the captured network differs from the module: .* first in layer 'head'; write"
+    ):
         agrees(trained(OnlyWhenExported()))
     module = body(lambda self, x: self.act(self.c(x)))
     module.act = Doubling()
-    with pytest.raises(UnsupportedOperation, match=r"is not what the module computes: .* first in layer 'act'; write"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"the captured network differs from the module: .* first in layer 'act'; write"
+    ):
         agrees(module)
 
 
@@ -169,7 +171,7 @@ class Hookless(nn.Module):
 def test_a_layer_that_takes_no_hooks_is_compared_at_the_output():
     module = body(lambda self, x: self.act(self.c(x)))
     module.act = Hookless()
-    with pytest.raises(UnsupportedOperation, match="is not what the module computes"):
+    with pytest.raises(UnsupportedOperation, match="the captured network differs from the module"):
         agrees(module)
 
 
@@ -203,7 +205,7 @@ class AcrossTheBatch(nn.Module):
     [
         (Noisy, r"two runs of the network on the same images differ, first in layer 'act': it is random in eval"),
         (Moody, r"two runs of the network on the same images differ, first in layer 'act': it is random in eval"),
-        (Remembers, r"two runs of the network on the same images differ, first in layer 'act': .* or keeps something from call"),
+        (Remembers, r"two runs of the network on the same images differ, first in layer 'act': .* or keeps state between calls"),
         (AcrossTheBatch, r"the network's result for an image depends on the other images of its batch"),
     ],
 )
@@ -219,7 +221,7 @@ def test_numbers_that_overflow_are_told_with_their_first_layer():
     with torch.no_grad():
         module.norm.weight.mul_(1e20)
         module.c.weight.mul_(1e25)
-    with pytest.raises(UnsupportedOperation, match="NaN or infinity for 2 of 2 images, first in layer 'c'; look at its weights"):
+    with pytest.raises(UnsupportedOperation, match="NaN or infinity for 2 of 2 images, first in layer 'c'; check its weights"):
         agrees(module)
 
 
@@ -230,7 +232,9 @@ def test_a_network_that_ends_the_program_is_an_error(when):
             raise SystemExit(3)
         return self.c(x)
 
-    with pytest.raises(UnsupportedOperation, match=r"the code of Custom ended the program .* \(SystemExit: 3\); take sys\.exit"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"the code of Custom ended the program .* \(SystemExit: 3\); remove sys\.exit"
+    ):
         agrees(body(leave))
 
 

@@ -229,5 +229,7 @@ def test_a_form_whose_own_argument_is_not_known_is_refused():
     node = graph.call_function(torch.ops.aten.view.dtype, (graph.placeholder("x"), torch.int32))
     call = call_of(node)
     assert call.source is node.args[0]
-    with pytest.raises(UnsupportedOperation, match=r"its form with dtype = torch.int32 is not known; use another form of the"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"its form with dtype = torch.int32 is not supported; use another form of the"
+    ):
         call.require_all_read()

@@ -112,7 +112,7 @@ REFUSED = {
     "twice": (lambda maps, mean, head: (head, mean, head), "output 2 of the network is the same as output 0; leave it out"),
     "softmax": (
         lambda maps, mean, head: (head.softmax(1), mean),
-        "softmax at the end of one of 2 outputs; return what it is computed from",
+        "softmax at the end of one of 2 outputs; return its input",
     ),
 }
 
@@ -154,7 +154,7 @@ def test_a_second_output_that_is_another_under_capture_is_noticed():
             head, mean = super().forward(x)
             return head, mean + 1 if torch.compiler.is_exporting() else mean
 
-    with pytest.raises(UnsupportedOperation, match="computes something else while it is captured"):
+    with pytest.raises(UnsupportedOperation, match="computes something different while it is being captured"):
         captured_network(Two(FORMS["tuple"]).eval(), (3, 8, 8))
 
 

@@ -94,7 +94,7 @@ def shifted(x):
     return out
 
 
-PARTS = r"it writes activations into '.*', which is the same for every image until then; .* join parts with torch.cat"
+PARTS = r"it writes activations into '.*', which does not depend on the image until then; .* join parts with torch.cat"
 
 
 @pytest.mark.parametrize(

@@ -83,23 +83,29 @@ def narrow(_, x):
 
 
 REFUSED = {
-    "a part": (lambda _, x: x[:, :4].mul_(2), r"it overwrites 'slice_2', and '.*', which lies in the same memory, is read after"),
-    "one channel": (lambda _, x: x[:, 0].mul_(2), r"it overwrites 'select', and '.*', which lies in the same memory, is read"),
+    "a part": (lambda _, x: x[:, :4].mul_(2), r"it overwrites 'slice_2', and '.*', which shares its memory, is read after"),
+    "one channel": (lambda _, x: x[:, 0].mul_(2), r"it overwrites 'select', and '.*', which shares its memory, is read"),
     "a number over a part": (
         zeroed,
-        r"put the parts together with torch.cat; writing into parts of a value, or numbers over all",
+        r"join the parts with torch.cat; writing to parts of a value, or filling all",
     ),
-    "all in one row": (lambda _, x: x.view(-1).mul_(2), r"the batch is mixed with another axis; keep the batch first and alone"),
+    "all in one row": (
+        lambda _, x: x.view(-1).mul_(2),
+        r"the batch is mixed with another axis; keep the batch as a separate first axis",
+    ),
     "data": (
         lambda _, x: x.data.mul_(2),
-        r"it reads the .data of an activation.*; use .detach\(\), which shares the memory just",
+        r"it reads the .data of an activation.*; use .detach\(\), which shares memory in",
     ),
     "data of two": (
         lambda _, x: x.data.add_(x),
-        r"it reads the .data of an activation.*; use .detach\(\), which shares the memory",
+        r"it reads the .data of an activation.*; use .detach\(\), which shares memory",
     ),
-    "new data": (put, r"it assigns to the .data of '.*', which is lost when the network is captured; give the result a name of"),
-    "a copy of a part": (lambda _, x: x[:, :, 1:].contiguous().mul_(2), r"it overwrites 'contiguous', and '.*', which lies in"),
+    "new data": (put, r"it assigns to the .data of '.*', which is lost when the network is captured; assign the result to"),
+    "a copy of a part": (
+        lambda _, x: x[:, :, 1:].contiguous().mul_(2),
+        r"it overwrites 'contiguous', and '.*', which shares its memory",
+    ),
     "a copy that need not be one": (
         lambda _, x: x * x.permute(0, 2, 3, 1).contiguous().mul_(2).permute(0, 3, 1, 2),
         r"unless torch has to copy it, which depends on the layout of the images, is read afterwards; use .clone",
@@ -108,7 +114,7 @@ REFUSED = {
         lambda self, x: F.dropout(x, 0.5, self.training)[:].mul_(2),
         r"it overwrites 'slice_1', and '.*', which",
     ),
-    "a narrow copy": (narrow, r"it copies \(1,\) to \(8,\); copy between equal shapes"),
+    "a narrow copy": (narrow, r"it copies \(1,\) to \(8,\); copy only between equal shapes"),
 }
 
 

@@ -113,11 +113,11 @@ def test_it_is_what_torch_computes_and_runs_in_integers(name, tmp_path):
 REFUSED = {
     "convolution": (
         lambda self, x: self.c(x.permute(0, 2, 3, 1)),
-        r"it reads a map whose channels come last; layer norm, a linear",
+        r"it reads a channels-last map, which only layer norm, linear",
     ),
     "only one": (
         lambda self, x: x.permute(0, 2, 3, 1) + x,
-        r"only one of its operands has its channels last",
+        r"only one of its operands is channels-last",
     ),
     "constant in front": (
         lambda self, x: (x.permute(0, 2, 3, 1) * self.weight[:, None, None]).permute(0, 3, 1, 2),
@@ -129,17 +129,17 @@ REFUSED = {
     ),
     "norm of a vector": (
         lambda self, x: F.group_norm(x.mean((2, 3)), 2)[..., None, None],
-        r"it normalises \[8\]; of such a norm",
+        r"it normalises \[8\]; this norm is",
     ),
-    "batch": (lambda self, x: x.flip(0), r"the images of a batch change places; every image must be computed alike"),
-    "all axes": (lambda self, x: torch.roll(x, 1), r"it rolls all axes as one, over the border of images; give it the axes"),
+    "batch": (lambda self, x: x.flip(0), r"it reorders the images of a batch; every image must be computed alike"),
+    "all axes": (lambda self, x: torch.roll(x, 1), r"it rolls the flattened tensor, across images; pass the axes"),
     "flattened": (
         lambda self, x: x.flatten(2).flip(2).view_as(x),
-        r"it moves axes of \(8, 64\); of maps \[C, H, W\] channels, rows",
+        r"it reorders axes of \(8, 64\); only channels, rows and columns of maps \[C, H, W\]",
     ),
     "huge": (
         lambda self, x: F.interpolate(x, (9000, 1), mode="bilinear", align_corners=True),
-        r"it makes 9000 rows or columns of 8; 65,536 is the most that their product may be",
+        r"it computes 9000 rows or columns from 8; their product may be at most 65,536",
     ),
 }
 

@@ -272,7 +272,7 @@ def test_a_softmax_at_the_end_is_left_out_and_said_so(name):
     torch.manual_seed(0)
     module = Ends(LAST[name]).eval()
     with pytest.warns(
-        UserWarning, match=r"network ends in (log_)?softmax( and log)?, which is left out: .* returns the logits in front"
+        UserWarning, match=r"network ends in (log_)?softmax( and log)?, which is left out: .* returns the logits before it"
     ):
         graph = capture(module, SHAPE)
     bare = capture(Ends(lambda x: x).eval(), SHAPE)

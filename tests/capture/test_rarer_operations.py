@@ -79,11 +79,11 @@ REFUSED = {
     "nothing": (lambda _, x: torch.cat([x, x[:, :0]], 1), r"it takes nothing of \(8, 8, 8\): a slice from 0 to 0; leave it out"),
     "rows of planes": (
         lambda _, x: torch.cat([x.flatten(2)] * 2, 2)[..., None],
-        r"only channels, rows and columns of maps are joi",
+        r"only channels, rows and columns of maps can be",
     ),
     "padding with infinity": (
         lambda _, x: F.pad(x, (1, 1), value=torch.inf),
-        r"its value is inf; a file holds finite numbers only",
+        r"its value is inf; a file contains finite numbers only",
     ),
     "negative padding": (
         lambda _, x: F.pad(x, (1, -1), value=2),

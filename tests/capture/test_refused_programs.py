@@ -46,26 +46,34 @@ def meta(module):
 
 
 REFUSED = {
-    "counter": (reads_a_counter, None, r"it reads 'calls', which the network itself changes at every call; a file keeps nothing"),
+    "counter": (reads_a_counter, None, r"it reads 'calls', which the network itself changes at every call; a file has no state"),
     "from a counter": (reads_what_was_computed_from_a_counter, None, r"reads 'calls', which the network itself changes"),
     "last": (reads_the_last, None, r"it reads 'calls', which the network itself changes at every call"),
     "autocast": (
         cast,
         None,
-        r"computes in torch.bfloat16 inside torch.autocast, and is captured in float32; enter autocast around",
+        r"computes in torch.bfloat16 inside torch.autocast, but is captured in float32; use autocast around",
     ),
-    "cond": (decides, None, r"the network decides with torch's 'cond' while it runs, and a file holds one fixed list"),
-    "random": (lambda _, x: x + torch.rand(1), None, r"\(aten.rand.default\): it draws random numbers also in eval, and a file"),
-    "noise": (lambda _, x: x + torch.randn_like(x), None, r"\(aten.randn_like.default\): it draws random numbers also in eval"),
+    "cond": (decides, None, r"the network branches or loops at run time with torch's 'cond', but a file is one fixed list"),
+    "random": (
+        lambda _, x: x + torch.rand(1),
+        None,
+        r"\(aten.rand.default\): it draws random numbers even in eval mode, but a file",
+    ),
+    "noise": (
+        lambda _, x: x + torch.randn_like(x),
+        None,
+        r"\(aten.randn_like.default\): it draws random numbers even in eval mode",
+    ),
     "lazy": (
         block,
         lazy,
-        r"'0.weight' of the model has no shape yet, as in layers named Lazy... before their first call; call the",
+        r"'0.weight' of the model has no shape yet, as in Lazy... layers before their first call; call the",
     ),
     "meta": (
         block,
         meta,
-        r"'stem.weight' of the model is on the device 'meta', where tensors hold no numbers; call model.to_empty",
+        r"'stem.weight' of the model is on the device 'meta', where tensors have no values; call model.to_empty",
     ),
     "base below 0": (
         lambda self, x: torch.pow(-2.0, self.c(x).relu()),
@@ -80,7 +88,7 @@ REFUSED = {
     "coordinates": (
         lambda _, x: torch.cat([x, torch.linspace(-1, 1, SIZE).expand(x.shape[0], 2, *x.shape[2:])], 1)[:, 2:],
         None,
-        r"'linspace' is the same for every image, and is used like an activation; .* like the coordinates of CoordConv",
+        r"'linspace' is the same for every image but is used like an activation; .* like the coordinates of CoordConv",
     ),
     "maximum with a map": (
         lambda _, x: torch.maximum(x, torch.arange(float(SIZE))),
@@ -90,7 +98,7 @@ REFUSED = {
     "fmax": (
         lambda self, x: torch.fmax(x, self.c(x)),
         None,
-        r"\(aten.fmax.default\): use torch.maximum; it is the same where nothing is NaN",
+        r"\(aten.fmax.default\): use torch.maximum; it is the same if nothing is NaN",
     ),
     "no module": (block, lambda _: "resnet18", r"the model is of type str; it must be an nn.Module"),
 }
@@ -110,7 +118,7 @@ def test_blocks_of_an_unknown_kind_are_named():
     graph = fx.Graph()
     graph.output(graph.call_function(torch.ops.higher_order.run_with_rng_state, (graph.placeholder("x"),)))
     with pytest.raises(
-        UnsupportedOperation, match="uses torch's 'run_with_rng_state', which is not known; write its operations out"
+        UnsupportedOperation, match="uses torch's 'run_with_rng_state', which is not supported; write its operations out"
     ):
         _inline(fx.GraphModule(nn.Module(), graph))
 

@@ -144,10 +144,10 @@ class Raises(nn.Module):
 REFUSED = {
     "function": (
         CallsOwn,
-        r"a scripted layer calls the function '.*own', whose code it does not keep.* load the weights into that",
+        r"a scripted layer calls the function '.*own', whose code it does not contain.* load the weights into it",
     ),
     "error": (Raises, r"a scripted layer raises an error for these images: eight"),
-    "export": (Folds, r"free batch size: .* If a layer in TorchScript is the cause, build the network with the module"),
+    "export": (Folds, r"free batch size: .* If a TorchScript layer is the cause, build the network with the module"),
 }
 
 
@@ -179,9 +179,9 @@ def test_code_is_carried_out(x, expected):
 
 @pytest.mark.parametrize("line", ["del x", "x.y = 1", "return lambda: 1", "return open", "import os"])
 def test_other_code_is_refused(line):
-    with pytest.raises(UnsupportedOperation, match=r"a scripted layer holds '.*', which is not known"):
+    with pytest.raises(UnsupportedOperation, match=r"a scripted layer contains '.*', which is not supported"):
         run(f"def forward(x):\n  {line}\n", (1,), {})
     with pytest.raises(
-        UnsupportedOperation, match="a scripted layer holds the attribute '__class__' of a value, which is not known"
+        UnsupportedOperation, match="a scripted layer reads the attribute '__class__' of a value, which is not supported"
     ):
         run("def forward(x):\n  return x.__class__\n", (1,), {})

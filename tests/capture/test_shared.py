@@ -21,7 +21,7 @@ from paretrim.runtime import load
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.execution import Execution
 
-REMARK = r"the weight '.*' is used more than once: every use becomes a layer with weights of its own"
+REMARK = r"the weight '.*' is used more than once: every use becomes a layer with its own copy"
 
 
 class Gate(nn.Module):

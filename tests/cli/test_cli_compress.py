@@ -124,7 +124,7 @@ def test_a_drop_that_is_shown_is_met_and_the_page_names_the_choice(at_desk, shel
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--model", "resnet20"], "network 'resnet20' comes untrained; give its --weights FILE, or --dense-epochs N"),
+        (["--model", "resnet20"], "network 'resnet20' is not trained; give its --weights FILE, or --dense-epochs N"),
         (["--max-latency-ms", "1", "--effort", "none"], "--max-latency-ms needs latency to be measured"),
         (["--max-drop", "101"], "--max-drop is 101 points; it must be from 0 to 100"),
         (["--max-latency-ms", "0"], "--max-latency-ms is 0; it must be above 0"),
@@ -205,12 +205,12 @@ def test_a_plan_counts_the_measuring_that_it_does_not_predict(at_desk, command, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "plan needs a recipe file, or --model and --data as compress takes them, and not both"),
-        (["short.toml", "--model", "resnet20"], "plan needs a recipe file"),
+        ([], "plan needs either a recipe file, or --model and --data as for compress"),
+        (["short.toml", "--model", "resnet20"], "plan needs either a recipe file"),
         (["--model", "resnet20"], "plan with --model needs --data too"),
         (
             ["study.toml", "--folder", "runs"],
-            "plan looks into a folder for a recipe and for compress, not for a study; leave out --folder",
+            "plan takes --folder for a recipe or for compress, not for a study; leave out --folder",
         ),
     ],
 )

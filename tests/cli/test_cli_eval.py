@@ -34,7 +34,7 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     monkeypatch.setattr(loading, "load", lambda *_, **__: replace(digits, test=small, train=train, broken=("a.png",)))
     status, _, err = command("eval", files["dense"], "--data", "digits")
     assert status == 1
-    assert "takes images (1, 8, 8) and 'digits' has (1, 4, 4); name the data it was made for" in err
+    assert "takes images (1, 8, 8), but those of 'digits' are (1, 4, 4); name the data that it was made for" in err
     assert "note: 1 image files cannot be read and were left out: a.png" in err
 
 
@@ -47,7 +47,7 @@ def test_data_that_cannot_fit_are_neither_downloaded_nor_read(command, files, mo
     monkeypatch.setattr("paretrim.data.load.load", None)
     status, _, err = command(name, files["dense"], "--data", *options)
     assert status == 1
-    assert f"takes images (1, 8, 8) and '{options[0]}' has {has}; name the data it was made for" in err
+    assert f"takes images (1, 8, 8), but those of '{options[0]}' are {has}; name the data that it was made for" in err
 
 
 def test_data_of_other_classes_are_not_read(command, files, monkeypatch, tmp_path):
@@ -56,7 +56,7 @@ def test_data_of_other_classes_are_not_read(command, files, monkeypatch, tmp_pat
     monkeypatch.setattr("paretrim.data.load.load", None)
     status, _, err = command("eval", tmp_path / "a.trim", "--data", "digits")
     assert status == 1
-    assert "tells 10 classes (sign 0, sign 1, sign 2, sign 3, sign 4, ...) apart and 'digits' has 10 classes (0, 1, 2" in err
+    assert "has 10 classes (sign 0, sign 1, sign 2, sign 3, sign 4, ...), but 'digits' has 10 classes (0, 1, 2" in err
 
 
 def test_an_extent_that_a_file_leaves_open_fits_any():
@@ -75,7 +75,7 @@ def test_eval_refuses_other_classes(command, finished, monkeypatch, tmp_path, en
     monkeypatch.setattr(loading, "load", lambda *_, **__: replace(digits, classes=names))
     status, _, err = command("eval", file, "--data", "digits")
     assert status == 1
-    assert "tells 10 classes (0, 1, 2, 3, 4, ...) apart and 'digits' has 10 classes (extra, 0, 1, 2, 3, ...)" in err
+    assert "has 10 classes (0, 1, 2, 3, 4, ...), but 'digits' has 10 classes (extra, 0, 1, 2, 3, ...)" in err
 
 
 def test_eval_says_how_images_of_a_folder_fit(command, files, tmp_path):
@@ -85,7 +85,7 @@ def test_eval_says_how_images_of_a_folder_fit(command, files, tmp_path):
         image.new("RGB", (16, 16)).save(tmp_path / place / "0.png")
     status, _, err = command("eval", files["dense"], "--data", f"imagefolder:{tmp_path}")
     assert status == 1
-    assert "has (3, 16, 16); name the data it was made for, or resize its images with --image-size 8" in err
+    assert "are (3, 16, 16); name the data that it was made for, or resize its images with --image-size 8" in err
 
 
 def test_a_runtime_that_is_unknown(files, command):

@@ -49,15 +49,19 @@ def _network(name="fc"):
         (
             KeyError("x"),
             1,
-            "; this is a fault in Paretrim, so please report it with the traceback that PARETRIM_TRACEBACK=1 in the",
+            "; this is a bug in Paretrim: please report it with the traceback that PARETRIM_TRACEBACK=1 in the",
         ),
         (RecursionError("too deep"), 1, "unexpected RecursionError: too deep (cli/main.py, line "),
         (MemoryError(), 1, "memory ran out (MemoryError); close other programs"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "memory ran out (RuntimeError: DefaultCPU"),
-        (PermissionError(13, "Permission denied", "a\x1bb"), 1, "'a\ufffdb': Permission denied; check that the path is right"),
+        (
+            PermissionError(13, "Permission denied", "a\x1bb"),
+            1,
+            "'a\ufffdb': Permission denied; check the path, its permissions and the free space on its disk",
+        ),
         (OSError(28, "No space left on device"), 1, "error: No space left on device; check"),
         (BrokenPipeError(32, "Broken pipe"), 1, "error: Broken pipe; check"),
-        (SystemExit(0), 1, "code outside of Paretrim ended the program (SystemExit: 0); take sys.exit out of the network or its"),
+        (SystemExit(0), 1, "code outside of Paretrim ended the program (SystemExit: 0); remove sys.exit from the network or its"),
         (CorruptFile("a\nparetrim: all is well"), 1, "error: a\n  paretrim: all is well\n"),
         (InvalidRecipe("r"), 2, "error: r\n"),
     ],
@@ -83,7 +87,7 @@ def test_a_stopped_command_says_how_to_go_on(name, command, monkeypatch):
         "quantize": ["resnet20", "--data", "digits"],
     }[name]
     monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", stopped)
-    kept = "" if name == "bench" else f"; finished epochs and stages are kept. To go on: paretrim {' '.join([name, *given])}"
+    kept = "" if name == "bench" else f"; finished epochs and stages are kept. To resume: paretrim {' '.join([name, *given])}"
     assert command(name, *given) == (130, "", f"\nparetrim: stopped{kept}\n")
 
 
@@ -142,8 +146,8 @@ def test_no_command_shows_escapes_of_a_file_s_names(kind, command, tmp_path):
 @pytest.mark.parametrize(
     ("shell", "status", "said"),
     [
-        ("> /dev/full", 1, "the standard output cannot be written: No space left on device; write to another file or disk"),
-        (">&-", 1, "the standard output cannot be written: Bad file descriptor"),
+        ("> /dev/full", 1, "standard output cannot be written: No space left on device; write to another file or disk"),
+        (">&-", 1, "standard output cannot be written: Bad file descriptor"),
         ("2> /dev/full", 0, ""),
         ("2>&-", 0, ""),
         ("| true", 1, ""),

@@ -34,11 +34,11 @@ def test_export_of_a_trim_file(files, command, tmp_path):
     ("arguments", "said"),
     [
         (["RUN", "--label", "sparse"], "has no candidate 'sparse'; it has dense, prune, prune → quantize"),
-        (["RUN", "--mean", "0.5"], "--mean and --std are for a lone candidate"),
+        (["RUN", "--mean", "0.5"], "--mean and --std are for a single candidate"),
         (["CANDIDATE", "--label", "dense"], "--label 'dense' chooses among the candidates of a run folder"),
         (["CANDIDATE", "--mean", "0.5"], "--mean and --std belong together; give both or neither"),
         (["CANDIDATE", "--mean", "0.5,0.5", "--std", "1,1"], "--mean has 2 and --std 2 numbers; the network takes 1 channels"),
-        (["FILE"], "is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder"),
+        (["FILE"], "is already deployed; give a candidate.safetensors, a .trim or .graph file or a run folder"),
         (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; name a file that ends in .onnx, .trim or .graph"),
         (["runs/none"], "there is no file or folder 'runs/none'; check the path"),
         (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx, .trim or .graph file, or a candidate.safetensors"),
@@ -70,10 +70,10 @@ def test_a_folder_that_is_not_there_is_wrong_usage(command, tmp_path):
 def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, monkeypatch):
     (tmp_path / "text.onnx").write_text("no protobuf at all")
     (tmp_path / "empty.onnx").write_bytes(onnx.ModelProto().SerializeToString())
-    assert "text.onnx' is no ONNX file (" in command("inspect", tmp_path / "text.onnx")[2]
-    assert "empty.onnx' is no ONNX file with an input; export it again" in command("inspect", tmp_path / "empty.onnx")[2]
+    assert "text.onnx' is not an ONNX file (" in command("inspect", tmp_path / "text.onnx")[2]
+    assert "empty.onnx' is an ONNX file without an input; export it again" in command("inspect", tmp_path / "empty.onnx")[2]
     status, _, err = command("bench", candidate)
-    assert (status, "is a candidate and not deployed; write its file with: paretrim export" in err) == (2, True)
+    assert (status, "is a candidate, not a deployed file; deploy it with: paretrim export" in err) == (2, True)
     status, _, err = command("eval", tmp_path / "empty.onnx", "--data", "digits", "--runtime", "tensorrt")
     assert status == 1  # the file is looked at first
     monkeypatch.setitem(sys.modules, "onnx", None)

@@ -72,7 +72,7 @@ def test_files_keep_how_images_are_resized(resized, photos, options, ending, com
     for other in (("--image-size", 9), ("--image-size", 8, "--resize", 8), ("--resize", 9)):
         status, _, err = command("eval", file, "--data", photos, *other)
         assert status == 2
-        assert "whose short side was resized to 10 and whose centre of 8 pixels was cut out, and --image-size and --resize" in err
+        assert "made for images resized to 10 pixels on the short side and cropped to 8; --image-size and --resize differ" in err
     if ending == ".trim":
         command("export", file, "--to", tmp_path / "b.onnx")
         assert command_json("eval", tmp_path / "b.onnx", "--data", photos)[1]["resize"] == 10
@@ -100,7 +100,7 @@ def test_a_file_of_floats_keeps_what_its_images_were_normalised_with(other, endi
     assert "; images were normalised with mean 0.3 and std 0.25, kept in the file\n" in out
     status, _, err = command("eval", file, "--data", "digits", "--mean=0.5", "--std=0.25")
     assert status == 2
-    assert "was made for images normalised with mean 0.3 and std 0.25, and --mean and --std are others; leave them out" in err
+    assert "was made for images normalised with mean 0.3 and std 0.25; --mean and --std differ, so leave them out" in err
 
 
 def test_what_a_trim_file_keeps_goes_into_the_onnx_file_made_of_it(other, command, command_json, tmp_path):
@@ -121,7 +121,7 @@ def test_eval_says_that_a_file_does_not_say(candidate, command, command_json, tm
     save_candidate(replace(load_candidate(candidate), mean=(), std=()), tmp_path / "older.safetensors")
     command("export", tmp_path / "older.safetensors", "--to", tmp_path / "a.onnx")
     out = command("eval", tmp_path / "a.onnx", "--data", "digits")[1]
-    assert "the default of the data 'digits'; the file does not say which it wants, so give --mean and --std if it" in out
+    assert "the default of the data 'digits'; the file does not store its own, so give --mean and --std if it" in out
     found = command_json("eval", tmp_path / "a.onnx", "--data", "digits", "--mean=0.3", "--std=0.25")[1]
     assert found["normalisation"]["source"] == "from the command line"
 
@@ -132,7 +132,7 @@ def test_eval_refuses_a_normalisation_that_a_file_of_pixels_would_not_use(files,
     own = f"--mean={data.mean[0]!r}", f"--std={data.std[0]!r}"
     status, out, _ = command("eval", trim, "--data", "digits", *own)
     assert status == 0
-    assert f"; pixels went in, and the file normalises them itself with mean {data.mean[0]:.4g} and std" in out
+    assert f"; the file takes pixels and normalises them itself with mean {data.mean[0]:.4g} and std" in out
     for file, options in ((trim, ("--mean=0.5", "--std=0.5")), (files["dense"], own)):
         status, _, err = command("eval", file, "--data", "digits", *options)
         assert status == 2
@@ -153,7 +153,7 @@ def test_a_size_that_is_none_is_refused(resized, command, tmp_path, kept):
     with_metadata(tmp_path / "a.onnx", "resize", kept)
     status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
     assert status == 1
-    assert f"keeps '{kept}' as its resize; it must be a whole number of pixels" in err
+    assert f"has '{kept}' as its resize; it must be a whole number of pixels" in err
 
 
 @pytest.mark.parametrize("kept", ["a,b", "0.1,,x"])
@@ -162,4 +162,4 @@ def test_a_normalisation_that_is_none_is_refused(other, command, tmp_path, kept)
     with_metadata(tmp_path / "a.onnx", "mean", kept)
     status, _, err = command("eval", tmp_path / "a.onnx", "--data", "digits")
     assert status == 1
-    assert f"keeps '{kept}' as its mean or std; it must be numbers separated by commas" in err
+    assert f"has '{kept}' as its mean or std; it must be numbers separated by commas" in err

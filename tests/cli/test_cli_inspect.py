@@ -68,4 +68,4 @@ def test_inspect_looks_inside_two_files(files, command, command_json, tmp_path):
     assert "Grad-CAM: mean cosine similarity 1.000 of the maps of 256 images" in out
     status, _, err = command("inspect", "--compare", dense.with_name("model.onnx"), small, "--data", "digits", "--inside")
     assert status == 2
-    assert "is no .trim or .graph file; --inside needs gradients, which only these give back" in err
+    assert "is not a .trim or .graph file; --inside needs gradients, which only these provide" in err

@@ -55,4 +55,4 @@ def test_there_must_be_classes_to_look_for(arguments, at_desk, command):
     (at_desk / "regression.toml").write_text('task = "regression"\n' + (at_desk / "short.toml").read_text())
     status, _, err = command(*arguments, "--inside")
     assert status == 2
-    assert "--inside looks into classifiers, and the task is 'regression'; leave out --inside" in err
+    assert "--inside needs a classifier, and the task is 'regression'; leave out --inside" in err

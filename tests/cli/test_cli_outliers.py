@@ -20,7 +20,7 @@ def test_tensors_come_as_a_table_and_as_data(at_desk, finished, command, command
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "outliers needs a recipe file, or --model and --data as compress takes them, and not both"),
+        ((), "outliers needs either a recipe file, or --model and --data as for compress"),
         (("--model", "resnet20"), "outliers with --model needs --data too"),
         (
             ("--model", "resnet20", "--data", "digits", "--calibrator", "eye"),

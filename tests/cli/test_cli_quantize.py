@@ -42,7 +42,7 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
     )
     assert status == 0
     dense, int8 = found["outcomes"]
-    assert (dense["label"], int8["label"]) == ("dense", "INT8, 7 bits a weight")
+    assert (dense["label"], int8["label"]) == ("dense", "INT8, 7 bits per weight")
     (stage,) = int8["settings"]["stages"]
     assert (stage["weight_bits"], stage["rate"], stage["budget"]["epochs"]) == (7, 0.001, 0)
     assert int8["settings"]["calibration_images"] == 64
@@ -56,11 +56,14 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
     [
         (
             ["resnet20"],
-            "network 'resnet20' comes untrained; give its --weights FILE, or train it first with: paretrim compress --int8",
+            "network 'resnet20' is not trained; give its --weights FILE, or train it first with: paretrim compress --int8",
         ),
         (["a.trim"], "network 'a.trim' is a file; the network itself is needed, as a torch module that can be trained"),
         (["cli_tiny_network:make", "--out", "x.bin"], "--out is 'x.bin'; name a file that ends in .trim or .onnx"),
-        (["cli_tiny_network:make", "--adjust", "polish"], "adjust names 'polish'; known are equalize, smooth, batchnorm, bias,"),
+        (
+            ["cli_tiny_network:make", "--adjust", "polish"],
+            "adjust names 'polish'; choose from equalize, smooth, batchnorm, bias,",
+        ),
         (["cli_tiny_network:make", "--weight-bits", "9"], "weight_bits is 9: input should be less than or equal to 8"),
     ],
 )
@@ -92,4 +95,4 @@ def test_weights_of_16_bits(at_desk, command, tmp_path):
     assert (run / "float16.onnx").is_file()
     status, _, err = command("quantize", "cli_tiny_network:make", *DATA, "--format", "bfloat16", "--weight-bits", "4")
     assert status == 2
-    assert "--weight-bits is 4 and --format bfloat16 has 16; leave one of them out" in err
+    assert "--weight-bits is 4, but --format bfloat16 has 16; leave one of them out" in err

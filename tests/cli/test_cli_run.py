@@ -121,7 +121,7 @@ def test_one_run_a_folder_and_a_clean_stop(at_desk, launch, command, tmp_path, n
     assert process.returncode == status_of_stop
     assert out == ""
     assert "Traceback" not in err
-    assert f"To go on: paretrim run endless.toml --effort none --folder '{tmp_path / 'a run'}'" in err
+    assert f"To resume: paretrim run endless.toml --effort none --folder '{tmp_path / 'a run'}'" in err
 
 
 def test_a_failing_stage_is_one_message(at_desk, command, tmp_path):
@@ -191,9 +191,9 @@ def test_weights_that_have_seen_the_validation_images_are_told(at_desk, command,
 def test_a_plan_says_that_no_weights_were_given(at_desk, command, tmp_path):
     status, _, err = command("plan", "--model", "resnet20", "--data", "digits", "--epochs", "1")
     assert status == 0
-    assert "note: resnet20 starts untrained: the recipe has neither weights nor [dense]. Time and disk are predicted" in err
+    assert "note: resnet20 starts untrained: the recipe has neither weights nor [dense]. Predicted time and disk space" in err
     _, out, err = command("plan", "--model", "cli_tiny_network:make", "--data", "digits", "--epochs", "0")
-    assert "note: no weights were given: what 'cli_tiny_network:make' makes is taken as it is" in err
+    assert "note: no weights were given: the network that 'cli_tiny_network:make' returns is used unchanged" in err
     assert " parameters, 0 epochs, " in out
 
 

@@ -29,7 +29,7 @@ def test_a_table_and_a_picture_without_a_run(at_desk, command, tmp_path):
     status, out, _ = command("sensitivity", *arguments, "--score", "l1", "--folder", tmp_path / "new", "--figure", figure)
     assert status == 0
     assert "channel, by l1: accuracy" in out
-    assert "a run of the recipe in this folder writes a page with the picture" in out
+    assert "for a plot, run the recipe in this folder" in out
     assert Path(figure).read_text(encoding="utf-8").startswith("<svg")
     assert sorted(path.name for path in (tmp_path / "new").glob("*.html")) == []
 
@@ -37,10 +37,10 @@ def test_a_table_and_a_picture_without_a_run(at_desk, command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "sensitivity needs a recipe file, or --model and --data as compress takes them, and not both"),
+        ((), "sensitivity needs either a recipe file, or --model and --data as for compress"),
         (("--model", "resnet20"), "sensitivity with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR"),
         (("short.toml", "--patterns", "2:4"), "pattern '2:4' cannot be scanned; choose from unstructured, 1x4, channel"),
-        (("short.toml", "--patterns", "1x4", "--score", "l1"), "prune: score 'l1' is one of whole channels; set pattern to"),
+        (("short.toml", "--patterns", "1x4", "--score", "l1"), "prune: score 'l1' is for whole channels; set pattern to"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, said, at_desk, command, tmp_path):

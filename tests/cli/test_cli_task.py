@@ -103,7 +103,7 @@ def test_a_file_of_an_own_task_asks_for_its_name(regressed, command, tmp_path):
     onnx.save(model, tmp_path / "b.onnx")
     status, _, err = command("eval", tmp_path / "b.onnx", "--data", "digits")
     assert status == 2
-    assert "was made for the task 'depth', judged by its mean squared error, which is code of its author's own; name it" in err
+    assert "was made for the task 'depth' with the metric mean squared error, which is not built in; name it" in err
     assert command("eval", tmp_path / "b.onnx", "--data", "digits", "--task", "regression")[0] == 0
 
 

@@ -57,7 +57,7 @@ def test_inspect_shows_every_layer_and_record(trim, command, command_json):
     status, out, _ = command("inspect", trim)
     assert status == 0
     assert re.search(r"^zeros: 5\d\.\d % of the prunable weights, 1\d\.\d % of all$", out, re.MULTILINE)
-    for text in ("bits/weight", "all weights", "header", "record 0 (structure)", "whole and undamaged", "prune → quantize"):
+    for text in ("bits/weight", "all weights", "header", "record 0 (structure)", "complete and undamaged", "prune → quantize"):
         assert text in out
 
 

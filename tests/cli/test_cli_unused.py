@@ -6,7 +6,7 @@ from paretrim.cli.parser import build_parser
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.trimfile import write
 
-BY_THE_RECIPE = "would have no effect: the recipe says it; change it there, or name --model and --data instead of a recipe"
+BY_THE_RECIPE = "would have no effect: the recipe sets it; change it there, or use --model and --data instead of a recipe"
 
 
 @pytest.mark.parametrize("name", ["plan", "sensitivity", "outliers"])
@@ -31,9 +31,9 @@ def test_a_recipe_is_not_given_what_it_says_itself(name, options, named, at_desk
     [
         (
             ["sensitivity", "--max-drop", "2"],
-            "--max-drop would have no effect: sensitivity looks at the dense network; leave it out",
+            "--max-drop would have no effect: sensitivity examines the dense network; leave it out",
         ),
-        (["outliers", "--epochs", "3"], "--epochs would have no effect: outliers looks at the dense network; leave it out"),
+        (["outliers", "--epochs", "3"], "--epochs would have no effect: outliers examines the dense network; leave it out"),
         (
             ["outliers", "--calibrator", "kl", "--percentile", "99"],
             "--percentile would have no effect: --calibrator is kl; leave",
@@ -64,16 +64,19 @@ def trim(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["inspect", "FILE", "--inside"], "--inside would have no effect: one file is shown layer by layer"),
-        (["inspect", "FILE", "--out", "a.html"], "--out would have no effect: one file is shown layer by layer"),
-        (["inspect", "FILE", "--data", "digits"], "--data would have no effect: one file is shown layer by layer"),
+        (["inspect", "FILE", "--inside"], "--inside would have no effect: it is only for --compare A B"),
+        (["inspect", "FILE", "--out", "a.html"], "--out would have no effect: it is only for --compare A B"),
+        (["inspect", "FILE", "--data", "digits"], "--data would have no effect: it is only for --compare A B"),
         (["inspect", "FILE", "--compare", "FILE", "FILE"], "is a third file beside the two of --compare"),
-        (["inspect", "--compare", "FILE", "FILE", "--at", "a"], "--at 'a' is where Grad-CAM looks, which --inside asks for"),
+        (["inspect", "--compare", "FILE", "FILE", "--at", "a"], "--at 'a' is for Grad-CAM, which needs --inside"),
         (["bench", "FILE", "--layers", "--raw", "a.npz"], "--raw would have no effect: --layers times one image on one thread"),
         (["bench", "FILE", "--layers", "--batch", "4"], "--batch would have no effect: --layers times one image"),
         (["bench", "FILE", "--layers", "--runtime", "openvino"], "--runtime would have no effect: --layers times one image"),
-        (["export", "FILE", "--to", "a.onnx", "--mean", "1", "--std", "0"], "--mean and --std are for a lone candidate; what '"),
-        (["export", "FILE", "--to", "a.trim", "--mean", "0", "--std", "1"], "a.trim' takes is settled"),
+        (
+            ["export", "FILE", "--to", "a.onnx", "--mean", "1", "--std", "0"],
+            "--mean and --std are for a single candidate; the input of '",
+        ),
+        (["export", "FILE", "--to", "a.trim", "--mean", "0", "--std", "1"], "a.trim' cannot be changed"),
     ],
 )
 def test_a_file_is_not_given_what_is_for_others(given, said, trim, command, monkeypatch):

@@ -219,5 +219,5 @@ def test_a_float32_layer_trains_as_it_is(residual):
 
 
 def test_a_network_without_any_integers_is_refused(residual):
-    with pytest.raises(InvalidRecipe, match="every layer gets floats from formats and activations is 'uniform', so nothing"):
+    with pytest.raises(InvalidRecipe, match="formats make every layer float and activations is 'uniform', so nothing"):
         quantized(residual, **{"*": "float16"})

@@ -154,10 +154,13 @@ def test_training_that_leaves_a_format_is_refused_by_layer(network):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"activations": "float16"}, "activations is 'float16'; runtimes compute values in float32 or on a grid: give 'float32'"),
+        (
+            {"activations": "float16"},
+            "activations is 'float16', but runtimes compute values in float32 or on a grid; set 'float32'",
+        ),
         (
             {"activations": "float32", "adjust": ("bias",)},
-            "adjust names 'bias', which works on grids of values, and activations is",
+            "adjust names 'bias', which needs quantized activations, but activations is",
         ),
         ({"activations": "float8"}, "activations is 'float8'; known grids are uniform"),
     ],
@@ -168,6 +171,6 @@ def test_formats_that_no_runtime_has_are_refused_before_anything_trains(settings
 
 
 def test_a_float_format_has_one_width():
-    with pytest.raises(InvalidRecipe, match="bits is 8; on the grid 'float16' a weight has 16"):
+    with pytest.raises(InvalidRecipe, match="bits is 8; for the grid 'float16' it must be 16"):
         Format(grid="float16", bits=8)
     assert Format(grid="float16").width(8) == 16

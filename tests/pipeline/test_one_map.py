@@ -131,7 +131,9 @@ def test_the_metric_is_the_mean_overlap_of_the_classes(example):
 def test_class_names_are_those_of_the_channels(example):
     graph = capture(example.network(CLASSES), (1, 8, 8), classes=("ground", "ink"))
     assert (graph.classes, graph.output_shapes) == (("ground", "ink"), ((CLASSES, 8, 8),))
-    with pytest.raises(UnsupportedOperation, match=r"returns 2 channels \(a map \[2, 8, 8\]\) and the data has 3 classes; build"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"returns 2 channels \(a map \[2, 8, 8\]\), but the data has 3 classes; build"
+    ):
         capture(example.network(CLASSES), (1, 8, 8), classes=("a", "b", "c"))
 
 
@@ -143,5 +145,5 @@ def test_classification_refuses_a_map():
 
 
 def test_a_softmax_over_the_channels_of_a_map_is_refused_or_kept(example):
-    with pytest.raises(UnsupportedOperation, match=r"softmax over axis 1 of \(3, 8, 8\); only that over two alternatives"):
+    with pytest.raises(UnsupportedOperation, match=r"softmax over axis 1 of \(3, 8, 8\); only softmax over two alternatives"):
         capture(nn.Sequential(example.network(3), nn.Softmax(1)), (1, 8, 8))

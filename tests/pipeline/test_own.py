@@ -142,7 +142,7 @@ def negative_variance():
         ({"task": "regression"}, InvalidRecipe, r"task is 'regression'; give an object, such as .* paretrim\.Regression\(\)"),
         ({"task": Regression}, InvalidRecipe, r"task is <class .*; give an object, such as"),
         ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
-        ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits and the data has 2 classes"),
+        ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits, but the data has 2 classes"),
         ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),
         (
             {"train_loader": loader_of(torch.zeros(4, 3, 8, 8), torch.arange(4) + 1)},
@@ -170,8 +170,8 @@ def negative_variance():
             UnsupportedOperation,
             "the model is of type builtin_function_or_method; it must be an nn.Module",
         ),
-        ({"module": negative_variance()}, UnsupportedOperation, "'0.running_var' of the model is -1 in a channel, and a"),
-        ({"module": nan_network()}, UnsupportedOperation, "'1.bias' of the model holds NaN or infinity"),
+        ({"module": negative_variance()}, UnsupportedOperation, "'0.running_var' of the model is -1 in a channel, but a"),
+        ({"module": nan_network()}, UnsupportedOperation, "'1.bias' of the model contains NaN or infinity"),
         ({"train_loader": loader_of(torch.zeros(0, 3, 8, 8), torch.arange(0))}, DataUnavailable, "the loader has no batches"),
     ],
 )

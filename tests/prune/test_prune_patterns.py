@@ -166,5 +166,8 @@ def test_count_that_contradicts_n_of_m_is_refused():
 
 def test_more_blocks_than_alive_are_refused():
     alive = torch.tensor([[True, False, False]])
-    with pytest.raises(InvalidRecipe, match="cannot keep 2 blocks of pattern 'unstructured': only 1 of 3 hold a weight"):
+    with pytest.raises(
+        InvalidRecipe,
+        match="cannot keep 2 blocks of pattern 'unstructured': after earlier pruning only 1 of 3 have a weight left",
+    ):
         mask_for(torch.ones(1, 3), 2, UNSTRUCTURED, alive=alive)

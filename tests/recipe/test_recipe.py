@@ -220,7 +220,7 @@ PRUNE = {"stage": "prune"}
         ),
         (
             {"stages": [{"stage": "together", "parts": [{**PRUNE, "budget": {"epochs": 1}}]}]},
-            "recipe: stages[0]: together: part 'prune' brings its own budget; the parts share the budget of 'together'",
+            "recipe: stages[0]: together: part 'prune' has its own budget; remove it: the parts share the budget of 'together'",
         ),
     ],
 )

@@ -59,8 +59,8 @@ def test_one_row_an_arm_with_its_numbers() -> None:
     latency = table(section(text, "onnxruntime, 1 thread"))
     assert latency[1][4] == "baseline"
     assert latency[2] == ["PQD", "1.14 (1.11–1.16)", "1.20 (1.17–1.24)", "1.49 (1.39–1.59)", "4.32× (4.22–4.40)"]
-    assert "What was not quiet:\n\n- load average 1.4 at the start\n" in section(text, "openvino, 2 threads")
-    assert "Nothing unquiet was seen." in section(text, "openvino, 1 thread")
+    assert "Noise on the machine:\n\n- load average 1.4 at the start\n" in section(text, "openvino, 2 threads")
+    assert "No noise was detected." in section(text, "openvino, 1 thread")
 
 
 def test_verdicts_hold_for_all_arms_together() -> None:
@@ -69,7 +69,7 @@ def test_verdicts_hold_for_all_arms_together() -> None:
     alike = with_accuracies("alike", [0.90, 0.93, 0.91], ("quantize",))
     better = with_accuracies("better", [0.95, 0.961, 0.97], ("distill",))
     text = section(document.render([*dense, *worse, *alike, *better]), "Against dense")
-    assert "Compared with dense. More accurate: better. Less accurate: worse. Not told apart: alike." in text
+    assert "Compared with dense. More accurate: better. Less accurate: worse. No difference shown: alike." in text
     assert table(text)[1] == [
         "worse",
         "3",
@@ -106,10 +106,10 @@ def test_what_was_run_is_said_as_far_as_the_lines_know() -> None:
     text = document.render([*fakes.baseline(1), *(replace(run, settings=recipe) for run in runs)])
     said = section(text, "What was run")
     assert "- Network: resnet18, weights from net_20.safetensors, trained dense for 20 epochs with each seed" in said
-    assert "- Data: cifar10, 20,000 training images an epoch" in said
+    assert "- Data: cifar10, 20,000 training images per epoch" in said
     assert "- Seeds: 0, 2; not all of them yet: FP32 baseline (0)" in said
     assert "- Epochs after the dense network: 40 for every arm with stages" in said
-    assert "- Teacher: the dense network each run began with" in said
+    assert "- Teacher: the dense network of each run" in said
     assert "/home" not in text
     other = {**recipe, "teacher": {"network": "resnet56", "weights": "/models/big.safetensors"}}
     said = section(document.render([replace(runs[0], settings=other)]), "What was run")
@@ -138,7 +138,7 @@ def test_without_latency_and_within_the_noise() -> None:
     assert rows[2][2] == "–"
     assert rows[2][4] == "1.01× (0.980–1.04), within the noise"
     text = document.render([base, replace(arm, latencies=(level,))])
-    assert "1,400 to 1,500 calls an arm" in section(text, "onnxruntime, 1 thread")
+    assert "1,400 to 1,500 calls per arm" in section(text, "onnxruntime, 1 thread")
     assert [row[0] for row in table(section(text, "openvino, 1 thread"))[1:]] == ["FP32 baseline"]
 
 
@@ -159,7 +159,7 @@ def test_names_are_data_in_markdown() -> None:
 def test_addresses_are_quoted() -> None:
     text = document.render(fakes.baseline(1), figure="a (b).svg", sources=["../x y/outcomes.jsonl", "z_1.jsonl"])
     assert "![Deployed accuracy of every arm](a%20%28b%29.svg)" in text
-    assert "from [outcomes.jsonl](../x%20y/outcomes.jsonl), [z_1.jsonl](z_1.jsonl); to change it" in text
+    assert "from [outcomes.jsonl](../x%20y/outcomes.jsonl), [z_1.jsonl](z_1.jsonl); do not edit" in text
 
 
 def test_the_same_lines_give_the_same_page_and_figure() -> None:

@@ -244,7 +244,7 @@ def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"adjust": ["polish"]}, "adjust names 'polish'; known are equalize, smooth, batchnorm, bias, adaround, gptq, joint"),
+        ({"adjust": ["polish"]}, "adjust names 'polish'; choose from equalize, smooth, batchnorm, bias, adaround, gptq, joint"),
         ({"adjust": ["bias", "bias"]}, "adjust names 'bias' twice; name it once"),
         (
             {"adjust": ["adaround"], "rate": 0.001},
@@ -256,7 +256,7 @@ def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
         ),
         (
             {"adjust": ["gptq", "adaround"]},
-            "adjust names gptq and adaround, and each rounds all weights; leave one of them out",
+            "adjust names gptq and adaround, but each rounds all weights; leave one of them out",
         ),
     ],
 )

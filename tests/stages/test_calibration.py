@@ -160,7 +160,7 @@ def test_a_value_that_is_always_zero_has_a_grid():
 
 def test_no_images_and_infinite_values_are_refused():
     network, names, _ = observed()
-    with pytest.raises(TrainingFailed, match="needs calibration images and there are none; give at least one training batch"):
+    with pytest.raises(TrainingFailed, match="needs calibration images, but there are none; give at least one training batch"):
         calibrate(network, names, torch.empty(0, 3, 8, 8), method="minmax", percentile=99.0)
     images = torch.full((2, 3, 8, 8), torch.inf)
     with pytest.raises(TrainingFailed, match="the value 'images' is not finite on calibration images; check the weights"):

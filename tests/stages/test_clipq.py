@@ -157,5 +157,5 @@ def test_a_search_without_optuna_and_layers_that_are_not_there_are_refused(monke
         MissingDependency, match=r"30 trials of Bayesian optimisation need Optuna, which is not installed; run pip"
     ):
         ClipQ(trials=30)
-    with pytest.raises(InvalidRecipe, match=r"clipq: rates names layer 'fc', which is not there; layers are 0\.0, 1\.0, 4"):
+    with pytest.raises(InvalidRecipe, match=r"clipq: rates names layer 'fc', which does not exist; layers are 0\.0, 1\.0, 4"):
         ClipQ(rates={"fc": Rate()}).begin(dense("plain").network, resources("plain"))

@@ -144,10 +144,10 @@ def test_crd_needs_positions_classes_and_more_than_one_of_them():
         InvalidRecipe, match=r"a loss remembers every training image, and the loader does not say which .* paretrim\.Indexed"
     ):
         Contrast().begin(network("residual"), replace(given_resources, images=None))
-    with pytest.raises(InvalidRecipe, match='crd with draw = "image" needs classes, and the task is other'):
+    with pytest.raises(InvalidRecipe, match='crd with draw = "image" needs classes, but the task is other'):
         Contrast().begin(network("residual"), replace(given_resources, task=OtherTask()))
     same = replace(image_set(), labels=torch.zeros(IMAGES, dtype=torch.int64))
-    with pytest.raises(InvalidRecipe, match="crd draws images of other classes and there is one class only"):
+    with pytest.raises(InvalidRecipe, match="crd draws images of other classes, but there is only one class"):
         Contrast().begin(network("residual"), resources("residual", images=same))
 
 

@@ -123,21 +123,21 @@ def test_without_labels_nothing_but_the_criteria_is_learned():
 
 
 def test_settings_that_do_not_go_together_are_refused():
-    with pytest.raises(InvalidRecipe, match="temperature and alpha have no effect beside criteria; give labels the weight"):
+    with pytest.raises(InvalidRecipe, match="temperature and alpha have no effect with criteria; set labels"):
         Distill(criteria=({"loss": "dkd"},), alpha=0.5)
-    with pytest.raises(InvalidRecipe, match=r"labels is 0\.0 and there are no criteria; say the same with alpha"):
+    with pytest.raises(InvalidRecipe, match=r"labels is 0\.0, but there are no criteria; use alpha instead"):
         Distill(labels=0.0)
 
 
 @pytest.mark.parametrize("criterion", [{"loss": "dkd"}, {"loss": "kd", "standardise": True}])
 def test_class_logits_are_needed(criterion):
-    said = "(dkd|standardise) needs classes, and the task is other; leave it out, or choose another loss"
+    said = "(dkd|standardise) needs classes, but the task is other; leave it out, or choose another loss"
     with pytest.raises(InvalidRecipe, match=said):
         Distill(criteria=(criterion,)).begin(dense("plain").network, replace(resources("plain"), task=OtherTask()))
 
 
 def test_a_teacher_is_needed():
-    with pytest.raises(InvalidRecipe, match="a distill stage needs a teacher and the recipe has none"):
+    with pytest.raises(InvalidRecipe, match="a distill stage needs a teacher, but the recipe has none"):
         Distill(criteria=({"loss": "dkd"},)).begin(dense("plain").network, replace(resources("plain"), teacher=None))
 
 

@@ -62,13 +62,13 @@ def test_a_regressor_gives_the_shape_of_the_teacher(kind, shape, wanted, layer):
 def test_features_that_no_regressor_brings_together_are_refused():
     given_resources = resources("residual")
     said = (
-        r"hint at 'stem' and 'head': the student returns \[8, 8, 8\] and the teacher \[4\], which regressor 'conv' cannot bring"
+        r"hint at 'stem' and 'head': the student returns \[8, 8, 8\] and the teacher \[4\], which regressor 'conv' cannot match"
     )
     with pytest.raises(InvalidRecipe, match=said):
         Hint(at="stem", teacher_at="head").begin(network("residual"), given_resources)
-    with pytest.raises(InvalidRecipe, match="which regressor 'none' cannot bring together; choose pool"):
+    with pytest.raises(InvalidRecipe, match="which regressor 'none' cannot match; choose pool"):
         Hint(at="stem", teacher_at="down", regressor="none").begin(network("residual"), given_resources)
-    with pytest.raises(InvalidRecipe, match="which regressor 'conv' cannot bring together; choose pool"):
+    with pytest.raises(InvalidRecipe, match="which regressor 'conv' cannot match; choose pool"):
         fitting((4, 3, 3), (4, 8, 8), "conv")
 
 
@@ -143,7 +143,7 @@ def test_attention_adds_its_modules():
 def test_attention_wants_maps_and_as_many_on_both_sides():
     with pytest.raises(InvalidRecipe, match=r"module 'head' returns values of shape \[4\]; name a convolution"):
         Attention(at=("head",)).begin(network("residual"), resources("residual"))
-    with pytest.raises(InvalidRecipe, match="attention has 1 modules of the student and 2 of the teacher; name as many of both"):
+    with pytest.raises(InvalidRecipe, match="attention has 1 modules of the student and 2 of the teacher; name equally many"):
         Attention(at=("stem",), teacher_at=("stem", "down"))
 
 

@@ -44,7 +44,7 @@ def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
-        ({"layer3.*": Format()}, r"formats names 'layer3\.\*' and no layer is called so; layers are stem, layer1.0, .*, fc$"),
+        ({"layer3.*": Format()}, r"formats names 'layer3\.\*', but there is no such layer; layers are stem, layer1.0, .*, fc$"),
         (
             {"*.0": Format(bits=3), "?*0": Format(bits=4)},
             r"layer 'layer1.0' matches '.*' and '.*' of formats, which differ",
@@ -59,7 +59,7 @@ def test_patterns_that_say_nothing_or_two_things_are_refused(wanted, match):
 def test_of_many_layers_those_most_like_the_name_are_listed():
     names = tuple(f"layer{number}" for number in range(1, 21))
     with pytest.raises(
-        InvalidRecipe, match=r"no layer is called so; the network has 20 layers, among them layer20, layer\d+, layer\d+$"
+        InvalidRecipe, match=r"there is no such layer; the network has 20 layers, among them layer20, layer\d+, layer\d+$"
     ):
         formats_of(names, {"laier20": Format()}, Format())
 
@@ -180,7 +180,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
             r"stage: formats: grid is 'octal'; known grids are uniform, ternary, dorefa, codebook, powers, clip-q, "
             r"trained-ternary, float16, bfloat16, float32; for your own write 'package.module:Class'",
         ),
-        ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; on the grid 'ternary' a weight has 2"),
+        ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; for the grid 'ternary' it must be 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),
         ({"bit": 4}, r"stage.formats.fc.bit: there is no such key; did you mean 'bits'"),
     ],

@@ -151,7 +151,7 @@ def test_refusals():
     with pytest.raises(InvalidRecipe, match="gates: a channel sparsity of 1 leaves no network; stay below 1"):
         Gates(sparsity=1.0)
     with pytest.raises(
-        InvalidRecipe, match="gates: they sit on BatchNorm, and no channel has one behind every layer that makes it"
+        InvalidRecipe, match="gates: gates are attached to BatchNorm, and no channel has one behind every layer that makes it"
     ):
         begun("without_norm")
 

@@ -199,7 +199,7 @@ def test_a_layer_that_lost_channels_is_refused():
     name, layer = next((name, layer) for name, layer in weighted_layers(training.network).items() if layer.mask is not None)
     layer.weight = torch.nn.Parameter(layer.weight.detach()[:4])
     with pytest.raises(
-        InvalidRecipe, match=rf"layer '{name}' was .* when its masks began to move and is .* now; remove channels"
+        InvalidRecipe, match=rf"layer '{name}' had shape .* when this stage began and has .* now; remove channels"
     ):
         stage.advance(training, 1.0)
 
@@ -207,16 +207,16 @@ def test_a_layer_that_lost_channels_is_refused():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: StraightThrough(pattern="channel"), "straight_through: channels have no mask to pass through"),
+        (lambda: StraightThrough(pattern="channel"), "straight_through: whole channels have no mask"),
         (
             lambda: StraightThrough(end=0.9),
-            "start, end and freeze are 0.0, 0.9 and 0.75; the ramp must end before the masks freeze",
+            "start, end and freeze are 0.0, 0.9 and 0.75; the schedule must end before the masks freeze",
         ),
-        (lambda: StraightThrough(pattern="2:4"), r"pattern 2:4 has sparsity 0.5 and no other; sparsity is 0.9"),
+        (lambda: StraightThrough(pattern="2:4"), r"pattern 2:4 always has sparsity 0.5, but sparsity is 0.9"),
         (lambda: Movement(pattern="2:4"), "movement: pattern 2:4 has no blocks that can move; choose unstructured or 1x4"),
-        (lambda: Movement(start=0.9), "movement: the ramp ends at 0.8, before its start at 0.9"),
-        (lambda: Movement(selection="soft", sparsity=0.5), "with selection soft the threshold and the penalty decide"),
-        (lambda: Movement(penalty=1.0), "with selection hard the sparsity decides how much stays; leave threshold and penalty"),
+        (lambda: Movement(start=0.9), "movement: the schedule ends at 0.8, before its start at 0.9"),
+        (lambda: Movement(selection="soft", sparsity=0.5), "with selection soft, threshold and penalty determine the sparsity"),
+        (lambda: Movement(penalty=1.0), "threshold and penalty have no effect with selection hard; leave them"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(make, match):

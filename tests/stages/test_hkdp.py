@@ -96,6 +96,6 @@ def test_another_network_than_the_teacher_is_not():
 
 
 def test_the_score_needs_a_teacher():
-    said = "score 'hkdp' compares channels with a teacher's, and there is none; name one, or choose magnitude"
+    said = "score 'hkdp' compares channels with a teacher's, but there is none; name one, or choose magnitude"
     with pytest.raises(InvalidRecipe, match=said):
         channel_scores_of("hkdp", network("plain"), replace(resources("plain"), teacher=None))

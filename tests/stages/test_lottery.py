@@ -121,10 +121,10 @@ def test_times_writes_a_stage_so_often():
 
 def test_where_there_are_no_early_weights_it_is_refused_before_anything_trains(tmp_path):
     ticket = {"stage": "lottery", "epoch": 2}
-    unknown = r"the network was not trained here; give the recipe a \[dense\] budget, or set rewind"
+    unknown = r"this recipe has no dense training; give it a \[dense\] budget, or set rewind"
     with pytest.raises(InvalidRecipe, match=unknown):
         parse_recipe({**MODEL, "stages": [ticket]})
-    with pytest.raises(InvalidRecipe, match="lottery: epoch is 2 and the dense training has 1; name an earlier one"):
+    with pytest.raises(InvalidRecipe, match="lottery: epoch is 2, but the dense training has 1; name an earlier one"):
         parse_recipe({**MODEL, "dense": {"epochs": 1}, "stages": [{"stage": "together", "parts": [ticket]}]})
     assert parse_recipe({**MODEL, "dense": {"epochs": 2}, "stages": [ticket]}).stages == (Lottery(epoch=2),)
     with pytest.raises(InvalidRecipe, match=unknown):
@@ -135,11 +135,13 @@ def test_where_there_are_no_early_weights_it_is_refused_before_anything_trains(t
 
 def test_weights_do_not_go_back_into_other_layers():
     channels = run_stage(dense("plain"), prune(pattern="channel", budget=NONE), resources("plain"))
-    with pytest.raises(InvalidRecipe, match=r"had '.*' of shape .* when it was dense, and it is .* now; rewind before stages"):
+    with pytest.raises(
+        InvalidRecipe, match=r"the dense network had '.*' of shape .*, but the network now has shape .*; rewind before stages"
+    ):
         run_stage(channels, Lottery(budget=NONE), resources("plain"))
     begun = network("plain")
     next(iter(weighted_layers(begun).values())).bias = nn.Parameter(torch.zeros(8))
-    with pytest.raises(InvalidRecipe, match=r"had '.*bias' of shape \(8,\) when it was dense, and has none now"):
+    with pytest.raises(InvalidRecipe, match=r"had '.*bias' of shape \(8,\), but the network now has none"):
         Lottery().begin(network("plain"), replace(resources("plain"), early=lambda _epoch: begun))
     quantized = run_stage(dense("plain"), Quantize(budget=NONE), resources("plain"))
     assert run_stage(quantized, Lottery(budget=SHORT), resources("plain")).history[-1].bits == 8
@@ -148,9 +150,9 @@ def test_weights_do_not_go_back_into_other_layers():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Lottery(pattern="channel"), "lottery: pattern channel cannot lose a share of its weights in every round"),
-        (lambda: Lottery(pattern="2:4"), "lottery: pattern 2:4 cannot lose a share"),
-        (lambda: Lottery(rewind="learning_rate", epoch=1), "epoch is 1, and with rewind learning_rate no weights go back"),
+        (lambda: Lottery(pattern="channel"), "lottery: pattern channel cannot be pruned by a share in every round"),
+        (lambda: Lottery(pattern="2:4"), "lottery: pattern 2:4 cannot be pruned by a share"),
+        (lambda: Lottery(rewind="learning_rate", epoch=1), "epoch is 1, but rewind learning_rate does not rewind weights"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(make, match):

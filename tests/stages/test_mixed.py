@@ -197,13 +197,15 @@ def test_times_are_measured_where_none_are_given():
     times = layer_times_ns(graph)
     assert set(times) == set(found)
     assert all(0 < time < 10**9 for time in times.values())
-    with pytest.raises(InvalidRecipe, match=r"the budget is 0.001 microseconds and the fastest choices take [\d.]+; raise it"):
+    with pytest.raises(InvalidRecipe, match=r"the budget is 0.001 microseconds, but the fastest choices take [\d.]+; raise it"):
         layer_bits_of(Quantize(mixed=Mixture(by="latency", microseconds=0.001, choices=THREE, samples=1)))
 
 
 def test_times_of_every_layer_in_every_choice_are_needed():
     table = dict.fromkeys(weighted_layers(dense("residual").network), (1.0, 2.0))
-    with pytest.raises(InvalidRecipe, match=r"times has 2 numbers for layer 'stem\.0'; give one for each of its 3 choices"):
+    with pytest.raises(
+        InvalidRecipe, match=r"times has 2 numbers for layer 'stem\.0'; for every layer, give one per choice \(here 3\)"
+    ):
         layer_bits_of(Quantize(mixed=Mixture(by="latency", microseconds=9.0, times=table)))
 
 
@@ -225,28 +227,28 @@ def test_a_mixture_ships_as_it_trains():
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; known are hessian, divergence, variance, latency"),
+        ({"by": "magic", "bits": 4.0}, "mixed: by is 'magic'; choose one of hessian, divergence, variance, latency"),
         ({"bits": 4.0, "choices": [{"bits": 4}]}, "there are 1 choices; give at least two formats"),
         ({"bits": 4.0, "choices": [{"bit": 4}, {"bits": 2}]}, "there is no such key; did you mean 'bits'"),
-        ({}, "by 'hessian' keeps one budget and 0 are given; give either bits or bytes"),
-        ({"bits": 4.0, "bytes": 1000}, "by 'hessian' keeps one budget and 2 are given"),
+        ({}, "by 'hessian' needs one budget, but 0 are given; give either bits or bytes"),
+        ({"bits": 4.0, "bytes": 1000}, "by 'hessian' needs one budget, but 2 are given"),
         (
             {"by": "divergence", "bits": 4.0, "percentiles": [20.0, 80.0]},
-            "percentiles would have no effect by 'divergence'; leave them out, or set by to variance",
+            "percentiles have no effect with by 'divergence'; leave them out, or set by to variance",
         ),
-        ({"by": "divergence"}, "by 'divergence' keeps one budget and 0 are given; give either bits or bytes"),
+        ({"by": "divergence"}, "by 'divergence' needs one budget, but 0 are given; give either bits or bytes"),
         (
             {"by": "variance", "bits": 4.0},
-            "by 'variance' keeps no budget of bits; leave bits and bytes out, or set by to hessian or divergence",
+            "by 'variance' has no budget of bits; leave bits and bytes out, or set by to hessian or divergence",
         ),
         (
             {"by": "variance", "percentiles": [50.0]},
-            r"percentiles are \[50.0\] and there are 3 choices; give percentiles in ascending order, one fewer",
+            r"percentiles are \[50.0\] for 3 choices; give them in ascending order, one fewer",
         ),
-        ({"by": "latency"}, "by is 'latency', microseconds is None and times are not given; by 'latency' needs the budget"),
+        ({"by": "latency"}, "by is 'latency', microseconds is None and times are not given; by 'latency' needs microseconds"),
         ({"by": "hessian", "bits": 4.0, "microseconds": 9.0}, "by is 'hessian', microseconds is 9.0 and times are not given"),
         ({"by": "hessian", "bits": 4.0, "times": {"a": [1.0]}}, "by is 'hessian', microseconds is None and times are given"),
-        ({"by": "latency", "microseconds": 9.0, "bits": 4.0}, "by 'latency' keeps no budget of bits; leave bits and bytes out"),
+        ({"by": "latency", "microseconds": 9.0, "bits": 4.0}, "by 'latency' has no budget of bits; leave bits and bytes out"),
         ({"by": "variance", "percentiles": [70.0, 30.0]}, r"percentiles are \[70.0, 30.0\]"),
     ],
 )
@@ -257,7 +259,7 @@ def test_settings_that_do_not_fit_are_refused(table, match):
 
 def test_a_budget_that_nothing_keeps_is_refused():
     with pytest.raises(
-        InvalidRecipe, match=r"the budget is \d+ bytes of weights and the smallest choices take \d+ \(2 bits a weight"
+        InvalidRecipe, match=r"the budget is \d+ bytes of weights, but the smallest choices take \d+ \(2 bits per weight"
     ):
         layer_bits_of(Quantize(mixed=Mixture(choices=THREE, bits=1.5, samples=1)))
 

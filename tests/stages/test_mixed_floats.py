@@ -157,5 +157,5 @@ def test_times_of_float_choices_are_measured_between_grids(monkeypatch):
 
 def test_floats_alone_are_refused():
     mixture = Mixture(by="divergence", choices=(Format(grid="float16"), Format(grid="float32")), bits=32.0)
-    with pytest.raises(InvalidRecipe, match="every layer gets floats from formats and mixed and activations is 'uniform'"):
+    with pytest.raises(InvalidRecipe, match="formats and mixed make every layer float and activations is 'uniform'"):
         layer_bits_of(Quantize(mixed=mixture))

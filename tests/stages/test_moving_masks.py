@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
     [
         (lambda: RigL(pattern="channel"), "rigl: pattern channel has no blocks that can move; choose unstructured or 1x4"),
         (lambda: RigL(pattern="2:4"), "rigl: pattern 2:4 has no blocks that can move"),
-        (lambda: AcDc(pattern="channel"), "acdc: channels that are removed cannot come back; choose unstructured"),
+        (lambda: AcDc(pattern="channel"), "acdc: removed channels cannot be restored; choose pattern unstructured"),
         (lambda: AcDc(warmup=0.9), "warmup, last_dense and last_sparse are 0.9, 0.1 and 0.15 of the budget, more than all of it"),
         (lambda: RigL(score="larges"), "score 'larges' is unknown"),
     ],

@@ -66,13 +66,15 @@ def test_together_may_hold_together():
 def test_together_refuses_no_parts_and_budgets_of_parts():
     with pytest.raises(InvalidRecipe, match="together: there are no parts; name at least one stage"):
         Together(parts=())
-    with pytest.raises(InvalidRecipe, match="part 'finetune' brings its own budget; the parts share the budget of 'together'"):
+    with pytest.raises(
+        InvalidRecipe, match="part 'finetune' has its own budget; remove it: the parts share the budget of 'together'"
+    ):
         Together(parts=(FineTune(budget=SHORT),))
 
 
 def test_distillation_wants_a_teacher():
     lonely = replace(resources("plain"), teacher=None)
-    with pytest.raises(InvalidRecipe, match=r"stage 2 \(distill\): a distill stage needs a teacher and the recipe has none"):
+    with pytest.raises(InvalidRecipe, match=r"stage 2 \(distill\): a distill stage needs a teacher, but the recipe has none"):
         run_stage(dense("plain"), Distill(), lonely)
 
 

@@ -81,5 +81,5 @@ def test_an_own_score_is_of_channels_or_of_weights():
     for name, layer in weighted_layers(network).items():
         assert direct[name].tolist() == list(range(len(layer.weight)))
         assert torch.equal(norms[name], channel_l2(layer.weight.detach().abs()))
-    with pytest.raises(InvalidRecipe, match=r"has shape \(1,\); return one number a channel, \(8,\)"):
+    with pytest.raises(InvalidRecipe, match=r"has shape \(1,\); return one number per channel, \(8,\)"):
         channel_scores_of(f"{THIS}:of_too_few_channels", network, resources("plain"))

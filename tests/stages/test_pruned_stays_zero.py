@@ -104,7 +104,7 @@ def test_counts_are_exact(pattern, schedule, sparsity):
 @pytest.mark.parametrize("schedule", ["one_shot", "cubic"])
 def test_what_leaves_a_layer_empty_is_refused_before_training(schedule):
     stage = prune(pattern="1x4", sparsity=0.997, schedule=schedule)
-    with pytest.raises(InvalidRecipe, match="leaves 2 of 504 blocks to 3 layers and every layer keeps at least one"):
+    with pytest.raises(InvalidRecipe, match="leaves 2 of 504 blocks for 3 layers, but every layer keeps at least one"):
         stage.begin(dense("residual").network, resources("residual"))
 
 
@@ -193,7 +193,7 @@ def test_masks_are_cut_with_the_channels():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"start": 0.7, "end": 0.5}, r"the ramp ends at 0.5, before its start at 0.7; let end be at least start"),
+        ({"start": 0.7, "end": 0.5}, r"the schedule ends at 0.5, before its start at 0.7; set end to at least start"),
         (
             {"pattern": "channel", "allocation": "erk"},
             r"allocation 'erk' does not apply to channels; choose global, uniform or sensitivity",
@@ -202,7 +202,7 @@ def test_masks_are_cut_with_the_channels():
         ({"pattern": "2:4", "sparsity": 0.5, "schedule": "cubic"}, r"pattern 2:4 is fixed at 0.5; use schedule one_shot"),
         (
             {"pattern": "2:4"},
-            r"pattern 2:4 has sparsity 0.5 and no other; sparsity is 0.8 \(0.8 where none is given\), so write sparsity = 0.5",
+            r"pattern 2:4 always has sparsity 0.5, but sparsity is 0.8 \(default 0.8\); write sparsity = 0.5",
         ),
         (
             {"pattern": "channel", "allocation": "cost"},
@@ -210,16 +210,19 @@ def test_masks_are_cut_with_the_channels():
         ),
         (
             {"allocation": "sensitivity", "schedule": "cubic"},
-            r"'sensitivity' scans the network as it is when it is pruned at once",
+            r"'sensitivity' scans the network before it is pruned in one shot",
         ),
         (
             {"allocation": "sensitivity", "pattern": "1x4", "regroup": True},
             r"schedule to one_shot and leave regroup out, or choose",
         ),
-        ({"multiple_of": "measured"}, r"'measured' times channels that are removed at once; set pattern to channel and schedule"),
+        (
+            {"multiple_of": "measured"},
+            r"'measured' is for channels that are removed in one shot; set pattern to channel and schedule",
+        ),
         ({"multiple_of": "measured", "pattern": "channel", "schedule": "cubic"}, r"schedule to one_shot, or give a number"),
-        ({"costs": {"conv1": 1.0}}, r"costs have no say in allocation 'global'; take cost or speed, or omit them"),
-        ({"pattern": "channel", "regroup": True}, r"set regroup in the stage that prunes in 1x4"),
+        ({"costs": {"conv1": 1.0}}, r"allocation 'global' does not use costs; choose cost or speed, or omit them"),
+        ({"pattern": "channel", "regroup": True}, r"set it in the stage that prunes in 1x4"),
         ({"pattern": "unstructured", "regroup": True}, r"pattern unstructured has no blocks to regroup"),
         ({"pattern": "3x3"}, r"pattern '3x3' is unknown"),
     ],
@@ -232,7 +235,7 @@ def test_settings_that_do_not_go_together_are_refused(settings, text):
 def test_a_network_of_one_layer_has_nothing_to_prune_by_default():
     one = Network(capture(nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES)), SHAPE))
     with pytest.raises(
-        InvalidRecipe, match="left to prune in a network of 1 weighted layers; set first, last or depthwise to true"
+        InvalidRecipe, match="no layer of this network of 1 weighted layers may be pruned; set first, last or depthwise to true"
     ):
         prune().begin(one, resources("plain"))
     half = prune(last=True).begin(one, resources("plain")).network

@@ -145,7 +145,9 @@ def test_gradients_that_are_not_finite_are_refused():
 
 def test_prices_are_for_classes_alone():
     other = replace(resources("plain"), task=replace(CLASSIFICATION, name="regression"))
-    with pytest.raises(InvalidRecipe, match=r"rate weighs bits by labels drawn from logits, and the task is regression"):
+    with pytest.raises(
+        InvalidRecipe, match=r"rate needs classification, because it draws labels from logits, and the task is regression"
+    ):
         Quantize(rate=0.1).begin(dense("plain").network, other)
     assert Quantize(budget=NONE).begin(dense("plain").network, other).network.quantizers()
 

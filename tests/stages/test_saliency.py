@@ -141,7 +141,7 @@ def test_rounds_change_nothing_where_the_score_stays():
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"schedule": "cubic"}, "rounds belong to schedule one_shot; cubic has a ramp of its own"),
+        ({"schedule": "cubic"}, "rounds are for schedule one_shot, but schedule is cubic"),
         ({"pattern": "channel"}, "pattern channel is pruned in one round; leave rounds out"),
         ({"pattern": "2:4", "sparsity": 0.5}, "pattern 2:4 is pruned in one round"),
     ],
@@ -297,5 +297,5 @@ def test_importance_of_features_is_the_sum_over_all_paths():
 
 
 def test_scores_of_channels_alone_are_no_scores_of_weights():
-    with pytest.raises(InvalidRecipe, match="score 'l1' is one of whole channels; set pattern to channel, or choose one of magn"):
+    with pytest.raises(InvalidRecipe, match="score 'l1' is for whole channels; set pattern to channel, or choose one of magn"):
         Prune(score="l1")

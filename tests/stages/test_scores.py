@@ -167,10 +167,10 @@ def test_a_score_that_is_not_there_is_refused_at_once(score, match):
     ("name", "error", "match"),
     [
         ("without_a_layer", InvalidRecipe, "has none for layer '0.0'; return one tensor for every weighted layer"),
-        ("of_another_shape", InvalidRecipe, r"that of layer '0.0' has shape \(1, .*return one number a weight"),
+        ("of_another_shape", InvalidRecipe, r"of layer '0.0' has shape \(1, .*return one number per weight"),
         ("nothing", InvalidRecipe, "is None; return a mapping from every weighted layer to a tensor"),
-        ("of_numpy", InvalidRecipe, r"that of layer '0.0' is an object of type numpy.ndarray; return a tensor of \("),
-        ("negative", InvalidRecipe, "layer '0.0' has -1; scores are 0 or more, larger means keep"),
+        ("of_numpy", InvalidRecipe, r"of layer '0.0' is an object of type numpy.ndarray; return a tensor of shape \("),
+        ("negative", InvalidRecipe, "of layer '0.0' is -1 at its smallest; scores must be 0 or more, and larger means keep"),
         ("not_finite", TrainingFailed, "layer '0.0': .* scores are NaN or infinite; has the training diverged"),
     ],
 )
@@ -181,7 +181,7 @@ def test_what_a_score_returns_is_checked(name, error, match):
 
 def test_regrouping_is_by_magnitude_alone():
     with pytest.raises(
-        InvalidRecipe, match=r"regroup arranges channels by magnitude, and score is 'taylor'; leave one of them out"
+        InvalidRecipe, match=r"regroup orders channels by magnitude, but score is 'taylor'; leave one of them out"
     ):
         Prune(pattern="1x4", regroup=True, score="taylor")
 

@@ -178,7 +178,7 @@ def test_groups_lose_what_costs_least_while_their_quota_lasts():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"compensate": True, "pattern": "channel"}, "compensate fits the weights that a one_shot cut leaves"),
+        ({"compensate": True, "pattern": "channel"}, "compensate needs schedule one_shot and does not fit channels"),
         ({"compensate": True, "schedule": "cubic"}, "and schedule cubic; leave compensate out"),
         ({"score": "obs", "pattern": "channel"}, "obs ranks weights and blocks, not channels"),
     ],

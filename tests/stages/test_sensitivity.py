@@ -76,7 +76,7 @@ def test_the_best_of_each_layer_stay():
 
 @pytest.mark.parametrize(("curves", "said"), [({}, "missing"), ({"a": curve(3, [0, 1])}, "of 3 blocks")])
 def test_a_scan_that_does_not_fit_is_refused(curves, said):
-    text = f"allocation 'sensitivity' needs a scan of layer 'a' in its 4 blocks, and that is {said}; scan all layers with the"
+    text = f"allocation 'sensitivity' needs a scan of layer 'a' in its 4 blocks, but that is {said}; scan all layers with the"
     with pytest.raises(InvalidRecipe, match=text):
         allocate({"a": torch.ones(2, 2)}, 0.5, method="sensitivity", pattern=UNSTRUCTURED, curves=curves)
 
@@ -180,7 +180,7 @@ def test_held_out_images_are_spread_over_all(count, found):
 def test_a_fixed_pattern_and_a_loss_that_is_not_finite_are_refused():
     network, given = copy.deepcopy(dense("plain").network), resources("plain")
     with pytest.raises(
-        InvalidRecipe, match="pattern 2:4 has one sparsity, so there is nothing to scan; choose unstructured or 1x4"
+        InvalidRecipe, match="pattern 2:4 has only one sparsity, so a scan makes no sense; choose unstructured or 1x4"
     ):
         scan_weights(network, given, {}, parse_pattern("2:4"))
     weighted_layers(network)["4"].bias.data[0] = float("nan")

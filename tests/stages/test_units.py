@@ -113,7 +113,7 @@ def test_the_price_of_bits_follows_the_unit(power):
 
 @pytest.mark.parametrize("power", [-100, 100])
 def test_a_price_that_float32_does_not_hold_is_refused(power):
-    match = "layer '[03]': its weights reach .*, and what a bit is worth in squares of them leaves float32; rescale the weights"
+    match = "layer '[03]': its largest weight is .*, so the price of a bit is outside the range of float32; rescale the weights"
     with pytest.raises(TrainingFailed, match=match):
         quantized(2.0**power, "first layer", Quantize(budget=NONE, rate=0.02))
 
@@ -121,10 +121,14 @@ def test_a_price_that_float32_does_not_hold_is_refused(power):
 @pytest.mark.parametrize(
     ("unit", "place", "match"),
     [
-        (1e-38, "images", r"the value 'images' \(layer 'images'\) lies in .*, where float32 has no room for steps; rescale"),
+        (1e-38, "images", r"the value 'images' \(layer 'images'\) ranges over .*, too small for steps in float32; rescale"),
         (1e38, "first layer", r"the value '.*' is not finite on calibration images; check the weights and the normalisation"),
-        (1e-37, "first layer", r"the value '1.relu' \(layer '1'\) lies in .*, where float32 has no room for steps; rescale"),
-        (1e-40, "logits", r"layer '8': its weights reach .*, where float32 has no room for steps; rescale them so that they"),
+        (1e-37, "first layer", r"the value '1.relu' \(layer '1'\) ranges over .*, too small for steps in float32; rescale"),
+        (
+            1e-40,
+            "logits",
+            r"layer '8': its largest weight is .*, too small for steps in float32; rescale its weights to at least",
+        ),
     ],
 )
 def test_units_that_float32_does_not_hold_are_refused_by_name(unit, place, match):

@@ -1,4 +1,4 @@
-"""Converters of functions of one value."""
+"""Converters of unary functions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _RANGES: Mapping[str, tuple[str, str]] = MappingProxyType({"hardtanh": ("min_val
 """Names of the bounds of clamping operations."""
 
 _LINEAR = 20
-"""Beyond this softplus is a straight line to float32."""
+"""Beyond this, softplus is linear in float32."""
 
 
 def _relu(work: Work, call: Call) -> Value:
-    # A ReLU module gives the value its name, so that reports and hints find it.
+    # The value of a ReLU module has the name of the module, so that reports and hints find it.
     own = call.layer if "relu" in call.layer.rsplit(".", 1)[-1].lower() else ""
     return each(work, call, "relu", work.elements(call, call.source), name=own)
 
@@ -40,7 +40,7 @@ def _clamp(work: Work, call: Call) -> Value:
 
 
 def _bound(call: Call, name: str, none: float) -> float | None:
-    """A bound of a range; an infinite one is no bound, like one that is left out."""
+    """A bound of a range; None if it is infinite or omitted."""
     return None if call.argument(name) == none else call.optional_number(name)
 
 
@@ -102,7 +102,7 @@ def _with_constant(function: str, name: str) -> Callable[[Work, Call], Value]:
 
 
 def _chain(*functions: tuple[str, float | None]) -> Callable[[Work, Call], Value]:
-    """Functions one behind the other, each with its constant."""
+    """Functions in sequence, each with its constant."""
 
     def convert(work: Work, call: Call) -> Value:
         value = work.elements(call, call.source)
@@ -115,14 +115,14 @@ def _chain(*functions: tuple[str, float | None]) -> Callable[[Work, Call], Value
 
 def _power(work: Work, call: Call) -> Value:
     if call.operation == "pow":
-        given = work.constant(call.arguments["exponent"])  # a parameter, as in generalised-mean pooling, keeps its value
+        given = work.constant(call.arguments["exponent"])  # a parameter, as in generalised-mean pooling, becomes a constant
         if given is None and isinstance(call.arguments["exponent"], FxNode):
             return _power_of(work, call)
         exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")
     else:
         exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]
     if exponent == 0:
-        raise call.refused("leave out the power of 0; it is 1 for every image")
+        raise call.refused("leave out the power with exponent 0; it is 1 for every image")
     source = work.elements(call, call.source)
     return source if exponent == 1 else pointwise(work, call, source, "power", exponent)
 
@@ -141,7 +141,7 @@ def _power_of(work: Work, call: Call) -> Value:
 def _elu(work: Work, call: Call) -> Value:
     source = work.elements(call, call.source)
     alpha, scale = call.number("alpha"), call.number("scale")
-    call.require("input_scale", 1, "only an ELU whose input is not scaled is known")
+    call.require("input_scale", 1, "only an ELU with unscaled input is supported")
     if (alpha, scale) == (SELU_ALPHA, SELU_SCALE):
         return pointwise(work, call, source, "selu")
     value = pointwise(work, call, source, "elu") if alpha == 1 else pointwise(work, call, source, "elu_alpha", alpha)
@@ -156,7 +156,7 @@ def _gelu(work: Work, call: Call) -> Value:
 def _softplus(work: Work, call: Call) -> Value:
     source, beta = work.elements(call, call.source), call.number("beta")
     if call.number("threshold") < _LINEAR:
-        raise call.refused(f"leave the threshold of softplus at {_LINEAR}; {call.number('threshold')} makes a step in it")
+        raise call.refused(f"leave the threshold of softplus at {_LINEAR}; {call.number('threshold')} makes it discontinuous")
     return pointwise(work, call, source, "softplus") if beta == 1 else pointwise(work, call, source, "softplus_beta", beta)
 
 
@@ -165,22 +165,22 @@ def _threshold(work: Work, call: Call) -> Value:
     if value == least:
         return _clamped(work, call, least, None)
     if value != 0:
-        raise call.refused(f"give threshold the value 0 or {least}; it puts {value} in the place of what is not above {least}")
+        raise call.refused(f"use threshold with the value 0 or {least}; it replaces everything up to {least} by {value}")
     return pointwise(work, call, work.elements(call, call.source), "threshold", least)
 
 
 def _rrelu(work: Work, call: Call) -> Value:
-    """In eval a leaky ReLU with the mean of its slopes."""
-    call.require("training", False, "it draws slopes at random also in eval; pass training=self.training")
+    """In eval mode, a leaky ReLU with the mean of its slopes."""
+    call.require("training", False, "it draws random slopes even in eval mode; pass training=self.training")
     slope = (call.number("lower") + call.number("upper")) / 2
     return pointwise(work, call, work.elements(call, call.source), "leaky_relu", slope)
 
 
 def _prelu(work: Work, call: Call) -> Value:
-    """A leaky ReLU; with a slope of its own for every channel ``relu(x) - slope * relu(-x)``."""
+    """A leaky ReLU; with one slope per channel ``relu(x) - slope * relu(-x)``."""
     slopes = work.constant(call.arguments["weight"])
     if slopes is None:
-        raise call.refused("take slopes that are parameters; these are computed from the image")
+        raise call.refused("use slopes that are parameters; these are computed from the image")
     if slopes.tensor.numel() == 1:
         return pointwise(work, call, work.elements(call, call.source), "leaky_relu", float(slopes.array[0]))
     source = work.read(call, call.source)
@@ -195,7 +195,7 @@ def _glu(work: Work, call: Call) -> Value:
     shape = work.shapes[source]
     axis = call.integer("dim") % (len(shape) + 1) - 1
     if axis < 0:
-        raise call.refused("give GLU a dimension of the image; along the batch it mixes images")
+        raise call.refused("use GLU along an axis of the image; along the batch it mixes images")
     half = shape[axis] // 2
     first, gate = (cut(work, call, source, axis, start=start, stop=start + half, step=1) for start in (0, half))
     return combine(work, call, "mul", first, pointwise(work, call, gate, "sigmoid"))

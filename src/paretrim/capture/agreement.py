@@ -1,7 +1,7 @@
-"""Checks on a few images that a captured network computes what the module computes.
+"""Checks on a few images that a captured network computes the same as the module.
 
-The module runs once on all the images and once on the first alone, the network once. Only if they part is looked further: which
-layer is the first, and whether it is the module that gives two answers.
+The module runs once on all the images and once on the first alone, the network once. Only if they differ is there a closer look:
+which layer differs first, and whether the module itself is nondeterministic.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 """Operations that a captured network may leave out at its end."""
 
 _Distance = Callable[[Tensor, Tensor, float], bool]
-"""From two results and a tolerance to whether they differ by more."""
+"""Whether two results differ by more than a tolerance."""
 
 _Question = Callable[[str, Tensor, Tensor | None], bool]
 """Called with a layer's path, its result and its arguments."""
 
 IMAGES = 2
-"""How many images are compared."""
+"""Number of images to compare."""
 
 LOOKED_AT = 64
-"""How many images they are chosen from."""
+"""Number of images that they are chosen from."""
 
 TOLERANCE = 1e-5
-"""In float32: the largest difference that is rounding without a doubt, as a share of the largest number of a class."""
+"""Largest difference in float32 that is certainly rounding, as a share of the largest value of a class."""
 
 _EXACT = 1e-6
-"""The same in float64, in which both are run where float32 exceeds its own; the weights stay rounded to float32."""
+"""The same in float64, used if float32 exceeds its tolerance; the weights stay rounded to float32."""
 
 _LOOSE = 1e-3
-"""The same in float32 where the module does not run in float64."""
+"""The same in float32 for modules that do not run in float64."""
 
 
 def captured_network(
@@ -58,11 +58,11 @@ def captured_network(
 ) -> Network:
     """Capture a module, and compare the network with it on the first of ``images`` [N, C, H, W], normalised.
 
-    Without any, random images from a fixed seed are compared. The caller's random state is not changed.
+    Without images, random ones from a fixed seed are used. The caller's random state is not changed.
 
     Raises:
-        UnsupportedOperation: the module cannot be captured, has nothing to compress, gives NaN, infinity or another result at
-            every call, or the captured network computes something else; the message names the first layer.
+        UnsupportedOperation: the module cannot be captured, has nothing to compress, returns NaN or infinity, is
+            nondeterministic, or the captured network differs from it; the message names the first layer.
     """
     found = look_at(module, shape, classes=classes)
     _require_weights(found.graph)
@@ -75,7 +75,7 @@ def captured_network(
 
 
 def _most_varied(images: Tensor) -> Tensor:
-    """The images that vary most among the first: a blank one would hide differences."""
+    """The images with the highest variance among the first ones: a blank image would hide differences."""
     first = images[:LOOKED_AT]
     spread = first.detach().float().flatten(1).std(1, correction=0)
     return first[spread.topk(min(IMAGES, len(first))).indices.sort().values.to(first.device)]
@@ -94,8 +94,8 @@ def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
         bad = int((~finite).sum())
         place = _first_layer(module, images, lambda _, value, __: not bool(torch.isfinite(value).all()))
         raise UnsupportedOperation(
-            f"the network returns NaN or infinity for {bad} of {len(images)} images, first in {place}; look at its weights, "
-            "and at how the images are normalised"
+            f"the network returns NaN or infinity for {bad} of {len(images)} images, first in {place}; check its weights and "
+            "the normalisation of the images"
         )
     if _any(_apart, alone, tuple(output[:1] for output in expected), TOLERANCE):
         _refuse_two_answers(module, images, expected)
@@ -105,18 +105,18 @@ def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
         _refuse_another_under_capture(module, images, expected)
         size = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(result, expected, strict=True))
         raise UnsupportedOperation(
-            f"the captured network is not what the module computes: its result differs by {100 * size:.2g} % of the largest, "
-            f"first in {_where_they_part(found, network, module, images)}; write that layer another way, and please report this"
+            f"the captured network differs from the module: its result is off by {100 * size:.2g} % of the largest value, "
+            f"first in {_where_they_part(found, network, module, images)}; write that layer differently, and please report this"
         )
 
 
 def _returned(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """What a module returns of a copy of the images, in the order in which it is captured."""
+    """The outputs of a module on a copy of the images, in the order in which it is captured."""
     return tuple(leaf for leaf in tree_leaves(module(images.clone())) if leaf is not None)
 
 
 def _ended(found: CaptureResult, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Outputs as the module returns them: with the operations behind logits that the network leaves out."""
+    """Outputs as the module returns them, including the final operations that the captured network leaves out."""
     for operation in found.left_out:
         outputs = tuple(map(_ENDS[operation], outputs))
     return outputs
@@ -138,8 +138,8 @@ def _apart(found: Tensor, expected: Tensor, tolerance: float) -> bool:
 def _apart_in_a_class(found: Tensor, expected: Tensor, tolerance: float) -> bool:
     """Whether two results [N, classes] differ by more than this share of the largest logit of a class, or in shape.
 
-    The median of all is the least that a difference is measured against. One class that a huge logit rules out must not hide
-    what the others do.
+    Differences are measured relative to at least the median of all logits. They are measured per class, so that a class with
+    huge logits does not hide differences in the others.
     """
     if found.shape != expected.shape:
         return True
@@ -152,29 +152,29 @@ def _refuse_two_answers(module: nn.Module, images: Tensor, expected: tuple[Tenso
     if _any(_apart, _returned(module, images), expected, TOLERANCE):
         place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
         raise UnsupportedOperation(
-            f"two runs of the network on the same images differ, first in {place}: it is random in eval, or keeps something from "
-            "call to call; make it compute the same at every call"
+            f"two runs of the network on the same images differ, first in {place}: it is random in eval mode, or keeps state "
+            "between calls; make it deterministic"
         )
     raise UnsupportedOperation(
-        "the network's result for an image depends on the other images of its batch; a file computes every image by itself"
+        "the network's result for an image depends on the other images of its batch, but a file computes every image separately"
     )
 
 
 def _refuse_another_under_capture(module: nn.Module, images: Tensor, expected: tuple[Tensor, ...]) -> None:
-    """Name what a module computes otherwise where it asks torch whether it is being captured."""
+    """Reject a module whose result depends on whether it is being captured; names the first layer that does."""
     earlier = _outputs(module, images)
     with captured_flags():
         if not _any(_apart, _returned(module, images), expected, TOLERANCE):
             return
         place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
     raise UnsupportedOperation(
-        f"the network computes something else while it is captured than when it runs, first in {place}: it asks "
-        "torch.compiler.is_compiling(), is_exporting() or the like; let it compute the same in both cases"
+        f"the network computes something different while it is being captured, first in {place}: it checks "
+        "torch.compiler.is_compiling(), is_exporting() or similar; make it compute the same in both cases"
     )
 
 
 def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bool) -> bool:
-    """Whether both agree in float64: then only float32 rounding, much amplified by the network, separates them."""
+    """Whether both agree in float64: then the difference is only float32 rounding, amplified by the network."""
     with suppress(Exception):  # a module may insist on float32
         expected = _returned(private_copy(found.module).double(), images.double())
         exact = _ended(found, copy.deepcopy(network).double().outputs(images.double()))
@@ -183,7 +183,7 @@ def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bo
 
 
 def _where_they_part(found: CaptureResult, network: Network, module: nn.Module, images: Tensor) -> str:
-    """The first operation of the program whose result the network has not, else the first layer that the program has not."""
+    """The first operation of the program whose result differs in the network, else the first layer that differs."""
     names = {view.name for view in found.values.values()}
     ours = network.features(images, tuple(names))
     program = _Recorder(found.program, ours, found)
@@ -193,7 +193,7 @@ def _where_they_part(found: CaptureResult, network: Network, module: nn.Module, 
     leaves = {name for name, part in module.named_modules() if not any(part.children())}
 
     def parts(name: str, value: Tensor, given: Tensor | None) -> bool:
-        # A layer without an operation of the program hands on what it is given.
+        # A layer without an operation in the program returns its input.
         expected = program.layers.get(name, given if name in leaves else None)
         return expected is not None and _apart(value.flatten(), expected.flatten(), TOLERANCE)
 
@@ -222,7 +222,7 @@ class _Recorder(Interpreter):
 
 
 def _outputs(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What every layer returned last, where that is a tensor."""
+    """The last output of every layer that returns a tensor."""
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, value: Tensor, _: Tensor | None) -> None:
@@ -234,7 +234,7 @@ def _outputs(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def _first_layer(module: nn.Module, images: Tensor, is_it: _Question) -> str:
-    """The first layer to return a tensor of which this holds."""
+    """The first layer that returns a tensor for which ``is_it`` is true."""
     hits: list[str] = []
 
     def look(name: str, value: Tensor, given: Tensor | None) -> None:
@@ -248,7 +248,7 @@ def _first_layer(module: nn.Module, images: Tensor, is_it: _Question) -> str:
 
 @contextmanager
 def _listening(module: nn.Module, listener: Callable[[str, Tensor, Tensor | None], None]) -> Iterator[None]:
-    """Tell of every tensor that a layer returns, while inside."""
+    """Call ``listener`` for every tensor that a layer returns, within the context."""
     handles = []
     for name, part in module.named_modules():
 
@@ -257,7 +257,7 @@ def _listening(module: nn.Module, listener: Callable[[str, Tensor, Tensor | None
             if isinstance(output, Tensor):
                 listener(name, output, given if isinstance(given, Tensor) else None)
 
-        with suppress(Exception):  # a layer that takes no hooks is looked at through those around it
+        with suppress(Exception):  # a layer that takes no hooks is covered by the layers around it
             handles.append(part.register_forward_hook(hook))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Rows or columns made from those of a map by fixed shares: orders, and interpolation of every kind."""
+"""Rows or columns as fixed linear combinations of those of a map: reordering, and all kinds of interpolation."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Array, Attribute, FloatArray
 
 _MOST_SHARES = 2**16
-"""How many shares a map may be made by along one axis: 256 rows from 256."""
+"""Maximum number of coefficients along one axis: 256 rows from 256."""
 
 
 def along(work: Work, call: Call, value: View, axis: int, shares: FloatArray) -> View:
-    """Rows (axis 1) or columns (axis 2) as sums of those of a value [C, H, W] in shares [N, H] or [N, W].
+    """Rows (axis 1) or columns (axis 2) as weighted sums of those of a value [C, H, W], with weights [N, H] or [N, W].
 
-    They become channels, which a convolution that no stage trains mixes within every channel of the value, and rows again.
+    They are turned into channels, mixed within every channel of the value by a fixed convolution, and turned back.
     """
     results, extent = shares.shape
     if shares.shape == (extent, extent) and np.array_equal(shares, np.eye(extent)):
         return value
     if shares.size > _MOST_SHARES:
-        raise call.refused(
-            f"it makes {results} rows or columns of {extent}; {_MOST_SHARES:,} is the most that their product may be"
-        )
+        raise call.refused(f"it computes {results} rows or columns from {extent}; their product may be at most {_MOST_SHARES:,}")
     channels = value.shape[0]
     mixed = gathered_pixels(work, call, value.name, (extent, 1) if axis == 1 else (1, extent))
     still: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": channels, "fixed": 1}
@@ -43,7 +41,7 @@ def _ordered(work: Work, call: Call, orders: Mapping[int, list[int]]) -> Value:
     """Channels (axis 0), rows or columns of a map in another order."""
     seen = work.view(call, call.source).shape
     if len(seen) not in (1, 3):
-        raise call.refused(f"it moves axes of {seen}; of maps [C, H, W] channels, rows and columns may be put in other orders")
+        raise call.refused(f"it reorders axes of {seen}; only channels, rows and columns of maps [C, H, W] can be reordered")
     source = work.read(call, call.source)
     value = View(source, work.shapes[source])
     for axis, places in orders.items():
@@ -55,7 +53,7 @@ def _ordered(work: Work, call: Call, orders: Mapping[int, list[int]]) -> Value:
 
 
 def ordered_channels(work: Work, call: Call, value: View, places: list[int]) -> View:
-    """Channels in another order: runs of them joined."""
+    """Channels in another order, as a concatenation of runs."""
     starts = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), len(places)]
     runs = [(places[first], places[last - 1] + 1) for first, last in pairwise(starts)]
     parts = [cut(work, call, value.name, 0, start=start, stop=stop, step=1) for start, stop in runs]
@@ -64,11 +62,11 @@ def ordered_channels(work: Work, call: Call, value: View, places: list[int]) -> 
 
 
 def _axes(work: Work, call: Call, name: str) -> list[int]:
-    """Axes without the batch, which keeps its order."""
+    """Axes without the batch, whose order must not change."""
     rank = len(work.view(call, call.source).shape) + 1
     axes = [axis % rank - 1 for axis in call.integers(name)]
     if -1 in axes:
-        raise call.refused("the images of a batch change places; every image must be computed alike")
+        raise call.refused("it reorders the images of a batch; every image must be computed alike")
     return axes
 
 
@@ -80,7 +78,7 @@ def _flip(work: Work, call: Call) -> Value:
 def _roll(work: Work, call: Call) -> Value:
     shape, shifts = call.shape(), call.integers("shifts")
     if not call.integers("dims"):
-        raise call.refused("it rolls all axes as one, over the border of images; give it the axes (dims)")
+        raise call.refused("it rolls the flattened tensor, across images; pass the axes (dims)")
     total: dict[int, int] = {}
     for axis, shift in zip(_axes(work, call, "dims"), shifts, strict=True):
         total[axis] = total.get(axis, 0) + shift
@@ -88,4 +86,4 @@ def _roll(work: Work, call: Call) -> Value:
 
 
 ORDERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"flip": _flip, "roll": _roll})
-"""Operations whose result is a tensor of its own."""
+"""Operations whose result is a new tensor."""

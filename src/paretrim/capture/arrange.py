@@ -1,4 +1,4 @@
-"""Converters of operations that move, join, select or reshape values."""
+"""Converters of operations that move, concatenate, select or reshape values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _slice(work: Work, call: Call) -> Value:
     if call.integer("dim") == 0:
         if start in (None, 0) and (not isinstance(end, int) or end >= _WHOLE_BATCH):
             return work.view(call, call.source)
-        raise call.refused("the batch is sliced; every image must be computed alike")
+        raise call.refused("it slices the batch; every image must be computed alike")
     source = work.read(call, call.source)
     shape = work.shapes[source]
     axis = call.integer("dim") % (len(shape) + 1) - 1
@@ -45,13 +45,13 @@ def _split(work: Work, call: Call) -> Value:
     axis = call.integer("dim") % (len(work.shapes[source]) + 1) - 1
     call.no_effect("chunks", "split_size", "split_sizes")
     if axis < 0:
-        raise call.refused("the batch is split; every image must be computed alike")
+        raise call.refused("it splits the batch; every image must be computed alike")
     stops = [0, *accumulate(int(part.shape[axis + 1]) for part in call.node.meta["val"])]
     return tuple(cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
 
 
 _MODES: Mapping[str, str] = MappingProxyType({"reflection_pad2d": "reflect", "replication_pad2d": "replicate"})
-"""What pads in other ways than with a constant."""
+"""Padding operations with other values than a constant."""
 
 
 def _copied_edges(work: Work, call: Call) -> Value:
@@ -60,7 +60,7 @@ def _copied_edges(work: Work, call: Call) -> Value:
     amounts = call.integers("padding" if call.operation in _MODES else "pad")
     if len(amounts) != 4 or min(amounts) < 0 or mode not in ("reflect", "replicate", "circular"):
         raise call.refused(
-            f"pad height and width only, by 0 or more, with zeros or in mode 'reflect', 'replicate' or 'circular'; this is "
+            f"pad only height and width, by 0 or more, with zeros or in mode 'reflect', 'replicate' or 'circular'; this is "
             f"{list(amounts)} in mode '{mode}'"
         )
     source = work.read(call, call.source)
@@ -69,7 +69,7 @@ def _copied_edges(work: Work, call: Call) -> Value:
 
 
 def _copied_along(work: Work, call: Call, value: View, axis: int, mode: str, amounts: tuple[int, int]) -> View:
-    """Rows (axis 1) or columns (axis 2) from inside put before and behind: sums of values that do not overlap."""
+    """Add rows (axis 1) or columns (axis 2) of the image before and after it, as a sum of values that do not overlap."""
     extent, (before, after) = value.shape[axis], amounts
     first: list[int] = {
         "reflect": [*range(before, 0, -1)],
@@ -107,7 +107,7 @@ def _gathered(work: Work, call: Call, value: View, axis: int, places: list[int])
 
 
 def _padded_with(work: Work, call: Call, view: View, number: float, amounts: list[int]) -> View:
-    """Padding with another number: zeros around the value less that number, which is then added."""
+    """Padding with a number other than zero: subtract it, pad with zeros, and add it back."""
     if len(view.shape) != 3 or len(amounts) > 6 or min(amounts) < 0:
         raise call.refused(f"padding {amounts} of {view.shape} with {number}; pad maps [C, H, W] by 0 or more")
     lowered = pointwise(work, call, view, "add_constant", -number)
@@ -122,7 +122,7 @@ def _pad(work: Work, call: Call) -> Value:
     if call.arguments.get("mode", "constant") != "constant":
         return _copied_edges(work, call)
     view = work.view(call, call.source)
-    if len(view.shape) == 4 and view.shape[0] == 1:  # channels as the depth, with an axis of 1 in front
+    if len(view.shape) == 4 and view.shape[0] == 1:  # channels as the depth, with a leading axis of size 1
         work.known[call.node.all_input_nodes[0]] = View(work.settled(call, replace(view, shape=view.shape[1:])), view.shape[1:])
     source, value = work.read(call, call.source), call.arguments["value"]
     amounts = list(call.integers("pad"))
@@ -130,11 +130,9 @@ def _pad(work: Work, call: Call) -> Value:
         call.finite("value", call.number("value"))
         return _padded_with(work, call, View(source, work.shapes[source]), call.number("value"), amounts)
     if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6):
-        raise call.refused(
-            f"padding {amounts} of {work.shapes[source]}; it must leave the batch alone, and with -inf the channels too"
-        )
+        raise call.refused(f"padding {amounts} of {work.shapes[source]}; the batch cannot be padded, nor the channels with -inf")
     amounts += [0] * (6 - len(amounts))
-    for axis, before in ((2, 0), (1, 2), (0, 4)):  # what is padded by a negative number is cut off
+    for axis, before in ((2, 0), (1, 2), (0, 4)):  # negative padding cuts off
         stop = work.shapes[source][axis] + min(amounts[before + 1], 0)
         source = cut(work, call, source, axis, start=max(-amounts[before], 0), stop=stop, step=1).name
     amounts = [max(amount, 0) for amount in amounts]
@@ -153,10 +151,12 @@ def _pad(work: Work, call: Call) -> Value:
 def _reshape(work: Work, call: Call) -> Value:
     view, shape = work.view(call, call.source), call.shape()
     if any(view.never_wins):
-        work.read(call, call.source)  # which refuses it
+        work.read(call, call.source)  # raises the error
     call.no_effect("dim", "start_dim", "end_dim", "shape", "size", "other", "dtype")
     if math.prod(shape) != math.prod(view.shape):
-        raise call.refused(f"{view.shape} becomes {shape}: the batch is mixed with another axis; keep the batch first and alone")
+        raise call.refused(
+            f"{view.shape} becomes {shape}: the batch is mixed with another axis; keep the batch as a separate first axis"
+        )
     return replace(view, shape=shape)
 
 
@@ -174,7 +174,7 @@ def _permute(work: Work, call: Call) -> Value:
     if view.last and order == [0, 3, 1, 2]:
         return View(view.name, work.shapes[view.name])
     moved = [axis for axis in order[1:] if axis == 0 or view.shape[axis - 1] != 1]
-    if order[0] == 0 and moved == sorted(moved):  # only axes of one number change their place
+    if order[0] == 0 and moved == sorted(moved):  # only axes of size 1 are permuted
         return replace(view, shape=call.shape())
     base = work.shapes[view.name]
     if order == [0, 2, 3, 1] and view.plain and view.shape == base and not reason_behind(_behind(call.node)):
@@ -185,13 +185,13 @@ def _permute(work: Work, call: Call) -> Value:
     if (moved_view := moved_blocks(work, call, view, order)) is not None:
         return moved_view
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
-        known = "keep the channels first; of other orders only those of channel shuffle, of space to depth and back are known"
+        known = "keep the channels first; other orders are supported only for channel shuffle, space to depth and depth to space"
         raise call.refused(f"{reason_behind(_behind(call.node)) or known} (axes are permuted to {order})")
     return View(view.name, call.shape(), view.shape[0])
 
 
 def _behind(node: FxNode) -> set[str]:
-    """Names of all operations that a value takes part in from here on."""
+    """Names of all operations that depend on a value."""
     met: set[FxNode] = set()
     waiting = [node]
     while waiting:
@@ -209,16 +209,16 @@ def _shuffle(work: Work, call: Call) -> Value:
 
 
 def _repeat(work: Work, call: Call) -> Value:
-    """Channels put behind themselves, as in making three of the one of a grey image."""
+    """Repeated channels, as in turning a grayscale image into three channels."""
     source, times = work.read(call, call.source), call.integers("repeats")
     shape = work.shapes[source]
     if len(shape) != 3 or len(times) != 4 or times[0] != 1 or times[2:] != (1, 1):
-        raise call.refused(f"repeat channels of maps [N, C, H, W] only; this repeats {shape} {list(times)} times")
+        raise call.refused(f"repeat only the channels of maps [N, C, H, W]; this repeats {shape} {list(times)} times")
     return work.emit(call, "concat", [source] * times[1], shape=call.shape())
 
 
 def _chosen(work: Work, call: Call) -> Value:
-    """Channels in another order, as from RGB to BGR: runs of them joined."""
+    """Channels in another order, for example from RGB to BGR, as a concatenation of runs."""
     source = work.read(call, call.source)
     channels, shape = work.shapes[source][0], work.shapes[source]
     if call.operation == "index":
@@ -228,7 +228,7 @@ def _chosen(work: Work, call: Call) -> Value:
     else:
         axes, places = [call.integer("dim")], _fixed_places(work, call.arguments["index"])
     if len(shape) != 3 or [axis % 4 for axis in axes] != [1] or not places:
-        raise call.refused("choose among channels (axis 1) only, with fixed numbers; rows, columns and images keep their order")
+        raise call.refused("index only channels (axis 1), with fixed numbers; rows, columns and images cannot be indexed")
     places = [place % channels for place in places]
     return ordered_channels(work, call, View(source, work.shapes[source]), places)
 
@@ -247,14 +247,14 @@ def _same(work: Work, call: Call) -> Value:
 
 
 def _copy(work: Work, call: Call) -> Value:
-    """What is overwritten by a copy of another value is that value from then on."""
+    """A value overwritten by a copy of another one is that other value from then on."""
     call.no_effect("self")
     source, shape = call.argument("src"), call.shape()
     view = work.view(call, source)
     if view.shape == shape:
         return view
     if len(view.shape) != len(shape) or len(shape) != 3:
-        raise call.refused(f"it copies {view.shape} to {shape}; copy between equal shapes")
+        raise call.refused(f"it copies {view.shape} to {shape}; copy only between equal shapes")
     return View(work.read(call, source), shape, spread=True)
 
 
@@ -264,7 +264,7 @@ def _expand(work: Work, call: Call) -> Value:
     if shape == view.shape:
         return view
     if len(shape) != 3 or len(view.shape) != 3:
-        raise call.refused(f"expand maps [C, H, W] only; this expands {view.shape} to {shape}")
+        raise call.refused(f"expand only maps [C, H, W]; this expands {view.shape} to {shape}")
     return View(work.read(call, call.source), shape, spread=True)
 
 
@@ -291,7 +291,7 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "to": _same,
     }
 )
-"""Operations whose result may lie in the memory of their input."""
+"""Operations whose result may share the memory of their input."""
 
 COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
@@ -310,4 +310,4 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         **ORDERS,
     }
 )
-"""Operations whose result is a tensor of its own."""
+"""Operations whose result is a new tensor."""

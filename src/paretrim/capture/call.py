@@ -17,12 +17,12 @@ Pair = tuple[int, int]
 _NO_NUMBERS = frozenset(
     {"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled", "cudnn_enable"}
 )
-"""Arguments that say where and how a result lies in memory, and never which numbers it holds."""
+"""Arguments about the memory of a result, which never affect its values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arguments(Mapping[str, object]):
-    """Arguments of a call by name, which notes the names that were read."""
+    """Arguments of a call by name; records which names were read."""
 
     values_by_name: Mapping[str, object]
     read: set[str] = field(default_factory=set)
@@ -44,9 +44,9 @@ class Arguments(Mapping[str, object]):
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """An ATen operation as it was called; arguments that were left out have their defaults.
+    """An ATen operation as it was called; omitted arguments have their defaults.
 
-    A converter accounts for every argument: it reads it, or says that it has no effect. What is left must be at its default.
+    A converter must account for every argument: read it, or declare that it has no effect. All others must have their default.
     """
 
     node: FxNode
@@ -72,16 +72,16 @@ class Call:
         return UnsupportedOperation(f"layer '{self.layer or 'the network itself'}' ({self.node.target}): {why}")
 
     def no_effect(self, *names: str) -> None:
-        """Account for arguments that change no number of the result, or only what its shape and element type say already."""
+        """Account for arguments that affect no values of the result, or only its shape and element type."""
         self.arguments.read.update(names)
 
     def require(self, name: str, value: object, why: str) -> None:
-        """Refuse an argument that has any other value than this one."""
+        """Reject an argument with any value other than this one."""
         if self.argument(name) != value:
             raise self.refused(f"{name} = {self.arguments[name]}: {why}")
 
     def require_all_read(self) -> None:
-        """Refuse an argument that the converter has not accounted for and that is not at its default.
+        """Reject arguments that the converter has not accounted for and that do not have their default.
 
         Raises:
             UnsupportedOperation: there is one; the message names it, its value and the default.
@@ -93,25 +93,26 @@ class Call:
             value = self.arguments.values_by_name[argument.name]
             optional = argument.has_default_value() or str(argument.type).startswith("Optional")
             if not optional:
-                raise self.refused(f"its form with {argument.name} = {value} is not known; use another form of the operation")
+                raise self.refused(f"its form with {argument.name} = {value} is not supported; use another form of the operation")
             if value != argument.default_value:
                 raise self.refused(
-                    f"its argument {argument.name} = {value!r} is not known; only the default, {argument.default_value!r}, is"
+                    f"its argument {argument.name} = {value!r} is not supported, only the default, {argument.default_value!r}"
                 )
 
     def shape(self) -> tuple[int, ...]:
-        """Shape of the result without the batch; everything but the batch must be a plain number."""
+        """Shape of the result without the batch; every other size must be fixed."""
         sizes = self._result().shape
         if not all(isinstance(size, int) for size in sizes[1:]):
             raise self.refused(
-                f"its result [{', '.join(map(str, sizes))}] mixes the batch with another axis; keep the batch first and alone"
+                f"its result [{', '.join(map(str, sizes))}] mixes the batch with another axis; keep the batch as a "
+                "separate first axis"
             )
         return tuple(int(size) for size in sizes[1:])
 
     def argument(self, name: str) -> object:
-        """An argument as it is; an operation has several forms, and not all of them take it."""
+        """The value of an argument; not every form of an operation has it."""
         if name not in self.arguments:
-            raise self.refused(f"its form without '{name}' is not known; pass it")
+            raise self.refused(f"its form without '{name}' is not supported; pass it")
         return self.arguments[name]
 
     def integer(self, name: str) -> int:
@@ -126,7 +127,7 @@ class Call:
         value = self.argument(name)
         items = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not all(isinstance(item, int) for item in items):
-            raise self.refused(f"its {name} is {value}; only fixed integers are known")
+            raise self.refused(f"its {name} is {value}; only fixed integers are supported")
         return tuple(item for item in items if isinstance(item, int))
 
     def pair(self, name: str) -> Pair:
@@ -142,18 +143,18 @@ class Call:
         return value
 
     def optional_number(self, name: str) -> float | None:
-        """A number, or None where it was left out."""
+        """A number, or None if it was omitted."""
         value = self.argument(name)
         if value is None:
             return None
         if not isinstance(value, int | float):
-            raise self.refused(f"its {name} is {value}; only a fixed number is known")
+            raise self.refused(f"its {name} is {value}; only a fixed number is supported")
         return self.finite(name, float(value))
 
     def finite(self, name: str, value: float) -> float:
         """The value of an argument, which must not be NaN or infinite."""
         if not math.isfinite(value):
-            raise self.refused(f"its {name} is {value}; a file holds finite numbers only")
+            raise self.refused(f"its {name} is {value}; a file contains finite numbers only")
         return value
 
     def result_dtype(self) -> torch.dtype:
@@ -161,7 +162,7 @@ class Call:
         return self._result().dtype
 
     def _result(self) -> torch.Tensor:
-        """The result; of several the first (a pooling may also return indices)."""
+        """The result, or the first of several (a pooling may also return indices)."""
         result = self.node.meta["val"]
         first = result[0] if isinstance(result, list | tuple) else result
         assert isinstance(first, torch.Tensor)

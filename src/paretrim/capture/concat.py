@@ -13,7 +13,7 @@ from paretrim.graph.types import Attribute
 
 
 def concat(work: Work, call: Call) -> Value:
-    """Channels side by side; zeros in front of or behind the others are padding."""
+    """Concatenated channels; zeros before or after the others become padding."""
     shape = call.shape()
     parts = call.arguments["tensors"]
     axis = call.integer("dim") % (len(shape) + 1)
@@ -22,7 +22,7 @@ def concat(work: Work, call: Call) -> Value:
         return _beside(work, call, parts, axis - 1)
     if axis != 1:
         raise call.refused(
-            f"concatenation along axis {call.arguments['dim']}; only channels, rows and columns of maps are joined"
+            f"concatenation along axis {call.arguments['dim']}; only channels, rows and columns of maps can be concatenated"
         )
     first, last = 0, len(parts)
     padded = len(shape) == 3
@@ -43,7 +43,7 @@ def concat(work: Work, call: Call) -> Value:
 
 
 def _beside(work: Work, call: Call, parts: Sequence[object], axis: int) -> View:
-    """Maps above each other (axis 1) or side by side (axis 2): sums of values that do not overlap."""
+    """Maps joined along rows (axis 1) or columns (axis 2), as a sum of zero-padded values that do not overlap."""
     start, shape = 0, call.shape()
     total: View | None = None
     for part in parts:
@@ -57,7 +57,7 @@ def _beside(work: Work, call: Call, parts: Sequence[object], axis: int) -> View:
 
 
 def _is_zero(work: Work, part: object) -> bool:
-    """Whether it is a constant of zeros, such as those that option A of ResNet puts beside the channels."""
+    """Whether it is a constant of zeros, such as the extra channels of option A of ResNet."""
     constant = work.constant(part)
     return constant is not None and constant.memory not in work.changed and not bool(constant.tensor.any())
 

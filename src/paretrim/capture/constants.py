@@ -1,7 +1,7 @@
-"""Values computed from parameters alone, for example weights that are normalised each time they are used.
+"""Values computed only from parameters, for example weights that are normalised each time they are used.
 
-The result is a constant like any other, so such a network is captured with the weights that it convolves with. From then on those
-are what is trained, pruned and quantized, and no longer what they were computed from.
+The result is a constant like any other, so such a network is captured with the weights that it convolves with. From then on these
+weights are trained, pruned and quantized, in place of the parameters that they were computed from.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FILLING: Mapping[str, int | None] = MappingProxyType(
         **dict.fromkeys(("full", "full_like", "new_full"), None),
     }
 )
-"""Operations that fill a new tensor with one number; None stands for the one that they are given."""
+"""Operations that fill a new tensor with one number; None stands for their argument."""
 
 
 def is_constant(work: Work, node: FxNode) -> bool:
-    """Whether the value of a node is known before any image is seen; it is then among the constants.
+    """Whether the value of a node does not depend on the image; it is then added to the constants.
 
-    An operation all of whose tensors are constants, or that makes a tensor from its arguments alone, is computed here.
+    An operation whose inputs are all constants, or that creates a tensor only from its arguments, is computed here.
     """
     if node in work.constants:
         return True
@@ -43,7 +43,7 @@ def is_constant(work: Work, node: FxNode) -> bool:
     assert callable(node.target)
     with torch.no_grad():
         args, keywords = map_arg((node.args, node.kwargs), lambda source: work.constants[source].tensor)
-        result = node.target(*args, **keywords)  # in the order of the program, so that what is changed in place is
+        result = node.target(*args, **keywords)  # in program order, so that changes in place take effect
     name = work.constants[sources[0]].name if sources else node.name
     parts = [user for user in node.users if user.target is operator.getitem]
     made = {node: result} if isinstance(result, torch.Tensor) else {part: result[part.args[1]] for part in parts}
@@ -55,7 +55,7 @@ def is_constant(work: Work, node: FxNode) -> bool:
 
 
 def _filled(node: FxNode) -> torch.Tensor | None:
-    """What an operation like ``torch.zeros_like`` makes, for one image [1, ...]: of its input it reads the shape alone."""
+    """The result of an operation such as ``torch.zeros_like`` for one image, [1, ...]: it depends only on the input's shape."""
     made = node.meta.get("val")
     if node.op != "call_function" or operation_of(node) not in FILLING or not isinstance(made, torch.Tensor):
         return None
@@ -72,9 +72,9 @@ def _filled(node: FxNode) -> torch.Tensor | None:
 
 
 def changes_constant(work: Work, node: FxNode) -> bool:
-    """Whether a node overwrites a parameter or buffer, such as a counter, or anything else by what depends on the image.
+    """Whether a node overwrites a parameter or buffer, such as a counter, or writes activations into another constant.
 
-    What it overwrites is noted: nothing may read it from then on, since it differs from call to call.
+    The overwritten memory is recorded: nothing may read it from then on, because it differs from call to call.
     """
     target = node.args[0] if node.args else None
     if not isinstance(target, FxNode) or target not in work.constants or not is_in_place(node) or _renames(node):
@@ -85,8 +85,8 @@ def changes_constant(work: Work, node: FxNode) -> bool:
         return False
     if not kept:
         raise call_of(node).refused(
-            f"it writes activations into '{work.constants[target].name}', which is the same for every image until then; compute "
-            "them by themselves, and join parts with torch.cat"
+            f"it writes activations into '{work.constants[target].name}', which does not depend on the image until then; compute "
+            "them separately, and join parts with torch.cat"
         )
     work.changed.add(memory)
     work.constants[node] = work.constants[target]
@@ -94,7 +94,7 @@ def changes_constant(work: Work, node: FxNode) -> bool:
 
 
 def _is_repeatable(node: FxNode) -> bool:
-    """Whether an operation can be computed beforehand: it has a tensor or makes one, and draws no random numbers."""
+    """Whether an operation can be computed in advance: it takes or creates a tensor, and draws no random numbers."""
     tensor = isinstance(node.meta.get("val"), torch.Tensor)
     return (tensor or bool(node.all_input_nodes)) and not is_random(node)
 

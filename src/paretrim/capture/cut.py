@@ -1,4 +1,4 @@
-"""A slice of a value of the graph, and a value among zeros, which many converters are written with."""
+"""A slice of a value of the graph, and a value padded with zeros, used by many converters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Operations that no converter knows, written out as operations that one does, by torch's own decompositions.
+"""Operations without a converter, rewritten as operations with one, by torch's own decompositions.
 
-An alias such as ``torch.concat`` or ``x.narrow`` is just another name for its torch; so are many functions that are
-written with simpler ones.
+This covers aliases such as ``torch.concat`` and ``x.narrow``, and many functions that torch defines by simpler ones.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ Result = FxNode | tuple[FxNode, ...]
 
 
 def written_out(node: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
-    """New nodes in front of ``node`` that compute the same with known operations, and which of them are its result.
+    """New nodes in front of ``node`` that compute the same with known operations, and the ones that are its result.
 
-    None, and nothing new, if torch has no decomposition into known operations.
+    Returns None and adds nothing if torch has no decomposition into known operations.
     """
     program = _decomposed(node)
     if program is None:
@@ -63,7 +62,7 @@ def _all_of(parts: Iterable[FxNode], places: dict[FxNode, Result]) -> tuple[FxNo
 
 
 def _decomposed(node: FxNode) -> GraphModule | None:
-    """The operation as torch computes it on tensors of these shapes, with other operations."""
+    """The operation's decomposition for tensors of these shapes."""
     target = out_of_place(node)
     if target is None:
         return None
@@ -81,7 +80,7 @@ def _decomposed(node: FxNode) -> GraphModule | None:
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             program = make_fx(call)(*(_example(source) for source in sources))
-    except Exception:  # dozens of kinds; whatever the reason, torch does not write this operation out
+    except Exception:  # of dozens of types; whatever the reason, torch cannot decompose this operation
         return None
     program.graph.eliminate_dead_code()
     same = any(part.target is target for part in program.graph.nodes)
@@ -89,7 +88,7 @@ def _decomposed(node: FxNode) -> GraphModule | None:
 
 
 def out_of_place(node: FxNode) -> OpOverload | None:
-    """The operation itself, or of one that overwrites its first argument the form that gives the result as a new tensor."""
+    """The operation itself, or for an in-place operation its out-of-place form."""
     target = node.target
     if not isinstance(target, OpOverload) or not is_in_place(node):
         return target if isinstance(target, OpOverload) else None
@@ -98,7 +97,7 @@ def out_of_place(node: FxNode) -> OpOverload | None:
 
 
 def _example(source: FxNode) -> object:
-    """A tensor, or a size, as the program was exported with."""
+    """A tensor, or a size, as in the export of the program."""
     value = source.meta["val"]
     if isinstance(value, torch.Tensor):
         return torch.empty([_size(extent) for extent in value.shape], dtype=value.dtype)
@@ -119,7 +118,7 @@ def _copied(part: FxNode, node: FxNode, places: dict[FxNode, Result]) -> FxNode:
 
 
 def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
-    """The node itself if its operation is known, else what it is written out as, which takes its place."""
+    """The node itself if its operation is known, else its decomposition, which replaces it."""
     of_size = not isinstance(new.meta["val"], torch.Tensor | list | tuple)
     if new.target is operator.getitem or operation_of(new) in known or of_size:
         return [new], new

@@ -1,9 +1,10 @@
-"""Walks an exported program and writes it down as a float graph.
+"""Walks an exported program and converts it to a float graph.
 
-A network is captured once, before anything else happens to it; every stage then works on the captured form. So an operation
-outside the graph is refused by name before a minute has been spent training, and what is trained is what is frozen.
-To support a further ATen operation add a function and a row to one of the tables of converters. The function reads every argument
-of the operation, or says that it has no effect: one that it leaves unread must be at its default, or the network is refused.
+A network is captured once, before anything else happens to it; every stage then works on the captured form. So an unsupported
+operation is rejected by name before any training time is spent, and what is trained is what is frozen.
+To support another ATen operation, add a function and a row to one of the tables of converters. The function reads every argument
+of the operation, or declares that it has no effect. Arguments that it does not read must have their default, or the network is
+rejected.
 """
 
 from __future__ import annotations
@@ -47,45 +48,45 @@ from paretrim.graph.types import INPUT, Graph, InputSpec
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {**LAYERS, **TRANSPOSED, **NORMS, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
 )
-"""How every known operation is written down."""
+"""The converter of every supported operation."""
 
 SHARING = frozenset({*VIEWS, *PARTS, *SAME})
-"""Operations whose result may lie in the memory of their input."""
+"""Operations whose result may share the memory of their input."""
 
 _NAMES_IN_TORCH = MappingProxyType({"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"})
 
 _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
-"""Operations on sizes: the graph's batch is free, and its other sizes are fixed."""
+"""Operations on sizes: the graph's batch size is free, and its other sizes are fixed."""
 
 
 def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Graph:
-    """Write an ``nn.Module`` down as a float graph. The module itself is not touched.
+    """Convert an ``nn.Module`` to a float graph. The module itself is not changed.
 
     Args:
         module: takes float32 [N, C, H, W] (normalised images), returns logits [N, K]; or several tensors [N, ...] in a tuple,
             list or dictionary, which become the outputs in their order, named by the keys of the dictionary or ``output_0``,
             ``output_1`` and so on.
-        shape: [C, H, W] of one image; the captured network takes it normalised.
-        classes: names of the K classes, kept in the deployed file of a network of one output.
+        shape: [C, H, W] of one image; the captured network takes normalised images.
+        classes: names of the K classes, stored in the deployed file of a network with one output.
 
     Raises:
-        UnsupportedOperation: the module cannot be exported, or uses an operation the graph does not have; the message names the
-            layer.
+        UnsupportedOperation: the module cannot be exported, or uses an operation that the graph does not have; the message names
+            the layer.
     """
     return look_at(module, shape, classes=classes).graph
 
 
 @dataclass(frozen=True, eq=False)
 class CaptureResult:
-    """A captured network beside what it was captured from.
+    """A captured network, with the module and program that it was captured from.
 
     Attributes:
         graph: the network.
         module: a private copy of the module that has not run yet.
-        program: the operations of the module in one list.
+        program: the operations of the module as a flat list.
         inputs: the parameters and buffers that the program takes, in order; None stands for the images.
-        values: what every operation of the program became in the graph.
-        left_out: operations at the end of the module, in order, that the graph leaves out: they change no class.
+        values: the value in the graph for every operation of the program.
+        left_out: operations at the end of the module, in order, that the graph omits because they do not change the class.
     """
 
     graph: Graph
@@ -97,7 +98,7 @@ class CaptureResult:
 
 
 def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> CaptureResult:
-    """As :func:`capture`, with what is needed to compare the graph with the module."""
+    """Like :func:`capture`, but also returns what is needed to compare the graph with the module."""
     private = private_copy(module)
     program = program_of(private, shape)
     graph = program.module.graph
@@ -135,16 +136,16 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
 
 
 def _remarks(work: Work, all_names: Sequence[str], names: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
-    """What a user should know of how the captured network differs from the module."""
+    """Warnings about how the captured network differs from the module."""
     if left_out:
         yield (
-            f"the network ends in {' and '.join(left_out)}, which is left out: what is trained and deployed returns the "
-            "logits in front of it, and chooses the same classes"
+            f"the network ends in {' and '.join(left_out)}, which is left out: the trained and deployed network returns the "
+            "logits before it, and predicts the same classes"
         )
     if work.repeated:
         yield (
-            f"the weight {_quoted(work.repeated)} is used more than once: every use becomes a layer with weights of its "
-            "own, which are the same at first, are trained and pruned each by itself, and take room in the file each"
+            f"the weight {_quoted(work.repeated)} is used more than once: every use becomes a layer with its own copy of the "
+            "weight; the copies start equal, are trained and pruned separately, and each takes space in the file"
         )
     if missing := [name for name in all_names if name not in names]:
         returned = _quoted(names) if len(names) > 1 else f"one value, '{LOGITS}'"
@@ -156,17 +157,17 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _require_no_new_data(graph: FxGraph) -> None:
-    """Refuse ``x.data = y``, which a program notes, but does not carry out."""
+    """Reject ``x.data = y``, which an exported program records but does not execute."""
     for node in graph.nodes:
         if is_aten(node) and operation_of(node) == "_has_compatible_shallow_copy_type":
             raise call_of(node).refused(
-                f"it assigns to the .data of '{node.args[0]}', which is lost when the network is captured; give the result a "
-                "name of its own"
+                f"it assigns to the .data of '{node.args[0]}', which is lost when the network is captured; assign the result to "
+                "a new name"
             )
 
 
 def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
-    """What the output is computed from. Whatever overwrites a tensor counts, unless that is a buffer."""
+    """The nodes that the output depends on, and all that overwrite a tensor other than a buffer."""
     needed: set[FxNode] = set()
     for node in reversed(graph.nodes):
         overwrites = is_in_place(node)
@@ -178,7 +179,7 @@ def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
 
 
 def _memory_of(node: FxNode) -> FxNode:
-    """The value whose memory an operation overwrites or shows, as far as that is known."""
+    """The value whose memory an operation overwrites or shares, as far as that is known."""
     while is_in_place(node) or (node.op == "call_function" and operation_of(node) in SHARING):
         source = node.args[0]
         if not isinstance(source, FxNode):
@@ -196,14 +197,14 @@ def _convert(work: Work, node: FxNode) -> None:
         return
     if not name.startswith("aten."):
         if isinstance(node.meta.get("val"), torch.Tensor):
-            raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only those are known")
+            raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only ATen operations are supported")
         return
     call = call_of(node)
     for source in node.all_input_nodes:
         if (constant := work.constant(source)) is not None and constant.memory in work.changed:
             raise call.refused(
-                f"it reads '{constant.name}', which the network itself changes at every call; a file keeps nothing from one "
-                "call to the next, so leave the change out in eval"
+                f"it reads '{constant.name}', which the network itself changes at every call; a file has no state between calls, "
+                "so do not change it in eval mode"
             )
     converter = CONVERTERS.get(call.operation)
     if converter is None:
@@ -223,15 +224,15 @@ def _convert(work: Work, node: FxNode) -> None:
 
 
 def _before(work: Work, call: Call) -> Value | None:
-    """What the first argument has been so far."""
+    """The value of the first argument so far."""
     return work.known.get(call.source) if isinstance(call.source, FxNode) else None
 
 
 def _write_out(work: Work, call: Call) -> None:
-    """Take what torch decomposes an unknown operation into in its place."""
+    """Replace an unknown operation by torch's decomposition of it."""
     node = call.node
     if not is_random(node) and not any(isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
-        return  # made from sizes; where an activation is needed, the reader refuses it
+        return  # computed from sizes; a reader that needs an activation rejects it
     found = None if call.operation in INSTEAD else written_out(node, CONVERTERS)
     if found is None and is_random(node) and call.operation not in INSTEAD:
         raise call.refused(RANDOM)
@@ -251,7 +252,7 @@ def _write_out(work: Work, call: Call) -> None:
         if not is_constant(work, part):
             _convert(work, part)
     if is_in_place(node):
-        assert isinstance(result, FxNode), "what overwrites one tensor has one result"
+        assert isinstance(result, FxNode), "an operation that overwrites one tensor has one result"
         work.overwrite(call, work.known[result], before)
         work.share_memory(result, call.source, same=True)
 
@@ -259,7 +260,7 @@ def _write_out(work: Work, call: Call) -> None:
 def _take_element(work: Work, node: FxNode) -> None:
     source, index = node.args
     parts = work.known.get(source) if isinstance(source, FxNode) else None
-    assert isinstance(parts, tuple), "what returns several values and is not known is refused"
+    assert isinstance(parts, tuple), "an unknown operation that returns several values is refused"
     assert isinstance(index, int)
     if index >= len(parts):  # indices of a pooling, which come after its values
         return
@@ -268,7 +269,7 @@ def _take_element(work: Work, node: FxNode) -> None:
 
 
 def _results(node: FxNode, program: Program) -> tuple[tuple[str, ...], tuple[object, ...]]:
-    """Names and values of what the module returns, with tuples, lists and dictionaries opened and every None left out."""
+    """Names and values of the module's outputs, flattened from tuples, lists and dictionaries, without None."""
     returned = node.args[0]
     assert isinstance(returned, tuple)
     kinds = [result.kind for result in program.signature.output_specs]
@@ -294,11 +295,11 @@ def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str
 
 
 def _check_classes(shape: tuple[int, ...], classes: int) -> None:
-    """Classes are the first axis of what the network returns: logits [N, classes], or maps of them [N, classes, H, W]."""
+    """Require one output channel per class: logits [N, classes], or maps of logits [N, classes, H, W]."""
     if shape[0] != classes:
         what = "logits" if len(shape) == 1 else f"channels (a map {list(shape)})"
         raise UnsupportedOperation(
-            f"the network returns {shape[0]} {what} and the data has {classes} classes; build the network with {classes} outputs"
+            f"the network returns {shape[0]} {what}, but the data has {classes} classes; build the network with {classes} outputs"
         )
 
 
@@ -307,9 +308,9 @@ def _check_weights(graph: Graph) -> None:
         for name, value in node.tensors.items():
             place = f"'{node.name}.{_NAMES_IN_TORCH.get(name, name)}' of the model"
             if not np.isfinite(value).all():
-                raise UnsupportedOperation(f"{place} holds NaN or infinity; its training had failed")
+                raise UnsupportedOperation(f"{place} contains NaN or infinity; its training has failed")
             if name == "variance" and (lowest := float(value.min())) < 0:
-                raise UnsupportedOperation(f"{place} is {lowest:g} in a channel, and a variance is at least 0; it is damaged")
+                raise UnsupportedOperation(f"{place} is {lowest:g} in a channel, but a variance is at least 0; it is damaged")
 
 
 def _without_dead(graph: Graph) -> Graph:

@@ -1,4 +1,4 @@
-"""Converters of sums, products and other functions of two values."""
+"""Converters of sums, products and other binary functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paretrim.graph.types import Array, Attribute, FloatArray
 
 
 def pointwise(work: Work, call: Call, source: View, function: str, constant: float | None = None) -> View:
-    """A function of graphs, by its name there."""
+    """A pointwise function, by its name in the graph."""
     attributes: dict[str, Attribute] = {"function": function}
     if constant is not None:
         attributes["constant"] = constant
@@ -25,13 +25,13 @@ def pointwise(work: Work, call: Call, source: View, function: str, constant: flo
 def each(
     work: Work, call: Call, op: str, source: View, *, attributes: Mapping[str, Attribute] | None = None, name: str = ""
 ) -> View:
-    """A node that treats every number of a value by itself, seen under the shape that the value is seen under."""
+    """An elementwise node, viewed with the shape of ``source``."""
     made = work.emit(call, op, [source.name], shape=work.shapes[source.name], attributes=attributes, name=name)
     return replace(source, name=made.name)
 
 
 def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]:
-    """Addition and multiplication and, with ``inverts``, their inverses: of two activations, or one and a constant."""
+    """Addition or multiplication, or with ``inverts`` their inverses: of two activations, or of one and a constant."""
 
     def convert(work: Work, call: Call) -> Value:
         left, right = call.source, call.arguments["other"]
@@ -72,7 +72,7 @@ def _is_activation(work: Work, argument: object) -> bool:
 
 
 def _reciprocal_of(work: Work, call: Call, divisor: View) -> View:
-    """One over a value; behind a power, such as that of local response normalisation, one function with it."""
+    """One over a value; combined with a preceding power, such as that of local response normalisation."""
     before = next((node for node in work.nodes if node.name == divisor.name), None)
     if before is None or before.attributes.get("function") != "power":
         return pointwise(work, call, divisor, "power", -1.0)
@@ -82,7 +82,7 @@ def _reciprocal_of(work: Work, call: Call, divisor: View) -> View:
 
 
 def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
-    """The sum or product of two activations; extents of 1 are repeated, except [C, 1, 1] in a product, which a graph can do."""
+    """The sum or product of two activations; axes of size 1 are broadcast, except for [C, 1, 1] in a product."""
     if op == "mul" and first.shape != second.shape and first.shape[-2:] == (1, 1):
         first, second = second, first
     first, second = _broadcast(work, call, op, first, second)
@@ -91,16 +91,16 @@ def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
 
 
 def _repeated(call: Call, value: View) -> View:
-    """The result of operands both of which are repeated to a larger shape: computed before they are."""
+    """The result of two operands that are both broadcast to a larger shape, computed before broadcasting."""
     shape = call.shape()
     return value if value.shape == shape or len(shape) != 3 else replace(value, shape=shape, spread=True)
 
 
 def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tuple[View, View]:
-    """Both operands in shapes that the operation takes."""
+    """Both operands with shapes that the operation supports."""
     wide, narrow = work.shapes[first.name], work.shapes[second.name]
     if first.last != second.last:
-        raise call.refused("only one of its operands has its channels last; permute the other one likewise")
+        raise call.refused("only one of its operands is channels-last; permute the other one in the same way")
     if first.shape == second.shape and wide == narrow:
         return first, second
     if op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1):
@@ -108,7 +108,7 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
     fits = all(1 in pair or pair[0] == pair[1] for pair in zip(wide, narrow, strict=False))
     if (wide, narrow) != (first.shape, second.shape) or not len(wide) == len(narrow) == 3 or not fits:
         raise call.refused(
-            f"give both operands the shape [C, H, W], with 1 where one is repeated; their shapes are {first.shape} and "
+            f"give both operands the shape [C, H, W], with 1 for axes to broadcast; their shapes are {first.shape} and "
             f"{second.shape}"
         )
     shape = tuple(max(pair) for pair in zip(wide, narrow, strict=True))
@@ -118,7 +118,7 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
 
 
 def _of_view(work: Work, call: Call, seen: View, constant: Constant, *, scales: bool, inverts: bool) -> View:
-    """As :func:`_affine`, of a value that may have its channels last; so has the constant then."""
+    """Like :func:`_affine`, for a value that may be channels-last; the constant then is, too."""
     if not seen.last:
         return _affine(work, call, seen.name, constant, scales=scales, inverts=inverts)
     given = over_channels(constant, seen.shape[-1])
@@ -131,12 +131,12 @@ def _of_view(work: Work, call: Call, seen: View, constant: Constant, *, scales: 
 def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> View:
     """A sum or product with one constant per channel: a BatchNorm with mean 0 and variance 1.
 
-    Behind another of its kind it continues that one, so that ``(x - mean) / std`` is one node and rounds once.
+    It is merged with a preceding one, so that ``(x - mean) / std`` is one node and rounds once.
     """
     shape = work.shapes[source]
     operand = per_channel(call, constant, shape).astype(np.float64)
     if scales and inverts and not operand.all():
-        raise call.refused(f"it divides by '{constant.name}', which holds 0")
+        raise call.refused(f"it divides by '{constant.name}', which contains 0")
     before = next(node for node in work.nodes if node.name == source) if source in work.shapes and work.nodes else None
     gamma, beta = np.ones(shape[0]), np.zeros(shape[0])
     if before is not None and before.op == "batch_norm" and before.attributes["epsilon"] == 0.0:
@@ -153,7 +153,7 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
 def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
     """A constant as one number [C] for each channel of a value of this shape."""
     array = constant.array
-    if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # as torch.ones_like makes them
+    if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # such as from torch.ones_like
         array = array[..., :1, :1]
     if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
         raise call.refused(f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}")
@@ -161,7 +161,7 @@ def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> Float
 
 
 def affine(work: Work, call: Call, source: str, gamma: FloatArray, beta: FloatArray) -> View:
-    """Every channel scaled and shifted by constants [C]."""
+    """A value with every channel scaled and shifted by constants [C]."""
     ones, zeros = np.ones_like(gamma), np.zeros_like(gamma)
     tensors: dict[str, Array] = {"gamma": gamma, "beta": beta, "mean": zeros, "variance": ones}
     return work.emit(call, "batch_norm", [source], shape=work.shapes[source], attributes={"epsilon": 0.0}, tensors=tensors)
@@ -186,7 +186,7 @@ def added(work: Work, call: Call, value: View, other: object) -> Value:
 
 
 def _beside_constant(work: Work, call: Call, sides: tuple[object, object], sign: float) -> View | None:
-    """The larger (``sign`` 1) or smaller (-1) of an activation and a constant, else None: ``c + sign * relu(sign * (x - c))``."""
+    """Maximum (``sign`` 1) or minimum (-1) with a constant: ``c + sign * relu(sign * (x - c))``; None if there is no constant."""
     given = next((constant for side in sides if (constant := work.constant(side)) is not None), None)
     if given is None:
         return None
@@ -226,7 +226,7 @@ def minimum(work: Work, call: Call) -> Value:
 
 
 def _lerp(work: Work, call: Call) -> Value:
-    """A step from one activation towards another: ``first + weight * (second - first)``."""
+    """Linear interpolation between two activations: ``first + weight * (second - first)``."""
     first, second = work.operand(call, call.source), work.operand(call, call.arguments["end"])
     way = combine(work, call, "add", second, pointwise(work, call, first, "mul_constant", -1.0))
     weight = call.arguments["weight"]

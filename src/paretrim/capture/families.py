@@ -1,6 +1,6 @@
-"""Recognises networks that are not convolutional as a whole, and names their kind in the error.
+"""Recognises whole families of networks that are not convolutional, and names the family in the error.
 
-Read operation by operation, a transformer would be refused for the axes that it permutes, which tells its users nothing.
+Checked operation by operation, a transformer would be rejected for a permutation of axes, which would not help its users.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from paretrim.capture.call import call_of, is_aten, operation_of
 from paretrim.capture.work import Work
 
 _ATTENTION = (
-    "this is attention, as in transformers, which is not supported: its products of activations have no place in the "
-    "file; take a convolutional network"
+    "this is attention, as in transformers, which is not supported: a file cannot express its products of activations; use a "
+    "convolutional network"
 )
 _RECURRENCE = (
-    "this is a recurrent layer, which is not supported: a file computes every image at once, without a state from step to step; "
-    "take a convolutional network"
+    "this is a recurrent layer, which is not supported: a file has no state from step to step; use a convolutional network"
 )
 
 _FAMILIES: Mapping[str, str] = MappingProxyType(
@@ -38,11 +37,11 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 
 _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "mm")
-"""Products of matrices; of two activations, around a softmax, they are attention written out."""
+"""Matrix products; with two activations and a softmax in between they are attention."""
 
 
 def refuse_other_families(work: Work, nodes: Iterable[FxNode]) -> None:
-    """Refuse attention and recurrence by name, before any single operation is.
+    """Reject attention and recurrence by name, before any single operation is checked.
 
     Raises:
         UnsupportedOperation: there is one; the message names its layer.

@@ -1,4 +1,4 @@
-"""What is written into a tensor that was just made, as in ``torch.zeros_like(x).add_(y)``: it might make a new one."""
+"""In-place operations on a newly made tensor, as in ``torch.zeros_like(x).add_(y)``, in their out-of-place form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMPTY = frozenset(("empty", "empty_like", "new_empty"))
 
 
 def write_into_new_ones_(graph: FxGraph) -> None:
-    """Let what overwrites a new tensor that nobody has looked at yet make a tensor itself, which later readers read instead.
+    """Replace operations that overwrite a new tensor not read before by their out-of-place form, for all later readers.
 
     Raises:
         UnsupportedOperation: random numbers are written into it.

@@ -1,4 +1,4 @@
-"""Maps whose channels were permuted to the last axis, as layers of channels-last networks take them; nothing is moved for it."""
+"""Maps whose channels were permuted to the last axis, as in channels-last networks; no data is moved for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from paretrim.capture.work import Constant, View, Work
 
 
 def as_map(work: Work, call: Call, argument: object) -> tuple[View, View]:
-    """A value [C, H, W] of the graph, and the view of it that an argument is: channels last, of one pixel, or the map itself."""
+    """A value [C, H, W] of the graph, and the argument as a view of it: channels last, a single pixel, or the map itself."""
     view = work.view(call, argument, may_be_last=True)
     if view.last:
         return View(view.name, work.shapes[view.name]), view
@@ -22,7 +22,7 @@ def as_map(work: Work, call: Call, argument: object) -> tuple[View, View]:
 
 
 def over_channels(constant: Constant, channels: int) -> Constant:
-    """A constant of one number for each channel [C] as one [C, 1, 1]; any other as it is."""
+    """A constant with one number per channel [C] as [C, 1, 1]; any other unchanged."""
     if constant.tensor.numel() != channels or constant.tensor.shape[-1] != channels:
         return constant
     return Constant(constant.name, constant.tensor.reshape(channels, 1, 1))

@@ -17,7 +17,7 @@ from paretrim.graph.types import Array, Attribute
 
 
 def around(padding: Pair) -> tuple[int, int, int, int]:
-    """Padding (top, left, bottom, right) of the same amount on opposite sides."""
+    """Symmetric padding as (top, left, bottom, right)."""
     return (padding[0], padding[1], padding[0], padding[1])
 
 
@@ -42,9 +42,9 @@ def conv2d(work: Work, call: Call) -> Value:
 
 
 def _conv1d(work: Work, call: Call) -> Value:
-    """A convolution along the channels of one pixel, as efficient channel attention has: a layer with one group per channel.
+    """A convolution along the channels of one pixel, as in efficient channel attention: a layer with one group per channel.
 
-    Every channel's k neighbours are put beside each other, where its group sees them.
+    The k neighbours of every channel are arranged next to each other, so that its group reads them.
     """
     view = work.view(call, call.source)
     path, weight = work.weight(call, call.arguments["weight"])
@@ -52,7 +52,7 @@ def _conv1d(work: Work, call: Call) -> Value:
     if len(view.shape) != 2 or view.shape[0] != 1 or weight.shape[:2] != (1, 1) or steps != {1}:
         raise call.refused(
             f"a weight of shape {weight.shape} over {view.shape}; only a convolution along the channels of one pixel [1, C] with "
-            "a weight [1, 1, k], stride and dilation 1, is known; use Conv2d"
+            "a weight [1, 1, k], stride and dilation 1, is supported; use Conv2d"
         )
     reach, count = weight.shape[2], call.shape()[1]
     padding = call.arguments["padding"]
@@ -73,7 +73,7 @@ def _conv1d(work: Work, call: Call) -> Value:
 
 
 def _linear(work: Work, call: Call) -> Value:
-    """Of a map with its channels last it is a convolution of one pixel."""
+    """A linear layer; on a channels-last map it becomes a 1x1 convolution."""
     seen = work.view(call, call.source, may_be_last=True)
     if seen.last or (len(seen.shape) > 1 and seen.plain and seen.shape[:-1] == (1,) * (len(seen.shape) - 1)):
         return _linear_over_channels(work, call)
@@ -99,13 +99,13 @@ def bias_of(work: Work, call: Call) -> dict[str, Array]:
     if call.arguments["bias"] is None:
         return {}
     bias = work.constant(call.arguments["bias"])
-    assert bias is not None, "what computes a bias from activations is refused earlier"
+    assert bias is not None, "a bias computed from activations is rejected earlier"
     return {"bias": bias.array}
 
 
 def _batch_norm(work: Work, call: Call) -> Value:
     if work.constant(call.arguments["running_mean"]) is not None:
-        call.require("training", False, "it normalises by the statistics of the batch also in eval; pass training=self.training")
+        call.require("training", False, "it uses batch statistics even in eval mode; pass training=self.training")
     call.no_effect("training")
     return normalised_by_constants(work, call)
 
@@ -115,7 +115,7 @@ def normalised_by_constants(work: Work, call: Call) -> View:
     source = work.read(call, call.source)
     mean, variance = (work.constant(call.arguments[name]) for name in ("running_mean", "running_var"))
     if mean is None or variance is None:
-        raise call.refused("it keeps no running statistics, so it cannot be folded; use track_running_stats=True")
+        raise call.refused("it has no running statistics, so it cannot be folded; use track_running_stats=True")
     call.no_effect("momentum")
     channels = mean.tensor.numel()
     gamma, beta = (work.constant(call.arguments[name]) for name in ("weight", "bias"))
@@ -125,7 +125,7 @@ def normalised_by_constants(work: Work, call: Call) -> View:
         "mean": mean.array,
         "variance": variance.array,
     }
-    # Used a second time it is a layer of its own from here on, with the same numbers.
+    # A second use becomes a separate layer from here on, with the same values.
     path = mean.name.removesuffix(".running_mean")
     epsilon = {"epsilon": call.number("eps")}
     return work.emit(call, "batch_norm", [source], shape=call.shape(), attributes=epsilon, tensors=tensors, name=path)
@@ -135,14 +135,14 @@ def _dropout(work: Work, call: Call) -> Value:
     view = work.view(call, call.source, may_be_last=True)
     source = view.name if view.plain or view.last else work.read(call, call.source)
     if call.number("p") > 0:
-        call.require("train", False, "it drops at random also in eval; use nn.Dropout, or pass training=self.training")
+        call.require("train", False, "it drops values even in eval mode; use nn.Dropout, or pass training=self.training")
     call.no_effect("train")
     made = work.emit(call, "dropout", [source], shape=work.shapes[source], attributes={"probability": call.number("p")})
     return replace(view, name=made.name) if view.last else View(made.name, view.shape)
 
 
 def _product(work: Work, call: Call) -> Value:
-    """A product with a constant matrix [in, out] is a linear layer; one of two activations is a product of maps."""
+    """A product with a constant matrix [in, out] becomes a linear layer; a product of two activations is one of maps."""
     factor = call.arguments["other" if "other" in call.arguments else "mat2"]
     constant = work.constant(factor)
     if constant is None and work.constant(call.source) is None:
@@ -158,7 +158,7 @@ def _product(work: Work, call: Call) -> Value:
 
 
 def _product_of_maps(work: Work, call: Call, factor: object) -> Value:
-    """A product of two activations [C, H, K] and [C, K, W], or [H, K] and [K, W]: those of one channel."""
+    """A product of two activations [C, H, K] and [C, K, W], or [H, K] and [K, W], which are maps of one channel."""
     first, second = work.view(call, call.source), work.view(call, factor, may_be_turned=True)
     if len(first.shape) not in (2, 3) or len(first.shape) != len(second.shape) or first.shape[:-2] != second.shape[:-2]:
         raise call.refused(f"its operands are {first.shape} and {second.shape}; {remedy(call.operation)}")
@@ -185,4 +185,4 @@ LAYERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
 )
 
 SAME = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"})
-"""Operations whose result is, in eval, their very input: what is then changed in place is changed under both names."""
+"""Operations that return their input itself in eval mode, so that a change in place affects both names."""

@@ -1,7 +1,7 @@
-"""Normalisation by statistics of the image itself, written with means, products and a power.
+"""Normalisation by statistics of the image itself, expressed with means, products and a power.
 
-No file has such an operation, so every value on the way has a grid of its own, and in 8 bits a variance that differs much from
-place to place costs accuracy, which the measured accuracy shows. BatchNorm costs nothing.
+Files have no such operation, so every intermediate value has its own grid. In 8 bits a variance that differs much between
+positions costs accuracy, which the measured accuracy shows. BatchNorm costs nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from paretrim.capture.work import Value, View, Work
 
 
 def _normalised(work: Work, call: Call, value: View, average: Callable[[View], View]) -> View:
-    """A map [C, H, W] minus its average, over the root of the average of its squares."""
+    """A map [C, H, W] minus its average, divided by the square root of its variance."""
     centred = combine(work, call, "add", value, pointwise(work, call, average(value), "mul_constant", -1.0))
     variance = average(combine(work, call, "mul", centred, centred))
     factor = pointwise(work, call, pointwise(work, call, variance, "add_constant", call.number("eps")), "power", -0.5)
@@ -30,7 +30,7 @@ def _normalised(work: Work, call: Call, value: View, average: Callable[[View], V
 
 
 def _scaled(work: Work, call: Call, value: View) -> View:
-    """Times the weight, plus the bias, where there are any."""
+    """Times the weight, plus the bias, if there are any."""
     channels = value.shape[0]
     tensors = []
     for name, number in (("weight", 1.0), ("bias", 0.0)):
@@ -41,7 +41,7 @@ def _scaled(work: Work, call: Call, value: View) -> View:
 
 
 def _layer_norm(work: Work, call: Call) -> Value:
-    """Over the channels of a map that has them last, or over a whole map or vector."""
+    """Over the channels of a channels-last map, or over a whole map or vector."""
     normalized = call.integers("normalized_shape")
     value, seen = as_map(work, call, call.source)
     if seen.last or seen.shape[:-1] == (1,) * (len(seen.shape) - 1):
@@ -52,8 +52,8 @@ def _layer_norm(work: Work, call: Call) -> Value:
         fits = normalized == seen.shape
     if not fits:
         raise call.refused(
-            f"it normalises {list(normalized)} of {list(seen.shape)}; normalise whole images, or channels that were permuted to "
-            "the last axis, or use BatchNorm"
+            f"it normalises {list(normalized)} of {list(seen.shape)}; normalise whole images, or channels permuted to the last "
+            "axis, or use BatchNorm"
         )
     made = _normalised(work, call, value, lambda given: mean(work, call, given, axes))
     return replace(seen, name=made.name)
@@ -75,7 +75,7 @@ def _group_norm(work: Work, call: Call) -> Value:
 
 
 def _instance_norm(work: Work, call: Call) -> Value:
-    """Over the pixels of a map; with running statistics it is in eval a batch norm."""
+    """Over the pixels of a map; with running statistics it is a batch norm in eval mode."""
     if not call.arguments["use_input_stats"]:
         return normalised_by_constants(work, call)
     call.no_effect("running_mean", "running_var", "momentum")
@@ -87,10 +87,10 @@ def _instance_norm(work: Work, call: Call) -> Value:
 
 def _require_map(call: Call, value: View) -> None:
     if len(value.shape) != 3:
-        raise call.refused(f"it normalises {list(value.shape)}; of such a norm only that of maps [C, H, W] is known")
+        raise call.refused(f"it normalises {list(value.shape)}; this norm is supported for maps [C, H, W] only")
 
 
 NORMS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {"layer_norm": _layer_norm, "group_norm": _group_norm, "instance_norm": _instance_norm}
 )
-"""Operations whose result is a tensor of its own."""
+"""Operations whose result is a new tensor."""

@@ -1,4 +1,4 @@
-"""Converters of operations that turn channels into the pixels of a block, and back."""
+"""Converters of operations that turn channels into blocks of pixels, and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def gathered_pixels(work: Work, call: Call, source: str, factor: Pair) -> View:
 
 
 def moved_blocks(work: Work, call: Call, view: View, order: list[int]) -> View | None:
-    """A permuted view by which blocks of pixels become channels or channels such blocks; None where it is none."""
+    """A permuted view that turns blocks of pixels into channels or channels into blocks; None for any other permutation."""
     if len(view.shape) != 5 or not view.plain:
         return None
     base, shape = work.shapes[view.name], view.shape
@@ -65,4 +65,4 @@ def _pixel_unshuffle(work: Work, call: Call) -> Value:
 PIXELS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {"pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle}
 )
-"""Operations whose result is a tensor of its own."""
+"""Operations whose result is a new tensor."""

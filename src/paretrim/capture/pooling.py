@@ -1,4 +1,4 @@
-"""Converters of pooling and of upsampling, which repeats pixels."""
+"""Converters of pooling, reductions and upsampling."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
 _MOST_REPEATED = 8
-"""How much larger than the result the least common multiple of two sizes may be."""
+"""Maximum ratio of the least common multiple of two sizes to the larger one."""
 
 
 def _window(call: Call, shape: tuple[int, ...], *, dilation: Pair) -> dict[str, Attribute]:
-    """Window attributes, with ceil mode expressed as further padding below and to the right."""
+    """Window attributes, with ceil mode expressed as additional padding at the bottom and on the right."""
     window, padding = call.pair("kernel_size"), call.pair("padding")
     stride = call.pair("stride") if call.arguments["stride"] else window
     sizes, results = shape[1:], call.shape()[1:]
     call.no_effect("ceil_mode")
-    # How far the last window reaches beyond the image; where the windows end inside it, the padding that was asked for.
+    # How far the last window reaches beyond the image; if the windows end inside it, the given padding.
     beyond = [(results[i] - 1) * stride[i] + dilation[i] * (window[i] - 1) + 1 - sizes[i] - padding[i] for i in (0, 1)]
     after = [max(beyond[i], padding[i]) for i in (0, 1)]
     return {"window": window, "stride": stride, "padding": (*padding, *after)}
@@ -88,7 +88,8 @@ def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
         return View(work.settled(call, replace(view, shape=whole)), whole), {2, 3}
     if len(view.shape) != 3 or 0 in axes or not axes:
         raise call.refused(
-            f"take the {what} over channels, height or width of maps [C, H, W]; this is over axes {sorted(axes)} of {view.shape}"
+            f"compute the {what} over channels, height or width of maps [C, H, W]; this is over axes {sorted(axes)} of "
+            f"{view.shape}"
         )
     source = work.read(call, call.source)
     return View(source, work.shapes[source]), axes
@@ -109,7 +110,7 @@ def mean_of_map(work: Work, call: Call) -> Value:
 
 
 def sum_of_map(work: Work, call: Call) -> Value:
-    """A sum is a mean times the count; over channels alone it is computed at once."""
+    """Sums, as means times the count; over channels only, directly."""
     view, axes = _reduced(work, call, "sum")
     if axes == {1}:
         return View(work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)).name, call.shape())
@@ -119,7 +120,7 @@ def sum_of_map(work: Work, call: Call) -> Value:
 
 
 def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
-    """The largest number over some axes of a map, which are kept; over channels of one half and the other until one is left."""
+    """The maximum over some axes of a map, which are kept; over channels by halving until one is left."""
     if axes & {2, 3}:
         window = tuple(view.shape[axis - 1] if axis in axes else 1 for axis in (2, 3))
         left = (view.shape[0], view.shape[1] // window[0], view.shape[2] // window[1])
@@ -133,19 +134,19 @@ def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 
 def amax_of_map(work: Work, call: Call) -> Value:
-    """The largest numbers over channels, height, width or several of them."""
+    """Maxima over channels, height, width or several of them."""
     return View(_largest(work, call, *_reduced(work, call, "largest")).name, call.shape())
 
 
 def amin_of_map(work: Work, call: Call) -> Value:
-    """The smallest numbers over channels, height, width or several of them."""
+    """Minima over channels, height, width or several of them."""
     view, axes = _reduced(work, call, "smallest")
     largest = _largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
     return View(pointwise(work, call, largest, "mul_constant", -1.0).name, call.shape())
 
 
 def extreme(over_axes: Callable[[Work, Call], Value], of_two: Callable[[Work, Call], Value]) -> Callable[[Work, Call], Value]:
-    """``max`` or ``min``: along an axis, with the places, which are not known, behind it; or of two values."""
+    """``max`` or ``min``: along an axis, without the indices that torch also returns; or of two values."""
 
     def convert(work: Work, call: Call) -> Value:
         if "other" in call.arguments:
@@ -162,8 +163,8 @@ def _adaptive_max_pool(work: Work, call: Call) -> Value:
     shape, size = work.shapes[source], call.pair("output_size")
     if min(size) < 1 or shape[1] % size[0] or shape[2] % size[1]:
         raise call.refused(
-            f"use a max pooling with the window written out, or a size that divides {list(shape[1:])}; the windows for "
-            f"{list(size)} are not all of one size"
+            f"use a max pooling with an explicit window, or a size that divides {list(shape[1:])}; the windows for "
+            f"{list(size)} differ in size"
         )
     window = (shape[1] // size[0], shape[2] // size[1])
     attributes: dict[str, Attribute] = {"window": window, "stride": window}
@@ -177,15 +178,15 @@ def _with_places(work: Work, call: Call) -> Value:
 
 
 def _avg_pool3d(work: Work, call: Call) -> Value:
-    """Means over neighbouring channels, as local response normalisation takes them; the channels are the depth."""
+    """Means over neighbouring channels, as in local response normalisation; the channels are the depth."""
     view = work.view(call, call.source)
     base, window = work.shapes[view.name], call.integers("kernel_size")
     call.no_effect("ceil_mode", "count_include_pad")  # there is no padding, and no window ends outside
     steps = {*call.integers("stride"), *(extent + 1 for extent in call.integers("padding"))}
     if view.shape != (1, *base) or not view.plain or window[1:] != (1, 1) or steps != {1}:
         raise call.refused(
-            f"use the 2d form; of pooling over depth only a window [k, 1, 1] over channels [1, C, H, W], without stride and "
-            f"padding, is known, and this is {list(window)} over {list(view.shape)}"
+            f"use the 2d form; for pooling over depth only a window [k, 1, 1] over channels [1, C, H, W], without stride and "
+            f"padding, is supported, and this is {list(window)} over {list(view.shape)}"
         )
     count = base[0] - window[0] + 1
     shares = sum(np.eye(count, base[0], offset) for offset in range(window[0])) / window[0]
@@ -196,7 +197,7 @@ def _avg_pool3d(work: Work, call: Call) -> Value:
 def _upsample_nearest(work: Work, call: Call) -> Value:
     """Repeated pixels: adaptive pooling with more windows than pixels, every window within one of them.
 
-    For a size that is near a multiple, some pixels of the least common multiple are taken.
+    If the size is not a multiple, pixels of the least common multiple are selected.
     """
     source, shape = work.read(call, call.source), call.shape()
     pairs = tuple(zip(work.shapes[source][1:], shape[1:], strict=True))
@@ -214,7 +215,7 @@ def _upsample_nearest(work: Work, call: Call) -> Value:
 
 
 def _upsample_bilinear(work: Work, call: Call) -> Value:
-    """By a whole factor r: pixels repeated, and then averaged with a triangle of 2 r - 1, which is two averages."""
+    """By an integer factor r: pixels are repeated, then averaged with a triangle of 2 r - 1 pixels, which is two averages."""
     source, shape = work.read(call, call.source), call.shape()
     view = View(source, work.shapes[source])
     if not _is_by_sizes(call, view.shape[1:], shape[1:]):
@@ -229,13 +230,13 @@ def _upsample_bilinear(work: Work, call: Call) -> Value:
     if call.arguments["align_corners"] or not whole:
         return _interpolated(work, call)
     value = work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": shape[1:]})
-    even = (2 - factors[0] % 2, 2 - factors[1] % 2)  # a window of even size has no centre, so a second one of 2 moves it back
+    even = (2 - factors[0] % 2, 2 - factors[1] % 2)  # a window of even size has no centre; one more of size 2 recentres it
     value = _smoothed(work, call, value, even, (even[0] - 1, even[1] - 1))
     return _smoothed(work, call, value, factors, ((factors[0] - 1) // 2, (factors[1] - 1) // 2))
 
 
 def _interpolated(work: Work, call: Call) -> Value:
-    """By fixed shares of rows and of columns, which are read off what torch makes of one row, or column, among zeros."""
+    """By fixed coefficients of rows and columns, which torch's results for unit rows and columns give."""
     source = work.read(call, call.source)
     value, (height, width) = View(source, work.shapes[source]), work.shapes[source][1:]
     rows = torch.eye(height, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, width)
@@ -245,7 +246,7 @@ def _interpolated(work: Work, call: Call) -> Value:
 
 
 def _is_by_sizes(call: Call, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether the operation places pixels by the sizes before and after; torch uses a factor that is given as it is."""
+    """Whether the operation derives positions from the sizes; if it is given a factor, torch uses that factor instead."""
     pixels = torch.rand(1, 1, *before, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     align = bool(call.arguments["align_corners"])
     wanted = torch.nn.functional.interpolate(pixels, size=list(after), mode="bilinear", align_corners=align)
@@ -253,7 +254,7 @@ def _is_by_sizes(call: Call, before: tuple[int, ...], after: tuple[int, ...]) ->
 
 
 def _tried(call: Call, pixels: torch.Tensor) -> torch.Tensor:
-    """What the operation makes of one map [1, 1, H, W]; all its arguments count."""
+    """The result of the operation for one map [1, 1, H, W], with all its arguments."""
     call.no_effect(*call.arguments)
     assert isinstance(call.node.target, torch._ops.OpOverload)
     found = call.node.target(pixels, *call.node.args[1:], **call.node.kwargs)
@@ -262,7 +263,7 @@ def _tried(call: Call, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _smoothed(work: Work, call: Call, value: View, window: Pair, beside: Pair) -> View:
-    """Means over a window that moves by one pixel, of the pixels inside the image."""
+    """Means over a window with stride 1, of the pixels inside the image."""
     if window == (1, 1):
         return value
     down, across = (value.shape[i + 1] + 2 * beside[i] - window[i] + 1 for i in (0, 1))

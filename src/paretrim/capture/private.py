@@ -1,7 +1,7 @@
-"""A private copy of the user's module: in eval, in float32, on the CPU, without wrappers.
+"""A private copy of the user's module: in eval mode, in float32, on the CPU, without wrappers.
 
-``copy.deepcopy`` fails on much that modules hold: a feature kept from the last forward, a lock, an open file. None of it is
-needed, so what cannot be copied is shared.
+``copy.deepcopy`` fails on many attributes of modules: a feature kept from the last forward pass, a lock, an open file. None of
+them is needed, so what cannot be copied is shared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WRAPPERS: Mapping[str, str] = MappingProxyType(
         "OptimizedModule": "_orig_mod",
     }
 )
-"""Modules that only call the module inside, and where they keep it."""
+"""Modules that only call the module inside, and the attribute that it is in."""
 
 _HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
 
@@ -42,22 +42,22 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval, in float32, on the CPU, that shares no parameter or buffer with the module.
+    """A copy in eval mode, in float32, on the CPU, that shares no parameter or buffer with the module.
 
     Raises:
-        UnsupportedOperation: it is not a module, or its weights hold no numbers yet.
+        UnsupportedOperation: it is not a module, or its weights are not initialised.
     """
     if not isinstance(module, nn.Module):
         raise UnsupportedOperation(f"the model is of type {type(module).__name__}; it must be an nn.Module")
     module = unwrapped(module)
     _require_numbers(module)
     with torch.no_grad():
-        # A layer may say itself what eval means for it, so it is asked and its flag is not set.
+        # A layer may override eval(), so call it instead of setting the flag.
         return _copied(module).eval().cpu().float()
 
 
 def reading_copy(module: nn.Module) -> nn.Module:
-    """A copy of a private copy that may run without the other noticing: it shares the parameters and nothing else."""
+    """A copy of a private copy that can run without affecting it: it shares the parameters and nothing else."""
     return _copied(module, tuple(module.parameters()))
 
 
@@ -69,18 +69,18 @@ def _require_numbers(module: nn.Module) -> None:
             place = f"{path}.{name}".removeprefix(".")
             if nn.parameter.is_lazy(tensor):
                 raise UnsupportedOperation(
-                    f"'{place}' of the model has no shape yet, as in layers named Lazy... before their first call; call the "
-                    "model on one batch first, and load its weights"
+                    f"'{place}' of the model has no shape yet, as in Lazy... layers before their first call; call the model on "
+                    "one batch first, and load its weights"
                 )
             if tensor is not None and tensor.is_meta:
                 raise UnsupportedOperation(
-                    f"'{place}' of the model is on the device 'meta', where tensors hold no numbers; call "
+                    f"'{place}' of the model is on the device 'meta', where tensors have no values; call "
                     "model.to_empty(device='cpu') and load its weights"
                 )
 
 
 def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
-    """Every module new, every tensor new, everything else deeply copied where it can be."""
+    """A copy with new modules and tensors, and deep copies of everything else that can be copied."""
     memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     parts = _of_python(module, memo)
     for part in parts:
@@ -98,7 +98,7 @@ def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
 
 
 def _of_python(module: nn.Module, memo: dict[int, object]) -> list[nn.Module]:
-    """The modules inside that are no TorchScript, which is copied as a whole."""
+    """The modules inside that are not TorchScript; TorchScript modules are copied as a whole."""
     if id(module) in memo:
         return []
     if isinstance(module, torch.jit.ScriptModule):
@@ -114,22 +114,22 @@ def _like(tensor: Tensor) -> Tensor:
 
 
 def _attribute(name: str, value: object, memo: dict[int, object]) -> object:
-    """A copy of an attribute, or the attribute itself where it has none."""
+    """A copy of an attribute, or the attribute itself if it cannot be copied."""
     if name in _HELD_BY_MODULES:
         assert isinstance(value, dict)
         return type(value)((key, memo.get(id(item), item)) for key, item in value.items())
     _detach_all(value, memo)
-    tried: ChainMap[int, object] = ChainMap({}, memo)  # not a copy of all that was copied so far, for every attribute
+    tried: ChainMap[int, object] = ChainMap({}, memo)  # so that a failed attempt does not change memo
     try:
         copied = copy.deepcopy(value, cast(dict[int, object], tried))
-    except Exception:  # anything may go wrong in the copying code of somebody's class
+    except Exception:  # the copying code of a user's class may raise anything
         return value
     memo.update(tried.maps[0])
     return copied
 
 
 def _detach_all(value: object, memo: dict[int, object], depth: int = 4) -> None:
-    """Give computed tensors, and what threads wait for, within plain containers something to be copied to."""
+    """Register copies of computed tensors, and locks, which deepcopy cannot copy, within plain containers in ``memo``."""
     if id(value) in memo:
         return
     if isinstance(value, Tensor):

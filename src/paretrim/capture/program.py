@@ -1,4 +1,4 @@
-"""The program of a module: its ATen operations in one list, with nothing nested in them."""
+"""The program of a module: its ATen operations as one flat list."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
 
 _GUARDS = ("data-dependent", "Constraints violated", "unbacked")
-"""What torch.export says where a decision or a size depends on the images or on how many there are."""
+"""Texts in errors of torch.export if control flow or a size depends on the images or the batch size."""
 
 _DATA = "fake tensor in the exported program constant"
-"""What torch.export says where the ``.data`` of an activation is read."""
+"""Text in errors of torch.export if the ``.data`` of an activation is read."""
 
 _CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
 
@@ -47,10 +47,10 @@ class Program:
     """The operations of a module.
 
     Attributes:
-        module: they are in its graph.
-        tensors: name and value of every input of the graph that is a parameter, a buffer or a constant; the others are images.
-        signature: tells what the outputs of the graph are.
-        results: name of everything that the module returns, from the keys of its dictionaries and the places in its tuples.
+        module: its graph has the operations. tensors: name and value of every input of the graph that is a parameter, buffer or
+        constant; the other input is the images.
+        signature: the kinds of the graph's outputs.
+        results: name of everything that the module returns, from the keys of dictionaries and the positions in tuples.
     """
 
     module: GraphModule
@@ -60,19 +60,19 @@ class Program:
 
 
 def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
-    """Export a private copy with a free batch. Blocks like ``torch.no_grad()`` are opened: their operations are in the list.
+    """Export a private copy with a free batch size. Blocks such as ``torch.no_grad()`` are inlined.
 
-    The copy itself does not run.
+    The copy itself is not run.
 
     Raises:
-        UnsupportedOperation: torch cannot export it, or it holds control flow.
+        UnsupportedOperation: torch cannot export it, or it contains control flow.
     """
     private = open_scripts(reading_copy(module))
     norms = make_norms_opaque(private)
     with silence(), refusing_to_end(module), only_what_is_needed():
         try:
             exported = _export(private, shape)
-        except Exception:  # the export without shortcuts gives the message
+        except Exception:  # exporting again without shortcuts gives the error message
             exported = None
     if exported is None:
         exported, norms = _exported(open_scripts(reading_copy(module)), shape), {}
@@ -100,7 +100,7 @@ def _result_names(spec: TreeSpec | None) -> tuple[str, ...]:
 def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     batch = {0: torch.export.Dim("batch", min=1)}
     sizes = ((batch,),) if _is_variadic(module) else (batch,)
-    with torch.no_grad():  # as the network will run: it may ask whether gradients are on
+    with torch.no_grad():  # as it will run: the network may check whether gradients are enabled
         return torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=sizes)
 
 
@@ -114,20 +114,20 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             raise UnsupportedOperation(
                 f"memory ran out while {type(module).__name__} was captured; free some, or raise the limit of this process"
             ) from error
-        except Exception as error:  # torch.export raises dozens of kinds; the first line says what it met
+        except Exception as error:  # torch.export raises dozens of types; the first line has the reason
             text = str(error)
             first = next(iter(text.strip().splitlines()), type(error).__name__).rstrip(". ")
             lines = _LINE.findall(text)
             place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
             hint = ""
             if not _runs(module, torch.zeros(2, *shape)):
-                hint = ". It fails on 2 such images in any case: other image sizes and fixed batch sizes are the usual causes"
+                hint = ". It also fails when run on 2 such images: other image sizes and fixed batch sizes are the usual causes"
             elif _DATA in text:
-                first, hint = "it reads the .data of an activation", "; use .detach(), which shares the memory just as .data does"
+                first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
             if any(isinstance(part, ScriptModule) for part in module.modules()):
-                hint += f". If a layer in TorchScript is the cause, {INSTEAD_OF_SCRIPTS}"
+                hint += f". If a TorchScript layer is the cause, {INSTEAD_OF_SCRIPTS}"
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
                 f"free batch size: {first}{place}{hint}"
@@ -144,21 +144,21 @@ def _runs(module: nn.Module, images: torch.Tensor) -> bool:
 
 
 def _is_variadic(module: nn.Module) -> bool:
-    """Whether ``forward`` takes its image among ``*args``."""
+    """Whether ``forward`` takes its image as part of ``*args``."""
     first = next(iter(inspect.signature(module.forward).parameters.values()), None)
     return first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
 
 
 @contextlib.contextmanager
 def captured_flags() -> Iterator[None]:
-    """Let ``torch.compiler.is_compiling()`` and ``is_exporting()`` answer as they do while a module is captured."""
+    """Make ``torch.compiler.is_compiling()`` and ``is_exporting()`` return what they return during capture."""
     with _compiling_state_context():
         yield
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Silence torch's warnings, log and print-outs of whole programs: what matters of them is in the error."""
+    """Silence torch's warnings, logs and printed programs: the error has the relevant part."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -171,37 +171,37 @@ def silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def refusing_to_end(module: nn.Module) -> Iterator[None]:
-    """Make an error of a module that ends the program, as with ``sys.exit``; Ctrl-C stays what it is."""
+    """Turn ``sys.exit`` and the like in a module's code into an error; Ctrl-C passes through."""
     try:
         yield
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as end:
         raise UnsupportedOperation(
-            f"the code of {type(module).__name__} ended the program while it was captured ({reason_of(end)}); take sys.exit out"
-            " of its forward"
+            f"the code of {type(module).__name__} ended the program while it was captured ({reason_of(end)}); remove sys.exit "
+            "from its forward"
         ) from end
 
 
 def _inline(owner: GraphModule) -> None:
-    """Put the operations of nested graphs in the place of the block that holds them."""
+    """Replace blocks with nested graphs by the operations of these graphs."""
     for node in list(owner.graph.nodes):
         if node.op != "call_function" or not isinstance(node.target, torch._ops.HigherOrderOperator):
             continue
         name = str(node.target)
         if name in _CONTROL_FLOW:
             raise UnsupportedOperation(
-                f"the network decides with torch's '{name}' while it runs, and a file holds one fixed list of operations; write "
-                "the branch that is taken in eval without it"
+                f"the network branches or loops at run time with torch's '{name}', but a file is one fixed list of operations; "
+                "write the branch that is taken in eval mode without it"
             )
         nested = [item for item in node.args if isinstance(item, FxNode) and item.op == "get_attr"]
         if name == "wrap_with_autocast" and node.args[0] == "cpu" and node.args[2]:
             raise UnsupportedOperation(
-                f"the network computes in {node.args[1]} inside torch.autocast, and is captured in float32; enter autocast "
-                "around the call of the network, not inside"
+                f"the network computes in {node.args[1]} inside torch.autocast, but is captured in float32; use autocast "
+                "around the call of the network, not inside it"
             )
         if len(nested) != 1 or not isinstance(inner := owner.get_submodule(str(nested[0].target)), GraphModule):
-            raise UnsupportedOperation(f"the network uses torch's '{name}', which is not known; write its operations out")
+            raise UnsupportedOperation(f"the network uses torch's '{name}', which is not supported; write its operations out")
         _inline(inner)
         given = node.args[node.args.index(nested[0]) + 1 :]
         _replace(owner.graph, node, inner, given)
@@ -209,7 +209,7 @@ def _inline(owner: GraphModule) -> None:
 
 
 def _replace(graph: FxGraph, node: FxNode, inner: GraphModule, given: tuple[object, ...]) -> None:
-    """Copy a nested graph in front of the block, and let those who read the block's results read the copies."""
+    """Copy a nested graph in front of its block, and redirect the users of the block's results to the copies."""
     inputs = [item for item in inner.graph.nodes if item.op == "placeholder"]
     copies: dict[FxNode, FxNode] = {}
     for placeholder, value in zip(inputs, given, strict=True):

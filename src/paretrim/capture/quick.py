@@ -1,8 +1,8 @@
 """Makes the export of a large network faster, without changing its program.
 
-Most of the time of an export is spent on one tensor after the other. A BatchNorm has five, and torch writes each of them out as a
-dozen operations before it knows the shape of the result, which is that of the input. So plain ones are traced as one operation
-without tensors, and afterwards put back as what they are. Whatever goes wrong on the way, the export is done again without.
+Most of the time of an export is spent on single tensors. A BatchNorm has five, and torch decomposes each BatchNorm into a dozen
+operations before it knows the shape of the result, which is that of the input. So plain BatchNorms are traced as one operation
+without tensors and restored afterwards. If anything goes wrong, the export is repeated without this shortcut.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _STACK_TRACES = "do_not_emit_stack_traces"
 
 
 class UnusualUse(Exception):
-    """A BatchNorm is used in another way than being called in eval; never shown to a user."""
+    """A BatchNorm is used in other ways than being called in eval mode; never shown to a user."""
 
 
 class OpaqueNorm(nn.BatchNorm2d):
-    """A BatchNorm in eval that is traced as one operation; its tensors are out of reach."""
+    """A BatchNorm in eval mode that is traced as one operation; its tensors cannot be accessed."""
 
     path: str
     held: Mapping[str, Tensor]
@@ -51,7 +51,7 @@ class OpaqueNorm(nn.BatchNorm2d):
 
 
 def make_norms_opaque(module: nn.Module) -> dict[str, OpaqueNorm]:
-    """Turn every plain BatchNorm inside into one operation, in place; they are returned by their paths."""
+    """Replace every plain BatchNorm inside by one operation, in place; returns them by their paths."""
     norms = {path: part for path, part in module.named_modules() if path and _is_plain(part)}
     opaque: dict[str, OpaqueNorm] = {}
     for path, norm in norms.items():
@@ -64,7 +64,7 @@ def make_norms_opaque(module: nn.Module) -> dict[str, OpaqueNorm]:
 
 
 def _is_plain(part: nn.Module) -> bool:
-    """Whether it is a BatchNorm as torch makes it, in eval, with all its tensors and nothing in their place."""
+    """Whether it is torch's own BatchNorm, in eval mode, with all its tensors and no overrides."""
     if type(part) is not nn.BatchNorm2d or part.training or "forward" in part.__dict__:
         return False
     whole = all(tensor is not None for tensor in (*part._parameters.values(), *part._buffers.values()))
@@ -72,7 +72,7 @@ def _is_plain(part: nn.Module) -> bool:
 
 
 def put_norms_back(program: GraphModule, norms: Mapping[str, OpaqueNorm]) -> dict[FxNode, tuple[str, Tensor]]:
-    """Let the operations of a program be ``aten.batch_norm`` again; returns the name and tensor of every input added for that."""
+    """Restore ``aten.batch_norm`` operations in a program; returns the name and tensor of every input added for that."""
     graph, added = program.graph, dict[FxNode, tuple[str, Tensor]]()
     inputs: dict[str, list[FxNode]] = {}
     for node in graph.find_nodes(op="call_function", target=torch.ops.paretrim.batch_norm.default):
@@ -96,7 +96,7 @@ def _input(graph: fx.Graph, name: str, tensor: Tensor, added: dict[FxNode, tuple
 
 @contextmanager
 def only_what_is_needed() -> Iterator[None]:
-    """While inside, torch notes no stack trace for an operation and compiles no program, and Python looks for no garbage."""
+    """Within the context, torch records no stack traces and compiles no programs, and garbage collection is off."""
     before, collecting = vars(fx.config).get(_STACK_TRACES, False), gc.isenabled()
     gc.disable()
     setattr(fx.config, _STACK_TRACES, True)

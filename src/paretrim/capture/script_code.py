@@ -1,4 +1,4 @@
-"""Runs the code that TorchScript keeps of a method, statement by statement."""
+"""Runs the code that TorchScript stores for a method, statement by statement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretrim.errors import UnsupportedOperation
 def _attribute(owner: object, name: str) -> object:
     """An attribute of a layer or of a collection of functions; values have none in TorchScript."""
     if type(owner).__module__ in ("builtins", "torch"):
-        raise UnsupportedOperation(f"a scripted layer holds the attribute '{name}' of a value, which is not known")
+        raise UnsupportedOperation(f"a scripted layer reads the attribute '{name}' of a value, which is not supported")
     return getattr(owner, name)
 
 
@@ -21,25 +21,25 @@ _BUILTIN: Mapping[str, Callable[..., object]] = MappingProxyType(
 )
 
 _OF_TYPES = ("annotate", "unchecked_cast")
-"""They tell the type of their second argument."""
+"""They only state the type of their second argument."""
 
 Names = MutableMapping[str, object]
 
 
 def run(code: str, given: Sequence[object], names: Mapping[str, object]) -> object:
-    """What the method written in ``code`` returns for arguments in order; ``names`` are those it may use.
+    """The return value of the method in ``code`` for positional arguments; ``names`` are the globals that it may use.
 
     Raises:
-        UnsupportedOperation: it holds a construct that is not known.
+        UnsupportedOperation: it contains an unsupported construct.
     """
     function = ast.parse(code).body[0]
     assert isinstance(function, ast.FunctionDef)
     arguments = [argument.arg for argument in function.args.args]
-    return _carried_out(function.body, {**_BUILTIN, **names, **dict(zip(arguments, given, strict=True))})[1]
+    return _execute(function.body, {**_BUILTIN, **names, **dict(zip(arguments, given, strict=True))})[1]
 
 
-def _carried_out(statements: Sequence[ast.stmt], names: Names) -> tuple[bool, object]:
-    """Whether statements end in a ``return``, and of what."""
+def _execute(statements: Sequence[ast.stmt], names: Names) -> tuple[bool, object]:
+    """Execute statements; returns whether they ended in a ``return``, and its value."""
     for statement in statements:
         match statement:
             case ast.Return(value):
@@ -49,17 +49,17 @@ def _carried_out(statements: Sequence[ast.stmt], names: Names) -> tuple[bool, ob
             case ast.AnnAssign(target, _, ast.expr() as value):
                 _assign(target, _value(value, names), names)
             case ast.If(test, body, orelse):
-                done = _carried_out(body if _value(test, names) else orelse, names)
+                done = _execute(body if _value(test, names) else orelse, names)
                 if done[0]:
                     return done
             case ast.For(target, iterable, body):
                 for item in _value(iterable, names):  # type: ignore[attr-defined]
                     _assign(target, item, names)
-                    if (done := _carried_out(body, names))[0]:
+                    if (done := _execute(body, names))[0]:
                         return done
             case ast.While(test, body):
                 while _value(test, names):
-                    if (done := _carried_out(body, names))[0]:
+                    if (done := _execute(body, names))[0]:
                         return done
             case ast.Expr(value):
                 _value(value, names)
@@ -111,4 +111,4 @@ def _value(expression: ast.expr, names: Names) -> object:
 
 
 def _unknown(part: ast.AST) -> UnsupportedOperation:
-    return UnsupportedOperation(f"a scripted layer holds '{ast.unparse(part)}', which is not known")
+    return UnsupportedOperation(f"a scripted layer contains '{ast.unparse(part)}', which is not supported")

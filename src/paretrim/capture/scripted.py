@@ -1,4 +1,4 @@
-"""Opens layers in TorchScript: the code that TorchScript keeps of them is run as Python."""
+"""Opens TorchScript layers: runs the code that TorchScript stores for them as Python."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _OF_NUMBERS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "list": list,
     }
 )
-"""What TorchScript writes as functions of torch where no tensor is given."""
+"""Functions that TorchScript writes as functions of torch even without tensors."""
 
 
 INSTEAD_OF_SCRIPTS = (
-    "build the network with the module that the TorchScript was made from, and load the weights into that with load_state_dict"
+    "build the network with the module that the TorchScript was made from, and load the weights into it with load_state_dict"
 )
 
 
 class ScriptModule(nn.Module):
-    """A scripted layer as a module of Python, with the same parameters, buffers and layers inside."""
+    """A scripted layer as a Python module, with the same parameters, buffers and submodules."""
 
     def __init__(self, scripted: torch.jit.ScriptModule) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class ScriptModule(nn.Module):
             assert isinstance(child, torch.jit.ScriptModule)
             self.add_module(name, ScriptModule(child))
         self.scripted = scripted._c
-        self.training = self.scripted.hasattr("training") and bool(self.scripted.getattr("training"))  # a frozen one has none
+        self.training = self.scripted.hasattr("training") and bool(self.scripted.getattr("training"))  # frozen ones have none
 
     def forward(self, *args: object) -> object:
-        """What the code computes."""
+        """Run the code of ``forward``."""
         return _method(self, "forward")(*args)
 
 
 def open_scripts(module: nn.Module) -> nn.Module:
-    """The module with every scripted layer opened; layers inside are exchanged in place."""
+    """The module with every scripted layer opened; submodules are replaced in place."""
     if isinstance(module, torch.jit.ScriptModule):
         return ScriptModule(module)
     for name, child in module.named_children():
@@ -71,7 +71,7 @@ def open_scripts(module: nn.Module) -> nn.Module:
 
 
 def _method(owner: ScriptModule, name: str) -> Callable[..., object]:
-    """A method of a scripted layer as a function of Python."""
+    """A method of a scripted layer as a Python function."""
     code, constants = owner.scripted._get_method(name).code_with_constants
     names: dict[str, object] = {
         "torch": _Functions(),
@@ -83,7 +83,7 @@ def _method(owner: ScriptModule, name: str) -> Callable[..., object]:
 
 
 class _Self:
-    """A scripted layer as its code sees it."""
+    """The ``self`` of a scripted layer's code."""
 
     def __init__(self, owner: ScriptModule) -> None:
         self._owner = owner
@@ -104,14 +104,14 @@ class _Self:
 
 
 class _Functions:
-    """The functions of torch under the names that TorchScript gives them."""
+    """The functions of torch by their names in TorchScript."""
 
     def __getattr__(self, name: str) -> _Function:
         return _Function(name)
 
 
 class _Function:
-    """One of them: of numbers Python's own, of tensors ATen's."""
+    """One of them: Python's for numbers, ATen's for tensors."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -124,14 +124,14 @@ class _Function:
         if name == "size":
             shape = list(args[0].shape)  # type: ignore[attr-defined]
             return shape if len(args) == 1 else shape[operator.index(args[1])]  # type: ignore[arg-type]
-        if name == "_convolution" and not args[6]:  # what a traced layer calls
+        if name == "_convolution" and not args[6]:  # called by traced layers
             images, weight, bias, stride, padding, dilation, _, _, groups = args[:9]
             return torch.ops.aten.conv2d(images, weight, bias, stride, padding, dilation, groups)
         return getattr(torch.ops.aten, name)(*args, **keywords)
 
 
 class _Path:
-    """A function in Python that a script was made with, by its path."""
+    """A Python function that a script calls, by its path."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
@@ -143,7 +143,7 @@ class _Path:
         if self._names[:3] != ("torch", "nn", "functional"):
             path = ".".join(self._names)
             raise UnsupportedOperation(
-                f"a scripted layer calls the function '{path}', whose code it does not keep; {INSTEAD_OF_SCRIPTS}"
+                f"a scripted layer calls the function '{path}', whose code it does not contain; {INSTEAD_OF_SCRIPTS}"
             )
         return getattr(F, self._names[-1])(*args, **keywords)
 

@@ -1,6 +1,6 @@
-"""Converters of operations that stack whole maps, choose between them and take them apart again.
+"""Converters of operations that stack whole maps, select from them and split them again.
 
-Maps [P, C, H, W] stacked for selective kernels or split attention lie in one value of P * C channels: nothing is moved.
+Maps [P, C, H, W] stacked for selective kernels or split attention are one value of P * C channels, so no data is moved.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _stack(work: Work, call: Call) -> Value:
     shape, parts = call.shape(), call.arguments["tensors"]
     if call.integer("dim") % (len(shape) + 1) != 1 or len(shape) not in (3, 4) or not isinstance(parts, list | tuple):
         raise call.refused(
-            f"stacking along axis {call.arguments['dim']} to {shape}; only maps [C, H, W] are stacked, along axis 1"
+            f"stacking along axis {call.arguments['dim']} to {shape}; only maps [C, H, W] can be stacked, along axis 1"
         )
     each = (math.prod(shape[1:-2]), *shape[-2:])  # planes [H, W] are maps of one channel
     names = [work.settled(call, replace(work.view(call, part), shape=each)) for part in parts]
@@ -36,7 +36,7 @@ def _part(work: Work, call: Call, view: View, index: int) -> View:
     """The ``index``-th of the maps stacked in a value."""
     base, count = work.shapes[view.name], view.shape[0]
     if not view.plain or base[0] % count:
-        raise call.refused(f"a value of shape {base} seen as {view.shape} has no {count} equal parts along its channels")
+        raise call.refused(f"a value of shape {base} read as {view.shape} cannot be split into {count} equal parts of channels")
     run = base[0] // count
     return View(cut(work, call, view.name, 0, start=index * run, stop=(index + 1) * run, step=1).name, view.shape[1:])
 
@@ -49,7 +49,7 @@ def _outside(work: Work, call: Call, view: View) -> View:
 
 
 def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], View], *, mean: bool = False) -> _Converter:
-    """What reduces stacked maps (axis 1 of [P, C, H, W]) to one, two at a time; other axes are those of a map."""
+    """A reduction over stacked maps (axis 1 of [P, C, H, W]), two at a time, or over the axes of a single map."""
 
     def convert(work: Work, call: Call) -> Value:
         view = work.view(call, call.source)
@@ -75,14 +75,14 @@ def _added(work: Work, call: Call, first: View, second: View) -> View:
 
 
 def _softmax(work: Work, call: Call) -> Value:
-    """At the end of the network nothing; a choice between two is a sigmoid of their difference."""
+    """Omitted at the end of the network; between two alternatives it is a sigmoid of their difference."""
     view = work.view(call, call.source)
     call.no_effect("dtype")
     if len(view.shape) == 1 and call.integer("dim") % 2 == 1 and ends(call.node):
         if work.returned > 1:
             raise call.refused(
-                f"{call.operation} at the end of one of {work.returned} outputs; return what it is computed from, and apply it "
-                "to what the deployed file returns"
+                f"{call.operation} at the end of one of {work.returned} outputs; return its input, and apply it to the output of "
+                "the deployed file"
             )
         work.left_out.append(call.node)
         return view
@@ -93,8 +93,8 @@ def _softmax(work: Work, call: Call) -> Value:
         or len(view.shape) == 1
     ):
         raise call.refused(
-            f"{call.operation} over axis {call.arguments['dim']} of {view.shape}; only that over two alternatives (axis 1 of "
-            "[2, ...]) is known, and that over the classes at the end"
+            f"{call.operation} over axis {call.arguments['dim']} of {view.shape}; only softmax over two alternatives (axis 1 of "
+            "[2, ...]), and over the classes at the end, is supported"
         )
     first, second = (_part(work, call, view, index) for index in range(2))
     difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
@@ -104,7 +104,7 @@ def _softmax(work: Work, call: Call) -> Value:
 
 
 def ends(node: FxNode) -> bool:
-    """Whether nothing between a value and the network's result changes the order of the classes."""
+    """Whether nothing between a value and the network's output changes the order of the classes."""
     return all(
         user.op == "output" or (operation_of(user) in ("log", "detach", "alias", "clone", "contiguous") and ends(user))
         for user in node.users
@@ -112,7 +112,7 @@ def ends(node: FxNode) -> bool:
 
 
 def _log(work: Work, call: Call) -> Value:
-    """The logarithm of a softmax that was left out at the end is left out too."""
+    """The logarithm of a softmax that is omitted at the end is omitted too."""
     source = call.source
     if isinstance(source, FxNode) and source in work.left_out:
         work.left_out.append(call.node)
@@ -124,7 +124,7 @@ def _select(work: Work, call: Call) -> Value:
     view, index = work.view(call, call.source), call.integer("index")
     axis = call.integer("dim") % (len(view.shape) + 1) - 1
     if axis < 0:
-        raise call.refused("one image is selected; every image must be computed alike")
+        raise call.refused("it selects one image of a batch; every image must be computed alike")
     index %= view.shape[axis]
     if axis == 0:
         return _part(work, call, view, index)
@@ -145,7 +145,7 @@ STACKED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "log": _log,
     }
 )
-"""Operations whose result is a tensor of its own."""
+"""Operations whose result is a new tensor."""
 
 PARTS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType({"select": _select})
-"""Operations whose result lies in the memory of their input."""
+"""Operations whose result shares the memory of their input."""

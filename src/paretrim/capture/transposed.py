@@ -1,9 +1,9 @@
-"""Transposed convolution, written as an ordinary one whose channels then become pixels.
+"""Transposed convolution, expressed as an ordinary convolution whose channels become pixels.
 
-With stride s, the results at every s-th place are sums over the same inputs, with every s-th weight of the kernel. So one
-convolution in steps of 1 makes s * s channels of each, one for every place in a block, and ``pixel_shuffle`` puts them there.
-Where s does not divide the kernel, the kernels of some places are shorter: their missing weights are 0 at first. So are those
-between the weights of a dilated kernel.
+With stride s, the results at every s-th position are sums over the same inputs, with every s-th weight of the kernel. So one
+convolution with stride 1 computes s * s channels for each, one per position in a block, and ``pixel_shuffle`` moves them there.
+If s does not divide the kernel size, the kernels of some positions are shorter: their missing weights are initially 0. So are
+those between the weights of a dilated kernel.
 
 Source: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, section 2.
 """
@@ -26,7 +26,7 @@ from paretrim.graph.types import Array, Attribute, FloatArray
 
 @dataclass(frozen=True)
 class _Side:
-    """One axis of a transposed convolution: ``extent`` numbers come in, ``results`` come out."""
+    """One axis of a transposed convolution: ``extent`` inputs, ``results`` outputs."""
 
     extent: int
     results: int
@@ -36,12 +36,12 @@ class _Side:
 
     @property
     def reach(self) -> int:
-        """How many inputs a result is a sum over, at most."""
+        """The largest number of inputs in the sum of a result."""
         return -(-self.kernel // self.stride)
 
     @property
     def first(self) -> int:
-        """The first block of which a result is wanted."""
+        """The first block that contains a result."""
         return self.padding // self.stride
 
     @property
@@ -51,23 +51,23 @@ class _Side:
 
     @property
     def before(self) -> int:
-        """Zeros in front of the input; below 0 what is cut off there."""
+        """Zeros to pad before the input; negative: inputs to cut off."""
         return self.reach - 1 - self.first
 
     @property
     def after(self) -> int:
-        """Zeros behind it, likewise."""
+        """The same after the input."""
         return self.last - (self.extent - 1)
 
     @property
     def start(self) -> int:
-        """Where the results begin in their first block."""
+        """The position of the first result in its block."""
         return self.padding - self.first * self.stride
 
 
 def _conv_transpose2d(work: Work, call: Call) -> Value:
     source = work.read(call, call.source)
-    call.no_effect("output_padding")  # the shape of the result says it
+    call.no_effect("output_padding")  # the shape of the result includes it
     groups, factor = call.integer("groups"), call.pair("stride")
     path, undilated = work.weight(call, call.arguments["weight"])
     given = _dilated(undilated, call.pair("dilation"))
@@ -104,7 +104,7 @@ def _dilated(weight: FloatArray, dilation: Pair) -> FloatArray:
 
 
 def _one_for_every_place(weight: FloatArray, sides: list[_Side], groups: int) -> FloatArray:
-    """Kernels [Ci, Co / g, k, l] as those of the convolution, [Co * r * s, Ci / g, ceil(k / r), ceil(l / s)]."""
+    """Kernels [Ci, Co / g, k, l] as kernels of the convolution, [Co * r * s, Ci / g, ceil(k / r), ceil(l / s)]."""
     inputs, outputs = weight.shape[:2]
     (rows, down), (columns, across) = ((side.reach, side.stride) for side in sides)
     turned = weight.reshape(groups, inputs // groups, *weight.shape[1:]).swapaxes(1, 2)

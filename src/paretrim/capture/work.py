@@ -17,12 +17,12 @@ from paretrim.graph.types import Array, Attribute, FloatArray, Node, ValueType
 
 @dataclass(frozen=True)
 class View:
-    """A value of the graph seen under another shape (without the batch), not yet written down as a node.
+    """A value of the graph with another shape (without the batch) that is not yet a node.
 
-    ``shuffled`` is the number of groups once axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
-    bottom, right) with minus infinity, already part of ``shape``. ``spread`` says that the value, whose extents are those of
-    ``shape`` or 1, is repeated to ``shape``. ``turned`` says that its last two axes have changed places, and
-    ``last`` that the channels of a map [C, H, W] come last.
+    ``shuffled`` is the number of groups if axes (groups, C/groups) have been swapped. ``never_wins`` is padding (top, left,
+    bottom, right) with minus infinity, already part of ``shape``. ``spread`` says that the value, whose sizes are those of
+    ``shape`` or 1, is broadcast to ``shape``. ``turned`` says that its last two axes are swapped, and ``last`` that the channels
+    of a map [C, H, W] come last.
     """
 
     name: str
@@ -35,7 +35,7 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Whether it holds the numbers of the value in the order of memory, and nothing else."""
+        """Whether it has exactly the elements of the value, in memory order."""
         return not (self.shuffled or any(self.never_wins) or self.spread or self.turned or self.last)
 
 
@@ -44,19 +44,19 @@ Value = View | tuple[View, ...]
 
 @dataclass(frozen=True)
 class Constant:
-    """A parameter or buffer of the module, or a tensor made from such, which then has the name of its first."""
+    """A parameter or buffer of the module, or a tensor computed from several, with the name of the first."""
 
     name: str
     tensor: torch.Tensor
 
     @property
     def memory(self) -> int:
-        """Where its numbers lie: two that share memory have the same."""
+        """Address of its storage: the same for constants that share memory."""
         return self.tensor.untyped_storage().data_ptr()
 
     @property
     def array(self) -> FloatArray:
-        """Its numbers in float32, in the memory of the private module, which is not written to, if they lie there in order."""
+        """Its values in float32; shares the memory of the private module, which is never written, if it is contiguous."""
         found = self.tensor.detach().to(torch.float32).cpu()
         numbers: FloatArray = found.numpy()
         return numbers if found.is_contiguous() else np.array(numbers)
@@ -64,20 +64,20 @@ class Constant:
 
 @dataclass
 class Work:
-    """Nodes so far, and what each value of the exported program has become.
+    """The graph under construction, and the graph value for each value of the exported program.
 
     Attributes:
-        constants: parameters and buffers by their placeholder, and what is computed from them alone.
+        constants: parameters and buffers by their placeholder, and values computed only from them.
         nodes: the graph so far.
         shapes: of every value of the graph.
-        known: what a value of the program is in the graph.
+        known: the graph value for a value of the program.
         memory: for every value of the program, the values that share its memory; in-place operations change them all.
         tensors: for every value of the program, the values that are the same tensor under another name.
         changed: memory of constants that the network changes while it runs.
-        owners: for every weight, the parts of it that layers have.
-        repeated: weights that several layers of the graph have, each a copy of its own.
-        left_out: operations at the end of the network that change no class, and are not written down.
-        returned: how many values the network returns.
+        owners: for every weight, the parts of it that layers use.
+        repeated: weights that several layers of the graph use; each layer has a copy.
+        left_out: operations at the end of the network that do not change the class and are not in the graph.
+        returned: number of values that the network returns.
     """
 
     constants: dict[FxNode, Constant]
@@ -103,7 +103,7 @@ class Work:
         tensors: Mapping[str, Array] | None = None,
         name: str = "",
     ) -> View:
-        """Add a node and return its value; it is called ``name``, or after its layer and operation."""
+        """Add a node and return its value; its name is ``name``, or that of its layer and operation."""
         wanted = printable(name or f"{call.layer}.{op}".removeprefix("."))
         unique, count = wanted, 2
         while unique in self.shapes:
@@ -115,32 +115,32 @@ class Work:
         return View(unique, shape)
 
     def view(self, call: Call, argument: object, *, may_be_turned: bool = False, may_be_last: bool = False) -> View:
-        """The value behind an argument, which must be an activation."""
+        """The value of an argument, which must be an activation."""
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
         if (constant := self.constant(argument)) is not None:
             raise call.refused(
-                f"'{constant.name}' is the same for every image, and is used like an activation; a parameter, buffer or other "
-                "fixed tensor can be a weight, or one number per channel in a sum, product, maximum or minimum, but no channels "
-                "of its own beside those of the image, like the coordinates of CoordConv"
+                f"'{constant.name}' is the same for every image but is used like an activation; a parameter, buffer or other "
+                "constant tensor can be a weight, or one number per channel in a sum, product, maximum or minimum, but not "
+                "additional channels beside those of the image, like the coordinates of CoordConv"
             )
         if not isinstance(value, View):
             raise call.refused(f"its argument {argument} is not an activation of the network")
         if value.turned and not may_be_turned:
             raise call.refused(
-                "it reads a transposed map; only the second operand of a matrix product may be transposed, so transpose it right "
-                "before the product"
+                "it reads a transposed map; only the second operand of a matrix product may be transposed, directly before the "
+                "product"
             )
         if value.last and not may_be_last:
             raise call.refused(
-                "it reads a map whose channels come last; layer norm, a linear layer, functions of one value, sums and products "
-                "do, and for others permute the channels back in front"
+                "it reads a channels-last map, which only layer norm, linear layers, unary functions, sums and products can; "
+                "permute the channels back to the front"
             )
         if value.spread and isinstance(argument, FxNode):
             value = self.known[argument] = self._settled(call, value)
         return value
 
     def read(self, call: Call, argument: object) -> str:
-        """Name of the value behind an argument, with a pending view written down as a node."""
+        """Name of the value of an argument; a pending view becomes a node."""
         view = self.view(call, argument)
         settled = self._settled(call, view)
         if settled != view and isinstance(argument, FxNode):
@@ -148,9 +148,9 @@ class Work:
         return settled.name
 
     def elements(self, call: Call, argument: object) -> View:
-        """The value behind an argument for an operation that treats every number by itself.
+        """The value of an argument for an elementwise operation.
 
-        As :meth:`read`, but it may keep a shape that no node has, such as maps [P, C, H, W] stacked in one of [P * C, H, W].
+        Like :meth:`read`, but it may keep a shape that no node has, such as maps [P, C, H, W] stacked in one of [P * C, H, W].
         """
         view = self.view(call, argument, may_be_last=True)
         if view.last:
@@ -159,21 +159,21 @@ class Work:
             stacked = replace(view, shape=(math.prod(view.shape[:-2]), *view.shape[-2:]))
             return View(self._settled(call, stacked).name, view.shape)
         base = self.shapes[view.name]
-        flat = len(view.shape) == 1 and not is_in_place(call.node)  # overwritten, it is also seen in its own shape
+        flat = len(view.shape) == 1 and not is_in_place(call.node)  # an overwritten value is also read in its own shape
         if not view.plain or view.shape == base or flat or view.shape == (base[0], 1, 1):
             name = self.read(call, argument)
             return View(name, self.shapes[name])
         return view
 
     def operand(self, call: Call, argument: object) -> View:
-        """As :meth:`elements`, but what is repeated to a larger shape is given as it is before."""
+        """Like :meth:`elements`, but returns a broadcast value before broadcasting."""
         value = self.known.get(argument) if isinstance(argument, FxNode) else None
         if isinstance(value, View) and value.spread:
             return View(value.name, self.shapes[value.name])
         return self.elements(call, argument)
 
     def spread(self, call: Call, view: View, shape: tuple[int, ...]) -> View:
-        """A value [C, H, W] whose extents are those of ``shape`` or 1, repeated to ``shape``."""
+        """A value [C, H, W] whose sizes are those of ``shape`` or 1, broadcast to ``shape``."""
         if view.shape[1:] != shape[1:]:
             wide = (view.shape[0], *shape[1:])
             attributes: dict[str, Attribute] = {"output_size": shape[1:]}
@@ -181,14 +181,14 @@ class Work:
         return view if view.shape == shape else self.mixed(call, view, np.ones((shape[0], 1), np.float32))
 
     def mixed(self, call: Call, view: View, shares: FloatArray) -> View:
-        """Channels [K, H, W] as sums of those of a value [C, H, W] in shares [K, C]: a convolution that no stage trains."""
+        """Channels [K, H, W] as weighted sums of those of a value [C, H, W], with weights [K, C]: a fixed convolution."""
         shape = (len(shares), *view.shape[1:])
         still: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1, "fixed": 1}
         weight: dict[str, Array] = {"weight": shares[:, :, None, None]}
         return self.emit(call, "conv2d", [view.name], shape=shape, attributes=still, tensors=weight)
 
     def settled(self, call: Call, view: View) -> str:
-        """Name of a value that has the shape of this view, which is written down as a node if need be."""
+        """Name of a value with the shape of this view, which becomes a node if necessary."""
         return self._settled(call, view).name
 
     def _settled(self, call: Call, view: View) -> View:
@@ -196,11 +196,11 @@ class Work:
         if view.spread:
             return self.spread(call, View(view.name, base), view.shape)
         if any(view.never_wins):
-            raise call.refused("it reads what was padded with -inf, which only a max pooling without padding may; pad with zeros")
+            raise call.refused("it reads a value padded with -inf, which only a max pooling without padding can; pad with zeros")
         if view.shuffled:
             if view.shape != base:
                 raise call.refused(
-                    f"a permuted tensor of shape {view.shape} is used before it is {base} again; reshape it back first"
+                    f"it reads a permuted tensor of shape {view.shape} before it is reshaped back to {base}; reshape it first"
                 )
             return self.emit(call, "channel_shuffle", [view.name], shape=base, attributes={"groups": view.shuffled})
         if view.shape == base:
@@ -210,18 +210,18 @@ class Work:
         if len(base) == 1 and view.shape == (base[0], 1, 1):
             return self.emit(call, "unflatten", [view.name], shape=view.shape)
         raise call.refused(
-            f"it sees a tensor of shape {base} as {view.shape}; only flattening to one axis and back to [C, 1, 1] is known"
+            f"it reads a tensor of shape {base} as {view.shape}; only flattening to one axis and back to [C, 1, 1] is supported"
         )
 
     def constant(self, argument: object) -> Constant | None:
-        """The parameter or buffer behind an argument, else None."""
+        """The constant of an argument, or None."""
         return self.constants.get(argument) if isinstance(argument, FxNode) else None
 
     def weight(self, call: Call, argument: object) -> tuple[str, FloatArray]:
-        """Layer path and value of a weight; one that another layer has already is noted, and becomes a copy."""
+        """Layer path and value of a weight; a weight that another layer already uses is recorded and copied."""
         found = self.constant(argument)
         if found is None:
-            raise call.refused("its weight is computed from activations or other tensors; only a plain parameter is known")
+            raise call.refused("its weight is computed from activations; only a constant weight is supported")
         parts = self.owners.setdefault(found.name, [])
         if found.name not in self.repeated and not all(_are_apart(found.tensor, other) for other in parts):
             self.repeated.append(found.name)
@@ -229,9 +229,9 @@ class Work:
         return found.name.split(".parametrizations.")[0].removesuffix(".weight"), found.array
 
     def overwrite(self, call: Call, value: Value, before: Value | None) -> None:
-        """Let the first argument of an in-place operation, ``before`` until now, be the new value, for later readers.
+        """Make the first argument of an in-place operation, ``before`` until now, the new value for later readers.
 
-        So is everything that shows the whole of it in another shape. What shows a part of it must not be read again.
+        The same goes for views of the whole value in another shape. Views of a part of it must not be read again.
         """
         target = call.source
         if not isinstance(target, FxNode):
@@ -247,16 +247,16 @@ class Work:
                 self.known[other] = replace(value, shape=shown.shape)
             elif any(call.node < user for user in other.users):
                 if _in_one_memory(target, other):
-                    where, instead = "lies in the same memory", "use the form that is not in place"
+                    where, instead = "shares its memory", "use the out-of-place form"
                 else:
-                    where = "lies in the same memory unless torch has to copy it, which depends on the layout of the images"
-                    instead = "use .clone() where a copy is meant, else the form that is not in place"
+                    where = "shares its memory unless torch has to copy it, which depends on the layout of the images"
+                    instead = "use .clone() if you need a copy, else the out-of-place form"
                 raise call.refused(f"it overwrites '{target}', and '{other}', which {where}, is read afterwards; {instead}")
         for other in same:
             self.known[other] = value
 
     def share_memory(self, node: FxNode, source: object, *, same: bool = False) -> None:
-        """Note that ``node`` may be a view of ``source``, or is the same tensor."""
+        """Record that ``node`` may be a view of ``source``, or is the same tensor."""
         if isinstance(source, FxNode):
             _join(self.memory, node, source)
             if same:
@@ -264,18 +264,18 @@ class Work:
 
 
 def _in_one_memory(first: FxNode, second: FxNode) -> bool:
-    """Whether two values share memory for certain: a reshape, for one, may also have copied."""
+    """Whether two values certainly share memory: a reshape, for example, may have copied."""
     storages = [node.meta["val"].untyped_storage()._cdata for node in (first, second)]
     return bool(storages[0] == storages[1])
 
 
 def _hold_the_same(first: View, second: View) -> bool:
-    """Whether two views show the same numbers in the same order."""
+    """Whether two views have the same elements in the same order."""
     return first.name == second.name and first.plain and second.plain
 
 
 def _are_apart(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Whether two tensors are different parts of one."""
+    """Whether two tensors are disjoint parts of the same tensor."""
     if first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr():
         return False
     one, other = (

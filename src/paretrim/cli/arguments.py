@@ -1,4 +1,4 @@
-"""Types of arguments: from text to a value, or a message that says what to write."""
+"""Argument types: they convert text to a value, or raise an error that says what to write."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 DENSE_RATE = 0.1
-"""The learning rate of a dense network that compress trains, unless another is given."""
+"""The default learning rate for the dense network that compress trains."""
 
 FORMATS = ("int8", "int8-weights", "float16", "bfloat16")
-FORMAT = "int8, weights alone as int8-weights, float16 or bfloat16, which are computed in float32 (default: int8)"
+FORMAT = "int8; or weights only, as int8-weights, float16 or bfloat16, computed in float32 (default: int8)"
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -17,7 +17,7 @@ def numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write for instance 0.49,0.48,0.45") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write, for example, 0.49,0.48,0.45") from error
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -25,9 +25,9 @@ def counts(text: str) -> tuple[int, ...]:
     try:
         found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers; write for instance 1,2") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers; write, for example, 1,2") from error
     if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' has a number below 1; write for instance 1,2")
+        raise argparse.ArgumentTypeError(f"'{text}' has a number below 1; write, for example, 1,2")
     return found
 
 
@@ -49,9 +49,9 @@ def factor(text: str) -> float:
     try:
         found = float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write for instance 3") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write, for example, 3") from error
     if not found > 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not above 0; write for instance 3")
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0; write, for example, 3")
     return found
 
 
@@ -63,5 +63,5 @@ def words(text: str) -> tuple[str, ...]:
 def path(text: str) -> Path:
     """A file or folder; an empty name, as from an unset shell variable, would mean the working folder."""
     if not text:
-        raise argparse.ArgumentTypeError("'' is an empty path; name a file or folder, such as . for this one")
+        raise argparse.ArgumentTypeError("'' is an empty path; name a file or folder, such as . for the current one")
     return Path(text)

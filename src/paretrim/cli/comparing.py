@@ -26,22 +26,22 @@ SHOWN = 20
 
 
 def compare_files(parsed: argparse.Namespace) -> int:
-    """Show how the second file's decisions differ from the first's, or how far its numbers differ.
+    """Show how the second file's predictions, or for other tasks its numbers, differ from the first's.
 
     Raises:
-        InvalidRecipe: no data are named, the files are for different tasks, or they give different numbers of outputs.
+        InvalidRecipe: no data are named, the files are for different tasks, or they have different numbers of outputs.
     """
     if parsed.file is not None:
         raise InvalidRecipe(f"'{parsed.file}' is a third file beside the two of --compare; leave it out")
     if parsed.at and not (parsed.inside or parsed.out):
-        raise InvalidRecipe(f"--at '{parsed.at}' is where Grad-CAM looks, which --inside asks for; add it")
+        raise InvalidRecipe(f"--at '{parsed.at}' is for Grad-CAM, which needs --inside; add it")
     if parsed.data is None:
-        raise InvalidRecipe("inspect --compare needs test images; name them with --data, for instance --data digits")
+        raise InvalidRecipe("inspect --compare needs test images; name them with --data, for example --data digits")
     files: list[Path] = parsed.compare
     tasks = [described(file).task for file in files]
     if tasks[0] != tasks[1]:
         said = " and ".join(f"'{file}' for {task or 'classification'}" for file, task in zip(files, tasks, strict=True))
-        raise InvalidRecipe(f"{said}: files made for different tasks do not compare; judge each with paretrim eval")
+        raise InvalidRecipe(f"{said}: files for different tasks cannot be compared; evaluate each with paretrim eval")
     if tasks[0]:
         return _compare_numbers(parsed, files, tasks[0])
     first, test = _logits(parsed, files[0])
@@ -82,7 +82,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
 def _compare_numbers(parsed: argparse.Namespace, files: Sequence[Path], task: str) -> int:
     if parsed.inside or parsed.out is not None:
         raise InvalidRecipe(
-            f"--inside looks into classifiers, and these files are for the task '{task}'; leave out --inside and --out"
+            f"--inside needs classifiers, and these files are for the task '{task}'; leave out --inside and --out"
         )
     first, second = (_numbers(parsed, file) for file in files)
     if first.shape != second.shape:
@@ -96,7 +96,7 @@ def _compare_numbers(parsed: argparse.Namespace, files: Sequence[Path], task: st
         return DONE
     rows = [(str(place), f"{found.differences[place]:.4g}") for place in found.worst[:SHOWN]]
     show_rows(("image", "mean difference"), rows)
-    correlation = "one file always gives the same" if found.correlation is None else f"correlation {found.correlation:.4f}"
+    correlation = "one file is constant" if found.correlation is None else f"correlation {found.correlation:.4f}"
     say(
         f"{found.numbers} number{'s' * (found.numbers > 1)} for each of {found.images:,} test images: mean difference "
         f"{found.mean_difference:.4g}, largest {found.largest_difference:.4g}, {correlation}"
@@ -111,23 +111,23 @@ def _numbers(parsed: argparse.Namespace, file: Path) -> npt.NDArray[np.float32]:
 
 
 def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], found: Comparison) -> InsideComparison:
-    """Compare the insides of both files.
+    """Compare the internals of both files.
 
     Raises:
-        InvalidRecipe: one is not a file that can be turned back into a network.
+        InvalidRecipe: one of them cannot be turned back into a network.
     """
     from paretrim.run.inside import look_into_files
 
     for file in parsed.compare:
         if kind_of(file) not in GRAPHS:
-            raise InvalidRecipe(f"'{file}' is no .trim or .graph file; --inside needs gradients, which only these give back")
+            raise InvalidRecipe(f"'{file}' is not a .trim or .graph file; --inside needs gradients, which only these provide")
     first, second = tests
     files = (parsed.compare[0], parsed.compare[1])
     return look_into_files(files, (first.images, second.images), first.labels, first_shown=found.worse, at=parsed.at)
 
 
 def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], TestImages]:
-    """Logits [N, K] of a file on the test images, and these."""
+    """Logits [N, K] of a file on the test images, and the images."""
     (logits,), test = _on_test_images(parsed, file, lambda runnable, images: (runnable(images),), labelled=True)
     return logits, test
 
@@ -139,7 +139,7 @@ def _on_test_images(
     *,
     labelled: bool,
 ) -> tuple[list[npt.NDArray[np.float32]], TestImages]:
-    """What a file computes for the test images, output by output, and these."""
+    """A file's outputs on the test images, one array per output, and the images."""
     runnable = open_runnable(file, runtime="paretrim" if kind_of(file) in GRAPHS else "onnxruntime", threads=1)
     test = images_for(parsed, file, described(file), labelled=labelled)
     parts = [run(runnable, part) for part in in_batches(test.images)]

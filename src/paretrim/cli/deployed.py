@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from paretrim.trimfile import Provenance
 
 RANDOM_IMAGES = 4 * ENOUGH
-"""Distinct images if no data are named; latency does not depend on what they show."""
+"""Number of distinct random images if no data are named; latency does not depend on their content."""
 
 
 def bench(parsed: argparse.Namespace) -> int:
-    """Time files against each other, in one session for each runtime and number of threads; or one file layer by layer."""
+    """Time files against each other, in one session per runtime and number of threads; or one file layer by layer."""
     if parsed.layers:
         return show_layers(parsed)
     files: list[Path] = [*dict.fromkeys(parsed.files)]
@@ -97,7 +97,7 @@ def inspect(parsed: argparse.Namespace) -> int:
         return compare_files(parsed)
     if parsed.file is None:
         raise InvalidRecipe("inspect needs a file; name one, or two with --compare A B")
-    refuse_unused(parsed, ("file", "limit"), "one file is shown layer by layer; it is for --compare A B")
+    refuse_unused(parsed, ("file", "limit"), "it is only for --compare A B; leave it out")
     if kind_of(parsed.file) == TRIM:
         from paretrim.cli import trim
 
@@ -130,7 +130,7 @@ def inspect(parsed: argparse.Namespace) -> int:
 
 
 def _history(file: Path) -> tuple[StageOutcome, ...]:
-    """What the stages did, if the file tells."""
+    """What the stages did, if the file says."""
     if kind_of(file) != CANDIDATE:
         return ()
     from paretrim.run.candidate import load_candidate
@@ -150,12 +150,12 @@ def known_runtime(name: str) -> str:
 
 
 def runtime_of(file: Path, wanted: str) -> str:
-    """The runtime for a file when ``wanted`` is one of ONNX files: graph files use the native one, or the reference."""
+    """The runtime for a file if ``wanted`` is one for ONNX files: graph files run in the native one, or in the reference."""
     return wanted if kind_of(file) not in GRAPHS or wanted == "reference" else "paretrim"
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Each file's path below their common folder: just what distinguishes them."""
+    """Each file's path relative to their common folder, as a short distinct name."""
     folders = [file.absolute().parent for file in files]
     shared = Path(os.path.commonpath(folders))
     return {file: str(folder.relative_to(shared) / file.name) for file, folder in zip(files, folders, strict=True)}
@@ -167,7 +167,7 @@ def _timed_images(files: Sequence[Path], parsed: argparse.Namespace) -> Images:
     if len(kinds) > 1:
         (first, one), (second, other) = list(kinds.items())[:2]
         raise InvalidRecipe(
-            f"'{one}' takes {_input(*first)} and '{other}' takes {_input(*second)}; only files with the same input compare"
+            f"'{one}' takes {_input(*first)} and '{other}' takes {_input(*second)}; compare files with the same input"
         )
     ((shape, pixels),) = kinds
     if parsed.data:
@@ -183,7 +183,7 @@ def _input(shape: tuple[int, ...], pixels: bool) -> str:
 
 
 def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
-    """The file of ``export``."""
+    """Write the file of ``export``; returns its path."""
     path: Path = parsed.to
     for option, given in (("--native", parsed.native), ("--int4", parsed.int4)):
         if given is not None and path.suffix != ONNX:
@@ -217,7 +217,7 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
 
 
 def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes:
-    """The ``.trim`` file of ``export``: the existing one if there is one, so that its bytes are those that were judged."""
+    """The ``.trim`` file of ``export``: an existing one is copied, so that its bytes are those that were measured."""
     shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
     if kind_of(shipped) == TRIM:
         return shipped.read_bytes()
@@ -227,7 +227,7 @@ def _trim_bytes(graph: Graph, source: Path, parsed: argparse.Namespace) -> bytes
 
 
 def _known(source: Path, parsed: argparse.Namespace) -> Mapping[str, object]:
-    """The provenance for the file of ``export``: for a run folder, that of the file that was judged."""
+    """What is measured of the network of ``export``: for a run folder, as stored in the file that was measured."""
     shipped = graph_file_in(_place_in(source, parsed)) if source.is_dir() else source
     if source.is_dir() and kind_of(shipped) != TRIM:
         return {}
@@ -235,7 +235,7 @@ def _known(source: Path, parsed: argparse.Namespace) -> Mapping[str, object]:
 
 
 def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
-    """What is known about how the network of ``export`` was made."""
+    """The provenance of the network of ``export``."""
     if source.is_dir():
         from paretrim.cli.trim import provenance_of
 
@@ -256,9 +256,9 @@ def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
 
 
 def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
-    """The graph of the last candidate a run folder delivered, or of the one with the label asked for."""
+    """The graph of a run folder's candidate with the given label, or of its last candidate."""
     if parsed.mean or parsed.std:
-        raise InvalidRecipe("--mean and --std are for a lone candidate; the files of a run folder take pixels already")
+        raise InvalidRecipe("--mean and --std are for a single candidate; the files of a run folder take pixels already")
     return read_graph(graph_file_in(_place_in(folder, parsed)))
 
 
@@ -274,7 +274,7 @@ def _place_in(folder: Path, parsed: argparse.Namespace) -> Path:
 
 def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
     if (parsed.mean or parsed.std) and kind_of(file) in GRAPHS:
-        raise InvalidRecipe(f"--mean and --std are for a lone candidate; what '{file}' takes is settled")
+        raise InvalidRecipe(f"--mean and --std are for a single candidate; the input of '{file}' cannot be changed")
     if parsed.label:
         raise InvalidRecipe(f"--label '{parsed.label}' chooses among the candidates of a run folder, and '{file}' is a file")
     if (parsed.mean is None) != (parsed.std is None):
@@ -282,7 +282,7 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
     if kind_of(file) in GRAPHS:
         return read_graph(file)
     if kind_of(file) != CANDIDATE:
-        raise InvalidRecipe(f"'{file}' is deployed already; give a candidate.safetensors, a .trim or .graph file or a run folder")
+        raise InvalidRecipe(f"'{file}' is already deployed; give a candidate.safetensors, a .trim or .graph file or a run folder")
     graph = graph_of_candidate(file, None)
     if parsed.mean is None:
         return graph
@@ -295,7 +295,7 @@ def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
 
 
 def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
-    """One table for every runtime and number of threads, since their times do not belong side by side."""
+    """One table per runtime and number of threads, because times of different sessions are not comparable."""
     sessions: dict[tuple[str, int], list[Latency]] = {}
     for latency in latencies:
         sessions.setdefault((latency.runtime, latency.threads), []).append(latency)
@@ -315,7 +315,7 @@ def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
         first = found[0]
         calls = f"{first.samples:,} calls of {batch} image{'s' * (batch > 1)} each in {first.processes} processes"
         said = f"{runtime} {first.runtime_version}, {threads} thread{'s' * (threads > 1)}: {calls}"
-        say(f"{said}; speed-up against {first.baseline}, whose own copy measures {wording.span(first.floor)}")
+        say(f"{said}; speed-up relative to {first.baseline}, whose own copy measures {wording.span(first.floor)}")
     for remark in shortened(dict.fromkeys(remark for latency in latencies for remark in latency.noise)):
         say(f"not quiet: {remark}")
 

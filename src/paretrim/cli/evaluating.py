@@ -21,7 +21,7 @@ from paretrim.train.tasks import TASKS, task_named
 
 
 def evaluate(parsed: argparse.Namespace) -> int:
-    """The metric of one file on the test images: for a classifier, its accuracy."""
+    """Measure the metric of one file on the test images: for a classifier, its accuracy."""
     file: Path = parsed.file
     known = described(file)
     task = _task(parsed, file, known)
@@ -47,12 +47,12 @@ def evaluate(parsed: argparse.Namespace) -> int:
 
 
 def _task(parsed: argparse.Namespace, file: Path, known: FileDescription) -> Task:
-    """The task asked for, or the one that the file was made for."""
+    """The task given, or else the one that the file was made for."""
     if parsed.task is not None:
         return task_named(parsed.task)
     if known.task and known.task not in TASKS:
         raise InvalidRecipe(
-            f"'{file}' was made for the task '{known.task}', judged by its {known.judged_by}, which is code of its author's own; "
+            f"'{file}' was made for the task '{known.task}' with the metric {known.judged_by}, which is not built in; "
             "name it with --task package.module:name"
         )
     return TASKS[known.task or CLASSIFICATION.name]

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and its message on failure."""
+"""Exit codes, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ FAILED = 1
 USAGE = 2
 """Wrong arguments, or a recipe or study that breaks a rule."""
 MISSED = 3
-"""Everything worked and a target was not met."""
+"""Everything worked but a target was not met."""
 STOPPED = 130
-"""Stopped by Ctrl-C, as shells number it."""
+"""Stopped by Ctrl-C; the number is the shell's convention."""
 TERMINATED = 143
 """Stopped by SIGTERM."""
 
 TRACEBACK = "PARETRIM_TRACEBACK"
-"""Environment variable that makes every error show its place in the code."""
+"""Environment variable that adds a traceback to every error."""
 
 _ALLOCATOR = "can't allocate memory"
 """torch's message when the machine's memory runs out; for a GPU there is an exception class."""
 
 
 def explained(error: Exception, *, limited: bool = False) -> str:
-    """The message; empty if no one can read it. Lines after the first are indented, so that no name can forge one.
+    """The message; empty if no one can read it. Lines after the first are indented, so that no name can fake a message.
 
-    Where the command takes ``--limit`` (``limited``), a file that is over its budget names that option.
+    If the command takes ``--limit`` (``limited``), the message about a file over its limit names that option.
     """
     if isinstance(error, OutputLost):
-        return f"the standard output cannot be written: {error.reason}; write to another file or disk" if error.reason else ""
+        return f"standard output cannot be written: {error.reason}; write to another file or disk" if error.reason else ""
     said = _meant(error).replace("\n", "\n  ")
     return re.sub(r"load it with limit=(\d+), or", r"give --limit \1, or", said) if limited else said
 
@@ -48,9 +48,9 @@ def _meant(error: Exception) -> str:
         return f"memory ran out ({reason}); close other programs, or choose fewer or smaller images or a smaller batch size"
     if isinstance(error, OSError) and error.strerror:
         place = f"'{visible(str(error.filename))}': " if error.filename is not None else ""
-        return f"{place}{error.strerror}; check that the path is right, may be used and has room on its disk"
+        return f"{place}{error.strerror}; check the path, its permissions and the free space on its disk"
     return (
-        f"unexpected {reason}{_place(error)}; this is a fault in Paretrim, so please report it with the traceback "
+        f"unexpected {reason}{_place(error)}; this is a bug in Paretrim: please report it with the traceback "
         f"that {TRACEBACK}=1 in the environment shows"
     )
 

@@ -1,4 +1,4 @@
-"""The test images of ``eval`` and ``bench``, as a file takes them."""
+"""The test images of ``eval`` and ``bench``, prepared for a file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FILE, KEPT, GIVEN, DEFAULT = "the file itself", "kept in the file", "from the co
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pixels become what the network computes on; ``source`` is one of the texts above. Empty tuples: not known here.
+    """How images were prepared; ``source`` is one of the texts above. Empty tuples: unknown.
 
-    ``resize`` is the short side that images were resized to before the square was cut out of their centre, 0 if none were.
+    ``resize`` is the length that the short side was resized to before the centre crop, 0 if it was not resized.
     """
 
     source: str
@@ -44,17 +44,17 @@ class Preparation:
 
     def _normalised_in_words(self, data: str, numbers: str) -> str:
         if self.source == FILE:
-            return f"pixels went in, and the file normalises them itself{numbers}"
-        hint = "; the file does not say which it wants, so give --mean and --std if it was trained with others"
+            return f"the file takes pixels and normalises them itself{numbers}"
+        hint = "; the file does not store its own, so give --mean and --std if it was trained with others"
         which = f"{self.source} '{data}'{hint}" if self.source == DEFAULT else self.source
         return f"images were normalised{numbers}, {which}"
 
 
 @dataclass(frozen=True, eq=False)
 class TestImages:
-    """Images as a file takes them, labels int64 [N], and how the images were prepared."""
+    """Images in the form that a file takes, labels int64 [N], and how the images were prepared."""
 
-    __test__ = False  # not a test class, whatever its name says to a test runner
+    __test__ = False  # the name would make pytest collect it as a test class
 
     images: Pixels | Normalised
     labels: Labels
@@ -64,11 +64,11 @@ class TestImages:
 def images_for(parsed: argparse.Namespace, file: Path, known: FileDescription, *, labelled: bool) -> TestImages:
     """The test images that the options name, prepared for a file; if ``labelled``, their classes must be the file's.
 
-    What is known not to fit is refused before anything is downloaded or read.
+    Known mismatches are rejected before anything is downloaded or read.
 
     Raises:
-        InvalidRecipe: --mean, --std, --image-size or --resize are others than the file's own.
-        DataUnavailable: the data cannot be read, or have another size or other classes than the file was made for.
+        InvalidRecipe: --mean, --std, --image-size or --resize differ from the file's own.
+        DataUnavailable: the data cannot be read, or have a different size or different classes from the file's.
     """
     from paretrim.data.load import classes_of, load, shape_of
     from paretrim.data.spec import DataSpec
@@ -108,8 +108,8 @@ def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: Fil
     size = known.shape[-1]
     if known.resize and (parsed.image_size not in (None, size) or parsed.resize not in (None, known.resize)):
         raise InvalidRecipe(
-            f"'{file}' was made for images whose short side was resized to {known.resize} and whose centre of {size} pixels was "
-            "cut out, and --image-size and --resize are others; leave them out to use its own"
+            f"'{file}' was made for images resized to {known.resize} pixels on the short side and cropped to {size}; "
+            "--image-size and --resize differ, so leave them out to use its own"
         )
     if (parsed.mean is None and parsed.std is None) or (known.std and (parsed.mean, parsed.std) == (known.mean, known.std)):
         return
@@ -118,7 +118,7 @@ def _require_no_contradiction(parsed: argparse.Namespace, file: Path, known: Fil
         raise InvalidRecipe(f"'{file}' takes pixels and normalises them itself{own}; leave out --mean and --std")
     if known.std:
         raise InvalidRecipe(
-            f"'{file}' was made for images normalised{own}, and --mean and --std are others; leave them out to use its own"
+            f"'{file}' was made for images normalised{own}; --mean and --std differ, so leave them out to use its own"
         )
 
 
@@ -130,21 +130,21 @@ def _numbers(mean: Sequence[float], std: Sequence[float]) -> str:
 def _require_fit(
     file: Path, known: FileDescription, data: str, shape: tuple[int, ...] | None, classes: tuple[str, ...] | None
 ) -> None:
-    """Refuse images and data whose size or classes differ from those the file was made for; None means not known."""
+    """Reject data whose size or classes differ from those that the file was made for; None means unknown."""
     if shape is not None and not _fits(shape, known.shape):
         raise DataUnavailable(
-            f"'{file}' takes images {known.shape} and '{data}' has {shape}; name the data it was made for"
+            f"'{file}' takes images {known.shape}, but those of '{data}' are {shape}; name the data that it was made for"
             + (f", or resize its images with --image-size {known.shape[1]}" if data.startswith(FOLDER) else "")
         )
     if classes is not None and known.classes and known.classes != classes:
         raise DataUnavailable(
-            f"'{file}' tells {_few(known.classes)} apart and '{data}' has {_few(classes)}; "
-            "name data with the same classes: labels are compared by their places in these lists"
+            f"'{file}' has {_few(known.classes)}, but '{data}' has {_few(classes)}; "
+            "name data with the same classes in the same order: labels are positions in these lists"
         )
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether every extent is as expected; 0 matches any, as in ONNX files of other programs."""
+    """Whether every dimension is as expected; 0 matches any, as in ONNX files of other programs."""
     return len(shape) == len(wanted) and all(needed in (0, side) for side, needed in zip(shape, wanted, strict=True))
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def show_layers(parsed: argparse.Namespace) -> int:
-    """Time of every layer, its share, its zeros, useful products per second and the share of the CPU's peak."""
+    """Show every layer's time, share, zeros, useful multiply-adds per second and share of the CPU's peak."""
     from paretrim.runtime import load, peak_multiply_adds_a_second
 
     refuse_unused(parsed, ("files", "layers", "seed", "limit"), "--layers times one image on one thread; leave one of them out")
     if len(parsed.files) > 1:
         raise InvalidRecipe(f"--layers shows one file and was given {len(parsed.files)}; name one .trim file")
     file: Path = parsed.files[0]
-    kind_of(file)  # a name that is of no file is wrong usage
+    kind_of(file)  # a wrong file name is wrong usage
     session = load(file)
     layers = session.profile(_image(session, parsed.seed))
     peak = peak_multiply_adds_a_second(session.instruction_set)
@@ -45,8 +45,7 @@ def show_layers(parsed: argparse.Namespace) -> int:
         return DONE
     _show(layers, peak)
     say(
-        f"{file}: one image on one thread, medians of single layers; {session.instruction_set},"
-        f" whose peak was measured as {peak / 1e9:.0f} GMAC/s"
+        f"{file}: one image on one thread, median of each layer; {session.instruction_set}, measured peak {peak / 1e9:.0f} GMAC/s"
     )
     return DONE
 

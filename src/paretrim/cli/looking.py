@@ -1,4 +1,4 @@
-"""``--inside`` of commands that train: a page that compares the insides of the first network and the chosen one."""
+"""``--inside`` of commands that train: a page that compares the internals of the first network and the chosen one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def require_classes(recipe: Recipe) -> None:
         InvalidRecipe: the task is not classification.
     """
     if task_named(recipe.task) != CLASSIFICATION:
-        raise InvalidRecipe(f"--inside looks into classifiers, and the task is '{recipe.task}'; leave out --inside")
+        raise InvalidRecipe(f"--inside needs a classifier, and the task is '{recipe.task}'; leave out --inside")
 
 
 def look_into(folder: Path, experiment: Experiment) -> None:
-    """Write the page of a run folder's first network and the chosen or last one, and link it in the report."""
+    """Write the page that compares a run folder's first network with the chosen or last one, and link it in the report."""
     entries = index_of(folder)
     changes, choice = changes_in(folder), choice_of(folder)
     labels = [str(entry["label"]) for entry in entries]

@@ -31,21 +31,21 @@ LIMITED = ("bench", "eval", "export", "inspect")
 """Commands that open untrusted files and take ``--limit``."""
 
 LIMIT = "PARETRIM_LIMIT"
-"""Environment variable with the limit of a load, like ``limit`` of :func:`paretrim.runtime.load`."""
+"""Environment variable that limits loading, like ``limit`` of :func:`paretrim.runtime.load`."""
 
 
 class _Termination(KeyboardInterrupt):
-    """SIGTERM arrived: the command stops as with Ctrl-C, and no handler on the way treats it as a failure."""
+    """SIGTERM arrived: the command stops as with Ctrl-C, and no ``except Exception`` on the way takes it for a failure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``arguments`` are those of the process if None.
 
-    Nothing leaves it but that code: what was foreseen is one message, what was not is one too, and names the way to its
-    traceback (:data:`TRACEBACK`).
+    No other exception escapes. Expected and unexpected errors alike are printed as one message; that of an unexpected one says
+    how to get its traceback (:data:`TRACEBACK`).
 
     Raises:
-        SystemExit: the arguments are not understood (2), or help or the version was asked for (0).
+        SystemExit: the arguments are invalid (2), or help or the version was requested (0).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command_line = shlex.join(["paretrim", *given])
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
                 return status
         except KeyboardInterrupt as stop:
-            kept = f"; finished epochs and stages are kept. To go on: {command_line}" if given and given[0] in RESUMABLE else ""
+            kept = f"; finished epochs and stages are kept. To resume: {command_line}" if given and given[0] in RESUMABLE else ""
             sys.stderr.write(f"\nparetrim: stopped{kept}\n")
             return TERMINATED if isinstance(stop, _Termination) else STOPPED
         except Exception as error:
@@ -80,7 +80,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Make SIGTERM, which schedulers and service managers send, stop a command like Ctrl-C. Works only in a main thread."""
+    """Make SIGTERM, which schedulers and service managers send, stop a command like Ctrl-C. Works only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -120,7 +120,7 @@ def _perform(parsed: argparse.Namespace, command_line: str) -> int:
         raise
     except BaseException as end:
         raise UnsupportedOperation(
-            f"code outside of Paretrim ended the program ({reason_of(end)}); take sys.exit out of the network or its data"
+            f"code outside of Paretrim ended the program ({reason_of(end)}); remove sys.exit from the network or its data"
         ) from end
 
 

@@ -14,12 +14,12 @@ from paretrim.run.delivery import TimingPlan
 
 
 def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
-    """Where and how thoroughly latency is measured; None if it is not."""
-    able = [runtime for runtime in RUNTIMES if runtime != "reference"]
-    runtimes = parsed.runtimes or tuple(runtime for runtime in able if _installed(runtime))
-    unknown = [runtime for runtime in runtimes if runtime not in able]
+    """In which runtimes, and how thoroughly, latency is measured; None if it is not."""
+    allowed = [runtime for runtime in RUNTIMES if runtime != "reference"]
+    runtimes = parsed.runtimes or tuple(runtime for runtime in allowed if _installed(runtime))
+    unknown = [runtime for runtime in runtimes if runtime not in allowed]
     if unknown:
-        raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(able)}")
+        raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(allowed)}")
     if parsed.effort == NO_TIMING:
         if parsed.runtimes:
             raise InvalidRecipe(
@@ -35,5 +35,5 @@ def _installed(runtime: str) -> bool:
 
 
 def measured_natively(measuring: TimingPlan | None) -> bool:
-    """Whether the native runtime counts: if latency is measured at all, it must be measured there."""
+    """Whether candidates for the native runtime make sense: if latency is measured at all, it must be measured there."""
     return measuring is None or any(setting.runtime == NATIVE for setting in measuring.settings)

@@ -61,10 +61,10 @@ from paretrim.stages.quantize import stage as quantize
 
 @dataclass(frozen=True)
 class Kind:
-    """Methods of one kind: the names that are registered, and the ``stage.setting`` by which a recipe chooses one of them.
+    """Methods of one kind: the registered names, and the ``stage.setting`` by which a recipe chooses one of them.
 
-    Without a setting, the name is that of a stage or of a setting (``option``), or the method is several settings together
-    (``combination``), or no recipe chooses it.
+    The setting is empty if the name is that of a stage or of a setting (``option``), if the method combines several settings
+    (``combination``), or if no recipe chooses it.
     """
 
     names: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "combination": Kind(),
     "search": Kind(),
 }
-"""Every kind of method, in the order in which they are shown."""
+"""Every kind of method, in display order."""
 
 _HOLDERS = (
     prune,
@@ -142,7 +142,7 @@ _HOLDERS = (
     combinations,
     ladder,
 )
-"""The modules that have methods."""
+"""The modules that register methods."""
 
 METHODS: tuple[Method, ...] = tuple(
     method for kind in KINDS for holder in _HOLDERS for method in holder.METHODS if method.kind == kind
@@ -156,7 +156,7 @@ def recipe_path(method: Method) -> str | None:
 
 
 def methods(parsed: argparse.Namespace) -> int:
-    """Every method by kind."""
+    """List every method by kind."""
     if parsed.json:
         emit([dataclasses.asdict(method) | {"recipe": recipe_path(method)} for method in METHODS])
         return DONE

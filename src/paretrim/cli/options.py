@@ -21,12 +21,12 @@ def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> 
         "--effort",
         choices=efforts,
         default=effort,
-        help="how thoroughly latency is measured; none: not at all (default: %(default)s)",
+        help="how thoroughly to measure latency; none: not at all (default: %(default)s)",
     )
     parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
     text = (
-        "paretrim, onnxruntime, openvino (default: those that are installed); --max-latency-ms holds in the first that runs "
-        "the candidate"
+        "paretrim, onnxruntime, openvino (default: those installed); --max-latency-ms applies to the first one that runs the "
+        "candidate"
     )
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
 
@@ -34,7 +34,7 @@ def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> 
 def add_limit(parser: argparse.ArgumentParser) -> None:
     """The memory and work that a file may take."""
     text = (
-        "for a file that you trust: how many times the memory and work that are usual for its size a .trim file may take "
+        "for files that you trust: multiply the memory and work that a .trim file of its size may take by this factor "
         "(default: 1, or PARETRIM_LIMIT in the environment)"
     )
     parser.add_argument("--limit", type=factor, metavar="TIMES", help=text)
@@ -48,12 +48,13 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side that the images of an imagefolder are resized to (default: their own if all are alike and square, else 224)",
+        help="side of the images of an imagefolder (default: their own if all are squares of one size up to 224, else 224)",
     )
-    text = "short side that they are resized to before a square of --image-size is cut out of the centre (default: --image-size)"
+    text = "length to resize their short side to before the central square of --image-size is cropped (default: --image-size)"
     parser.add_argument("--resize", type=int, metavar="PIXELS", help=text)
-    parser.add_argument("--mean", type=numbers, metavar="M,...", help="means per channel in units of pixel/255, with --std")
-    parser.add_argument("--std", type=numbers, metavar="S,...", help="deviations per channel in units of pixel/255, with --mean")
+    parser.add_argument("--mean", type=numbers, metavar="M,...", help="mean per channel in units of pixel/255, with --std")
+    text = "standard deviation per channel in units of pixel/255, with --mean"
+    parser.add_argument("--std", type=numbers, metavar="S,...", help=text)
 
 
 def add_task(parser: argparse.ArgumentParser, *, default: str = "classification") -> None:
@@ -64,9 +65,9 @@ def add_task(parser: argparse.ArgumentParser, *, default: str = "classification"
 
 def add_split(parser: argparse.ArgumentParser) -> None:
     """How the training images are divided."""
-    text = "share of the training images of every class that is kept for validation (default: 0.1)"
+    text = "share of the training images of every class held out for validation (default: 0.1)"
     parser.add_argument("--validation", type=float, metavar="SHARE", help=text)
-    text = "train on this many of the other images, every class in equal parts; an epoch is shorter (default: all)"
+    text = "train on this many of the other images, balanced over classes; shortens the epochs (default: all)"
     parser.add_argument("--train-images", type=count, metavar="N", help=text)
     text = "training images for calibration (default: 512, or as many as there are)"
     parser.add_argument("--calibration-images", type=count, metavar="N", help=text)
@@ -84,22 +85,23 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met where "
-        "the 95 %% interval shows it",
+        help="largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met if the "
+        "whole 95 %% interval is below",
     )
     targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
     targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
     candidates = parser.add_argument_group("candidates").add_mutually_exclusive_group()
-    text = "kinds to try, of int8, int8-trained, zeros, blocks, channels (default: all that can help with the targets)"
+    text = "kinds to try: int8, int8-trained, zeros, blocks, channels (default: all that can help with the targets)"
     candidates.add_argument("--candidates", type=words, metavar="NAME,...", help=text)
-    text = "try INT8 without training alone, the same as --candidates int8"
+    text = "try only INT8 without training; short for --candidates int8"
     candidates.add_argument("--int8", dest="candidates", action="store_const", const=("int8",), help=text)
     training = parser.add_argument_group("training")
-    text = "epochs of each candidate over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
+    text = "epochs per candidate, split over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
     training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
-    training.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start of every stage (default: 0.01)")
-    training.add_argument("--batch-size", type=int, metavar="N", help="images in a training step (default: 128)")
-    text = "train the dense network first, starting from its weights if it has any"
+    text = "initial learning rate of every stage (default: 0.01)"
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help=text)
+    training.add_argument("--batch-size", type=int, metavar="N", help="images per training step (default: 128)")
+    text = "train the dense network first, starting from --weights if given"
     training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)
     text = f"learning rate of that training (default: {DENSE_RATE})"
     training.add_argument("--dense-learning-rate", type=float, metavar="RATE", help=text)
@@ -108,7 +110,7 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def add_place(parser: argparse.ArgumentParser, default: str) -> None:
     """Folder, seed and device."""
     parser.add_argument("--folder", type=path, metavar="DIR", help=f"folder for all files (default: {default})")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of every random stream")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers")
     parser.add_argument(
         "--device", metavar="NAME", help="device for training: cpu, cuda, cuda:1 (default: CUDA if there is a GPU)"
     )
@@ -117,7 +119,7 @@ def add_place(parser: argparse.ArgumentParser, default: str) -> None:
 def add_inside(parser: argparse.ArgumentParser) -> None:
     """Whether to write a page that compares the insides of the networks."""
     text = (
-        "also write a page with class maps (Grad-CAM) and histograms of the first network and the chosen or last one, and what "
-        "zeros cost them; for classification"
+        "also write a page with Grad-CAM, histograms and sensitivity to zeros of the first network and the chosen or last one; "
+        "for classification"
     )
     parser.add_argument("--inside", action="store_true", help=text)

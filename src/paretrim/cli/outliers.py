@@ -1,4 +1,4 @@
-"""``outliers``: how far weights and activations of a recipe's dense network reach, and what a calibrator clips."""
+"""``outliers``: ranges of weights and activations of a recipe's dense network, and how much a calibrator clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paretrim.visible import brief
 
 
 def outliers(parsed: argparse.Namespace, _: str) -> int:
-    """Measure the spread, and show a row for every tensor, or everything with ``--json``.
+    """Measure the ranges and show a row for every tensor, or everything with ``--json``.
 
     Raises:
         InvalidRecipe: neither a recipe nor a network is named, or both are; calibrator or percentile is not allowed.
@@ -38,7 +38,7 @@ def outliers(parsed: argparse.Namespace, _: str) -> int:
     if parsed.json:
         emit({"folder": str(folder), "calibrator": parsed.calibrator, "tensors": [spread.facts() for spread in found]})
         return DONE
-    headings = ("tensor", "kind", "least", "largest", "grid from", "grid to", "clipped", "kurtosis")
+    headings = ("tensor", "kind", "min", "max", "grid min", "grid max", "clipped", "kurtosis")
     rows = [
         (
             spread.name,
@@ -50,5 +50,5 @@ def outliers(parsed: argparse.Namespace, _: str) -> int:
         for spread in found
     ]
     show_rows(headings, rows)
-    say("\n--json has the histograms before and after clipping")
+    say("\n--json also gives the histograms before and after clipping")
     return DONE

@@ -20,7 +20,7 @@ WIDTH = 120
 
 @contextmanager
 def at_work() -> Iterator[Watcher]:
-    """Show progress and notes until the block ends; what a network's own code prints goes there too, not among the results."""
+    """Show progress and notes until the block ends; the network's own code prints to standard error, not among the results."""
     with redirect_stdout(sys.stderr), watching(Console(stderr=True)) as watcher:
         yield watcher
 

@@ -1,4 +1,4 @@
-"""Every argument of every command. Nothing heavy is imported here, so help comes at once."""
+"""Every argument of every command. Nothing heavy is imported here, so help is shown at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from paretrim.cli.options import (
 
 
 class _Command(NamedTuple):
-    """One command: its line in the list of commands, its own arguments, and examples for its help."""
+    """One command: its line in the list of commands, its arguments, and examples for its help."""
 
     text: str
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -37,13 +37,13 @@ class _Command(NamedTuple):
 def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of ``paretrim`` for the arguments ``given``; the chosen command is in ``command``.
 
-    Only that command gets its arguments: a start does not wait for those of all others.
+    Only that command gets its arguments, because adding those of all commands would slow every start.
     """
     parser = argparse.ArgumentParser(
         prog="paretrim",
-        description="Prune, quantize and distil a trained vision network into files of measured accuracy, size and CPU latency.",
-        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a target is missed or not shown to be met, 130 stopped "
-        "by Ctrl-C, 143 by SIGTERM; PARETRIM_TRACEBACK=1 in the environment adds a traceback to errors",
+        description="Prune, quantize and distil a trained vision network; measure accuracy, size and CPU latency of the files.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage or invalid recipe, 3 a target was missed or not shown to be met, 130 "
+        "stopped by Ctrl-C, 143 by SIGTERM; set PARETRIM_TRACEBACK=1 in the environment to add tracebacks to errors",
     )
     parser.add_argument("--version", action="version", version=f"paretrim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -59,7 +59,7 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
         )
         if name == chosen:
             described.add_argument(
-                "--json", action="store_true", help="write one JSON value to the standard output and nothing else"
+                "--json", action="store_true", help="write one JSON value, and nothing else, to standard output"
             )
             if command.add_arguments is not None:
                 command.add_arguments(described)
@@ -82,18 +82,18 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=NETWORK)
-    parser.add_argument("--weights", metavar="FILE", help=f"{WEIGHTS}; needed for the networks of this package")
+    parser.add_argument("--weights", metavar="FILE", help=f"{WEIGHTS}; required for Paretrim's own networks")
     add_data(parser, required=True)
     add_task(parser)
     add_split(parser)
-    parser.add_argument("--out", type=path, metavar="FILE", help="write the file here too; a name ending in .trim or .onnx")
+    parser.add_argument("--out", type=path, metavar="FILE", help="also write the file here; the name ends in .trim or .onnx")
     text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
-    text = "make the .trim file smaller: the price of one bit per weight in nats of loss; try 0.001 first (default: 0)"
+    text = "make the .trim file smaller: price of one bit per weight, in nats of loss; try 0.001 first (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
-    text = "methods without training, by commas: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
+    text = "training-free methods, comma-separated: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
-    parser.add_argument("--rounding-steps", type=count, metavar="N", help="steps of adaround for a layer (default: 10000)")
+    parser.add_argument("--rounding-steps", type=count, metavar="N", help="adaround steps per layer (default: 10000)")
     parser.add_argument("--format", default=FORMATS[0], choices=FORMATS, help=FORMAT)
     add_place(parser, "runs/ and the names of network and data, then -int8")
     add_measuring(parser, effort=NO_TIMING)
@@ -103,12 +103,12 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
     add_network(parser, required=False)
-    add_place(parser, "none; if given, the prediction leaves out what a run has finished there")
+    add_place(parser, "none; if given, the prediction skips what a run has already finished there")
     add_measuring(parser)
 
 
 def _add_dense(parser: argparse.ArgumentParser) -> None:
-    """Options that name a dense network: a recipe, or those of compress."""
+    """Options that name a dense network: a recipe, or the options of compress."""
     parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
     add_network(parser, required=False)
     add_place(parser, "as for run or compress")
@@ -116,25 +116,25 @@ def _add_dense(parser: argparse.ArgumentParser) -> None:
 
 def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
     _add_dense(parser)
-    text = "of unstructured, 1x4, channel (default: all)"
+    text = "patterns to scan: unstructured, 1x4, channel (default: all)"
     parser.add_argument("--patterns", type=words, metavar="NAME,...", help=text)
-    text = "which weights or channels are pruned first, as score of the prune stage (default: %(default)s)"
+    text = "which weights or channels are pruned first: a score of the prune stage (default: %(default)s)"
     parser.add_argument("--score", default="magnitude", metavar="NAME", help=text)
-    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="the picture as a separate file")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="also write the plot to this file")
 
 
 def _add_outliers(parser: argparse.ArgumentParser) -> None:
     _add_dense(parser)
-    text = "how ranges are chosen, as in the quantize stage (default: %(default)s)"
+    text = "how ranges are chosen: a calibrator of the quantize stage (default: %(default)s)"
     parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
-    text = "share of values in %% that the calibrator percentile keeps (default: %(default)s)"
+    text = "share of values, in %%, that --calibrator percentile keeps (default: %(default)s)"
     parser.add_argument("--percentile", type=float, default=99.9, metavar="P", help=text)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     text = ".onnx files; .trim and .graph files run in the native runtime"
     parser.add_argument("files", type=path, nargs="+", metavar="FILE", help=text)
-    parser.add_argument("--baseline", type=path, metavar="FILE", help="the file all ratios refer to (default: the first)")
+    parser.add_argument("--baseline", type=path, metavar="FILE", help="file that speed-ups are relative to (default: the first)")
     parser.add_argument(
         "--runtime",
         type=words,
@@ -146,7 +146,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--effort", choices=tuple(EFFORTS), default="standard", help="how thoroughly to measure (default: %(default)s)"
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in one call (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
     parser.add_argument("--raw", type=path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
     text = "instead time one .trim or .graph file layer by layer in the native runtime"
@@ -158,8 +158,9 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=path, metavar="FILE")
     add_data(parser, required=True)
-    add_task(parser, default="the one that the file keeps, else classification")
-    parser.add_argument("--runtime", metavar="NAME", help="onnxruntime, openvino, paretrim or reference (default: by the file)")
+    add_task(parser, default="the task stored in the file, else classification")
+    text = "onnxruntime, openvino, paretrim or reference (default: onnxruntime for .onnx files, else paretrim)"
+    parser.add_argument("--runtime", metavar="NAME", help=text)
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads (default: %(default)s)")
     add_limit(parser)
 
@@ -167,25 +168,26 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=path, metavar="CANDIDATE_OR_FOLDER")
     parser.add_argument("--to", type=path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
-    parser.add_argument("--label", metavar="LABEL", help="which candidate of a run folder, as the table calls it")
-    text = "an .onnx file whose one operator is the native runtime on this many threads; see docs/runtime.md"
+    parser.add_argument("--label", metavar="LABEL", help="candidate of a run folder, by its label in the table")
+    text = "write an .onnx file whose only operator is the native runtime, on this many threads; see docs/runtime.md"
     parser.add_argument("--native", type=int, metavar="THREADS", help=text)
     text = (
-        "an .onnx file that holds weights of at most 4 bits as INT4, with a scale for every BLOCK input channels (0: one for all)"
+        "write an .onnx file with weights of at most 4 bits as INT4, with a scale for every BLOCK input channels (0: one for all)"
     )
     parser.add_argument("--int4", type=int, metavar="BLOCK", help=text)
-    text = "let the file of a single candidate take pixels and normalise them itself"
+    text = "make the file of a single candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")
     add_limit(parser)
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    text = "two files: divergence and agreement, calibration, and which classes and images of --data got worse"
+    text = "compare two files: agreement, KL divergence, calibration, and which classes and images of --data got worse"
     parser.add_argument("--compare", type=path, nargs=2, metavar=("A", "B"), help=text)
-    parser.add_argument("--inside", action="store_true", help="with --compare, also Grad-CAM, histograms, and what zeros cost")
-    parser.add_argument("--at", default="", metavar="MODULE", help="module that Grad-CAM looks at (default: the last map)")
-    parser.add_argument("--out", type=path, metavar="PAGE.html", help="write all of --inside as one page")
+    text = "with --compare: also Grad-CAM, histograms and sensitivity to zeros"
+    parser.add_argument("--inside", action="store_true", help=text)
+    parser.add_argument("--at", default="", metavar="MODULE", help="target module of Grad-CAM (default: the last feature map)")
+    parser.add_argument("--out", type=path, metavar="PAGE.html", help="write everything of --inside as one page")
     add_data(parser, required=False)
     parser.add_argument(
         "file", type=path, nargs="?", metavar="FILE", help="a .trim, .onnx or .graph file, or a candidate.safetensors"
@@ -198,18 +200,18 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
     )
-    parser.add_argument("--markdown", type=path, metavar="OUT.md", help="a page for documentation, made from the outcomes alone")
-    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="a figure of the accuracies, shown on that page")
-    parser.add_argument("--title", help="title of the pages (default: network and data, and in Markdown the study before them)")
+    parser.add_argument("--markdown", type=path, metavar="OUT.md", help="Markdown page made from the outcomes only")
+    parser.add_argument("--figure", type=path, metavar="OUT.svg", help="figure of the accuracies, shown on the Markdown page")
+    parser.add_argument("--title", help="title of the pages (default: network and data; in Markdown preceded by the study)")
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", type=path, metavar="STUDY.toml")
     parser.add_argument(
-        "--folder", type=path, metavar="DIR", help="where everything is kept (default: runs/ and the study's name)"
+        "--folder", type=path, metavar="DIR", help="folder for all intermediate files (default: runs/ and the study's name)"
     )
     parser.add_argument(
-        "--results", type=path, metavar="DIR", help="where the outcomes go (default: results/ and the study's name)"
+        "--results", type=path, metavar="DIR", help="folder for the outcomes (default: results/ and the study's name)"
     )
     add_measuring(parser)
 
@@ -223,29 +225,29 @@ COMMANDS: Mapping[str, _Command] = MappingProxyType(
             "paretrim run recipes/digits.toml --seed 1 --effort none",
         ),
         "compress": _Command(
-            "compress a network without a recipe, towards targets",
+            "compress a network to targets of accuracy, latency and size, without a recipe",
             _add_compress,
             examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --validation 0.3 --max-drop 2\n"
             "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
         ),
         "quantize": _Command(
-            "make an INT8 file of a trained network, without further training",
+            "quantize a trained network to INT8 without further training",
             _add_quantize,
             examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
             "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
         ),
         "plan": _Command(
-            "predict stages, epochs, time and disk of a recipe, a study, or compress with the same options", _add_plan
+            "predict stages, epochs, time and disk space of a recipe, a study, or compress with the same options", _add_plan
         ),
         "sensitivity": _Command(
-            "prune one layer of a dense network at a time and show what that does to loss and accuracy",
+            "prune one layer of a dense network at a time and show the effect on loss and accuracy",
             _add_sensitivity,
             examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
             "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 "
             "--figure scan.svg",
         ),
         "outliers": _Command(
-            "show how far weights and activations of a dense network reach, and what a calibrator clips",
+            "show the ranges of weights and activations of a dense network, and how much a calibrator clips",
             _add_outliers,
             examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
             "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
@@ -253,16 +255,16 @@ COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "bench": _Command("time deployed files against each other in one interleaved session", _add_bench),
         "eval": _Command("measure the accuracy of a deployed file on test images, or the metric of its task", _add_eval),
         "export": _Command(
-            "write the deployed file of a candidate, or of a run folder's last one",
+            "write the deployed file of a candidate, or of the last candidate of a run folder",
             _add_export,
             examples="paretrim export runs/digits --to digits.trim\nparetrim export digits.trim --to digits.onnx\n"
             "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
             "paretrim export runs/digits --label dense --to dense.onnx",
         ),
-        "inspect": _Command("show the weights of a file layer by layer, or compare what two files decide", _add_inspect),
-        "report": _Command("show outcomes as a table and write them as one HTML page, or as a page in Markdown", _add_report),
-        "study": _Command("run a study: many recipes and seeds, resumable at any moment", _add_study),
+        "inspect": _Command("show the weights of a file layer by layer, or compare the predictions of two files", _add_inspect),
+        "report": _Command("show outcomes as a table and write them as an HTML or Markdown page", _add_report),
+        "study": _Command("run a study: many recipes and seeds, resumable at any time", _add_study),
         "methods": _Command("list every method with its source and a recipe for it"),
-        "doctor": _Command("describe this machine: what it can run, and whether latency can be measured on it now"),
+        "doctor": _Command("describe this machine: what it can run, and whether it is quiet enough to measure latency"),
     }
 )

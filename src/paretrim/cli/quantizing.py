@@ -1,4 +1,4 @@
-"""``quantize``: a trained network as files of INT8 or floats of 16 bits, without training."""
+"""``quantize``: a trained network as INT8 or 16-bit float files, without training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
         if warning:
             watcher.note(warning)
         label = _label(parsed)
-        choice = Choice(label, f"{parsed.format}.trim", (), f"{label} without training was asked for", (lost,), ())
+        choice = Choice(label, f"{parsed.format}.trim", (), f"{label} without training was requested", (lost,), ())
         write_page(done.outcomes, folder, reproduce=(command_line,), choice=choice)
         if parsed.inside:
             look_into(folder, experiment)
@@ -63,15 +63,15 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
 
 
 def _label(parsed: argparse.Namespace) -> str:
-    """The name of the quantized network in tables, with the bits of its weights if they are not the usual ones."""
+    """The name of the quantized network in tables, with the bits of its weights if they are not the default."""
     usual = parsed.weight_bits in (None, 8)
-    return LABELS[parsed.format] if usual else f"{LABELS[parsed.format]}, {parsed.weight_bits} bits a weight"
+    return LABELS[parsed.format] if usual else f"{LABELS[parsed.format]}, {parsed.weight_bits} bits per weight"
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
     if parsed.model in NETWORKS and parsed.weights is None:
         raise InvalidRecipe(
-            f"network '{parsed.model}' comes untrained; give its --weights FILE, or train it first with: "
+            f"network '{parsed.model}' is not trained; give its --weights FILE, or train it first with: "
             f"paretrim compress --int8 --model {parsed.model} --data {parsed.data} --dense-epochs N"
         )
     if parsed.rounding_steps is not None and "adaround" not in (parsed.adjust or ()):
@@ -83,17 +83,17 @@ def _recipe(parsed: argparse.Namespace) -> Recipe:
     if parsed.format in ("float16", "bfloat16"):
         if parsed.weight_bits is not None:
             raise InvalidRecipe(
-                f"--weight-bits is {parsed.weight_bits} and --format {parsed.format} has 16; leave one of them out"
+                f"--weight-bits is {parsed.weight_bits}, but --format {parsed.format} has 16; leave one of them out"
             )
         stage["formats"] = {"*": {"grid": parsed.format}}
     return recipe_of(parsed, {"stages": [stage], "label": _label(parsed)})
 
 
 def _written(files: DeployedFiles, folder: Path, out: Path | None, name: str = "int8") -> list[Path]:
-    """The files in the folder, by the name of their format, and at the place the user asked for.
+    """Copy the deployed files to the folder, named by format, and to ``out`` if given; return the copies.
 
     Raises:
-        ExportMismatch: the ONNX file is wanted, and there is none.
+        ExportMismatch: ``out`` is an ONNX file, but there is none.
     """
     written = []
     for source, suffix in ((files.trim, ".trim"), (files.onnx, ".onnx")):

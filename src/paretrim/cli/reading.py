@@ -1,4 +1,4 @@
-"""The input and the weights of a deployed file of any kind."""
+"""The input and the weights of deployed files of any kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
 _KINDS = (GRAPH, TRIM, ONNX, CANDIDATE)
 GRAPHS = (GRAPH, TRIM)
-"""Files that hold a graph itself, which the native runtime and the reference interpreter run."""
+"""Files that contain a graph, which the native runtime and the reference interpreter can run."""
 
 _UINT8 = 2
 """TensorProto.UINT8, fixed by the ONNX standard."""
@@ -30,12 +30,12 @@ _UINT8 = 2
 
 @dataclass(frozen=True)
 class FileDescription:
-    """What a deployed file tells about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
+    """What a deployed file says about its images: shape (C, H, W), whether they are uint8 pixels, and the names of its classes.
 
-    ``mean`` and ``std`` are what a file of pixels normalises them with, and what the images of another are to be normalised with;
-    empty where the file does not say. ``resize`` is the short side that images are resized to before the square that the file
-    takes is cut out of their centre, 0 where the file does not say. ``task`` is what the network is for and ``judged_by`` its
-    metric, "" where the file does not say, as those of classifiers.
+    A file that takes pixels normalises them with ``mean`` and ``std``; images for other files must be normalised with them
+    beforehand. Both are empty if the file does not say. ``resize`` is the length that the short side is resized to before the
+    centre crop, 0 if the file does not say. ``task`` is the name of the task and ``judged_by`` its metric; both are "" if the
+    file does not say, as for classifiers.
     """
 
     shape: tuple[int, ...]
@@ -49,11 +49,11 @@ class FileDescription:
 
 
 def described(path: Path) -> FileDescription:
-    """What a deployed file takes.
+    """The description of a deployed file.
 
     Raises:
-        CorruptFile: the file is not what its name says.
-        InvalidRecipe: there is no such file, or its name is not that of a deployed one.
+        CorruptFile: the content does not fit the file's name.
+        InvalidRecipe: there is no such file, or its name is not that of a deployed file.
     """
     if kind_of(path) in GRAPHS:
         measured: Mapping[str, object] = {}
@@ -80,7 +80,7 @@ def described(path: Path) -> FileDescription:
         )
     if kind_of(path) == CANDIDATE:
         raise InvalidRecipe(
-            f"'{path}' is a candidate and not deployed; write its file with: paretrim export {path} --to model.onnx"
+            f"'{path}' is a candidate, not a deployed file; deploy it with: paretrim export {path} --to model.onnx"
         )
     model = _onnx_model(path)
     images = model.graph.input[0].type.tensor_type
@@ -98,7 +98,7 @@ def described(path: Path) -> FileDescription:
 
 
 def input_of(path: Path) -> tuple[tuple[int, ...], bool]:
-    """Shape (C, H, W) of the images a deployed file takes, and whether they are uint8 pixels; errors as in :func:`described`."""
+    """Shape (C, H, W) of a deployed file's input, and whether it is uint8 pixels; errors as in :func:`described`."""
     known = described(path)
     return known.shape, known.pixels
 
@@ -108,14 +108,14 @@ def _numbers(text: object, path: Path) -> tuple[float, ...]:
         return tuple(float(part) for part in str(text).split(",") if part)
     except ValueError as error:
         raise CorruptFile(
-            f"'{path}' keeps {brief(text)} as its mean or std; it must be numbers separated by commas, so export the file again"
+            f"'{path}' has {brief(text)} as its mean or std; it must be numbers separated by commas, so export the file again"
         ) from error
 
 
 def _side(text: object, path: Path) -> int:
     if not str(text).isdecimal() or int(str(text)) > MOST:
         raise CorruptFile(
-            f"'{path}' keeps {brief(text)} as its resize; it must be a whole number of pixels, so export the file again"
+            f"'{path}' has {brief(text)} as its resize; it must be a whole number of pixels, so export the file again"
         )
     return int(str(text))
 
@@ -124,8 +124,8 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
     """Every weighted layer of a graph or candidate; every tensor of rank 2 or more of an ONNX file.
 
     Raises:
-        CorruptFile: the file is not what its name says.
-        InvalidRecipe: there is no such file, or its name is of no kind known here.
+        CorruptFile: the content does not fit the file's name.
+        InvalidRecipe: there is no such file, or its extension is unknown.
     """
     if kind_of(path) in GRAPHS:
         return summarize_weights(read_graph(path))
@@ -155,7 +155,7 @@ def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
     """The graph that a candidate freezes to.
 
     Raises:
-        CorruptFile: the file is damaged or holds no candidate.
+        CorruptFile: the file is damaged or is not a candidate.
         UnsupportedOperation: the candidate cannot be frozen.
     """
     from paretrim.network.freeze import freeze
@@ -165,13 +165,13 @@ def graph_of_candidate(path: Path, spec: InputSpec | None) -> Graph:
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file: a ``.trim`` file by its first bytes, others by their names.
+    """The kind of a file: a ``.trim`` file by its first bytes, others by their extensions.
 
     Raises:
-        InvalidRecipe: there is no such file, or its name is of no kind known here.
+        InvalidRecipe: there is no such file, or its extension is unknown.
     """
     if path.is_dir():
-        raise InvalidRecipe(f"'{path}' is a folder; 'paretrim export {path} --to FILE.onnx' writes the file of a run folder")
+        raise InvalidRecipe(f"'{path}' is a folder; export a file of a run folder with: paretrim export {path} --to FILE.onnx")
     if path.suffix in ("", *_KINDS) and not path.exists():
         kind = "file" if path.suffix else "file or folder"
         raise InvalidRecipe(f"there is no {kind} '{path}'; check the path")
@@ -190,7 +190,7 @@ def _onnx_model(path: Path) -> ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's exception classes differ between versions
-        raise CorruptFile(f"'{path}' is no ONNX file ({error}); export it again") from error
+        raise CorruptFile(f"'{path}' is not an ONNX file ({error}); export it again") from error
     if not model.graph.input:
-        raise CorruptFile(f"'{path}' is no ONNX file with an input; export it again")
+        raise CorruptFile(f"'{path}' is an ONNX file without an input; export it again")
     return model

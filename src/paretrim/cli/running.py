@@ -55,7 +55,7 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
             look_into(folder, experiment)
     show(done.outcomes, folder, parsed)
     if not parsed.json:
-        say(f"to take the last one away: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
+        say(f"to export the last one: {shlex.join(['paretrim', 'export', str(folder), '--to', 'NAME.trim'])}")
     return DONE
 
 
@@ -65,7 +65,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     targets = _targets(parsed, recipe)
     measuring = measuring_of(parsed)
     if targets.max_latency_ms is not None and measuring is None:
-        raise InvalidRecipe(f"--max-latency-ms needs latency to be measured and --effort is {NO_TIMING}; choose another effort")
+        raise InvalidRecipe(f"--max-latency-ms needs latency to be measured, but --effort is {NO_TIMING}; choose another effort")
     rungs = _rungs(parsed, targets, native=measured_natively(measuring))
     if parsed.inside:
         require_classes(recipe)
@@ -88,9 +88,9 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
 
 
 def plan(parsed: argparse.Namespace, _: str) -> int:
-    """Predict stages, time and disk; nothing is written."""
+    """Predict stages, time and disk space; nothing is written."""
     if (parsed.recipe is None) == (parsed.model is None):
-        raise InvalidRecipe("plan needs a recipe file, or --model and --data as compress takes them, and not both")
+        raise InvalidRecipe("plan needs either a recipe file, or --model and --data as for compress")
     if parsed.recipe:
         refuse_unused(parsed, WITH_A_RECIPE, BY_THE_RECIPE)
     seeds, before = 1, 0
@@ -98,7 +98,7 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     chains: Mapping[str, Sequence[Stage]]
     if parsed.recipe and is_study(parsed.recipe):
         if parsed.folder is not None:
-            raise InvalidRecipe("plan looks into a folder for a recipe and for compress, not for a study; leave out --folder")
+            raise InvalidRecipe("plan takes --folder for a recipe or for compress, not for a study; leave out --folder")
         grid = read_grid(parsed.recipe)
         recipe = overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
         seeds = len(grid.seeds) if parsed.seed is None else 1
@@ -146,7 +146,7 @@ def _read(parsed: argparse.Namespace) -> Recipe:
 
 
 def overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
-    """The recipe with seed and device of the command line."""
+    """The recipe with the seed and device given on the command line."""
     if parsed.seed is not None:
         if not 0 <= parsed.seed < 2**32:
             raise InvalidRecipe(f"--seed is {parsed.seed}; it must be 0 or more, and at most {2**32 - 1}")
@@ -157,7 +157,7 @@ def overridden(recipe: Recipe, parsed: argparse.Namespace) -> Recipe:
 
 
 def recipe_of(parsed: argparse.Namespace, parts: Mapping[str, object]) -> Recipe:
-    """The recipe equivalent to the options about network and data, with further tables."""
+    """The recipe equivalent to the options about network and data, with ``parts`` as further tables."""
     data = {
         "name": parsed.data,
         "folder": parsed.data_folder,
@@ -184,7 +184,7 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
     """The recipe equivalent to the options of ``compress``, without stages; a plan needs no trained network."""
     if not planned and parsed.model in NETWORKS and parsed.weights is None and not parsed.dense_epochs:
         raise InvalidRecipe(
-            f"network '{parsed.model}' comes untrained; give its --weights FILE, or --dense-epochs N to train it first"
+            f"network '{parsed.model}' is not trained; give its --weights FILE, or --dense-epochs N to train it first"
         )
     rate = dense_rate(parsed)
     if not parsed.dense_epochs:
@@ -194,7 +194,7 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
 
 
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
-    """The candidates asked for, or else those that can help with the targets."""
+    """The requested candidates, or else those that can help with the targets."""
     kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
     return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 
@@ -225,14 +225,14 @@ def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
 def _without_weights(network: str) -> str:
     if network in NETWORKS:
         return (
-            f"note: {network} starts untrained: the recipe has neither weights nor [dense]. Time and disk are predicted as for "
-            "trained weights; accuracies mean nothing"
+            f"note: {network} starts untrained: the recipe has neither weights nor [dense]. Predicted time and disk space are "
+            "those for trained weights; accuracies mean nothing"
         )
-    return f"note: no weights were given: what '{visible(network)}' makes is taken as it is"
+    return f"note: no weights were given: the network that '{visible(network)}' returns is used unchanged"
 
 
 def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
-    """The predicted time of the chains; what an earlier run has finished in ``folder`` is not timed again."""
+    """The predicted time of the chains, without what an earlier run has finished in ``folder``."""
     dense = experiment.recipe.dense
     trained = None if folder is None else finished_dense(experiment.start, dense, folder)
     if folder is None or trained is None:
@@ -242,7 +242,7 @@ def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], fold
 
 
 def _timing(measuring: TimingPlan | None, *, files: int, seeds: int = 1, before: int = 0) -> PlannedTiming | None:
-    """The measuring to come: a session for each setting and seed, and ``before`` of one candidate on the way."""
+    """The planned latency measurements: a session for each setting and seed, and ``before`` sessions of one candidate each."""
     if measuring is None:
         return None
     sessions = before + seeds * len(measuring.settings)
@@ -250,7 +250,7 @@ def _timing(measuring: TimingPlan | None, *, files: int, seeds: int = 1, before:
 
 
 def _timed_before(targets: Targets, rungs: Sequence[Rung]) -> int:
-    """How many candidates are timed on the way, before all of them are timed together."""
+    """How many candidates are timed one by one, before all of them are timed together."""
     return 0 if targets.max_latency_ms is None else len(rungs)
 
 
@@ -262,7 +262,7 @@ def _note_plan(
 
 
 def show(outcomes: Sequence[Outcome], folder: Path, parsed: argparse.Namespace) -> None:
-    """The table, or everything as JSON if that is asked for."""
+    """Show the table, or everything as JSON with ``--json``."""
     if parsed.json:
         emit(outcomes_json(outcomes, folder))
         return
@@ -304,13 +304,13 @@ def _found_json(found: SearchResult) -> dict[str, object]:
 
 
 def _value_json(what: str, value: float, metric: Metric) -> dict[str, object]:
-    """A value of the metric; for accuracy also under the name it had before there were other metrics."""
+    """A value of the metric; for accuracy also under the key it had before there were other metrics."""
     facts: dict[str, object] = {f"{what}_value": value, f"{what}_metric": metric.name}
     return facts | {f"{what}_accuracy": value} if metric == ACCURACY else facts
 
 
 def _say_found(found: SearchResult, targets: Targets) -> None:
-    """What was asked for, what was chosen and why, and whether it holds; the most important lines come last."""
+    """Print the targets, what was chosen and why, and whether the targets are met; the most important lines come last."""
     say(f"targets: {'; '.join(targets.in_words()) or 'none were given'}")
     beside = "without an ONNX file" if found.onnx is None else f"beside it {found.onnx.name}"
     say(f"best: {found.best.name} ({weighed(found.best, found.reference)}), in {found.file}, {beside}")
@@ -326,5 +326,5 @@ def folder_for(parsed: argparse.Namespace, ending: str = "") -> Path:
 
 
 def _plain(name: str) -> str:
-    """A network's or data set's name as part of a folder's."""
+    """The name of a network or data set as part of a folder name."""
     return "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-")

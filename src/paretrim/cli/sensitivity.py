@@ -1,4 +1,4 @@
-"""``sensitivity``: what zeros in each layer alone cost the dense network of a recipe."""
+"""``sensitivity``: the effect of zeros in one layer at a time on the dense network of a recipe."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHOWN = (0.5, 0.8, 0.9)
 
 
 def sensitivity(parsed: argparse.Namespace, _: str) -> int:
-    """Scan, keep the numbers in the run folder, and show them there and in a table.
+    """Scan, store the numbers in the run folder, and show them on its page and in a table.
 
     Raises:
-        InvalidRecipe: neither a recipe nor a network is named, or both are; a pattern or the score does not fit.
+        InvalidRecipe: neither a recipe nor a network is named, or both are; a pattern or the score is not allowed.
     """
     (recipe, folder), patterns = dense_recipe(parsed, "sensitivity"), parsed.patterns or PATTERNS
     scans_for(patterns, parsed.score)
@@ -49,13 +49,9 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
         return DONE
     for scan in scans:
         _show(scan)
-    say("columns: value and rise of the loss with this share of zeros in one layer alone")
+    say("columns: value, and increase of the loss, with this share of zeros in one layer only")
     say(f"all points: {folder / SENSITIVITY}")
-    say(
-        f"page: {folder / REPORT}"
-        if page
-        else "a run of the recipe in this folder writes a page with the picture; --figure, one alone"
-    )
+    say(f"page: {folder / REPORT}" if page else "for a plot, run the recipe in this folder, which writes a page, or use --figure")
     return DONE
 
 
@@ -66,12 +62,12 @@ def dense_recipe(parsed: argparse.Namespace, command: str) -> tuple[Recipe, Path
         InvalidRecipe: neither is given, or both are.
     """
     if (parsed.recipe is None) == (parsed.model is None):
-        raise InvalidRecipe(f"{command} needs a recipe file, or --model and --data as compress takes them, and not both")
+        raise InvalidRecipe(f"{command} needs either a recipe file, or --model and --data as for compress")
     if parsed.recipe:
         used = (*WITH_A_RECIPE, "patterns", "score", "figure", "calibrator", "percentile")
         refuse_unused(parsed, used, BY_THE_RECIPE)
         return overridden(read_recipe(parsed.recipe), parsed), parsed.folder or Path("runs") / parsed.recipe.stem
-    refuse_unused(parsed, vars(parsed).keys() - OF_COMPRESSION, f"{command} looks at the dense network; leave it out")
+    refuse_unused(parsed, vars(parsed).keys() - OF_COMPRESSION, f"{command} examines the dense network; leave it out")
     if parsed.data is None:
         raise InvalidRecipe(f"{command} with --model needs --data too; name digits, cifar10, cifar100 or imagefolder:DIR")
     return compress_recipe(parsed), parsed.folder or folder_for(parsed)
@@ -87,7 +83,7 @@ def _show(scan: Sensitivity) -> None:
 
 
 def _cells(scan: Sensitivity, curve: Curve, shares: Sequence[float]) -> list[str]:
-    """Interpolated values at these sparsities, then rises of the loss."""
+    """Interpolated values at these sparsities, then increases of the loss."""
     at = np.array(shares)
     values = np.interp(at, [point.sparsity for point in curve.points], [point.value for point in curve.points])
     losses = curve.losses_at(at)

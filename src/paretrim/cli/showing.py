@@ -1,4 +1,4 @@
-"""Commands that only show something: ``report`` and ``doctor``."""
+"""Commands that only display something: ``report`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from paretrim.results.run_folder import (
 
 
 def report(parsed: argparse.Namespace) -> int:
-    """The table of all sources together, and the page."""
+    """Show one table of all sources, and write the page."""
     sources: list[Path] = parsed.sources
     for source in sources:
         if not source.exists():
@@ -66,12 +66,12 @@ def report(parsed: argparse.Namespace) -> int:
 
 
 def _inside(folder: Path, out: Path) -> str:
-    """The address of the page that compares two networks of the folder; "" if there is none."""
+    """The relative address of the folder's ``--inside`` page; "" if there is none."""
     return Path(os.path.relpath(folder / INSIDE, out.parent)).as_posix() if (folder / INSIDE).is_file() else ""
 
 
 def _write_document(outcomes: tuple[Outcome, ...], parsed: argparse.Namespace) -> None:
-    """The page in Markdown and its figure, if asked for; links are relative, so that both can be moved together."""
+    """Write the Markdown page and its figure, if requested; links are relative, so that both can be moved together."""
     if parsed.figure:
         figure.write(aggregate(outcomes), parsed.figure)
     if parsed.markdown:
@@ -91,7 +91,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Describe this machine and whether it is fit for measuring."""
+    """Describe this machine, and say whether it is quiet enough for measuring."""
     facts = machine.doctor() | {"native_runtime": _native_runtime()}
     if parsed.json:
         emit(facts)
@@ -100,13 +100,13 @@ def doctor(parsed: argparse.Namespace) -> int:
     unquiet = cast(list[str], facts["unquiet"])
     rows = [
         ("CPU", here.processor),
-        ("features", ", ".join(here.isa) or "none that matter here"),
+        ("features", ", ".join(here.isa) or "none that Paretrim uses"),
         ("8-bit products", str(facts["advice"])),
         ("native runtime", _native_words(facts["native_runtime"])),
         ("memory", f"{here.memory_bytes / 1e9:.1f} GB"),
         ("system", f"{here.system}, Python {here.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in cast(dict[str, str], facts["versions"]).items())),
-        ("compilers", "; ".join(cast(dict[str, str], facts["compilers"]).values()) or "none on the path"),
+        ("compilers", "; ".join(cast(dict[str, str], facts["compilers"]).values()) or "none on the PATH"),
         ("quiet enough to measure", "yes" if not unquiet else "no: " + "; ".join(unquiet)),
     ]
     say("\n".join(f"{name:<24} {text}" for name, text in rows))
@@ -114,7 +114,7 @@ def doctor(parsed: argparse.Namespace) -> int:
 
 
 def _native_runtime() -> dict[str, object]:
-    """Instruction sets of the native runtime on this CPU, and how many 8-bit products each forms on one thread."""
+    """Instruction sets of the native runtime on this CPU, and the peak rate of 8-bit multiply-adds of each on one thread."""
     try:
         from paretrim import runtime
     except MissingDependency as error:
@@ -131,4 +131,4 @@ def _native_words(found: object) -> str:
     if "missing" in facts:
         return str(facts["missing"])
     peaks = cast(dict[str, float], facts["peak_multiply_adds_a_second"])
-    return ", ".join(f"{name} up to {peak / 1e9:.0f} GMAC/s a thread" for name, peak in peaks.items())
+    return ", ".join(f"{name} up to {peak / 1e9:.0f} GMAC/s per thread" for name, peak in peaks.items())

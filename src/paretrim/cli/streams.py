@@ -13,7 +13,7 @@ from typing import TextIO, cast
 
 
 class OutputLost(Exception):
-    """The standard output cannot be written. ``reason`` is the system's; empty if the reader just closed it."""
+    """Standard output cannot be written. ``reason`` is the system's message; empty if the reader just closed it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -23,7 +23,7 @@ class OutputLost(Exception):
 class _StreamGuard:
     """A stream that calls ``lost`` when it cannot be written, and is then redirected to nothing.
 
-    Without that Python would try again at its end, and end with a message and an exit code of its own.
+    Without the redirection Python would try again at exit, and end with its own message and exit code.
     """
 
     def __init__(self, stream: TextIO, lost: Callable[[OSError], None]) -> None:
@@ -78,6 +78,7 @@ def _raise_lost(error: OSError) -> None:
 def _open(stream: TextIO | None) -> TextIO:
     """The stream, or one that refuses writes if the process was started with it closed.
 
-    It takes the number that is free: a file opened later would get it, and whatever a library prints would go in there.
+    The substitute occupies the free file descriptor. Otherwise a file opened later would get it, and whatever a library prints
+    would end up in that file.
     """
     return stream or os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")

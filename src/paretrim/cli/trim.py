@@ -1,4 +1,4 @@
-"""``inspect`` of a ``.trim`` file: the table of its bytes, and where its network comes from."""
+"""``inspect`` of a ``.trim`` file: the table of its bytes, and the history of its network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def show(parsed: argparse.Namespace) -> int:
     prunable = prunable_sparsity(found.layers, found.provenance.history)
     show_rows(("layer", "shape", "format", "zeros", "bits/weight", "bytes", "share"), _rows(found))
     zeros, weights = (sum(getattr(layer, name) for layer in found.layers) for name in ("zeros", "weights"))
-    say(f"{parsed.file}: {found.file_bytes:,} bytes, whole and undamaged")
+    say(f"{parsed.file}: {found.file_bytes:,} bytes, complete and undamaged")
     if len(found.outputs) > 1 or any(len(shape) > 1 for shape in found.outputs.values()):
         outputs = (f"{name} [{', '.join(map(str, ('N', *shape)))}]" for name, shape in found.outputs.items())
         say(visible(f"outputs: {', '.join(outputs)}"))

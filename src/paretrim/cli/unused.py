@@ -12,19 +12,19 @@ from paretrim.errors import InvalidRecipe
 _ALWAYS = ("command", "json")
 
 WITH_A_RECIPE = ("recipe", "folder", "seed", "device", "effort", "threads", "runtimes")
-"""Options that a recipe leaves open."""
+"""Options that may be combined with a recipe."""
 
-BY_THE_RECIPE = "the recipe says it; change it there, or name --model and --data instead of a recipe"
+BY_THE_RECIPE = "the recipe sets it; change it there, or use --model and --data instead of a recipe"
 
 OF_COMPRESSION = frozenset({"epochs", "learning_rate", "candidates", "max_drop", "max_latency_ms", "max_bytes"})
-"""Options that say how a network is compressed and what is good enough."""
+"""Options about how a network is compressed, and the targets."""
 
 
 def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str) -> None:
-    """Refuse every option that is neither used nor at its default.
+    """Reject every option that is neither used nor at its default.
 
     Raises:
-        InvalidRecipe: there are some; the message names them and gives ``reason``.
+        InvalidRecipe: there are such options; the message names them and gives ``reason``.
     """
     least = [parsed.command, "a file"]
     defaults = vars(build_parser(least).parse_args(least))
@@ -36,10 +36,10 @@ def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str
 
 
 def dense_rate(parsed: argparse.Namespace) -> float:
-    """The learning rate of the dense network that is trained.
+    """The learning rate for training the dense network.
 
     Raises:
-        InvalidRecipe: one is given, and no dense network is trained.
+        InvalidRecipe: one is given but no dense network is trained.
     """
     given: float | None = parsed.dense_learning_rate
     if given is not None and not parsed.dense_epochs:

@@ -26,7 +26,7 @@ METHODS = (
         name="clip-q",
         kind="weight grid",
         source="Tung & Mori 2018 (CLIP-Q), CVPR 2018, section 3.1",
-        what="the smallest weights of each sign are 0, the others the means of 2^bits - 1 intervals, found again in every step",
+        what="0 for the smallest weights of each sign, the means of 2^bits - 1 intervals for the others, updated in every step",
         formula="w' = 0 for c- < w <= c+, else the mean of the interval of w; a share p of each sign lies between c and 0",
         recipe="clip-q-grid",
         settings=("quantize.formats",),

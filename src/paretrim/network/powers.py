@@ -27,7 +27,7 @@ METHODS = (
         name="powers",
         kind="weight grid",
         source="Zhou et al. 2017 (INQ), arXiv 1702.03044, sections 2.1 to 2.3",
-        what="0 and powers of two, given to the largest weights first while the others train on",
+        what="0 and powers of two, fixed for the largest weights first while the others keep training",
         formula="w' = sign(w) 2^n where (a + 2^n)/2 <= |w| < 3/2 2^n, a the next smaller level; n <= floor(log2(4/3 max|w|))",
         recipe="inq",
         settings=(

@@ -43,7 +43,7 @@ METHODS = (
         name="compress",
         kind="search",
         source=OURS,
-        what="tries candidates of rising compression and keeps the best for the targets: paretrim compress",
+        what="try candidates of rising compression and keep the best one for the targets: paretrim compress",
         formula="INT8 without training; trained INT8; 50, 80, 90 % zeros, singly or in blocks; 25, 50, 75 % of the channels",
         recipe="",
     ),

@@ -1,4 +1,4 @@
-"""Plain training as a stage: no constraint of its own, all earlier ones kept."""
+"""Plain training as a stage: it adds no constraint and keeps all earlier ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FineTune:
         return Training(copy.deepcopy(network), resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Do nothing: there is no ramp."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Do nothing: gradients are not used."""

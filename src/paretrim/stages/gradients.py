@@ -21,10 +21,10 @@ BATCH = 64
 def calibration_losses(
     network: Network, resources: Resources, *, batch: int = BATCH, temperature: float = 1.0
 ) -> Iterator[tuple[float, Tensor]]:
-    """The mean loss of each batch of calibration images, with a graph for gradients, and the batch's share of the images.
+    """For each batch of calibration images, its share of the images and its mean loss, with an autograd graph.
 
-    The network computes in float32 as in evaluation: BatchNorm uses its statistics, dropout is off. Its mode is restored. Outputs
-    are divided by ``temperature``.
+    The network computes in float32, in evaluation mode: BatchNorm uses its statistics, dropout is off. Its mode is restored.
+    Outputs are divided by ``temperature``.
 
     Raises:
         DataUnavailable: calibration images have no labels.
@@ -42,10 +42,9 @@ def calibration_losses(
 
 
 def calibration_gradients(network: Network, resources: Resources, *, batch: int = BATCH) -> Iterator[Mapping[str, Tensor]]:
-    """Gradients of the mean loss by every weight, one mapping by layer for each batch of calibration images.
+    """Gradients of the mean loss with respect to every weight, by layer, for each batch of calibration images.
 
-    The network computes as in :func:`calibration_losses`; its ``grad`` is not touched. Where a mask is False the gradient is
-    0.
+    The network computes as in :func:`calibration_losses`; its ``grad`` is not touched. Masked weights have gradient 0.
 
     Raises:
         DataUnavailable: calibration images have no labels.
@@ -56,7 +55,7 @@ def calibration_gradients(network: Network, resources: Resources, *, batch: int 
 
 
 def weight_gradients(value: Tensor, layers: Mapping[str, WeightedLayer], *, differentiable: bool = False) -> dict[str, Tensor]:
-    """Gradients of a scalar by weights, 0 for those that do not train; ``differentiable`` ones can be differentiated again."""
+    """Gradients of a scalar with respect to the weights, 0 for those that do not train; with ``differentiable``, twice so."""
     wanted = {name: layer.weight for name, layer in layers.items() if layer.weight.requires_grad}
     gradients = torch.autograd.grad(
         value, list(wanted.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
@@ -66,14 +65,14 @@ def weight_gradients(value: Tensor, layers: Mapping[str, WeightedLayer], *, diff
 
 
 def hessian_traces(network: Network, resources: Resources, *, samples: int) -> dict[str, float]:
-    """For every weighted layer the mean of the diagonal of the Hessian of the mean loss by its weights, at least 0.
+    """For every weighted layer the mean of the diagonal of the Hessian of the mean loss in its weights, at least 0.
 
-    It is that of the Gauss-Newton matrix ``J' H J``, with ``H`` the Hessian of the loss by the network's outputs and ``J`` their
-    derivatives by the weights: the same if outputs are linear in the weights of each single layer, as they are piecewise with
-    ReLU and BatchNorm. The estimate is the mean of ``(J' z) (J' H z)`` with ``z`` of -1 and 1 for every output, over ``samples``
-    draws, each on the next batch of calibration images. So no layer's noise reaches another, as it does if ``z`` is drawn for all
-    weights together: on ResNet-20 such estimates had standard errors as large as themselves. Pruned weights do not count. The
-    network computes as in :func:`calibration_gradients`.
+    The Gauss-Newton matrix ``J' H J`` is used, with ``H`` the Hessian of the loss in the network's outputs and ``J`` the
+    derivatives of the outputs by the weights. It equals the Hessian if outputs are linear in the weights of each single layer, as
+    they are piecewise with ReLU and BatchNorm. The estimate is the mean of ``(J' z) (J' H z)`` with ``z`` of -1 and 1 for every
+    output, over ``samples`` draws, each on the next batch of calibration images. This way the noise of one layer does not affect
+    another, as it does if ``z`` is drawn for all weights together: on ResNet-20 such estimates had standard errors as large as
+    themselves. Pruned weights do not count. The network computes as in :func:`calibration_gradients`.
 
     Raises:
         DataUnavailable: calibration images have no labels.
@@ -108,7 +107,7 @@ def hessian_traces(network: Network, resources: Resources, *, samples: int) -> d
 
 
 def _curvature_along(outputs: Sequence[Tensor], labels: Tensor, along: Sequence[Tensor], task: Task) -> tuple[Tensor, ...]:
-    """The Hessian of the mean loss by the outputs, times ``along``; 0 where the loss is linear."""
+    """The Hessian of the mean loss in the outputs, times ``along``; 0 where the loss is linear."""
     ends = [output.detach().requires_grad_() for output in outputs]
     loss = task.loss(tuple(ends), labels, label_smoothing=0.0)
     slopes = torch.autograd.grad(loss, ends, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -119,5 +118,5 @@ def _curvature_along(outputs: Sequence[Tensor], labels: Tensor, along: Sequence[
 
 
 def _weights_along(outputs: Sequence[Tensor], weights: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Derivatives of the outputs, weighted with ``along``, by the weights; the autograd graph is kept."""
+    """Derivatives of the outputs, weighted by ``along``, with respect to the weights; the autograd graph is kept."""
     return torch.autograd.grad(outputs, weights, grad_outputs=along, retain_graph=True, allow_unused=True, materialize_grads=True)

@@ -1,8 +1,8 @@
-"""Second moments of the inputs and wanted outputs of weighted layers: all that a least-squares fit needs.
+"""Second moments of the inputs and target outputs of weighted layers: all that a least-squares fit needs.
 
 A layer's output is linear in its weights, so the squared error of its output over calibration images is a quadratic function of
 them, with one matrix that all output channels share. Columns are in the order [kh, kw, Ci]: input channels of one kernel position
-are neighbours, as in the blocks of :mod:`paretrim.stages.prune.patterns`.
+are adjacent, as in the blocks of :mod:`paretrim.stages.prune.patterns`.
 
 Source: Hassibi & Stork 1993, "Second order derivatives for network pruning: optimal brain surgeon"; layer by layer: Dong et al.
 2017 (arXiv 1705.07565), Frantar & Alistarh 2022 (arXiv 2208.11580).
@@ -26,7 +26,7 @@ from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
 
 _AT_ONCE = 2**24
-"""Numbers of unfolded inputs at once: more would take memory without being faster."""
+"""Unfolded input values to process at once: more would take memory without being faster."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Moments:
 
     Attributes:
         inputs: mean of ``u u^T``, [G, D, D].
-        targets: mean of ``y u^T``, [G, R, D], where y [R] is what the group's output channels should give, without bias.
+        targets: mean of ``y u^T``, [G, R, D], where y [R] is the target output of the group's output channels, without bias.
         mean: mean of u, [G, D].
         wanted: mean of y, [G, R].
         energy: mean of ``y^2``, [G, R].
@@ -48,7 +48,7 @@ class Moments:
     energy: Tensor
 
     def centred(self) -> Moments:
-        """The same about the means: what is left to fit where a bias follows."""
+        """The same about the means: the part to fit if a bias follows."""
         return Moments(
             self.inputs - self.mean[:, :, None] * self.mean[:, None],
             self.targets - self.wanted[:, :, None] * self.mean[:, None],
@@ -76,14 +76,15 @@ def groups_of(node: Node) -> int:
 def layer_moments(
     network: Network, reference: Network, images: Tensor, names: Collection[str], fit: Callable[[Node, Moments], None]
 ) -> None:
-    """Call ``fit`` for the layers in ``names``, first to last, with the moments of what each gets and should give.
+    """Call ``fit`` for the layers in ``names``, first to last, with the moments of each layer's inputs and target outputs.
 
     Args:
-        network: gives the inputs. ``fit`` may change a layer when it is its turn; later layers get what the changed ones give.
-        reference: gives the targets: what its layers of the same names compute from their own inputs. It may be ``network``.
+        network: provides the inputs. ``fit`` may change the layer that it is called for; later layers then get its new
+            output.
+        reference: provides the targets: the outputs of its layers of the same names on their own inputs. It may be ``network``.
         images: calibration images [N, C, H, W].
         names: weighted layers.
-        fit: gets a node and its moments.
+        fit: called with a node and its moments.
     """
     layers = weighted_layers(reference)
     for node, inputs in inputs_of_both(network, reference, images):
@@ -95,10 +96,10 @@ def layer_moments(
 def inputs_of_both(
     network: Network, reference: Network, images: Tensor
 ) -> Iterator[tuple[Node, Sequence[tuple[Tensor, Tensor]]]]:
-    """Every weighted node, first to last, with what it gets in the network and in the reference, in parts [N, ...].
+    """Every weighted node, first to last, with its inputs in the network and in the reference, in batches [N, ...].
 
-    Its layer in ``network`` may be changed when it is its turn: later ones get what it gives then. The two may be one network,
-    which is then computed once. Without gradients, in evaluation mode.
+    The caller may change the layer of the current node in ``network``; later nodes then get the changed values. If both are the
+    same network, it is computed once. Without gradients, in evaluation mode.
     """
     network.eval()
     reference.eval()
@@ -112,7 +113,7 @@ def inputs_of_both(
 
 
 def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]], positions: int) -> Moments:
-    """The moments of pairs of batches: what the layer gets, and what it gets in the network that gives the targets."""
+    """The moments of pairs of batches: the layer's inputs in the network, and its inputs in the reference."""
     columns = as_columns(weight, groups_of(node))
     groups, rows, width = columns.shape
 
@@ -144,7 +145,7 @@ def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int) -
 
 
 def patches(node: Node, x: Tensor, weight_shape: Sequence[int]) -> Tensor:
-    """What a node with a weight of this shape reads at every output position, [N, groups * Ci * kh * kw, positions]."""
+    """The inputs that a node with this weight shape reads at every output position, [N, groups * Ci * kh * kw, positions]."""
     if node.op != "conv2d":
         return x[:, :, None]
     settings = settings_of(node)

@@ -33,13 +33,13 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class Together:
-    """Stages that share one budget: all their constraints from the start, all their ramps, the sum of their losses.
+    """Stages that share one budget: all their constraints from the start, all their schedules, the sum of their losses.
 
-    This is how simultaneous methods are written: pruning while distilling, quantization-aware training with a teacher, all three
-    at once. The parts begin in the order given. Parts without a loss of their own train with those of the others.
+    Use it for simultaneous methods: pruning while distilling, quantization-aware training with a teacher, all three at once. The
+    parts begin in the order given. Parts without their own loss train with the losses of the others.
 
     Raises:
-        InvalidRecipe: there are no parts, or a part brings a budget of its own.
+        InvalidRecipe: there are no parts, or a part has its own budget.
     """
 
     name: ClassVar[str] = "together"
@@ -52,11 +52,11 @@ class Together:
         for part in self.parts:
             if part.budget != Budget():
                 raise InvalidRecipe(
-                    f"together: part '{part.name}' brings its own budget; the parts share the budget of 'together'"
+                    f"together: part '{part.name}' has its own budget; remove it: the parts share the budget of 'together'"
                 )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """Put every part's constraints on one copy; each part has its own modules under its number."""
+        """Add every part's constraints to one copy; each part has its own modules under its number."""
         private, extra, dense_gradients = copy.deepcopy(network), nn.ModuleDict(), False
         for number, part in enumerate(self._bound()):
             begun = part.begin(private, resources)
@@ -65,25 +65,25 @@ class Together:
         return Training(private, resources, extra, dense_gradients)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Move every part's ramps."""
+        """Advance every part."""
         for number, part in enumerate(self._bound()):
             part.advance(dataclasses.replace(training, extra=modules_under(training.extra, str(number))), progress)
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Let every part look at the gradients."""
+        """Let every part see the gradients."""
         for number, part in enumerate(self._bound()):
             part.observe(dataclasses.replace(training, extra=modules_under(training.extra, str(number))), step)
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
-        """The losses of all parts; cross-entropy if none has any."""
+        """The losses of all parts; cross-entropy if there are none."""
         parts = enumerate(self._bound())
         return tuple(with_modules(term, str(number)) for number, part in parts for term in part.losses(resources))
 
     def _bound(self) -> tuple[Stage, ...]:
-        """The parts with the budget they share: a part may read it, as distillation reads the label smoothing."""
+        """The parts with the shared budget: a part may read it, as distillation reads the label smoothing."""
         return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)
 
 
 def stage_label(stage: Stage) -> str:
-    """The stage's name; of a simultaneous one the names of its parts, joined by ``+``."""
+    """The stage's name; for a ``together`` stage the names of its parts, joined by ``+``."""
     return "+".join(stage_label(part) for part in stage.parts) if isinstance(stage, Together) else stage.name

@@ -21,7 +21,7 @@ SHARES = (0.2, 0.4, 0.4)
 
 
 def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
-    """Whole epochs that add up to ``total``, as near the shares as can be (largest remainders first).
+    """Whole epochs that add up to ``total``, as close to the shares as possible (largest remainders first).
 
     Raises:
         InvalidRecipe: the total is out of range.
@@ -40,10 +40,10 @@ def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...
 
 
 def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", budget: Budget) -> tuple[Stage, ...]:
-    """Prune, quantize, distill: the split of :data:`SHARES`, everything else of the training as in ``budget``.
+    """Prune, quantize, distill: epochs split by :data:`SHARES`, all other training settings as in ``budget``.
 
-    Without epochs: prune by second order, fit the weights that stay, quantize. Channels are removed by magnitude all the same.
-    Zeros in blocks are there to be fast, so they are split over the layers by what a block takes.
+    Without epochs: prune by second-order scores, fit the remaining weights, quantize; whole channels are still removed by
+    magnitude. Blocks serve to save time, so they are allocated to the layers by the time that a block takes.
     """
     allocation: Allocation = "speed" if pattern == BLOCK_1X4.text else "global"
     if epochs == 0 and pattern != CHANNEL:

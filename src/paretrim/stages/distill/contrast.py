@@ -28,7 +28,7 @@ MOMENTUM = 0.5
 """Share of the old entry that an update of the bank keeps."""
 
 BATCH = 256
-"""Images at once while the labels of all training images are read."""
+"""Batch size for reading the labels of all training images."""
 
 UNSEEN = -1
 """Label of an image that was in no batch; it is never drawn as a negative."""
@@ -48,15 +48,15 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Contrast:
-    """CRD: tell the teacher's embedding of the same image from those of other images, and the other way round.
+    """CRD: distinguish the teacher's embedding of the same image from those of other images, and the other way round.
 
-    Features of both networks are embedded on the unit sphere in ``dimensions`` dimensions; a bank remembers both embeddings of
+    Features of both networks are embedded on the unit sphere in ``dimensions`` dimensions; a bank stores both embeddings of
     every training image. With ``s = exp(<bank entry of the other network, embedding> / temperature) / Z`` and
     ``c = negatives / images``, the loss is ``- log(s+ / (s+ + c)) - sum log(c / (s- + c))``, summed over both networks, mean over
     the batch. Z is the number of images times the mean of the first batch.
 
-    ``draw``: ``image`` takes negatives for each image from other classes, with replacement; ``batch`` takes one set for the whole
-    batch, whatever the class. ``embedding``: ``linear``, or ``mlp`` with a hidden layer of 256. As published: ``image`` and
+    ``draw``: ``image`` draws negatives for each image from other classes, with replacement; ``batch`` draws one set for the whole
+    batch, from all classes. ``embedding``: ``linear``, or ``mlp`` with a hidden layer of 256. As published: ``image`` and
     ``linear``. The trade-offs paper's simplification: ``batch``, ``mlp`` and 4096 negatives.
 
     Source: Tian et al. 2020, "Contrastive representation distillation", equations 10 to 19.
@@ -92,7 +92,7 @@ class Contrast:
         theirs = self.teacher_at or self.at
 
         def function(outputs: Outputs) -> Tensor:
-            assert outputs.indices is not None  # the bank was made of them
+            assert outputs.indices is not None  # building the bank required them
             found: Tensor = outputs.extra["contrast"](
                 outputs.features[self.at], outputs.teacher_features[theirs], outputs.indices, outputs.labels
             )
@@ -102,7 +102,7 @@ class Contrast:
 
 
 class Bank(nn.Module):
-    """Embeddings of all training images by student and teacher, [N, D] each, and what makes them."""
+    """Embeddings of all training images by student and teacher, [N, D] each, and the modules that compute them."""
 
     student_bank: Tensor
     teacher_bank: Tensor
@@ -156,13 +156,13 @@ class _OtherClasses(nn.Module):
         seen = (labels != UNSEEN).nonzero()[:, 0]
         counts = labels[seen].bincount()
         if int(counts.max()) == len(seen):
-            raise InvalidRecipe('distill: crd draws images of other classes and there is one class only; set draw = "batch"')
+            raise InvalidRecipe('distill: crd draws images of other classes, but there is only one class; set draw = "batch"')
         found = {"order": seen[labels[seen].argsort(stable=True)], "starts": counts.cumsum(0) - counts, "counts": counts}
         for name, tensor in found.items():
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, labels: Tensor, count: int) -> Tensor:
-        """For each label of [B] this many positions of images with another, [B, count], uniform with replacement."""
+        """For each label in [B], ``count`` positions of images with other labels, [B, count], uniform with replacement."""
         own, starts = self.counts[labels][:, None], self.starts[labels][:, None]
         others = len(self.order) - own
         drawn = (torch.rand(len(labels), count, device=labels.device, dtype=torch.float64) * others).long().minimum(others - 1)
@@ -170,22 +170,22 @@ class _OtherClasses(nn.Module):
 
 
 def contrast(likeness: Tensor, noise: Tensor | float) -> Tensor:
-    """The loss of one network for likeness [B, 1 + K], the same image first: summed over images of others, mean over B."""
+    """The loss of one network for likeness [B, 1 + K], the same image first: summed over the other images, mean over B."""
     same, other = likeness[:, 0], likeness[:, 1:]
     return ((1 + noise / same).log() + (1 + other / noise).log().sum(1)).mean()
 
 
 def _updated(bank: Tensor, indices: Tensor, embedded: Tensor) -> Tensor:
-    """A new bank in which the rows of the batch have moved; the old one is still needed for gradients."""
+    """A new bank with updated rows of the batch; the old one is still needed for gradients."""
     moved = functional.normalize(MOMENTUM * bank[indices] + (1 - MOMENTUM) * embedded.detach())
     return bank.index_copy(0, indices, moved)
 
 
 def _labels(resources: Resources) -> Tensor:
-    """Labels of all training images, by position; -1 of those that an epoch leaves out.
+    """Labels of all training images, by position; -1 for images that an epoch leaves out.
 
     Raises:
-        InvalidRecipe: batches carry no positions.
+        InvalidRecipe: batches have no positions.
     """
     found = torch.full((resources.indexed_images(),), UNSEEN, dtype=torch.int64)
     for batch in resources.train(BATCH).epoch(0):

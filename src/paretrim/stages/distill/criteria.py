@@ -1,4 +1,4 @@
-"""All losses that a distill stage can name."""
+"""All losses available in a distill stage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ AnyCriterion = Annotated[
     SoftLogits | DecoupledLogits | Hint | Mimic | Attention | Relations | Contrast | Review | JointTeacher,
     Field(discriminator="loss"),
 ]
-"""What a recipe can give. Add yours here and below."""
+"""The criteria of a recipe. Add new ones here and below."""
 
 CRITERIA: Mapping[str, type] = {
     kind.loss: kind for kind in (SoftLogits, DecoupledLogits, Hint, Mimic, Attention, Relations, Contrast, Review, JointTeacher)
 }
-"""The settings of every loss by its name."""
+"""The settings class of every loss, by name."""

@@ -1,4 +1,4 @@
-"""What a student learns from its teacher, as one summand of the loss."""
+"""The protocol of a distillation loss, one term of a stage's loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretrim.train.task import CLASSIFICATION, Task
 
 
 class Criterion(Protocol):
-    """One summand. To add one: a frozen settings dataclass with these members and a row in ``criteria.CRITERIA``."""
+    """One term. To add one: a frozen settings dataclass with these members and a row in ``criteria.CRITERIA``."""
 
     @property
     def loss(self) -> str:
@@ -27,15 +27,15 @@ class Criterion(Protocol):
         ...
 
     def begin(self, network: Network, resources: Resources, /) -> nn.ModuleDict:
-        """Its own modules, which train beside the network and never ship; settings that do not fit are refused here.
+        """Its own modules, which train beside the network and never ship.
 
         Raises:
-            InvalidRecipe: they do not.
+            InvalidRecipe: the settings do not fit the network, the teacher or the task.
         """
         ...
 
     def term(self, task: Task, /) -> LossTerm:
-        """The summand. Its function finds the modules of ``begin`` in ``Outputs.extra``."""
+        """The loss term. Its function finds the modules of ``begin`` in ``Outputs.extra``."""
         ...
 
 
@@ -47,17 +47,17 @@ def teacher_of(resources: Resources, name: str = "") -> Teacher:
     """
     found = resources.teacher_named(name)
     if found is None:
-        raise InvalidRecipe("a distill stage needs a teacher and the recipe has none; set [teacher] or give the dense network")
+        raise InvalidRecipe("a distill stage needs a teacher, but the recipe has none; set [teacher] or give the dense network")
     return found
 
 
 def require_classes(resources: Resources, what: str) -> None:
-    """Refuse a loss that needs classes in another task; ``what`` names it.
+    """Reject a loss that needs classes, named ``what``, for other tasks.
 
     Raises:
-        InvalidRecipe: the task is another.
+        InvalidRecipe: the task is not classification.
     """
     if resources.task != CLASSIFICATION:
         raise InvalidRecipe(
-            f"distill: {what} needs classes, and the task is {resources.task.name}; leave it out, or choose another loss"
+            f"distill: {what} needs classes, but the task is {resources.task.name}; leave it out, or choose another loss"
         )

@@ -1,4 +1,4 @@
-"""Losses on what modules of student and teacher return: hints, quantized mimicking, attention."""
+"""Losses on features, the outputs of modules of student and teacher: hints, quantized mimicking, attention."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHODS = (
         name="hint",
         kind="loss",
         source="Romero et al. 2015 (FitNets), arXiv 1412.6550, section 2.2",
-        what="features in the middle of the network, through a trained regressor",
+        what="match features in the middle of the network, through a trained regressor",
         formula="mean (r(student) - teacher)^2",
         recipe="hint",
         settings=("distill.criteria",),
@@ -37,7 +37,7 @@ METHODS = (
         name="mimic",
         kind="loss",
         source="Wei et al. 2018 (Quantization Mimic), arXiv 1805.02152, equations 2 to 4",
-        what="features rounded to multiples of a step in both networks",
+        what="match features that are rounded to multiples of a step in both networks",
         formula="1/(2 N) sum ||Q(r(student)) - Q(teacher)||^2",
         recipe="mimic",
         settings=("distill.criteria",),
@@ -46,8 +46,8 @@ METHODS = (
         name="attention",
         kind="loss",
         source="Zagoruyko & Komodakis 2017, arXiv 1612.03928, equation 2",
-        what="attention maps: the energy at each position of a map",
-        formula="mean (a(student) - a(teacher))^2, a the mean over channels of squared values, of length 1",
+        what="match attention maps: the energy at each position of a feature map",
+        formula="mean (a(student) - a(teacher))^2, a the mean over channels of squared values, scaled to length 1",
         recipe="attention-transfer",
         settings=("distill.criteria",),
     ),
@@ -56,15 +56,15 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Hint:
-    """``mean (r(student) - teacher)^2`` of what the modules ``at`` and ``teacher_at`` (the same path unless given) return.
+    """``mean (r(student) - teacher)^2`` of the outputs of the modules ``at`` and ``teacher_at`` (by default the same path).
 
-    The regressor r trains too. ``conv``: one convolution that gives the teacher's shape, without padding if the student's map
-    is larger (with stride 2 if it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``:
-    adaptive average pooling, then a 1x1 convolution; ``none``: the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum,
-    which only differs by a factor.
+    The regressor r trains too. ``conv``: one convolution to the teacher's shape, without padding if the student's map is larger
+    (with stride 2 if it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``: adaptive average
+    pooling, then a 1x1 convolution; ``none``: the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum, which differs only
+    by a factor.
 
-    In two stages, as published, the first has this alone (``labels = 0``) and trains the layers up to ``at``, the second is plain
-    distillation. In one stage the weight is 100 beside the labels.
+    As published there are two stages: the first uses only this loss (``labels = 0``) and trains the layers up to ``at``; the
+    second is plain distillation. In a single stage the weight is 100 beside the labels.
 
     Source: Romero et al. 2015, "FitNets", section 2.2; one stage: Tian et al. 2020, whose code has this weight.
     """
@@ -88,7 +88,7 @@ class Hint:
 class Mimic:
     """``1/(2 N) sum ||Q(r(student)) - Q(teacher)||^2`` over the N positions of a map (Quantization Mimic).
 
-    Q rounds to the nearest multiple of ``step`` that is not negative, and lets gradients through; r is a 1x1 convolution.
+    Q rounds to the nearest non-negative multiple of ``step`` and has the gradient of ReLU; r is a 1x1 convolution.
 
     Source: Wei et al. 2018, "Quantization mimic: towards very tiny CNN for object detection", equations 2 to 4.
     """
@@ -115,8 +115,8 @@ class Mimic:
 class Attention:
     """Attention transfer: the mean of ``(a(student) - a(teacher))^2``, summed over the modules ``at``.
 
-    a is the mean over channels of squared values, as a vector of length 1. Where two maps differ in size the larger is averaged
-    down. Source: Zagoruyko & Komodakis 2017, "Paying more attention to attention", equation 2, with the power 2.
+    a is the mean over channels of squared values, scaled to length 1. If two maps differ in size, the larger is average-pooled.
+    Source: Zagoruyko & Komodakis 2017, "Paying more attention to attention", equation 2, with the power 2.
     """
 
     at: Paths
@@ -147,28 +147,28 @@ class Attention:
 
 
 def pairs(loss: str, at: tuple[str, ...], teacher_at: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The paths in student and teacher, in order; those of the teacher are the student's where none are given.
+    """The paths in student and teacher, in order; the teacher's default to the student's.
 
     Raises:
-        InvalidRecipe: there are more of one kind than of the other.
+        InvalidRecipe: their numbers differ.
     """
     if teacher_at and len(teacher_at) != len(at):
         raise InvalidRecipe(
-            f"distill: {loss} has {len(at)} modules of the student and {len(teacher_at)} of the teacher; name as many of both"
+            f"distill: {loss} has {len(at)} modules of the student and {len(teacher_at)} of the teacher; name equally many"
         )
     return tuple(zip(at, teacher_at or at, strict=True))
 
 
 def require_maps(loss: str, path: str, shape: tuple[int, ...]) -> None:
-    """Refuse anything but maps [C, H, W].
+    """Require a feature map [C, H, W].
 
     Raises:
         InvalidRecipe: the module returns something else.
     """
     if len(shape) != 3:
         raise InvalidRecipe(
-            f"distill: {loss} compares maps of height and width, and module '{path}' returns values of shape {list(shape)}; "
-            "name a convolution or a block of them"
+            f"distill: {loss} compares feature maps, but module '{path}' returns values of shape {list(shape)}; name a "
+            "convolution or a block of convolutions"
         )
 
 
@@ -183,10 +183,10 @@ def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def fitting(shape: tuple[int, ...], wanted: tuple[int, ...], kind: Regressor) -> nn.Module:
-    """A module that brings values of one shape (without the batch) to another.
+    """A module that maps values of one shape (without the batch) to another.
 
     Raises:
-        InvalidRecipe: this kind cannot.
+        InvalidRecipe: this kind of regressor cannot.
     """
     if kind == "none" and shape == wanted:
         return nn.Identity()
@@ -203,8 +203,8 @@ def fitting(shape: tuple[int, ...], wanted: tuple[int, ...], kind: Regressor) ->
         if height >= tall and width >= wide:
             return _normalised(nn.Conv2d(shape[0], wanted[0], (1 + height - tall, 1 + width - wide)))
     raise InvalidRecipe(
-        f"the student returns {list(shape)} and the teacher {list(wanted)}, which regressor '{kind}' cannot bring together; "
-        "choose pool, or modules of like shapes"
+        f"the student returns {list(shape)} and the teacher {list(wanted)}, which regressor '{kind}' cannot match; choose pool, "
+        "or modules with similar shapes"
     )
 
 

@@ -21,8 +21,8 @@ METHODS = (
         name="joint",
         kind="loss",
         source="Mishra & Marr 2018 (Apprentice), arXiv 1711.05852, equation 1, scheme A",
-        what="a teacher that trains together with the student, from its current weights",
-        formula="alpha CE(labels, p_teacher) + weight CE(p_teacher, p); the second trains the student alone",
+        what="train the teacher together with the student, starting from the teacher's current weights",
+        formula="alpha CE(labels, p_teacher) + weight CE(p_teacher, p); the second term trains only the student",
         recipe="apprentice-a",
         settings=("distill.criteria",),
     ),
@@ -33,9 +33,9 @@ METHODS = (
 class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 
-    The teacher is a copy that continues from where the named teacher is: from its initialisation, if nothing has trained it. It
-    trains with the budget of the stage, is in every checkpoint and never ships. The second summand does not move it. ``labels``
-    of the stage is the beta of the paper, 0.5 there.
+    The teacher is a copy of the recipe's teacher and continues from its weights, which are initial weights if it was not trained.
+    It trains with the budget of the stage, is checkpointed and never ships. The second term has no gradient for the teacher. The
+    beta of the paper, 0.5 there, is ``labels`` of the stage.
 
     Source: Mishra & Marr 2018, "Apprentice", equation 1 with alpha 1 and gamma 0.5 and temperature 1.
     """
@@ -51,11 +51,11 @@ class JointTeacher:
         return nn.ModuleDict({"teacher": teacher_of(resources).trainable()})
 
     def term(self, task: Task, /) -> LossTerm:
-        """Both summands."""
+        """Both terms."""
         labels = task_loss(task).function
 
         def function(outputs: Outputs) -> Tensor:
-            assert outputs.inputs is not None  # the training loop gives them
+            assert outputs.inputs is not None  # the training loop provides them
             teacher: Tensor = outputs.extra["teacher"](outputs.inputs).float()
             soft = (teacher.detach() / self.temperature).softmax(1)
             taught = functional.cross_entropy(outputs.logits.float() / self.temperature, soft) * self.temperature**2

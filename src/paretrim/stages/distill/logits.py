@@ -20,14 +20,14 @@ from paretrim.train.resources import Resources
 from paretrim.train.task import Task
 
 SMALLEST_DEVIATION = 1e-7
-"""Added to the deviation of logits, so that equal logits can be standardised."""
+"""Added to the standard deviation of logits, so that equal logits can be standardised."""
 
 METHODS = (
     Method(
         name="kd",
         kind="loss",
         source="Hinton et al. 2015, arXiv 1503.02531, section 2",
-        what="the softened logits of the teacher",
+        what="match the softened logits of the teacher",
         formula="T^2 KL(softmax(z_teacher / T) || softmax(z / T))",
         recipe="kd",
         settings=(
@@ -39,7 +39,7 @@ METHODS = (
         name="dkd",
         kind="loss",
         source="Zhao et al. 2022 (DKD), arXiv 2203.08679, equations 6 and 7",
-        what="the teacher's probability of the label, and those of the other classes, with separate weights",
+        what="match the teacher's probability of the label and its distribution over the other classes, with separate weights",
         formula="alpha TCKD + beta NCKD; KD = TCKD + (1 - p_teacher(label)) NCKD",
         recipe="dkd",
         settings=("distill.criteria",),
@@ -51,11 +51,11 @@ METHODS = (
 class SoftLogits:
     """``T^2 KL(teacher || student)`` of logits softened by the temperature T. Source: Hinton et al. 2015, section 2.
 
-    With ``standardise`` the logits of each image first get mean 0 and deviation 1, so that the student need not reach their
-    range; published with temperature 2 and weight 9, and 0.1 for labels. Source: Sun et al. 2024, "Logit standardization in
-    knowledge distillation", algorithm 1.
+    With ``standardise`` the logits of each image are first scaled to mean 0 and standard deviation 1, so that the student need
+    not match their range; published with temperature 2 and weight 9, and 0.1 for labels. Source: Sun et al. 2024, "Logit
+    standardization in knowledge distillation", algorithm 1.
 
-    In another task than classification, its own imitation replaces the divergence.
+    For tasks other than classification, the task's imitation loss replaces the divergence.
     """
 
     loss: Literal["kd"] = "kd"
@@ -84,11 +84,11 @@ class SoftLogits:
 
 @dataclass(frozen=True, config=STRICT)
 class DecoupledLogits:
-    """``alpha TCKD + beta NCKD`` (DKD): how sure the teacher is of the label, and what it says of the other classes.
+    """``alpha TCKD + beta NCKD`` (DKD): the teacher's confidence in the label, and its distribution over the other classes.
 
     With p the softened probability of the label, TCKD is ``T^2 KL`` of the pairs (p, 1 - p), and NCKD is ``T^2 KL`` of the
-    softened logits without that of the label; teacher first. KD is ``TCKD + (1 - p_teacher) NCKD``. The weight grows linearly
-    over the share ``warmup`` of the stage (20 of 240 epochs as published).
+    softened logits without the label's, both as KL(teacher || student). KD is ``TCKD + (1 - p_teacher) NCKD``. The weight grows
+    linearly over the share ``warmup`` of the stage (20 of 240 epochs as published).
 
     Source: Zhao et al. 2022, "Decoupled knowledge distillation", equations 6 and 7. ``standardise`` as for ``kd``.
     """
@@ -122,7 +122,7 @@ def of_teacher(outputs: Outputs) -> Tensor:
     """The teacher's logits [N, K].
 
     Raises:
-        InvalidRecipe: they were not given.
+        InvalidRecipe: there are none.
     """
     if outputs.teacher_logits is None:
         raise InvalidRecipe("the distillation loss was called without teacher logits")
@@ -135,7 +135,7 @@ def warmed(weight: float, warmup: float, progress: float) -> float:
 
 
 def standardised(logits: Tensor) -> Tensor:
-    """Logits [N, K] with mean 0 and deviation 1 for each image, float32."""
+    """Logits [N, K] with mean 0 and standard deviation 1 for each image, float32."""
     centred = logits.float() - logits.float().mean(1, keepdim=True)
     return centred / (centred.square().mean(1, keepdim=True).sqrt() + SMALLEST_DEVIATION)
 

@@ -1,4 +1,4 @@
-"""A loss on distances and angles between the images of a batch."""
+"""A loss on distances and angles between the features of a batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHODS = (
         name="rkd",
         kind="loss",
         source="Park et al. 2019 (RKD), arXiv 1904.05068, equations 5 to 9",
-        what="distances and angles between the images of a batch",
+        what="match distances and angles between the features of the images in a batch",
         formula="25 Huber(distances) + 50 Huber(cosines of angles), student against teacher",
         recipe="rkd",
         settings=("distill.criteria",),
@@ -35,10 +35,10 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Relations:
-    """RKD: ``distance`` times how far distances of pairs differ, and ``angle`` times how far the cosines of triples do.
+    """RKD: ``distance`` times the difference of distances of pairs, plus ``angle`` times that of the cosines of triples.
 
-    Distances are divided by their mean over the batch; both are compared by the Huber loss, mean over all pairs and triples.
-    Neither knows rotation, scale or place of the features. ``at`` is what the last layer reads unless given.
+    Distances are divided by their mean over the batch; both are compared by the Huber loss, mean over all pairs and triples. Both
+    are invariant to rotation, scale and translation of the features. By default ``at`` is the input of the last layer.
 
     Source: Park et al. 2019, "Relational knowledge distillation", equations 5 to 9.
     """
@@ -70,7 +70,7 @@ class Relations:
 
 
 def distances(features: Tensor) -> Tensor:
-    """Distances of pairs of features [N, D], divided by the mean of those that are not 0: [N, N]."""
+    """Distances of pairs of features [N, D], divided by the mean of the non-zero ones: [N, N]."""
     found = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     apart = (found > 0).sum().clamp(min=1)
     mean = found.sum() / apart
@@ -78,7 +78,7 @@ def distances(features: Tensor) -> Tensor:
 
 
 def cosines(features: Tensor) -> Tensor:
-    """Cosines of the angles at i between j and k, for features [N, D]: [N, N, N]; 0 where two points are the same."""
+    """Cosines of the angles at i between j and k, for features [N, D]: [N, N, N]; 0 if two points are equal."""
     differences = features[None] - features[:, None]
     lengths = torch.linalg.vector_norm(differences, dim=2, keepdim=True)
     directions: Tensor = differences / lengths.masked_fill(lengths == 0, math.inf)

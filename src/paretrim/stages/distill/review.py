@@ -1,4 +1,4 @@
-"""Knowledge review: every stage of the student learns from the teacher's earlier ones too."""
+"""Knowledge review: every stage of the student also learns from the teacher's earlier stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS = (
         name="review",
         kind="loss",
         source="Chen et al. 2021 (ReviewKD), arXiv 2104.09044, sections 3.3 and 3.4",
-        what="every stage of the student learns from the teacher's earlier stages too",
+        what="match fused feature maps, so that every stage of the student also learns from the teacher's earlier stages",
         formula="sum over modules of HCL(fusion(student and deeper ones), teacher)",
         recipe="reviewkd",
         settings=("distill.criteria",),
@@ -39,11 +39,11 @@ METHODS = (
 class Review:
     """ReviewKD: features of the student, fused with deeper ones, are compared with the teacher's, from the deepest to the first.
 
-    A fusion brings the student's map to ``channels`` channels (those of the deepest module if they are fewer), adds what the
-    deeper ones gave, weighed by attention, and convolves the sum to the teacher's shape. Two maps are compared by their mean
+    A fusion maps the student's features to ``channels`` channels (or those of the deepest module, if fewer), adds the deeper
+    fusion's features, weighed by attention, and convolves the sum to the teacher's shape. Two maps are compared by their mean
     squared difference and by those of their averages over 4x4, 2x2 and 1x1 fields, which count 1/2, 1/4 and 1/8 as much. The
-    weight grows linearly over the share ``warmup`` of the stage. Name the modules from the image to the end; ``penultimate`` may
-    be the last.
+    weight grows linearly over the share ``warmup`` of the stage. Name the modules from input to output; ``penultimate`` may be
+    the last.
 
     Source: Chen et al. 2021, "Distilling knowledge via knowledge review", sections 3.3 and 3.4; the weight is that of most of
     their pairs on CIFAR-100.
@@ -74,7 +74,7 @@ class Review:
 
         def function(outputs: Outputs) -> Tensor:
             fusions = cast(nn.ModuleList, outputs.extra["fusions"])
-            fusions.train(len(outputs.labels) > 1)  # one image has no statistics
+            fusions.train(len(outputs.labels) > 1)  # a single image has no batch statistics
             loss, deeper = outputs.logits.new_zeros((), dtype=torch.float32), None
             for fusion, one, other in reversed(list(zip(fusions, ours, theirs, strict=True))):
                 found, deeper = fusion(_of_map(outputs.features[one]), deeper)
@@ -90,7 +90,7 @@ class Review:
 
 
 class Fusion(nn.Module):
-    """Brings a map of the student, and what deeper ones gave, to the shape of the teacher's map."""
+    """Maps features of the student, and those of the deeper fusion, to the shape of the teacher's map."""
 
     def __init__(self, shape: tuple[int, ...], wanted: tuple[int, ...], middle: int, *, fuses: bool) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Fusion(nn.Module):
         self.attention = nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid()) if fuses else None
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What is compared with the teacher, and what the next fusion gets; of a map [N, C, H, W]."""
+        """From a map [N, C, H, W], the features to compare with the teacher's, and those for the next fusion."""
         x = self.enter(x)
         if self.attention is not None and deeper is not None:
             deeper = functional.interpolate(deeper, self.size)
@@ -116,7 +116,7 @@ class Fusion(nn.Module):
 
 
 def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference of two maps [N, C, H, W] and of their averages, weighed 1, 1/2, 1/4, 1/8 to a sum of 1."""
+    """The mean squared difference of two maps [N, C, H, W] and of their averages, weighed 1, 1/2, 1/4, 1/8 and normalised."""
     loss, weight, total = functional.mse_loss(student, teacher), 1.0, 1.0
     for size in POOLS:
         if size < student.shape[2]:

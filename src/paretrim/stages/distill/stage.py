@@ -1,4 +1,4 @@
-"""Distillation as a stage: learn from the logits of a teacher, or from what its modules give."""
+"""Distillation as a stage: learn from the logits of a teacher, or from the outputs of its modules."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ METHODS = (
 class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
 
-    With ``criteria``, their weighted sum beside ``labels`` times the cross-entropy is minimised instead. Each of them is one loss
-    with its own settings and its published weight (``CRITERIA``); with ``labels = 0`` only they are learned.
+    With ``criteria``, the loss is their weighted sum plus ``labels`` times the cross-entropy. Each criterion is one loss with its
+    own settings and its published weight (``CRITERIA``); with ``labels = 0`` only the criteria are used.
 
     With several teachers, ``teacher`` is the name of the one to learn from; without it the student learns from the mean of their
     probabilities. ``together`` with a part for each teacher gives the weighted sum of their losses.
 
-    ``decay`` is the share of the soft loss that is gone at the end, linearly over the stage: alpha falls to
-    ``(1 - decay) alpha``, and so does the weight of every criterion. Source: Shin et al. 2019, "Knowledge distillation for
-    optimization of quantized deep neural networks", arXiv 1909.01688 (gradual soft loss reducing; the linear course is ours).
+    ``decay`` reduces the soft loss linearly over the stage: alpha falls to ``(1 - decay) alpha``, and the weights of all criteria
+    fall likewise. Source: Shin et al. 2019, "Knowledge distillation for optimization of quantized deep neural networks", arXiv
+    1909.01688 (gradual soft loss reducing; the linear decay is ours).
 
-    In other tasks than classification, the task's loss and imitation take their places.
+    For tasks other than classification, the task's loss and imitation loss take the place of cross-entropy and divergence.
 
     The teacher is the dense network unless the recipe names another.
 
     Raises:
-        InvalidRecipe: settings that do not go together.
+        InvalidRecipe: settings that cannot be combined.
     """
 
     name: ClassVar[str] = "distill"
@@ -69,11 +69,11 @@ class Distill:
     def __post_init__(self) -> None:
         if self.criteria and (self.temperature, self.alpha) != (TEMPERATURE, ALPHA):
             raise InvalidRecipe(
-                "distill: temperature and alpha have no effect beside criteria; give labels the weight of the labels, and kd its "
-                "temperature and weight among the criteria"
+                "distill: temperature and alpha have no effect with criteria; set labels, and add kd with its temperature and "
+                "weight to the criteria"
             )
         if not self.criteria and self.labels != 1:
-            raise InvalidRecipe(f"distill: labels is {self.labels} and there are no criteria; say the same with alpha")
+            raise InvalidRecipe(f"distill: labels is {self.labels}, but there are no criteria; use alpha instead")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy, and the modules of every criterion under its number.
@@ -87,13 +87,13 @@ class Distill:
         return Training(private, resources, nn.ModuleDict(extra))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Do nothing: there is no ramp."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Do nothing: gradients are not used."""
 
     def losses(self, resources: Resources, /) -> tuple[LossTerm, ...]:
-        """The loss on labels, and those on the teacher."""
+        """The loss on labels, and the losses on the teacher's outputs."""
         task = resources.task
         labels = task_loss(task, self.budget.label_smoothing).function
         if not self.criteria:
@@ -103,11 +103,11 @@ class Distill:
         return *((LossTerm(labels, self.labels),) if self.labels else ()), *learned
 
     def _of_labels(self, progress: float) -> float:
-        """The weight of the labels beside a soft loss that decays."""
+        """The weight of the labels, beside a decaying soft loss."""
         return 1 - self.alpha * (1 - self.decay * progress)
 
     def _taught(self, term: LossTerm) -> LossTerm:
-        """A term that learns from the teacher of this stage, and decays."""
+        """The term with this stage's teacher and decay."""
         named = dataclasses.replace(term, teacher=self.teacher)
         if not self.decay:
             return named

@@ -13,7 +13,7 @@ from paretrim.network.network import Network
 
 
 def absolute(network: Network, *, spread: bool = False) -> Network:
-    """A network in float64 whose output is, for each path from an input, the product of the absolute weights on it, summed.
+    """A float64 network whose output is a sum over paths from the inputs: the product of the absolute weights on each path.
 
     Masked weights are replaced by their absolute values, BatchNorm by its absolute scale ``|gamma| / sqrt(variance + epsilon)``,
     biases and shifts by 0, functions of single values by the identity. ``spread`` turns max pools into average pools, so that

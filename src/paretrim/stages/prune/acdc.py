@@ -1,4 +1,4 @@
-"""AC/DC: phases of training with masks and without, alternating."""
+"""AC/DC: alternating phases of training with and without masks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS = (
         name="acdc",
         kind="stage",
         source="Peste et al. 2021, arXiv 2106.12379",
-        what="alternating dense and sparse phases; weights pruned in one sparse phase may come back in the next",
+        what="alternate dense and sparse phases; weights pruned in one sparse phase may be kept in the next",
         formula="mask = top-k of |w| at the start of each sparse phase",
         recipe="acdc",
     ),
@@ -36,19 +36,19 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class AcDc(Selection):
-    """Train dense for ``warmup`` of the budget, then alternate sparse and dense, each for ``phase``, and end sparse.
+    """Train dense for ``warmup`` of the budget, then alternate sparse and dense phases of ``phase`` each, and end sparse.
 
-    When a sparse phase begins the weights with the smallest scores become 0; when it ends they may train again, from 0. Before
-    the end come a dense phase of ``last_dense`` and a sparse one of ``last_sparse``, all in shares of the budget. ``sparsity``,
-    ``pattern``, ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of :class:`Prune`. Zeros of earlier
-    stages train in dense phases too.
+    When a sparse phase begins, the weights with the smallest scores become 0; when it ends, they train again, from 0. The last
+    two phases are a dense one of ``last_dense`` and a sparse one of ``last_sparse``. All lengths are shares of the budget.
+    ``sparsity``, ``pattern``, ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of :class:`Prune`. In
+    dense phases, zeros of earlier stages train too.
 
     The defaults are the published 100 epochs: 10 dense, then sparse and dense for 5 each, dense from 75 to 85, sparse to the end.
 
     Source: Peste et al. 2021, "AC/DC: alternating compressed/decompressed training", arXiv 2106.12379, section 3 and figure 1.
 
     Raises:
-        InvalidRecipe: phases that do not fit the budget, whole channels, or a setting that ``prune`` refuses.
+        InvalidRecipe: the phases do not fit the budget, the pattern is ``channel``, or ``prune`` rejects a setting.
     """
 
     name: ClassVar[str] = "acdc"
@@ -64,11 +64,11 @@ class AcDc(Selection):
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL:
-            raise InvalidRecipe("acdc: channels that are removed cannot come back; choose unstructured, 1x4 or n:m")
+            raise InvalidRecipe("acdc: removed channels cannot be restored; choose pattern unstructured, 1x4 or n:m")
         if self.warmup + self.last_dense + self.last_sparse > 1 + 1e-9:
             raise InvalidRecipe(
                 f"acdc: warmup, last_dense and last_sparse are {self.warmup}, {self.last_dense} and {self.last_sparse} of the "
-                "budget, more than all of it; let their sum be at most 1"
+                "budget, more than all of it; their sum must be at most 1"
             )
         self._prune()
 
@@ -85,7 +85,7 @@ class AcDc(Selection):
         return pruning(self, self.sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with masks, of ones where there are none yet; impossible settings are refused here."""
+        """A copy with masks, new ones being all ones; an unreachable sparsity is rejected here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
         for layer in self.layers_of(private).values():
@@ -94,7 +94,7 @@ class AcDc(Selection):
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Change the phase if it is time to."""
+        """Change the phase when its time has come."""
         prune = self._prune()
         layers = prune.layers_of(training.network).values()
         is_masked = any(layer.mask is not None and not bool(layer.mask.all()) for layer in layers)

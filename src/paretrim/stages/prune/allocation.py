@@ -1,19 +1,19 @@
 """How many blocks each layer keeps: splitting one sparsity over a network.
 
-All methods do the same thing with different keys. Every block of every layer gets a key that does not depend on the sparsity
-asked for, and the K blocks with the largest keys stay, K = blocks - round(sparsity * blocks) over all layers together. Hence
-the count is exact and a larger sparsity takes from every layer a superset of what a smaller one takes.
+All methods do the same thing with different keys. Every block of every layer gets a key that does not depend on the requested
+sparsity, and the K blocks with the largest keys are kept, K = blocks - round(sparsity * blocks) over all layers together. Hence
+the count is exact, and masks are nested: a larger sparsity removes from every layer all that a smaller one removes.
 
 ===============  ===========================================================================================================
 ``global``       key = the block's score; one threshold for the whole network (Han et al. 2015, arXiv 1506.02626)
 ``lamp``         key = the block's LAMP score within its layer (Lee et al. 2021, arXiv 2010.07611)
-``cost``         key = the block's sum of squares / what a block of its layer costs, for instance in measured microseconds: of all
-                 masks of one cost, that with the most squared magnitude left; at equal zeros it costs less than ``global``
-``speed``        key = the block's LAMP score / what a block of its layer costs: no layer is emptied because its blocks are dear
+``cost``         key = the block's sum of squares / the cost of a block of its layer, for example in measured microseconds: of all
+                 masks of equal cost, this keeps the most squared magnitude; at equal sparsity it is cheaper than ``global``
+``speed``        key = the block's LAMP score / the cost of a block of its layer: expensive layers are not emptied
 ``uniform``      the i-th best block of a layer with n blocks has key n / (i - 1/2)
 ``erk``          the same with n * (sum of the weight's dimensions) / (product of the weight's dimensions) for n
                  (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134)
-``sensitivity``  the i-th best block has the rise of the loss, in a scan of its layer alone, with it and all worse ones gone
+``sensitivity``  key of the i-th best block = increase of the loss, in a scan of its layer alone, without it and all worse ones
                  (Han et al. 2015, section 4; :mod:`paretrim.stages.prune.sensitivity`)
 ===============  ===========================================================================================================
 
@@ -78,7 +78,7 @@ METHODS = (
         name="cost",
         kind="allocation",
         source=OURS,
-        what="the largest squared score for the compute cost of the remaining blocks",
+        what="the largest squared score at a given compute cost of the remaining blocks",
         formula="key(block) = s(block)^2 / cost of a block of its layer; keep the largest keys",
         recipe="cost",
         settings=("prune.costs",),
@@ -87,8 +87,8 @@ METHODS = (
         name="speed",
         kind="allocation",
         source=OURS,
-        what="the LAMP score for the compute cost of the remaining blocks; the default of compress for zeros in blocks",
-        formula="key(block) = LAMP score / (positions + 11), what a block of the layer takes in the native runtime; "
+        what="LAMP scores weighed against the compute cost of the remaining blocks; the default of compress for blocks",
+        formula="key(block) = LAMP score / (positions + 11), the time of a block of the layer in the native runtime; "
         "keep the largest keys",
         recipe="speed",
         settings=("prune.costs",),
@@ -101,7 +101,7 @@ MINIMUM_DENSITY = 0.005
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One layer in blocks: scores (-inf where nothing is alive), living blocks, guarded blocks, cost of one, its scan."""
+    """One layer in blocks: scores (-inf for pruned blocks), numbers of unpruned and of guarded blocks, cost of a block, scan."""
 
     weight_shape: tuple[int, ...]
     scores: Tensor
@@ -122,27 +122,27 @@ def allocate(
     costs: Mapping[str, float] | None = None,
     curves: Mapping[str, Curve] | None = None,
 ) -> dict[str, int]:
-    """Number of blocks every layer keeps; zero blocks over all layers are exactly ``round(sparsity * blocks)``.
+    """Number of blocks that every layer keeps; over all layers exactly ``round(sparsity * blocks)`` blocks are zero.
 
-    No layer empties unless the sparsity is 1: each first gets ``max(1, floor(minimum_density * blocks))`` of its best blocks.
-    If the sparsity leaves fewer than that in all, they are split uniformly, at least one each. If earlier pruning already made
-    more zeros than asked for, those zeros stay and none are added.
+    No layer is emptied unless the sparsity is 1: each first gets ``max(1, floor(minimum_density * blocks))`` of its best blocks.
+    If the sparsity leaves fewer than that in total, they are split uniformly, at least one each. If earlier pruning already made
+    more zeros than requested, those zeros stay and none are added.
 
     Args:
-        layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; a score is in
-            the place of magnitudes in this module.
-        sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` has no say.
-        method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed`` or ``sensitivity``; see the head of this module.
+        layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; they take the
+            place of magnitudes in this module.
+        sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` is ignored.
+        method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed`` or ``sensitivity``; see the module docstring.
         pattern: what a block is.
-        alive: masks of earlier stages, for all layers or some; what is False there stays zero.
+        alive: masks of earlier stages, for some or all layers; what is False there stays zero.
         minimum_density: see above, in [0, 1].
-        costs: for ``cost`` and ``speed``, what one living block of each layer costs, above 0, in any unit; layers that are not in
-            ``layers`` may be named.
+        costs: for ``cost`` and ``speed``, the cost of one kept block of each layer, above 0, in any unit; it may name layers that
+            are not in ``layers``.
         curves: for ``sensitivity``, the scan of every layer, in blocks of this pattern and by these scores.
 
     Raises:
         InvalidRecipe: sparsity, method, minimum density or a cost is not allowed, there are no layers, or fewer blocks than
-            layers stay.
+            layers would be kept.
         TrainingFailed: a score is not finite.
         WeightsMismatch: a mask in ``alive`` fits no layer.
         UnsupportedOperation: a weight has fewer than two dimensions.
@@ -190,7 +190,7 @@ def masks(
     costs: Mapping[str, float] | None = None,
     curves: Mapping[str, Curve] | None = None,
 ) -> dict[str, Tensor]:
-    """Boolean masks of the weights' shapes: the blocks of every layer with the largest scores, as many as :func:`allocate` says.
+    """Boolean masks of the weights' shapes: the blocks of every layer with the largest scores, as many as :func:`allocate` gives.
 
     Masks of the same scores at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
     """
@@ -229,7 +229,7 @@ def _check(
         raise InvalidRecipe(f"allocation '{method}' is unknown; choose one of {', '.join(get_args(Allocation))}")
     if pattern.sparsity is not None and not math.isclose(sparsity, pattern.sparsity, abs_tol=1e-9):
         raise InvalidRecipe(
-            f"pattern '{pattern.text}' has sparsity {pattern.sparsity:g} and cannot have {sparsity:g}; "
+            f"pattern '{pattern.text}' always has sparsity {pattern.sparsity:g}, not {sparsity:g}; "
             f"ask for {pattern.sparsity:g} or choose another pattern"
         )
     for name, mask in alive.items():
@@ -248,8 +248,8 @@ def _check_curves(layers: Mapping[str, Tensor], curves: Mapping[str, Curve], pat
         if name not in curves or curves[name].units != units:
             given = f"of {curves[name].units} blocks" if name in curves else "missing"
             raise InvalidRecipe(
-                f"allocation 'sensitivity' needs a scan of layer '{name}' in its {units} blocks, and that is {given}; "
-                "scan all layers with the pattern that prunes"
+                f"allocation 'sensitivity' needs a scan of layer '{name}' in its {units} blocks, but that is {given}; "
+                "scan all layers with the pattern that is pruned"
             )
 
 
@@ -285,7 +285,7 @@ def _total(layers: Mapping[str, _Layer], sparsity: float) -> int:
     keep = min(blocks - round(sparsity * blocks), sum(layer.living for layer in layers.values()))
     if keep < len(living) and sparsity < 1:
         raise InvalidRecipe(
-            f"sparsity {sparsity} leaves {keep} of {blocks} blocks to {len(living)} layers and every layer keeps at least one; "
+            f"sparsity {sparsity} leaves {keep} of {blocks} blocks for {len(living)} layers, but every layer keeps at least one; "
             f"ask for at most {math.floor((1 - len(living) / blocks) * 1e6) / 1e6:g}"
         )
     return keep
@@ -316,7 +316,7 @@ def _apportion(shares: Sequence[float], low: Sequence[int], high: Sequence[int],
 
 
 def _keys(layer: _Layer, method: Allocation, pattern: Pattern) -> Tensor:
-    """Keys of all methods that rank, flat; the guarded blocks come first (+inf), dead blocks last (-inf)."""
+    """Keys of all methods that rank, flat; the guarded blocks come first (+inf), pruned blocks last (-inf)."""
     keys = layer.scores
     if method == "lamp" or method in BY_COST:
         energy = keys.clamp(min=0) if pattern.block > 1 else keys.clamp(min=0).double().square()
@@ -328,7 +328,7 @@ def _keys(layer: _Layer, method: Allocation, pattern: Pattern) -> Tensor:
 
 
 def _by_rank(scores: Tensor, keys: Tensor) -> Tensor:
-    """The i-th key for the i-th largest score; -inf where a score is."""
+    """The i-th key for the i-th largest score; -inf where the score is -inf."""
     order = torch.argsort(scores.flatten(), descending=True, stable=True)
     found = torch.empty(len(keys), dtype=torch.float64, device=scores.device)
     found[order] = keys.to(scores.device)
@@ -336,6 +336,6 @@ def _by_rank(scores: Tensor, keys: Tensor) -> Tensor:
 
 
 def _rank(keys: Sequence[Tensor], keep: int) -> list[int]:
-    """How many of the ``keep`` largest keys lie in each layer."""
+    """How many of the ``keep`` largest keys are in each layer."""
     chosen = largest(torch.cat(list(keys)), keep)
     return [int(part.sum()) for part in torch.split(chosen, [len(part) for part in keys])]

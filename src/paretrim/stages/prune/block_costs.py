@@ -1,4 +1,4 @@
-"""What a living block of weights costs to compute, layer by layer."""
+"""The cost of computing one kept block of weights, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
 
 BY_COST = ("cost", "speed")
-"""Allocations that weigh what a block is worth against what it costs."""
+"""Allocations that weigh the value of a block against its cost."""
 
 READING = 11
-"""Positions in whose time the native runtime reads a block of weights, which it does once for all positions of a layer.
+"""Time to read a block of weights in the native runtime, in positions; it is read once for all positions of a layer.
 
 Measured on ResNet-18 from 80 to 90 % zeros, ``results/runtime.jsonl``: a block takes 12.9 ns on 1,024 positions, 3.2 on 256, 0.86
-on 64 and 0.34 on 16, which is 12.3 ps for each position and for 11 more.
+on 64 and 0.34 on 16, which is 12.3 ps per position, plus the time of 11 more.
 """
 
 
 def counted_costs(network: Network, names: Collection[str], *, reading: bool) -> dict[str, float]:
-    """What a block of each layer costs, in positions that it is multiplied at; with the ``reading`` of it in the same unit."""
+    """Cost of a block of each layer: the positions that it is multiplied at; with ``reading``, plus reading it, in positions."""
     return {name: float(positions(network, name) + (READING if reading else 0)) for name in names}
 
 
 def positions(network: Network, name: str) -> int:
-    """How often one weight of a layer is multiplied for one image: the positions of its output, 1 for a linear layer."""
+    """How often a weight of a layer is multiplied for one image: the positions of the layer's output, 1 for a linear layer."""
     return math.prod(network.structure.types[name].shape[1:])
 
 
 def check_costs(names: Collection[str], costs: Mapping[str, float], method: str) -> None:
-    """Refuse costs that are missing or say nothing.
+    """Reject missing or invalid costs.
 
     Raises:
         InvalidRecipe: a layer has no cost, or one that is not above 0.

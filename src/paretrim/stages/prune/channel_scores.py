@@ -17,7 +17,7 @@ from paretrim.stages.prune.absolute import absolute
 from paretrim.train.resources import Resources
 
 VARIATION = 0.5
-"""Weight of variation in the importance of features, the rest being their dissimilarity."""
+"""Weight of variation in the importance of features; dissimilarity has the rest."""
 
 REACH = 0.9
 """Weight of longer paths between features, as a share of the value at which their sum diverges."""
@@ -36,7 +36,7 @@ METHODS = (
         kind="channel score",
         source="Liu et al. 2017 (network slimming), arXiv 1708.06519, without its penalty",
         what="the scale of the BatchNorm behind the channel",
-        formula="score(channel o) = |gamma_o|, 1 where no BatchNorm follows",
+        formula="score(channel o) = |gamma_o|, or 1 if no BatchNorm follows",
         recipe="batchnorm-scale",
     ),
     Method(
@@ -59,7 +59,7 @@ METHODS = (
 
 
 def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]:
-    """Sum of the absolute weights that compute. Source: Li et al. 2017, arXiv 1608.08710."""
+    """Sum of the absolute effective weights. Source: Li et al. 2017, arXiv 1608.08710."""
     layers = weighted_layers(network)
     return {name: layer.effective_weight().detach().double().abs().flatten(1).sum(1) for name, layer in layers.items()}
 
@@ -67,7 +67,7 @@ def channels_by_l1(network: Network, _resources: Resources) -> dict[str, Tensor]
 def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, Tensor]:
     """``|gamma|`` of the BatchNorm after the layer, 1 if there is none.
 
-    Behind a transposed convolution every channel of the BatchNorm has the pixels of several channels of the captured layer.
+    After a transposed convolution every channel of the BatchNorm has the pixels of several channels of the captured layer.
 
     Raises:
         InvalidRecipe: the network has no BatchNorm after any layer.
@@ -92,7 +92,7 @@ def channels_by_batchnorm(network: Network, _resources: Resources) -> dict[str, 
 
 
 def channels_by_gate(network: Network, resources: Resources) -> dict[str, Tensor]:
-    """What the loss changes by, to first order, if the channel becomes 0: root mean square over batches of calibration images.
+    """First-order change of the loss if the channel becomes 0: root mean square over batches of calibration images.
 
     For a gate of 1 after the BatchNorm the change is ``gamma dL/dgamma + beta dL/dbeta``; without BatchNorm it is the sum of
     ``w dL/dw`` over the channel's weights and bias.
@@ -125,9 +125,10 @@ def channels_by_gate(network: Network, resources: Resources) -> dict[str, Tensor
 def channels_by_propagation(network: Network, resources: Resources) -> dict[str, Tensor]:
     """Importance of the features before the last layer, propagated back through absolute weights, summed over positions.
 
-    ``s_k = |W_(k+1)|^T s_(k+1)``; BatchNorm by its absolute scale, functions of single values as the identity, pools by equal
-    shares, sums to both sides. The features' own importance is :func:`feature_importance` on calibration images. Layers that
-    lead to no such feature score 1. All channels propagate, including those that will be removed.
+    ``s_k = |W_(k+1)|^T s_(k+1)``; BatchNorm counts with its absolute scale, functions of single values as the identity; pools
+    split importance equally, and sums pass it to both inputs. The importance of the features themselves is
+    :func:`feature_importance` on calibration images. Layers that lead to no such feature score 1. All channels propagate,
+    including those that will be removed.
 
     Source: NISP, Yu et al. 2018, arXiv 1711.05908, equations 13 and 14.
     """
@@ -154,7 +155,7 @@ def channels_by_propagation(network: Network, resources: Resources) -> dict[str,
 
 
 def feature_importance(features: Tensor) -> Tensor:
-    """How much each feature matters among all: features float64 [N, d] -> [d], 0 or more.
+    """Importance of each feature among all: features float64 [N, d] -> [d], 0 or more.
 
     ``A_ij = a max(std_i, std_j) + (1 - a) (1 - |rank correlation|)`` with a = 0.5 and standard deviations divided by the largest;
     the importance is the row sum of ``(I - r A)^-1 - I``, the sum of ``(r A)^k`` over k, with r = 0.9 / (largest eigenvalue).

@@ -1,4 +1,4 @@
-"""Channels on a trainable network: scoring, silencing while a ramp runs, and removing for good."""
+"""Channels of a trainable network: scoring them, silencing them during gradual pruning, and removing them for good."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def choose_channels(
     multiple_of: int,
     keys: Sequence[Float64Array] | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
-    """The channel classes with the smallest scores, as many as ``sparsity`` says, silenced ones first.
+    """The channel classes with the smallest scores, as many as ``sparsity`` requires, silenced ones first.
 
-    ``row_scores`` are those of the output channels of every weighted layer, float64 [Co]. ``keys`` as for
+    ``row_scores`` are the scores of the output channels of every weighted layer, float64 [Co]. ``keys`` as for
     :func:`paretrim.graph.channels.choose`.
 
     Source: grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
@@ -40,11 +40,11 @@ def choose_channels(
 
 
 def scored_classes(network: Network, row_scores: Mapping[str, Tensor]) -> tuple[ChannelGroups, Float64Array]:
-    """The channel classes of a network and the score of each; silenced ones have the least."""
+    """The channel classes of a network and the score of each; silenced ones have the smallest."""
     groups = channel_groups(network.graph())
     norms = {name: scores.cpu().numpy() for name, scores in row_scores.items()}
     scores = group_scores(groups, norms, mean=True)
-    # A living channel whose weights happen to be 0 still has its bias; those that are silent go before it.
+    # A channel whose weights happen to be 0 still has its bias, so silenced channels are removed before it.
     living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))
     scores[living] = np.maximum(scores[living], np.finfo(np.float64).tiny)
     return groups, scores
@@ -60,10 +60,10 @@ def silenced(network: Network, groups: ChannelGroups) -> IntArray:
 
 
 def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None:
-    """Make the network compute what the smaller one will, at full size: removed channels are 0 and no layer reads them.
+    """Make the full-size network compute what the smaller one will: removed channels are 0 and no layer reads them.
 
-    Both are needed: a function on the way, like a sigmoid, may make something else of the 0, and the step of a weight that is
-    observed must not depend on columns that will be gone.
+    Both are needed: a function in between, such as a sigmoid, may map 0 to another value, and the step of an observed weight
+    must not depend on columns that will be removed.
     """
     nodes = {node.name: node for node in network.structure.nodes}
     for name, layer in weighted_layers(network).items():
@@ -78,7 +78,7 @@ def silence_(network: Network, groups: ChannelGroups, removed: IntArray) -> None
 
 
 def _columns(node: Node, layer: WeightedLayer, groups: ChannelGroups) -> IntArray:
-    """The classes of the channels that the columns of a weight read; -1 where every row reads its own."""
+    """The classes of the channels that the columns of a weight read; -1 if every row reads its own."""
     columns = layer.weight.shape[1]
     if is_depthwise(node, tuple(layer.weight.shape)):
         return np.full(columns, -1, dtype=np.int64)
@@ -90,12 +90,12 @@ def _alive(classes: IntArray, removed: IntArray, device: torch.device) -> Tensor
 
 
 def without_channels(network: Network, groups: ChannelGroups, removed: IntArray) -> Network:
-    """The smaller network with its masks and quantizers cut alike."""
+    """The smaller network, with its masks and quantizers reduced accordingly."""
     return carried(network, restrict(network.graph(), groups, removed.tolist()))
 
 
 def carried(network: Network, restriction: Restriction) -> Network:
-    """The network on a graph with fewer channels or others in their places; its masks and quantizers go where their rows go."""
+    """The network on a graph with fewer or reordered channels; its masks and quantizers follow their rows."""
     smaller = Network(restriction.graph)
     old, new = weighted_layers(network), weighted_layers(smaller)
     for name, layer in new.items():
@@ -122,7 +122,7 @@ def _carry_(source: WeightedLayer, target: WeightedLayer, kept: ChannelIndices) 
 
 
 def _alive_among(alive: Tensor | None, kept: ChannelIndices) -> Tensor | None:
-    """The flags of the channels that are left; None where all of them compute, as is usual once the silenced ones are gone."""
+    """The flags of the remaining channels; None if all of them compute, as is usual once the silenced ones are removed."""
     if alive is None:
         return None
     left = alive[torch.from_numpy(kept.outputs).to(alive.device)]

@@ -1,4 +1,4 @@
-"""Which weights and channels matter: scores by name. To add one: a function here and its name in a table."""
+"""Importance scores of weights and channels, by name. To add one: write a function here and add its name to a table."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from paretrim.train.resources import Resources
 from paretrim.visible import brief
 
 Score = Callable[[Network, Resources], Mapping[str, Tensor]]
-"""Non-negative scores by layer, larger means keep: one of the shape of the weight for every weighted layer.
+"""Non-negative scores by layer, larger means keep: a tensor of the weight's shape for every weighted layer.
 
-In a block of several weights their squares are summed, as for magnitudes. The network stays as it was, gradients too.
+In a block of several weights the squares of scores are summed, as for magnitudes. A score changes neither the network nor its
+gradients.
 """
 
 ChannelScore = Callable[[Network, Resources], Mapping[str, Tensor]]
@@ -42,7 +43,7 @@ def by_magnitude(network: Network, _resources: Resources) -> dict[str, Tensor]:
 
 
 def by_taylor(network: Network, resources: Resources) -> dict[str, Tensor]:
-    """What the loss changes by, to first order, if the weight becomes 0: the root mean square of ``w dL/dw`` over batches.
+    """First-order change of the loss if the weight becomes 0: the root mean square of ``w dL/dw`` over batches.
 
     Source: Molchanov et al. 2019, "Importance estimation for neural network pruning", arXiv 1906.10771, equation 8.
     """
@@ -66,7 +67,7 @@ def at_random(network: Network, resources: Resources) -> dict[str, Tensor]:
 
 
 def channels_by_magnitude(network: Network, _resources: Resources) -> dict[str, Tensor]:
-    """Euclidean norm of every output channel of the weights that compute: masked, and on their grid.
+    """Euclidean norm of every output channel of the effective weights: masked, and on their grid.
 
     Source: Li et al. 2017 (arXiv 1608.08710), with the L2 norm.
     """
@@ -95,10 +96,10 @@ CHANNEL_SCORES: Mapping[str, ChannelScore] = {
     "nisp": channels_by_propagation,
     "hkdp": channels_by_teacher,
 }
-"""Scores of channels; a score of weights that is not here scores a channel with the Euclidean norm of its weights' scores."""
+"""Scores of channels; any other score of weights scores a channel by the Euclidean norm of its weights' scores."""
 
 SECOND_ORDER = "obs"
-"""The score that knows the pattern: :func:`paretrim.stages.prune.second_order.second_order_scores`."""
+"""The score that depends on the pattern: :func:`paretrim.stages.prune.second_order.second_order_scores`."""
 
 METHODS = (
     Method(
@@ -141,11 +142,11 @@ OWN = "for your own write 'package.module:function', a function of network and r
 
 
 def check_score(name: str, *, channels: bool = False) -> None:
-    """Refuse an unknown score before anything is trained; ``channels`` says that whole channels are scored.
+    """Reject an unknown score before training; ``channels`` says that whole channels are scored.
 
     Raises:
-        InvalidRecipe: it is neither a name in the tables nor a function that can be imported, or it does not score
-            what is to be scored.
+        InvalidRecipe: it is neither a name in the tables nor a function that can be imported, or it scores channels where
+            weights are to be scored, or the other way round.
     """
     known = (*SCORES, *CHANNEL_SCORES) if channels else (*SCORES, SECOND_ORDER)
     if name in known:
@@ -154,7 +155,7 @@ def check_score(name: str, *, channels: bool = False) -> None:
         raise InvalidRecipe("prune: score obs ranks weights and blocks, not channels; choose magnitude or taylor")
     if name in CHANNEL_SCORES:
         raise InvalidRecipe(
-            f"prune: score '{name}' is one of whole channels; set pattern to channel, or choose one of {', '.join(SCORES)}"
+            f"prune: score '{name}' is for whole channels; set pattern to channel, or choose one of {', '.join(SCORES)}"
         )
     if ":" not in name or not all(split_name(name)):
         raise InvalidRecipe(f"prune: score {brief(name)} is unknown; choose one of {', '.join(known)}; {OWN}")
@@ -165,7 +166,7 @@ def scores_of(name: str, network: Network, resources: Resources) -> dict[str, Te
     """The scores of every weight of every weighted layer.
 
     Raises:
-        InvalidRecipe: a function of the user's own returns something else.
+        InvalidRecipe: the user's function returns something else.
         TrainingFailed: a score is NaN or infinite.
     """
     score = SCORES[name] if name in SCORES else cast(Score, imported(name, "score"))
@@ -179,7 +180,7 @@ def channel_scores_of(name: str, network: Network, resources: Resources) -> dict
     """The scores of every output channel of every weighted layer, float64 [Co].
 
     Raises:
-        InvalidRecipe: a function of the user's own returns something else.
+        InvalidRecipe: the user's function returns something else.
         TrainingFailed: a score is NaN or infinite.
     """
     if name in SCORES and name not in CHANNEL_SCORES:
@@ -205,11 +206,11 @@ def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Te
         raise InvalidRecipe(f"score {brief(name)} has none for layer '{layer}'; return one tensor for every weighted layer")
     given = found[layer]
     if not isinstance(given, Tensor):
-        raise InvalidRecipe(f"score {brief(name)}: that of layer '{layer}' is {described(given)}; return a tensor of {shape}")
+        raise InvalidRecipe(f"score {brief(name)} of layer '{layer}' is {described(given)}; return a tensor of shape {shape}")
     scores = given.detach()
     if tuple(scores.shape) != shape:
-        wanted = f"one number a {'weight' if len(shape) > 1 else 'channel'}, {shape}"
-        raise InvalidRecipe(f"score {brief(name)}: that of layer '{layer}' has shape {tuple(scores.shape)}; return {wanted}")
+        wanted = f"one number per {'weight' if len(shape) > 1 else 'channel'}, {shape}"
+        raise InvalidRecipe(f"score {brief(name)} of layer '{layer}' has shape {tuple(scores.shape)}; return {wanted}")
     wrong = scores.numel() - int(torch.isfinite(scores).sum())
     if wrong:
         raise TrainingFailed(
@@ -217,6 +218,7 @@ def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Te
         )
     if scores.numel() and float(scores.min()) < 0:
         raise InvalidRecipe(
-            f"score {brief(name)}: layer '{layer}' has {float(scores.min()):g}; scores are 0 or more, larger means keep"
+            f"score {brief(name)} of layer '{layer}' is {float(scores.min()):g} at its smallest; scores must be 0 or more, and "
+            "larger means keep"
         )
     return scores

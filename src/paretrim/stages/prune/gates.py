@@ -29,7 +29,7 @@ METHODS = (
         name="gates",
         kind="stage",
         source="Louizos et al. 2018, arXiv 1712.01312",
-        what="a random gate on every channel, with a penalty on open gates; channels whose gates close are removed",
+        what="train a random gate on every channel with a penalty on open gates; remove the channels whose gates close",
         formula="z = min(1, max(0, 1.2 s - 0.1)), s = sigmoid((log u - log(1 - u) + log a) / (2/3)), u ~ U(0, 1)\n"
         "loss + weight * sum over channels of sigmoid(log a - 2/3 log(0.1 / 1.1)); at the end u = 1/2 without noise",
         recipe="gates",
@@ -37,7 +37,7 @@ METHODS = (
 )
 
 TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
-"""Of the concrete distribution, and what it is stretched to. Source: Louizos et al. 2018, section 4."""
+"""Temperature of the concrete distribution, and the interval it is stretched to. Source: Louizos et al. 2018, section 4."""
 
 GATES = "gates"
 """Key of the stage's module."""
@@ -47,12 +47,12 @@ GATES = "gates"
 class Gates:
     """Train random gates on channels after BatchNorm with a penalty on open gates, then remove channels.
 
-    Each channel is multiplied by its gate z in [0, 1], drawn again for every batch; channels that are added up share one.
+    Each channel is multiplied by its gate z in [0, 1], drawn again for every batch; channels that are added together share one.
     ``weight`` times the expected number of open gates is added to the loss. Gates learn ``rate`` times as fast as weights.
-    ``drop`` sets their initial state: the paper trains from scratch with 0.3 and 0.5; here the network is trained already and
-    gates begin open. At the end channels with closed gates are removed; with ``sparsity`` exactly that share, those whose gates
-    are nearest to closed. The other gates become part of the BatchNorm. Gates never ship. Every set of channels keeps
-    at least one; survivors are rounded up to ``multiple_of``.
+    ``drop`` sets their initial state: the paper trains from scratch with 0.3 and 0.5; here the network is already trained and
+    gates start open. At the end channels with closed gates are removed; with ``sparsity`` exactly that share, those with the
+    smallest gates. The other gates are folded into the BatchNorm. Gates never ship. Every set of channels keeps at least one;
+    the number of remaining channels is rounded up to ``multiple_of``.
 
     Source: Louizos et al. 2018, "Learning sparse neural networks through L0 regularization", arXiv 1712.01312, equations 10 to
     13.
@@ -83,17 +83,17 @@ class Gates:
         groups = channel_groups(private.graph(weights=False))
         if not len(_gated(private, groups)):
             raise InvalidRecipe(
-                "gates: they sit on BatchNorm, and no channel has one behind every layer that makes it; use prune"
+                "gates: gates are attached to BatchNorm, and no channel has one behind every layer that makes it; use prune"
             )
         gates = HardConcrete(groups.count, drop=self.drop)
         return Training(private, resources, nn.ModuleDict({GATES: gates}))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Put gates on the present layers; at the end remove closed channels and fold the other gates into BatchNorm."""
+        """Attach gates to the current layers; at the end remove closed channels and fold the other gates into BatchNorm."""
         network, gates = training.network, cast(HardConcrete, training.extra[GATES])
         groups = channel_groups(network.graph(weights=False))
         if gates.log_alpha.numel() != groups.count:
-            return  # already at the end, or another part of the stage has changed the channels
+            return  # already finished, or another part of the stage has changed the channels
         gated = _gated(network, groups)
         if progress == 1:
             _fold_(network, groups, gates, gated)
@@ -163,7 +163,7 @@ def _gated(network: Network, groups: ChannelGroups) -> IntArray:
 
 
 def _attach_(network: Network, groups: ChannelGroups, gates: HardConcrete, gated: IntArray) -> None:
-    """Let every BatchNorm multiply its channels by their gates; one draw holds for a whole pass through the network."""
+    """Make every BatchNorm multiply its channels by their gates; one draw is used for a whole forward pass."""
     drawn: list[Tensor] = []
 
     def values(*, first: bool, draw: bool) -> Tensor:
@@ -188,7 +188,7 @@ def _gate(values: Callable[..., Tensor], classes: IntArray, gated: IntArray, *, 
 
 
 def _fold_(network: Network, groups: ChannelGroups, gates: HardConcrete, gated: IntArray) -> None:
-    """Make the settled gates part of the BatchNorm."""
+    """Fold the gates without noise into the BatchNorm."""
     settled = gates.settled()
     for name, batch_norm in norms_behind(network).items():
         gate = _gate(lambda **_: settled, groups.classes[name], gated, first=False)(False)

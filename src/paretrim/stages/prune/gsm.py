@@ -1,4 +1,4 @@
-"""Global sparse momentum: only the weights that matter most now learn, all others decay to zero."""
+"""Global sparse momentum: in each step only the most important weights learn; all others decay towards zero."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METHODS = (
         name="gsm",
         kind="stage",
         source="Ding et al. 2019 (GSM), arXiv 1909.12778; the pruning step of HKDP's abstract, Che et al. 2021",
-        what="in each step only the weights with the largest |w dL/dw| of all learn; the others decay, and go at the end",
+        what="in each step train only the weights with the largest |w dL/dw|; the others decay and are pruned at the end",
         formula="z <- momentum z + decay w + B dL/dw; w <- w - rate z; B = 1 for the largest |w dL/dw|, else 0",
         recipe="hkdp",
     ),
@@ -35,17 +35,17 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class Gsm(Selection):
-    """Let the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|`` learn in each step; the others only decay.
+    """In each step, train the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|``; the others only decay.
 
-    The share holds for the whole network, so that of each layer is found by training. At the end the smallest weights become
-    zero, most of which have decayed. Momentum and decay are those of the budget: published are momentum 0.98 and a weight decay
-    of 5e-4. ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
+    The share applies to the whole network, so training determines the share of each layer. At the end the smallest weights are
+    set to zero; most of them have decayed by then. Momentum and weight decay come from the budget; the published values are 0.98
+    and 5e-4. ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
 
     Source: Ding et al. 2019, "Global sparse momentum SGD for pruning very deep neural networks", arXiv 1909.12778, section 3.2.
-    The abstract of HKDP (Che et al. 2021) describes its pruning in these words; whether it is the same is not certain.
+    The abstract of HKDP (Che et al. 2021) describes its pruning in these words; it is not certain to be the same method.
 
     Raises:
-        InvalidRecipe: the pattern has no blocks, or ``prune`` refuses a setting.
+        InvalidRecipe: the pattern has no blocks, or ``prune`` rejects a setting.
     """
 
     name: ClassVar[str] = "gsm"
@@ -62,18 +62,18 @@ class Gsm(Selection):
         return pruning(self, self.sparsity)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A plain copy; a sparsity that cannot be reached is refused here."""
+        """A plain copy; an unreachable sparsity is rejected here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Cut at the end."""
+        """Prune at the end."""
         if progress == 1:
             self._prune().mask_(training.network, self.sparsity, training.resources)
 
     def observe(self, training: Training, _step: Step, /) -> None:
-        """Zero the gradient of all weights except those that matter most now."""
+        """Zero the gradients of all but the most important weights."""
         layers = self.layers_of(training.network)
         gradients = {name: layer.weight.grad for name, layer in layers.items() if layer.weight.grad is not None}
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None and name in gradients}
@@ -94,6 +94,6 @@ def active_weights(
     *,
     alive: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """The weights that learn in this step, bool by layer: those with the largest ``|w dL/dw|`` of all layers together."""
+    """The weights that learn in this step, bool by layer: those with the largest ``|w dL/dw|`` over all layers."""
     scores = {name: (weights[name] * gradients[name]).abs() for name in weights}
     return masks(scores, sparsity, method="global", pattern=parse_pattern(pattern), alive=alive)

@@ -1,4 +1,4 @@
-"""Pruned weights that keep their values behind the mask while a stage trains, and may come back with them."""
+"""Pruned weights that keep their values behind the mask while a stage trains, and may be restored with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretrim.train.training import Training
 
 
 class Memory(nn.Module):
-    """What a stage remembers of a layer: ``alive``, the weights that were not pruned before it began."""
+    """A stage's state for a layer: ``alive``, the weights that were not pruned before it began."""
 
     alive: Tensor
 
@@ -25,7 +25,7 @@ class Memory(nn.Module):
 
 
 def give_masks_(layers: Mapping[str, WeightedLayer]) -> None:
-    """Give layers without a mask one of ones, so that its shape is known from the first step on."""
+    """Give layers without a mask a mask of ones, so that its shape is known from the first step."""
     for layer in layers.values():
         if layer.mask is None:
             set_mask_(layer, torch.ones_like(layer.weight, dtype=torch.bool))
@@ -39,13 +39,13 @@ def hide_(layers: Mapping[str, WeightedLayer], *, hidden: bool) -> None:
 
 
 def put_masks_(layers: Mapping[str, WeightedLayer], masks: Mapping[str, Tensor]) -> None:
-    """Replace masks; weights that come back have their former values."""
+    """Replace masks; restored weights have their former values."""
     for name, mask in masks.items():
         replace_mask_(layers[name], mask)
 
 
 def memory_of(training: Training, name: str, layer: WeightedLayer) -> Memory:
-    """What the stage remembers of a layer.
+    """The stage's state for a layer.
 
     Raises:
         InvalidRecipe: the layer has lost channels since the stage began.
@@ -53,7 +53,7 @@ def memory_of(training: Training, name: str, layer: WeightedLayer) -> Memory:
     memory = cast(Memory, training.extra[key_of(name)])
     if memory.alive.shape != layer.weight.shape:
         raise InvalidRecipe(
-            f"layer '{name}' was {tuple(memory.alive.shape)} when its masks began to move and is {tuple(layer.weight.shape)}"
-            " now; remove channels in a stage before"
+            f"layer '{name}' had shape {tuple(memory.alive.shape)} when this stage began and has {tuple(layer.weight.shape)}"
+            " now; remove channels in an earlier stage"
         )
     return memory

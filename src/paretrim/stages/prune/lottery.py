@@ -1,4 +1,4 @@
-"""Lottery tickets: one round of pruning the trained network and training what is left again from early on."""
+"""Lottery tickets: one round of pruning the trained network, rewinding the remaining weights, and training them again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ METHODS = (
             "arXiv 2003.02389"
         ),
         what="one round: prune the smallest weights, reset the others to an early epoch, and train again",
-        formula="prune share of the living weights by |w_T|\nthen w = mask * w_k or mask * w_T, and the learning rates again",
+        formula="prune share of the remaining weights by |w_T|\nthen w = mask * w_k or mask * w_T, with the same learning rates",
         recipe="lottery",
     ),
 )
@@ -43,12 +43,12 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class Lottery(Selection):
-    """One round of iterative magnitude pruning: prune ``share`` of the living weights or blocks, rewind, and train again.
+    """One round of iterative magnitude pruning: prune ``share`` of the remaining weights or blocks, rewind, and train again.
 
     ``rewind = "weights"`` resets everything that is left to its value after ``epoch`` epochs of the dense training, including
-    BatchNorm and biases. ``"learning_rate"`` keeps the trained values. Both then train with this stage's budget; its ``skip`` is
-    the share of the learning-rate schedule that was over at that epoch, so that the rest of it is repeated. Write the stage once
-    with ``times = n`` for n rounds: they leave ``(1 - share)^n`` of the weights.
+    BatchNorm and biases. ``"learning_rate"`` keeps the trained values. Both then train with this stage's budget. Set its ``skip``
+    to the share of the learning-rate schedule that was over at that epoch, so that the rest of it is repeated. For n rounds,
+    write the stage once with ``times = n``: they leave ``(1 - share)^n`` of the weights.
 
     ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of
     :class:`Prune`. What an earlier stage pruned stays pruned.
@@ -73,11 +73,11 @@ class Lottery(Selection):
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
             raise InvalidRecipe(
-                f"lottery: pattern {self.pattern} cannot lose a share of its weights in every round; choose unstructured or 1x4"
+                f"lottery: pattern {self.pattern} cannot be pruned by a share in every round; choose unstructured or 1x4"
             )
         if self.rewind == "learning_rate" and self.epoch:
             raise InvalidRecipe(
-                f"lottery: epoch is {self.epoch}, and with rewind learning_rate no weights go back; leave epoch out and set skip "
+                f"lottery: epoch is {self.epoch}, but rewind learning_rate does not rewind weights; leave epoch out and set skip "
                 "in the budget"
             )
         self._prune(0.0)
@@ -87,10 +87,10 @@ class Lottery(Selection):
         return pruning(self, sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with fewer weights, rewound as asked.
+        """A copy with fewer weights, rewound as configured.
 
         Raises:
-            InvalidRecipe: the early weights are not known, or do not fit.
+            InvalidRecipe: the early weights are unknown, or do not fit.
         """
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         prune = self._prune(self._sparsity_of(private))
@@ -113,7 +113,7 @@ class Lottery(Selection):
         return (blocks - living + gone) / blocks
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Do nothing: there is no ramp."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Do nothing: gradients are not used."""
@@ -124,7 +124,7 @@ class Lottery(Selection):
 
 
 UNKNOWN = (
-    "lottery: weights go back to an epoch of the dense training, and the network was not trained here; give the recipe a [dense] "
+    "lottery: weights are rewound to an epoch of the dense training, but this recipe has no dense training; give it a [dense] "
     'budget, or set rewind = "learning_rate"'
 )
 
@@ -133,7 +133,7 @@ _SLACK = 1e-9
 
 
 def rewind_(network: Network, early: Network) -> None:
-    """Give parameters and statistics the values that they have in ``early``; masks stay, and their zeros.
+    """Set parameters and statistics to their values in ``early``; masks and their zeros are kept.
 
     Raises:
         InvalidRecipe: the layers of the network have changed since.
@@ -143,8 +143,8 @@ def rewind_(network: Network, early: Network) -> None:
     for name, tensor in values.items():
         if name not in own or own[name].shape != tensor.shape:
             raise InvalidRecipe(
-                f"lottery: the network had '{name}' of shape {tuple(tensor.shape)} when it was dense, and "
-                + (f"it is {tuple(own[name].shape)} now" if name in own else "has none now")
+                f"lottery: the dense network had '{name}' of shape {tuple(tensor.shape)}, but the network now has "
+                + (f"shape {tuple(own[name].shape)}" if name in own else "none")
                 + "; rewind before stages that change layers"
             )
     with torch.no_grad():
@@ -163,7 +163,7 @@ def rewound(stages: Iterable[Stage]) -> Iterator[int]:
 
 
 def require_early(stages: Iterable[Stage], dense: Budget | None) -> None:
-    """Refuse to rewind to an epoch that the dense training does not have.
+    """Reject rewinding to an epoch that the dense training does not have.
 
     Raises:
         InvalidRecipe: a stage rewinds to an epoch that does not exist.
@@ -172,4 +172,4 @@ def require_early(stages: Iterable[Stage], dense: Budget | None) -> None:
         if dense is None:
             raise InvalidRecipe(UNKNOWN)
         if epoch > dense.epochs:
-            raise InvalidRecipe(f"lottery: epoch is {epoch} and the dense training has {dense.epochs}; name an earlier one")
+            raise InvalidRecipe(f"lottery: epoch is {epoch}, but the dense training has {dense.epochs}; name an earlier one")

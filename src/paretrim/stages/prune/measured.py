@@ -1,4 +1,4 @@
-"""The rounding of channel counts that the CPU likes best, by measured time."""
+"""Rounding of channel counts to the multiple that is fastest on this CPU, by measurement."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from paretrim.train.budget import Budget
 from paretrim.train.resources import Resources
 
 MULTIPLES = (1, 4, 8, 16)
-"""What counts may be rounded up to: blocks of four are what kernels read, sixteen is what a vector of AVX-512 holds."""
+"""Candidates: kernels read blocks of four channels, and an AVX-512 vector holds sixteen."""
 
 SLACK = 0.02
-"""More channels are taken as long as they cost at most so much more time than the fastest rounding."""
+"""A larger multiple is preferred as long as it takes at most this share more time than the fastest."""
 
 IMAGES = 8
-"""Calibration images for the integers that are timed; time does not depend on them."""
+"""Calibration images for the integer networks that are timed; the time does not depend on them."""
 
 METHODS = (
     Method(
@@ -28,15 +28,15 @@ METHODS = (
         kind="option",
         source=OURS,
         what="round channel counts up to the fastest multiple on this machine (1, 4, 8 or 16), measured in the native runtime",
-        formula="the largest m in {1, 4, 8, 16} with time(counts rounded up to m) <= 1.02 min over all m of time",
+        formula="the largest m in {1, 4, 8, 16} with time(counts rounded up to m) <= 1.02 * (smallest time over all m)",
         recipe="measured-counts",
         settings=("prune.multiple_of",),
     ),
 )
 
 
-def liked_multiple(rounded: Callable[[int], Network], resources: Resources) -> int:
-    """The multiple that counts should be rounded up to; ``rounded`` gives the network for each of :data:`MULTIPLES`.
+def fastest_multiple(rounded: Callable[[int], Network], resources: Resources) -> int:
+    """The multiple that counts should be rounded up to; ``rounded`` returns the network for each of :data:`MULTIPLES`.
 
     Raises:
         UnsupportedOperation: the native runtime does not run the network.
@@ -45,13 +45,13 @@ def liked_multiple(rounded: Callable[[int], Network], resources: Resources) -> i
 
 
 def chosen(times: Mapping[int, int]) -> int:
-    """The largest multiple that is within :data:`SLACK` of the fastest."""
+    """The largest multiple whose time is within :data:`SLACK` of the fastest."""
     least = min(times.values())
     return max(multiple for multiple, time in times.items() if time <= (1 + SLACK) * least)
 
 
 def time_ns(network: Network, resources: Resources) -> int:
-    """Nanoseconds of all layers with weights, in integers, for one image on one thread."""
+    """Time of all layers with weights, as integers, for one image on one thread, in ns."""
     if network.quantizers():
         return sum(layer_times_ns(freeze(network)).values())
     few = replace(resources, calibration=resources.calibration[:IMAGES], calibration_labels=None)

@@ -1,4 +1,4 @@
-"""Movement pruning: weights that training moves towards zero go, large ones too."""
+"""Movement pruning: prune the weights that training moves towards zero, even large ones."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ METHODS = (
         name="movement",
         kind="stage",
         source="Sanh et al. 2020, arXiv 2005.07683; blocks: Lagunas et al. 2021, arXiv 2109.04838",
-        what="train scores with the weights; weights that move towards zero are pruned, and come back if their scores rise",
+        what="train scores beside the weights; prune weights that move towards zero, and restore them if their scores rise",
         formula=(
             "W' = W * M(S); dL/dS = dL/dW' * W, summed over a block\n"
             "hard: M = top-v of S, v by the cubic schedule\n"
-            "soft: M = 1[sigmoid(S) > threshold], loss + penalty * sum of sigmoid(S); both ramp up"
+            "soft: M = 1[sigmoid(S) > threshold], loss + penalty * sum of sigmoid(S); threshold and penalty rise"
         ),
         recipe="movement",
     ),
@@ -44,11 +44,11 @@ METHODS = (
 SPARSITY, THRESHOLD, PENALTY = 0.9, 0.1, 5e-6
 
 _MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-8
-"""Adam's decays of the mean and of the mean square, and what keeps it from dividing by 0."""
+"""Adam's decays of the mean and of the mean square, and its epsilon."""
 
 
 class Scores(Memory):
-    """The scores of a layer's blocks, and what Adam knows of their gradients; float64 [Co, B, ...]."""
+    """The scores of a layer's blocks and their Adam state; float64 [Co, B, ...]."""
 
     value: Tensor
     mean: Tensor
@@ -76,23 +76,22 @@ class Scores(Memory):
 class Movement(Selection):
     """Learn a score for every weight or block of a trained network beside the weights, and keep those with the largest.
 
-    Scores begin at 0 and learn through the mask as if it were not there, by Adam with rate ``score_rate``, which falls linearly
-    to 0. ``hard``: masks are the blocks with the largest scores, at the sparsity of a cubic ramp from progress ``start`` to
-    ``end``. ``soft``: masks are the blocks whose ``sigmoid(score)`` is above ``threshold``, with ``penalty`` times the sum of the
-    sigmoids in the loss; threshold and penalty rise by the same ramp, and what sparsity comes out depends on them. Masks follow
-    every ``every`` steps. Pruned weights keep their values until the end and come back with them. What an earlier stage pruned
-    stays pruned.
+    Scores start at 0 and learn straight through the mask, by Adam with rate ``score_rate``, which falls linearly to 0. ``hard``:
+    keep the blocks with the largest scores, at the sparsity of a cubic schedule from progress ``start`` to ``end``. ``soft``:
+    keep the blocks whose ``sigmoid(score)`` is above ``threshold``, with ``penalty`` times the sum of the sigmoids in the loss;
+    threshold and penalty rise by the same schedule and determine the final sparsity. Masks are updated every ``every`` steps.
+    Pruned weights keep their values until the end and may be restored with them. What an earlier stage pruned stays pruned.
 
-    ``pattern`` (``unstructured`` or ``1x4``), ``allocation`` (of ``hard``: ``global``, ``uniform`` or ``erk``), ``first``,
-    ``last`` and ``depthwise`` are those of :class:`Prune`. Before any gradient was seen, sizes of weights decide.
+    ``pattern`` (``unstructured`` or ``1x4``), ``allocation`` (for ``hard``: ``global``, ``uniform`` or ``erk``), ``first``,
+    ``last`` and ``depthwise`` are those of :class:`Prune`. Before the first gradient, masks follow the magnitudes of weights.
 
     Source: Sanh et al. 2020, "Movement pruning: adaptive sparsity by fine-tuning", arXiv 2005.07683, sections 3 and 4; Adam with
     0.01, the ramp of the threshold and 0.1 for it are those of the authors' code, whose penalty of 400 on the mean over the 85
     million weights of its encoder is 5e-6 on their sum.
 
     Raises:
-        InvalidRecipe: the ramp ends before its start, settings of ``hard`` beside ``soft`` or the other way round, or a pattern
-            that has no blocks that could move.
+        InvalidRecipe: the schedule ends before its start, settings of ``hard`` are given with ``soft`` or the other way round, or
+            the pattern has no blocks that could move.
     """
 
     name: ClassVar[str] = "movement"
@@ -113,21 +112,20 @@ class Movement(Selection):
             raise InvalidRecipe(f"movement: pattern {self.pattern} has no blocks that can move; choose unstructured or 1x4")
         if self.end < self.start:
             raise InvalidRecipe(
-                f"movement: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
+                f"movement: the schedule ends at {self.end}, before its start at {self.start}; set end to at least start"
             )
         if self.selection == "soft" and (self.sparsity != SPARSITY or self.allocation != "global"):
             raise InvalidRecipe(
-                "movement: with selection soft the threshold and the penalty decide how much stays; leave sparsity and "
-                "allocation out, or choose hard"
+                "movement: with selection soft, threshold and penalty determine the sparsity; leave sparsity and allocation out, "
+                "or choose hard"
             )
         if self.selection == "hard" and (self.threshold, self.penalty) != (THRESHOLD, PENALTY):
             raise InvalidRecipe(
-                "movement: with selection hard the sparsity decides how much stays; leave threshold and penalty out, or choose "
-                "soft"
+                "movement: threshold and penalty have no effect with selection hard; leave them out, or choose soft"
             )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with masks, of ones where there are none yet, and the scores; what cannot be pruned so is refused here."""
+        """A copy with masks, new ones being all ones, and the scores; an unreachable sparsity is rejected here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         layers = self.layers_of(private)
         extra = nn.ModuleDict({key_of(name): Scores(layer, parse_pattern(self.pattern)) for name, layer in layers.items()})
@@ -139,14 +137,14 @@ class Movement(Selection):
         return training
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Hide pruned weights; at the end choose for the last time, and pruned weights become 0."""
+        """Hide pruned weights; at the end choose the final masks and set pruned weights to 0."""
         layers = self.layers_of(training.network)
         if progress == 1:
             put_masks_(layers, self._masks(layers, self._scores(training, layers), 1.0))
         hide_(layers, hidden=progress < 1)
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Let the scores learn, and move the masks if it is time to."""
+        """Update the scores, and the masks every ``every`` steps."""
         layers = self.layers_of(training.network)
         scores = self._scores(training, layers)
         pattern, penalty = parse_pattern(self.pattern), self.penalty * self._ramp(step.progress)
@@ -171,7 +169,7 @@ class Movement(Selection):
         return {name: cast(Scores, memory_of(training, name, layer)) for name, layer in layers.items()}
 
     def _masks(self, layers: Mapping[str, WeightedLayer], scores: Mapping[str, Scores], progress: float) -> dict[str, Tensor]:
-        """The masks that the scores ask for at this progress."""
+        """The masks for the scores at this progress."""
         pattern, ramp = parse_pattern(self.pattern), self._ramp(progress)
         if self.selection == "soft":
             return {
@@ -187,18 +185,18 @@ class Movement(Selection):
 
 
 def above(score: Tensor, threshold: float, shape: torch.Size, pattern: Pattern) -> Tensor:
-    """The mask [Co, Ci, ...] of the blocks whose ``sigmoid(score)`` is above the threshold; the best one stays in any case."""
+    """The mask [Co, Ci, ...] of the blocks whose ``sigmoid(score)`` is above the threshold; the best block is always kept."""
     return expand((score.sigmoid() > threshold) | (score == score.max()), shape, pattern)
 
 
 def as_sizes(scores: Mapping[str, Tensor], layers: Mapping[str, WeightedLayer], pattern: Pattern) -> dict[str, Tensor]:
-    """Scores of blocks, of any sign, as sizes of weights that are in the same order over all layers; 0 for the least."""
+    """Scores of blocks, of any sign, as non-negative scores of weights with the same order over all layers; 0 for the least."""
     least = min(float(score.min()) for score in scores.values())
     found = {}
     for name, score in scores.items():
         weight = layers[name].weight
         above_least = score - least
-        if pattern.block > 1:  # sizes of a block are squared and summed
+        if pattern.block > 1:  # scores are squared and summed over a block
             above_least = (above_least / block_sums(torch.ones_like(weight), pattern)).sqrt()
         found[name] = expand(above_least, weight.shape, pattern)
     return found

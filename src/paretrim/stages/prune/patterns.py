@@ -4,10 +4,10 @@ Weights are [Co, Ci, kh, kw] (convolution; Ci per group) or [out, in] (linear); 
 B = ceil(Ci / block) blocks along the input channels.
 
 ========================  ==========================================================================================
-``unstructured``          every weight for itself
+``unstructured``          single weights
 ``1x4``                   four consecutive input channels of one output channel and one kernel position: what one lane
                           of an 8-bit dot product instruction consumes
-``n:m`` (such as ``2:4``) of every m consecutive input channels of one output channel and kernel position n stay
+``n:m`` (such as ``2:4``) n of every m consecutive input channels of one output channel and kernel position are kept
 ========================  ==========================================================================================
 """
 
@@ -35,7 +35,7 @@ class Pattern:
     Attributes:
         text: as written in a recipe.
         block: consecutive input channels that form one block; 1 for single weights.
-        stay: how many of every ``group`` consecutive input channels stay; 0 where the pattern leaves the sparsity free.
+        stay: how many of every ``group`` consecutive input channels are kept; 0 if the pattern does not set the sparsity.
         group: see ``stay``.
     """
 
@@ -51,14 +51,14 @@ class Pattern:
 
     @property
     def sparsity(self) -> float | None:
-        """Share of zeros an n:m pattern makes where m divides the input channels; None for the free patterns."""
+        """Sparsity of an n:m pattern if m divides the input channels; None for patterns that do not set the sparsity."""
         return 1 - self.stay / self.group if self.fixed else None
 
 
 UNSTRUCTURED = Pattern("unstructured")
 BLOCK_1X4 = Pattern("1x4", block=4)
 FREE = (UNSTRUCTURED, BLOCK_1X4)
-"""Patterns that leave the sparsity free."""
+"""Patterns that do not set the sparsity."""
 
 METHODS = (
     Method(
@@ -82,8 +82,8 @@ METHODS = (
         name="n:m",
         kind="pattern",
         source="Mishra et al. 2021, arXiv 2104.08378",
-        what="n of every m consecutive input channels stay, for example 2:4",
-        formula="of W[o, mb:mb+m, y, x] the n largest scores stay; sparsity = 1 - n/m",
+        what="keep n of every m consecutive input channels, for example 2:4",
+        formula="keep the n largest scores of W[o, mb:mb+m, y, x]; sparsity = 1 - n/m",
         recipe="n-m",
     ),
 )
@@ -111,7 +111,7 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def block_shape(weight_shape: Sequence[int], pattern: Pattern) -> tuple[int, ...]:
-    """Shape of one value per block: [Co, B, kh, kw]; the weight's own shape where blocks are single weights.
+    """Shape of one value per block: [Co, B, kh, kw]; the weight's own shape if blocks are single weights.
 
     Raises:
         UnsupportedOperation: the weight has no input channel axis.
@@ -127,8 +127,8 @@ def block_shape(weight_shape: Sequence[int], pattern: Pattern) -> tuple[int, ...
 def block_scores(scores: Tensor, pattern: Pattern) -> Tensor:
     """Score of every block from non-negative scores of weights.
 
-    ``1x4``: the sum of squares in float64, [Co, B, kh, kw]; a last block of fewer than four channels sums what it has, which is
-    the energy that its removal costs. Otherwise a block is a weight and the scores pass (float32 at least).
+    ``1x4``: the sum of squares in float64, [Co, B, kh, kw]; a last block of fewer than four channels sums the ones it has, since
+    that is the energy that its removal costs. For single weights the scores are returned, in float32 at least.
 
     Raises:
         TrainingFailed: a score is NaN or infinite.
@@ -150,7 +150,7 @@ def block_sums(values: Tensor, pattern: Pattern) -> Tensor:
 
 
 def block_alive(alive: Tensor, pattern: Pattern) -> Tensor:
-    """Which blocks still hold a living weight: bool [Co, Ci, kh, kw] -> bool [Co, B, kh, kw]."""
+    """Which blocks still have a weight that is not pruned: bool [Co, Ci, kh, kw] -> bool [Co, B, kh, kw]."""
     return _split(alive, pattern.block, fill=0).any(2)
 
 
@@ -170,10 +170,10 @@ def expand(block_mask: Tensor, weight_shape: Sequence[int], pattern: Pattern) ->
 
 
 def survivors(alive: Tensor, pattern: Pattern) -> int:
-    """How many weights an n:m pattern keeps of those alive; groups with fewer than n alive keep what they have.
+    """How many of the remaining weights an n:m pattern keeps; groups with fewer than n remaining keep all of those.
 
-    A last group of t < m channels counts as a full one whose missing weights are zero, so min(n, t) of it stay: that is what
-    a runtime that packs n of every m sees.
+    A last group of t < m channels counts as a full one whose missing weights are zero, so min(n, t) of it are kept: that is how
+    a runtime that packs n of every m sees it.
     """
     return int(_split(alive, pattern.group, fill=0).sum(2).clamp(max=pattern.stay).sum())
 
@@ -182,14 +182,14 @@ def mask_for(scores: Tensor, keep: int, pattern: Pattern, *, alive: Tensor | Non
     """Mask of weights that keeps exactly ``keep`` blocks, those with the largest scores; ties keep the lower index.
 
     With ``1x4`` and Ci a multiple of 4 the share of zero weights equals the share of zero blocks. Otherwise the last block
-    of each row is smaller than the others and, having fewer weights to sum, goes first: the share of zero weights is then
-    lower than that of zero blocks. Blocks are counted because they are what is stored and multiplied.
+    of each row has fewer weights to sum and tends to be pruned first: the share of zero weights is then lower than that of zero
+    blocks. Blocks are counted because they are what is stored and multiplied.
 
     Args:
         scores: non-negative score of every weight, [Co, Ci, kh, kw] or [out, in].
-        keep: blocks that stay; for ``n:m`` it must be :func:`survivors`, which the pattern sets.
-        pattern: which weights live together.
-        alive: mask of an earlier stage; what is False there stays False and a block with nothing alive cannot be kept.
+        keep: number of blocks to keep; for ``n:m`` it must be :func:`survivors`, which the pattern determines.
+        pattern: which weights are kept or removed together.
+        alive: mask of an earlier stage; what is False there stays False, and a block that is all False cannot be kept.
 
     Returns:
         Boolean mask of the shape of ``scores``.
@@ -212,8 +212,8 @@ def mask_for(scores: Tensor, keep: int, pattern: Pattern, *, alive: Tensor | Non
         return _best_of_each(ranked, pattern) & living
     if keep > int(possible.sum()):
         raise InvalidRecipe(
-            f"cannot keep {keep} blocks of pattern '{pattern.text}': only {int(possible.sum())} of {possible.numel()} hold a "
-            "weight that earlier pruning left"
+            f"cannot keep {keep} blocks of pattern '{pattern.text}': after earlier pruning only {int(possible.sum())} of "
+            f"{possible.numel()} have a weight left"
         )
     return expand(largest(ranked, keep), scores.shape, pattern) & living
 

@@ -1,11 +1,11 @@
-"""Channel orders under which blocks of four channels cost less: weak weights beside weak ones, at no cost when the network runs.
+"""Channel orders that group small weights in the same blocks of four, so that pruning blocks loses less, free at run time.
 
-Which channels are neighbours is free as long as every layer that reads them follows (``paretrim.graph.reorder``). For one
-threshold per layer, what a mask keeps above the threshold is ``sum(max(energy of block - threshold, 0))``; channels trade places
-between blocks while that grows. The thresholds are those of the masks that pruning would choose, which are found again after
-every round, as long as the share of squared magnitude that they keep grows.
+Channels may have any order as long as every layer that reads them follows (``paretrim.graph.reorder``). With one threshold per
+layer, a mask keeps ``sum(max(energy of block - threshold, 0))`` above the threshold; channels are swapped between blocks while
+that grows. The thresholds are those of the masks that pruning would choose. They are updated after every round, as long as the
+share of squared magnitude that the masks keep grows.
 
-Source: Pool & Yu 2021, "Channel permutations for N:M sparsity" (NeurIPS), whose search also goes by swaps between groups.
+Source: Pool & Yu 2021, "Channel permutations for N:M sparsity" (NeurIPS), whose search also swaps channels between groups.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from paretrim.stages.prune.channels import carried
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores
 
 ROUNDS = 2
-"""Rounds of new thresholds at most; four find nothing more on a trained ResNet-20."""
+"""Maximum rounds of new thresholds; four find nothing more on a trained ResNet-20."""
 
 SWEEPS = 4
-"""Looks at every pair of blocks at most, and a look without a swap is the last; twenty find nothing more there."""
+"""Maximum passes over all pairs of blocks, which end early after a pass without a swap; twenty find nothing more there."""
 
 ROWS = 4096
-"""Rows by which an order is judged at most, drawn from those of all readers: sets of 512 channels have tens of thousands."""
+"""Maximum rows used to judge an order, sampled from those of all readers: sets of 512 channels have tens of thousands."""
 
 GAIN = 1e-9
-"""A swap must gain this share: sums in another order differ by less, and would trade places for ever."""
+"""Minimum gain of a swap, as a share: rounding differences are smaller, and would cause endless swaps."""
 
 METHODS = (
     Method(
         name="regroup",
         kind="option",
         source="Pool & Yu 2021, Channel permutations for N:M sparsity (NeurIPS)",
-        what="reorder channels so that blocks of four keep more; the network computes the same",
+        what="reorder channels so that blocks of four keep more magnitude; the function stays the same",
         formula="swap channels between blocks while sum over blocks of max(energy(block) - threshold, 0) grows",
         recipe="regroup",
         settings=("prune.regroup",),
@@ -59,10 +59,10 @@ def regrouped(network: Network, names: Collection[str], pattern: Pattern, masks:
     """The same function with channels in an order in which ``masks`` keep more; the network itself if none is found.
 
     Args:
-        network: left as it is; masks and quantizers move along.
+        network: not changed; the result has its masks and quantizers, in the new order.
         names: the layers that will be pruned.
-        pattern: whose blocks are runs of input channels.
-        masks: of these layers, given their weights.
+        pattern: a pattern whose blocks are consecutive input channels.
+        masks: chooses the masks of these layers from their weights.
     """
     graph = network.graph()
     groups = channel_groups(graph)
@@ -102,12 +102,12 @@ def arranged(energies: Tensor, thresholds: Tensor, block: int) -> IntArray:
     """An order of channels, by swaps from the one given, with more energy above the thresholds in blocks of neighbours.
 
     Args:
-        energies: [channels, rows]: what a channel adds to the block it lies in, for every row.
+        energies: [channels, rows]: contribution of a channel to its block, for every row.
         thresholds: [rows]: what a block must exceed to be kept.
-        block: neighbours in a block; the last one may have fewer.
+        block: channels in a block; the last one may have fewer.
 
     Returns:
-        For every place the channel that comes there, [channels].
+        The channel for every position, [channels].
     """
     places = [list(range(start, min(start + block, len(energies)))) for start in range(0, len(energies), block)]
     sums = torch.stack([energies[members].sum(0) for members in places])
@@ -138,7 +138,7 @@ def _weights(graph: Graph, names: Collection[str]) -> dict[str, Tensor]:
 
 
 def _threshold(weight: Tensor, mask: Tensor, pattern: Pattern) -> float:
-    """The least energy of a block that stays; infinite where none does."""
+    """The smallest energy of a kept block; infinite if there is none."""
     stay = block_alive(mask, pattern)
     return float(block_scores(weight, pattern)[stay].min()) if bool(stay.any()) else float("inf")
 
@@ -165,7 +165,7 @@ def _readers(
 
 
 def _in_blocks(places: IntArray, columns: int, block: int) -> bool:
-    """Whether every ``block`` of a set's channels lies in one block of the columns, and the last, if smaller, at their end."""
+    """Whether every ``block`` of a set's channels is one block of the columns, and the last one, if smaller, is at their end."""
     for start in range(0, len(places), block):
         run = places[start : start + block]
         if run[0] % block or not np.array_equal(run, run[0] + np.arange(len(run))):

@@ -1,4 +1,4 @@
-"""RigL: a sparse network whose smallest weights give their place to those with the largest gradients, while it trains."""
+"""RigL: sparse training that regularly drops the smallest weights and grows those with the largest gradients."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class RigL(Selection):
-    """Start with random masks; at intervals the smallest weights go and the zeros with the largest gradients come.
+    """Start with random masks; at intervals drop the smallest weights and grow the zeros with the largest gradients.
 
     ``sparsity``, ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are
-    those of :class:`Prune` and make the masks at the beginning, among weights that are alive. Every ``every`` steps, up to
-    progress ``until``, each layer drops ``drop / 2 * (1 + cos(pi * progress / until))`` of its weights or blocks, the smallest,
-    and grows as many with the largest gradients, which begin at 0. Masks may grow where an earlier stage had pruned.
+    those of :class:`Prune` and determine the initial masks, which keep earlier zeros. Every ``every`` steps, up to progress
+    ``until``, each layer drops the smallest ``drop / 2 * (1 + cos(pi * progress / until))`` of its weights or blocks and grows as
+    many with the largest gradients, starting at 0. Masks may grow where an earlier stage had pruned.
 
     Source: Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134, section 3.
 
     Raises:
-        InvalidRecipe: the pattern has no blocks that could move, or a setting is refused as by ``prune``.
+        InvalidRecipe: the pattern has no blocks that could move, or ``prune`` rejects a setting.
     """
 
     name: ClassVar[str] = "rigl"
@@ -70,14 +70,14 @@ class RigL(Selection):
         return pruning(self, self.sparsity, allocation=self.allocation, score=self.score)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A pruned copy, with gradients of its zeros."""
+        """A pruned copy; gradients of its zeros are computed too."""
         return Training(self._prune().begin(network, resources).network, resources, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Nothing ramps: masks move in steps."""
+        """Do nothing: masks are updated in :meth:`observe`."""
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Move the masks if it is time to."""
+        """Update the masks every ``every`` steps."""
         if step.number == 0 or step.number % self.every or step.progress >= self.until:
             return
         share = self.drop / 2 * (1 + math.cos(math.pi * step.progress / self.until))
@@ -92,16 +92,16 @@ class RigL(Selection):
 
 
 def moved(mask: Tensor, weight: Tensor, gradient: Tensor, share: float, pattern: Pattern) -> Tensor:
-    """The mask with as many blocks, of which ``share`` are others: without the smallest, with the steepest.
+    """A mask with equally many blocks: ``share`` of them, the smallest, are replaced by those with the largest gradients.
 
-    What is dropped may grow again at once if it is steeper than all others; it then keeps its value.
+    A dropped block may be grown again at once if its gradient is large enough; it then keeps its value.
 
     Args:
         mask: bool [Co, ...], of whole blocks.
         weight: of the same shape.
-        gradient: of the loss by every weight, pruned ones included.
-        share: of the living blocks, in [0, 1]; rounded to whole blocks.
-        pattern: what a block is; none that fixes the sparsity.
+        gradient: of the loss with respect to every weight, pruned ones included.
+        share: of the kept blocks, in [0, 1]; rounded to whole blocks.
+        pattern: what a block is; not a pattern that sets the sparsity.
     """
     alive = block_alive(mask, pattern)
     living = int(alive.sum())

@@ -1,7 +1,7 @@
 """Scores of weights by their effect on the loss or on the flow through the network.
 
-Where a saliency adds up over weights (diagonal Fisher, GraSP, SynFlow), the score is its square root: in a block the squares of
-scores are summed, and a block then has the sum of its weights' saliencies.
+If a saliency is additive over weights (diagonal Fisher, GraSP, SynFlow), the score is its square root: the squares of scores are
+summed over a block, so a block gets the sum of its weights' saliencies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
 
 GRASP_TEMPERATURE = 200.0
-"""What GraSP divides logits by, so that a network that is not trained has no confident classes."""
+"""GraSP divides logits by this, so that an untrained network has no confident classes."""
 
 METHODS = (
     Method(
@@ -34,8 +34,8 @@ METHODS = (
         name="grasp",
         kind="score",
         source="Wang et al. 2020 (GraSP), arXiv 2002.07376, equation 8",
-        what="keeps weights without which less gradient would flow; made for untrained networks",
-        formula="saliency(w) = w (H g), with logits divided by 200; score = sqrt(saliency - least saliency)",
+        what="keeps weights whose removal would reduce the gradient flow; made for untrained networks",
+        formula="saliency(w) = w (H g), with logits divided by 200; score = sqrt(saliency - smallest saliency)",
         recipe="grasp",
     ),
     Method(
@@ -51,7 +51,7 @@ METHODS = (
         name="fisher",
         kind="score",
         source="Theis et al. 2018, arXiv 1801.05787, equation 8",
-        what="the second-order rise of the loss by the diagonal empirical Fisher information",
+        what="the second-order increase of the loss, from the diagonal empirical Fisher information",
         formula="score(w) = sqrt(w^2 F / 2), F the mean squared gradient of single images",
         recipe="fisher",
     ),
@@ -59,9 +59,9 @@ METHODS = (
 
 
 def by_connection(network: Network, resources: Resources) -> dict[str, Tensor]:
-    """``|w dL/dw|`` of the mean loss on calibration images: what the loss changes by, to first order, with the connection.
+    """``|w dL/dw|`` of the mean loss on calibration images: the first-order effect of the connection on the loss.
 
-    The paper divides by the sum over all weights, which changes no order.
+    The paper also divides by the sum over all weights, which does not change the order.
 
     Source: SNIP, Lee et al. 2019, arXiv 1810.02340, equations 4 to 6.
     """
@@ -71,7 +71,7 @@ def by_connection(network: Network, resources: Resources) -> dict[str, Tensor]:
 
 
 def by_gradient_flow(network: Network, resources: Resources) -> dict[str, Tensor]:
-    """``w * (H g)``, moved so that the smallest is 0, and its root: weights without which gradients would flow less stay.
+    """Square root of ``w * (H g)``, shifted so that the smallest is 0: weights whose removal would reduce gradients are kept.
 
     ``g`` is the gradient of the mean loss on calibration images and ``H`` the Hessian, both with logits divided by 200.
 
@@ -93,10 +93,10 @@ def by_gradient_flow(network: Network, resources: Resources) -> dict[str, Tensor
 
 
 def by_synaptic_flow(network: Network, _resources: Resources) -> dict[str, Tensor]:
-    """Root of ``|w| dR/d|w|``, where R is the sum of the outputs of the absolute network for an input of ones. No data.
+    """Square root of ``|w| dR/d|w|``, where R is the sum of the outputs of the absolute network for an input of ones. No data.
 
     R is the sum over all paths of the products of their absolute weights; in a chain of layers the saliencies of every layer sum
-    to R. The score wants many rounds; ``Prune.rounds`` is 100 for it.
+    to R. The score needs many rounds; :data:`paretrim.stages.prune.criteria.ROUNDS` sets 100 for it.
 
     Source: SynFlow, Tanaka et al. 2020, arXiv 2006.05467, equation 2 and algorithm 1.
     """
@@ -109,7 +109,7 @@ def by_synaptic_flow(network: Network, _resources: Resources) -> dict[str, Tenso
 
 
 def by_fisher(network: Network, resources: Resources) -> dict[str, Tensor]:
-    """Root of ``w^2 F / 2``: what the loss rises by, to second order, with the mean squared gradient of single images as F.
+    """Square root of ``w^2 F / 2``: the second-order increase of the loss, with the mean squared gradient of single images as F.
 
     One backward pass for each calibration image.
 

@@ -37,14 +37,14 @@ def cubic(progress: float, *, start: float, end: float, initial: float, final: f
     With ``start == end`` it is a step.
 
     Args:
-        progress: share of the stage that is done, in [0, 1].
+        progress: completed share of the stage, in [0, 1].
         start: progress at which pruning begins.
-        end: progress from which on the sparsity is ``final``; at least ``start``.
+        end: progress from which the sparsity is ``final``; at least ``start``.
         initial: sparsity before ``start``, in [0, 1].
         final: sparsity from ``end`` on, in [0, 1].
 
     Raises:
-        InvalidRecipe: an argument leaves [0, 1] or ``end`` comes before ``start``.
+        InvalidRecipe: an argument is outside [0, 1] or ``end`` is before ``start``.
 
     Source: Zhu & Gupta 2017, "To prune, or not to prune", equation 1, arXiv 1710.01878.
     """
@@ -54,7 +54,7 @@ def cubic(progress: float, *, start: float, end: float, initial: float, final: f
                 f"{name} {value} of the pruning schedule is not in [0, 1]; give a share, not a percentage or a step"
             )
     if end < start:
-        raise InvalidRecipe(f"the pruning schedule ends at {end}, before its start at {start}; let end be at least start")
+        raise InvalidRecipe(f"the pruning schedule ends at {end}, before its start at {start}; set end to at least start")
     if progress >= end:
         return final
     if progress <= start:

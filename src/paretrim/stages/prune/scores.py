@@ -1,6 +1,6 @@
-"""How much a weight, a block or a channel matters, and the choice of exactly as many of the best as asked for.
+"""Norms and LAMP scores, and the selection of an exact number of the largest scores.
 
-Scores are non-negative and larger means keep. Pure functions of tensors; nothing here knows a network.
+Scores are non-negative and larger means keep. Pure functions of tensors, independent of networks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def channel_l2(weight: Tensor) -> Tensor:
 def lamp(squares: Tensor) -> Tensor:
     """LAMP score of every element of one layer, same shape, float64.
 
-    With the elements sorted ascending, ``score(u) = squares[u] / sum(squares[v] for v >= u)``: the share an element has of all
-    that would be left when everything below it is gone. The largest element scores 1, so no layer empties by itself. Of
-    equal elements the one with the lower index counts as larger, as in :func:`largest`. A layer of zeros scores 0.
+    With the elements sorted ascending, ``score(u) = squares[u] / sum(squares[v] for v >= u)``: an element's share of the sum that
+    remains when all smaller elements are gone. The largest element scores 1, so no layer is emptied. Of equal elements the one
+    with the lower index counts as larger, as in :func:`largest`. A layer of zeros scores 0.
 
     Args:
         squares: squared weights, or sums of squares of blocks, of one layer.
@@ -42,13 +42,13 @@ def lamp(squares: Tensor) -> Tensor:
 
 
 def largest(scores: Tensor, keep: int) -> Tensor:
-    """Mask of exactly the ``keep`` largest scores; of equal scores the lower index stays.
+    """Mask of exactly the ``keep`` largest scores; of equal scores the one with the lower index is kept.
 
     Masks for different ``keep`` are nested. Selection runs in linear time and gives the same mask on every device.
 
     Args:
         scores: any shape, floating point, no NaN (infinities are ranked like any number).
-        keep: how many stay, 0 to the number of scores.
+        keep: how many to keep, 0 to the number of scores.
 
     Returns:
         Boolean mask of the shape and on the device of ``scores``.

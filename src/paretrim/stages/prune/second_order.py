@@ -1,6 +1,6 @@
-"""Pruning by what it does to every layer's output on calibration images, with the remaining weights fitted again.
+"""Pruning by its effect on every layer's output on calibration images, with the remaining weights refitted.
 
-No labels and no training. Which blocks go: :func:`second_order_scores`. What the others become: :func:`compensate_`.
+No labels and no training. :func:`second_order_scores` chooses the blocks; :func:`compensate_` fits the others.
 
 Source: Frantar & Alistarh 2022, "Optimal brain compression", arXiv 2208.11580.
 """
@@ -31,7 +31,7 @@ METHODS = (
         name="obs",
         kind="score",
         source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580; Hassibi & Stork 1993",
-        what="the error of the layer's output after a block is removed and the others are fitted again; no labels",
+        what="the error of the layer's output after a block is removed and the others are refitted; no labels",
         formula="score(block B)^2 = w_B^T ((H^-1)_BB)^-1 w_B at its turn, H = X X^T of the layer's inputs",
         recipe="obs",
         settings=("prune.compensate",),
@@ -41,7 +41,7 @@ METHODS = (
         kind="option",
         source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580",
         what="fit the remaining weights so that every layer keeps its outputs; no labels, no training",
-        formula="argmin over W with the mask of ||W_0 X_0 - W X||^2, first layer to last, X the inputs that the layer now gets",
+        formula="argmin over masked W of ||W_0 X_0 - W X||^2, first layer to last, X the inputs from the layers fitted before",
         recipe="obs",
         settings=("prune.compensate",),
     ),
@@ -49,13 +49,14 @@ METHODS = (
 
 
 def second_order_scores(network: Network, resources: Resources, *, names: Collection[str], pattern: Pattern) -> dict[str, Tensor]:
-    """Scores of the weights of these layers: the error of the layer's output that the removal of their block adds in its turn.
+    """Scores of the weights of these layers: the error that removing their block adds to the layer's output, in its turn.
 
-    Blocks leave a row one by one, the cheapest first, while the others make up for them (:func:`.surgeon.removal_costs`). Errors
-    are squared, and relative to the mean square of what the layer gives, so that layers compare. Weighing them by the gradient of
-    the loss instead was worse on trained networks: it is next to nothing on images that they know. Blocks whose inputs are always
-    the same score 0, such as those of a kernel position that only ever meets padding. Under an n:m pattern a weight leaves only
-    while its group has more than n; those that stay in a row all score the same, more than what left it.
+    Blocks are removed from a row one by one, the cheapest first, while the others compensate (:func:`.surgeon.removal_costs`).
+    Errors are squared, and relative to the mean square of the layer's output, so that layers are comparable. Weighing them by the
+    gradient of the loss instead was worse on trained networks, whose gradient is almost 0 on training images. Blocks whose inputs
+    are constant score 0, such as those of a kernel position that only ever reads padding. Under an n:m pattern a weight is
+    removed only while its group has more than n; the weights of a row that are never removed all score the same, more than the
+    removed.
 
     Returns:
         By layer, float64 of the weight's shape; the squares over a block add up to its error.
@@ -92,7 +93,7 @@ def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments
     varies = (moments.inputs[group].diagonal() > 0).reshape(kernel, channels)
     seen = functional.pad(varies, (0, missing)).reshape(-1, block).any(1)
     if quota or not bool(seen.any()):
-        seen = torch.ones_like(seen)  # of a quota's groups, neighbours, none may be missing
+        seen = torch.ones_like(seen)  # groups of a quota are adjacent blocks, of which none may be missing
     columns = torch.nonzero(seen.repeat_interleave(block)).flatten()
     wide = _padded_square(square, kernel, missing)[columns][:, columns]
     costs = torch.zeros(len(weight), len(seen), dtype=torch.float64, device=weight.device)
@@ -105,7 +106,7 @@ def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments
 
 
 def _padded_square(square: Tensor, kernel: int, missing: int) -> Tensor:
-    """Second moments with ``missing`` further input channels a kernel position that are seen and do nothing."""
+    """Second moments with ``missing`` more input channels per kernel position, independent of all others."""
     if not missing:
         return square
     channels = len(square) // kernel
@@ -116,18 +117,18 @@ def _padded_square(square: Tensor, kernel: int, missing: int) -> Tensor:
 
 
 def compensate_(network: Network, reference: Network, images: Tensor, names: Collection[str], *, rounding: bool = False) -> None:
-    """Fit the weights that pruning left so that every layer gives what it gave in ``reference``, first layer to last.
+    """Fit the remaining weights so that every layer has the same outputs as in ``reference``, first layer to last.
 
-    Each layer gets what the layers before it now give, so it makes up for their errors as well. Where a bias or a BatchNorm
-    follows, the mean is left to it. A weight that is 0 by its mask stays so.
+    Each layer reads the current outputs of the layers before it, so it compensates for their errors as well. If a bias or a
+    BatchNorm follows, it takes up the mean. Masked weights stay 0.
 
     Args:
-        network: masked, perhaps quantized; changed.
-        reference: the network before.
+        network: masked, perhaps quantized; changed in place.
+        reference: the network before pruning or quantization.
         images: calibration images [N, C, H, W].
         names: the layers to fit.
-        rounding: round the weights of uniform grids in the same sweep, each making up for those before it
-            (:mod:`paretrim.stages.quantize.gptq`); from the same moments.
+        rounding: also round the weights of uniform grids in the same sweep, each compensating for those before it
+            (:mod:`paretrim.stages.quantize.gptq`), from the same moments.
     """
     layers, originals = weighted_layers(network), weighted_layers(reference)
     norms, others, biased = network.batch_norms(), reference.batch_norms(), _followed_by_bias(network)
@@ -135,7 +136,7 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
     def fit(node: Node, moments: Moments) -> None:
         layer, other = layers[node.name], originals[node.name]
         norm, before = (found.get(biased.get(node.name, "")) for found in (norms, others))
-        # What the layer gave, in the unit of one whose BatchNorm or bias is another now.
+        # The reference output of the layer, expressed before its current BatchNorm or bias.
         (factor, offset), (wanted, shift) = _affine(layer, norm), _affine(other, before)
         alive = factor != 0
         safe = factor.where(alive, 1.0)
@@ -152,16 +153,16 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
 
 
 def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Tensor, factor: Tensor | None) -> Tensor:
-    """Give a layer its best weights, and return them as [G, R, D]; with the ``factor`` [Co] behind it also on its grid."""
+    """Give a layer its best weights, and return them as [G, R, D]; with ``factor`` [Co], what follows it, also on its grid."""
     groups = groups_of(node)
     masks = as_columns(torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask, groups)
     squares, parts = [], []
     for group, rows in enumerate(as_columns(original, groups).double()):
         square = damped(about.inputs[group])
-        pull = square - about.inputs[group]  # damping draws towards the weights that were there, not towards 0
+        pull = square - about.inputs[group]  # damping pulls towards the original weights, not towards 0
         squares.append(square)
         varies = about.inputs[group].diagonal() > 0
-        part = rows.where(masks[group], 0)  # what reads inputs that never vary has no say in the fit and stays as it is
+        part = rows.where(masks[group], 0)  # weights of constant inputs do not affect the fit and are not changed
         wanted = (about.targets[group] + rows @ pull)[:, varies]
         part[:, varies] = fitted(square[varies][:, varies], wanted, masks[group][:, varies])
         parts.append(part)
@@ -174,7 +175,7 @@ def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Ten
 
 
 def _affine(layer: WeightedLayer, norm: BatchNorm | None) -> tuple[Tensor, Tensor]:
-    """Factor and offset [Co], float64, of what follows the products of a layer: its bias and its BatchNorm."""
+    """Factor and offset [Co], float64, of a layer's bias and BatchNorm."""
     bias = layer.effective_bias()
     nothing = torch.zeros(len(layer.weight), dtype=torch.float64, device=layer.weight.device)
     factor, offset = (nothing + 1, nothing) if norm is None else norm.affine()
@@ -193,7 +194,7 @@ def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
 
 
 def _shift_(layer: WeightedLayer, norm: BatchNorm | None, shift: Tensor) -> None:
-    """Add ``shift`` [Co] to what a layer gives, in its bias or in the BatchNorm behind it."""
+    """Add ``shift`` [Co] to a layer's output, in its bias or in the BatchNorm after it."""
     with torch.no_grad():
         if norm is not None:
             norm.mean.sub_(shift)
@@ -202,7 +203,7 @@ def _shift_(layer: WeightedLayer, norm: BatchNorm | None, shift: Tensor) -> None
 
 
 def _followed_by_bias(network: Network) -> Mapping[str, str]:
-    """The layers with a bias of their own or in the BatchNorm behind them, whose name is given; empty for their own."""
+    """The layers with a bias, with the name of the BatchNorm after them that has it; "" if it is their own."""
     layers = weighted_layers(network)
     found = {}
     for run in fuse(network.structure):

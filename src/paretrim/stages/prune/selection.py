@@ -1,4 +1,4 @@
-"""Which weights pruning may touch: the settings that ``prune`` shares with every stage that makes masks."""
+"""Which weights may be pruned: the settings that ``prune`` shares with every stage that makes masks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from paretrim.train.budget import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Selection:
-    """``pattern`` says what is kept or removed together; ``first``, ``last`` and ``depthwise`` which layers take part.
+    """``pattern`` says which weights are pruned together; ``first``, ``last`` and ``depthwise`` which layers are pruned.
 
-    A setting of this kind is written here alone: stages inherit it, and :func:`paretrim.stages.prune.stage.pruning` passes it on.
+    A setting of this kind is declared only here: stages inherit it, and :func:`paretrim.stages.prune.stage.pruning` passes it on.
     """
 
     pattern: str = "unstructured"
@@ -25,7 +25,7 @@ class Selection:
     depthwise: StrictBool = False
 
     def layers_of(self, network: Network) -> dict[str, WeightedLayer]:
-        """The layers of a network that take part.
+        """The layers of a network that are pruned.
 
         Raises:
             InvalidRecipe: there are none.
@@ -43,7 +43,7 @@ class Selection:
         found = {name: layer for name, layer in layers.items() if name not in left_out}
         if not found:
             raise InvalidRecipe(
-                f"prune: nothing is left to prune in a network of {len(layers)} weighted layers; set first, last or depthwise"
+                f"prune: no layer of this network of {len(layers)} weighted layers may be pruned; set first, last or depthwise"
                 " to true"
             )
         return found

@@ -1,4 +1,4 @@
-"""Sensitivity scan: every layer pruned alone, more and more, and what the loss becomes.
+"""Sensitivity scan: the loss when one layer at a time is pruned, at rising sparsity.
 
 Source: Han et al. 2015, "Learning both weights and connections for efficient neural networks", arXiv 1506.02626, section 4.
 """
@@ -26,14 +26,14 @@ from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-"""Shares of zeros that are tried; one unit of a layer always stays."""
+"""The sparsities to scan; one unit of a layer is always kept."""
 
 METHODS = (
     Method(
         name="sensitivity",
         kind="allocation",
         source="Han et al. 2015, arXiv 1506.02626, section 4",
-        what="every layer is pruned until its loss rises by the same amount, by a scan of each layer alone",
+        what="prune every layer until the loss rises by the same amount, by a scan of one layer at a time",
         formula="s_l(t) = largest s with loss(layer l alone at s) - loss <= t; one t makes the total exact",
         recipe="sensitivity",
     ),
@@ -49,21 +49,21 @@ def scan_weights(
     score: str = "magnitude",
     sparsities: Sequence[float] = SPARSITIES,
 ) -> Sensitivity:
-    """Prune one layer in ``scores`` at a time and measure loss and metric on held-out images. The network stays as it was.
+    """Prune one layer in ``scores`` at a time and measure loss and metric on validation images. The network is not changed.
 
     Args:
-        network: pruned or not; zeros stay, and count.
-        resources: the validation images are looked at, as many as there are calibration images.
-        scores: non-negative scores of weights by layer; the smallest blocks go first.
+        network: pruned or not; existing zeros stay, and count.
+        resources: provides the validation images; as many are used as there are calibration images.
+        scores: non-negative scores of weights by layer; the blocks with the smallest are pruned first.
         pattern: what a block is.
-        score: what the scores are called.
+        score: name of the scores.
         sparsities: shares of zero blocks, rising.
 
     Raises:
         InvalidRecipe: the pattern sets the sparsity, so there is nothing to scan.
     """
     if pattern.fixed:
-        raise InvalidRecipe(f"pattern {pattern.text} has one sparsity, so there is nothing to scan; choose unstructured or 1x4")
+        raise InvalidRecipe(f"pattern {pattern.text} has only one sparsity, so a scan makes no sense; choose unstructured or 1x4")
     private = copy.deepcopy(network).eval()
     look = _Look(private, resources)
     base = look.at(private, 0.0)
@@ -93,9 +93,9 @@ def scan_channels(
     score: str = "magnitude",
     sparsities: Sequence[float] = SPARSITIES,
 ) -> Sensitivity:
-    """The same for whole channels: those that live and die together are one curve.
+    """The same for whole channels: each set of coupled channels has one curve.
 
-    ``row_scores`` are those of the output channels of every weighted layer, float64 [Co].
+    ``row_scores`` are the scores of the output channels of every weighted layer, float64 [Co].
     """
     look = _Look(network, resources)
     base = look.at(copy.deepcopy(network).eval(), 0.0)
@@ -113,7 +113,7 @@ def scan_channels(
 
 
 def _survivors(units: int, living: int, sparsities: Sequence[float]) -> Iterator[int]:
-    """Numbers of units that stay, falling; each once, fewer than are alive."""
+    """Numbers of units to keep, falling and distinct, all fewer than ``living``."""
     last = living
     for sparsity in sparsities:
         keep = max(1, units - round(sparsity * units))
@@ -123,7 +123,7 @@ def _survivors(units: int, living: int, sparsities: Sequence[float]) -> Iterator
 
 
 class _Look:
-    """Held-out images, and what networks make of them."""
+    """Measures networks on held-out images."""
 
     def __init__(self, network: Network, resources: Resources) -> None:
         device = next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""Pruning as a stage: single weights, blocks, n:m groups or whole channels, at once or gradually."""
+"""Pruning as a stage: single weights, blocks, n:m groups or whole channels, in one shot or gradually."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
 from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
-from paretrim.stages.prune.measured import liked_multiple
+from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import Schedule, cubic
@@ -46,16 +46,16 @@ METHODS = (
         name="prune",
         kind="stage",
         source="Han et al. 2015, arXiv 1506.02626",
-        what="set the weights with the smallest scores to zero for good, or remove channels, and train what is left",
-        formula="w_effective = mask * w; the mask of an earlier step never gives a weight back",
+        what="set the weights with the smallest scores to zero for good, or remove channels, and train the rest",
+        formula="w_effective = mask * w; masks only shrink",
         recipe="magnitude",
     ),
     Method(
         name=CHANNEL,
         kind="pattern",
         source="Li et al. 2017, arXiv 1608.08710",
-        what="whole output channels are removed, so that every runtime is faster",
-        formula="conv (Co, Ci, kh, kw) -> (Co', Ci', kh, kw); channels that are added or multiplied go together",
+        what="remove whole output channels, which saves time in every runtime",
+        formula="conv (Co, Ci, kh, kw) -> (Co', Ci', kh, kw); channels that are added or multiplied are removed together",
         recipe="channels",
         settings=("prune.multiple_of",),
     ),
@@ -66,38 +66,38 @@ METHODS = (
 class Prune(Selection):
     """Set the smallest weights to zero for good, or remove the weakest channels.
 
-    ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; exact,
-    0 and 1 included. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``. ``allocation``
-    splits it over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed``, ``sensitivity`` (channels:
-    ``global``, ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes each layer alone, more and more, and looks at the
-    loss on validation images, as many as there are calibration images; it goes with ``one_shot``.
+    ``sparsity`` is the share of zeros among the prunable weights (blocks for ``1x4``) or the share of removed channels; it is
+    reached exactly, also 0 and 1. ``pattern``: ``unstructured``, ``1x4``, ``n:m`` (whose sparsity is 1 - n/m) or ``channel``.
+    ``allocation`` splits the sparsity over the layers: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed``,
+    ``sensitivity`` (channels: ``global``, ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes one layer at a time at
+    rising sparsity and measures the loss on validation images, as many as there are calibration images; it needs ``one_shot``.
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
-    whether the first convolution and the last weighted layer take part (channels: outputs of the network always stay);
-    ``depthwise`` whether depthwise convolutions do, whose few weights cost more accuracy than they gain speed.
-    Surviving channels are rounded up to ``multiple_of``; with ``measured`` (and ``one_shot``) to that of 1, 4, 8 and 16 that the
-    native runtime is fastest with here.
+    whether to prune the first convolution and the last weighted layer (channels: outputs of the network always stay);
+    ``depthwise`` whether to prune depthwise convolutions, whose zeros cost accuracy and gain little speed.
+    The number of remaining channels is rounded up to ``multiple_of``; with ``measured`` (and ``one_shot``) to whichever of 1, 4,
+    8 and 16 is fastest in the native runtime on this machine.
 
-    ``score`` says which weights or channels go first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``, ``random``,
-    ``snip``, ``grasp``, ``synflow``, ``fisher``), ``obs`` (second-order: the error of the layer's output if the other weights
-    make up for what leaves; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
+    ``score`` says which weights or channels are pruned first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``,
+    ``random``, ``snip``, ``grasp``, ``synflow``, ``fisher``), ``obs`` (second-order: the error of the layer's output if the other
+    weights compensate; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
     ``taylor_gate``, ``nisp``, ``hkdp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed
-    anew whenever the ramp moves. ``one_shot`` takes single weights and blocks away in ``rounds``, with densities
-    ``(1 - sparsity)^(k / rounds)`` and the score computed again in each; by default in one, for ``synflow`` in 100.
+    again whenever the sparsity rises. ``one_shot`` prunes single weights and blocks in ``rounds``, with densities
+    ``(1 - sparsity)^(k / rounds)`` and the score recomputed in each; by default in one, for ``synflow`` in 100.
 
-    ``compensate`` fits the weights that stay, layer by layer, so that every layer gives on calibration images what it gave
-    before: pruning without training. It goes with ``one_shot`` and with every score and pattern but ``channel``.
+    ``compensate`` fits the remaining weights, layer by layer, so that every layer keeps its outputs on calibration images:
+    pruning without training. It needs ``one_shot``, and works with every score and every pattern except ``channel``.
 
-    ``costs``, for the allocations ``cost`` and ``speed``, says what a living block of each layer costs, such as microseconds
-    measured. Without it, ``cost`` counts at how many positions a block is multiplied, and ``speed`` also the reading of it.
+    ``costs``, for the allocations ``cost`` and ``speed``, is the cost of one kept block of each layer, for example in measured
+    microseconds. Without it, ``cost`` counts the positions at which a block is multiplied, and ``speed`` also adds reading it.
 
-    ``regroup`` first puts channels in an order in which blocks of four keep more; the network computes the same, and nothing is
-    left to do when it runs. An order is chosen once: where an earlier stage has masked weights, it stays.
+    ``regroup`` first reorders channels so that blocks of four keep more; the network computes the same, at no cost at run time.
+    The order is chosen once: if an earlier stage has masked weights, it is kept.
 
     Sources: Han et al. 2015; Zhu & Gupta 2017; Evci et al. 2020 (ERK); Lee et al. 2021 (LAMP); Li et al. 2017 (channels);
     Pool & Yu 2021 (order of channels); Hassibi & Stork 1993, Frantar & Alistarh 2022 (``obs``, ``compensate``).
 
     Raises:
-        InvalidRecipe: settings that do not go together.
+        InvalidRecipe: settings that cannot be combined.
     """
 
     name: ClassVar[str] = "prune"
@@ -118,34 +118,34 @@ class Prune(Selection):
     def __post_init__(self) -> None:
         if self.end < self.start:
             raise InvalidRecipe(
-                f"prune: the ramp ends at {self.end}, before its start at {self.start}; let end be at least start"
+                f"prune: the schedule ends at {self.end}, before its start at {self.start}; set end to at least start"
             )
         check_score(self.score, channels=self.pattern == CHANNEL)
         self._check_rounds()
         if self.regroup and self.score != MAGNITUDE:
             raise InvalidRecipe(
-                f"prune: regroup arranges channels by magnitude, and score is '{self.score}'; leave one of them out"
+                f"prune: regroup orders channels by magnitude, but score is '{self.score}'; leave one of them out"
             )
         if self.allocation == "sensitivity" and (self.schedule == "cubic" or self.regroup):
             raise InvalidRecipe(
-                "prune: allocation 'sensitivity' scans the network as it is when it is pruned at once; set schedule to one_shot "
-                "and leave regroup out, or choose another allocation"
+                "prune: allocation 'sensitivity' scans the network before it is pruned in one shot; set schedule to one_shot and "
+                "leave regroup out, or choose another allocation"
             )
         if self.multiple_of == "measured" and (self.pattern != CHANNEL or self.schedule == "cubic"):
             raise InvalidRecipe(
-                "prune: multiple_of 'measured' times channels that are removed at once; set pattern to channel and schedule to "
-                "one_shot, or give a number"
+                "prune: multiple_of 'measured' is for channels that are removed in one shot; set pattern to channel and schedule "
+                "to one_shot, or give a number"
             )
         if self.costs is not None and self.allocation not in BY_COST:
-            raise InvalidRecipe(f"prune: costs have no say in allocation '{self.allocation}'; take cost or speed, or omit them")
+            raise InvalidRecipe(f"prune: allocation '{self.allocation}' does not use costs; choose cost or speed, or omit them")
         if self.compensate and (self.pattern == CHANNEL or self.schedule != "one_shot"):
             raise InvalidRecipe(
-                f"prune: compensate fits the weights that a one_shot cut leaves, and here pattern is {self.pattern} and schedule "
-                f"{self.schedule}; leave compensate out, or change them"
+                f"prune: compensate needs schedule one_shot and does not fit channels, but pattern is {self.pattern} and "
+                f"schedule {self.schedule}; leave compensate out, or change them"
             )
         if self.pattern == CHANNEL:
             if self.regroup:
-                raise InvalidRecipe("prune: whole channels are no blocks to regroup; set regroup in the stage that prunes in 1x4")
+                raise InvalidRecipe("prune: regroup does not apply to channels; set it in the stage that prunes in 1x4")
             if self.allocation not in ("global", "uniform", "sensitivity"):
                 raise InvalidRecipe(
                     f"prune: allocation '{self.allocation}' does not apply to channels; choose global, uniform or sensitivity"
@@ -162,24 +162,22 @@ class Prune(Selection):
             )
         if pattern.sparsity is not None and abs(pattern.sparsity - self.sparsity) > 1e-9:
             raise InvalidRecipe(
-                f"prune: pattern {self.pattern} has sparsity {pattern.sparsity} and no other; sparsity is {self.sparsity} "
-                f"(0.8 where none is given), so write sparsity = {pattern.sparsity}"
+                f"prune: pattern {self.pattern} always has sparsity {pattern.sparsity}, but sparsity is {self.sparsity} "
+                f"(default 0.8); write sparsity = {pattern.sparsity}"
             )
 
     def _check_rounds(self) -> None:
         if self.rounds is None:
             return
         if self.schedule == "cubic":
-            raise InvalidRecipe(
-                "prune: rounds belong to schedule one_shot; cubic has a ramp of its own, so leave one of them out"
-            )
+            raise InvalidRecipe("prune: rounds are for schedule one_shot, but schedule is cubic; leave one of them out")
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
             raise InvalidRecipe(
                 f"prune: pattern {self.pattern} is pruned in one round; leave rounds out, or choose another pattern"
             )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy, pruned already if the schedule is one-shot."""
+        """A copy, already pruned if the schedule is one-shot."""
         return Training(self._begun(network, resources), resources)
 
     def _begun(self, network: Network, resources: Resources) -> Network:
@@ -191,12 +189,12 @@ class Prune(Selection):
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0, resources)
         else:
-            self.masks_of(private, self.sparsity, resources)  # refuses now, not in the middle of training, what cannot be reached
-            self.mask_(private, 0.0, resources)  # masks of ones: their shapes are known from the first step on
+            self.masks_of(private, self.sparsity, resources)  # an unreachable sparsity fails now, not in the middle of training
+            self.mask_(private, 0.0, resources)  # masks of ones, so that their shapes are known from the first step
         return private
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Prune up to what the cubic schedule asks for at this progress; at the end remove silenced channels."""
+        """Prune to the sparsity of the cubic schedule at this progress; at the end remove silenced channels."""
         if self.schedule == "one_shot":
             return
         network = training.network
@@ -230,14 +228,14 @@ class Prune(Selection):
         return self.mask_(network, self.sparsity, resources)
 
     def mask_(self, network: Network, sparsity: float, resources: Resources) -> Network:
-        """Mask the network's own weights to this sparsity, among those that are alive."""
+        """Mask the network's weights to this sparsity; pruned ones stay pruned."""
         layers = self.layers_of(network)
         for name, mask in self.masks_of(network, sparsity, resources).items():
             set_mask_(layers[name], mask)
         return network
 
     def masks_of(self, network: Network, sparsity: float, resources: Resources) -> dict[str, Tensor]:
-        """The masks that this sparsity asks for, by layer; the network stays as it is."""
+        """The masks for this sparsity, by layer; the network is not changed."""
         layers, scores = self.layers_of(network), self._scores(network, resources)
         alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
         curves = None
@@ -246,7 +244,7 @@ class Prune(Selection):
         return self._chosen(network, scores, sparsity, alive, curves)
 
     def _scores(self, network: Network, resources: Resources) -> dict[str, Tensor]:
-        """Scores of the weights of the layers that take part."""
+        """Scores of the weights of the selected layers."""
         names = list(self.layers_of(network))
         if self.score == SECOND_ORDER:
             return second_order_scores(network, resources, names=names, pattern=parse_pattern(self.pattern))
@@ -254,7 +252,7 @@ class Prune(Selection):
         return {name: scores[name] for name in names}
 
     def scan(self, network: Network, resources: Resources) -> Sensitivity:
-        """What zeros in each layer alone, by this score and pattern, do to the loss."""
+        """The effect of zeros in one layer at a time on the loss, by this score and pattern."""
         if self.pattern == CHANNEL:
             return scan_channels(network, resources, channel_scores_of(self.score, network, resources), score=self.score)
         pattern = parse_pattern(self.pattern)
@@ -277,7 +275,7 @@ class Prune(Selection):
         return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs, curves=curves)
 
     def _most_on_the_way(self, network: Network) -> float:
-        """The sparsity that leaves every layer one block: a ramp to 1 passes it in its last step only."""
+        """The sparsity that leaves every layer one block: a schedule that ends at 1 passes it only in its last step."""
         pattern = parse_pattern(self.pattern)
         layers = self.layers_of(network).values()
         blocks = sum(math.prod(block_shape(layer.weight.shape, pattern)) for layer in layers)
@@ -309,14 +307,14 @@ class Prune(Selection):
 
         if self.multiple_of != "measured":
             return chosen(self.multiple_of)
-        return chosen(liked_multiple(lambda multiple: without_channels(network, *chosen(multiple)), resources))
+        return chosen(fastest_multiple(lambda multiple: without_channels(network, *chosen(multiple)), resources))
 
     def _allocation(self) -> Literal["uniform", "global"]:
         return "uniform" if self.allocation == "uniform" else "global"
 
 
 def pruning(settings: Selection, sparsity: float, *, allocation: Allocation = "global", score: str = MAGNITUDE) -> Prune:
-    """A prune stage with the selection of another stage, which makes its masks."""
+    """A prune stage that makes the masks of another stage, with that stage's selection."""
     shared = {one.name: getattr(settings, one.name) for one in dataclasses.fields(Selection)}
     return Prune(**shared, sparsity=sparsity, allocation=allocation, score=score)
 

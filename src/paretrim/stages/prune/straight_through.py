@@ -1,4 +1,4 @@
-"""Straight-through masks: pruned weights go on learning behind the mask, and come back when they are large enough."""
+"""Straight-through masks: pruned weights keep learning behind the mask, and are restored when they are large enough."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHODS = (
         name="straight_through",
         kind="stage",
         source="Lin et al. 2020 (DPF), arXiv 2006.07253; decay of Zhou et al. 2021 (SR-STE), arXiv 2102.04010",
-        what="gradients of the pruned network train all weights, pruned ones too, and masks follow until they freeze",
+        what="train all weights, pruned ones too, with the gradients of the pruned network; masks are updated until they freeze",
         formula="mask = top-k of |w|; dL/dw = dL/d(mask * w) for all w, + decay * w for pruned w",
         recipe="straight-through",
     ),
@@ -50,12 +50,12 @@ class _Memory(Memory):
 
 @dataclass(frozen=True, config=STRICT)
 class StraightThrough(Selection):
-    """Prune the smallest weights, let gradients pass straight through the mask to all of them, and choose anew as they move.
+    """Prune the smallest weights, pass gradients straight through the mask to all weights, and update the masks as they change.
 
-    The network computes with ``mask * w``; the gradient by that product trains ``w`` everywhere. Every ``every`` steps the masks
-    are those of the largest weights, hidden ones included, at the sparsity of a cubic ramp from progress ``start`` to ``end``
-    (n:m: at once from ``start`` on). From progress ``freeze`` on masks stay and pruned weights are 0. ``decay`` pulls pruned
-    weights towards 0, so that fewer come back. What an earlier stage pruned stays pruned.
+    The network computes with ``mask * w``; the gradient of that product trains ``w`` everywhere. Every ``every`` steps the masks
+    are those of the largest weights, hidden ones included, at the sparsity of a cubic schedule from progress ``start`` to ``end``
+    (n:m: the full sparsity from ``start`` on). From progress ``freeze`` on the masks are fixed and pruned weights are 0.
+    ``decay`` pulls pruned weights towards 0, so that fewer are restored. What an earlier stage pruned stays pruned.
 
     ``sparsity``, ``pattern`` (not ``channel``), ``allocation`` (``global``, ``uniform``, ``erk`` or ``lamp``), ``first``,
     ``last`` and ``depthwise`` are those of :class:`Prune`.
@@ -65,7 +65,7 @@ class StraightThrough(Selection):
     with 2e-4.
 
     Raises:
-        InvalidRecipe: the ramp ends after the masks freeze, whole channels, or a setting that ``prune`` refuses.
+        InvalidRecipe: the schedule ends after the masks freeze, the pattern is ``channel``, or ``prune`` rejects a setting.
     """
 
     name: ClassVar[str] = "straight_through"
@@ -81,11 +81,11 @@ class StraightThrough(Selection):
 
     def __post_init__(self) -> None:
         if self.pattern == CHANNEL:
-            raise InvalidRecipe("straight_through: channels have no mask to pass through; choose unstructured, 1x4 or n:m")
+            raise InvalidRecipe("straight_through: whole channels have no mask; choose pattern unstructured, 1x4 or n:m")
         if not self.start <= self.end <= self.freeze:
             raise InvalidRecipe(
-                f"straight_through: start, end and freeze are {self.start}, {self.end} and {self.freeze}; the ramp must end "
-                "before the masks freeze, so let them rise in this order"
+                f"straight_through: start, end and freeze are {self.start}, {self.end} and {self.freeze}; the schedule must end "
+                "before the masks freeze, so give them in ascending order"
             )
         self._prune()
 
@@ -94,7 +94,7 @@ class StraightThrough(Selection):
         return pruning(self, self.sparsity, allocation=self.allocation)
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy with masks, of ones where there are none yet; what cannot be pruned so is refused here."""
+        """A copy with masks, new ones being all ones; an unreachable sparsity is rejected here."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
         layers = self.layers_of(private)
@@ -103,7 +103,7 @@ class StraightThrough(Selection):
         return Training(private, resources, extra, dense_gradients=True)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Freeze the masks if it is time to."""
+        """Freeze the masks once ``freeze`` is reached."""
         layers = self.layers_of(training.network)
         memories = {name: memory_of(training, name, layer) for name, layer in layers.items()}
         hidden = progress < self.freeze
@@ -116,7 +116,7 @@ class StraightThrough(Selection):
         hide_(layers, hidden=hidden)
 
     def observe(self, training: Training, step: Step, /) -> None:
-        """Let gradients through to all weights, and move the masks if it is time to."""
+        """Pass gradients through to all weights, and update the masks every ``every`` steps."""
         if step.progress >= self.freeze:
             return
         layers = self.layers_of(training.network)

@@ -1,7 +1,7 @@
-"""Optimal brain surgeon for the rows of one layer: which block of a row costs least, and how the others are fitted then.
+"""Optimal brain surgeon for the rows of one layer: which block of a row is cheapest to remove, and how the others are refitted.
 
 A row w [D] has the error ``(w - w0) H (w - w0)`` with H [D, D] the second moments of its inputs. Removing block b costs
-``w_b (inv(H)_bb)^-1 w_b``; the others move by ``-inv(H)_:b (inv(H)_bb)^-1 w_b``, and b leaves the inverse by elimination. Rows
+``w_b (inv(H)_bb)^-1 w_b``; the others change by ``-inv(H)_:b (inv(H)_bb)^-1 w_b``, and b is eliminated from the inverse. Rows
 are independent and share H until they have lost different blocks.
 
 Sources: Hassibi & Stork 1993; Frantar & Alistarh 2022, "Optimal brain compression", arXiv 2208.11580, sections 4 and 5.
@@ -15,24 +15,24 @@ import torch
 from torch import Tensor
 
 DAMPING = 0.01
-"""Share of the mean diagonal of H that is added to it: some inputs are never seen, and few images say little of many columns."""
+"""Share of the mean diagonal of H to add to it: some inputs are always 0, and few images determine many columns poorly."""
 
 _AT_ONCE = 2**23
-"""Numbers of inverses that are worked on at once: fewer would cost more in calls than in arithmetic."""
+"""Elements of inverses to process at once: with fewer, calls would cost more than arithmetic."""
 
 _EXACT = 640
-"""Up to this width one block leaves at a time; wider rows lose several before the costs of the others are computed again, which
-makes products of large matrices out of passes over memory."""
+"""Up to this width one block is removed at a time. Wider rows lose several before the costs of the others are computed again,
+which turns passes over memory into products of large matrices."""
 
 _RISE = 1e-9
-"""A block that seems cheaper than one before it counts as dearer by this share."""
+"""A block that seems cheaper than the one removed before it counts as more expensive by this share."""
 
 _FRACTION = 32
 """Wider rows lose one in this many of their remaining blocks at a time."""
 
 
 def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
-    """The second moments [D, D] with ``damping`` times their mean diagonal added; of inputs that are all 0, the identity."""
+    """The second moments [D, D] plus ``damping`` times their mean diagonal; the identity if all inputs are 0."""
     mean = float(square.diagonal().mean())
     return square + (damping * mean if mean > 0 else 1.0) * torch.eye(len(square), dtype=square.dtype, device=square.device)
 
@@ -40,18 +40,18 @@ def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
 def removal_costs(
     weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None, quota: tuple[int, int] | None = None
 ) -> Tensor:
-    """What the removal of every block cost when it was its turn, each row in its own greedy order, float64 [R, D / block].
+    """Cost of removing every block when it is its turn, each row in its own greedy order, float64 [R, D / block].
 
-    Costs rise along a row's order: a block that became cheaper by what went before counts as hardly dearer than the dearest
-    before it. So the blocks with the smallest costs of a row are those that left it first, however many are taken.
+    Costs rise along a row's order: a block that became cheaper through earlier removals counts as slightly more expensive than
+    all before it. So the blocks with the smallest costs of a row are always the ones removed first.
 
     Args:
-        weight: rows [R, D]; blocks are neighbours.
+        weight: rows [R, D]; a block is adjacent weights.
         square: second moments of the inputs [D, D], positive definite; see :func:`damped`.
-        block: weights that leave together; it divides D.
-        alive: bool [R, D / block]; what is False there has left already. None: nothing has.
-        quota: ``(stay, group)``: of every ``group`` neighbouring blocks at least ``stay`` never leave; ``group`` divides
-            D / block. All that stay in a row cost the same, more than what left it.
+        block: number of weights that are removed together; it divides D.
+        alive: bool [R, D / block]; blocks that are False there are already removed. None: all are there.
+        quota: ``(stay, group)``: of every ``group`` adjacent blocks at least ``stay`` are never removed; ``group`` divides
+            D / block. All blocks that are never removed cost the same, more than the removed ones of their row.
     """
     rows, width = weight.shape
     count = width // block
@@ -71,26 +71,26 @@ def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quo
     count = width // block
     costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
     left = _RowsLeft.of(weight, inverse, block, alive, quota)
-    dearest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
+    highest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
     while left.blocks:
         step = 1 if width <= _EXACT else max(1, left.blocks // _FRACTION)
         chosen, cost = left.cheapest(step)
         leaves, places = torch.isfinite(cost), left.places.gather(1, chosen)
-        cost = torch.cummax(torch.cat([dearest * (1 + _RISE), cost.double().where(leaves, 0.0)], 1), 1).values[:, 1:]
-        dearest = cost[:, -1:]
+        cost = torch.cummax(torch.cat([highest * (1 + _RISE), cost.double().where(leaves, 0.0)], 1), 1).values[:, 1:]
+        highest = cost[:, -1:]
         costs.scatter_(1, places, cost.where(leaves, costs.gather(1, places)))
         left.remove_(chosen, leaves)
     if quota:
-        costs = costs.where(left.gone, dearest * (1 + _RISE) + torch.finfo(torch.float64).tiny)
+        costs = costs.where(left.gone, highest * (1 + _RISE) + torch.finfo(torch.float64).tiny)
     return costs
 
 
 @dataclass(eq=False)
 class _RowsLeft:
-    """What is left of a few rows: weights [r, A], their inverses [r, A, A], and the places of their A / block blocks [r, B].
+    """The remaining part of a few rows: weights [r, A], inverses [r, A, A], and the positions of their A / block blocks [r, B].
 
-    Blocks that have left stay in the tensors, as zeros, until there are enough of them for smaller tensors to pay; with a
-    ``quota`` they all stay, so that groups are neighbours.
+    Removed blocks stay in the tensors, as zeros, until there are enough of them to make smaller tensors worthwhile; with a
+    ``quota`` they all stay, so that groups remain adjacent.
     """
 
     weight: Tensor
@@ -102,7 +102,7 @@ class _RowsLeft:
 
     @property
     def blocks(self) -> int:
-        """Blocks that may still leave the row that has most of them."""
+        """Blocks that may still be removed from the row that has most of them."""
         if not len(self.gone):
             return 0
         if self.quota is None:
@@ -116,7 +116,7 @@ class _RowsLeft:
         places = torch.arange(width // block, device=weight.device).expand(rows, -1).clone()
         inverses = inverse.float().expand(rows, width, width).clone()
         left = cls(weight.float().clone(), inverses, places, torch.zeros_like(alive), block, quota)
-        for row in range(rows):  # what has left already leaves first, at once; the weights are those that remained
+        for row in range(rows):  # eliminate blocks that earlier pruning removed; the weights are already fitted without them
             dead = torch.nonzero(~alive[row].repeat_interleave(block)).flatten()
             if len(dead):
                 across = inverse[:, dead]
@@ -127,9 +127,9 @@ class _RowsLeft:
         return left
 
     def cheapest(self, count: int) -> tuple[Tensor, Tensor]:
-        """The ``count`` blocks of every row that cost least now, and what they cost, [r, count] each; ascending.
+        """The ``count`` cheapest blocks of every row, and their costs, ascending, [r, count] each.
 
-        Infinity where a row has no more that may leave. With a quota no two of a group are chosen at once.
+        The cost is infinite if a row has no more removable blocks. With a quota no two of a group are chosen at once.
         """
         rows, width = self.weight.shape
         split = (rows, width // self.block, self.block)
@@ -152,13 +152,13 @@ class _RowsLeft:
         return found.indices * group + which.gather(1, found.indices), found.values
 
     def remove_(self, chosen: Tensor, leaves: Tensor) -> None:
-        """Take the blocks [r, count] out where they leave; the other weights make up for them."""
+        """Remove the blocks [r, count] where ``leaves``; the other weights compensate."""
         rows, width = self.weight.shape
         columns = (chosen[:, :, None] * self.block + torch.arange(self.block, device=chosen.device)).flatten(1)
         absent = ~leaves.repeat_interleave(self.block, 1)
         across = self.inverse.gather(2, columns[:, None].expand(rows, width, columns.shape[1])).masked_fill_(absent[:, None], 0)
         own = across.gather(1, columns[:, :, None].expand(-1, -1, columns.shape[1]))
-        own = own + torch.diag_embed(absent.to(own.dtype))  # a row that has no more: nothing is solved for, nothing moves
+        own = own + torch.diag_embed(absent.to(own.dtype))  # rows without removable blocks do not change
         solved = torch.linalg.solve(own, across.transpose(1, 2))  # [r, count * block, A]
         weight = self.weight.gather(1, columns)
         self.weight = self.weight - (weight[:, None] @ solved)[:, 0]
@@ -170,7 +170,7 @@ class _RowsLeft:
             self._shrink_(blocks)
 
     def _shrink_(self, blocks: int) -> None:
-        """Drop what has left from the tensors; rows with fewer blocks than others keep some that have left."""
+        """Drop removed blocks from the tensors; rows with fewer remaining blocks than others keep some removed ones."""
         stay = torch.argsort(self.gone.to(torch.uint8), dim=1, stable=True)[:, :blocks]
         columns = (stay[:, :, None] * self.block + torch.arange(self.block, device=stay.device)).flatten(1)
         width = columns.shape[1]

@@ -1,4 +1,4 @@
-"""Scores channels by their similarity to the teacher's."""
+"""Scores channels by their similarity to the teacher's channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from paretrim.stages.prune.scores import channel_l2
 from paretrim.train.resources import Resources
 
 BALANCE = 0.5
-"""How much the norm of a channel's weights counts, beside its correlation with the teacher."""
+"""Weight of the norm of a channel's weights, relative to its correlation with the teacher."""
 
 METHODS = (
     Method(
@@ -31,15 +31,15 @@ METHODS = (
 def channels_by_teacher(network: Network, resources: Resources) -> dict[str, Tensor]:
     """``1/2 |W_c| / max |W| + 1/2 max_j |corr(a_c, t_j)|`` with responses a and t to calibration images, means over positions.
 
-    A network that is its own teacher correlates fully, so that the norm decides alone.
+    If the network is its own teacher, all correlations are 1 and the norm decides.
 
     Raises:
-        InvalidRecipe: there is no teacher, or it has no module of a layer's name.
+        InvalidRecipe: there is no teacher, or it has no module with a layer's name.
 
     Source: a survey's description of HKDP (Che et al. 2021); its abstract describes another method (stage ``gsm``).
     """
     if resources.teacher is None:
-        raise InvalidRecipe("score 'hkdp' compares channels with a teacher's, and there is none; name one, or choose magnitude")
+        raise InvalidRecipe("score 'hkdp' compares channels with a teacher's, but there is none; name one, or choose magnitude")
     layers = weighted_layers(network)
     paths = {node.name: node.layer for node in network.structure.nodes if node.name in layers and not is_fixed(node)}
     images = resources.calibration.to(next(network.parameters()).device)
@@ -65,12 +65,12 @@ def _responses(values: Tensor) -> Tensor:
 
 
 def likeness(own: Tensor, theirs: Tensor) -> Tensor:
-    """Of every column of [N, C] the largest absolute correlation with any column of [N, D]; 0 for constant ones; [C]."""
+    """For every column of [N, C] the largest absolute correlation with any column of [N, D]; 0 for constant columns; [C]."""
 
     def normalised(values: Tensor) -> Tensor:
         centred = values - values.mean(0)
         length = centred.norm(dim=0)
-        # What rounding leaves of a constant column is no direction.
+        # The rounding noise of a constant column is not a direction.
         constant = length <= 1e-9 * values.norm(dim=0)
         unit: Tensor = (centred / length.where(~constant, torch.ones_like(length))).where(~constant, torch.zeros_like(centred))
         return unit

@@ -1,4 +1,4 @@
-"""The plain scaled-down network, trained from scratch: the baseline of channel pruning."""
+"""The same network with fewer channels, trained from scratch: the baseline for channel pruning."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ METHODS = (
         name="thin",
         kind="stage",
         source="Liu et al. 2019, arXiv 1810.05270 (rethinking pruning); as ThinResNet in Luo et al. 2017, arXiv 1707.06342",
-        what="the baseline of channel pruning: the same network with fewer channels in every layer, trained from scratch",
-        formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), initialised again",
+        what="the baseline for channel pruning: the same network with fewer channels in every layer, trained from scratch",
+        formula="conv (Co, Ci, kh, kw) -> ((1 - sparsity) Co, (1 - sparsity) Ci, kh, kw), with new initial weights",
         recipe="thin",
     ),
 )
@@ -36,11 +36,11 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class Thin:
-    """Take the share ``sparsity`` of the channels of every layer away, forget all weights, and train from scratch.
+    """Remove the share ``sparsity`` of the channels of every layer, reinitialise all weights, and train from scratch.
 
-    The widths are those of ``prune`` with the pattern ``channel`` and the allocation ``uniform``: survivors are rounded up to
-    ``multiple_of``. To be compared with pruning, it trains as long as dense training and pruning do together. Convolutions are
-    drawn with variance 2 / fan-out, linear layers as torch does; BatchNorm starts again. Masks of earlier stages hold.
+    The widths are those of ``prune`` with the pattern ``channel`` and the allocation ``uniform``; they are rounded up to
+    ``multiple_of``. For a fair comparison with pruning, train it as long as dense training and pruning together. Convolutions are
+    initialised with variance 2 / fan-out, linear layers as in torch; BatchNorm is reset. Masks of earlier stages are kept.
 
     Source: Liu et al. 2019, "Rethinking the value of network pruning", arXiv 1810.05270, "Scratch-B"; He et al. 2015, section
     2.2, for the weights.
@@ -59,16 +59,16 @@ class Thin:
             raise InvalidRecipe("thin: a channel sparsity of 1 leaves no network; stay below 1")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A smaller network with fresh weights."""
+        """A smaller network with new initial weights."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         groups = channel_groups(private.graph(weights=False))
         removed = choose(groups, np.ones(groups.count), self.sparsity, allocation="uniform", multiple_of=self.multiple_of)
         thin = without_channels(private, groups, removed)
-        begin_anew_(thin)
+        reinitialise_(thin)
         return Training(thin, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Do nothing: there is no ramp."""
+        """Do nothing: nothing depends on progress."""
 
     def observe(self, training: Training, step: Step, /) -> None:
         """Do nothing: gradients are not used."""
@@ -78,8 +78,8 @@ class Thin:
         return ()
 
 
-def begin_anew_(network: Network) -> None:
-    """Draw the weights of all layers that train from torch's random stream, and reset BatchNorm."""
+def reinitialise_(network: Network) -> None:
+    """Draw new weights for all layers that train, from torch's random stream, and reset BatchNorm."""
     layers = [layer for layer in weighted_layers(network).values() if layer.weight.requires_grad]
     with torch.no_grad():
         for layer in layers:

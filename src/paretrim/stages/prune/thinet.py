@@ -33,9 +33,9 @@ METHODS = (
         name="thinet",
         kind="stage",
         source="Luo et al. 2017 (ThiNet), arXiv 1707.06342",
-        what="remove channels layer by layer: those whose removal changes the next layer's output least; the rest is then scaled",
-        formula="remove c to min of sum (sum over removed c of x_c)^2, x_c = what c adds to the next layer; greedy\n"
-        "then min over s of sum (y - sum over kept c of s_c x_c)^2",
+        what="remove, layer by layer, the channels whose removal changes the next layer's output least; then scale the others",
+        formula="greedily minimise sum (sum over removed c of x_c)^2, x_c = what c adds to the next layer's output\n"
+        "then minimise over s: sum (y - sum over kept c of s_c x_c)^2",
         recipe="thinet",
     ),
 )
@@ -43,15 +43,17 @@ METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class ThiNet:
-    """Remove ``sparsity`` of the channels of one layer after the other, first to last, with training between them.
+    """Remove ``sparsity`` of the channels of one layer at a time, first to last, with training in between.
 
-    A channel adds ``x_c`` to what the next layer gives. The channels that leave are chosen one by one so that the squared sum
-    of what they add, over all calibration images, positions and outputs, stays smallest. What the next layer reads of the others
-    is then scaled by least squares. Layers begin to lose channels at equal distances up to progress ``until``; then all train
-    on. Without epochs it all happens at once. Survivors are rounded up to ``multiple_of``.
+    A channel contributes ``x_c`` to the output of the next layer. The channels to remove are chosen one by one so that the
+    squared sum of their contributions, over all calibration images, positions and outputs, stays smallest. The weights that read
+    the remaining channels are then scaled by least squares. The layers are pruned at equal intervals up to progress ``until``;
+    then training continues. Without epochs all layers are pruned at once. The remaining channels are rounded up to
+    ``multiple_of``.
 
-    As published, channels that are added to others (the outputs of residual blocks) stay; with ``coupled`` they go too, by the
-    sum of the relative errors of all layers that read them. The paper samples ten positions of an image, here all count.
+    As published, channels that are added to others (the outputs of residual blocks) are kept. With ``coupled`` they are pruned
+    too, by the sum of the relative errors of all layers that read them. The paper samples ten positions per image; here all
+    count.
 
     Source: Luo et al. 2017, "ThiNet: a filter level pruning method for deep neural network compression", arXiv 1707.06342,
     sections 3.2 and 3.3, equations 6 and 7; one or two epochs for each layer, section 3.1.
@@ -72,20 +74,21 @@ class ThiNet:
             raise InvalidRecipe("thinet: a channel sparsity of 1 leaves no network; stay below 1")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy; what has no channels to lose is refused here.
+        """A copy of the network.
 
         Raises:
-            InvalidRecipe: no layer has channels that may go.
+            InvalidRecipe: no layer has channels that may be removed.
         """
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         if not self._sets(private, channel_groups(private.graph(weights=False))):
             raise InvalidRecipe(
-                "thinet: every channel of this network is added to others or is an output, so none may go; set coupled to true"
+                "thinet: every channel of this network is added to others or is an output, so none may be removed; set coupled "
+                "to true"
             )
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Take the channels of the layers whose turn it is; at the end they are removed for good."""
+        """Silence channels of the layers whose turn it is; at the end remove them for good."""
         network = training.network
         groups = channel_groups(network.graph(weights=False))
         sets = self._sets(network, groups)
@@ -106,7 +109,7 @@ class ThiNet:
         return ()
 
     def _sets(self, network: Network, groups: ChannelGroups) -> list[IntArray]:
-        """The sets of channels that take part, in the order of the network."""
+        """The sets of channels to prune, in the order of the network."""
         return [
             members
             for members in groups.sets
@@ -115,11 +118,11 @@ class ThiNet:
 
 
 _SLACK = 1e-9
-"""What shares of the budget may be off by, from rounding."""
+"""Rounding error allowed in shares of the budget."""
 
 
 def _dense_nodes(network: Network) -> list[tuple[Node, WeightedLayer]]:
-    """Weighted nodes but depthwise convolutions, whose channels only pass through."""
+    """Weighted nodes except depthwise convolutions, which only pass channels through."""
     layers = weighted_layers(network)
     found = [(node, layers[node.name]) for node in network.structure.nodes if node.op in WEIGHTED]
     return [(node, layer) for node, layer in found if not is_depthwise(node, tuple(layer.weight.shape))]
@@ -137,7 +140,7 @@ def readers(network: Network, groups: ChannelGroups, members: IntArray) -> list[
 
 
 def _thin_(network: Network, images: Tensor, groups: ChannelGroups, members: IntArray, count: int) -> None:
-    """Silence ``count`` of these classes and scale what their readers read of the others."""
+    """Silence ``count`` of these classes, and scale the weights that read the others."""
     layers, training = weighted_layers(network), network.training
     products: dict[str, Tensor] = {}
     owners: dict[str, Tensor] = {}
@@ -160,14 +163,14 @@ def _thin_(network: Network, images: Tensor, groups: ChannelGroups, members: Int
 
 
 def _owners(classes: IntArray, members: IntArray, groups: int) -> Tensor:
-    """Of every input channel [G, Ci] the position among ``members``, -1 for those of other classes."""
+    """For every input channel [G, Ci] its position among ``members``, -1 for other classes."""
     places = np.full(int(max(classes.max(), members.max())) + 1, -1, dtype=np.int64)
     places[members] = np.arange(len(members))
     return torch.from_numpy(places[classes]).reshape(groups, -1)
 
 
 def contributions(columns: Tensor, inputs: Tensor, owners: Tensor) -> Tensor:
-    """Mean products of what every two channels add to the outputs of a layer, summed over outputs, float64 [n, n].
+    """Mean products of the contributions of two channels to the outputs of a layer, summed over outputs, float64 [n, n].
 
     Args:
         columns: weights [G, R, D] with D in the order [kernel, Ci].
@@ -187,16 +190,16 @@ def contributions(columns: Tensor, inputs: Tensor, owners: Tensor) -> Tensor:
 
 
 def greedy_removal(products: Tensor, count: int) -> Tensor:
-    """``count`` channels in the order in which they leave: each time the squared sum of what all that left added is smallest.
+    """``count`` channels in order of removal: each keeps the squared sum of all removed contributions smallest.
 
     Args:
-        products: mean products of what every two channels add, [n, n].
-        count: how many leave, at most n.
+        products: mean products of the contributions of two channels, [n, n].
+        count: how many to remove, at most n.
     """
     own, across = products.diagonal().clone(), torch.zeros(len(products), dtype=products.dtype, device=products.device)
     removed: list[int] = []
     for _ in range(count):
-        # The error of those that left is the same for all candidates.
+        # The error of those already removed is the same for all candidates.
         costs = own + 2 * across
         if removed:
             costs[removed] = torch.inf
@@ -207,21 +210,21 @@ def greedy_removal(products: Tensor, count: int) -> Tensor:
 
 
 def least_squares_scales(products: Tensor, stay: Tensor) -> Tensor:
-    """Scales [n] of what stays adds, 0 for what does not, so that its sum is nearest to that of all channels.
+    """Scales [n] for the remaining channels, 0 for the others, that bring their sum closest to that of all channels.
 
     Args:
-        products: mean products of what every two channels add, [n, n].
-        stay: bool [n].
+        products: mean products of the contributions of two channels, [n, n].
+        stay: which channels remain, bool [n].
     """
     return fitted(damped(products, _DAMPING), (products.sum(1) + _DAMPING * products.diagonal().mean())[None], stay[None])[0]
 
 
 _DAMPING = 1e-6
-"""Share of the mean diagonal that draws scales towards 1: channels that add nothing keep theirs."""
+"""Share of the mean diagonal that pulls scales towards 1: channels that contribute nothing keep scale 1."""
 
 
 def _scale_columns_(layer: WeightedLayer, owners: Tensor, scales: Tensor) -> None:
-    """Multiply what the weights [Co, Ci, ...] read of each channel by its scale; channels of no owner stay as they are."""
+    """Multiply the weights [Co, Ci, ...] that read each channel by its scale; channels without an owner are not changed."""
     groups, inputs = owners.shape
     factors = torch.where(owners >= 0, scales[owners.clamp(min=0)], 1.0).to(layer.weight.dtype)
     rows = factors.repeat_interleave(len(layer.weight) // groups, 0)

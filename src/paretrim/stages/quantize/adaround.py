@@ -1,4 +1,4 @@
-"""AdaRound: whether each weight is rounded down or up is learned, layer by layer, from calibration images.
+"""AdaRound: learns from calibration images, layer by layer, whether to round each weight down or up.
 
 Source: Nagel et al. 2020 (AdaRound, arXiv 2004.10568) sections 3 and 4, equations 21 to 25.
 """
@@ -18,7 +18,7 @@ from paretrim.stages.layer_inputs import groups_of, patches
 from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
 
 LOW, HIGH = -0.1, 1.1
-"""The ends to which the sigmoid is stretched before it is clipped to [0, 1] (gamma and zeta)."""
+"""The interval that the sigmoid is stretched to before it is clipped to [0, 1] (gamma and zeta)."""
 
 _LAMBDA = 0.01
 """Weight of the regularizer that pushes roundings to 0 and 1."""
@@ -28,13 +28,13 @@ _WARM = 0.2
 """Share of the steps before the regularizer starts."""
 
 _REACH = 10.0
-"""How far Adam can move a value in all steps together: 10,000 of 0.001 in the paper, and fewer that are longer."""
+"""How far Adam can move a value over all steps: 10,000 steps of 0.001 in the paper; fewer steps are longer."""
 
 _ROWS = 512
-"""Output positions in a step."""
+"""Output positions per step."""
 
 _KEPT = 2**24
-"""Numbers of a layer's inputs that are kept to sample positions from."""
+"""Input values of a layer to keep for sampling positions."""
 
 
 def stretched(values: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ def beta_at(progress: float) -> float:
 
 
 def adaround_(network: Network, reference: Network, images: Tensor, *, steps: int, seed: int) -> None:
-    """Round the weights of uniform grids up or down so that every layer's results are near those of the float network.
+    """Round the weights of uniform grids up or down so that every layer's outputs are close to those of the float network.
 
     Minimises ``|f(W x) - f(W~ x~)|^2 + lambda * sum(1 - |2 h - 1|^beta)`` over h, the share by which each weight is rounded up:
-    x~ is what the layer gets from the rounded layers before it, f its BatchNorm and its ReLU. Results count in units of their
-    root mean square. The weight itself becomes the integer times its scale. Pruned weights stay 0.
+    x~ is the input from the rounded layers before it, f the layer's BatchNorm and ReLU. Outputs are in units of their root mean
+    square. The weight itself is set to the integer times its scale. Pruned weights stay 0.
     """
     random = torch.Generator().manual_seed(seed)
     for pair in pairs(network, reference, images):
@@ -86,12 +86,12 @@ def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: to
             optimizer.step()
     rounded = (below + (stretched(values.detach()) >= 0.5) * free).clamp(-top, top) * columns
     layer.weight.copy_(rounded)
-    if quantizer.trained_scale is None:  # it follows from the weight, whose maximum may have changed
+    if quantizer.trained_scale is None:  # the scale follows from the weight, whose maximum may have changed
         layer.quantizer = quantizer.moved(rounded, scale)
 
 
 class _Problem:
-    """What a layer gets, and what it should give, at output positions of calibration images."""
+    """Inputs and target outputs of a layer at sampled output positions of calibration images."""
 
     def __init__(self, pair: Pair, random: torch.Generator) -> None:
         head, weight = pair.run.head, pair.layer.weight
@@ -124,7 +124,7 @@ class _Problem:
         return results.clamp(settings.number("minimum"), settings.number("maximum"))
 
     def error(self, weight: Tensor) -> Tensor:
-        """Squared error of a weight [Co, ...] on some positions: the mean, summed over channels, in the unit of the results."""
+        """Squared error of a weight [Co, ...] on sampled positions: sum over channels, mean over positions, in output units."""
         some = torch.randint(len(self.inputs), (min(_ROWS, len(self.inputs)),), generator=self.random)
         inputs = self.inputs[some].reshape(len(some), self.groups, -1)
         given = torch.einsum("pgd,grd->pgr", inputs, weight.reshape(self.groups, len(weight) // self.groups, -1)).flatten(1)

@@ -1,7 +1,7 @@
-"""Corrections before and after quantization without training, by name.
+"""Adjustments before and after quantization without training, by name.
 
-To add one: a function in a module of its own here, and its name in ``BEFORE`` (on the float network, before grids are calibrated)
-or ``AFTER`` (on the quantized network, beside the float one). A test runs both tables.
+To add one: write a function in its own module here, and add its name to ``BEFORE`` (on the float network, before calibration) or
+``AFTER`` (on the quantized network, together with the float network). A test runs both tables.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ METHODS = (
         name="gptq",
         kind="adjustment",
         source="Frantar & Alistarh 2022 (OBC), arXiv 2208.11580, section 5; Frantar et al. 2023 (GPTQ), arXiv 2210.17323",
-        what="round the weights of a layer one after the other; the remaining ones compensate for the error of its output",
+        what="round the weights of a layer one at a time; the remaining ones compensate for the error of its output",
         formula="w_j <- round(w_j - sum over k > j of C_jk (q_k - w_k) / C_jj), C^T C = X X^T of the layer's inputs",
         recipe="gptq",
     ),
@@ -80,7 +80,7 @@ METHODS = (
         name="joint",
         kind="adjustment",
         source="after Nahshan et al. 2021 (LAPQ), arXiv 1911.07190",
-        what="adjust the range of one activation after the other so that the outputs are closest to float",
+        what="adjust one activation range at a time to bring the outputs closest to float",
         formula="s_l <- argmin over s_l (1 + r)^k of ||f_quantized(x) - f(x)||^2, r = -0.15 or 0.15, k = 0, 1, 2, 3",
         recipe="joint",
     ),
@@ -118,7 +118,7 @@ AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType
         "joint": lambda network, reference, work: calibrate_jointly_(network, reference, work.images),
     }
 )
-"""Changes of the quantized network, which may use the float one."""
+"""Changes of the quantized network, which may use the float network."""
 
 
 _ROUNDING = ("adaround", "gptq")
@@ -132,19 +132,19 @@ def _on_uniform_grids(network: Network) -> list[str]:
 
 
 def check_adjustments(names: Sequence[str], *, rate: float) -> None:
-    """Refuse unknown names, names given twice, and those that contradict a price of bits.
+    """Reject unknown names, names given twice, and adjustments that conflict with each other or with a price of bits.
 
     Raises:
-        InvalidRecipe: a name is unknown or given twice.
+        InvalidRecipe: a name is unknown, given twice or conflicts.
     """
     for name in names:
         if name not in BEFORE and name not in AFTER:
-            raise InvalidRecipe(f"adjust names {brief(name)}; known are {', '.join([*BEFORE, *AFTER])}")
+            raise InvalidRecipe(f"adjust names {brief(name)}; choose from {', '.join([*BEFORE, *AFTER])}")
         if names.count(name) > 1:
             raise InvalidRecipe(f"adjust names '{name}' twice; name it once")
     rounding = [name for name in names if name in _ROUNDING]
     if len(rounding) > 1:
-        raise InvalidRecipe(f"adjust names {' and '.join(rounding)}, and each rounds all weights; leave one of them out")
+        raise InvalidRecipe(f"adjust names {' and '.join(rounding)}, but each rounds all weights; leave one of them out")
     if rate and rounding:
         raise InvalidRecipe(
             f"adjust names '{rounding[0]}' and rate is {rate:g}, but both choose the integers of weights; leave one of them out"
@@ -152,17 +152,17 @@ def check_adjustments(names: Sequence[str], *, rate: float) -> None:
 
 
 def adjust_before_(network: Network, names: Sequence[str], work: Work) -> None:
-    """Run those of the named adjustments that belong before calibration, in the order given."""
+    """Run the named adjustments that come before calibration, in the given order."""
     for name in names:
         if name in BEFORE:
             BEFORE[name](network, work)
 
 
 def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: Work) -> None:
-    """Run the others on a network with all its grids; ``reference`` is the float network that was calibrated."""
+    """Run the other named adjustments on a network with all its grids; ``reference`` is the float network that was calibrated."""
     chosen = [name for name in names if name in AFTER]
     if not chosen:
         return
-    settle_(network)  # every stage ends with settling, which moves scales slightly: done here, that is corrected too
+    settle_(network)  # every stage ends with settling, which changes scales slightly; done here, that is corrected too
     for name in chosen:
         AFTER[name](network, reference, work)

@@ -1,9 +1,9 @@
-"""Choosing grids from what a network computes on calibration images.
+"""Choosing grids from a network's values on calibration images.
 
-One pass counts the values in histograms, which also know the exact range. Source of the criteria: min-max and percentile as in
-every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1; first steps
+One pass counts the values in histograms, which also record the exact range. Sources of the criteria: min-max and percentile as in
+every toolkit; mean squared error over clip ratios, e.g. Nagel et al. 2021 (arXiv 2106.08295) section 3.1; initial steps
 of LSQ, Esser et al. 2020 (arXiv 1902.08153) section 2.1, and of LSQ+, Bhalgat et al. 2020 (arXiv 2004.09576) section 3.2;
-least divergence of histograms, Migacz 2017, "8-bit inference with TensorRT" (GPU Technology Conference).
+smallest divergence of histograms, Migacz 2017, "8-bit inference with TensorRT" (GPU Technology Conference).
 """
 
 from __future__ import annotations
@@ -40,31 +40,32 @@ _EMPTY = 1e-4
 """Count used for an empty bin when a divergence needs its logarithm."""
 
 _CACHED = 2**17
-"""Weights tried at once, so that they stay in a core's cache."""
+"""Weights to process at once, so that they fit a core's cache."""
 
 _LARGEST = 64
-"""Weights of a channel whose clipping tells that smaller ratios are worse."""
+"""Largest weights of a channel whose clipping error is used to stop the search at smaller ratios."""
 
 _SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
-"""Values with a smaller range leave a calibrator no room above the smallest step."""
+"""Smallest range of values that leaves a calibrator room above the smallest step."""
 
 _FINEST = 1 / 32
-"""Least step of a result, as a share of what its inputs can differ by; ONNX Runtime refuses averages from 1/256 on."""
+"""Smallest step of a result, as a share of the smallest difference that its inputs allow; for averages, ONNX Runtime rejects
+1/256 and finer."""
 
 
 _BESIDE_TIE = 2.0**-12
-"""Distance, in steps, from half-way between two steps within which another order of float32 operations may round differently."""
+"""Distance from a tie, in steps, within which another order of float32 operations may round differently."""
 
 _FEW = 2.0**-7
-"""Share of values that may lie so close: two of 256 levels, where chance alone gives a tenth of one."""
+"""Allowed share of values so close to a tie: two of 256 levels; chance alone gives a tenth of one."""
 
 _TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
-"""Factors by which a step may grow until few values lie so close."""
+"""Factors by which a step may grow to leave few values so close to a tie."""
 
 _TIE_IMAGES = 16
 
 _FEW_POSITIONS = 256
-"""Averages of more values have too many possible results for a relevant share to lie between two steps."""
+"""Averages of more values have too many possible results for a relevant share of them to be ties."""
 
 
 def calibrate(
@@ -72,14 +73,14 @@ def calibrate(
 ) -> dict[str, Grid]:
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
-    Grids follow the unit of the values, whatever it is. A value that is 0 on all images gets a grid like those of its inputs.
-    Steps are such that neither pixels nor results of sums, products, averages and concatenations often lie half-way between two.
+    Grids adapt to the unit of the values. A value that is 0 on all images gets a grid like those of its inputs. Steps are chosen
+    so that few pixels, and few results of sums, products, averages and concatenations, are half-way between two levels.
 
     Raises:
-        TrainingFailed: there are no images, a value is not finite, or all of it lies below what float32 can divide into steps.
+        TrainingFailed: there are no images, a value is not finite, or its range is too small for steps in float32.
     """
     if len(images) == 0:
-        raise TrainingFailed("quantization needs calibration images and there are none; give at least one training batch")
+        raise TrainingFailed("quantization needs calibration images, but there are none; give at least one training batch")
     seen = observed(network, names, images)
     if method == "minmax":
         grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
@@ -97,9 +98,9 @@ def calibrate(
 
 
 def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Grid:
-    """The grid, its step slightly longer if many values of a part lie half-way between steps: runtimes round those either way.
+    """The grid, with a slightly longer step if many values of a part are ties, which runtimes may round either way.
 
-    Pixels normalised with mean 0.5 all do. With a step a thousandth longer none does, and no value is clipped that was not.
+    All pixels normalised with mean 0.5 are ties. With a step a thousandth longer none is, and no more values are clipped.
     """
     shares = []
     for factor in _TIE_MOVES:
@@ -111,7 +112,7 @@ def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Gri
 
 
 def _possible(run: Fusion, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
-    """All results that an operation without weights can have on these grids, by input or by size of its windows."""
+    """All possible results of an operation without weights on these grids, by input or by size of its windows."""
     op = run.head.op
     values = [grid.scale * (np.arange(TOP + 1.0) - grid.zero_point) for grid in inputs]
     if op == "concat":
@@ -127,7 +128,7 @@ def _possible(run: Fusion, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDA
 
 
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
-    """The grids, where no step is finer than its inputs justify; ``dead`` values get the step of their inputs."""
+    """The grids, with no step finer than its inputs justify; ``dead`` values get the step of their inputs."""
     result, holders = dict(grids), grid_holders(graph)
     for run in fuse(graph):
         name = run.end.name
@@ -145,7 +146,7 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
 
 
 def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
-    """By how much two results of an operation on grids of these ``steps`` differ at least; 0 where that depends on weights."""
+    """The smallest difference of two results of an operation on grids of these ``steps``; 0 if that depends on weights."""
     op = run.head.op
     if OPERATIONS[op].rescaling == "product":
         return steps[0] * steps[1]
@@ -166,7 +167,7 @@ def observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[s
         for part in fast_batches(network, images):
             values = network.features(part, names)
             for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):
-                pass  # raises what a thread raised
+                pass  # re-raises errors of the threads
             _require_finite(seen)
     _require_room(network.structure, seen)
     return seen
@@ -185,9 +186,9 @@ def _require_room(graph: Graph, seen: Mapping[str, Histogram]) -> None:
     for name, values in seen.items():
         if 0 < values.high - values.low < _SMALLEST_RANGE:
             raise TrainingFailed(
-                f"the value '{name}' (layer '{layers.get(name, name)}') lies in {values.low:.2g}..{values.high:.2g} on "
-                "calibration images, where float32 has no room for steps; rescale the images or the weights before it, so that "
-                f"it reaches {_SMALLEST_RANGE:.2g}"
+                f"the value '{name}' (layer '{layers.get(name, name)}') ranges over {values.low:.2g}..{values.high:.2g} on "
+                "calibration images, too small for steps in float32; rescale the images or the weights before it to a range of "
+                f"at least {_SMALLEST_RANGE:.2g}"
             )
 
 
@@ -201,7 +202,7 @@ def _percentile_grid(values: Histogram, percentile: float) -> Grid:
 
 
 def _mse_grid(values: Histogram) -> Grid:
-    """The clip ratio with the least mean squared rounding and clipping error over the histogram."""
+    """The clip ratio with the smallest mean squared rounding and clipping error over the histogram."""
     edges, counts = values.bins()
     edges, counts = edges[counts > 0], counts[counts > 0]
     centres = np.clip(edges + values.width / 2, values.low, values.high)
@@ -216,7 +217,7 @@ def _mse_grid(values: Histogram) -> Grid:
 def _kl_grid(values: Histogram) -> Grid:
     """The clip ratio whose levels change the histogram least, by the Kullback-Leibler divergence.
 
-    Every grid holds 0 exactly, so zeros, of which there are many behind a ReLU, tell nothing: their bin counts like the next.
+    Every grid contains 0 exactly, so the many zeros after a ReLU carry no information: their bin gets the count of the next.
     """
     if values.low == values.high:
         return grid_for_range(0.0, 0.0)
@@ -229,9 +230,9 @@ def _kl_grid(values: Histogram) -> Grid:
 
 
 def divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], grid: Grid) -> float:
-    """Divergence in nats of a histogram, clipped to a grid, from the one in which the bins of a level share what falls on it.
+    """Divergence in nats between a histogram clipped to a grid and one whose counts are averaged over the bins of each level.
 
-    What is clipped counts for the outermost bins of the first and for nothing in the second. Bins that were empty stay empty.
+    Clipped values count for the outermost bins of the first histogram and not in the second. Empty bins stay empty.
     """
     levels = np.rint(centres / grid.scale).astype(np.int64) + grid.zero_point
     (inside,) = np.nonzero((levels >= 0) & (levels <= TOP))
@@ -248,7 +249,7 @@ def divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], 
 
 
 def _lsq_grid(values: Histogram) -> Grid:
-    """A step of ``2 mean|x| / sqrt(top)``; the top is 255 where nothing is negative, else 127 at both sides of 0."""
+    """A step of ``2 mean|x| / sqrt(top)``; the top is 255 if no value is negative, else 127 on both sides of 0."""
     if values.low == values.high:
         return grid_for_range(0.0, 0.0)
     edges, counts = values.bins()
@@ -262,12 +263,12 @@ def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: f
 
     For ``percentile`` and 8 bits this is hardly below 1: a clipped weight is a large error that repeats in every image. ``lsq``
     is a step of ``2 mean|w| / sqrt(top)``, which at 8 bits covers several times the range; pruned weights do not count. ``lsq+``
-    is a step of ``max(|m - 3 s|, |m + 3 s|) / 2^(bits - 1)`` with mean m and deviation s, also of weights that are not pruned.
-    ``kl`` is the whole range, as published: the weights of a channel are too few for a histogram.
+    is a step of ``max(|m - 3 s|, |m + 3 s|) / 2^(bits - 1)`` with mean m and standard deviation s of the unpruned weights.
+    ``kl`` is the full range, as published: a channel has too few weights for a histogram.
     """
     signed = weight.detach().reshape(len(weight), -1)
     rows = signed.abs()
-    # In units of a power of two, which changes no digit: squares of float32 leave it at 1e-19 and 1e19.
+    # In units of a power of two, which is exact: squares underflow float32 below 1e-19 and overflow above 1e19.
     _, exponents = torch.frexp(rows.amax(1, keepdim=True))
     rows = torch.ldexp(rows, -exponents)
     peak = rows.amax(1)
@@ -291,12 +292,12 @@ def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: f
 
 
 def _least_squares(rows: Tensor, peak: Tensor, *, top: int) -> Tensor:
-    """The clip ratio [R] with the least squared error for magnitudes [R, K] whose largest are ``peak`` [R]."""
+    """The clip ratio [R] with the smallest squared error for magnitudes [R, K] whose largest are ``peak`` [R]."""
     best, errors = torch.ones_like(peak), torch.full_like(peak, torch.inf)
     work = torch.empty_like(rows)
     largest = rows.topk(min(_LARGEST, rows.shape[1]), sorted=False).values
     for ratio in CLIP_RATIOS:
-        # The largest weights alone lose this much; smaller ratios lose more. A hundredth is left to rounding.
+        # Clipping the largest weights alone has this error, and more at smaller ratios; 1 % is a margin for rounding.
         if bool((0.99 * (largest - peak[:, None] * ratio).clamp_(min=0).square_().sum(1) > errors).all()):
             break
         step = (peak * ratio / top)[:, None]

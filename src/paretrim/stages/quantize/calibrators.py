@@ -1,4 +1,4 @@
-"""The names of the calibrators; what they compute is in :mod:`paretrim.stages.quantize.calibration`."""
+"""The names of the calibrators; :mod:`paretrim.stages.quantize.calibration` implements them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METHODS = (
         name="minmax",
         kind="calibrator",
         source="Jacob et al. 2018, arXiv 1712.05877",
-        what="the whole range seen on calibration images",
+        what="the full range observed on calibration images",
         formula="s = (max x - min x) / 255",
         recipe="minmax",
     ),
@@ -21,7 +21,7 @@ METHODS = (
         name="percentile",
         kind="calibrator",
         source="Wu et al. 2020, arXiv 2004.09602, section 3.2",
-        what="the range without the largest values",
+        what="the range without the most extreme values",
         formula="s = (P-th percentile - (100 - P)-th percentile) / 255; weights: the P-th percentile of |w| of a channel",
         recipe="percentile",
         settings=("quantize.percentile",),
@@ -39,14 +39,14 @@ METHODS = (
         kind="calibrator",
         source="Esser et al. 2020 (LSQ), arXiv 1902.08153, section 2.1",
         what="the initial step as published for LSQ",
-        formula="s = 2 mean|w| / sqrt(top), over weights that are not pruned; the same for activations",
+        formula="s = 2 mean|w| / sqrt(top), over unpruned weights; the same for activations",
         recipe="lsq",
     ),
     Method(
         name="lsq+",
         kind="calibrator",
         source="Bhalgat et al. 2020 (LSQ+), arXiv 2004.09576, section 3.2",
-        what="weights: three deviations around the mean; activations: least squared error",
+        what="weights: three standard deviations around the mean; activations: smallest squared error",
         formula="s = max(|mean - 3 std|, |mean + 3 std|) / 2^(bits - 1)",
         recipe="lsq-plus",
     ),
@@ -54,7 +54,7 @@ METHODS = (
         name="kl",
         kind="calibrator",
         source="Migacz 2017, 8-bit inference with TensorRT (GPU Technology Conference)",
-        what="the range whose rounded histogram diverges least from the observed one",
+        what="the range whose quantized histogram diverges least from the observed one",
         formula="argmin over ratios r of 1/16 to 1 of KL(histogram clipped at r || its 8-bit form)",
         recipe="kl",
     ),

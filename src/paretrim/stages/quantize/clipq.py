@@ -1,4 +1,4 @@
-"""CLIP-Q: pruning and quantization in one loop, with rates per layer that Bayesian optimisation may choose."""
+"""CLIP-Q: pruning and quantization in one loop, with rates per layer that Bayesian optimisation can choose."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHODS = (
         name="clipq",
         kind="stage",
         source="Tung & Mori 2018 (CLIP-Q), CVPR 2018",
-        what="in every step, clip small weights to 0 and share few values among the others; zeros may come back until the end",
+        what="in every step, clip small weights to 0 and quantize the others to few values; zeros may be restored until the end",
         formula="w' = 0 for c- < w <= c+, else the mean of its interval\n"
         "rates (p, b) of each layer: min of error - weight * share of bits saved",
         recipe="clip-q",
@@ -43,7 +43,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 
 @dataclass(frozen=True, config=STRICT)
 class Rate:
-    """Of one layer: the ``share`` of each sign that becomes 0, and the ``bits`` of what stays."""
+    """Rates of one layer: the ``share`` of weights of each sign that become 0, and the ``bits`` of the others."""
 
     share: Share = SHARE
     bits: Bits = 4
@@ -53,20 +53,20 @@ class Rate:
 class ClipQ:
     """Prune and quantize weights together while they train; activations are uint8 as in ``quantize``.
 
-    In every step the ``share`` of the negative and of the positive weights of a layer that are nearest to 0 are 0, and the others
-    are the means of ``2^bits - 1`` even intervals. Weights train in full precision underneath, so both are decided anew. At the
-    end zeros become a mask.
+    In every step, ``share`` of a layer's negative and of its positive weights, those closest to 0, are set to 0, and the others
+    to the means of ``2^bits - 1`` even intervals. Weights train in full precision underneath, so both can change in every step.
+    At the end zeros become a mask.
 
-    ``rates`` gives layers their own; all others have ``share`` and ``bits``. With ``trials`` above 0 the rates of all layers that
-    ``rates`` does not name are chosen first, in that many trials of Bayesian optimisation (a Gaussian process; the paper needs 20
-    to 30): least error on calibration images minus ``weight`` times the share of bits that are saved, without training. It needs
-    Optuna: ``pip install paretrim[bayes]``.
+    ``rates`` sets them for single layers; all others have ``share`` and ``bits``. With ``trials`` above 0 the rates of all layers
+    that ``rates`` does not name are chosen first, in that many trials of Bayesian optimisation (a Gaussian process; the paper
+    needs 20 to 30). It minimises the error on calibration images minus ``weight`` times the share of saved bits, without
+    training. It needs Optuna: ``pip install paretrim[bayes]``.
 
     Source: Tung & Mori 2018, "CLIP-Q: deep network compression learning by in-parallel pruning-quantization", CVPR 2018, sections
     3.1 and 3.2. The weight of the bits is ours.
 
     Raises:
-        MissingDependency: ``trials`` are asked for and Optuna is not installed.
+        MissingDependency: ``trials`` is above 0 and Optuna is not installed.
     """
 
     name: ClassVar[str] = "clipq"
@@ -85,7 +85,7 @@ class ClipQ:
             )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """A copy in integers, its weights clipped and shared.
+        """A quantized copy with clipped weights.
 
         Raises:
             InvalidRecipe: ``rates`` names a layer that does not exist.
@@ -94,7 +94,7 @@ class ClipQ:
         layers = weighted_layers(network)
         for name in named:
             if name not in layers:
-                raise InvalidRecipe(f"clipq: rates names layer '{name}', which is not there; layers are {', '.join(layers)}")
+                raise InvalidRecipe(f"clipq: rates names layer '{name}', which does not exist; layers are {', '.join(layers)}")
         private = Quantize(budget=Budget(epochs=0)).begin(network, resources).network
         rates = {name: named.get(name, Rate(self.share, self.bits)) for name in layers}
         if self.trials:
@@ -133,7 +133,7 @@ class ClipQ:
 
 
 def put_rates_(network: Network, rates: Mapping[str, Rate]) -> None:
-    """Give the weights of these layers grids with their rates."""
+    """Give the weights of these layers grids with these rates."""
     layers = weighted_layers(network)
     for name, rate in rates.items():
         weight = layers[name].masked_weight().detach()
@@ -141,14 +141,14 @@ def put_rates_(network: Network, rates: Mapping[str, Rate]) -> None:
 
 
 def saved_bits(network: Network, rates: Mapping[str, Rate]) -> float:
-    """Share of the bits of 32-bit weights that these layers do without: ``1 - sum n (1 - share) bits / sum 32 n``."""
+    """Share of bits that these layers save, relative to 32-bit weights: ``1 - sum n (1 - share) bits / sum 32 n``."""
     sizes = {name: weighted_layers(network)[name].weight.numel() for name in rates}
     used = sum(sizes[name] * (1 - rate.share) * rate.bits for name, rate in rates.items())
     return 1 - used / (32 * sum(sizes.values()))
 
 
 def _merit(network: Network, images: Tensor, labels: Tensor, resources: Resources) -> float:
-    """The task's metric on these images as a number of which more is better."""
+    """The task's metric on these images, as a number for which higher is better."""
     network.eval()
     with torch.no_grad():
         parts = [network.outputs(part) for part in fast_batches(network, images)]
@@ -157,7 +157,7 @@ def _merit(network: Network, images: Tensor, labels: Tensor, resources: Resource
 
 
 def optimised(cost: Callable[[Mapping[str, Rate]], float], names: list[str], *, trials: int, seed: int) -> dict[str, Rate]:
-    """The rates of least cost among those that a Gaussian process tries."""
+    """The rates with the smallest cost among those tried by a Gaussian process."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

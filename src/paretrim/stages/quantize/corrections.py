@@ -1,6 +1,6 @@
-"""Corrects the shift of means and spreads by quantization, without training.
+"""Corrects the shift of means and variances caused by quantization, without training.
 
-Layers are corrected first to last: each gets the outputs of the corrected ones before it.
+Layers are corrected first to last: each reads the outputs of the corrected layers before it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from paretrim.network.torch_forms import real_form
 from paretrim.stages.layer_inputs import inputs_of_both
 
 _LARGEST_VALUE = 2**26
-"""Numbers of a network's largest value held at once; large networks use fewer images."""
+"""Maximum size of a network's largest value over all images; large networks use fewer images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A weighted layer of the quantized network and of the float one, with what each gets.
+    """A weighted layer of the quantized network and the same layer of the float network, with their inputs.
 
-    ``inputs`` holds the input of the quantized layer and that of the float layer, in parts [N, ...].
+    ``inputs`` are pairs of batches [N, ...]: the inputs of the quantized and of the float layer.
     """
 
     run: Fusion
@@ -38,16 +38,16 @@ class Pair:
     inputs: Sequence[tuple[Tensor, Tensor]]
 
     def results(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the quantized and the float layer give, before BatchNorm, part by part."""
+        """The outputs of the quantized and of the float layer, before BatchNorm, batch by batch."""
         form, settings = real_form(self.run.head), settings_of(self.run.head)
         for quantized, floating in self.inputs:
             yield form(settings, self.layer, [quantized]), form(settings, self.float_layer, [floating])
 
 
 def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair]:
-    """Every layer that trains, first to last, with what it gets on normalised images float32 [M, C, H, W].
+    """Every layer that trains, first to last, with its inputs on normalised images float32 [M, C, H, W].
 
-    The layer of the quantized ``network`` may be changed during its turn: later layers then get its new output.
+    The caller may change the current layer of the quantized ``network``: later layers then get its new output.
     """
     largest = max(kind.size for kind in network.structure.types.values())
     runs = {run.head.name: run for run in fuse(network.structure) if run.head.op in WEIGHTED}
@@ -68,7 +68,7 @@ def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair
 
 
 def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
-    """Factor and offset [C] float64 of a BatchNorm in evaluation; 1 and 0 if there is none."""
+    """Factor and offset [C] float64 of a BatchNorm in evaluation mode; 1 and 0 if there is none."""
     if norm is None:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     factor, offset = norm.affine()
@@ -76,10 +76,10 @@ def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
-    """Give every layer's results the mean that they have in the float network: empirical bias correction.
+    """Give every layer's outputs the mean that they have in the float network: empirical bias correction.
 
-    The difference of the means over images and positions, of each channel before its activation, goes to the beta of the
-    BatchNorm behind the layer or to the layer's bias. A layer with neither stays as it is.
+    The difference of the means over images and positions, for each channel before its activation, is added to the beta of the
+    BatchNorm after the layer or to the layer's bias. A layer with neither is not changed.
 
     Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.2 and appendix D.
     """
@@ -96,13 +96,13 @@ def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
 
 
 def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) -> None:
-    """Move the statistics of every BatchNorm behind a layer as quantization moved what it gets.
+    """Adjust the statistics of every BatchNorm after a layer to the shift of its input caused by quantization.
 
-    The mean by the difference of the means on the images, the variance by the ratio of the variances: so the few images only
-    measure what quantization changed, not the statistics of all training images.
+    The mean changes by the difference of the means on the images, the variance by the ratio of the variances. So the few images
+    only measure what quantization changed, and do not replace the statistics of all training images.
 
     Source: Sun et al. 2019, "Hybrid 8-bit floating point (HFP8) training and inference for deep neural networks" (NeurIPS),
-    section 4.1, where statistics are taken again from many batches.
+    section 4.1, where statistics are recomputed from many batches.
     """
     for pair in pairs(network, reference, images):
         if pair.norm is None:

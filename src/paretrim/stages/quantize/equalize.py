@@ -1,7 +1,7 @@
-"""Moving scale between layers before they are quantized: a channel is divided where it is made and multiplied where it is read.
+"""Moving scale between layers before quantization: a channel is divided where it is produced and multiplied where it is read.
 
-The float function stays what it is. What changes is which channels share a grid with which: the values of a tensor have one step,
-and so have the weights of an output channel.
+The float function stays the same. What changes is the range of channels that share a grid: the values of a tensor share one step,
+and so do the weights of an output channel.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from paretrim.network.network import BatchNorm, Network, is_fixed
 from paretrim.train.execution import fast_batches
 
 _HOMOGENEOUS = GRID_PRESERVING | {"add", "concat", "dropout", "avg_pool", "adaptive_avg_pool"}
-"""Operations that give a multiple of their result when every channel of their inputs is a multiple."""
+"""Operations that commute with scaling: if the channels of their inputs are multiplied, so is their result."""
 
 _HOMOGENEOUS_FUNCTIONS = frozenset({"leaky_relu", "abs", "mul_constant", "requantize"})
 
 _ROUNDS = 50
-"""Most rounds of equalization through the network; ten are usual."""
+"""Maximum rounds of equalization through the network; ten are usual."""
 
 _SETTLED = 1e-3
-"""A round that moves no scale by more than this share is the last one."""
+"""Stop after a round that changes no scale by more than this share."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -43,9 +43,9 @@ class ScaleGroups:
 
     Attributes:
         inputs: for every weighted node, the group of each channel that it reads.
-        outputs: for every weighted node, the group of each channel that it makes.
-        free: whether a group can be rescaled, [groups]: its values are made by weighted layers, or are padding, and are read by
-            weighted layers alone, through operations that multiples pass through.
+        outputs: for every weighted node, the group of each channel that it produces.
+        free: whether a group can be rescaled, [groups]: its values are produced by weighted layers, or are padding, and are read
+            only by weighted layers, through operations that commute with scaling.
     """
 
     inputs: Mapping[str, IntArray]
@@ -54,7 +54,7 @@ class ScaleGroups:
 
 
 def scale_groups(network: Network) -> ScaleGroups:
-    """Follow channels through a float network; unlike for pruning, a depthwise layer begins new ones too."""
+    """Track channels through a float network; unlike in pruning, depthwise layers also start new channels."""
     graph = network.graph(weights=False)
     identities, fixed = Identities(), []
     values = {INPUT: identities.fresh(graph.input.shape[0])}
@@ -68,7 +68,7 @@ def scale_groups(network: Network) -> ScaleGroups:
             fixed.extend([*inputs, values[node.name]] if is_fixed(node) else [])
             continue
         rule = OPERATIONS[node.op].channels
-        assert rule is not None, f"a float graph holds no '{node.op}'"
+        assert rule is not None, f"a float graph contains no '{node.op}'"
         values[node.name] = rule.outputs(Channels(node, inputs, shapes[node.inputs[0]], identities))
         if node.name not in folded and not _passes_multiples(node):
             fixed.extend([*inputs, values[node.name]])
@@ -93,7 +93,7 @@ def _numbered(graph: Graph, values: Mapping[str, IntArray], fixed: list[IntArray
 
 
 class _Scales:
-    """The layers of a network by run, with the groups of their channels."""
+    """The weighted layers of a network, with the groups of their channels."""
 
     def __init__(self, network: Network) -> None:
         self.groups = scale_groups(network)
@@ -116,7 +116,7 @@ class _Scales:
         return self.largest({name: _columns(run.head, layer) for name, (run, layer, _) in self.runs.items()}, self.groups.inputs)
 
     def made(self) -> npt.NDArray[np.float64]:
-        """Largest weight, with BatchNorm folded in, that makes each group, [groups]."""
+        """Largest weight, with BatchNorm folded in, that produces each group, [groups]."""
         rows = {}
         for name, (_, layer, norm) in self.runs.items():
             rows[name] = layer.masked_weight().detach().reshape(len(layer.weight), -1).abs().amax(1).double()
@@ -125,7 +125,7 @@ class _Scales:
         return self.largest(rows, self.groups.outputs)
 
     def divide_(self, scales: npt.NDArray[np.float64]) -> None:
-        """Divide the channels of each group by its scale, and multiply the weights that read them; of free groups alone."""
+        """Divide the channels of each free group by its scale, and multiply the weights that read them."""
         used = np.where(self.groups.free, scales, 1.0)
         with torch.no_grad():
             for name, (run, layer, norm) in self.runs.items():
@@ -163,11 +163,11 @@ def _multiply_columns_(head: Node, layer: WeightedLayer, scales: Tensor) -> None
 
 
 def equalize_(network: Network) -> None:
-    """Give the weights that make a channel and those that read it the same range: cross-layer equalization.
+    """Give the weights that produce a channel and those that read it the same range: cross-layer equalization.
 
-    ``s = sqrt(r1 / r2)``, where r1 is the largest weight that makes a channel (BatchNorm folded in) and r2 the largest that reads
-    it; the channel is divided by s. Repeated until nothing moves. Channels that an addition joins move together. A channel that
-    passes through anything other than ReLU, pooling and data movement stays as it is.
+    ``s = sqrt(r1 / r2)``, where r1 is the largest weight that produces a channel (BatchNorm folded in) and r2 the largest that
+    reads it; the channel is divided by s. Repeated until scales converge. Channels that are added share one scale. A channel that
+    passes through an operation that does not commute with scaling is not changed.
 
     Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.1, equation 11.
     """
@@ -181,11 +181,11 @@ def equalize_(network: Network) -> None:
 
 
 def smooth_(network: Network, images: Tensor, strength: float) -> None:
-    """Move the spread of activations into the weights that read them: SmoothQuant's migration of scale.
+    """Move outliers of activations into the weights that read them: SmoothQuant's migration of scale.
 
     ``s = max|x|^a / max|w|^(1 - a)`` for every channel: x are its values on normalised images float32 [M, C, H, W], w the weights
-    that read it, a is the ``strength``. Values are divided by s where they are made, and w is multiplied: nothing is left to
-    do at run time.
+    that read it, a is the ``strength``. Values are divided by s where they are produced, and w is multiplied, so there is no cost
+    at run time.
 
     Source: Xiao et al. 2023 (SmoothQuant, arXiv 2211.10438) section 4, equation 4; a = 0.5 there.
     """

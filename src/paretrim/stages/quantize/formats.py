@@ -1,4 +1,4 @@
-"""The number format of every layer: by the names of layers, with wildcards."""
+"""The number format of every layer, set by layer names and wildcards."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 class Format:
     """How the weights of a layer are stored: the kind of grid, and bits.
 
-    ``uniform``: evenly spaced integers of ``bits`` bits, 2 to 8; without ``bits`` as many as the stage's ``weight_bits``.
+    ``uniform``: evenly spaced integers of ``bits`` bits, 2 to 8; by default the stage's ``weight_bits``.
     ``ternary``: -1, 0 and 1 (Li & Liu 2016), in 2 bits.
-    ``dorefa``: weights bent by tanh, then rounded (Zhou et al. 2016), 2 to 7 bits.
-    ``codebook``: ``2^bits`` values a layer, found by k-means and trained (Han et al. 2016), 2 to 8 bits.
-    ``powers``: 0 and powers of two, taken over step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
-    ``trained-ternary``: 0 and two trained values of either sign (TTQ, Zhu et al. 2017), in 2 bits.
-    ``float16`` and ``bfloat16``: floats of 16 bits, and ``float32``: the layer computes in float32, in a network whose
-    ``activations`` are float32 or beside layers of integers.
-    Your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` whose facts name it so.
+    ``dorefa``: weights transformed by tanh, then rounded (Zhou et al. 2016), 2 to 7 bits.
+    ``codebook``: ``2^bits`` values per layer, initialised by k-means and trained (Han et al. 2016), 2 to 8 bits.
+    ``powers``: 0 and powers of two, fixed step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
+    ``trained-ternary``: 0, and one trained value of each sign (TTQ, Zhu et al. 2017), in 2 bits.
+    ``float16`` and ``bfloat16``: 16-bit floats; ``float32``: no rounding. The layer computes in float32, in a network whose
+    ``activations`` are float32 or beside integer layers.
+    Your own as ``package.module:Class``, a :class:`paretrim.network.grids.WeightGrid` with this name in its facts.
 
     Raises:
-        InvalidRecipe: there is no such grid, or it has no such width.
+        InvalidRecipe: there is no such grid, or it does not have this width.
     """
 
     bits: Bits | None = None
@@ -41,10 +41,10 @@ class Format:
     def __post_init__(self) -> None:
         widths = weight_grid_named(self.grid).widths
         if self.bits is not None and self.bits not in widths:
-            raise InvalidRecipe(f"formats: bits is {self.bits}; on the grid '{self.grid}' a weight has {_words(widths)}")
+            raise InvalidRecipe(f"formats: bits is {self.bits}; for the grid '{self.grid}' it must be {_words(widths)}")
 
     def width(self, usual: int) -> int:
-        """Its bits, where layers without a format of their own have ``usual``."""
+        """Its bits; ``usual`` is the number for layers without their own format."""
         widths = weight_grid_named(self.grid).widths
         return max(widths[0], min(usual, widths[-1])) if self.bits is None else self.bits
 
@@ -54,11 +54,11 @@ def _words(widths: range) -> str:
 
 
 _FEW = 6
-"""So many names of layers fit into a message."""
+"""Number of layer names that fit into a message."""
 
 
 def _some(names: Sequence[str], wanted: str) -> str:
-    """All names where they are few, else those most like what was wanted."""
+    """All names if there are few, else those most similar to ``wanted``."""
     if len(names) <= _FEW:
         return f"layers are {', '.join(names)}"
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or names[:3]
@@ -73,15 +73,15 @@ def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format
     Args:
         names: of all layers.
         wanted: formats by name or pattern.
-        usual: of layers that none of them matches.
+        usual: the format of layers that match none of them.
 
     Raises:
-        InvalidRecipe: a pattern matches no layer, or a layer matches two of equal length that say different things.
+        InvalidRecipe: a pattern matches no layer, or a layer matches two patterns of equal length with different formats.
     """
     found = dict.fromkeys(names, usual)
     for pattern in wanted:
         if not any(_matches(name, pattern) for name in names):
-            raise InvalidRecipe(f"quantize: formats names '{pattern}' and no layer is called so; {_some(names, pattern)}")
+            raise InvalidRecipe(f"quantize: formats names '{pattern}', but there is no such layer; {_some(names, pattern)}")
     for name in names:
         matching = sorted((pattern for pattern in wanted if _matches(name, pattern)), key=lambda one: (one == name, len(one)))
         if not matching:

@@ -2,8 +2,8 @@
 
 A row w [D] has the error ``(q - w) H (q - w)`` with H [D, D] the second moments of its inputs. With ``H = C^T C``, C upper
 triangular, and columns from the last to the first, weight j is rounded from ``w_j - sum over k > j of C_jk (q_k - w_k) / C_jj``:
-the value that is best given those that are rounded already, if the others stay free. That is GPTQ's update, with the factor of
-H in place of its inverse; the two are the same numbers.
+the best value given those already rounded, if the others stay free. That is GPTQ's update with the factor of H in place of that
+of its inverse; both give the same numbers.
 
 Source: Frantar & Alistarh 2022 (OBC / OBQ, arXiv 2208.11580) section 5; Frantar et al. 2023 (GPTQ, arXiv 2210.17323) section 3.
 """
@@ -22,7 +22,7 @@ from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import from_columns
 
 RATIOS = tuple(1.0 - 0.04 * step for step in range(14))
-"""Shares of a row's largest magnitude that its grid may cover; the one with the least error of the output is taken."""
+"""Shares of a row's largest magnitude that its grid may cover; the one with the smallest output error is used."""
 
 PASSES = 2
 """How many times every weight is revisited, given all others."""
@@ -31,21 +31,21 @@ _BLOCK = 64
 """Columns rounded before the others are updated: matrix products are faster than vector products."""
 
 _AT_ONCE = 2**24
-"""Numbers of the factors of pruned rows at once."""
+"""Elements of the factors of pruned rows to process at once."""
 
 _OWN = 1536
-"""Up to this width every pruned row has a factor of its own, of what it has left; wider rows share one."""
+"""Up to this width every pruned row has its own factor, of its remaining weights; wider rows share one."""
 
 
 def on_its_grid_(layer: WeightedLayer, new: Tensor, squares: Sequence[Tensor], masks: Tensor, factor: Tensor) -> Tensor:
-    """Round new weights of a layer on a uniform grid, and give the grid its steps; those of other layers stay as they are.
+    """Round the new weights of a layer with a uniform grid, and set the steps of the grid; other weights are returned unchanged.
 
     Args:
-        layer: whose grid it is.
+        layer: the layer, with its grid.
         new: its weights as columns [G, R, D].
         squares: second moments of the inputs of every group [D, D], positive definite.
         masks: bool [G, R, D]; where it is False the weight is 0.
-        factor: what every output is multiplied with after the layer, [G * R].
+        factor: the factor of every output after the layer, [G * R].
     """
     grid = layer.quantizer
     if not isinstance(grid, WeightQuantizer):
@@ -58,9 +58,9 @@ def on_its_grid_(layer: WeightedLayer, new: Tensor, squares: Sequence[Tensor], m
 
 
 def possible_scales(weight: Tensor, top: int, factor: Tensor) -> Tensor:
-    """Steps for the grids of rows [R, D], of :data:`RATIOS` of their largest magnitudes, float64 [R, K].
+    """Steps for the grids of rows [R, D], at :data:`RATIOS` of their largest magnitudes, float64 [R, K].
 
-    They are such that their products with what follows the layer, ``factor`` [R], are plain: nothing moves them afterwards.
+    Their products with what follows the layer, ``factor`` [R], are plain, so that settling does not change them afterwards.
     """
     peak = weight.abs().amax(1)
     peak = peak.maximum(peak.amax() * top * SMALLEST_ROW).clamp_min(top * SMALLEST_SCALE)
@@ -71,17 +71,17 @@ def possible_scales(weight: Tensor, top: int, factor: Tensor) -> Tensor:
 
 
 def rounded(weight: Tensor, square: Tensor, scales: Tensor, mask: Tensor | None = None, *, top: int) -> tuple[Tensor, Tensor]:
-    """Every row on the one of its grids that changes the output least: the values [R, D], float64, and the scale of each [R].
+    """Round every row to the candidate grid that changes the output least: values [R, D], float64, and the scale of each [R].
 
     Args:
-        weight: rows [R, D] with the least error, 0 where the mask is False.
+        weight: optimal rows [R, D], 0 where the mask is False.
         square: second moments of the inputs [D, D], positive definite.
-        scales: steps of the grids that a row may have, above 0, [R, K].
+        scales: candidate steps for every row, above 0, [R, K].
         mask: bool [R, D]; where it is False the result is 0.
-        top: the largest integer of a grid; the least is ``-top``.
+        top: the largest integer of a grid; the smallest is ``-top``.
     """
     weight, square, scales = weight.double(), square.double(), scales.double()
-    order = torch.argsort(square.diagonal(), stable=True)  # from the last: what is seen most is rounded first, when much is free
+    order = torch.argsort(square.diagonal(), stable=True)  # last to first: weights of the largest inputs, while many are free
     moments, rows = square[order][:, order], weight[:, order]
     alive = None if mask is None or bool(mask.all()) else mask[:, order]
     width = len(square)
@@ -102,7 +102,7 @@ def rounded(weight: Tensor, square: Tensor, scales: Tensor, mask: Tensor | None 
 
 
 def _factors(square: Tensor, alive: Tensor | None) -> Tensor:
-    """The upper triangular factor of every row [R, D, D], or one for all [1, D, D]; a pruned weight has nothing to do with it."""
+    """The upper triangular factor of every row [R, D, D], or one for all [1, D, D]; pruned weights are left out."""
     if alive is None or len(square) > _OWN:
         factor: Tensor = torch.linalg.cholesky(square)
         return factor.T[None]
@@ -115,7 +115,7 @@ def _factors(square: Tensor, alive: Tensor | None) -> Tensor:
 def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
     """Rows [R, D] rounded with each of K scales, column by column from the last, [R, K, D]."""
     count, width = rows.shape
-    moved = torch.zeros(count, scales.shape[1], width, dtype=rows.dtype, device=rows.device)  # how far from the row
+    moved = torch.zeros(count, scales.shape[1], width, dtype=rows.dtype, device=rows.device)  # difference from the row
     for end in range(width, 0, -_BLOCK):
         start = max(0, end - _BLOCK)
         pulls = moved[:, :, end:] @ factors[:, start:end, end:].transpose(1, 2)
@@ -131,7 +131,7 @@ def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tenso
 
 
 def _looked_over(values: Tensor, rows: Tensor, square: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
-    """Move one weight after the other to the grid point that is best given all others, a few times over: no row gets worse."""
+    """Round one weight at a time to the best grid point given all others, in a few passes; no row gets worse."""
     slopes = (values - rows) @ square
     for _ in range(PASSES):
         for column in range(values.shape[1] - 1, -1, -1):

@@ -1,7 +1,7 @@
-"""Counting values as they come: range and histogram in one pass.
+"""Range and histogram of a stream of values, in one pass.
 
-Bins are a power of two wide and begin at multiples of their width. When a value lies outside, pairs of bins become one, so the
-counts are the ones that bins of the final width would have had from the start, whatever the order of the values.
+Bins are a power of two wide and begin at multiples of their width. When a value is out of range, pairs of bins are merged, so the
+counts are the same as if bins had had their final width from the start, in any order of values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paretrim.network.tensors import in_memory_order
 from paretrim.runtime.machine import native
 
 _BITS = 12
-"""The value of largest magnitude falls between bin 2**11 and bin 2**12, counted from 0."""
+"""The value of largest magnitude is between bin 2**11 and bin 2**12, counted from 0."""
 
 _SIDE = 2**_BITS
 
@@ -61,14 +61,14 @@ class Histogram:
                 self.add_by_torch_(flat)
 
     def add_by_torch_(self, values: Tensor) -> None:
-        """Count a row of float32 where it is."""
+        """Count a row of float32 on its own device."""
         low, high = torch.stack(torch.aminmax(values)).tolist()
-        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # these keep a NaN
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))  # these propagate NaN
         if not self.finite:
             return
         self._widen_()
         scaled = values * 2.0**self._exponent
-        first = _SIDE  # that of bin 0; without negative values the others are not needed
+        first = _SIDE  # the position of bin 0; without negative values the bins below are not needed
         if low < 0:
             first = 0
             scaled.floor_().add_(_SIDE)

@@ -1,7 +1,7 @@
-"""Joint calibration: ranges of activations chosen together, by the outputs of the network.
+"""Joint calibration: activation ranges chosen together, by their effect on the network's outputs.
 
-Source: after Nahshan et al. 2021, "Loss aware post-training quantization" (LAPQ), arXiv 1911.07190: from the ranges of single
-layers on, one range after the other is moved. Here the loss is the squared error of the outputs, so that no labels are needed.
+Source: after Nahshan et al. 2021, "Loss aware post-training quantization" (LAPQ), arXiv 1911.07190: starting from the ranges of
+single layers, adjust one range at a time. Here the loss is the squared error of the outputs, so no labels are needed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ FACTORS = (0.85, 1.15)
 """Factors applied to a range as long as that helps."""
 
 _MOST = 3
-"""Most moves of a range."""
+"""Maximum number of changes of a range."""
 
 IMAGES = 128
-"""Calibration images evaluated for every move of every range."""
+"""Calibration images evaluated for every change of every range."""
 
 
 def calibrate_jointly_(network: Network, reference: Network, images: Tensor) -> None:
-    """Move the ranges of layer outputs, first to last, to where the network's outputs are closest to those of the float network.
+    """Adjust the ranges of layer outputs, first to last, to bring the network's outputs closest to those of the float network.
 
-    Ranges of pixels, sums, products, averages and concatenations stay: their steps keep results from lying half-way between two.
+    Ranges of pixels, sums, products, averages and concatenations are kept: calibration chose their steps to avoid ties.
     """
     network.eval()
     reference.eval()
     some = images[:IMAGES]
     grids = network.quantizers()
-    with torch.no_grad():  # grids that are made here train later
+    with torch.no_grad():  # not inference_mode: the grids made here train later
         wanted = reference.outputs(some)
         best = _error(network, some, wanted)
         for run in fuse(network.structure):
@@ -46,7 +46,7 @@ def calibrate_jointly_(network: Network, reference: Network, images: Tensor) -> 
 def _moved_(
     network: Network, name: str, quantizer: ActivationQuantizer, best: float, problem: tuple[Tensor, tuple[Tensor, ...]]
 ) -> float:
-    """Move one range as long as that helps, in one direction; the error that is left."""
+    """Change one range in one direction as long as that helps; returns the remaining error."""
     start, chosen = quantizer.grid(), quantizer
     for factor in FACTORS:
         for power in range(1, _MOST + 1):

@@ -1,4 +1,4 @@
-"""One choice for every item, with the least loss within a budget: exact, however many items."""
+"""Multiple-choice knapsack: one choice per item with the smallest total loss within a budget, solved exactly."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ Losses = npt.NDArray[np.float64]
 
 
 def least_loss(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[int]], budget: int) -> list[int] | None:
-    """For every item the number of its choice, such that the losses add up to the least that ``budget`` allows.
+    """The choice for every item that minimises the sum of losses within ``budget``.
 
-    Items are taken one by one; of the sums so far those stay that no other beats in cost and loss, that leave room for the
-    rest, and whose bound, by the price of cost at which the relaxed problem is solved, is not above a solution that is known.
+    Items are added one by one. A partial sum is kept if no other beats it in both cost and loss, if it leaves room for the
+    remaining items, and if its lower bound, from the cost multiplier that solves the relaxed problem, is not above a known
+    solution.
 
     Args:
         losses: of every choice of every item, 0 or more.
-        costs: of the same form, whole numbers from 0.
-        budget: what the costs may add up to.
+        costs: in the same layout, non-negative integers.
+        budget: maximum sum of the costs.
 
     Returns:
-        The choices; None where even the cheapest cost more.
+        The choices; None if even the cheapest exceed the budget.
 
     Source: multiple-choice knapsack by dominance and bounds, Kellerer et al. 2004, "Knapsack Problems", chapter 11.
     """
@@ -59,7 +60,7 @@ def least_loss(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[int]]
 
 
 def _price(losses: Sequence[Losses], costs: Sequence[Costs], budget: int) -> tuple[float, float]:
-    """The least price of a unit of cost at which the best choices keep the budget, and what those lose together."""
+    """The smallest price of a unit of cost at which the best choices keep the budget, and the sum of their losses."""
 
     def at(price: float) -> tuple[int, float]:
         spent, lost = 0, 0.0

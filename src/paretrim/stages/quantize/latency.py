@@ -10,16 +10,16 @@ from paretrim.graph.types import Graph
 from paretrim.runtime import plan
 
 _BEHIND = frozenset({"relu", "clamp", "quantize"})
-"""What lies between a layer that computes in float32 and the grid behind it, as operations of their own."""
+"""Separate operations between a layer that computes in float32 and the grid behind it."""
 
 PROFILES = 3
-"""Profiles of which the fastest time of every layer counts: other work on the machine only slows down."""
+"""Number of profiles; the fastest time of every layer counts, because other processes can only slow it down."""
 
 
 def layer_times_ns(graph: Graph) -> dict[str, int]:
-    """Nanoseconds of every layer with weights by its name, for one image on one thread.
+    """Time of every layer with weights in ns, by its name, for one image on one thread.
 
-    A layer that computes in float32 between integers is charged for leaving the grid before it and for returning to one.
+    The time of a layer that computes in float32 between integer layers includes dequantizing its input and quantizing its output.
 
     Raises:
         UnsupportedOperation: the native runtime does not compute this graph.
@@ -54,10 +54,10 @@ def _owners(graph: Graph) -> dict[str, str]:
 
 
 def alternating(graph: Graph) -> tuple[frozenset[str], frozenset[str]]:
-    """The nodes with weights of a float graph in two halves, such that none reads the value of one of its own half.
+    """The nodes with weights of a float graph in two halves, such that none reads the value of another in its own half.
 
-    Between two layers that compute in float32 there is no grid. Here every one of a half has grids around it, at any choice of
-    formats for the other half that leaves them integers.
+    There is no grid between two layers that compute in float32. If one half is float and the other integer, every float layer
+    has grids around it.
     """
     ends = {run.end.name: run.head.name for run in fuse(graph)}
     halves: dict[str, int] = {}

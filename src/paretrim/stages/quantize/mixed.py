@@ -1,6 +1,6 @@
-"""Mixed precision: a format for every layer, from statistics of the network.
+"""Mixed precision: a format for every layer, chosen from statistics of the network.
 
-Every way is a function in :data:`MIXTURES`, from the layers that no name has settled to an assignment of formats.
+Every method is a function in :data:`MIXTURES`, from a :class:`Question` to the formats of the layers that are not named.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from paretrim.train.resources import Resources
 from paretrim.visible import brief
 
 PERCENTILES = (30.0, 70.0)
-"""Where the variance of outputs divides layers, if nothing else is asked for."""
+"""Default percentiles of the variance of outputs at which layers are divided."""
 
 Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
 
 BUDGETED = ("hessian", "divergence")
-"""Ways that keep a budget of bits or bytes."""
+"""Methods with a budget of bits or bytes."""
 
 DIVERGENCE_IMAGES = 256
-"""The most calibration images on which one layer after the other is quantized; the network runs on them for every choice."""
+"""Maximum number of calibration images for ``divergence``; the network runs on them once for every layer and choice."""
 
 METHODS = (
     Method(
         name="hessian",
         kind="mixture",
         source="Dong et al. 2020 (HAWQ-V2), arXiv 1911.03852",
-        what="bits of layers by mean Hessian trace and rounding error, within a budget of bits or bytes, solved exactly",
+        what="bits per layer by mean Hessian trace and rounding error, within a budget of bits or bytes, solved exactly",
         formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 within the budget; traces estimated",
         recipe="mixed-hessian",
         settings=("quantize.mixed",),
@@ -56,7 +56,7 @@ METHODS = (
         name="divergence",
         kind="mixture",
         source="Cai et al. 2020 (ZeroQ), arXiv 2001.00281, section 3.2",
-        what="bits of layers by what quantizing each of them alone does to the outputs, within a budget of bits or bytes",
+        what="bits per layer by the effect of quantizing it alone on the outputs, within a budget of bits or bytes",
         formula="minimise sum of KL(network || network with W_l replaced by Q(W_l)) within the budget",
         recipe="mixed-divergence",
         settings=("quantize.mixed",),
@@ -65,7 +65,7 @@ METHODS = (
         name="variance",
         kind="mixture",
         source=OURS,
-        what="bits of layers by the variance of their outputs against percentiles of all layers",
+        what="bits per layer by the variance of its outputs, relative to percentiles over all layers",
         formula="first choice below the first percentile, last choice above the last",
         recipe="mixed-variance",
         settings=("quantize.mixed",),
@@ -74,7 +74,7 @@ METHODS = (
         name="latency",
         kind="mixture",
         source=OURS,
-        what="bits of layers by Hessian trace and rounding error, within microseconds measured on this machine",
+        what="bits per layer by Hessian trace and rounding error, within a latency budget measured on this machine",
         formula="minimise sum of mean trace(H_l) ||W_l - Q(W_l)||^2 with sum of time_l(format) <= microseconds",
         recipe="mixed-latency",
         settings=("quantize.mixed",),
@@ -86,24 +86,26 @@ METHODS = (
 class Mixture:
     """A format for every layer out of ``choices``; layers that ``formats`` of the stage names keep theirs.
 
-    ``by`` is ``hessian``: the least sum of mean Hessian trace * squared error of the rounded weights whose weights take at most
-    ``bits`` each on average, or ``bytes`` together, before the file is coded (Dong et al. 2020, HAWQ-V2, arXiv 1911.03852); found
-    exactly. ``samples`` random vectors estimate the traces. Pruned weights take no bits.
-    Or ``divergence``: the same budgets, and for a layer in a format the loss is how far the outputs move when its weights alone
-    are quantized (Cai et al. 2020, ZeroQ, arXiv 2001.00281): what the task calls imitation, which for classification is the KL
-    divergence from the float network, on at most 256 calibration images, without labels.
-    Or ``variance``: the variance of a layer's outputs on calibration images against the ``percentiles`` of all layers: below the
-    first the first choice, above the last the last, so there is one choice more than percentiles.
-    Or ``latency``: the least sum as of ``hessian`` whose layers take at most ``microseconds`` together in the native runtime, for
-    one image on one thread; a layer of floats beside integers is charged for the conversions before and behind it. ``times`` are
-    microseconds of every layer in every choice; without them they are measured when the stage begins, so that another machine,
-    and a stage resumed after a kill, may come to another assignment.
+    ``by`` is one of:
 
-    Choices may be floats: ``Format(grid="float16")`` takes 16 bits a weight and loses what its rounding loses, ``float32`` takes
-    32 and loses nothing. Losses are those of weights: that no grid lies between two such layers is worth nothing here.
+    - ``hessian``: minimise the sum of mean Hessian trace * squared rounding error of the weights, with at most ``bits`` per
+      weight on average, or ``bytes`` in total, before the file is coded (Dong et al. 2020, HAWQ-V2, arXiv 1911.03852); solved
+      exactly. ``samples`` random vectors estimate the traces. Pruned weights take no bits.
+    - ``divergence``: the same budgets; the loss of a layer in a format is the change of the outputs when only its weights are
+      quantized (Cai et al. 2020, ZeroQ, arXiv 2001.00281), measured by the task's imitation loss. For classification that is the
+      KL divergence from the float network. At most 256 calibration images are used, without labels.
+    - ``variance``: compare the variance of a layer's outputs on calibration images with the ``percentiles`` over all layers:
+      the first choice below the first percentile, the last choice above the last, so there is one choice more than percentiles.
+    - ``latency``: minimise the sum of ``hessian`` with at most ``microseconds`` for all layers in the native runtime, for one
+      image on one thread; the time of a float layer beside integer layers includes the conversions around it. ``times`` are the
+      microseconds of every layer in every choice. Without them they are measured when the stage begins, so another machine, or
+      an interrupted and resumed stage, may get another assignment.
+
+    Choices may be floats: ``Format(grid="float16")`` takes 16 bits per weight and has a rounding error, ``float32`` takes 32 and
+    has none. Losses are those of weights: the missing grid between two float layers is not counted as a gain.
 
     Raises:
-        InvalidRecipe: the settings do not fit each other.
+        InvalidRecipe: the settings contradict each other.
     """
 
     by: str = "hessian"
@@ -117,7 +119,7 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if self.by not in MIXTURES:
-            raise InvalidRecipe(f"mixed: by is {brief(self.by)}; known are {', '.join(MIXTURES)}")
+            raise InvalidRecipe(f"mixed: by is {brief(self.by)}; choose one of {', '.join(MIXTURES)}")
         if len(self.choices) < 2:
             raise InvalidRecipe(f"mixed: there are {len(self.choices)} choices; give at least two formats to choose from")
         budgets = (self.bits is not None) + (self.bytes is not None)
@@ -125,21 +127,21 @@ class Mixture:
         if timed != (self.microseconds is not None) or (self.times is not None and not timed):
             raise InvalidRecipe(
                 f"mixed: by is '{self.by}', microseconds is {self.microseconds} and times are {'' if self.times else 'not '}"
-                "given; by 'latency' needs the budget microseconds and may have times, other ways have neither"
+                "given; by 'latency' needs microseconds and may have times, other methods have neither"
             )
         if self.by in BUDGETED and budgets != 1:
-            raise InvalidRecipe(f"mixed: by '{self.by}' keeps one budget and {budgets} are given; give either bits or bytes")
+            raise InvalidRecipe(f"mixed: by '{self.by}' needs one budget, but {budgets} are given; give either bits or bytes")
         if self.by not in BUDGETED and budgets:
             raise InvalidRecipe(
-                f"mixed: by '{self.by}' keeps no budget of bits; leave bits and bytes out, or set by to {' or '.join(BUDGETED)}"
+                f"mixed: by '{self.by}' has no budget of bits; leave bits and bytes out, or set by to {' or '.join(BUDGETED)}"
             )
         if self.by != "variance" and self.percentiles != PERCENTILES:
-            raise InvalidRecipe(f"mixed: percentiles would have no effect by '{self.by}'; leave them out, or set by to variance")
+            raise InvalidRecipe(f"mixed: percentiles have no effect with by '{self.by}'; leave them out, or set by to variance")
         ascending = list(self.percentiles) == sorted(self.percentiles)
         if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):
             raise InvalidRecipe(
-                f"mixed: percentiles are {list(self.percentiles)} and there are {len(self.choices)} choices; give percentiles in "
-                "ascending order, one fewer than choices"
+                f"mixed: percentiles are {list(self.percentiles)} for {len(self.choices)} choices; give them in ascending order, "
+                "one fewer than choices"
             )
 
 
@@ -149,9 +151,9 @@ Fit = Callable[[Tensor, Format], WeightGrid]
 
 @plain_dataclass(frozen=True, eq=False)
 class Question:
-    """What an assignment is made from: a float network with its masks, and how the stage would quantize it.
+    """The input of a mixed-precision method: a float network with its masks, and how the stage would quantize it.
 
-    ``named`` layers have their format already; they count towards a budget. ``usual`` are the bits of a format that gives none.
+    ``named`` layers already have a format; they count towards a budget. ``usual`` is the number of bits for formats without one.
     """
 
     network: Network
@@ -163,11 +165,11 @@ class Question:
     frozen: Callable[[Mapping[str, Format]], Graph]
     """The graph that ships with these formats of all layers."""
     on_grids: bool
-    """Whether values are quantized, so that layers of floats have conversions around them."""
+    """Whether activations are quantized, so that float layers have conversions around them."""
 
     @property
     def open(self) -> dict[str, WeightedLayer]:
-        """The layers that wait for a format."""
+        """The layers without a format."""
         return {name: layer for name, layer in weighted_layers(self.network).items() if name not in self.named}
 
     def weights_bits(self, layer: WeightedLayer, form: Format) -> int:
@@ -180,11 +182,11 @@ Assignment = Mapping[str, Format]
 
 
 def assign(question: Question) -> Assignment:
-    """The formats of all layers: those that are named, and what :class:`Mixture` finds for the others.
+    """The formats of all layers: those that are named, and the choices of the :class:`Mixture` for the others.
 
     Raises:
         InvalidRecipe: no assignment keeps the budget.
-        DataUnavailable: it needs labels of calibration images and there are none.
+        DataUnavailable: the method needs labels of calibration images and there are none.
     """
     return {**MIXTURES[question.settings.by](question), **question.named} if question.open else dict(question.named)
 
@@ -218,7 +220,7 @@ def _by_divergence(question: Question) -> Assignment:
 
 
 def divergences(question: Question) -> list[list[float]]:
-    """How far the outputs move when one open layer alone is quantized: a list of its choices for every layer, 0 or more."""
+    """The change of the outputs when only one open layer is quantized: for every layer a list over its choices, 0 or more."""
     network, choices = question.network.eval(), question.settings.choices
     images = question.resources.calibration[:DIVERGENCE_IMAGES]
     with torch.no_grad():
@@ -245,7 +247,7 @@ def _moved(question: Question, parts: Sequence[Tensor], expected: Sequence[tuple
 
 
 def _within_bits(question: Question, losses: Sequence[Sequence[float]]) -> Assignment:
-    """The least sum of losses, of every open layer in every choice, within the budget of bits or bytes."""
+    """The assignment with the smallest sum of losses within the budget; ``losses`` are by open layer and choice."""
     settings, layers = question.settings, question.open
     costs = [[question.weights_bits(layer, form) for form in settings.choices] for layer in layers.values()]
     every = weighted_layers(question.network)
@@ -256,8 +258,8 @@ def _within_bits(question: Question, losses: Sequence[Sequence[float]]) -> Assig
     if chosen is None:
         needed = taken + sum(min(some) for some in costs)
         raise InvalidRecipe(
-            f"mixed: the budget is {budget / 8:,.0f} bytes of weights and the smallest choices take {needed / 8:,.0f} "
-            f"({needed / weights:.3g} bits a weight); raise the budget, or offer formats of fewer bits"
+            f"mixed: the budget is {budget / 8:,.0f} bytes of weights, but the smallest choices take {needed / 8:,.0f} "
+            f"({needed / weights:.3g} bits per weight); raise the budget, or add choices with fewer bits"
         )
     return {name: settings.choices[number] for name, number in zip(layers, chosen, strict=True)}
 
@@ -271,7 +273,7 @@ def _by_latency(question: Question) -> Assignment:
     if chosen is None:
         needed = taken + sum(min(times[name]) for name in names)
         raise InvalidRecipe(
-            f"mixed: the budget is {budget / 1000:.4g} microseconds and the fastest choices take {needed / 1000:.4g}; raise it"
+            f"mixed: the budget is {budget / 1000:.4g} microseconds, but the fastest choices take {needed / 1000:.4g}; raise it"
         )
     return {name: settings.choices[number] for name, number in zip(names, chosen, strict=True)}
 
@@ -286,13 +288,13 @@ def _times_ns(question: Question) -> dict[str, list[int]]:
         wanted, given = 1 if name in named else len(settings.choices), len(settings.times.get(name, ()))
         if given != wanted:
             raise InvalidRecipe(
-                f"mixed: times has {given} numbers for layer '{name}'; give one for each of its {wanted} choices, of every layer"
+                f"mixed: times has {given} numbers for layer '{name}'; for every layer, give one per choice (here {wanted})"
             )
     return {name: [round(1000 * time) for time in times] for name, times in settings.times.items()}
 
 
 def _measured_ns(question: Question, form: Format) -> dict[str, int]:
-    """Nanoseconds of every layer where the open ones have this format; of floats beside integers in two goes of half of them."""
+    """Nanoseconds of every layer if the open ones have this format; for float formats beside integers, in two halves."""
     named = question.named
     if not (question.on_grids and form.grid in FLOAT_WEIGHTS):
         return layer_times_ns(question.frozen({**dict.fromkeys(question.open, form), **named}))
@@ -327,4 +329,4 @@ MIXTURES: Mapping[str, Callable[[Question], Assignment]] = {
     "variance": _by_variance,
     "latency": _by_latency,
 }
-"""Ways to assign formats by the name that recipes give them."""
+"""Mixed-precision methods by their name in recipes."""

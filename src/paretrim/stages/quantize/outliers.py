@@ -1,4 +1,4 @@
-"""The outlier study: how far weights and activations reach, and what a calibrator clips; nothing is changed.
+"""The outlier study: ranges of weights and activations, and how much a calibrator clips; it changes nothing.
 
 Source: the question of Wu et al. 2020 (arXiv 2004.09602) section 3.2 and Migacz 2017: which values set the range, and how many.
 """
@@ -21,24 +21,24 @@ from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.histogram import Histogram
 
 BINS = 64
-"""Bins of equal width from the least to the largest value."""
+"""Number of bins, of equal width from the smallest to the largest value."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How the values of one tensor are spread.
+    """The distribution of the values of one tensor.
 
     Attributes:
         name: of the layer or value.
         kind: whether it is a weight or an activation.
-        values: how many were seen.
-        low, high: the least and the largest.
-        clip_low, clip_high: what the grid holds; of weights, whose channels have grids of their own, the widest.
-        clipped: share of values beyond their grid, in [0, 1].
-        kurtosis: 3 for a normal distribution; large where few values reach far beyond the others.
+        values: number of values.
+        low, high: the smallest and the largest value.
+        clip_low, clip_high: range of the grid; for weights, whose channels have separate grids, the widest.
+        clipped: share of values outside their grid, in [0, 1].
+        kurtosis: 3 for a normal distribution; large if there are outliers.
         edges: lower ends of the bins, and the upper end of the last.
         before: share of values in each bin.
-        after: the same once values are clipped.
+        after: the same after clipping.
     """
 
     name: str
@@ -55,21 +55,21 @@ class Spread:
     after: tuple[float, ...]
 
     def facts(self) -> dict[str, object]:
-        """As JSON holds it."""
+        """All fields, for JSON."""
         return asdict(self)
 
 
 def outliers(
     network: Network, images: torch.Tensor, *, calibrator: Calibrator, percentile: float, bits: int = 8
 ) -> tuple[Spread, ...]:
-    """The spread of every weight and of every value that gets a grid, before and after the clipping of this calibrator.
+    """The distribution of every weight and of every value that gets a grid, before and after clipping by this calibrator.
 
     Args:
-        network: in floating point.
+        network: a float network.
         images: normalised calibration images [N, C, H, W].
         calibrator: chooses the ranges, as in the ``quantize`` stage.
-        percentile: of the calibrator ``percentile``.
-        bits: of weights; activations have 8.
+        percentile: setting of the calibrator ``percentile``.
+        bits: bits of weights; activations have 8.
 
     Raises:
         TrainingFailed: there are no images, or a value is not finite.
@@ -94,7 +94,7 @@ def outliers(
 
 
 def _centres(histogram: Histogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """The middles of the bins, those at the ends no farther out than a value was; and their counts."""
+    """The centres of the bins, at the ends limited to the observed range, and their counts."""
     edges, counts = histogram.bins()
     centres: npt.NDArray[np.float64] = np.clip(edges + histogram.width / 2, histogram.low, histogram.high)
     if len(centres) > 1 and counts[0] and histogram.low < 0:

@@ -1,7 +1,8 @@
 """The price of a bit of the coded file for every output channel, relative to the effect of its weights on the loss.
 
-One Lagrangian throughout: loss + ``rate`` * bits per weight, the mean over all weights of the network. Moving a weight by d adds
-``F d^2 / 2`` to the loss, F the diagonal of the Fisher information, which for cross-entropy is the Gauss-Newton curvature.
+Everything follows from one Lagrangian: loss + ``rate`` * bits per weight, the mean over all weights of the network. Changing a
+weight by d adds ``F d^2 / 2`` to the loss, F the diagonal of the Fisher information, for cross-entropy the Gauss-Newton
+curvature.
 
 Sources: Fisher diagonal from sampled labels, Martens 2020 (JMLR 21(146)) section 9; steps by sensitivity, reverse water-filling,
 Cover & Thomas 2006 section 10.3.3; a learned rate term, Ballé et al. 2017 (arXiv 1611.01704).
@@ -23,13 +24,13 @@ from paretrim.network.network import Network
 from paretrim.train.losses import LossTerm, Outputs
 
 _SAMPLE = 8
-"""Images whose gradients are summed before they are squared: the labels are drawn, so the mean is theirs."""
+"""Images whose gradients are summed before squaring: labels are sampled independently, so cross terms vanish on average."""
 
 _LEAST_SHARE = 1e-4
-"""A channel counts as at least this sensitive, in units of its layer's mean: few images cannot tell 0 from little."""
+"""Minimum sensitivity of a channel, in units of its layer's mean: few images cannot distinguish 0 from small."""
 
 _INSENSITIVE = 2.0**-86
-"""Sensitivity of a layer to which nothing on calibration images is sensitive: its bits are worth next to everything."""
+"""Sensitivity assumed for a layer without any effect on calibration images: saving bits then outweighs almost any error."""
 
 ROUNDS = 8
 """How often integers are chosen and counted before training."""
@@ -39,7 +40,7 @@ METHODS = (
         name="rate",
         kind="option",
         source="Ballé et al. 2017, arXiv 1611.01704; decision 30",
-        what="make the coded file smaller: a bit per weight has a price in loss, and weights are rounded with it in mind",
+        what="make the coded file smaller: a bit per weight has a price in loss, which rounding takes into account",
         formula="minimise loss + rate * bits per weight; step^2 = 12 rate / (weights * F * ln 2), F the Fisher information",
         recipe="rate",
         settings=("quantize.rate",),
@@ -48,15 +49,15 @@ METHODS = (
 
 
 def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[str, Tensor]:
-    """What a bit is worth in units of the squared weight, for every output channel of every layer that trains; float32 [Co].
+    """The price of a bit in units of the squared weight, for every output channel of every layer that trains; float32 [Co].
 
-    The fixed weights that a norm or a move is written with have no price.
+    Fixed weights, which express norms or data movement, have no price.
 
     Args:
-        network: float, in evaluation mode; its gradients are left alone.
-        images: normalised training images float32 [M, C, H, W]; labels are drawn from what the network says of them.
-        rate: nats of loss that a bit per weight is worth.
-        seed: of the labels.
+        network: float, in evaluation mode; its gradients are not changed.
+        images: normalised training images float32 [M, C, H, W]; labels are sampled from the network's predictions.
+        rate: price of a bit per weight, in nats of loss.
+        seed: seed for the labels.
 
     Raises:
         TrainingFailed: a gradient is not finite.
@@ -76,14 +77,14 @@ def prices(network: Network, images: Tensor, *, rate: float, seed: int) -> dict[
         found[name] = torch.ldexp(torch.ldexp(worth, _unit(layer)), _unit(layer))
         if not bool((torch.isfinite(found[name]) & (found[name] >= SMALLEST_SCALE)).all()):
             raise TrainingFailed(
-                f"layer '{name}': its weights reach {float(layer.weight.detach().abs().max()):.2g}, and what a bit is worth in "
-                "squares of them leaves float32; rescale the weights, or set rate to 0"
+                f"layer '{name}': its largest weight is {float(layer.weight.detach().abs().max()):.2g}, so the price of a bit is "
+                "outside the range of float32; rescale the weights, or set rate to 0"
             )
     return found
 
 
 def _fisher(network: Network, layers: dict[str, WeightedLayer], images: Tensor, seed: int) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight, counted in its unit."""
+    """The diagonal of the Fisher information of a mean loss, by layer; of the shape of its weight, in units of :func:`_unit`."""
     device = next(network.parameters()).device
     random = torch.Generator().manual_seed(seed)
     parameters = [layer.weight for layer in layers.values()]
@@ -99,15 +100,15 @@ def _fisher(network: Network, layers: dict[str, WeightedLayer], images: Tensor, 
 
 
 def _unit(layer: WeightedLayer) -> Tensor:
-    """The power of two that the largest weight lies below, int32 []: in units of it no square leaves float32."""
+    """Exponent of the power of two just above the largest weight, int32 []; in this unit squares stay within float32."""
     return torch.frexp(layer.weight.detach().abs().amax())[1]
 
 
 def coarser_clips(weight: Tensor, clips: Tensor, price: Tensor, top: int) -> Tensor:
-    """Shares of the range [Co], not below ``clips``, whose steps are as coarse as the price of bits asks for.
+    """Shares of the range [Co], not below ``clips``, whose steps are as coarse as the price of bits justifies.
 
-    Halving a step costs a bit and leaves a quarter of the error step^2 / 12, so the best is where ``step^2 = 6 price / ln 2``. No
-    step is beyond the largest weight of its channel.
+    Halving a step costs a bit and reduces the error step^2 / 12 to a quarter, so the optimum is ``step^2 = 6 price / ln 2``. No
+    step is larger than the largest weight of its channel.
     """
     peak = weight.reshape(len(weight), -1).abs().amax(1)
     step = torch.minimum((6 * price / math.log(2)).sqrt(), peak)
@@ -123,7 +124,7 @@ def recount_(network: Network) -> None:
 
 
 def rate_term(rate: float) -> LossTerm:
-    """Bits per weight of the coded file, by each layer's own frequencies; with a gradient to weights and steps."""
+    """Bits per weight of the coded file, by each layer's own frequencies; differentiable in weights and steps."""
     return LossTerm(_bits_per_weight, weight=rate, penalty=True)
 
 

@@ -1,4 +1,4 @@
-"""INT8 quantization as a stage: with epochs it is quantization-aware training, with none post-training quantization."""
+"""Quantization as a stage: quantization-aware training, or with 0 epochs post-training quantization."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from paretrim.train.task import CLASSIFICATION
 from paretrim.train.training import Step, Training
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
-"""Least size of the largest weight of a layer: its steps, and those of its smaller channels, are numbers that float32 holds."""
+"""Smallest allowed maximum of a layer's weights, so that float32 can represent its steps and those of its smaller channels."""
 
 FLOAT32 = "float32"
-"""Values that are not quantized."""
+"""Activations that are not quantized."""
 
 METHODS = (
     Method(
         name="quantize",
         kind="stage",
         source="Jacob et al. 2018, arXiv 1712.05877",
-        what="put weights and activations on integer grids and train through the rounding; with 0 epochs without training",
+        what="put weights and activations on integer grids and train through the rounding; with 0 epochs, only quantize",
         formula="forward: w' = s clip(round(w / s), -top, top); backward: dw'/dw = 1 inside the grid, 0 outside",
         recipe="qat",
     ),
@@ -69,34 +69,33 @@ class Quantize:
     Weights: symmetric, per output channel, ``weight_bits`` wide (8; 7 for CPUs without VNNI). Activations: uint8 per tensor.
     Scales are ``learned`` (LSQ) or ``observed`` (range of the weight; moving average of the activation range), starting from the
     calibrator. BatchNorm stays live: it multiplies an output channel by a factor, as the weight's scale does, so folding it at
-    the end leaves the trained integers as they are.
+    the end does not change the trained integers.
 
-    ``formats`` gives layers formats of their own, by name or pattern:
-    ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime
-    computes in 8 bits all the same. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is
-    the grid of all values: "uniform"; "clipped", which trains the reach of the grid by what is beyond it (PACT); or "offset",
-    which trains step and zero point (LSQ+). The last two ignore ``scales``. With "float32" values stay as they are
-    and weights alone are quantized: INT8 weights in a float network, or ``{"*": Format(grid="float16")}``. What is computed is
-    then float32, so the file is smaller and not faster.
+    ``formats`` sets the format of single layers, by name or pattern:
+    ``{"layer3.*": Format(bits=4), "fc": Format(grid="ternary")}``. Fewer bits make the ``.trim`` file smaller; the runtime still
+    computes in 8 bits. ``mixed`` chooses formats for the layers that ``formats`` does not name. ``activations`` is the grid of
+    all values: "uniform"; "clipped", which trains the clipping range (PACT); or "offset", which trains step and zero point
+    (LSQ+). The last two ignore ``scales``. With "float32" activations are not quantized, only weights: INT8 weights in a float
+    network, or ``{"*": Format(grid="float16")}``. The network then computes in float32: the file is smaller but not faster.
 
-    Single layers stay floats beside layers of integers where ``formats`` says so: ``{"fc": Format(grid="float32")}``, or
-    float16 or bfloat16 for their weights. They compute in float32; what they read is on its grid as ever, unless another such
-    layer made it, and so is what they give to others.
+    ``formats`` can also keep single layers in float beside integer layers: ``{"fc": Format(grid="float32")}``, or float16 or
+    bfloat16 for their weights. They compute in float32. Their inputs and outputs are on grids, except a value between two of
+    them.
 
-    ``portions`` are for layers on the grid ``powers``: the shares of weights that have their powers of two from the beginning, at
-    equal parts of the budget, and at its end (INQ).
+    ``portions`` is for layers on the grid ``powers``: the shares of weights that are fixed to powers of two at the beginning,
+    after equal parts of the budget, and at its end (INQ).
 
-    Calibration and training follow the unit of images, weights and values, whatever it is; see :mod:`paretrim.train.units`.
+    Calibration and training adapt to the unit of images, weights and values; see :mod:`paretrim.train.units`.
 
-    ``weight_calibrator`` chooses the steps of weights where that should not be the ``calibrator``. ``adjust`` names what is done
-    to the network without training, see :mod:`paretrim.stages.quantize.adjustments`: before grids are calibrated ``equalize`` or
-    ``smooth`` (of strength ``smoothing``), and after that ``bias``, ``batchnorm``, ``adaround`` (in ``rounding_steps``),
-    ``gptq`` or ``joint``.
+    ``weight_calibrator`` chooses the steps of weights, if they need another calibrator than activations. ``adjust`` lists
+    adjustments without training, see :mod:`paretrim.stages.quantize.adjustments`: before calibration ``equalize`` or ``smooth``
+    (of strength ``smoothing``), and after it ``bias``, ``batchnorm``, ``adaround`` (in ``rounding_steps``), ``gptq`` or
+    ``joint``.
 
-    ``rate`` makes the coded file smaller: it is what one bit per weight, averaged over the network, is worth in nats of training
-    loss; 0 asks for accuracy alone, 0.001 is a start. Steps become as coarse as the network's sensitivity on calibration images
-    allows, every weight moves to the integer that is worth its bits, here and in all later stages, and training minimises
-    loss + ``rate`` * bits per weight. A weight that is 0 stays 0.
+    ``rate`` makes the coded file smaller: it is the price of one bit per weight, averaged over the network, in nats of training
+    loss. 0 optimises only accuracy; 0.001 is a good start. Steps become as coarse as the network's sensitivity on calibration
+    images allows; every weight is rounded to the integer with the best trade-off of error and bits, here and in all later stages;
+    and training minimises loss + ``rate`` * bits per weight. A weight that is 0 stays 0.
     """
 
     name: ClassVar[str] = "quantize"
@@ -119,13 +118,16 @@ class Quantize:
         check_adjustments(self.adjust, rate=self.rate)
         if self.activations in FLOAT_WEIGHTS and self.activations != FLOAT32:
             raise InvalidRecipe(
-                f"activations is '{self.activations}'; runtimes compute values in float32 or on a grid: give 'float32' "
-                f'and have the weights in this format with formats = {{ "*" = {{ grid = "{self.activations}" }} }}'
+                f"activations is '{self.activations}', but runtimes compute values in float32 or on a grid; set 'float32' "
+                f'and store the weights in this format with formats = {{ "*" = {{ grid = "{self.activations}" }} }}'
             )
         if self.activations != FLOAT32:
             activation_grid_named(self.activations)
         elif of_grids := [name for name in self.adjust if name in ("bias", "joint")]:
-            raise InvalidRecipe(f"adjust names '{of_grids[0]}', which works on grids of values, and activations is 'float32'")
+            raise InvalidRecipe(
+                f"adjust names '{of_grids[0]}', which needs quantized activations, but activations is 'float32'; leave it out, "
+                "or choose another grid of activations"
+            )
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
 
@@ -133,15 +135,16 @@ class Quantize:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
 
         Raises:
-            InvalidRecipe: a pattern of ``formats`` matches no layer, or two say different things about one; ``mixed`` cannot keep
-                its budget; ``rate`` is given for another task than classification.
+            InvalidRecipe: a pattern of ``formats`` matches no layer, or two of them contradict each other; ``mixed`` cannot keep
+                its budget; ``rate`` is set for a task other than classification.
             DataUnavailable: ``mixed`` needs labels of calibration images and there are none.
-            TrainingFailed: values or weights lie where float32 has no room for steps, or are not finite.
-            UnsupportedOperation: the network has no integer form, for instance because products of its scales leave float32.
+            TrainingFailed: values or weights are too small for steps in float32, or are not finite.
+            UnsupportedOperation: the network has no integer form, for example because products of its scales exceed float32.
         """
         if self.rate and resources.task != CLASSIFICATION:
             raise InvalidRecipe(
-                f"quantize: rate weighs bits by labels drawn from logits, and the task is {resources.task.name}; leave rate at 0"
+                f"quantize: rate needs classification, because it draws labels from logits, and the task is "
+                f"{resources.task.name}; leave rate at 0"
             )
         device = resources.execution.torch_device()
         private = copy.deepcopy(network).to(device)
@@ -159,18 +162,18 @@ class Quantize:
         formats = self._formats(private, resources, grids)
         if self.activations != FLOAT32 and all(form.grid in FLOAT_WEIGHTS for form in formats.values()):
             raise InvalidRecipe(
-                f"quantize: every layer gets floats from formats{' and mixed' if self.mixed else ''} and activations is "
-                f"'{self.activations}', so nothing would be computed on integers: set activations = 'float32', or leave some "
-                f"layers integers{', with a smaller budget' if self.mixed else ''}"
+                f"quantize: formats{' and mixed' if self.mixed else ''} make every layer float and activations is "
+                f"'{self.activations}', so nothing would compute in integers; set activations = 'float32', or keep some layers "
+                f"in integers{', with a smaller budget' if self.mixed else ''}"
             )
         self._put_grids_(private, formats, grids, worth)
         adjust_after_(private, reference, self.adjust, work)
         if self.budget.epochs:
-            freeze(private)  # what has no integers is refused here, not after training
+            freeze(private)  # a network without an integer form fails here, not after training
         return Training(private, resources)
 
     def _formats(self, network: Network, resources: Resources, grids: Mapping[str, Grid]) -> Mapping[str, Format]:
-        """The format of every layer of a float network, whose values get these grids."""
+        """The format of every layer of a float network; ``grids`` are the grids of its values."""
         usual = Format()
         formats = formats_of(list(weighted_layers(network)), self.formats or {}, usual)
         if self.mixed is None:
@@ -189,7 +192,7 @@ class Quantize:
     def _put_grids_(
         self, network: Network, formats: Mapping[str, Format], grids: Mapping[str, Grid], worth: Mapping[str, Tensor]
     ) -> None:
-        """Put every weight and value of a float network on its grid; ``worth`` is what bits are worth, if they have a price."""
+        """Put every weight and value of a float network on its grid; ``worth`` is the price of bits, if they have one."""
         for name, layer in weighted_layers(network).items():
             with located(f"layer '{name}'"):
                 layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
@@ -201,7 +204,7 @@ class Quantize:
         network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
-        """The grid of a weight [Co, ...]; ``worth`` [Co] is what a bit of it is worth, if bits have a price."""
+        """The grid of a weight [Co, ...]; ``worth`` [Co] is the price of its bits, if they have one."""
         bits = form.width(self.weight_bits)
         if form.grid in FLOAT_WEIGHTS:
             return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, name=form.grid))
@@ -212,7 +215,7 @@ class Quantize:
         return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, clip, worth))
 
     def advance(self, training: Training, progress: float, /) -> None:
-        """Recount bits that have a price; grids that take weights over in portions take the next portion."""
+        """Recount bits that have a price; fix the next portion of the weights of incremental grids."""
         if self.rate:
             recount_(training.network)
         share = self.portions[int(progress * (len(self.portions) - 1))]
@@ -224,17 +227,17 @@ class Quantize:
         """Do nothing: gradients are not used."""
 
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
-        """Cross-entropy with the labels, the default, and what bits are worth."""
+        """Cross-entropy with the labels, the default, and the price of bits."""
         return (rate_term(self.rate),) if self.rate else ()
 
 
 def _require_steps(name: str, weight: Tensor) -> None:
-    """Refuse a layer whose weights lie where float32 cannot divide them into steps; one without any weight is fine."""
+    """Reject a layer whose weights are too small for steps in float32; all zeros are fine."""
     largest = float(weight.abs().max())
     if not 0 <= largest < math.inf:
-        raise TrainingFailed(f"layer '{name}': its largest weight is {largest}; the training before had failed")
+        raise TrainingFailed(f"layer '{name}': its largest weight is {largest}; has earlier training diverged?")
     if 0 < largest < SMALLEST_WEIGHT:
         raise TrainingFailed(
-            f"layer '{name}': its weights reach {largest:.2g}, where float32 has no room for steps; rescale them so that they "
-            f"reach {SMALLEST_WEIGHT:.2g}"
+            f"layer '{name}': its largest weight is {largest:.2g}, too small for steps in float32; rescale its weights to at "
+            f"least {SMALLEST_WEIGHT:.2g}"
         )
