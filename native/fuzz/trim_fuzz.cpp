@@ -72,8 +72,8 @@ void read(const std::uint8_t* data, std::size_t size, bool checked) {
   }
   const paretrim::TrimMeta meta = {contents.provenance};
   // write_trim reads its own file and compares; an error of its check would end the run here.
-  if (paretrim::write_trim(contents.graph, meta, {1}) != paretrim::write_trim(contents.graph, meta, {2})) std::abort();
-  paretrim::write_trim(contents.graph, meta, {1, 0});  // floats by exponents, which few are otherwise; what it gives is read back
+  if (paretrim::write_trim(contents.graph, meta, 1) != paretrim::write_trim(contents.graph, meta, 2)) std::abort();
+  paretrim::write_trim(contents.graph, meta, 1, 0);  // floats by exponents, which few are otherwise; what it gives is read back
 }
 
 }  // namespace

@@ -135,7 +135,7 @@ class SparseTiles final : public Tiles {
       : Tiles(layer, survivors, view, choice, operands, threads, kernels), passes_(choice.passes) {
     const std::size_t planes = (survivors.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
     MemoryOrder order(view, survivors);
-    std::vector<Room<Entry>> lists(static_cast<std::size_t>(passes_));
+    std::vector<std::vector<Entry>> lists(static_cast<std::size_t>(passes_));
     std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
     for (std::size_t o = 0; o < initial_.size(); ++o) {
       if (o < survivors.channels()) order.add(survivors, o, 0, 1);
@@ -145,7 +145,7 @@ class SparseTiles final : public Tiles {
       });
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
         // Padded to whole iterations of the kernel's loop; an entry of zero weights costs less than an extra iteration.
-        Room<Entry>& list = lists[pass];
+        std::vector<Entry>& list = lists[pass];
         const int turn = element_ == Element::int8 ? sets_of(choice.vectors) : 1;
         while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(turn) != 0) {
           list.push_back(list.back() >> 32U << 32U);
@@ -182,7 +182,7 @@ class SparseTiles final : public Tiles {
 
  private:
   const int passes_;
-  Room<Entry> entries_;
+  std::vector<Entry> entries_;
   std::vector<std::int64_t> starts_;  // by pass, then output channel, with an end
 };
 
@@ -230,7 +230,7 @@ class DenseTiles final : public Tiles {
 
  private:
   const int grouped_;
-  Room<std::uint32_t> records_;
+  std::vector<std::uint32_t> records_;
   std::vector<std::int64_t> starts_;  // by group
 };
 

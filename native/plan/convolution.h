@@ -56,7 +56,7 @@ struct Block {
 // The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
 struct Survivors {
   Element element = Element::int8;  // of the words
-  Room<Block> blocks;
+  std::vector<Block> blocks;
   std::vector<std::size_t> starts;
   std::size_t keys = 0;    // how many there may be in a channel
   std::size_t planes = 0;  // of the input of a slice
@@ -99,7 +99,7 @@ class MemoryOrder {
 };
 
 // Appends each channel's blocks as entries in the order of MemoryOrder, and where each channel's begin, with an end.
-void append_entries(const View& view, const Survivors& survivors, Room<Entry>& entries, std::vector<std::int64_t>& starts);
+void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries, std::vector<std::int64_t>& starts);
 
 // bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from. Of a float32 layer the bits
 // of its bias.

@@ -144,7 +144,8 @@ void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size
   }
 }
 
-void append_entries(const View& view, const Survivors& survivors, Room<Entry>& entries, std::vector<std::int64_t>& starts) {
+void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries,
+                    std::vector<std::int64_t>& starts) {
   MemoryOrder order(view, survivors);
   starts.push_back(static_cast<std::int64_t>(entries.size()));
   for (std::size_t o = 0; o < survivors.channels(); ++o) {

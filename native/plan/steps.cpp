@@ -29,10 +29,7 @@ Made table(Request r, std::vector<std::uint8_t> entries) {
 
 Made relu(Request r) { return table(r, relu_table(r.source().zero_point)); }
 
-Made pointwise(Request r) {
-  const TensorBytes& entries = r.node.tensors.find("table")->second.bytes;
-  return table(r, {entries.begin(), entries.end()});
-}
+Made pointwise(Request r) { return table(r, r.node.tensors.find("table")->second.bytes); }
 
 Made add(Request r) {
   return add_step(addition_of(r.node, r.source(0), r.source(1)), Layout::of(r.source().shape), r.operands, r.kernels);

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -45,11 +44,7 @@ void verify(const Record& record);
 // Bytes of header and table of a file with these records.
 std::size_t frame_bytes(const Container& container);
 
-// Gives memory for a file of so many bytes.
-using FileRoom = std::function<std::uint8_t*(std::size_t)>;
-
-// Writes the file into room that it asks for, and gives its size; digests are made here, and contents given up one by one.
-std::size_t close_container(Container& container, std::vector<std::vector<std::uint8_t>> contents, int threads,
-                            const FileRoom& room);
+// The file; digests are made here.
+std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents);
 
 }  // namespace paretrim::trim

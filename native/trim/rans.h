@@ -33,8 +33,6 @@ struct SymbolTable {
 
 class SymbolEncoder {
  public:
-  // About so many symbols will follow.
-  void expect(std::size_t symbols) { parts_.reserve(symbols); }
   // A run of symbols follows. `shares` are kept by the caller until the end.
   void add(const std::uint8_t* symbols, std::size_t count, const Shares& shares);
   std::vector<std::uint8_t> finish() const;

@@ -64,22 +64,19 @@ void check_tensors(const Graph& graph) {
 bool same_tensors(const Graph& a, const Graph& b) {
   const auto equal = [](const Node& one, const Node& other) {
     return std::equal(one.tensors.begin(), one.tensors.end(), other.tensors.begin(), other.tensors.end(),
-                      [](const auto& x, const auto& y) {
-                        return x.first == y.first && x.second.bytes.size() == y.second.bytes.size() &&
-                               std::equal(x.second.bytes.begin(), x.second.bytes.end(), y.second.bytes.begin());
-                      });
+                      [](const auto& x, const auto& y) { return x.first == y.first && x.second.bytes == y.second.bytes; });
   };
   return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), equal);
 }
 
 // A file that does not give its network back must never reach a disk.
-void check(const Graph& graph, const TrimMeta& meta, const std::uint8_t* file, std::size_t size, std::uint64_t version,
-           const WriteSettings& written) {
+void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads,
+           double limit) {
   ReadSettings settings;
-  settings.threads = written.threads;
-  settings.limit = written.limit;
+  settings.threads = threads;
+  settings.limit = limit;
   settings.checked = false;
-  const TrimContents found = read_trim_contents(file, size, settings);
+  const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
   const bool same = trim::structure_bytes(found.graph, version) == trim::structure_bytes(graph, version) &&
                     found.provenance == meta.provenance && same_tensors(found.graph, graph);
   if (!same) trim::corrupt("the file that was made of this network gives back another; please report this network");
@@ -87,13 +84,14 @@ void check(const Graph& graph, const TrimMeta& meta, const std::uint8_t* file, s
 
 }  // namespace
 
-void write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings, const trim::FileRoom& room) {
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads, std::uint64_t few_floats,
+                                     double limit) {
   check_tensors(graph);
   const auto rows = shares(graph);
   const auto pieces = trim::pieces_of(graph, rows);
   std::vector<std::vector<std::uint8_t>> weights(pieces.size());
-  trim::in_parallel(pieces.size(), settings.threads,
-                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], settings.few_floats); });
+  trim::in_parallel(pieces.size(), threads,
+                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], few_floats); });
   const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
     return std::any_of(weights.begin(), weights.end(), [&](const auto& record) { return has(record.data(), record.size()); });
   };
@@ -122,21 +120,8 @@ void write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& s
     add(trim::RecordKind::weights, bytes, std::move(weights[i]));
     records.back().rows = rows[i];
   }
-  const std::uint8_t* file = nullptr;
-  const std::size_t size = trim::close_container(container, std::move(contents), settings.threads, [&](std::size_t bytes) {
-    std::uint8_t* to = room(bytes);
-    file = to;
-    return to;
-  });
-  check(graph, meta, file, size, container.version, settings);
-}
-
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings) {
-  std::vector<std::uint8_t> file;
-  write_trim(graph, meta, settings, [&](std::size_t size) {
-    file.resize(size);
-    return file.data();
-  });
+  std::vector<std::uint8_t> file = trim::close_container(container, contents);
+  check(graph, meta, file, container.version, threads, limit);
   return file;
 }
 

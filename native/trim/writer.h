@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "graph/graph.h"
-#include "trim/container.h"
 #include "trim/weight_records.h"
 
 namespace paretrim {
@@ -16,15 +15,10 @@ struct TrimMeta {
   std::string provenance;  // JSON in UTF-8, or empty
 };
 
-struct WriteSettings {
-  int threads = 1;
-  std::uint64_t few_floats = trim::few_float_bytes;
-  double limit = std::numeric_limits<double>::infinity();  // of the readers that are to take the file
-};
-
-// The file, written into room that is asked for once, then decoded again and compared. The graph is one that `validate` or
-// paretrim.graph.checks has seen. Throws corrupt_file where it is beyond the format's limits, or takes more than readers allow.
-void write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings, const trim::FileRoom& room);
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings);
+// The file, decoded again and compared before it is given back. The graph is one that `validate` or paretrim.graph.checks has
+// seen. Throws corrupt_file where the graph is beyond the format's limits, or takes more than readers with this `limit` allow.
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads,
+                                     std::uint64_t few_floats = trim::few_float_bytes,
+                                     double limit = std::numeric_limits<double>::infinity());
 
 }  // namespace paretrim

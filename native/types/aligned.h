@@ -7,7 +7,6 @@
 #include <new>
 
 #include "types/alignment.h"
-#include "types/room.h"
 
 namespace paretrim {
 
@@ -17,10 +16,9 @@ class AlignedArray {
   AlignedArray() = default;
   explicit AlignedArray(std::size_t count) : size_(count) {
     const std::size_t bytes = (count * sizeof(T) + alignment - 1) / alignment * alignment;
-    void* memory = bytes >= much_memory ? mapped(bytes) : std::aligned_alloc(alignment, bytes > 0 ? bytes : alignment);
-    if (memory == nullptr) throw std::bad_alloc();
-    if (bytes < much_memory) std::memset(memory, 0, bytes);
-    data_ = {static_cast<T*>(memory), Free{bytes}};
+    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes > 0 ? bytes : alignment)));
+    if (!data_) throw std::bad_alloc();
+    std::memset(static_cast<void*>(data_.get()), 0, bytes);
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -28,8 +26,7 @@ class AlignedArray {
 
  private:
   struct Free {
-    std::size_t bytes = 0;
-    void operator()(T* memory) const { bytes >= much_memory ? unmapped(memory, bytes) : std::free(memory); }
+    void operator()(T* memory) const { std::free(memory); }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

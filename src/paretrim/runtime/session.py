@@ -316,7 +316,7 @@ def _maker(path: Path, limit: float | None) -> Callable[..., Network]:
     return partial(native.plan_graph, with_user_names(load_graph(path)))
 
 
-def content_of(path: Path) -> bytes | memoryview:
+def content_of(path: Path) -> bytes:
     """The bytes of a ``.trim`` file, which the native library reads and checks; of another file only the first ones.
 
     Raises:
@@ -330,11 +330,8 @@ def content_of(path: Path) -> bytes | memoryview:
             raise CorruptFile("it is a pipe or a device; give a file")
         with path.open("rb") as file:
             start = file.read(len(TRIM_START))
-            if start != TRIM_START:
-                return start
-            file.seek(0)
-            content = np.empty(size, np.uint8)  # memory in huge pages where there are some, which is there much sooner
-            return content[: file.readinto(content.data)].data
+            file.seek(0)  # to read all at once: joined parts are one copy more, of a large file half a second
+            return file.read() if start == TRIM_START else start
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise CorruptFile(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
     except MemoryError as error:
