@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from layer_rates import layer_lines
 from networks import prepare, random_pixels, trained_weights
 from runtime_lines import LARGE, SMALL, LatencyLine, LayerLine, Line, Origin, to_json
@@ -251,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.markdown:
         PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
         return
+    torch.set_num_threads(1)  # it only prepares files, and threads that wait for each other on a busy machine spin
     for network in given.networks.split(","):
         remarks: tuple[str, ...] = ()
         for line in lines_of(network, given, QUICK_EFFORT if given.quick else EFFORTS[given.effort]):
