@@ -77,6 +77,7 @@ constexpr Function functions[] = {
     {"celu", true, [](double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x / alpha); }},
     {"softplus_beta", true, [](double x, double beta) { return softplus(beta * x) / beta; }},
     {"threshold", true, [](double x, double least) { return x > least ? x : 0.0; }},
+    {"step", true, [](double x, double bound) { return x > bound ? 1.0 : 0.0; }},
     {"hardshrink", true, [](double x, double reach) { return std::fabs(x) > reach ? x : 0.0; }},
     {"softshrink", true, softshrink},
 };

@@ -21,6 +21,7 @@ FUNCTIONS = dict.fromkeys(functions.PLAIN) | {
     "celu": 1.5,
     "softplus_beta": 3.0,
     "threshold": 0.2,
+    "step": 0.1,
     "hardshrink": 0.4,
     "softshrink": 0.3,
 }

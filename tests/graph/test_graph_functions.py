@@ -30,6 +30,7 @@ def test_functions_equal_torch(function):
             "celu": lambda v: nn.celu(v, constant),
             "softplus_beta": lambda v: nn.softplus(v, constant),
             "threshold": lambda v: nn.threshold(v, constant, 0),
+            "step": lambda v: (v > constant).to(v.dtype),
             "hardshrink": lambda v: nn.hardshrink(v, constant),
             "softshrink": lambda v: nn.softshrink(v, constant),
         }.get(function)

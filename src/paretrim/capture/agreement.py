@@ -216,7 +216,7 @@ class _Recorder(Interpreter):
             view = self.found.values.get(n)
             if self.parted is None and view is not None and view.plain:
                 ours = self.ours[view.name]
-                if _apart(ours.flatten(), value.flatten(), TOLERANCE):
+                if _apart(ours.flatten(), value.flatten().float(), TOLERANCE):
                     self.parted = n
         return value
 

@@ -289,6 +289,7 @@ VIEWS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "expand": _expand,
         "expand_as": _expand,
         "to": _same,
+        "type_as": _same,
     }
 )
 """Operations whose result may share the memory of their input."""
@@ -303,6 +304,7 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "channel_shuffle": _shuffle,
         "constant_pad_nd": _pad,
         "clone": _same,
+        "_to_copy": _same,
         "copy": _copy,
         "repeat": _repeat,
         "index": _chosen,

@@ -178,7 +178,8 @@ def layer_of(node: FxNode) -> str:
 
 def operation_of(node: FxNode) -> str:
     """Name of an ATen operation: :attr:`Call.operation`."""
-    return str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_")
+    name = str(node.target).removeprefix("aten.").split(".")[0]
+    return name if name.startswith("__") else name.removesuffix("_")
 
 
 def is_aten(node: FxNode) -> bool:
@@ -189,7 +190,7 @@ def is_aten(node: FxNode) -> bool:
 def is_in_place(node: FxNode) -> bool:
     """Whether an ATen operation overwrites its first argument."""
     name = str(node.target)
-    return name.startswith("aten.") and name.split(".")[1].endswith("_")
+    return name.startswith("aten.") and name.split(".")[1].endswith("_") and not name.startswith("aten.__")
 
 
 def is_random(node: FxNode) -> bool:

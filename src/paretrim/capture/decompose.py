@@ -6,7 +6,8 @@ This covers aliases such as ``torch.concat`` and ``x.narrow``, and many function
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -20,6 +21,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import Argument, map_arg
 
 from paretrim.capture.call import is_in_place, operation_of
+from paretrim.capture.einsum import einsum
+
+OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType({torch.ops.aten.einsum.default: einsum})
+"""Operations that are written out in another way than torch does it."""
 
 Result = FxNode | tuple[FxNode, ...]
 
@@ -67,7 +72,8 @@ def _decomposed(node: FxNode) -> GraphModule | None:
     if target is None:
         return None
     composite = target.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
-    function = target if composite else decomposition_table.get(target)
+    own = OWN.get(target)
+    function = own or (target if composite else decomposition_table.get(target))
     if function is None:
         return None
     sources = node.all_input_nodes
@@ -79,7 +85,7 @@ def _decomposed(node: FxNode) -> GraphModule | None:
 
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            program = make_fx(call)(*(_example(source) for source in sources))
+            program = make_fx(call, pre_dispatch=own is not None)(*(_example(source) for source in sources))
     except Exception:  # of dozens of types; whatever the reason, torch cannot decompose this operation
         return None
     program.graph.eliminate_dead_code()

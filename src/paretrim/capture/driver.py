@@ -26,6 +26,7 @@ from torch.fx import Node as FxNode
 from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
 from paretrim.capture.call import Arguments, Call, call_of, is_aten, is_in_place, is_random, operation_of
+from paretrim.capture.choices import CHOICES, COMPARISONS
 from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
@@ -46,7 +47,20 @@ from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {**LAYERS, **TRANSPOSED, **NORMS, **ELEMENTWISE, **FUNCTIONS, **POOLING, **STACKED, **COPIES, **VIEWS, **PARTS}
+    {
+        **COMPARISONS,
+        **CHOICES,
+        **LAYERS,
+        **TRANSPOSED,
+        **NORMS,
+        **ELEMENTWISE,
+        **FUNCTIONS,
+        **POOLING,
+        **STACKED,
+        **COPIES,
+        **VIEWS,
+        **PARTS,
+    }
 )
 """The converter of every supported operation."""
 
@@ -210,7 +224,7 @@ def _convert(work: Work, node: FxNode) -> None:
     if converter is None:
         _write_out(work, call)
         return
-    if (found := call.result_dtype()) != torch.float32:
+    if (found := call.result_dtype()) != torch.float32 and not (found == torch.bool and _is_mask(call)):
         raise call.refused(f"activations are cast to {found}; capture a float32 network")
     before = _before(work, call)
     value = converter(work, call)
@@ -221,6 +235,13 @@ def _convert(work: Work, node: FxNode) -> None:
     same = is_in_place(node) or call.operation in SAME
     if same or call.operation in SHARING:
         work.share_memory(node, call.source, same=same)
+
+
+def _is_mask(call: Call) -> bool:
+    """Whether a result is true or false by a comparison, or shows one that is; a cast to bool is neither."""
+    source = next(iter(call.node.all_input_nodes), None)
+    shows = call.operation in VIEWS or call.operation in PARTS or call.operation in ("cat", "clone")
+    return call.operation in COMPARISONS or (shows and source is not None and source.meta["val"].dtype == torch.bool)
 
 
 def _before(work: Work, call: Call) -> Value | None:
@@ -286,6 +307,8 @@ def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str
     for place, item in enumerate(results):
         if not isinstance(item, FxNode):
             raise UnsupportedOperation(f"output {place} of the network is {item!r}; outputs are tensors [N, ...]")
+        if (dtype := item.meta["val"].dtype) != torch.float32:
+            raise UnsupportedOperation(f"output {place} of the network is of type {dtype}; return the float32 values behind it")
         name = work.read(call, item)
         if name == INPUT or name in outputs:
             what = "the images themselves" if name == INPUT else f"the same as output {outputs.index(name)}"

@@ -153,6 +153,8 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
 def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
     """A constant as one number [C] for each channel of a value of this shape."""
     array = constant.array
+    if not np.isfinite(array).all():
+        raise call.refused(f"the constant '{constant.name}' holds NaN or infinity; a file contains finite numbers only")
     if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # such as from torch.ones_like
         array = array[..., :1, :1]
     if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
@@ -178,11 +180,14 @@ def _operand(work: Work, call: Call, argument: object) -> View:
     return argument if isinstance(argument, View) else work.operand(call, argument)
 
 
-def added(work: Work, call: Call, value: View, other: object) -> Value:
-    """A value plus an argument, which may be constant."""
+def added(work: Work, call: Call, value: View, other: object, *, factor: float = 1.0) -> Value:
+    """A value plus an argument, which may be constant, times a number."""
     if (constant := work.constant(other)) is not None:
-        return _of_view(work, call, value, constant, scales=False, inverts=False)
-    return _repeated(call, combine(work, call, "add", value, work.operand(call, other)))
+        scaled = Constant(constant.name, factor * constant.tensor)
+        return _of_view(work, call, value, scaled, scales=False, inverts=False)
+    term = work.operand(call, other)
+    term = term if factor == 1 else pointwise(work, call, term, "mul_constant", factor)
+    return _repeated(call, combine(work, call, "add", value, term))
 
 
 def _beside_constant(work: Work, call: Call, sides: tuple[object, object], sign: float) -> View | None:

@@ -16,7 +16,9 @@ _ATTENTION = (
     "use a convolutional network; attention is not supported, and matrix products of two activations only between maps "
     "[N, C, H, K] and [N, C, K, W]"
 )
-_CHOICE = "use relu, clamp, maximum or minimum; selection by comparison is not supported"
+_CHOICE = (
+    "use relu, clamp, maximum or minimum; of comparisons >, >=, < and <= are supported, and selection by them with torch.where"
+)
 _ROUNDING = "leave the rounding out; paretrim.Quantize rounds values where the file needs it"
 _PLACES = "return the logits; compute indices and orders outside of the network"
 _WRITING = "join the parts with torch.cat; writing to parts of a value, or filling all of it, is not supported"
@@ -31,9 +33,9 @@ _MORE_PIXELS = (
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
-    | dict.fromkeys(("matmul", "bmm", "mm", "einsum"), _ATTENTION)
-    | dict.fromkeys(("where", "gt", "ge", "lt", "le", "eq", "ne", "masked_fill", "heaviside"), _CHOICE)
-    | dict.fromkeys(("round", "floor", "ceil", "trunc", "sign", "fake_quantize_per_tensor_affine"), _ROUNDING)
+    | dict.fromkeys(("matmul", "bmm", "mm"), _ATTENTION)
+    | dict.fromkeys(("eq", "ne", "heaviside", "isnan", "isinf", "isfinite"), _CHOICE)
+    | dict.fromkeys(("round", "floor", "ceil", "trunc", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
     | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "grid_sampler"), _MORE_PIXELS)
     | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter"), _WRITING)
@@ -56,7 +58,17 @@ def reason_behind(operations: Collection[str]) -> str | None:
     return next((reason for reason in (_ATTENTION, _NORM) if reason in met), None)
 
 
+_BEHIND = MappingProxyType(
+    {
+        "where": "choose between values of the network; a choice between two numbers that are 0 is 0",
+        "masked_fill": "choose between values of the network; a choice between two numbers that are 0 is 0",
+        "einsum": "use nn.Linear, nn.Conv2d, products and sums; einsum is supported only where it is one of these",
+    }
+)
+"""As :data:`INSTEAD`, of operations that are known in part."""
+
+
 def remedy(operation: str) -> str:
     """Advice for an unsupported operation, by its name without namespace and overload."""
-    instead = INSTEAD.get(operation, "write the layer with other operations; this one is not supported")
+    instead = INSTEAD.get(operation) or _BEHIND.get(operation, "write the layer with other operations; this one is not supported")
     return f"{instead} ({_LISTED} lists the supported ones)"

@@ -62,6 +62,7 @@ _FORMULAS: Mapping[str, _Operation] = MappingProxyType(
         "clamp_max": _op("Min", _X, _CONSTANT),
         "add_constant": _op("Add", _X, _CONSTANT),
         "mul_constant": _op("Mul", _X, _CONSTANT),
+        "step": _op("Where", _op("Greater", _X, _CONSTANT), 1.0, 0.0),
         "softplus_beta": _op("Div", _op("Softplus", _op("Mul", _X, _CONSTANT)), _CONSTANT),
     }
 )

@@ -100,6 +100,7 @@ WITH_CONSTANT: Mapping[str, Callable[[Float64Array, float], Float64Array]] = Map
         "celu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha)),
         "softplus_beta": lambda x, beta: _softplus(beta * x) / beta,
         "threshold": lambda x, least: np.where(x > least, x, 0.0),
+        "step": lambda x, bound: np.where(x > bound, 1.0, 0.0),
         "hardshrink": lambda x, reach: np.where(np.abs(x) > reach, x, 0.0),
         "softshrink": lambda x, reach: np.sign(x) * np.maximum(np.abs(x) - reach, 0.0),
     }
@@ -120,7 +121,7 @@ EXACT = frozenset(
         "add_constant",
         "mul_constant",
     )
-) | {"threshold", "hardshrink", "softshrink"}
+) | {"threshold", "step", "hardshrink", "softshrink"}
 """Functions of plain arithmetic, alike to the last bit on every machine; the others depend on its mathematics library."""
 
 

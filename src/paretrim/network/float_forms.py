@@ -163,6 +163,7 @@ _WITH_CONSTANT: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyTy
         "celu": F.celu,
         "softplus_beta": F.softplus,
         "threshold": lambda x, least: F.threshold(x, least, 0.0),
+        "step": lambda x, bound: (x > bound).to(x.dtype),
         "hardshrink": F.hardshrink,
         "softshrink": F.softshrink,
     }

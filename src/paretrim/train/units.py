@@ -42,7 +42,21 @@ _IMAGES = 64
 """How many images are sampled for their size."""
 
 _UNITLESS = frozenset(
-    {"sigmoid", "hardsigmoid", "tanh", "exp", "log", "erf", "sin", "relu6", "softplus", "softplus_beta", "logsigmoid", "power"}
+    {
+        "sigmoid",
+        "hardsigmoid",
+        "tanh",
+        "exp",
+        "log",
+        "erf",
+        "sin",
+        "relu6",
+        "softplus",
+        "softplus_beta",
+        "logsigmoid",
+        "power",
+        "step",
+    }
 )
 """Functions whose results have a size of their own."""
 
