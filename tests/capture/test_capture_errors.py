@@ -83,7 +83,7 @@ ERRORS = {
         lambda: untrained_body(lambda _, x: doubled(x)),
         r"'paretrim_test.doubled.default' of the network is not an ATen",
     ),
-    "symbolic number": (lambda: untrained_body(lambda _, x: x * x.shape[0]), r"is not an activation"),
+    "symbolic number": (lambda: untrained_body(lambda _, x: x * x.shape[0]), r"it computes with the number of images"),
     "linear over maps": (
         lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
         r"last axis of \(8, 8, 8\); flatten first",
@@ -134,7 +134,7 @@ ERRORS = {
     ),
     "slopes of the image": (
         lambda: untrained_body(lambda _, x: torch.prelu(x, x.mean((0, 2, 3)))),
-        r"use slopes that are parameters; these are computed from the image|compute the mean over channels",
+        r"use slopes that are parameters; these are computed from the image|takes the mean over the batch",
     ),
     "random slopes": (
         lambda: untrained_body(lambda _, x: F.rrelu(x, training=True)),

@@ -66,7 +66,10 @@ REFUSED = {
         lambda _, x: x.index_put([x > 0.3], torch.tensor(1.0), accumulate=True),
         r"accumulate = True: join the parts with torch.cat",
     ),
-    "infinite": (lambda _, x: torch.where(x > 0, torch.inf, x), r"its value is inf; a file contains finite numbers only|NaN or inf"),
+    "infinite": (
+        lambda _, x: torch.where(x > 0, torch.inf, x),
+        r"its value is inf; a file contains finite numbers|NaN or inf",
+    ),
     "infinite constant": (lambda _, x: x + torch.full((8, 1, 1), torch.inf), r"the constant '.*' holds NaN or infinity; a file"),
     "products of channels": (
         lambda _, x: torch.einsum("nchw,ndhw->ncd", x, x)[..., None],

@@ -21,7 +21,7 @@ from paretrim.capture.call import layer_of
 from paretrim.capture.driver import CaptureResult, look_at
 from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import captured_flags, refusing_to_end, silence
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import UnsupportedOperation, reason_of
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Graph
 from paretrim.network.network import Network
@@ -88,7 +88,19 @@ def _require_weights(graph: Graph) -> None:
 
 def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
     module = reading_copy(found.module)
-    expected, alone = _returned(module, images), _returned(module, images[:1])
+    try:
+        expected, alone = _returned(module, images), _returned(module, images[:1])
+    except Exception as error:  # the user's own code
+        raise UnsupportedOperation(
+            f"{type(module).__name__} was captured, but fails on {len(images)} or 1 of the images, float32 "
+            f"{list(images.shape[1:])}, in eval on the CPU: {reason_of(error)}"
+        ) from error
+    for output, single in zip(expected, alone, strict=True):
+        if single.shape != (1, *output.shape[1:]):
+            raise UnsupportedOperation(
+                f"the network returns {list(single.shape)} for one image and {list(output.shape)} for {len(images)}; keep the "
+                "batch as the first axis, for example with flatten(1) instead of squeeze()"
+            )
     finite = torch.stack([torch.isfinite(output).flatten(1).all(1) for output in expected]).all(0)
     if not bool(finite.all()):
         bad = int((~finite).sum())

@@ -12,10 +12,9 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
 import torch
 from torch import nn
 from torch.export.graph_signature import OutputKind
@@ -25,7 +24,8 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
-from paretrim.capture.call import Arguments, Call, call_of, is_aten, is_in_place, is_random, operation_of
+from paretrim.capture.call import Arguments, Call, call_of, is_aten, is_in_place, is_random, layer_of, operation_of
+from paretrim.capture.checks import check_classes, check_weights, without_dead
 from paretrim.capture.choices import CHOICES, COMPARISONS
 from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
@@ -42,7 +42,7 @@ from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.stacked_first import stack_behind_the_batch_
 from paretrim.capture.transposed import TRANSPOSED
 from paretrim.capture.work import Constant, Value, View, Work
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import ParetrimError, UnsupportedOperation, reason_of
 from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
 
@@ -66,8 +66,6 @@ CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
 
 SHARING = frozenset({*VIEWS, *PARTS, *SAME})
 """Operations whose result may share the memory of their input."""
-
-_NAMES_IN_TORCH = MappingProxyType({"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"})
 
 _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 """Operations on sizes: the graph's batch size is free, and its other sizes are fixed."""
@@ -131,20 +129,20 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
         if node.op == "placeholder" and node not in program.tensors:
             work.known[node] = View(INPUT, shape)
         elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
-            _convert(work, node)
+            _converted(work, node)
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
             outputs = _outputs(work, node, results)
     several = len(outputs) > 1
     if classes and not several:
-        _check_classes(work.shapes[outputs[0]], len(classes))
+        check_classes(work.shapes[outputs[0]], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
     for remark in _remarks(work, program.results, names, left_out):
         warnings.warn(remark, stacklevel=3)
     whole = Graph(InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), names if several else ())
-    captured = _without_dead(whole)
-    _check_weights(captured)
+    captured = without_dead(whole)
+    check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
 
@@ -202,6 +200,19 @@ def _memory_of(node: FxNode) -> FxNode:
     return node
 
 
+def _converted(work: Work, node: FxNode) -> None:
+    """Write a node down; where that fails by a fault of ours, say so and name the layer."""
+    try:
+        _convert(work, node)
+    except (ParetrimError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnsupportedOperation(
+            f"layer '{layer_of(node) or 'the network itself'}' ({node.target}) could not be captured ({reason_of(error)}); write "
+            "it another way, and please report this"
+        ) from error
+
+
 def _convert(work: Work, node: FxNode) -> None:
     if node.target is operator.getitem:
         _take_element(work, node)
@@ -211,6 +222,7 @@ def _convert(work: Work, node: FxNode) -> None:
         return
     if not name.startswith("aten."):
         if isinstance(node.meta.get("val"), torch.Tensor):
+            name = name if name.isprintable() and "<" not in name else getattr(node.target, "__name__", name)
             raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only ATen operations are supported")
         return
     call = call_of(node)
@@ -315,30 +327,3 @@ def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str
             raise UnsupportedOperation(f"output {place} of the network is {what}; leave it out")
         outputs.append(name)
     return tuple(outputs)
-
-
-def _check_classes(shape: tuple[int, ...], classes: int) -> None:
-    """Require one output channel per class: logits [N, classes], or maps of logits [N, classes, H, W]."""
-    if shape[0] != classes:
-        what = "logits" if len(shape) == 1 else f"channels (a map {list(shape)})"
-        raise UnsupportedOperation(
-            f"the network returns {shape[0]} {what}, but the data has {classes} classes; build the network with {classes} outputs"
-        )
-
-
-def _check_weights(graph: Graph) -> None:
-    for node in graph.nodes:
-        for name, value in node.tensors.items():
-            place = f"'{node.name}.{_NAMES_IN_TORCH.get(name, name)}' of the model"
-            if not np.isfinite(value).all():
-                raise UnsupportedOperation(f"{place} contains NaN or infinity; its training has failed")
-            if name == "variance" and (lowest := float(value.min())) < 0:
-                raise UnsupportedOperation(f"{place} is {lowest:g} in a channel, but a variance is at least 0; it is damaged")
-
-
-def _without_dead(graph: Graph) -> Graph:
-    alive = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.name in alive:
-            alive.update(node.inputs)
-    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name in alive))

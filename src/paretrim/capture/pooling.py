@@ -70,12 +70,13 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
 def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     """A map [C, H, W] and the axes (1 to 3, the batch is 0) that an operation reduces to one number each."""
     view = work.view(call, call.source)
-    if call.arguments.get("dim") is None or call.arguments["dim"] == []:
+    rank = len(view.shape) + 1
+    if call.arguments.get("dim") is None or 0 in {axis % rank for axis in call.integers("dim")} or not call.integers("dim"):
         raise call.refused(
             f"it takes the {what} over the batch too, and a file computes every image by itself; name the axes, such as "
             "dim=(1, 2, 3)"
         )
-    axes = {axis % (len(view.shape) + 1) for axis in call.integers("dim")}
+    axes = {axis % rank for axis in call.integers("dim")}
     call.no_effect("keepdim", "dtype")
     base = work.shapes[view.name]
     flat = len(base) == 3 and (axes, view.shape) in (
@@ -86,7 +87,7 @@ def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     if flat or (axes == {2} and view.shape == (base[0], 1)):
         whole = base if flat else (base[0], 1, 1)
         return View(work.settled(call, replace(view, shape=whole)), whole), {2, 3}
-    if len(view.shape) != 3 or 0 in axes or not axes:
+    if len(view.shape) != 3:
         raise call.refused(
             f"compute the {what} over channels, height or width of maps [C, H, W]; this is over axes {sorted(axes)} of "
             f"{view.shape}"

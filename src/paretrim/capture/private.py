@@ -9,14 +9,15 @@ from __future__ import annotations
 import copy
 import threading
 from collections import ChainMap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import UnsupportedOperation, reason_of
 
 WRAPPERS: Mapping[str, str] = MappingProxyType(
     {
@@ -27,6 +28,9 @@ WRAPPERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Modules that only call the module inside, and the attribute that it is in."""
+
+_OBSERVING = ("observer", "fake_quantize")
+"""Modules of torch.ao with layers that watch or round activations."""
 
 _HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
 
@@ -52,8 +56,20 @@ def private_copy(module: nn.Module) -> nn.Module:
     module = unwrapped(module)
     _require_numbers(module)
     with torch.no_grad():
-        # A layer may override eval(), so call it instead of setting the flag.
-        return _copied(module).eval().cpu().float()
+        copied = _copied(module)
+    try:
+        with torch.no_grad():
+            # A layer may override eval(), so call it instead of setting the flag; it need not return the layer.
+            with suppress(NotImplementedError):  # what torch.export made has no other mode
+                copied.eval()
+            copied.cpu()
+            copied.float()
+    except Exception as error:  # the user's own code
+        raise UnsupportedOperation(
+            f"{type(module).__name__} could not be put into eval, in float32, on the CPU ({reason_of(error)}); let its eval(), "
+            "train(), cpu() and float() do what those of nn.Module do"
+        ) from error
+    return copied
 
 
 def reading_copy(module: nn.Module) -> nn.Module:
@@ -65,12 +81,24 @@ def _require_numbers(module: nn.Module) -> None:
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             continue
+        origin = type(part).__module__
+        if origin.startswith("torch.ao.") and (".quantized" in origin or ".qat" in origin or origin.endswith(_OBSERVING)):
+            raise UnsupportedOperation(
+                f"'{path}' of the model is a {type(part).__name__} of torch.ao, which quantizes; capture the float model that it "
+                "was made from"
+            )
         for name, tensor in (*part._parameters.items(), *part._buffers.items()):
             place = f"{path}.{name}".removeprefix(".")
             if nn.parameter.is_lazy(tensor):
                 raise UnsupportedOperation(
                     f"'{place}' of the model has no shape yet, as in Lazy... layers before their first call; call the model on "
                     "one batch first, and load its weights"
+                )
+            if tensor is not None and (tensor.layout != torch.strided or tensor.is_quantized):
+                kind = "quantized" if tensor.is_quantized else "sparse"
+                raise UnsupportedOperation(
+                    f"'{place}' of the model is a {kind} tensor; capture the model with plain tensors, such as those of "
+                    f"{'.dequantize()' if tensor.is_quantized else '.to_dense()'}"
                 )
             if tensor is not None and tensor.is_meta:
                 raise UnsupportedOperation(
@@ -84,7 +112,7 @@ def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
     memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     parts = _of_python(module, memo)
     for part in parts:
-        memo[id(part)] = part.__class__.__new__(part.__class__)
+        memo[id(part)] = object.__new__(part.__class__)  # a class may make others in its own __new__, as GraphModule does
         for tensor in (*part._parameters.values(), *part._buffers.values()):
             if tensor is not None and id(tensor) not in memo:
                 memo[id(tensor)] = _like(tensor)
@@ -92,9 +120,21 @@ def _copied(module: nn.Module, shared: Collection[Tensor] = ()) -> nn.Module:
         new = memo[id(part)]
         assert isinstance(new, nn.Module)
         new.__dict__.update({name: _attribute(name, value, memo) for name, value in part.__dict__.items()})
+        for name in _slots(type(part)):
+            with suppress(AttributeError):  # it was never set
+                object.__setattr__(new, name, _attribute(name, object.__getattribute__(part, name), memo))
     copied = memo[id(module)]
     assert isinstance(copied, nn.Module)
     return copied
+
+
+def _slots(kind: type) -> Iterator[str]:
+    """Names of the attributes that a class keeps beside its dictionary."""
+    for owner in kind.__mro__:
+        named = owner.__dict__.get("__slots__", ())
+        for name in (named,) if isinstance(named, str) else named:
+            private = name.startswith("__") and not name.endswith("__")
+            yield f"_{owner.__name__.lstrip('_')}{name}" if private else name
 
 
 def _of_python(module: nn.Module, memo: dict[int, object]) -> list[nn.Module]:

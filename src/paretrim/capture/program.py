@@ -29,6 +29,7 @@ from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, ScriptModule, open_scr
 from paretrim.errors import UnsupportedOperation, reason_of
 from paretrim.graph.names import free_name, printable
 from paretrim.graph.types import INPUT
+from paretrim.visible import visible
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
@@ -67,6 +68,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     Raises:
         UnsupportedOperation: torch cannot export it, or it contains control flow.
     """
+    _require_one_input(module)
     private = open_scripts(reading_copy(module))
     norms = make_norms_opaque(private)
     with silence(), refusing_to_end(module), only_what_is_needed():
@@ -83,6 +85,21 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     tensors = {node: (sources[node.name], state[sources[node.name]]) for node in inputs if node.name in sources}
     tensors |= put_norms_back(exported.graph_module, norms)
     return Program(exported.graph_module, MappingProxyType(tensors), signature, _result_names(exported.call_spec.out_spec))
+
+
+def _require_one_input(module: nn.Module) -> None:
+    """Refuse a module that cannot be called with images alone."""
+    try:
+        taken = inspect.signature(module.forward)
+    except ValueError:  # TorchScript tells nothing
+        return
+    try:
+        taken.bind(None)
+    except TypeError as error:
+        raise UnsupportedOperation(
+            f"forward{taken} of {type(module).__name__} takes no images alone ({error}); a network takes one batch of images, so "
+            "wrap it in a module whose forward(images) passes the rest"
+        ) from error
 
 
 def _result_names(spec: TreeSpec | None) -> tuple[str, ...]:
@@ -116,7 +133,7 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             ) from error
         except Exception as error:  # torch.export raises dozens of types; the first line has the reason
             text = str(error)
-            first = next(iter(text.strip().splitlines()), type(error).__name__).rstrip(". ")
+            first = visible(next(iter(text.strip().splitlines()), type(error).__name__).rstrip(". "))
             lines = _LINE.findall(text)
             place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
             hint = ""
@@ -125,7 +142,7 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             elif _DATA in text:
                 first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
             elif any(sign in text for sign in _GUARDS):
-                hint = ". Data-dependent control flow and fixed batch sizes are the usual causes"
+                hint = ". Data-dependent control flow, also by the value of a buffer, and fixed batch sizes are the usual causes"
             if any(isinstance(part, ScriptModule) for part in module.modules()):
                 hint += f". If a TorchScript layer is the cause, {INSTEAD_OF_SCRIPTS}"
             raise UnsupportedOperation(

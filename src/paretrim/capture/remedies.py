@@ -41,6 +41,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter"), _WRITING)
     | dict.fromkeys(("empty", "empty_like", "new_empty"), _UNWRITTEN)
     | {
+        "item": "compute with the tensor itself, without .item() or float()",
         "fmax": "use torch.maximum; it is the same if nothing is NaN",
         "fmin": "use torch.minimum; it is the same if nothing is NaN",
         "conv3d": "use Conv2d; images have no depth",

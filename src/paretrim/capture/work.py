@@ -123,6 +123,8 @@ class Work:
                 "constant tensor can be a weight, or one number per channel in a sum, product, maximum or minimum, but not "
                 "additional channels beside those of the image, like the coordinates of CoordConv"
             )
+        if isinstance(argument, FxNode) and isinstance(argument.meta.get("val"), torch.SymInt):
+            raise call.refused("it computes with the number of images in a batch, and a file computes every image by itself")
         if not isinstance(value, View):
             raise call.refused(f"its argument {argument} is not an activation of the network")
         if value.turned and not may_be_turned:

@@ -1,0 +1,168 @@
+"""Modules that are unusual Python: attributes in slots, methods that return or raise what torch's do not, other arguments."""
+
+import warnings
+
+import pytest
+import torch
+from hand_bodies import IMAGES, SHAPE, body, is_captured, is_refused
+from torch import fx, nn
+
+from paretrim.capture import capture, driver
+from paretrim.capture.agreement import captured_network
+from paretrim.errors import UnsupportedOperation
+
+
+class Slots(nn.Conv2d):
+    __slots__ = ("__hidden", "extra", "never")
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.extra, self.__hidden = 2.0, [torch.full((8, 1, 1), 0.5)]
+
+    def forward(self, x):
+        return super().forward(x) * self.extra + self.__hidden[0]
+
+
+def test_attributes_in_slots_are_copied():
+    is_captured(body(lambda self, x: self.k(x), k=Slots(8, 8, 1)))
+
+
+class TrainReturnsNothing(nn.Sequential):
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_train_need_not_return_the_module():
+    module = TrainReturnsNothing(body(lambda _, x: x), nn.Dropout(0.5))
+    module.train(False)
+    is_captured(module)
+
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+def test_what_torch_fx_traced_is_captured():
+    is_captured(fx.symbolic_trace(plain().eval()))
+
+
+def test_what_torch_exported_is_captured():
+    sizes = ({0: torch.export.Dim("batch", min=1)},)
+    is_captured(torch.export.export(plain().eval(), (torch.zeros(2, *SHAPE),), dynamic_shapes=sizes).module())
+
+
+class EvalFails(nn.Sequential):
+    def eval(self):
+        raise KeyError("no eval \x1b[31m")
+
+
+class Takes(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.layer, self.forward = nn.Conv2d(3, 4, 1), forward
+
+
+def fails(_):
+    raise ValueError("not today \x1b[31m")
+
+
+def sparse():
+    module = body(lambda self, x: x)
+    module.register_buffer("table", torch.eye(3).to_sparse())
+    return module
+
+
+def quantized():
+    module = body(lambda self, x: x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch will drop such tensors, and old models hold them
+        module.register_buffer("table", torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8))
+    return module
+
+
+def observed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch moves this elsewhere
+        return nn.Sequential(nn.Conv2d(3, 4, 1), torch.ao.quantization.MinMaxObserver())
+
+
+REFUSED = {
+    "observer": (
+        observed,
+        r"'1' of the model is a MinMaxObserver of torch.ao, which quantizes; capture the float model",
+    ),
+    "eval fails": (
+        lambda: EvalFails(nn.Conv2d(3, 4, 1)),
+        r"EvalFails could not be put into eval, .* \(KeyError: 'no eval",
+    ),
+    "two inputs": (
+        lambda: Takes(lambda x, y: x),
+        r"forward\(x, y\) of Takes takes no images alone \(missing a req",
+    ),
+    "by name only": (lambda: Takes(lambda *, x: x), r"forward\(\*, x\) of Takes takes no images alone \(too many positional"),
+    "escapes": (lambda: Takes(fails), "free batch size: not today \ufffd\\[31m"),
+    "sparse": (
+        sparse,
+        r"'table' of the model is a sparse tensor; capture the model with plain tensors, such as",
+    ),
+    "quantized": (quantized, r"'table' of the model is a quantized tensor; capture .* such as those of .dequantize\(\)"),
+    "size of the batch": (
+        lambda: body(lambda _, x: x / x.shape[0]),
+        r"it computes with the number of images in a batch, and a file computes every image by itself",
+    ),
+    "mean of the batch": (lambda: body(lambda _, x: x - x.mean(0, keepdim=True)), r"it takes the mean over the batch too"),
+    "number of a parameter": (
+        lambda: body(lambda self, x: x * self.k.item(), k=nn.Parameter(torch.tensor(2.0))),
+        r"\(aten.item.default\): compute with the tensor itself, without .item\(\) or float\(\)",
+    ),
+    "decision by a buffer": (
+        lambda: body(lambda self, x: x if self.norm.running_mean.sum() > 0 else -x),
+        r"Data-dependent control flow, also by the value of a buffer, and fixed batch sizes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_with_a_module_is_said(name):
+    make, message = REFUSED[name]
+    is_refused(make(), message)
+
+
+class OnlyTwo(nn.Module):
+    """Fails on one image where it runs, and not where it is captured."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling() and len(x) == 1:
+            raise ValueError("one image is too few")
+        return self.layer(x).mean((2, 3))
+
+
+def test_a_module_that_runs_only_while_it_is_captured_is_refused():
+    with pytest.raises(UnsupportedOperation, match=r"OnlyTwo was captured, but fails on 2 or 1 .* one image is too few"):
+        captured_network(OnlyTwo(), SHAPE, images=IMAGES)
+
+
+def test_the_batch_must_stay_when_there_is_one_image():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), Squeezed())
+    message = r"returns \[4\] for one image and \[2, 4\] for 2; keep the batch as the first axis, for example with flatten\(1\)"
+    with pytest.raises(UnsupportedOperation, match=message):
+        captured_network(module, SHAPE, images=IMAGES)
+
+
+class Squeezed(nn.Module):
+    def forward(self, x):
+        return x.squeeze()
+
+
+def test_a_fault_of_a_converter_names_the_layer(monkeypatch):
+    def broken(_work, _call):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(driver, "CONVERTERS", {**driver.CONVERTERS, "relu": broken})
+    message = r"layer '.*' \(aten.relu.*\) could not be captured \(IndexError: list index out of range\); write it another way"
+    with pytest.raises(UnsupportedOperation, match=message):
+        capture(body(lambda _, x: x), SHAPE)
