@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,9 @@ from paretrim.visible import brief
 
 TRIM_START = b"\x89TRIM\r\n\x1a"
 """The first bytes of every ``.trim`` file."""
+
+LARGEST_JSON = 2**24
+"""Most bytes that :func:`read_json` reads by default."""
 
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
@@ -88,6 +92,19 @@ def read_regular(path: Path, *, at_most: int) -> bytes:
     return content
 
 
+def read_json(path: Path, *, at_most: int = LARGEST_JSON) -> object:
+    """The value in a small JSON file that a program keeps for itself, and that may be damaged.
+
+    Raises:
+        OSError: as :func:`read_regular`.
+        ValueError: it is not UTF-8 or not JSON, or is nested too deep.
+    """
+    try:
+        return json.loads(read_regular(path, at_most=at_most).decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a regular file that may be accessed; false, never an error, for names that are too long or malformed."""
     with contextlib.suppress(OSError, ValueError):
@@ -143,6 +160,8 @@ def append_line(path: Path, line: str) -> None:
     """
     with _explained(path, len(line) + 1):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a reader
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             if end:

@@ -9,11 +9,12 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import filelock
 
 from paretrim.errors import InvalidRecipe, RunInUse
-from paretrim.files import clear_torn, write_atomically
+from paretrim.files import clear_torn, read_json, write_atomically
 
 NOTE = "holder.json"
 """Who holds the folder, for the error that a second process gets; the lock itself is another file."""
@@ -59,7 +60,7 @@ def hold(folder: Path) -> Iterator[None]:
 def _holder(note: Path) -> str:
     """The holder in words; it may only just have started, and not have written its note yet."""
     try:
-        facts = json.loads(note.read_text(encoding="utf-8"))
+        facts = cast(dict[str, Any], read_json(note))
         return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process that has just started"

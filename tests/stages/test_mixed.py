@@ -75,6 +75,11 @@ def test_no_items_take_nothing():
     assert least_loss([], [], -1) is None
 
 
+@pytest.mark.parametrize("budget", [2**63 - 1, 2**63, 10**40])
+def test_a_budget_beyond_64_bits_allows_every_choice(budget):
+    assert least_loss([[2.0, 1.0], [3.0, 3.0]], [[1, 7], [5, 2]], budget) == [1, 1]
+
+
 def test_the_variance_is_that_of_all_outputs():
     tiny, images = dense("residual").network, resources("residual").calibration
     names = tuple(weighted_layers(tiny))

@@ -1,13 +1,14 @@
 """ThiNet: the choice of channels and their scales against brute force, and the stage."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import NONE, SHORT, dense, resources, same, state
 
 from paretrim.capture import capture
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.channels import channel_groups
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
@@ -127,6 +128,13 @@ def test_survivors_are_rounded_up():
     assert [layer.weight.shape[0] for layer in weighted_layers(found).values()] == [4, 8, 4]
     unchanged = run_stage(dense("plain"), ThiNet(budget=NONE, sparsity=0.0), resources("plain"))
     assert same(state(unchanged), state(dense("plain")))
+
+
+@pytest.mark.parametrize("rate", [1e9, 1e18, 1e30])
+def test_weights_that_explode_while_layers_are_thinned_are_one_clear_error(rate):
+    said = r"stage 2 \(thinet\): the equations of a layer cannot be solved \(\w+: linalg\..*\), since .*; lower the learning"
+    with pytest.raises(TrainingFailed, match=said):
+        run_stage(dense("without_norm"), ThiNet(budget=replace(SHORT, learning_rate=rate)), resources("without_norm"))
 
 
 def test_what_cannot_be_thinned_is_refused():

@@ -19,6 +19,7 @@ from torch import nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located, reason_of
 from paretrim.files import is_file
+from paretrim.visible import brief
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Top-level keys under which training scripts keep the weights."""
@@ -191,7 +192,9 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
     inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
     weights: dict[str, torch.Tensor] = {}
     for key, value in inner.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+        if not isinstance(key, str):
+            raise WeightsMismatch(f"entry {brief(key)} has a name that is no text; save network.state_dict() alone")
+        if not isinstance(value, torch.Tensor):
             raise WeightsMismatch(
                 f"entry {key!r} is of type {type(value).__name__}, not a tensor; "
                 "save network.state_dict() alone or under the key 'state_dict'"

@@ -7,11 +7,12 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from paretrim.bench.raw import load_session
 from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
-from paretrim.files import is_file, is_folder, read_regular, write_atomically
+from paretrim.files import is_file, is_folder, read_json, read_regular, write_atomically
 from paretrim.results import store
 from paretrim.results.comparison import Comparison, comparison_of
 from paretrim.results.outcome import Choice, Outcome, require_plausible
@@ -208,7 +209,7 @@ def keep_onnx_problem(folder: Path, problem: str, versions: Mapping[str, str]) -
 def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> str | None:
     """What :func:`keep_onnx_problem` wrote; with ``versions``, only if it was found with these versions."""
     try:
-        facts = json.loads((folder / ONNX_PROBLEM).read_text(encoding="utf-8"))
+        facts = cast(dict[str, Any], read_json(folder / ONNX_PROBLEM, at_most=LARGEST_JSON))
         return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing or damaged: exporting again will find out again

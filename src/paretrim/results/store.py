@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import types
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -93,7 +94,7 @@ def inspect(path: Path) -> Contents:
         CorruptFile: a line other than a torn last one is broken.
     """
     try:
-        content = path.read_bytes()
+        content = files.read_regular(path, at_most=sys.maxsize)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -146,7 +147,7 @@ def _complete(line: bytes) -> bool:
 def _cut_torn_line(path: Path) -> None:
     if not path.exists():
         return
-    content = path.read_bytes()
+    content = files.read_regular(path, at_most=sys.maxsize)
     whole, newline, last = content.rpartition(b"\n")
     if last and not _complete(last):
         files.write_atomically(path, whole + newline)

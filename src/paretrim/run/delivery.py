@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.machine import versions
@@ -16,7 +17,7 @@ from paretrim.bench.types import Arm, Latency, Session
 from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.errors import CorruptFile, located
-from paretrim.files import write_atomically
+from paretrim.files import read_json, write_atomically
 from paretrim.history import under_todays_names
 from paretrim.metric import Metric
 from paretrim.report import page
@@ -253,7 +254,7 @@ def judged(
     kept = files.folder / f"judgement-{onnx_runtime}.json"
     sha256 = "".join(digest(file) for file in (files.onnx, files.trim) if file is not None)
     try:
-        facts = json.loads(kept.read_text(encoding="utf-8"))
+        facts = cast(dict[str, Any], read_json(kept))
         same_files, found_with = facts.pop("sha256") == sha256, facts.pop("versions", None)
         judgement = Judgement(**under_todays_names(facts, Judgement))
         if same_files and (not judgement.onnx_problems or found_with == versions()):

@@ -6,19 +6,20 @@ kill, and recipes that begin with the same stages share them.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from paretrim.digest import digest_of
-from paretrim.errors import InvalidRecipe, TrainingFailed, located
+from paretrim.errors import InvalidRecipe, TrainingFailed, located, reason_of
 from paretrim.files import require_space
 from paretrim.history import StageOutcome
 from paretrim.metric import ACCURACY
@@ -68,7 +69,7 @@ def run_stage(
     before = candidate.history[-1].value_after if candidate.history else value_before
     if before is None:
         before = _validate(candidate, resources)
-    with located(f"stage {len(candidate.history) + 1} ({stage.name})"):
+    with located(f"stage {len(candidate.history) + 1} ({stage.name})"), _solvable():
         began = time.monotonic()
         with own_random_stream(resources.seed, -1 - candidate.epochs, resources.execution.torch_device()):
             training = stage.begin(candidate.network, resources)
@@ -105,6 +106,20 @@ def run_stage(
         metric=None if resources.task.metric == ACCURACY else resources.task.metric,
     )
     return replace(made, history=(*candidate.history, outcome)).with_integers(made.integers)
+
+
+@contextlib.contextmanager
+def _solvable() -> Iterator[None]:
+    """Turn torch's errors about systems of equations, as some stages solve them, into a message with the next step."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("linalg."):
+            raise
+        raise TrainingFailed(
+            f"the equations of a layer cannot be solved ({reason_of(error)}), since its weights or inputs are too large or not "
+            "finite; lower the learning rate, or check the weights that the stage began with"
+        ) from error
 
 
 def _where_they_differ(bits: dict[str, int]) -> dict[str, int] | None:

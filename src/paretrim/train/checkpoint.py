@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from paretrim.digest import digest_of
 from paretrim.errors import CorruptFile, ParetrimError
-from paretrim.files import write_atomically
+from paretrim.files import read_regular, write_atomically
 from paretrim.network.network import Network
 from paretrim.network.state import facts_of, network_of
 from paretrim.train.execution import lay_out_
@@ -49,7 +50,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CorruptFile: the file is truncated, altered or of another format.
     """
-    content = path.read_bytes()
+    content = read_regular(path, at_most=sys.maxsize)
     try:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]

@@ -38,6 +38,7 @@ def least_loss(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[int]]
     least = np.array([some.min() for some in cost_of], np.int64)
     if least.sum() > budget:
         return None
+    budget = min(budget, sum(int(some.max()) for some in cost_of))  # more cannot be spent, and may be beyond int64
     price, known = _price(loss_of, cost_of, budget)
     relaxed = [float((loss + price * cost).min()) for loss, cost in zip(loss_of, cost_of, strict=True)]
     spent, lost = np.zeros(1, np.int64), np.zeros(1, np.float64)
