@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from paretrim.data.spec import MOST
 from paretrim.deploy.runnable import read_graph
-from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located
+from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located, reason_of
 from paretrim.files import is_trim_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
-from paretrim.graph.types import Graph, InputSpec
+from paretrim.graph.types import Array, Graph, InputSpec
 from paretrim.trimfile.provenance import MEAN, METRIC, RESIZE, STD, TASK
 from paretrim.visible import brief
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto
 
 GRAPH, TRIM, ONNX, CANDIDATE = ".graph", ".trim", ".onnx", ".safetensors"
 _KINDS = (GRAPH, TRIM, ONNX, CANDIDATE)
@@ -132,8 +132,6 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
     if kind_of(path) == CANDIDATE:
         return summarize_weights(graph_of_candidate(path, None))
     model = _onnx_model(path)
-    from onnx import numpy_helper
-
     from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR
 
     for node in model.graph.node:
@@ -143,7 +141,7 @@ def weights_of(path: Path) -> tuple[WeightSummary, ...]:
             with located(f"'{path}'"):
                 held = next((attribute.s for attribute in node.attribute if attribute.name == "file"), b"")
                 return summarize_weights(trimfile.from_bytes(held).graph)
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    arrays = {tensor.name: _array(tensor, path) for tensor in model.graph.initializer}
     return tuple(
         WeightSummary(name, array.shape, str(array.dtype), int((array == 0).sum()), array.size, array.nbytes, order0_bytes(array))
         for name, array in arrays.items()
@@ -180,6 +178,20 @@ def kind_of(path: Path) -> str:
     if path.suffix not in _KINDS:
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx, .trim or .graph file, or a candidate.safetensors")
     return path.suffix
+
+
+def _array(tensor: TensorProto, path: Path) -> Array:
+    """The numbers of a tensor of an ONNX file; those kept outside of the file lie in its folder."""
+    from onnx import numpy_helper
+
+    try:
+        found: Array = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+    except Exception as error:  # onnx checks no tensor before: what is wrong with one decides what it raises
+        raise CorruptFile(
+            f"'{path}': tensor '{tensor.name}' cannot be read ({reason_of(error)}); export it again, and keep a file of external "
+            "data beside it"
+        ) from error
+    return found
 
 
 def _onnx_model(path: Path) -> ModelProto:
