@@ -64,8 +64,8 @@ def pretrained(name: str, *, threads: int = 1) -> Session:
         CorruptFile: its file is damaged.
     """
     cards = {card.name: card for card in pretrained_cards()}
-    if name not in cards:
-        near = difflib.get_close_matches(name, cards, n=1)
+    if not isinstance(name, str) or name not in cards:
+        near = difflib.get_close_matches(str(name), cards, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise DataUnavailable(f"no network that comes with Paretrim is called {brief(name)}; there are {', '.join(cards)}{hint}")
     return load(cards[name].path, threads=threads)

@@ -21,6 +21,7 @@ from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 from paretrim.runtime.choices import keep_choices, read_choices, setting
 from paretrim.runtime.machine import native
+from paretrim.visible import brief
 
 if TYPE_CHECKING:
     from paretrim.runtime._native import Network
@@ -219,6 +220,8 @@ def load(
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
     path = _path_of(path)
+    with located(f"'{path}'"):
+        threads = _checked(threads, instruction_set)
     make = _maker(path, limit)
     kept = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
@@ -252,15 +255,21 @@ def _in_order(images: Values) -> Values:
     return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
 
 
-def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
+def _checked(threads: int, instruction_set: str) -> int:
+    """The number of threads as Python's own."""
     if not is_whole(threads) or threads < 1:
-        raise UnsupportedOperation(f"threads is {threads!r}; a runtime computes with at least 1")
+        raise UnsupportedOperation(f"threads is {brief(threads)}; a runtime computes with at least 1")
     if threads > MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {threads}; a call computes with 1 to {MOST_THREADS}")
+        raise UnsupportedOperation(f"threads is {brief(threads)}; a call computes with 1 to {MOST_THREADS}")
     if not isinstance(instruction_set, str):
-        raise UnsupportedOperation(f"instruction_set is {instruction_set!r}; it is the name of one, or '' for the best")
+        raise UnsupportedOperation(f"instruction_set is {brief(instruction_set)}; it is the name of one, or '' for the best")
+    return int(threads)
+
+
+def _planned(make: Callable[..., Network], threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:
+    threads = _checked(threads, instruction_set)
     try:
-        return make(threads=int(threads), instruction_set=instruction_set, measure=bool(measure), choices=choices)
+        return make(threads=threads, instruction_set=instruction_set, measure=bool(measure), choices=choices)
     except MemoryError as error:
         raise UnsupportedOperation(
             f"planning the network on {threads} thread{'s' * (threads > 1)} needs more memory than there is; free some"
@@ -290,7 +299,7 @@ def allowed(limit: float | None) -> float:
     if limit is None:
         return native.usual_limit()
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-        raise UnsupportedOperation(f"limit is {limit!r}; it is a number above 0")
+        raise UnsupportedOperation(f"limit is {brief(limit)}; it is a number above 0")
     return float(min(limit, sys.float_info.max))
 
 
