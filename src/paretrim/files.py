@@ -160,7 +160,7 @@ def append_line(path: Path, line: str) -> None:
     """
     with _explained(path, len(line) + 1):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a reader
+        if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for a reader
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
