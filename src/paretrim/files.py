@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from paretrim.errors import CannotWrite, InvalidRecipe, OutOfSpace
+from paretrim.errors import CannotWrite, CorruptFile, InvalidRecipe, OutOfSpace
 from paretrim.visible import brief
 
 TRIM_START = b"\x89TRIM\r\n\x1a"
@@ -53,6 +53,17 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):  # fails too on a read-only disk, with a less useful error
                 aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def path_of(path: object) -> Path:
+    """The path of a deployed file as the Python API is given it.
+
+    Raises:
+        CorruptFile: it is neither a text nor a Path.
+    """
+    if isinstance(path, str | Path):
+        return Path(path)
+    raise CorruptFile(f"the path is {brief(path)}; give the path of a .trim, .graph or .onnx file as a text or a Path")
 
 
 def is_trim_file(path: Path) -> bool:

@@ -138,7 +138,7 @@ def test_a_file_that_cannot_run_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CorruptFile, match="there is no file"):
         paretrim.runtime.load(tmp_path / "pipe")
-    with pytest.raises(CorruptFile, match=r"the path is 7; give the path of a .trim or .graph file"):
+    with pytest.raises(CorruptFile, match=r"the path is 7; give the path of a .trim, .graph or .onnx file"):
         paretrim.runtime.load(7)
     (tmp_path / "broken.graph").write_bytes(b"nothing")
     with pytest.raises(CorruptFile, match=r"broken.graph': it has 7 bytes"):

@@ -14,11 +14,15 @@ import numpy.typing as npt
 from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
-from paretrim.files import is_trim_file
+from paretrim.files import is_trim_file, path_of
 from paretrim.graph.interpreter import OneOutput, run_outputs
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
+from paretrim.visible import brief
+
+MOST_THREADS = 1024
+"""Most threads asked of any runtime, which starts them all."""
 
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
 """The native runtime, the default one for ONNX files, and the interpreter that defines both."""
@@ -116,11 +120,14 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
         CorruptFile: the file is missing or the runtime cannot read it.
         MissingDependency: the runtime is not installed; the message names what to install.
     """
-    path = Path(path)
+    path = path_of(path)
     if runtime not in RUNTIMES:
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
-    if not isinstance(threads, int) or threads < 1:
-        raise UnsupportedOperation(f"threads is {threads!r}; a runtime computes with at least 1")
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 1:
+        raise UnsupportedOperation(f"threads is {brief(threads)}; a runtime computes with at least 1")
+    if threads > MOST_THREADS:
+        raise UnsupportedOperation(f"threads is {brief(threads)}; a runtime computes with 1 to {MOST_THREADS}")
+    threads = int(threads)
     if runtime == REFERENCE:
         return ReferenceRunnable(read_graph(path), threads)
     if runtime == NATIVE:
@@ -150,7 +157,7 @@ def integer_share(path: Path | str, runtime: str) -> IntegerReport:
         CorruptFile: the file is missing or the runtime cannot read it.
         MissingDependency: the runtime is not installed; the message names what to install.
     """
-    path = Path(path)
+    path = path_of(path)
     if runtime not in OF_ONNX_FILES:
         raise UnsupportedOperation(f"runtime '{runtime}' reports nothing about what it executes; ask onnxruntime or openvino")
     _require_onnx(path)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from paretrim.errors import CorruptFile, ParetrimError, located
-from paretrim.files import read_regular, write_atomically
+from paretrim.files import path_of, read_regular, write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
@@ -54,15 +54,15 @@ def load(path: Path | str) -> Graph:
     Raises:
         CorruptFile: the file is missing, damaged, of a newer format, or not a graph; the message says which.
     """
-    path = Path(path)
+    path = path_of(path)
     with located(f"graph file '{path}'"):
         try:
             size = path.stat().st_size
             if size > LARGEST_FILE:
                 raise CorruptFile(f"it has {size:,} bytes; a graph file has at most {LARGEST_FILE:,}")
             content = read_regular(path, at_most=LARGEST_FILE)
-        except OSError as error:
-            raise CorruptFile(f"it cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+            raise CorruptFile(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
         return from_bytes(content)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
-from paretrim.files import TRIM_START, is_trim_file
+from paretrim.files import TRIM_START, is_trim_file, path_of
 from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
@@ -219,7 +219,7 @@ def load(
         CorruptFile: the file is missing, damaged, of a newer format, or takes more than ``limit`` allows.
         UnsupportedOperation: it is of another kind, holds what the integer runtime does not compute, or a setting is unknown.
     """
-    path = _path_of(path)
+    path = path_of(path)
     with located(f"'{path}'"):
         threads = _checked(threads, instruction_set)
     make = _maker(path, limit)
@@ -242,13 +242,6 @@ def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: 
 def is_whole(number: object) -> bool:
     """Whether a setting is a whole number, NumPy's included."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def _path_of(path: Path | str) -> Path:
-    try:
-        return Path(path)
-    except TypeError as error:
-        raise CorruptFile(f"the path is {path!r}; give the path of a .trim or .graph file as a text or a Path") from error
 
 
 def _in_order(images: Values) -> Values:

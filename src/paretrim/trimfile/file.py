@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
-from paretrim.files import write_atomically
+from paretrim.files import path_of, write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import Graph, InputSpec, Node, ValueType
@@ -65,8 +65,9 @@ def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None
 
 def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
     """Read the whole contents of a file; arguments and errors as in :func:`read`."""
+    path = path_of(path)
     with located(f"trim file '{path}'"):
-        return from_bytes(content_of(Path(path)), threads=threads, limit=limit)
+        return from_bytes(content_of(path), threads=threads, limit=limit)
 
 
 def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:

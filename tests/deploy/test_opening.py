@@ -1,0 +1,60 @@
+"""What the Python API is given to open a deployed file: a wrong type or size is one typed error, in every runtime."""
+
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+from paretrim import runtime, trimfile
+from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable
+from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
+from paretrim.graph import storage
+
+GRAPH, IMAGES = random_graph(0, quantized=True)
+ONNX = ("onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    trimfile.write(GRAPH, folder / "net.trim")
+    export_onnx(GRAPH, folder / "net.onnx")
+    return {name: folder / ("net.onnx" if name in ONNX else "net.trim") for name in RUNTIMES}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("threads", ["2", None, True, 1.5, 0, -1, [1], 2**40, 10**400])
+def test_threads_of_another_type_or_size(name, threads, files):
+    with pytest.raises(UnsupportedOperation, match=r"threads is .*; a runtime computes with (at least 1|1 to 1024)"):
+        open_runnable(files[name], runtime=name, threads=threads)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_whole_numbers_of_numpy(name, files):
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    opened = open_runnable(files[name], runtime=name, threads=np.int64(1))
+    assert (type(opened.threads), opened.threads) == (int, 1)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"net.trim", ["net.trim"]])
+def test_what_is_no_path(path):
+    ways = [lambda name=name: open_runnable(path, runtime=name) for name in RUNTIMES]
+    ways += [lambda name=name: integer_share(path, name) for name in ONNX]
+    for way in (*ways, *(lambda read=read: read(path) for read in (runtime.load, trimfile.read, trimfile.inspect, storage.load))):
+        with pytest.raises(
+            CorruptFile, match=r"the path is .*; give the path of a \.trim, \.graph or \.onnx file as a text or a"
+        ):
+            way()
+
+
+@pytest.mark.parametrize("path", ["", " \0", "a" * 5000, "\ud800"])
+def test_paths_of_nothing(path):
+    for read in (
+        runtime.load,
+        trimfile.read,
+        storage.load,
+        *(lambda p, n=name: open_runnable(p, runtime=n) for name in RUNTIMES),
+    ):
+        with pytest.raises(ParetrimError):
+            read(path)
