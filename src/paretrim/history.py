@@ -8,7 +8,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from paretrim.metric import ACCURACY, Metric
+from paretrim.metric import ACCURACY, Metric, accuracy_of
 
 LATER: Mapping[str, bool] = MappingProxyType({"later": True})
 """Metadata of a field that was added after results of its dataclass had been stored.
@@ -60,6 +60,16 @@ class StageOutcome:
     def judged_by(self) -> Metric:
         """What the numbers before and after are."""
         return self.metric or ACCURACY
+
+    @property
+    def accuracy_before(self) -> float:
+        """``value_before`` where the metric is accuracy; AttributeError where it is another."""
+        return accuracy_of(self.value_before, self.judged_by)
+
+    @property
+    def accuracy_after(self) -> float:
+        """``value_after`` where the metric is accuracy; AttributeError where it is another."""
+        return accuracy_of(self.value_after, self.judged_by)
 
     def facts(self) -> dict[str, object]:
         """As stored: fields that were added later are left out at their defaults."""

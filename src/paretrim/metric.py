@@ -69,3 +69,14 @@ SQUARED_ERROR = Metric("mean squared error", higher_is_better=False)
 
 ACCURACY = Metric("accuracy", "%")
 """The share of images whose top-1 class is right: the metric of every result that does not name another."""
+
+
+def accuracy_of(value: float, metric: Metric) -> float:
+    """A value of the metric accuracy, as a fraction.
+
+    Raises:
+        AttributeError: the metric is another.
+    """
+    if metric != ACCURACY:
+        raise AttributeError(f"there is no accuracy, since the task is judged by {metric.name}; read the value itself")
+    return value

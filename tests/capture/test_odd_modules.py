@@ -111,6 +111,14 @@ REFUSED = {
         r"it computes with the number of images in a batch, and a file computes every image by itself",
     ),
     "mean of the batch": (lambda: body(lambda _, x: x - x.mean(0, keepdim=True)), r"it takes the mean over the batch too"),
+    "gradient": (
+        lambda: body(lambda _, x: torch.func.grad(lambda y: (y**2).sum())(x)),
+        r"Custom calls a function of torch.func, such as grad, while it runs, which is not supported; write out what it comp",
+    ),
+    "map over the batch": (
+        lambda: body(lambda _, x: torch.vmap(lambda y: 2 * y)(x)),
+        r"'_add_batch_dim' of the network is not",
+    ),
     "number of a parameter": (
         lambda: body(lambda self, x: x * self.k.item(), k=nn.Parameter(torch.tensor(2.0))),
         r"\(aten.item.default\): compute with the tensor itself, without .item\(\) or float\(\)",

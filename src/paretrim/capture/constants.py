@@ -94,9 +94,13 @@ def changes_constant(work: Work, node: FxNode) -> bool:
 
 
 def _is_repeatable(node: FxNode) -> bool:
-    """Whether an operation can be computed in advance: it takes or creates a tensor, and draws no random numbers."""
+    """Whether an operation can be computed in advance: it takes or creates a tensor, and draws no random numbers.
+
+    The inner functions of ``torch.func`` and ``torch.vmap`` work only within a call of these.
+    """
     tensor = isinstance(node.meta.get("val"), torch.Tensor)
-    return (tensor or bool(node.all_input_nodes)) and not is_random(node)
+    known = isinstance(node.target, torch._ops.OpOverload) or getattr(node.target, "__module__", "") in ("_operator", "math")
+    return known and (tensor or bool(node.all_input_nodes)) and not is_random(node)
 
 
 def _renames(node: FxNode) -> bool:

@@ -83,6 +83,11 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     sources = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     inputs = exported.graph.find_nodes(op="placeholder")
     tensors = {node: (sources[node.name], state[sources[node.name]]) for node in inputs if node.name in sources}
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for _, tensor in tensors.values()):
+        raise UnsupportedOperation(
+            f"{type(module).__name__} calls a function of torch.func, such as grad, while it runs, which is not supported; write "
+            "out what it computes"
+        )
     tensors |= put_norms_back(exported.graph_module, norms)
     return Program(exported.graph_module, MappingProxyType(tensors), signature, _result_names(exported.call_spec.out_spec))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.data.batches import Batch, TrainBatches
 from paretrim.errors import DataUnavailable, TrainingFailed
-from paretrim.metric import ACCURACY, Metric
+from paretrim.metric import ACCURACY, Metric, accuracy_of
 from paretrim.network.constraints import first_not_finite, hold_masks_, weighted_layers
 from paretrim.network.places import value_at
 from paretrim.train.budget import Budget, learning_rate_at
@@ -54,6 +54,11 @@ class Tick:
     value: float
     seconds_left: float
     metric: Metric = ACCURACY
+
+    @property
+    def accuracy(self) -> float:
+        """``value`` where the metric is accuracy; AttributeError where it is another."""
+        return accuracy_of(self.value, self.metric)
 
 
 Report = Callable[[Tick], None]
