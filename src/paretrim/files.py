@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from paretrim.errors import CannotWrite, CorruptFile, InvalidRecipe, OutOfSpace
+from paretrim.errors import CannotWrite, CorruptFile, InvalidRecipe, OutOfSpace, reason_of
 from paretrim.visible import brief
 
 TRIM_START = b"\x89TRIM\r\n\x1a"
@@ -204,6 +204,10 @@ def _explained(path: Path, size: int) -> Iterator[None]:
     """Turn an operating-system error on writing into a message with the next step."""
     try:
         yield
+    except ValueError as error:  # of the operating system's calls: no path is so
+        raise CannotWrite(
+            f"'{path}' holds a character that no path can hold ({reason_of(error)}); choose another name"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _out_of_space(path, size) from error

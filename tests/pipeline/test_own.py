@@ -142,6 +142,13 @@ def negative_variance():
         ({"task": "regression"}, InvalidRecipe, r"task is 'regression'; give an object, such as .* paretrim\.Regression\(\)"),
         ({"task": Regression}, InvalidRecipe, r"task is <class .*; give an object, such as"),
         ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
+        (
+            {"classes": "abcd"},
+            InvalidRecipe,
+            "classes is 'abcd'; give a list of texts, the name of each class in order, or leave",
+        ),
+        ({"classes": [0, 1, 2, 3]}, InvalidRecipe, r"classes is \[0, 1, 2, 3\]; give a list of texts, the name of each class"),
+        ({"classes": 4}, InvalidRecipe, "classes is 4; give a list of texts"),
         ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits, but the data has 2 classes"),
         ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),
         (

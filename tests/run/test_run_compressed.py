@@ -66,12 +66,29 @@ def test_without_stages_the_usual_three(own, tmp_path, capsys):
     assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
     with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx, \.trim or \.graph"):
         result.save(tmp_path / "net.pt")
+    for wrong in (None, 3, b"net.trim"):
+        with pytest.raises(InvalidRecipe, match=r"the path is .*; give a text or a Path that ends in \.onnx, \.trim or \.graph"):
+            result.save(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["prune", paretrim.Prune])
 def test_stages_that_are_none(own, tmp_path, wrong):
     with pytest.raises(InvalidRecipe, match=r"stages holds .*; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)"):
         paretrim.compress(*own, stages=[wrong], folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [3, "prune", paretrim.Prune(), {"stage": "prune"}, iter(())])
+def test_stages_that_are_no_list(own, tmp_path, wrong):
+    with pytest.raises(
+        InvalidRecipe, match=r"stages is .*; give a list or a tuple, such as \(paretrim\.Prune\(sparsity=0\.8\),\)"
+    ):
+        paretrim.compress(*own, stages=wrong, folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"runs"])
+def test_a_folder_that_is_no_path(own, wrong):
+    with pytest.raises(InvalidRecipe, match=r"folder is .*; give a text or a Path"):
+        paretrim.compress(*own, stages=[], folder=wrong)
 
 
 def test_int8_in_one_line(own, tmp_path):

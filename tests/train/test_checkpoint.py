@@ -134,6 +134,11 @@ def test_a_place_that_refuses_is_named(tmp_path):
         write_atomically(tmp_path, b"1")
     with pytest.raises(CannotWrite, match=r"' cannot be written: Is a directory"):
         append_line(tmp_path, "1")
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(CannotWrite, match=r"holds a character that no path can hold \(.*\); choose another name"):
+            write_atomically(tmp_path / name, b"1")
+        with pytest.raises(CannotWrite, match=r"holds a character that no path can hold \(.*\); choose another name"):
+            append_line(tmp_path / name, "1")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -36,6 +36,7 @@ from paretrim.stages.stage import Stage
 from paretrim.stages.usual import usual_stages
 from paretrim.train.budget import Budget
 from paretrim.train.fit import Report
+from paretrim.visible import brief
 
 EPOCHS = 10
 """Epochs over all stages if none are named: 2 of pruning, 4 of quantization-aware training, 4 of distillation."""
@@ -101,6 +102,8 @@ class CompressedNetwork:
             ExportMismatch: the ONNX file failed its check, or could not be written; the others are not affected.
             OutOfSpace: the disk is full.
         """
+        if not isinstance(path, str | Path):
+            raise InvalidRecipe(f"the path is {brief(path)}; give a text or a Path that ends in .onnx, .trim or .graph")
         target = Path(path)
         if target.suffix == ".onnx":
             source = self.deployed.delivered_onnx()
@@ -141,7 +144,11 @@ def compress(
         RunInUse: another process works in the folder.
         ParetrimError: the module cannot be captured, a stage failed, or the ``.trim`` file does not compute what it should.
     """
-    chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else tuple(stages)
+    chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else stages
+    if not isinstance(chosen, list | tuple):
+        raise InvalidRecipe(f"stages is {brief(chosen)}; give a list or a tuple, such as (paretrim.Prune(sparsity=0.8),)")
+    if not isinstance(folder, str | Path):
+        raise InvalidRecipe(f"folder is {brief(folder)}; give a text or a Path")
     for stage in chosen:
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")

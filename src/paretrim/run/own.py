@@ -83,6 +83,7 @@ def start_from_loaders(
         InvalidRecipe: a number is out of range, or an option is of another type.
     """
     _require_options(seed, calibration_images, execution, task)
+    _require_names(classes)
     execution = execution or Execution()
     device = execution.torch_device()
     with torch.random.fork_rng([]):
@@ -128,6 +129,14 @@ def _require_options(seed: int, calibration_images: int, execution: Execution | 
         raise InvalidRecipe(f"execution is {brief(execution)}; give paretrim.Execution(device='cpu'), or leave it out")
     if isinstance(task, str | type):
         raise InvalidRecipe(f"task is {brief(task)}; give an object, such as paretrim.Classification() or paretrim.Regression()")
+
+
+def _require_names(classes: Sequence[str]) -> None:
+    """Names of another type would be refused only where they are read back, after all training."""
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(name, str) for name in classes):
+        raise InvalidRecipe(
+            f"classes is {brief(classes)}; give a list of texts, the name of each class in order, or leave it out"
+        )
 
 
 def _whole(number: object) -> bool:
